@@ -16,7 +16,7 @@
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #   make mutants-drivers      the same for the drivers: a tenth of the changes each day, in 90 minutes at most.
-#                             ARGS="'polysync_airflow.records.store.*'" tries all changes of a module
+#                             ARGS="'polysync_airflow.records.*'" tries all changes of a module
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server

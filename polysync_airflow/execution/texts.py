@@ -240,12 +240,18 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     return made
 
 
-def storable_xcom(key: str, value: Any) -> tuple[Any, str | None]:
-    """Return an XCom that Airflow can store, and a warning about what differs from the given value."""
+def storable_xcom(key: str, value: Any, warn: Callable[[str], object]) -> Any:
+    """
+    Return an XCom that Airflow can store.
+
+    :param warn: called with a message about what differs from the given value.
+    """
     changes: list[str] = []
     stored = storable(value, changes)
-    lines = "\n".join(f"- {line}" for line in first_problems(changes))
-    return stored, f"Airflow cannot store the XCom {key} as it is:\n{lines}" if changes else None
+    if changes:
+        lines = "\n".join(f"- {line}" for line in first_problems(changes))
+        warn(f"Airflow cannot store the XCom {key} as it is:\n{lines}")
+    return stored
 
 
 def _with_replacements(text: str) -> str:

@@ -172,9 +172,7 @@ def pull_run(context: Context) -> outcome.ExecutionRecord | None:
 def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    value, warning = storable_xcom("run", run.model_dump(mode="json"))
-    if warning:
-        log.warning("%s", warning)
+    value = storable_xcom("run", run.model_dump(mode="json"), log.warning)
     context["ti"].xcom_push("run", value)
 
 

@@ -8,6 +8,7 @@ permissions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,6 +33,8 @@ from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import pull_own
 from polysync_airflow.states import PolysyncState, state_of_step
+
+log = logging.getLogger(__name__)
 
 # How long the end of a task may take longer because of all this.
 TIMEOUT_SECONDS: Final = 120.0
@@ -362,9 +365,7 @@ class StepReporter:
         rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
-        stored, warning = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs)
-        if warning:
-            self.log.warning("%s", warning)
+        stored = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs, log.warning)
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
         self.context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)

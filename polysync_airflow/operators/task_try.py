@@ -34,8 +34,7 @@ from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, cou
 from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.stopping import StopReport, stop_recorded_execution
-from polysync_airflow.records import proof
-from polysync_airflow.records.store import RecordStore
+from polysync_airflow.records import RecordStore, pull_copy, task_identity
 from polysync_airflow.retrying import next_retry
 
 Result = TypeVar("Result")
@@ -306,7 +305,7 @@ class TaskTry:
         store = self._store = RecordStore(context)
         record = store.claim()
         task_try = instructions.Try(
-            store.try_number, ti.max_tries, proof.task_identity(context), self.choices, lost=store.lost
+            store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost
         )
         now = self._enter(store, machine.begin(task_try, record))
         while now.do not in instructions.ENDS_THE_START:
@@ -386,7 +385,7 @@ class TaskTry:
         if self._store and self._now:
             return self._store, self._announced or self._now.record
         store = RecordStore(context)
-        return store, store.read() or proof.pull_copy(context["ti"])
+        return store, store.read() or pull_copy(context["ti"])
 
     def forget_record(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""
@@ -405,7 +404,7 @@ class TaskTry:
             hook = self.hook_for_region(models.region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
             name = end.pipeline_name or models.pipeline_name_from_arn(end.execution_arn)
-            record = machine.own_record_of(execution, proof.task_identity(context), claims, name)
+            record = machine.own_record_of(execution, task_identity(context), claims, name)
             if record:
                 record = record.model_copy(update={"try_number": store.try_number})
                 store.write(record)

@@ -289,7 +289,7 @@ class TriggerStop:
 
     def _copy_of_record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
-        from polysync_airflow.records.proof import RECORD_KEY, proven_copy
+        from polysync_airflow.records import RECORD_KEY, proven_copy
 
         try:
             value = call_airflow(lambda: read_xcom(self.ti, RECORD_KEY))

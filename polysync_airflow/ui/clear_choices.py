@@ -22,11 +22,11 @@ from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from polysync_airflow import records
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import OnClear, TaskKey
 from polysync_airflow.execution.texts import clean_line, describe_validation_error
-from polysync_airflow.records import store
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class Change(BaseModel):
 
 
 _STATUS_CODES: Final = {
-    store.NoRecordError: 404,
-    store.TaskNotEndedError: 409,
+    records.NoRecordError: 404,
+    records.TaskNotEndedError: 409,
     StoredRecordError: 409,
 }
 # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
@@ -115,7 +115,7 @@ def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) 
     """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
     task = TaskKey(dag_id, run_id, task_id, map_index)
     with _problems_as_responses():
-        return {"on_clear": store.read_clear_choice(task)}
+        return {"on_clear": records.read_clear_choice(task)}
 
 
 @router.put(PATH, dependencies=[Depends(refuse_other_sites)])
@@ -125,7 +125,7 @@ def put_clear_choice(
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
     with _problems_as_responses():
-        store.store_clear_choice(task, change.on_clear)
+        records.store_clear_choice(task, change.on_clear)
     log.info(
         "%s has chosen what the next clear of a task does: %s, %s",
         clean_line(user.get_name()),

@@ -38,8 +38,7 @@ from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.reporting import execution_extra, pull_run, push_ended
 from polysync_airflow.operators.results import StepReport
-from polysync_airflow.records.proof import RECORD_KEY, pull_copy, signed, signing_keys
-from polysync_airflow.records.store import RecordStore
+from polysync_airflow.records import RECORD_KEY, RecordStore, pull_copy, signed, signing_keys
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance

@@ -57,7 +57,6 @@ FOLDER_LAYERS = {
         {"live_connection"},
         {"__init__"},
     ),
-    "records": ({"proof"}, {"store"}, {"__init__"}),
     "ui": ({"clear_choices"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": ({"executions"}, {"callbacks"}, {"__init__"}),
     "events": ({"queue"}, {"producer"}, {"trigger"}, {"__init__"}),

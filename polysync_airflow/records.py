@@ -1,29 +1,42 @@
 """
 The record of a task's execution, kept between the tries in a Variable for each task instance.
 
-The fields of the record are defined by ``StoredExecution`` in ``execution/lifecycle/instructions.py``.
+Its fields are defined by ``StoredExecution`` in ``execution/lifecycle/instructions.py``. Airflow's users can
+edit it, so it is signed, and a task believes only what it has written itself. The signature is an HMAC with
+Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers the task instance, so a
+record that was copied from another task fails the check. Without a key, everything that is stored in Airflow
+lies open, and the shape of the record is all that can be checked.
+
+The copy of a record in the XComs is for processes that cannot read the Variable.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import hmac
 import json
 import logging
 import re
+import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow.providers.common.compat.sdk import Context, Variable
+from airflow.providers.common.compat.sdk import Context, Variable, conf
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.task_instances import DELETED, find_own_xcom, get_variable, read_state
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import OnClear, StoredExecution, TaskKey
-from polysync_airflow.records import proof
+from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
 
 if TYPE_CHECKING:
     # It imports the models of Airflow's database, which workers must not use.
@@ -31,7 +44,201 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEY_PREFIX: Final = f"{proof.RECORD_KEY}."
+SIGNATURE: Final = "signature"
+# Keeps this HMAC apart from every other use of the Fernet key.
+_PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
+_MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
+_FERNET_KEY_BYTES: Final = 32
+# What Airflow's SDK returns if no key is set: the default of its configuration template, not filled in.
+_NO_KEY: Final = ("", "{FERNET_KEY}")
+
+
+def signing_keys() -> list[bytes]:
+    """
+    Return the keys of the deployment, the current one first; empty if it has no Fernet key.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/fernet.html
+
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    setting = (conf.get("core", "fernet_key", fallback="") or "").strip()
+    if setting in _NO_KEY:
+        warn_of_no_key()
+        return []
+    return [_decoded(text) for text in setting.split(",")]
+
+
+@cache
+def warn_of_no_key() -> None:
+    """Warn once in each process that records are not signed."""
+    log.warning(
+        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit "
+        "Variables or XComs decides which execution a retry continues or stops. Set [core] fernet_key to the "
+        "same key on all hosts."
+    )
+
+
+def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
+    """Return a record with its signature."""
+    return {**values, SIGNATURE: _digest(values, task, key)}
+
+
+def task_marks(task: TaskKey) -> tuple[str, ...]:
+    """
+    Return what tells the executions of a task instance from those of the same one in another deployment.
+
+    :return: a mark for each key of the deployment, the current one first; empty if it has no key.
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
+    return tuple(instructions.task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
+
+
+def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]) -> bool:
+    """
+    Return whether a record was signed for a task instance, with one of the keys.
+
+    :param values: the record without its signature.
+    :param keys: the keys of the deployment. After a rotation, older ones are valid too.
+    """
+    if not isinstance(signature, str):
+        return False
+    return any(
+        hmac.compare_digest(_digest(values, task, key).encode(), signature.encode(errors="replace"))
+        for key in keys
+    )
+
+
+def _digest(values: Mapping[str, Any], task: TaskKey, key: bytes) -> str:
+    # Airflow's database may return the members in another order.
+    content = json.dumps({"task": astuple(task), "record": values}, sort_keys=True)
+    return hmac.digest(key, _PURPOSE + content.encode(), "sha256").hex()
+
+
+def _decoded(fernet_key: str) -> bytes:
+    try:
+        key = base64.urlsafe_b64decode(fernet_key.strip())
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _FERNET_KEY_BYTES:
+        # Never the key itself.
+        raise PolysyncError(
+            "[core] fernet_key is set, but cannot be used: each key in it must be 32 bytes in URL-safe "
+            "base64. Correct it on all hosts, or leave it empty."
+        )
+    return key
+
+
+# Running tasks have stored their record under this key, and its copy under the same XCom key. With another
+# key, their next try would not find the record and would start a second execution.
+RECORD_KEY: Final = "polysync_execution"
+
+
+def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
+    """Return the JSON-able form of a record, signed if the deployment has a key."""
+    # An earlier version refuses a field that it does not know, so only what is set is stored.
+    values = record.model_dump(mode="json", exclude_none=True)
+    keys = signing_keys()
+    return signed(values, task, keys[0]) if keys else values
+
+
+def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
+    """
+    Return the record that a stored value holds.
+
+    :param place: where the value is, and what a user must delete if it is refused.
+    :raises StoredRecordError: the value is not a record of this task instance, or that is not proven.
+    :raises PolysyncError: the deployment's key cannot be used.
+    """
+    values = dict(value) if isinstance(value, Mapping) else value
+    signature = values.pop(SIGNATURE, None) if isinstance(values, dict) else None
+    try:
+        record = StoredExecution.model_validate(values)
+    except ValidationError as error:
+        problems = describe_validation_error(error)
+        raise _refused(f"is damaged ({problems})", place) from None
+    keys = signing_keys()
+    is_accepted = not keys or (
+        signature is None and conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
+    )
+    if not is_accepted and not is_genuine(values, signature, task, keys):
+        raise _refused(f"is not proven: {_why_not_genuine(signature)}", place, record)
+    return record
+
+
+def _why_not_genuine(signature: Any) -> str:
+    if signature is None:
+        section, option = ACCEPT_UNSIGNED_RECORDS
+        return (
+            "it has no signature. Somebody edited it, or an earlier version of this provider wrote it (then "
+            f"set [{section}] {option} = True until the tasks of that version have ended)"
+        )
+    return (
+        "its signature is not that of this task. Somebody edited it or copied it from another task, or "
+        "[core] fernet_key was rotated, or is another one on the host that wrote it"
+    )
+
+
+def _refused(problem: str, place: str, record: StoredExecution | None = None) -> StoredRecordError:
+    problem = f"The record that earlier tries of this task stored about their execution {problem}."
+    return StoredRecordError(
+        f"{problem} Nothing was started, stopped or continued, because that execution may still be running. "
+        "Look for it in the SageMaker console, and stop it there if it is running. Then delete "
+        f"{place}, and clear the task.",
+        problem=problem,
+        record=record,
+    )
+
+
+# A field of the copy. A try that has not written a record has only this one.
+TRY_NUMBER: Final = "try_number"
+
+
+def pull_copy(ti: Any) -> StoredExecution | None:
+    """
+    Return the record in the XComs of a task instance; None if there is none, or if it is not proven.
+
+    :param ti: the task instance, on a worker or in the DAG processor.
+    """
+    return proven_copy(pull(ti), ti)
+
+
+def number_in(value: Any) -> int:
+    """Return the number of the try that has pushed a copy, or its number in place of it; 0 if nobody has."""
+    number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
+    return number if isinstance(number, int) else 0
+
+
+def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
+    """Return the record that an XCom holds; None if it holds none, or if it is not proven."""
+    if value is None or (isinstance(value, Mapping) and value.keys() == {TRY_NUMBER}):
+        return None
+    try:
+        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
+    except StoredRecordError as error:
+        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+        return None
+
+
+def pull(ti: Any) -> Any:
+    """Return the XCom that holds the copy, or the number of the try; None if there is none."""
+    return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
+
+
+def task_identity(context: Context) -> instructions.TaskIdentity:
+    """
+    Return the identity of a task instance. For a worker.
+
+    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    """
+    key = TaskKey.of(context["ti"])
+    incarnation = instructions.Incarnation.model_validate(task_instances.read_incarnation(context))
+    # A test run begins at its date, also the next time: it must not get the execution of the last time.
+    nonce = uuid.uuid4().hex if task_instances.is_start_planned(context) else ""
+    return instructions.TaskIdentity(key, incarnation, task_marks(key), nonce)
+
+
+KEY_PREFIX: Final = f"{RECORD_KEY}."
 # The key of a Variable has at most 250 characters.
 _READABLE_CHARACTERS: Final = 200
 TASK: Final = "task"
@@ -77,7 +284,7 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
         value = None
     record = value.get(RECORD) if isinstance(value, dict) else value
     # A Variable without a record in it is damaged, which is not the same as no record.
-    return proof.from_stored(text if record is None else record, task, place=place)
+    return from_stored(text if record is None else record, task, place=place)
 
 
 class RecordStore:
@@ -133,7 +340,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         record = self.read()
-        number = proof.number_in(find_own_xcom(self._ti, proof.RECORD_KEY))
+        number = number_in(task_instances.find_own_xcom(self._ti, RECORD_KEY))
         if number > self.try_number:
             raise self._replaced_error()
         if number < self.try_number:
@@ -149,7 +356,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         self._raise_if_replaced()
-        self._ti.xcom_push(proof.RECORD_KEY, self._put(record))
+        self._ti.xcom_push(RECORD_KEY, self._put(record))
         self._forget_earlier_record()
 
     def delete(self) -> None:
@@ -173,7 +380,7 @@ class RecordStore:
         """
         owner, stored, state = self._owner(record)
         # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
-        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != DELETED:
+        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != task_instances.DELETED:
             try:
                 self._put(record.with_choice_of(stored))
             except Exception as error:
@@ -195,8 +402,8 @@ class RecordStore:
     def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
         try:
             stored = self._read_if_proven()
-            state = read_state(self._ti)
-            copy = None if state == DELETED else proof.pull_copy(self._ti)
+            state = task_instances.read_state(self._ti)
+            copy = None if state == task_instances.DELETED else pull_copy(self._ti)
         except Exception as error:
             return self._unknown(error), None, None
         return owner_by_record(record, self.try_number, state, stored, copy), stored, state
@@ -220,17 +427,17 @@ class RecordStore:
             log.warning("The record of this task cannot be deleted: %s", error)
 
     def _read(self) -> StoredExecution | None:
-        text = get_variable(self._key)
+        text = task_instances.get_variable(self._key)
         if text is not None:
             return from_variable(text, self._task, place=self.place)
-        value = self._earlier_store.get(proof.RECORD_KEY) if self._earlier_store else None
+        value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
         if value is None:
             # It is not written there any more.
             self._earlier_store = None
             return None
         self._is_in_earlier_store = True
-        place = f"the key {proof.RECORD_KEY!r} on the tab Task State Store of the task instance"
-        return proof.from_stored(value, self._task, place=place)
+        place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
+        return from_stored(value, self._task, place=place)
 
     def _read_if_proven(self) -> StoredExecution | None:
         # This try holds a record of its own. What somebody else has written in its place must not keep it
@@ -248,7 +455,7 @@ class RecordStore:
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:
-        state = read_state(self._ti)
+        state = task_instances.read_state(self._ti)
         if is_over(state):
             raise PolysyncError(
                 f"Airflow does not run try {self.try_number} of this task any longer (state {state}), so it "
@@ -268,7 +475,7 @@ class RecordStore:
         is_own = stored is not None and stored.try_number == self.try_number
         if self._has_claimed and not is_own:
             # Lower if an earlier try was frozen right at its begin.
-            number = proof.number_in(proof.pull(self._ti))
+            number = number_in(pull(self._ti))
             if not 0 < number <= self.try_number:
                 raise self._replaced_error()
 
@@ -278,11 +485,11 @@ class RecordStore:
         )
 
     def _push_number(self) -> None:
-        self._ti.xcom_push(proof.RECORD_KEY, {proof.TRY_NUMBER: self.try_number})
+        self._ti.xcom_push(RECORD_KEY, {TRY_NUMBER: self.try_number})
 
     def _put(self, record: StoredExecution) -> dict[str, Any]:
         record = record.without_values()
-        value = proof.to_stored(record, self._task)
+        value = to_stored(record, self._task)
         description = (
             f"The SageMaker pipeline execution of task {self._task.task_id} of DAG {self._task.dag_id}, try "
             f"{self.try_number}. Do not edit or delete it while the task runs."
@@ -294,7 +501,7 @@ class RecordStore:
     def _forget_earlier_record(self) -> None:
         # It would count again after the deletion of the Variable.
         if self._is_in_earlier_store:
-            self._earlier_store.delete(proof.RECORD_KEY)
+            self._earlier_store.delete(RECORD_KEY)
             self._is_in_earlier_store = False
 
     def _unknown(self, error: Exception) -> Owner:
@@ -397,7 +604,7 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
             raise TaskNotEndedError(f"The task has not ended. Its state is {', '.join(map(str, states))}.")
         choice = None if on_clear is None else instructions.ClearChoice(on_clear=on_clear)
         changed = record.model_copy(update={"clear_choice": choice})
-        variable.replace(to_variable(proof.to_stored(changed, task), task))
+        variable.replace(to_variable(to_stored(changed, task), task))
 
 
 def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:

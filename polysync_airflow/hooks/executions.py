@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -48,7 +48,7 @@ class HookCalls(PolysyncBaseHook):
     """Base of the classes that have the methods of the hook."""
 
     def _entries_of_list(
-        self, operation: str, member: str, limit: int, through: Caller | None, request: Mapping[str, Any]
+        self, operation: str, member: str, limit: int, through: Caller | None, **request: Any
     ) -> Iterator[Any]:
         # Kept here, because a limiter lives as long as it is used.
         limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
@@ -257,8 +257,8 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
-        request = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(operation, member, MAX_STEPS, through, request)
+        arn = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, member, MAX_STEPS, through, **arn)
         return [parse(StepDescription, operation, entry) for entry in entries]
 
     def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
@@ -347,16 +347,16 @@ class SearchMethods(HookCalls):
         :return: the executions. Entries that are not valid are left out.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
-        operation = "ListPipelineExecutions"
-        request = {
-            "PipelineName": pipeline_name,
-            "CreatedAfter": created_after,
-            "CreatedBefore": created_before,
-            "SortBy": "CreationTime",
-            "SortOrder": "Ascending",
-        }
         entries = self._entries_of_list(
-            operation, "PipelineExecutionSummaries", MAX_ENTRIES, through, request
+            "ListPipelineExecutions",
+            "PipelineExecutionSummaries",
+            MAX_ENTRIES,
+            through,
+            PipelineName=pipeline_name,
+            CreatedAfter=created_after,
+            CreatedBefore=created_before,
+            SortBy="CreationTime",
+            SortOrder="Ascending",
         )
         return valid(ListedExecution, entries)
 
@@ -371,11 +371,9 @@ class SearchMethods(HookCalls):
         :param through: function that makes the call for each page; None for the connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the response is not valid.
         """
-        operation = "ListPipelineParametersForExecution"
-        request = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(
-            operation, "PipelineParameters", models.MAX_PARAMETERS, through, request
-        )
+        operation, limit = "ListPipelineParametersForExecution", models.MAX_PARAMETERS
+        arn = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, "PipelineParameters", limit, through, **arn)
         found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
         return {parameter.name: parameter.value for parameter in found}
 
@@ -398,8 +396,8 @@ class PipelineMethods(HookCalls):
         """
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
-        for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
-            yield parse(PipelineSummary, operation, entry)
+        entries = self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, **request)
+        return (parse(PipelineSummary, operation, entry) for entry in entries)
 
     def describe_pipeline(
         self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None

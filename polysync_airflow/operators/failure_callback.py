@@ -38,7 +38,7 @@ def stop_orphaned_execution(context: Context) -> None:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.decisions import Exit, leave, owner_of_dead_process
-    from polysync_airflow.operators.stopping import stop_recorded_execution
+    from polysync_airflow.operators.task_try import stop_recorded_execution
     from polysync_airflow.records import pull_copy
 
     ti = context["ti"]

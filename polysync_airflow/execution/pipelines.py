@@ -20,7 +20,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -216,9 +216,7 @@ def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) ->
 def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
     if not declared:
         return "leave it out, the pipeline declares none"
-    names = ", ".join(texts.clean_line(name) for name in islice(declared, MAX_NAMES))
-    more = f" and {len(declared) - MAX_NAMES} more" if len(declared) > MAX_NAMES else ""
-    return f"leave it out, or use one of {names}{more}"
+    return f"leave it out, or use one of {_listed(declared, MAX_NAMES)}"
 
 
 def _missing(parameter: DeclaredParameter) -> str:
@@ -471,7 +469,6 @@ def _unknown_step(name: str, by_name: Mapping[str, DeclaredStep]) -> str:
     return f"{texts.clean_line(name)}: is not a step of the pipeline; {cure}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    all_names = list(names)
-    more = f" and {len(all_names) - MAX_STEP_NAMES} more" if len(all_names) > MAX_STEP_NAMES else ""
-    return ", ".join(texts.clean_line(name) for name in islice(all_names, MAX_STEP_NAMES)) + more
+def _listed(names: Collection[str], limit: int = MAX_STEP_NAMES) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(texts.clean_line(name) for name in islice(names, limit)) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, NoReturn
@@ -146,6 +146,8 @@ class ResourceSensor(PolysyncSensor):
     """Base of a sensor that waits for a resource which one operation of AWS describes."""
 
     waiter_class: ClassVar[type[ResourceWaiter[Any]]]
+    # Returns how the wait has ended, in one line.
+    message_of: ClassVar[Callable[[Any], str]]
     # In one process only: a rescheduled sensor begins anew.
     _wait: ResourceWaiter[Any] | None = None
 
@@ -160,10 +162,6 @@ class ResourceSensor(PolysyncSensor):
     @abstractmethod
     def _succeed(self, context: Context, end: Any, message: str) -> str:
         """Return the value of the task for an end that AWS has described, or raise its error."""
-
-    @abstractmethod
-    def _message(self, end: Any) -> str:
-        """Return how the wait has ended, in one line."""
 
     @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -208,7 +206,7 @@ class ResourceSensor(PolysyncSensor):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _end(self, context: Context, end: Any) -> str:
-        message = self._message(end)
+        message = type(self).message_of(end)
         if end.outcome not in ("timed_out", "refused"):
             return self._succeed(context, end, message)
         if end.outcome == "refused" or end.error_code:

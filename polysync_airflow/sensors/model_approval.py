@@ -71,6 +71,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
     ui_color = "#eaf7ea"
     choices = Chosen(ApprovalChoices)
     waiter_class = approval.ApprovalWaiter
+    message_of = approval.approval_message
 
     def __init__(
         self,
@@ -159,9 +160,6 @@ class PolysyncModelApprovalSensor(ResourceSensor):
 
     def _parse(self, event: Any) -> approval.ApprovalEvent:
         return approval.parse_approval_event(event)
-
-    def _message(self, end: approval.ApprovalEvent) -> str:
-        return approval.approval_message(end)
 
     def _end(self, context: Context, end: approval.ApprovalEvent) -> str:
         ti = context["ti"]

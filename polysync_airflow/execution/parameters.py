@@ -123,10 +123,10 @@ def storable_parameters(argument: str, values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    changed = {}
+    storable = {}
     for name, value in values.items():
         try:
-            stored = texts.storable_number(value)
+            storable[name] = stored = texts.storable_number(value)
             fits = not isinstance(stored, str) or texts.is_storable_text(stored)
         except ValueError:
             fits = False
@@ -135,9 +135,7 @@ def storable_parameters(argument: str, values: Any) -> Any:
                 f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not valid: give a text "
                 "without NUL and half surrogate pairs, or a number of at most 1,024 digits."
             )
-        if stored is not value:
-            changed[name] = stored
-    return {**values, **changed} if changed else values
+    return storable
 
 
 def check_pipeline_names(names: object) -> list[str]:

@@ -134,7 +134,6 @@ class WaitingOperator(PolysyncOperator):
 
     polysync_conn_id: str
     region_name: str | None
-
     choices: Chosen[LimitChoices]
 
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:

@@ -342,9 +342,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             row = progress.row_of(end, report.rows)
         elif self.step_name:
             report = self._report_end(context, end)
-            row = progress.ended_row(report.rows, self.step_name) or self._fail_without_step(
-                context, end, report
-            )
+            ended_row = progress.ended_row(report.rows, self.step_name)
+            row = ended_row or self._fail_without_step(context, end, report)
         else:
             return self._finish(context, end, note=_note(end))
         name = self._pipeline_of(arn)

@@ -7,14 +7,14 @@
 #   make test                 the default test suites: those of the provider and of the emulator
 #   make test-provider        the first of them (make test-provider ARGS="-k stop -x" passes options to pytest)
 #   make test-emulator        the second, in an environment without Airflow
-#   make test-browser         the tests of the tab, of forms and of the documentation's search. Installs Chromium if it
-#                             is missing.
+#   make test-browser         the tests of the tab and of forms. Installs Chromium if it is missing.
 #   make test-system          the tests that start an Airflow deployment, and those of `polysync verify` in real time.
 #                             Installs Chromium if it is missing.
 #   make test-clients         the tests of the emulator with the clients that people use: the SageMaker Python SDK, the
 #                             AWS CLI, boto3, AWS's SDK for JavaScript. Installs Node.js if it is missing.
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
+#                             ARGS="--since '1 day ago'" changes only what commits since then have changed
 #   make mutants-drivers      the same for the drivers: a tenth of the changes each day, in 90 minutes at most.
 #                             ARGS="'polysync_airflow.records.*'" tries all changes of a module
 #   make lint                 check formatting, lint rules and types
@@ -44,7 +44,7 @@
 #                             and on the pre-release 3.4.
 #                             ARGS="--versions 2.11.2 --steps install,tables" runs less
 #   make nightly              everything that is slow and seldom fails: tests with the marker `nightly`, mutants, matrix,
-#                             random cases, clients, long chaos
+#                             random cases, clients, long chaos, costs
 #   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments
 
@@ -122,10 +122,10 @@ mutants-drivers: $(VENV)/.mutants
 
 test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
-	    $(VENV)/bin/python -m pytest -m system tests/documentation tests/ui $(ARGS)
+	    $(VENV)/bin/python -m pytest -m 'system and not nightly' tests/documentation tests/ui $(ARGS)
 
 test-system: $(VENV)/.ready $(EMULATOR_VENV)/.ready
-	$(VENV)/bin/python -m pytest -m '(system or matrix) and not nightly' tests/lineage tests/system $(ARGS)
+	$(VENV)/bin/python -m pytest -m 'system and not nightly' tests/system $(ARGS)
 	$(EMULATOR_PYTEST) -m system tests/verify $(ARGS)
 
 test-clients: export POLYSYNC_SDK2_PYTHON := $(CURDIR)/$(SDK2_VENV)/bin/python

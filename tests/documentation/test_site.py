@@ -21,7 +21,7 @@ from tests.ui.chromium import running_chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 PAGES: Final = sorted(path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md"))
 WIDE: Final[ViewportSize] = {"width": 1400, "height": 1000}

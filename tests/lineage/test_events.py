@@ -16,7 +16,7 @@ from polysync_airflow.testing.emulator import SageMakerEmulator
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.test_example_dags import states_of, use_bundle, xcom
 
-pytestmark = pytest.mark.matrix
+pytestmark = [pytest.mark.matrix, pytest.mark.nightly]
 DAGS = Path(__file__).parent / "dags"
 CODE = "s3://ml-bucket/abalone/code/preprocess.py"
 SENT = {

@@ -9,8 +9,10 @@ reason. A pattern such as ``polysync_airflow.records.*`` tries the changes whose
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +35,8 @@ from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 NOTICED: Final = ("killed", "timeout", "caught by type check")
+# The lines of a hunk in the new file.
+HUNK: Final = re.compile(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@")
 NOT_TRIED: Final = ("not checked", "check was interrupted by user")
 # Whatever mutmut has stored of earlier runs goes by the modules, not by their tests.
 FOLDER: Final = Path("mutants")
@@ -74,10 +78,23 @@ def main() -> int:
         action="store_true",
         help="change the drivers; without a pattern, a tenth of them each day",
     )
-    parser.add_argument("--minutes", type=float, default=90, help="for the tenth; default: %(default)s")
+    parser.add_argument(
+        "--since",
+        metavar="DATE",
+        help="change only what commits since then have changed in the pure cores, for example '1 day ago'",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=90, help="for the tenth, and for --since; default: %(default)s"
+    )
     arguments = parser.parse_args()
     settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]
     listed = tomllib.loads(EQUIVALENT.read_text())
+    if arguments.since:
+        patterns = list(dict.fromkeys(_changed_functions(arguments.since)))
+        if not any(_is_in(path, patterns) for path in walk_mutatable_files()):
+            print(f"No commit since {arguments.since} has changed a function of the pure cores.")
+            return 0
+        return _try({}, patterns, patterns, listed, 60 * arguments.minutes)
     if not arguments.drivers:
         return _try({}, arguments.patterns, arguments.patterns, listed, None)
     # The last digit of a mutant's number.
@@ -89,6 +106,31 @@ def main() -> int:
         limit = None if arguments.patterns else seconds
         failed |= _try({**DRIVERS, **group}, arguments.patterns, names, listed, limit)
     return failed
+
+
+def _changed_functions(date: str) -> Iterator[str]:
+    """Return a pattern for the mutants of each function of the provider that commits since a date have changed."""
+    before = _git("rev-list", "--max-count=1", f"--before={date}", "HEAD").strip()
+    # All commits are newer.
+    before = before or _git("hash-object", "-t", "tree", "/dev/null").strip()
+    file = Path()
+    for line in _git("diff", "--unified=0", before, "HEAD", "--", "polysync_airflow").splitlines():
+        if line.startswith("+++ "):
+            file = Path(line.removeprefix("+++ b/"))
+        elif (hunk := HUNK.match(line)) and file.suffix == ".py":
+            first, count = int(hunk[1]), int(hunk[2] or 1)
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.FunctionDef) and node.lineno < first + count and first <= _end(node):
+                    # mutmut names a function x_function, and a method xǁClassǁmethod.
+                    yield f"{_module(file)}.x*[_ǁ]{node.name}__mutmut_*"
+
+
+def _end(node: ast.FunctionDef) -> int:
+    return node.end_lineno or node.lineno
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def _try(

@@ -8,7 +8,7 @@ from tests.auth.endpoints.metadata.ecs import ContainerCredentials
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 DAG_ID = "host_sign_in"
 RUN_TIMEOUT = 90.0

@@ -22,7 +22,7 @@ from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until
 from tests.ui.chromium import WIDTH, running_chromium
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 RUN_TIMEOUT = 120.0
 # The form of seven parameters, whole.

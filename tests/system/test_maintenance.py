@@ -13,7 +13,7 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import variable_key
 from tests.system.airflow.private_airflow import PrivateAirflow
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 DAG_ID, TASK, MAINTENANCE = "failed_retraining", "retrain", "delete_old_records"
 CONNECTION = "airflow_metadata"

@@ -285,6 +285,7 @@ def test_mapped(site: Site, page: TabPage) -> None:
     assert page.stat("AWS status") == "Succeeded"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_are_readable(site: Site, new_page: Callable[..., TabPage], scheme: str) -> None:
     """The colours follow Airflow's mode, and each text has the contrast that WCAG 2 asks of small texts (AA)."""

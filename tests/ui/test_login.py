@@ -12,7 +12,7 @@ from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, ApiServer, Site
 from tests.ui.tab_page import TabPage
 
-pytestmark = [pytest.mark.system, NEEDS_TABS]
+pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
 
 BASE_PATH = "/team/airflow/"
 PASSWORDS = {"ann": "ann-password", "vic": "vic-password"}

@@ -11,7 +11,7 @@ from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site
 from tests.ui.tab_page import TabPage
 
-pytestmark = [pytest.mark.system, NEEDS_TABS]
+pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
 
 
 @pytest.mark.parametrize(

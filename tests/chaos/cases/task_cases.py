@@ -8,6 +8,7 @@ from typing import Final
 from tests.chaos.cases.case import (
     FAILED_AND_STOPPED,
     LONG,
+    ONLY_CELERY,
     ONLY_LOCAL,
     REPLACED,
     STOPPED,
@@ -25,7 +26,8 @@ def _user_marks(state: str) -> Scenario:
     return users.user_ends_task(lambda run: run.mark_task(state))
 
 
-# CeleryExecutor makes no difference in the cases that its short run skips.
+# CeleryExecutor makes no difference in the cases that its short run skips. That with LocalExecutor skips what takes long,
+# and what unit tests or another case notice as well.
 TASK_CASES: Final = (
     Case(
         "1",
@@ -34,7 +36,7 @@ TASK_CASES: Final = (
         SUCCESS_AFTER_RETRY,
     ),
     Case("2", "kill -9 after AWS processed the start", executions.killed_at_kill_point, SUCCESS_AFTER_RETRY),
-    Case("3a", "response to the start lost once", executions.response_lost(1), Expected(), short=ONLY_LOCAL),
+    Case("3a", "response to the start lost once", executions.response_lost(1), Expected(), short=()),
     Case(
         "3b",
         "response to the start lost in every attempt of botocore",
@@ -98,7 +100,7 @@ TASK_CASES: Final = (
         # No process of the task runs when it ends.
         Expected(STOPPED, stops=True, forgotten=False),
         LONG,
-        short=ONLY_LOCAL,
+        short=(),
     ),
     Case("8c", "user clears the deferred task", users.user_clears, REPLACED, LONG),
     Case(
@@ -131,7 +133,7 @@ TASK_CASES: Final = (
         executions.timeout_passes,
         Expected(STOPPED, "skipped", stops=True),
         LONG,
-        short=ONLY_LOCAL,
+        short=(),
     ),
     Case(
         "10",
@@ -147,14 +149,14 @@ TASK_CASES: Final = (
         executions.failed_and_started_again,
         Expected(("Failed", "Succeeded"), tries=2),
         3,
-        short=ONLY_LOCAL,
+        short=(),
     ),
     Case(
         "12",
         "as 2, with other template values in the retry",
         executions.killed_with_other_values,
         SUCCESS_AFTER_RETRY,
-        short=ONLY_LOCAL,
+        short=(),
     ),
     Case(
         "13",
@@ -187,7 +189,7 @@ TASK_CASES: Final = (
         executions.killed_and_cleared,
         REPLACED,
         LONG,
-        short=ONLY_LOCAL,
+        short=(),
     ),
     Case(
         "16a",
@@ -196,7 +198,7 @@ TASK_CASES: Final = (
         FAILED_AND_STOPPED,
         LONG,
     ),
-    Case("16b", "as 16a, a mapped task", workers.worker_killed, FAILED_AND_STOPPED, LONG),
+    Case("16b", "as 16a, a mapped task", workers.worker_killed, FAILED_AND_STOPPED, LONG, short=ONLY_CELERY),
     Case(
         "17a",
         "scheduler and LocalExecutor's workers killed, deferred mode",
@@ -232,6 +234,7 @@ TASK_CASES: Final = (
         executions.resume_killed_and_retried,
         Expected(tries=4),
         seconds=3,
+        short=ONLY_CELERY,
     ),
     Case(
         "40a",
@@ -255,6 +258,7 @@ TASK_CASES: Final = (
         callbacks.killed_while_serving,
         SUCCESS_AFTER_RETRY,
         seconds=1,
+        short=ONLY_CELERY,
     ),
     Case(
         "41a",

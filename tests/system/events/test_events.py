@@ -20,6 +20,7 @@ from tests.system.process.sessions import wait_until
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.nightly,
     pytest.mark.skipif(
         not CAPABILITIES.shared_event_streams, reason="this version of Airflow has no shared streams"
     ),

@@ -15,7 +15,7 @@ from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
 DAG_ID = "sensing"
 LINK = PolysyncPipelineExecutionLink.name

@@ -13,7 +13,7 @@ from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site, Task
 from tests.ui.tab_page import TabPage
 
-pytestmark = [pytest.mark.system, NEEDS_TABS]
+pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
 
 TEXTS = (
     ".psm-chart span, .psm-chart-line, .psm-choice, .psm-select, .psm-table :is(th, td), dd, a, h2, .psm-mark"

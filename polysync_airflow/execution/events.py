@@ -26,11 +26,10 @@ import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
@@ -455,8 +454,7 @@ ReaderPolicy = Callable[[str], Mapping[str, Any]]
 _END_STATUSES: Final = [status for status in states.STATE_OF_STATUS if states.has_ended(status)]
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(NamedTuple):
     """
     What to set up.
 

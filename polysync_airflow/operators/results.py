@@ -113,15 +113,13 @@ class ResultReader:
     arn: str
     warn: Callable[[str], object]
     wanted: results.PropertyFiles
-    # None for a job whose description has failed.
-    _jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = field(
-        default_factory=dict, init=False
-    )
-    _denied: list[str] = field(default_factory=list, init=False)
-    _problems: list[str] = field(default_factory=list, init=False)
-    _late: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        # None for a job whose description has failed.
+        self._jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = {}
+        self._denied: list[str] = []
+        self._problems: list[str] = []
+        self._late = 0
         key = self.hook.polysync_conn_id, self.hook.region_name
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS

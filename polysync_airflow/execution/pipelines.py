@@ -338,7 +338,8 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
         if name is not None:
             files = _property_files_in(step.get("PropertyFiles"))
             needs = _needs_of(step) - {name}
-            found.append(DeclaredStep(name, _text_or_none(kind), condition, branch, files, needs))
+            kind = texts.clean_line(kind, 64) if isinstance(kind, str) else None
+            found.append(DeclaredStep(name, kind, condition, branch, files, needs))
         if isinstance(arguments, dict):
             if_steps = _steps_in(arguments, "IfSteps", name, "True")
             pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
@@ -346,10 +347,9 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
 
 
 def _steps_in(
-    parent: Any, member: str = "Steps", *place: str | None
+    parent: Any, member: str = "Steps", condition: str | None = None, branch: str | None = None
 ) -> list[tuple[dict[str, Any], str | None, str | None]]:
     """Return steps, each with the condition and the branch in which it is."""
-    condition, branch = place or (None, None)
     steps = parent.get(member) if isinstance(parent, dict) else None
     listed = steps if isinstance(steps, list) else []
     return [(step, condition, branch) for step in listed if isinstance(step, dict)]
@@ -388,10 +388,6 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
         elif isinstance(value, list):
             pending.extend(value)
     return frozenset(needs)
-
-
-def _text_or_none(value: Any) -> str | None:
-    return texts.clean_line(value, 64) if isinstance(value, str) else None
 
 
 # How many names a message lists.

@@ -16,7 +16,7 @@
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #                             ARGS="--since '1 day ago'" changes only what commits since then have changed
 #   make mutants-drivers      the same for the drivers: a tenth of the changes each day, in 90 minutes at most.
-#                             ARGS="'polysync_airflow.records.store.*'" tries all changes of a module
+#                             ARGS="'polysync_airflow.records.*'" tries all changes of a module
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server

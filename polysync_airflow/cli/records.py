@@ -19,8 +19,7 @@ from polysync_airflow.airflow_compat.database import stored_variable, variable_k
 from polysync_airflow.cli.output import ERROR, OK, complete, write_error, write_result
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.records.database import StoredTask, stored_task
-from polysync_airflow.records.store import KEY_PREFIX
+from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
 
 DESCRIPTION: Final = (
     "List the Variables with records of executions, or delete those of tasks that have ended long ago."

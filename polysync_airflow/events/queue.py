@@ -20,7 +20,7 @@ from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_c
 from polysync_airflow.execution import events
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.hooks.calls import parse
+from polysync_airflow.hooks.executions import parse
 
 # How often the Airflow connection is read, unless a call fails.
 READ_SECONDS: Final = 300.0

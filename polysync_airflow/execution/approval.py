@@ -50,7 +50,7 @@ Description = Annotated[
     StringConstraints(max_length=MAX_DESCRIPTION_LENGTH, pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]*$"),
 ]
 Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
-_VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=DEFER_BUILD)
+VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=DEFER_BUILD)
 _GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=DEFER_BUILD)
 _DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(Description | None, config=DEFER_BUILD)
 
@@ -71,7 +71,7 @@ def check_model_package_arn(arn: object) -> str:
 
     :raises ParametersError: the value is not such an ARN.
     """
-    if not is_valid(_VERSION_ARN, arn):
+    if not is_valid(VERSION_ARN, arn):
         raise ParametersError(
             f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, "
             "and nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package"

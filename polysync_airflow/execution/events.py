@@ -26,28 +26,18 @@ import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.models import FrozenModel, pipeline_name_from_arn
-from polysync_airflow.execution.texts import (
-    NameText,
-    ReasonText,
-    clean_line,
-    describe_arguments,
-    describe_validation_error,
-    shorten,
-)
 
 SOURCE: Final = "aws.sagemaker"
 EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
@@ -73,32 +63,16 @@ class Kind(StrEnum):
     MODEL_PACKAGE = "model_package"
 
 
-def _time_or_none(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> datetime | None:
-    # One damaged time must not make the change unreadable.
-    try:
-        time = handler(value)
-        time = time if time.tzinfo else time.replace(tzinfo=UTC)
-        return (
-            time.astimezone(UTC) if models.MIN_TIMESTAMP <= time.timestamp() <= models.MAX_TIMESTAMP else None
-        )
-    except (AttributeError, OverflowError, ValueError):
-        return None
-
-
-def _arn_or_none(value: Any) -> Any:
-    return value if models.is_execution_arn(value) else None
-
-
 def _text(time: datetime | None) -> str | None:
     return time.isoformat() if time else None
 
 
-# In payloads, it is a text.
-EventTime = Annotated[datetime | None, pydantic.WrapValidator(_time_or_none), pydantic.PlainSerializer(_text)]
+# One damaged time must not make the change unreadable. In payloads, it is a text.
+EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_text)]
 Status = Annotated[str, StringConstraints(pattern=models.STATUS_PATTERN)]
 
 
-class Change(FrozenModel, ABC):
+class Change(models.FrozenModel, ABC):
     """
     A change that an event reports. Its fields are members of the payload, unless they are excluded.
 
@@ -129,7 +103,7 @@ class Change(FrozenModel, ABC):
     def payload(self) -> dict[str, Any]:
         """What the asset event says of the change, as JSON."""
         arn = self.execution_arn
-        name = pipeline_name_from_arn(arn) if arn else None
+        name = models.pipeline_name_from_arn(arn) if arn else None
         return {
             "kind": self.kind.value,
             **self.model_dump(),
@@ -149,12 +123,14 @@ class _ChangeInExecution(Change):
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
-        return pipeline_name_from_arn(self.execution_arn)
+        return models.pipeline_name_from_arn(self.execution_arn)
+
+    state_of: ClassVar[Callable[[str], str]]
 
     @property
-    @abstractmethod
     def state(self) -> str:
         """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
+        return type(self).state_of(self.status)
 
     @property
     def key(self) -> Key:
@@ -172,34 +148,26 @@ class ExecutionChange(_ChangeInExecution):
     """A change of the status of an execution."""
 
     kind: ClassVar[Kind] = Kind.EXECUTION
+    state_of = states.state_of
     status: Status = Field(validation_alias="currentPipelineExecutionStatus")
     previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
-    display_name: NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
+    display_name: texts.NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
     started_at: EventTime = Field(None, validation_alias="executionStartTime")
     ended_at: EventTime = Field(None, validation_alias="executionEndTime")
-
-    @property
-    def state(self) -> str:
-        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
-        return states.state_of(self.status)
 
 
 class StepChange(_ChangeInExecution):
     """A change of the status of a step."""
 
     kind: ClassVar[Kind] = Kind.STEP
-    step_name: Annotated[NameText, Field(min_length=1)] = Field(validation_alias="stepName")
-    step_type: NameText | None = Field(None, validation_alias="stepType")
+    state_of = states.state_of_step
+    step_name: Annotated[texts.NameText, Field(min_length=1)] = Field(validation_alias="stepName")
+    step_type: texts.NameText | None = Field(None, validation_alias="stepType")
     status: Status = Field(validation_alias="currentStepStatus")
     previous_status: Status | None = Field(None, validation_alias="previousStepStatus")
-    reason: ReasonText | None = Field(None, validation_alias="failureReason")
+    reason: texts.ReasonText | None = Field(None, validation_alias="failureReason")
     started_at: EventTime = Field(None, validation_alias="stepStartTime")
     ended_at: EventTime = Field(None, validation_alias="stepEndTime")
-
-    @property
-    def state(self) -> str:
-        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
-        return states.state_of_step(self.status)
 
     @property
     def key(self) -> Key:
@@ -224,7 +192,7 @@ class ModelPackageChange(Change):
     status: Status | None = Field(None, validation_alias="ModelPackageStatus")
     approval_status: Status = Field(PENDING_APPROVAL, validation_alias="ModelApprovalStatus")
     # AWS's event in full stays valid without it.
-    execution_arn: Annotated[str | None, BeforeValidator(_arn_or_none)] = Field(
+    execution_arn: Annotated[models.ExecutionArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MetadataProperties", "GeneratedBy")
     )
     created_at: EventTime = Field(None, validation_alias="CreationTime")
@@ -264,7 +232,7 @@ def _first_of_one(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-class _Envelope(FrozenModel):
+class _Envelope(models.FrozenModel):
     """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html"""
 
     detail_type: str = Field(validation_alias="detail-type")
@@ -282,7 +250,10 @@ def read_message(body: object) -> AnyChange:
     """
     envelope = _envelope(body)
     if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
-        source, kind = clean_line(envelope.source, _MAX_QUOTED), clean_line(envelope.detail_type, _MAX_QUOTED)
+        source, kind = (
+            texts.clean_line(envelope.source, _MAX_QUOTED),
+            texts.clean_line(envelope.detail_type, _MAX_QUOTED),
+        )
         raise UnreadableMessageError(
             f"it is an event {kind!r} of {source!r}, for which there are no watchers"
         )
@@ -292,7 +263,7 @@ def read_message(body: object) -> AnyChange:
         return CHANGES[envelope.detail_type].model_validate({**envelope.detail, "event_time": envelope.time})
     except ValidationError as error:
         raise UnreadableMessageError(
-            f"it is not as AWS sends it: {describe_validation_error(error)}"
+            f"it is not as AWS sends it: {texts.describe_validation_error(error)}"
         ) from None
 
 
@@ -308,7 +279,7 @@ def _envelope(body: object) -> _Envelope:
     try:
         return _Envelope.model_validate(content)
     except ValidationError as error:
-        problems = describe_validation_error(error)
+        problems = texts.describe_validation_error(error)
         raise UnreadableMessageError(f"it is no event of EventBridge: {problems}") from None
 
 
@@ -337,35 +308,28 @@ class WatcherArguments(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    queue_url: Annotated[
-        str,
-        StringConstraints(max_length=512, pattern=rf"^https?://[^/]+/[0-9]{{12}}/{QUEUE_NAME_PATTERN}$"),
-        Field(
-            description="Give the URL of a standard queue (not .fifo) as SQS returns it, "
-            "https://sqs.<region>.amazonaws.com/<account>/<name>."
-        ),
-    ]
-    polysync_conn_id: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=250),
-        Field(description="Give the id of a polysync_sagemaker or aws connection."),
-    ]
-    region_name: Annotated[
-        Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)] | None,
-        Field(description="Give the AWS region of the queue, or leave it out: the URL has it."),
-    ] = None
-    pipelines: Annotated[Patterns, Field(description=f"{_NAMES} for all pipelines.")] = None
-    steps: Annotated[Patterns, Field(description=f"{_NAMES} to watch executions.")] = None
-    model_package_groups: Annotated[
-        Patterns, Field(description=f"{_NAMES} to watch executions or steps.")
-    ] = None
-    states: Annotated[
-        Annotated[tuple[str, ...], Field(min_length=1, max_length=10)] | None,
-        Field(
-            description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
-            f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out."
-        ),
-    ] = None
+    queue_url: str = Field(
+        max_length=512,
+        pattern=rf"^https?://[^/]+/[0-9]{{12}}/{QUEUE_NAME_PATTERN}$",
+        description="Give the URL of a standard queue (not .fifo) as SQS returns it, "
+        "https://sqs.<region>.amazonaws.com/<account>/<name>.",
+    )
+    polysync_conn_id: models.ConnectionId = Field(
+        description="Give the id of a polysync_sagemaker or aws connection."
+    )
+    region_name: models.RegionName | None = Field(
+        None, description="Give the AWS region of the queue, or leave it out: the URL has it."
+    )
+    pipelines: Patterns = Field(None, description=f"{_NAMES} for all pipelines.")
+    steps: Patterns = Field(None, description=f"{_NAMES} to watch executions.")
+    model_package_groups: Patterns = Field(None, description=f"{_NAMES} to watch executions or steps.")
+    states: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=10,
+        description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
+        f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out.",
+    )
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> WatcherArguments:
@@ -376,7 +340,7 @@ class WatcherArguments(pydantic.BaseModel):
         wrong = [state for state in self.states or () if state not in self._possible_states]
         if wrong:
             possible = ", ".join(self._possible_states)
-            raise ValueError(f"states has {shorten(wrong[0])}, which is none of {possible}")
+            raise ValueError(f"states has {texts.shorten(wrong[0])}, which is none of {possible}")
         url_region = region_of_queue(self.queue_url)
         if self.region_name and url_region and self.region_name != url_region:
             raise ValueError(
@@ -425,7 +389,7 @@ def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
     try:
         return WatcherArguments.model_validate(arguments)
     except ValidationError as error:
-        problems = describe_arguments(WatcherArguments, error, show=str)
+        problems = texts.describe_arguments(WatcherArguments, error, show=str)
         raise ParametersError(
             f"Nothing is watched, because these arguments are not valid:\n{problems}"
         ) from None
@@ -490,8 +454,7 @@ ReaderPolicy = Callable[[str], Mapping[str, Any]]
 _END_STATUSES: Final = [status for status in states.STATE_OF_STATUS if states.has_ended(status)]
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(NamedTuple):
     """
     What to set up.
 
@@ -520,7 +483,7 @@ class Setup:
         """
         if not _QUEUE_NAME.fullmatch(self.queue):
             raise ParametersError(
-                f"--queue {shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
+                f"--queue {texts.shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
             )
         for option, names, pattern in (
             ("--pipeline", self.pipelines, models.PIPELINE_NAME_PATTERN),
@@ -529,7 +492,7 @@ class Setup:
             for name in names:
                 if not re.fullmatch(pattern, name):
                     raise ParametersError(
-                        f"{option} {shorten(name)} is not a name: give it without wildcards."
+                        f"{option} {texts.shorten(name)} is not a name: give it without wildcards."
                     )
         if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
             raise ParametersError(
@@ -590,7 +553,7 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     for name, (suffix, rule) in rules.items():
         rule_name = f"{setup.queue}-{suffix}"
         resources[name] = _resource("Events::Rule", Name=rule_name, EventPattern=rule, Targets=targets)
-    policy = _replaced(reader_policy("QUEUE"), "QUEUE", arn)
+    policy = json.loads(json.dumps(reader_policy("QUEUE")).replace('"QUEUE"', json.dumps(arn)))
     resources["ReaderPolicy"] = _resource("IAM::ManagedPolicy", PolicyDocument=policy)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -623,14 +586,6 @@ def _queue_policy(queue_arn: Any, rule_arns: list[Any]) -> dict[str, Any]:
 
 def _resource(kind: str, **properties: Any) -> dict[str, Any]:
     return {"Type": f"AWS::{kind}", "Properties": properties}
-
-
-def _replaced(value: Any, placeholder: str, by: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _replaced(member, placeholder, by) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, placeholder, by) for item in value]
-    return by if value == placeholder else value
 
 
 # Who joins later finds out by itself, if it is a reader.

@@ -6,7 +6,6 @@ Pydantic validates everything that comes from outside of the process.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,19 +13,8 @@ from email.utils import parsedate_to_datetime
 from numbers import Number
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from polysync_airflow.execution import texts
 
@@ -47,7 +35,7 @@ EXECUTION_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
 )
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
-MLFLOW_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+"
+MLFLOW_ARN_PATTERN = r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+$"
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # A shorter poll interval takes calls from others in the account; a longer one is a mistake.
 MIN_POLL_INTERVAL = 1.0
@@ -59,11 +47,6 @@ MAX_TIMESTAMP = 1e10
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
 # In place of an error code of AWS's: the connection was deleted, and may be added again.
 CONNECTION_NOT_FOUND = "ConnectionNotFound"
-
-
-def is_execution_arn(value: object) -> bool:
-    """Return whether a value is the ARN of an execution."""
-    return isinstance(value, str) and len(value) <= 2048 and bool(re.fullmatch(EXECUTION_ARN_PATTERN, value))
 
 
 def region_from_arn(execution_arn: str) -> str:
@@ -116,12 +99,15 @@ ParameterValue = Annotated[
 ExecutionDisplayName = Annotated[
     str, StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN)
 ]
+StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeDomain.html
 StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-*[a-z0-9]){1,61}$")]
 
 
 def _to_utc(time: datetime) -> datetime:
+    # A time without an offset is UTC, as in Airflow.
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
     if not _is_in_range(time):
         raise ValueError("is out of range for a time in UTC")
     return time.astimezone(UTC)
@@ -134,10 +120,6 @@ def _is_in_range(time: datetime) -> bool:
         return False
 
 
-def _missing_if_out_of_range(value: Any) -> Any:
-    return None if isinstance(value, datetime) and not _is_in_range(value) else value
-
-
 def sent_at(response: Mapping[str, Any]) -> datetime | None:
     """Return when AWS has sent a response, by its own clock; None if the header ``Date`` does not say so."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -146,16 +128,12 @@ def sent_at(response: Mapping[str, Any]) -> datetime | None:
     return None
 
 
-def _mlflow_arn(value: Any) -> Any:
-    is_arn = isinstance(value, str) and len(value) <= 2048 and re.fullmatch(MLFLOW_ARN_PATTERN, value)
-    return value if is_arn else None
-
-
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 # A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
-ResponseTime = Annotated[UtcTime | None, BeforeValidator(_missing_if_out_of_range)]
+ResponseTime = Annotated[UtcTime | None, texts.LENIENT]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
+MlflowArn = Annotated[str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
 
@@ -168,93 +146,72 @@ class StartRequest(BaseModel):
 
     model_config = STRICT
 
-    pipeline_name: Annotated[
-        Pipeline,
-        Field(
-            description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
-            "letter or digit, at most 256) or its ARN."
-        ),
-    ]
-    pipeline_parameters: Annotated[
-        Mapping[ParameterName, ParameterValue],
-        Field(
-            default_factory=dict,
-            max_length=MAX_PARAMETERS,
-            description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at "
-            "most 256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a "
-            "parameter out to use its default, and pass larger data by its S3 URI.",
-        ),
-    ]
-    execution_display_name: Annotated[
-        ExecutionDisplayName,
-        Field(
-            description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
-            "a letter or digit, or leave it out: the operator makes a unique name."
-        ),
-    ]
+    pipeline_name: Pipeline = Field(
+        description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
+        "letter or digit, at most 256) or its ARN."
+    )
+    pipeline_parameters: Mapping[ParameterName, ParameterValue] = Field(
+        default_factory=dict,
+        max_length=MAX_PARAMETERS,
+        description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at "
+        "most 256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a "
+        "parameter out to use its default, and pass larger data by its S3 URI.",
+    )
+    execution_display_name: ExecutionDisplayName = Field(
+        description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
+        "a letter or digit, or leave it out: the operator makes a unique name."
+    )
     execution_description: Annotated[
         Annotated[str, StringConstraints(max_length=3072, pattern=r"^[^\x00\r\n]*$")] | None,
         Field(description="Use at most 3,072 characters without line breaks, or leave it out."),
     ] = None
-    max_parallel_steps: Annotated[
-        int | None,
-        Field(ge=1, le=MAX_INTEGER, description="Give a whole number from 1, or leave it out for no limit."),
-    ] = None
-    execution_role_arn: Annotated[
-        RoleArn | None,
-        Field(description="Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."),
-    ] = None
-    pipeline_version_id: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=MAX_INTEGER,
-            description="Give a version number from 1, or leave it out for the latest version.",
-        ),
-    ] = None
-    pipeline_version_alias: Annotated[
-        Annotated[str, StringConstraints(max_length=128, pattern=r"^[0-9]*[a-zA-Z._\-][a-zA-Z0-9._\-]*$")]
-        | None,
-        Field(
-            description="Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
-            "pipeline_version_id beside it; or leave it out for the latest version."
-        ),
-    ] = None
-    selected_steps: Annotated[
-        tuple[
-            Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")],
-            ...,
-        ]
-        | None,
-        Field(
-            # The shortest is checked below: here, a name that is not valid would not count.
-            max_length=MAX_SELECTED_STEPS,
-            description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1 to 256 "
-            "characters without control characters, or leave it out to run all steps.",
-        ),
-    ] = None
-    source_execution: Annotated[
-        Annotated[str, StringConstraints(max_length=2048, pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}")]
-        | None,
-        Field(
-            description=f"Give the ARN of an execution of the same pipeline, or {LATEST!r}, together with "
-            "selected_steps; or leave it out."
-        ),
-    ] = None
+    max_parallel_steps: int | None = Field(
+        None, ge=1, le=MAX_INTEGER, description="Give a whole number from 1, or leave it out for no limit."
+    )
+    execution_role_arn: RoleArn | None = Field(
+        None, description="Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."
+    )
+    pipeline_version_id: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="Give a version number from 1, or leave it out for the latest version.",
+    )
+    pipeline_version_alias: str | None = Field(
+        None,
+        max_length=128,
+        pattern=r"^[0-9]*[a-zA-Z._\-][a-zA-Z0-9._\-]*$",
+        description="Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
+        "pipeline_version_id beside it; or leave it out for the latest version.",
+    )
+    selected_steps: tuple[StepName, ...] | None = Field(
+        # The shortest is checked below: here, a name that is not valid would not count.
+        None,
+        max_length=MAX_SELECTED_STEPS,
+        description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1 to 256 "
+        "characters without control characters, or leave it out to run all steps.",
+    )
+    source_execution: str | None = Field(
+        None,
+        max_length=2048,
+        pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}",
+        description=f"Give the ARN of an execution of the same pipeline, or {LATEST!r}, together with "
+        "selected_steps; or leave it out.",
+    )
     mlflow_experiment_name: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00\r\n]*$")] | None,
         Field(description="Use 1 to 256 characters without line breaks, or leave it out."),
     ] = None
     client_request_token: RequestToken
 
-    @field_validator("pipeline_version_alias")
+    @pydantic.field_validator("pipeline_version_alias")
     @classmethod
-    def _check_version(cls, alias: str | None, info: ValidationInfo) -> str | None:
+    def _check_version(cls, alias: str | None, info: pydantic.ValidationInfo) -> str | None:
         if alias and info.data.get("pipeline_version_id"):
             raise ValueError("is given together with pipeline_version_id")
         return alias
 
-    @field_validator("selected_steps")
+    @pydantic.field_validator("selected_steps")
     @classmethod
     def _check_selected_steps(cls, steps: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if steps is not None and not steps:
@@ -264,9 +221,9 @@ class StartRequest(BaseModel):
             raise ValueError(f"has {texts.clean_line(twice)} twice")
         return steps
 
-    @field_validator("source_execution")
+    @pydantic.field_validator("source_execution")
     @classmethod
-    def _check_source(cls, source: str | None, info: ValidationInfo) -> str | None:
+    def _check_source(cls, source: str | None, info: pydantic.ValidationInfo) -> str | None:
         # A field that is not valid itself is not in the data.
         if source and "selected_steps" in info.data and not info.data["selected_steps"]:
             raise ValueError("is given without selected_steps")
@@ -317,13 +274,15 @@ class ExecutionDescription(FrozenModel):
     execution_arn: ExecutionArn = Field(validation_alias="PipelineExecutionArn")
     status: str = Field(validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN)
     failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
-    created_at: ResponseTime = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
+    created_at: ResponseTime = Field(
+        None, validation_alias=pydantic.AliasChoices("CreationTime", "StartTime")
+    )
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
     description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
     # AWS's answer in full stays valid without it.
-    mlflow_resource_arn: Annotated[str | None, BeforeValidator(_mlflow_arn)] = Field(
-        None, validation_alias=AliasPath("MLflowConfig", "MlflowResourceArn")
+    mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(
+        None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")
     )
 
 
@@ -360,7 +319,7 @@ class ExecutionEvent(BaseModel):
     attempt: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
     attempt_started_at: UtcTime | None = None
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
         if self.outcome == "ended" and not self.status:
             raise ValueError("status is required if the outcome is 'ended'")

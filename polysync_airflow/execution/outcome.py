@@ -212,11 +212,7 @@ def outcome_message(
 
 
 def step_message(
-    execution_arn: str,
-    pipeline_name: str,
-    step: StepRow,
-    *,
-    notes: Sequence[str | None] = (),
+    execution_arn: str, pipeline_name: str, step: StepRow, *, notes: Sequence[str | None] = ()
 ) -> str:
     """
     Return a message of a few lines that says how a step has ended for which a task waits.

@@ -65,7 +65,7 @@ _NOT_STARTED: Final = "Nothing was started, because these arguments are not vali
 # 30 seconds.
 DEFER_BUILD: Final = ConfigDict(defer_build=True)
 _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=DEFER_BUILD)
-_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
+EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
 _PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=DEFER_BUILD)
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -123,10 +123,10 @@ def storable_parameters(argument: str, values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    changed = {}
+    storable = {}
     for name, value in values.items():
         try:
-            stored = texts.storable_number(value)
+            storable[name] = stored = texts.storable_number(value)
             fits = not isinstance(stored, str) or texts.is_storable_text(stored)
         except ValueError:
             fits = False
@@ -135,9 +135,7 @@ def storable_parameters(argument: str, values: Any) -> Any:
                 f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not valid: give a text "
                 "without NUL and half surrogate pairs, or a number of at most 1,024 digits."
             )
-        if stored is not value:
-            changed[name] = stored
-    return {**values, **changed} if changed else values
+    return storable
 
 
 def check_pipeline_names(names: object) -> list[str]:
@@ -183,7 +181,7 @@ def check_execution_arn(execution_arn: object) -> str:
 
     :raises ParametersError: the value is not the ARN of an execution.
     """
-    if not is_valid(_EXECUTION_ARN, execution_arn):
+    if not is_valid(EXECUTION_ARN, execution_arn):
         raise ParametersError(
             f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
             "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "

@@ -20,12 +20,12 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AliasPath, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
@@ -53,14 +53,10 @@ class PipelineDescription(FrozenModel):
     created_at: ResponseTime = Field(None, validation_alias="CreationTime")
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
-    max_parallel_steps: texts.Count = None
+    max_parallel_steps: texts.Count = Field(
+        None, validation_alias=AliasPath("ParallelismConfiguration", "MaxParallelExecutionSteps")
+    )
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flatten_parallelism(cls, data: dict[str, Any]) -> dict[str, Any]:
-        parallelism = data.get("ParallelismConfiguration") or {}
-        return {"max_parallel_steps": parallelism.get("MaxParallelExecutionSteps"), **data}
 
 
 def _clean_default(value: Any) -> Any:
@@ -201,24 +197,17 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
         for name, value in sent.items()
         if name in by_name and (problem := _type_problem(by_name[name], value))
     }
-    lines = (
-        *(
-            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: not declared; {cure}"
-            for name, cure in _cures(unknown, by_name)
-        ),
-        *(_missing(each) for each in missing[: texts.MAX_PROBLEMS]),
-        *(
-            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
-            for name, problem in invalid.items()
-        ),
-    )
-    total = len(unknown) + len(missing) + len(invalid)
-    problems = list(islice(lines, texts.MAX_PROBLEMS))
-    return [*problems, f"and {total - len(problems)} more"] if total > len(problems) else problems
+
+    def line(name: str, problem: str) -> str:
+        return f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
+
+    not_declared = [line(name, f"not declared; {cure}") for name, cure in _cures(unknown, by_name)]
+    of_wrong_type = [line(name, problem) for name, problem in invalid.items()]
+    return texts.first_problems([*not_declared, *map(_missing, missing), *of_wrong_type])
 
 
 def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) -> Iterator[tuple[str, str]]:
-    for position, name in enumerate(unknown[: texts.MAX_PROBLEMS]):
+    for position, name in enumerate(unknown):
         names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
         nearest = texts.nearest_name(name, names)
         yield name, f"did you mean {texts.clean_line(nearest)}?" if nearest else _leave_out(declared)
@@ -227,9 +216,7 @@ def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) ->
 def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
     if not declared:
         return "leave it out, the pipeline declares none"
-    names = ", ".join(texts.clean_line(name) for name in islice(declared, MAX_NAMES))
-    more = f" and {len(declared) - MAX_NAMES} more" if len(declared) > MAX_NAMES else ""
-    return f"leave it out, or use one of {names}{more}"
+    return f"leave it out, or use one of {_listed(declared, MAX_NAMES)}"
 
 
 def _missing(parameter: DeclaredParameter) -> str:
@@ -351,7 +338,8 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
         if name is not None:
             files = _property_files_in(step.get("PropertyFiles"))
             needs = _needs_of(step) - {name}
-            found.append(DeclaredStep(name, _text_or_none(kind), condition, branch, files, needs))
+            kind = texts.clean_line(kind, 64) if isinstance(kind, str) else None
+            found.append(DeclaredStep(name, kind, condition, branch, files, needs))
         if isinstance(arguments, dict):
             if_steps = _steps_in(arguments, "IfSteps", name, "True")
             pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
@@ -359,10 +347,9 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
 
 
 def _steps_in(
-    parent: Any, member: str = "Steps", *place: str | None
+    parent: Any, member: str = "Steps", condition: str | None = None, branch: str | None = None
 ) -> list[tuple[dict[str, Any], str | None, str | None]]:
     """Return steps, each with the condition and the branch in which it is."""
-    condition, branch = place or (None, None)
     steps = parent.get(member) if isinstance(parent, dict) else None
     listed = steps if isinstance(steps, list) else []
     return [(step, condition, branch) for step in listed if isinstance(step, dict)]
@@ -401,10 +388,6 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
         elif isinstance(value, list):
             pending.extend(value)
     return frozenset(needs)
-
-
-def _text_or_none(value: Any) -> str | None:
-    return texts.clean_line(value, 64) if isinstance(value, str) else None
 
 
 # How many names a message lists.
@@ -482,7 +465,6 @@ def _unknown_step(name: str, by_name: Mapping[str, DeclaredStep]) -> str:
     return f"{texts.clean_line(name)}: is not a step of the pipeline; {cure}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    all_names = list(names)
-    more = f" and {len(all_names) - MAX_STEP_NAMES} more" if len(all_names) > MAX_STEP_NAMES else ""
-    return ", ".join(texts.clean_line(name) for name in islice(all_names, MAX_STEP_NAMES)) + more
+def _listed(names: Collection[str], limit: int = MAX_STEP_NAMES) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(texts.clean_line(name) for name in islice(names, limit)) + more

@@ -21,7 +21,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
@@ -309,8 +308,7 @@ class Endpoint(JobDescription):
     endpoint_status: Name = member("EndpointStatus")
 
 
-@dataclass(frozen=True, slots=True)
-class JobKind:
+class JobKind(NamedTuple):
     """
     A kind of job.
 
@@ -388,8 +386,7 @@ class Dataset(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Datasets:
+class Datasets(NamedTuple):
     """
     What an execution has read and written.
 

@@ -25,18 +25,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
 from polysync_airflow.execution import models, texts
@@ -55,12 +47,12 @@ ParametersOf = Callable[[str], Mapping[str, str]]
 
 
 def _as_time(value: Any) -> Any:
-    """Return a text as a datetime. A time without an offset is UTC, as in Airflow."""
+    """Return a text as a datetime."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value.strip())
     if not isinstance(value, datetime):
         raise ValueError("is not a time")
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return value
 
 
 Time = Annotated[models.UtcTime, BeforeValidator(_as_time)]
@@ -100,40 +92,29 @@ class Search(BaseModel):
 
     model_config = models.STRICT
 
-    pipeline_name: Annotated[
-        str,
-        StringConstraints(max_length=2048, pattern=models.PIPELINE_PATTERN),
-        Field(description="Give the pipeline's name, or its ARN."),
-    ]
-    created_after: Annotated[Time, Field(description=_TIME_CURE)]
-    created_before: Annotated[Time | None, Field(description=_TIME_CURE)] = None
+    pipeline_name: models.Pipeline = Field(description="Give the pipeline's name, or its ARN.")
+    created_after: Time = Field(description=_TIME_CURE)
+    created_before: Time | None = Field(None, description=_TIME_CURE)
     which: Which = "first"
-    display_name_pattern: Annotated[
-        Annotated[
-            str,
-            StringConstraints(min_length=1, max_length=MAX_PATTERN_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$"),
-        ]
-        | None,
-        Field(
-            description='Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
-            f"{MAX_PATTERN_LENGTH} characters, or leave it out."
-        ),
-    ] = None
-    parameters: Annotated[
-        Annotated[
-            Mapping[models.ParameterName, models.ParameterValue], Field(max_length=models.MAX_PARAMETERS)
-        ]
-        | None,
-        Field(
-            description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
-            "booleans whose text has 1 to 1,024 characters, or leave it out.",
-        ),
-    ] = None
+    display_name_pattern: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_PATTERN_LENGTH,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description='Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
+        f"{MAX_PATTERN_LENGTH} characters, or leave it out.",
+    )
+    parameters: Mapping[models.ParameterName, models.ParameterValue] | None = Field(
+        None,
+        max_length=models.MAX_PARAMETERS,
+        description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
+        "booleans whose text has 1 to 1,024 characters, or leave it out.",
+    )
     began_at: Time
 
-    @field_validator("created_before")
+    @pydantic.field_validator("created_before")
     @classmethod
-    def _check_window(cls, end: datetime | None, info: ValidationInfo) -> datetime | None:
+    def _check_window(cls, end: datetime | None, info: pydantic.ValidationInfo) -> datetime | None:
         start = info.data.get("created_after")
         if start and end and end <= start:
             raise ValueError(f"is not later than created_after = {start.isoformat()}")
@@ -149,11 +130,6 @@ class Search(BaseModel):
             return False
         pattern = self.display_name_pattern
         return pattern is None or fnmatchcase(execution.display_name or "", pattern)
-
-    def has_parameters(self, values: Mapping[str, str]) -> bool:
-        """Return whether an execution has the parameters that are looked for; others do not count."""
-        wanted = self.parameters or {}
-        return all(values.get(name) == value for name, value in wanted.items())
 
     @property
     def name(self) -> str:
@@ -183,7 +159,7 @@ class SearchEvent(BaseModel):
     error_code: texts.NameText | None = None
     operation: texts.NameText | None = None
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _found_has_an_arn(self) -> SearchEvent:
         if (self.outcome == "found") != (self.execution_arn is not None):
             raise ValueError("execution_arn is given if the outcome is 'found', and only then")
@@ -259,7 +235,8 @@ def pick(
                 f"executions of pipeline {search.name} that match otherwise, and each one costs a call: give "
                 "a shorter window (created_after, created_before), or a display_name_pattern."
             )
-        if search.has_parameters(parameters_of(execution.execution_arn)):
+        # Other parameters do not count.
+        if search.parameters.items() <= parameters_of(execution.execution_arn).items():
             return execution
     return None
 
@@ -328,8 +305,7 @@ def describe_search(search: Search) -> str:
     return texts.clean_line(" ".join(part for part in parts if part))
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """
     What a look at AWS's list has brought.
 

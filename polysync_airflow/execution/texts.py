@@ -221,11 +221,15 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     :param place: the names that lead to the value, with dots between them.
     """
     if isinstance(value, Mapping):
-        return {
-            _with_replacements(name): storable(each, changes, f"{place}.{name}".removeprefix("."))
-            for name, each in value.items()
-            if not _is_left_out(name, changes, place)
-        }
+        stored = {}
+        for name, each in value.items():
+            if name in RESERVED_NAMES:
+                where = clean_line(place) or "It"
+                changes.append(f"{where} lacks {name}, because Airflow reserves this name.")
+            else:
+                inner = f"{place}.{name}".removeprefix(".")
+                stored[_with_replacements(name)] = storable(each, changes, inner)
+        return stored
     if isinstance(value, (list, tuple)):
         return [storable(each, changes, f"{place}[{index}]") for index, each in enumerate(value)]
     if isinstance(value, str):
@@ -236,15 +240,22 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     return made
 
 
+def storable_xcom(key: str, value: Any, warn: Callable[[str], object]) -> Any:
+    """
+    Return an XCom that Airflow can store.
+
+    :param warn: called with a message about what differs from the given value.
+    """
+    changes: list[str] = []
+    stored = storable(value, changes)
+    if changes:
+        lines = "\n".join(f"- {line}" for line in first_problems(changes))
+        warn(f"Airflow cannot store the XCom {key} as it is:\n{lines}")
+    return stored
+
+
 def _with_replacements(text: str) -> str:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _is_left_out(name: str, changes: list[str], place: str) -> bool:
-    if name not in RESERVED_NAMES:
-        return False
-    changes.append(f"{clean_line(place) or 'It'} lacks {name}, because Airflow reserves this name.")
-    return True
 
 
 def _none_if_invalid(value: Any, validate: Callable[[Any], Any]) -> Any:

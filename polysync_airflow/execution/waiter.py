@@ -26,25 +26,12 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, TriggerEventError, is_throttling
 from polysync_airflow.execution import models
-from polysync_airflow.execution.models import (
-    CONNECTION_NOT_FOUND,
-    MAX_INTEGER,
-    MAX_TIMESTAMP,
-    MIN_TIMESTAMP,
-    STRICT,
-    ConnectionId,
-    ExecutionArn,
-    ExecutionDescription,
-    ExecutionEvent,
-    RegionName,
-    Timestamp,
-)
 from polysync_airflow.execution.texts import NameText, describe_validation_error, format_seconds
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
@@ -65,8 +52,7 @@ QUIET_SECONDS: Final = 300.0
 DELETED_AFTER_SECONDS: Final = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One line for the task's log, with its ``logging`` level."""
 
     level: int
@@ -107,6 +93,7 @@ class Failures:
 NO_FAILURES: Final = Failures()
 
 
+Polled = models.ExecutionDescription | PolysyncError
 Response = TypeVar("Response")
 Event = TypeVar("Event", bound=BaseModel)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -273,7 +260,7 @@ class Waiter(ABC, Generic[Response, Event]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionWaiter(Waiter[ExecutionDescription, ExecutionEvent]):
+class ExecutionWaiter(Waiter[models.ExecutionDescription, models.ExecutionEvent]):
     """
     The state of a wait for one execution.
 
@@ -308,11 +295,11 @@ class ExecutionWaiter(Waiter[ExecutionDescription, ExecutionEvent]):
         """The ARN of its pipeline, which AWS accepts in place of the name: one list polls all of them."""
         return self.execution_arn.rpartition("/execution/")[0]
 
-    def is_news(self, response: ExecutionDescription) -> bool:
+    def is_news(self, response: models.ExecutionDescription) -> bool:
         """Return whether the status has changed."""
         return response.status != self.last_status
 
-    def updated(self, response: ExecutionDescription) -> ExecutionWaiter:
+    def updated(self, response: models.ExecutionDescription) -> ExecutionWaiter:
         """Return the state after a response."""
         status, warned = response.status, self.warned_statuses
         return replace(
@@ -322,7 +309,7 @@ class ExecutionWaiter(Waiter[ExecutionDescription, ExecutionEvent]):
             warned_statuses=warned if status in STATE_OF_STATUS else warned | {status},
         )
 
-    def lines_about(self, response: ExecutionDescription, now: float) -> tuple[LogLine, ...]:
+    def lines_about(self, response: models.ExecutionDescription, now: float) -> tuple[LogLine, ...]:
         """Return a line for a change of the status, and a warning of a new one that is not known."""
         lines, status = [], response.status
         if status != self.last_status:
@@ -335,16 +322,18 @@ class ExecutionWaiter(Waiter[ExecutionDescription, ExecutionEvent]):
             lines.append(LogLine(logging.WARNING, f"{text} latest: {self.label}"))
         return tuple(lines)
 
-    def end_of(self, response: ExecutionDescription, now: float) -> ExecutionEvent | None:
+    def end_of(self, response: models.ExecutionDescription, now: float) -> models.ExecutionEvent | None:
         """Return the event if the execution has ended."""
         if not has_ended(response.status):
             return None
         event = self.event("ended", response.failure_reason)
         return event.model_copy(update={"ended_at": response.modified_at})
 
-    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> ExecutionEvent:
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> models.ExecutionEvent:
         """Return the event of a wait that has ended."""
-        return ExecutionEvent(
+        return models.ExecutionEvent(
             outcome=outcome,
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
@@ -368,7 +357,7 @@ class ResourceEvent(BaseModel):
     :param error_code: error code of the last poll, if it failed.
     """
 
-    model_config = ConfigDict(**STRICT, populate_by_name=True)
+    model_config = ConfigDict(**models.STRICT, populate_by_name=True)
 
     outcome: str
     resource: str
@@ -501,33 +490,33 @@ class Deletion:
                 f"found it for {format_seconds(now - since)}. Add it again under "
                 "Admin > Connections. If no retry follows, clear the task."
             )
-            self.error.error_code = CONNECTION_NOT_FOUND
+            self.error.error_code = models.CONNECTION_NOT_FOUND
 
 
 # ---- the arguments of stored triggers, which others can edit in Airflow's database
 
 
-def _valid_interval(seconds: float) -> float:
-    return min(max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL)
-
-
 # An earlier version accepted every positive value: the nearest one that is valid now is used.
-Interval = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), AfterValidator(_valid_interval)]
+Interval = Annotated[
+    float,
+    Field(strict=True, gt=0, allow_inf_nan=False),
+    AfterValidator(lambda seconds: min(max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL)),
+]
 Deadline = Annotated[
     float,
-    Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False),
-    AfterValidator(lambda seconds: min(seconds, MAX_TIMESTAMP)),
+    Field(strict=True, ge=models.MIN_TIMESTAMP, allow_inf_nan=False),
+    AfterValidator(lambda seconds: min(seconds, models.MAX_TIMESTAMP)),
 ]
 
 
 class WaitArguments(BaseModel):
     """What the arguments of all triggers have in common."""
 
-    model_config = STRICT
+    model_config = models.STRICT
     waiter_class: ClassVar[type[Waiter[Any, Any]]]
 
-    polysync_conn_id: ConnectionId
-    region_name: RegionName | None
+    polysync_conn_id: models.ConnectionId
+    region_name: models.RegionName | None
     poll_interval: Interval
     deadline: Deadline
 
@@ -542,10 +531,10 @@ class TriggerArguments(WaitArguments):
 
     waiter_class = ExecutionWaiter
 
-    execution_arn: ExecutionArn
+    execution_arn: models.ExecutionArn
     pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
-    since: Timestamp
-    attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+    since: models.Timestamp
+    attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
     progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     declared_steps: str | None = None
@@ -557,4 +546,4 @@ class ResourceArguments(WaitArguments):
     waiter_class: ClassVar[type[ResourceWaiter[Any]]]
 
     resource: str
-    since: Timestamp
+    since: models.Timestamp

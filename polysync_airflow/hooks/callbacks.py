@@ -18,7 +18,7 @@ from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.aws.sessions import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.steps.callbacks import ReceivedMessage, Redrive, answer_token
-from polysync_airflow.hooks.calls import HookCalls, parse
+from polysync_airflow.hooks.executions import HookCalls, parse
 
 # Of one call; SQS allows no more.
 MAX_MESSAGES: Final = 10

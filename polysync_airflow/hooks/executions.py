@@ -4,29 +4,127 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow import exceptions
-from polysync_airflow.auth.base_hook import Response
+from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
 from polysync_airflow.aws.job_logs import read_tail
-from polysync_airflow.aws.responses import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, invalid_response_error
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
+from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.responses import (
+    MAX_ENTRIES,
+    MAX_STEPS,
+    PAGE_SIZE,
+    check_size,
+    invalid_response_error,
+    paginate,
+)
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import approval, clock, models, pipelines
 from polysync_airflow.execution.approval import ApprovalStatus, ModelPackageDescription, ModelPackageSummary
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
-from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep, PipelineDescription, PipelineSummary
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
-from polysync_airflow.hooks.calls import Caller, HookCalls, describe, entries_of, parse
+from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.execution.waiter import ResourceWaiter
+
+Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
+# Makes a call and returns its response, for example under a rate limiter and with retries.
+Caller = Callable[[Callable[[], Response]], Response]
+
+
+class HookCalls(PolysyncBaseHook):
+    """Base of the classes that have the methods of the hook."""
+
+    def _entries_of_list(
+        self, operation: str, member: str, limit: int, through: Caller | None, **request: Any
+    ) -> Iterator[Any]:
+        # Kept here, because a limiter lives as long as it is used.
+        limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
+
+        def call_limited(call: Callable[[], Response]) -> Response:
+            limiter.acquire()
+            return call()
+
+        def list_page(token: str | None) -> tuple[Response, Any]:
+            call = partial(self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request)
+            page = (through or call_limited)(call)
+            return page, page.get("NextToken")
+
+        count = 0
+        for page in paginate(operation, list_page):
+            entries = entries_of(page, operation, member)
+            count += len(entries)
+            check_size(operation, count, limit)
+            yield from entries
+
+
+def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource: str) -> Any:
+    """
+    Describe a resource for which a task may wait.
+
+    :param waiter: the class of the wait, which says how the resource is described.
+    :param resource: its name or ARN.
+    :raises SageMakerApiError: the call failed, or the response is not valid, or about another resource.
+    """
+    operation = waiter.operation
+    response = hook.call(operation, **{waiter.request_member: resource})
+    description: Any = parse(waiter.description_model, operation, response)
+    # AWS has ARNs in lower case, also if a name in one is not.
+    if description.resource.lower() != resource.lower():
+        raise invalid_response_error(operation, f"it is about {description.resource}, not {resource}")
+    return description
+
+
+def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | PolysyncError:
+    """Make a call; return an error instead of raising it: what decides takes both."""
+    try:
+        return call(*arguments)
+    except PolysyncError as error:
+        return error
+
+
+def parse(model: type[Model], operation: str, response: Any) -> Model:
+    """
+    Return a response as a model.
+
+    :raises SageMakerApiError: the response is not valid.
+    """
+    try:
+        return model.model_validate(response)
+    except ValidationError as error:
+        raise invalid_response_error(operation, describe_validation_error(error)) from None
+
+
+def valid(model: type[Model], entries: Iterable[Any]) -> Iterator[Model]:
+    """Iterate over the entries of a list as models. A damaged one must not hide the others."""
+    for entry in entries:
+        with suppress(ValidationError):
+            yield model.model_validate(entry)
+
+
+def entries_of(page: Response, operation: str, member: str) -> list[Any]:
+    """
+    Return the entries of a page of a list.
+
+    :raises SageMakerApiError: the response has no such list.
+    """
+    entries = page.get(member)
+    if not isinstance(entries, list):
+        raise invalid_response_error(operation, f"it has no list {member}")
+    return entries
+
 
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
@@ -123,10 +221,7 @@ class ExecutionMethods(HookCalls):
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """Describe an execution; return an error instead of raising it: ``decide`` takes both."""
-        try:
-            return self.describe_pipeline_execution(execution_arn)
-        except PolysyncError as error:
-            return error
+        return result_or_error(self.describe_pipeline_execution, execution_arn)
 
     def list_pipeline_executions(
         self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
@@ -147,12 +242,8 @@ class ExecutionMethods(HookCalls):
         request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
         optional = {"CreatedAfter": created_after, "NextToken": page_token}
         page = self.call(operation, MaxResults=PAGE_SIZE, **request, **optional)
-        rows = []
-        for entry in entries_of(page, operation, "PipelineExecutionSummaries"):
-            # One damaged entry must not fail the waits for all the others.
-            with suppress(ValidationError):
-                rows.append(ExecutionDescription.model_validate(entry))
-        return rows, page.get("NextToken")
+        entries = entries_of(page, operation, "PipelineExecutionSummaries")
+        return list(valid(ExecutionDescription, entries)), page.get("NextToken")
 
     def list_pipeline_execution_steps(
         self, execution_arn: str, *, through: Caller | None = None
@@ -166,8 +257,8 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
-        request = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(operation, member, MAX_STEPS, through, request)
+        arn = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, member, MAX_STEPS, through, **arn)
         return [parse(StepDescription, operation, entry) for entry in entries]
 
     def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
@@ -212,7 +303,7 @@ class ExecutionMethods(HookCalls):
         for member, name in NEWEST_MEMBERS.items():
             value = getattr(request, name)
             if value and member not in members:
-                raise ParametersError(
+                raise exceptions.ParametersError(
                     f"{name} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer; this deployment "
                     f"has boto3 {version('boto3')}. Upgrade boto3, or leave the argument out."
                 )
@@ -228,10 +319,8 @@ class ExecutionMethods(HookCalls):
     @staticmethod
     def _arn_in(operation: str, response: Response) -> str:
         arn = response.get("PipelineExecutionArn")
-        try:
-            check_execution_arn(arn)
-        except ParametersError:
-            raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
+        if not is_valid(EXECUTION_ARN, arn):
+            raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}")
         return str(arn)
 
 
@@ -258,19 +347,18 @@ class SearchMethods(HookCalls):
         :return: the executions. Entries that are not valid are left out.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
-        operation = "ListPipelineExecutions"
-        request = {
-            "PipelineName": pipeline_name,
-            "CreatedAfter": created_after,
-            "CreatedBefore": created_before,
-            "SortBy": "CreationTime",
-            "SortOrder": "Ascending",
-        }
-        member = "PipelineExecutionSummaries"
-        for entry in self._entries_of_list(operation, member, MAX_ENTRIES, through, request):
-            # One damaged entry must not hide the others.
-            with suppress(ValidationError):
-                yield ListedExecution.model_validate(entry)
+        entries = self._entries_of_list(
+            "ListPipelineExecutions",
+            "PipelineExecutionSummaries",
+            MAX_ENTRIES,
+            through,
+            PipelineName=pipeline_name,
+            CreatedAfter=created_after,
+            CreatedBefore=created_before,
+            SortBy="CreationTime",
+            SortOrder="Ascending",
+        )
+        return valid(ListedExecution, entries)
 
     def list_pipeline_parameters_for_execution(
         self, execution_arn: str, *, through: Caller | None = None
@@ -283,11 +371,9 @@ class SearchMethods(HookCalls):
         :param through: function that makes the call for each page; None for the connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the response is not valid.
         """
-        operation = "ListPipelineParametersForExecution"
-        request = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(
-            operation, "PipelineParameters", models.MAX_PARAMETERS, through, request
-        )
+        operation, limit = "ListPipelineParametersForExecution", models.MAX_PARAMETERS
+        arn = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, "PipelineParameters", limit, through, **arn)
         found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
         return {parameter.name: parameter.value for parameter in found}
 
@@ -310,8 +396,8 @@ class PipelineMethods(HookCalls):
         """
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
-        for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
-            yield parse(PipelineSummary, operation, entry)
+        entries = self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, **request)
+        return (parse(PipelineSummary, operation, entry) for entry in entries)
 
     def describe_pipeline(
         self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
@@ -368,14 +454,12 @@ class ModelPackageMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         arn = approval.check_model_package_arn(model_package_arn)
-        return cast("ModelPackageDescription", describe(self, approval.ApprovalWaiter, arn))
+        description: ModelPackageDescription = describe(self, approval.ApprovalWaiter, arn)
+        return description
 
     def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
         """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
-        try:
-            return self.describe_model_package(model_package_arn)
-        except PolysyncError as error:
-            return error
+        return result_or_error(self.describe_model_package, model_package_arn)
 
     def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
         """

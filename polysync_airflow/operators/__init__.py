@@ -4,7 +4,7 @@ pipelines as jobs.
 
 ``base`` has the wait that they and the sensors share, ``reporting`` what is reported, ``results`` what the
 steps have made. ``task_try`` is one try of a Start task, ``failure_callback`` is for tasks whose process has
-died, ``stopping`` has the stop, and ``parameter_check`` says what is wrong with a start.
+died, and ``parameter_check`` says what is wrong with a start.
 """
 
 from polysync_airflow.operators.callback import PolysyncCallbackStepOperator, callback_step

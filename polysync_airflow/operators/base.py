@@ -6,31 +6,20 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
-import logging
-from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Self, TypeVar, cast
 
 from polysync_airflow import get_provider_info
+from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowFailException,
-    AirflowRescheduleException,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseOperator,
-    RetryPolicy,
-    conf,
-)
 from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
+from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
-from polysync_airflow.execution.texts import first_problems, storable
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Polled, Wait
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
@@ -42,22 +31,23 @@ if TYPE_CHECKING:
     # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-log = logging.getLogger(__name__)
-
 Result = TypeVar("Result")
+Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
-AfterPoll = Callable[[models.ExecutionDescription | PolysyncError], object]
+AfterPoll = Callable[[Polled], object]
 
 DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
 MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
-DEFAULT_DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", fallback=False)
+DEFAULT_DEFERRABLE: Final = sdk.conf.getboolean("operators", "default_deferrable", fallback=False)
+# The members of a wait that are arguments of its trigger.
+_OF_THE_WAIT: Final = ("execution_arn", "pipeline_name", "poll_interval", "since", "deadline", "attempt")
 # What a retry policy is not asked about: a rescheduled sensor has not failed.
-_NOT_RETRIED: Final = (AirflowFailException, AirflowRescheduleException, AirflowSkipException)
+_NOT_RETRIED: Final = (sdk.AirflowFailException, sdk.AirflowRescheduleException, sdk.AirflowSkipException)
 
 
-class PolysyncOperator(BaseOperator):
+class PolysyncOperator(sdk.BaseOperator):
     """
     Base of all operators: the retry policy.
 
@@ -65,7 +55,7 @@ class PolysyncOperator(BaseOperator):
         Default: ``PolysyncRetryPolicy``.
     """
 
-    def __init__(self, *, retry_policy: RetryPolicy | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, retry_policy: sdk.RetryPolicy | None = None, **kwargs: Any) -> None:
         if CAPABILITIES.retry_policy:
             kwargs["retry_policy"] = retry_policy
         super().__init__(**kwargs)
@@ -95,7 +85,7 @@ def apply_retry_policy(method: Method) -> Method:
             is_final = isinstance(error, _NOT_RETRIED)
             if is_final or not forbids_retry(task.retry_policy, error, context):
                 raise
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+            raise sdk.AirflowFailException(f"{type(error).__name__}: {error}") from error
         leave_if_replaced()
         return result
 
@@ -127,16 +117,24 @@ class TryChoices(RecoveryChoices):
     validate_parameters: Flag
 
 
+class Chosen(Generic[Chosen_co]):
+    """What the DAG author chose for an operator, validated whenever it is read."""
+
+    def __init__(self, model: type[Chosen_co]) -> None:
+        self._model = model
+
+    def __get__(self, operator: Any, owner: type) -> Chosen_co:
+        if operator is None:
+            return cast("Chosen_co", self)
+        return self._model.of(operator._attributes(self._model.model_fields))
+
+
 class WaitingOperator(PolysyncOperator):
     """Base of what waits for AWS: arguments, connection, and limit."""
 
     polysync_conn_id: str
     region_name: str | None
-
-    @property
-    @abstractmethod
-    def choices(self) -> LimitChoices:
-        """What the DAG author chose, validated."""
+    choices: Chosen[LimitChoices]
 
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
         # The attributes, because Airflow renders them, and a cluster policy may change them.
@@ -234,42 +232,32 @@ class ExecutionOperator(WaitingOperator):
         waiter: ExecutionWaiter,
         *,
         method_name: str = "execute_complete",
-        stop_on_kill: bool = False,
-        progress_interval: float | None = None,
-        declared_steps: str | None = None,
         after_poll: AfterPoll | None = None,
+        **more: Any,
     ) -> models.ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
 
         :param method_name: the method in which Airflow resumes a deferred task.
-        :param stop_on_kill: whether the trigger stops the execution when the task is killed.
-        :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
-        :param declared_steps: the steps in the definition, which the trigger shows.
         :param after_poll: called on the worker with the response of each poll.
+        :param more: further arguments of the trigger.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
-            arguments = self._trigger_arguments(waiter, progress_interval, declared_steps)
-            arguments["stop_on_kill"] = stop_on_kill
-            self.defer(trigger=PolysyncPipelineExecutionTrigger(**arguments), method_name=method_name)
+            trigger = PolysyncPipelineExecutionTrigger(**self._trigger_arguments(waiter, **more))
+            self.defer(trigger=trigger, method_name=method_name)
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
-        self, waiter: ExecutionWaiter, progress_interval: float | None, declared_steps: str | None
+        self, waiter: ExecutionWaiter, *, declared_steps: str | None = None, **more: Any
     ) -> dict[str, Any]:
         return {
-            "execution_arn": waiter.execution_arn,
-            "pipeline_name": waiter.pipeline_name,
+            **{name: getattr(waiter, name) for name in _OF_THE_WAIT},
             "polysync_conn_id": self.polysync_conn_id,
             "region_name": models.region_from_arn(waiter.execution_arn),
-            "poll_interval": waiter.poll_interval,
-            "since": waiter.since,
-            "deadline": waiter.deadline,
-            "attempt": waiter.attempt,
-            "progress_interval": progress_interval,
-            "declared_steps": declared_steps if progress_interval else None,
+            "declared_steps": declared_steps if more.get("progress_interval") else None,
+            **more,
         }
 
     def _sleep(self, seconds: float) -> None:
@@ -293,33 +281,15 @@ class ExecutionOperator(WaitingOperator):
                         self.log.log(line.level, "%s", line.text)
                     if after_poll:
                         after_poll(result)
-        except AirflowTaskTimeout:
+        except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer fires just before the
             # waiter's deadline. The outcome must be the same as that of a deferred task.
             if isinstance(step, Wait):
                 step = step.waiter.time_out()
         return step.event
 
-    @abstractmethod
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
-        """
-        Finish the task when the wait has ended, in either mode.
-
-        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
-        """
-
 
 def pull_own(context: Context, key: str) -> Any:
     """Return an XCom of this task instance; None if there is none."""
     ti = context["ti"]
     return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-
-
-def storable_xcom(key: str, value: Any) -> Any:
-    """Return an XCom that Airflow can store, and log one warning about what differs from the given value."""
-    changes: list[str] = []
-    value = storable(value, changes)
-    if changes:
-        lines = "\n".join(f"- {line}" for line in first_problems(changes))
-        log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
-    return value

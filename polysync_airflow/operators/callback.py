@@ -13,15 +13,7 @@ from polysync_airflow.execution.outcome import parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_TIMEOUT,
-    ExecutionOperator,
-    PollChoices,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -32,7 +24,7 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.callback_run import StepRun
 
 
-class PolysyncCallbackStepOperator(ExecutionOperator):
+class PolysyncCallbackStepOperator(base.ExecutionOperator):
     """
     Answer a callback step of an execution with what a function returns.
 
@@ -77,6 +69,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"op_kwargs": "py"}
+    choices = base.Chosen(base.PollChoices)
     # As those of Airflow's PythonOperator: they may hold what cannot be copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
     operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
@@ -89,10 +82,10 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         step_name: str,
         python_callable: Callable[..., Mapping[str, Any] | None],
         op_kwargs: Mapping[str, Any] | None = None,
-        deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = base.DEFAULT_TIMEOUT,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -113,27 +106,24 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
                 f"python_callable = {shorten(python_callable)} is not valid: give a function."
             )
 
-    @property
-    def choices(self) -> PollChoices:
-        """What the DAG author chose, validated."""
-        return PollChoices.of(self._attributes(PollChoices.model_fields))
-
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
+        from polysync_airflow.execution.steps.progress import check_step_name
         from polysync_airflow.operators.reporting import push_links
 
-        self._check_arguments()
+        self._check_execution(self.execution_arn)
+        check_step_name(self.step_name)
+        if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
+            raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
         name = models.pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
-        run = self._step_run()
+        run = self._step_run(context)
         run.check_declared()
-        return self._answer(context, run, self._make_waiter(self.execution_arn, None))
+        return self._answer(run, self._make_waiter(self.execution_arn, None))
 
-    @apply_retry_policy
-    def execute_complete(  # type: ignore[override]  # not a text
-        self, context: Context, event: dict[str, Any] | None = None
-    ) -> dict[str, str]:
+    @base.apply_retry_policy
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:
         """
         Go on when the step has begun, or cannot begin any more.
 
@@ -141,38 +131,24 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         """
         from polysync_airflow.execution.steps.callbacks import parse_step_changed
 
-        run, waiter = self._step_run(), self._make_waiter(self.execution_arn, None)
+        run, waiter = self._step_run(context), self._make_waiter(self.execution_arn, None)
         news = parse_step_changed(event)
         if news:
             # The limit is that of the whole wait, also if the task is deferred again.
             waiter = replace(waiter, since=news.since, deadline=news.deadline)
         else:
             run.raise_unless_ended(parse_event(event))
-        return self._answer(context, run, waiter)
+        return self._answer(run, waiter)
 
-    def _check_arguments(self) -> None:
-        from polysync_airflow.execution.steps.progress import check_step_name
-
-        self._check_execution(self.execution_arn)
-        check_step_name(self.step_name)
-        if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
-            raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
-
-    def _step_run(self) -> StepRun:
+    def _step_run(self, context: Context) -> StepRun:
         from polysync_airflow.operators.callback_run import StepRun
 
-        return StepRun(
-            self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
-        )
+        arn, name, is_first = self.execution_arn, self.step_name, context["ti"].try_number == 1
+        return StepRun(self.hook_for_region, arn, name, self._call_with_retry, self.log, is_first)
 
-    def _answer(self, context: Context, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
+    def _answer(self, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
         while True:
-            outputs = run.answer(
-                self.python_callable,
-                self.op_kwargs or {},
-                self._sleep,
-                is_first_try=context["ti"].try_number == 1,
-            )
+            outputs = run.answer(self.python_callable, self.op_kwargs or {}, self._sleep)
             if outputs is not None:
                 return outputs
             self._wait_for_news(run, waiter)
@@ -186,7 +162,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
-            arguments = self._trigger_arguments(waiter, progress_interval, None)
+            arguments = self._trigger_arguments(waiter, progress_interval=progress_interval)
             trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger=trigger, method_name="execute_complete")
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from pydantic import SecretStr
 
@@ -25,30 +25,13 @@ from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
-from polysync_airflow.execution.steps.callbacks import (
-    CALLBACK,
-    CallbackMessage,
-    Handling,
-    Outputs,
-    ReceivedMessage,
-    Redrive,
-    RunningCallback,
-    Situation,
-    failure_reason,
-    find_step,
-    handling_of,
-    is_news,
-    output_parameters,
-    parse_message,
-    recorded_outputs,
-    running_callback,
-    situation_of,
-    still_waits,
-)
+from polysync_airflow.execution.steps import callbacks
+from polysync_airflow.execution.steps.callbacks import CallbackMessage, Handling, ReceivedMessage, Situation
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.states import STATUS_STOPPING
 
 # How long an answer is repeated while AWS throttles or cannot be reached.
@@ -98,7 +81,7 @@ class Answer:
         :raises StepHasEndedError: somebody else has answered.
         :raises SageMakerApiError: AWS has not taken the answer.
         """
-        reason = failure_reason(reason)
+        reason = callbacks.failure_reason(reason)
         return self._give(partial(self.hook.send_pipeline_execution_step_failure, self.token, reason))
 
     def _give(self, send: Callable[[], None]) -> bool:
@@ -203,7 +186,7 @@ class StepMessages:
     hook: PolysyncSageMakerHook
     queue_hook: PolysyncSageMakerHook
     arn: str
-    callback: RunningCallback
+    callback: callbacks.RunningCallback
     log: Any
     _receipts: list[str] = field(default_factory=list, init=False)
     # Why messages of others are no longer sent again.
@@ -250,7 +233,7 @@ class StepMessages:
                 wait = 0 if number else POLL_SECONDS
                 batch = self.queue_hook.receive_messages(self._url, hidden=HIDDEN_SECONDS, wait=wait)
                 for received in batch:
-                    content = parse_message(received.body)
+                    content = callbacks.parse_message(received.body)
                     handling = self._handling_of(received, content)
                     if handling is Handling.KEEP and content:
                         own.append(content)
@@ -267,7 +250,7 @@ class StepMessages:
         own = self.callback.token, self.arn
         is_own = content is not None and (content.token, content.execution_arn) == own
         decide = partial(
-            handling_of,
+            callbacks.handling_of,
             received,
             content,
             is_own=is_own,
@@ -282,7 +265,7 @@ class StepMessages:
         except exceptions.PolysyncError:
             # It may be an execution of somebody else.
             return decide(waits=True)
-        return decide(waits=still_waits(steps, content.token))
+        return decide(waits=callbacks.still_waits(steps, content.token))
 
     def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
         deleted, given_back = others[Handling.DELETE], others[Handling.GIVE_BACK]
@@ -308,27 +291,20 @@ class StepMessages:
         return True
 
     @cached_property
-    def _redrive(self) -> Redrive | exceptions.PolysyncError | None:
-        try:
-            return self.queue_hook.describe_redrive(self._url)
-        except exceptions.PolysyncError as error:
-            return error
+    def redrive(self) -> callbacks.Redrive | exceptions.PolysyncError | None:
+        """The dead-letter queue of the queue, or why it is not known; None if it has none."""
+        return result_or_error(self.queue_hook.describe_redrive, self._url)
 
     @property
     def _max_receives(self) -> int | None:
         # Of a queue that cannot be described, each receive may be the last one.
-        if isinstance(self._redrive, exceptions.PolysyncError):
+        if isinstance(self.redrive, exceptions.PolysyncError):
             return 1
-        return self._redrive.max_receives if self._redrive else None
-
-    @property
-    def has_dead_letters(self) -> bool:
-        """Whether the queue may have a dead-letter queue."""
-        return self._redrive is not None
+        return self.redrive.max_receives if self.redrive else None
 
     def describe_dead_letters(self) -> str:
         """Return what is known of the dead-letter queue of the queue."""
-        found = self._redrive
+        found = self.redrive
         if found is None:
             return "The queue has no dead-letter queue."
         if isinstance(found, exceptions.PolysyncError):
@@ -362,37 +338,27 @@ class StepMessages:
             self.log.warning("The message of the callback step stays in its queue: %s", error)
 
 
-_WAITS: tuple[Situation, ...] = (Situation.RUNNING, Situation.STOPPING)
-
-
 @dataclass
 class ServedStep:
-    """
-    A callback step that waits for its answer.
+    """A callback step that waits for its answer."""
 
-    :param hook: a hook with the task's connection, for the region of the execution.
-    :param queue_hook: one for the region of the queue.
-    :param name: the name of the step.
-    :param look: returns the situation of the step now.
-    :param log: the log of the task.
-    """
-
-    hook: PolysyncSageMakerHook
-    queue_hook: PolysyncSageMakerHook
-    arn: str
-    name: str
-    callback: RunningCallback
-    look: Callable[[], Situation]
-    log: Any
+    run: StepRun
+    callback: callbacks.RunningCallback
 
     def __post_init__(self) -> None:
+        run, queue = self.run, self.callback.queue
+        self.arn, self.name, self.log = run.arn, run.name, run.log
         mask_secret(self.callback.token.get_secret_value())
-        self._answer = Answer(self.hook, self.callback.token, self._has_ended, self.log.warning)
-        self._messages = StepMessages(self.hook, self.queue_hook, self.arn, self.callback, self.log)
+        waits = (Situation.RUNNING, Situation.STOPPING)
+        self._answer = Answer(
+            run.hook, self.callback.token, lambda: run.look()[0] not in waits, self.log.warning
+        )
+        queue_hook = run.hook_for_region(queue.region or region_from_arn(self.arn))
+        self._messages = StepMessages(run.hook, queue_hook, self.arn, self.callback, self.log)
 
     def serve(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
-    ) -> Outputs:
+    ) -> callbacks.Outputs:
         """
         Answer the step with what a function returns for the arguments of its message.
 
@@ -405,7 +371,7 @@ class ServedStep:
         :raises PipelineExecutionCancelledError: the execution is being stopped.
         """
         self.log.info("Step %s waits for its answer. Queue: %s", self.name, self.callback.queue.url)
-        message = self._messages.receive(lambda: self.look() is not Situation.RUNNING, sleep)
+        message = self._messages.receive(lambda: self.run.look()[0] is not Situation.RUNNING, sleep)
         if message is None:
             raise self._error_without_message()
         if message.is_stop:
@@ -428,12 +394,12 @@ class ServedStep:
         """Delete messages that an earlier try may have left in the queue."""
         self._messages.delete(look_for_more=True)
 
-    def _call(self, function: Callable[[], Any]) -> Outputs:
+    def _call(self, function: Callable[[], Any]) -> callbacks.Outputs:
         failure: BaseException | None = None
-        outputs: Outputs = {}
+        outputs: callbacks.Outputs = {}
         with StopMonitor(self._messages.keep, self._is_stopping, self._answer, self.log.warning) as monitor:
             try:
-                outputs = output_parameters(function())
+                outputs = callbacks.output_parameters(function())
             except (Exception, SystemExit, AirflowTaskTimeout) as error:
                 failure = error
         if monitor.has_answered:
@@ -467,7 +433,7 @@ class ServedStep:
             return "The function did not end before the execution_timeout of its task."
         text = redact(str(failure))
         is_own = isinstance(failure, exceptions.ParametersError)
-        return failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
+        return callbacks.failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
 
     def _cancelled(self) -> Exception:
         self._messages.delete(look_for_more=True)
@@ -480,13 +446,13 @@ class ServedStep:
         )
 
     def _error_without_message(self) -> Exception:
-        if self.look() is not Situation.RUNNING:
+        if self.run.look()[0] is not Situation.RUNNING:
             return StepHasEndedError("The step no longer waits.")
         cure = (
             "look for another consumer of the queue, such as a Lambda function, which receives the message "
             "first, and give the step a queue of its own"
         )
-        if self._messages.has_dead_letters:
+        if self._messages.redrive:
             cure = f"move the message back from the dead-letter queue, and clear this task. Otherwise, {cure}"
         return exceptions.CallbackStepError(
             f"Callback step {self.name} waits for its answer, but its message was not in the queue for "
@@ -498,22 +464,11 @@ class ServedStep:
         )
 
     def _is_stopping(self) -> bool:
-        return self.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
-
-    def _has_ended(self) -> bool:
-        return self.look() not in _WAITS
+        return self.run.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
 
 
 class StepNewsError(Exception):
     """Raised to end a wait on a worker: the step has begun, or cannot begin any more."""
-
-
-class View(NamedTuple):
-    """What a look at a step finds; ``step`` is None if AWS has not begun it."""
-
-    situation: Situation
-    step: StepDescription | None
-    status: str
 
 
 @dataclass
@@ -524,6 +479,7 @@ class StepRun:
     :param hook_for_region: returns the hook for the task's connection in a region.
     :param retry: makes a call, and repeats it after a transient error.
     :param log: the log of the task.
+    :param is_first_try: whether no earlier try can have answered.
     """
 
     hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
@@ -531,9 +487,10 @@ class StepRun:
     name: str
     retry: Callable[[Callable[[], Any]], Any]
     log: Any
+    is_first_try: bool
 
     def __post_init__(self) -> None:
-        self._hook = self.hook_for_region(region_from_arn(self.arn))
+        self.hook = self.hook_for_region(region_from_arn(self.arn))
 
     def check_declared(self) -> None:
         """
@@ -542,42 +499,36 @@ class StepRun:
         :raises ParametersError: it has no callback step with this name.
         """
         try:
-            declared = self._hook.describe_pipeline_definition_for_execution(self.arn)
+            declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
         except exceptions.PolysyncError as error:
             self.log.info("Whether the pipeline has the step is not known: %s", error)
         else:
-            check_step_declared(self.name, declared, CALLBACK)
+            check_step_declared(self.name, declared, callbacks.CALLBACK)
 
     def answer(
-        self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
-        sleep: Callable[[float], None],
-        *,
-        is_first_try: bool,
-    ) -> Outputs | None:
+        self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
+    ) -> callbacks.Outputs | None:
         """
         Answer the step if it has begun.
 
         :param function: the function whose return value is the answer.
         :param arguments: further keyword arguments of the function.
         :param sleep: waits for a number of seconds.
-        :param is_first_try: whether no earlier try can have answered.
         :return: the output parameters; None if the step has not begun.
         :raises CallbackStepError: the step has failed, or cannot be answered.
         :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
         """
         while True:
-            situation, step, status = self._look()
+            situation, step, status = self.look()
             if situation is Situation.SUCCEEDED and step:
-                return self._take_answer(step, is_first_try=is_first_try)
+                return self._take_answer(step)
             if situation not in (Situation.NOT_BEGUN, Situation.RUNNING, Situation.STOPPING):
-                self._clean_up(step, is_first_try=is_first_try)
+                self._clean_up(step)
                 raise self._error_of(situation, step, status)
-            callback = running_callback(step) if step else None
+            callback = callbacks.running_callback(step) if step else None
             if callback is None:
                 return None
-            served = self._served(callback)
+            served = ServedStep(self, callback)
             try:
                 if situation is Situation.STOPPING:
                     raise served.answer_stop()
@@ -613,47 +564,39 @@ class StepRun:
             status=end.status,
         )
 
-    def _look(self) -> View:
+    def look(self) -> tuple[Situation, StepDescription | None, str]:
+        """Return the situation of the step, the step if AWS has begun it, and the execution's status."""
         # In this order: a step that is listed later is never older than the status.
-        status = self.retry(lambda: self._hook.describe_pipeline_execution(self.arn)).status
-        steps = self.retry(lambda: self._hook.list_pipeline_execution_steps(self.arn))
-        step = find_step(steps, self.name)
-        return View(situation_of(step, status), step, status)
+        status = self.retry(lambda: self.hook.describe_pipeline_execution(self.arn)).status
+        steps = self.retry(lambda: self.hook.list_pipeline_execution_steps(self.arn))
+        step = callbacks.find_step(steps, self.name)
+        return callbacks.situation_of(step, status), step, status
 
     def _raise_if_news(
         self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
     ) -> None:
         steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
         status = response.status if isinstance(response, ExecutionDescription) else None
-        if not is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
-            try:
-                steps = self._hook.list_pipeline_execution_steps(self.arn)
-            except exceptions.PolysyncError as error:
-                steps = error
+        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
+            steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
             for line in progress.after_list(steps, clock.time()):
                 self.log.log(line.level, "%s", line.text)
-        if is_news(self.name, status, steps):
+        if callbacks.is_news(self.name, status, steps):
             raise StepNewsError
 
-    def _served(self, callback: RunningCallback) -> ServedStep:
-        queue_hook = self.hook_for_region(callback.queue.region or region_from_arn(self.arn))
-        return ServedStep(
-            self._hook, queue_hook, self.arn, self.name, callback, lambda: self._look().situation, self.log
-        )
-
-    def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> Outputs:
-        self._clean_up(step, is_first_try=is_first_try)
+    def _take_answer(self, step: StepDescription) -> callbacks.Outputs:
+        self._clean_up(step)
         self.log.info(
             "Step %s has already succeeded: its output parameters are taken, and the function is not called.",
             self.name,
         )
-        return recorded_outputs(step)
+        return callbacks.recorded_outputs(step)
 
-    def _clean_up(self, step: StepDescription | None, *, is_first_try: bool) -> None:
+    def _clean_up(self, step: StepDescription | None) -> None:
         # A try that died after its answer has left the message in the queue.
-        callback = running_callback(step) if step and not is_first_try else None
+        callback = callbacks.running_callback(step) if step and not self.is_first_try else None
         if callback:
-            self._served(callback).delete_messages()
+            ServedStep(self, callback).delete_messages()
 
     def _error_of(
         self, situation: Situation, step: StepDescription | None, status: str

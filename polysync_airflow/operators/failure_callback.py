@@ -38,12 +38,14 @@ def stop_orphaned_execution(context: Context) -> None:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.decisions import Exit, leave, owner_of_dead_process
-    from polysync_airflow.operators.stopping import stop_recorded_execution
-    from polysync_airflow.records.proof import pull_copy
+    from polysync_airflow.operators.task_try import stop_recorded_execution
+    from polysync_airflow.records import pull_copy
 
     ti = context["ti"]
     record = pull_copy(ti)
-    owner = owner_of_dead_process(record, ti.try_number, retry_follows=_retry_follows(context))
+    # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the execution.
+    retry_follows = not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
+    owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
     leaving = leave(record, ti.try_number, stop_on_kill=task.choices.stop_on_kill).owned_by(owner)
     if record is None or leaving.exit is not Exit.STOP:
         return
@@ -54,12 +56,6 @@ def stop_orphaned_execution(context: Context) -> None:
         result.text,
         record.execution_arn or "its ARN is not known",
     )
-
-
-def _retry_follows(context: Context) -> bool:
-    # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the execution.
-    ti = context["ti"]
-    return not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
 
 
 def _hook(task: Any, context: Context, is_rendered: bool, region_name: str | None) -> PolysyncSageMakerHook:

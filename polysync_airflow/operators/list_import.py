@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
 from polysync_airflow.execution.parameters import Choices
+from polysync_airflow.execution.texts import first_problems
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ class ImportChoices(Choices):
     """What the DAG author chose for an import."""
 
     on_drift: OnDrift
-
-
-# How many differences the error lists. The log has all of them.
-MAX_LISTED = 20
 
 
 class PolysyncListImportOperator(PolysyncOperator):
@@ -127,9 +124,9 @@ class PolysyncListImportOperator(PolysyncOperator):
         if not lines:
             self.log.info("The pipelines are as in %s.", self.compare_with)
         elif self.on_drift == "fail":
-            more = [f"- and {len(lines) - MAX_LISTED:,} more"] if len(lines) > MAX_LISTED else []
+            # The log has all of them.
             raise CatalogueDriftError(
                 f"The pipelines differ from {self.compare_with} in {len(lines):,} points. Review them, and "
                 "write the file again with: polysync jobs import --output <file>\n"
-                + "\n".join([*(f"- {line}" for line in lines[:MAX_LISTED]), *more])
+                + "\n".join(f"- {line}" for line in first_problems(lines))
             )

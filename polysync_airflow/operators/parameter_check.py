@@ -15,8 +15,6 @@ from typing import Any, Final
 from polysync_airflow import exceptions
 from polysync_airflow.execution import pipelines
 from polysync_airflow.execution.models import LATEST, StartRequest
-from polysync_airflow.execution.parameters import build_start_request
-from polysync_airflow.execution.pipelines import PipelineDescription
 from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -57,8 +55,7 @@ def with_source(
         executions, token = retry(list_page)
         source = next((each for each in executions if each.status in pipelines.SOURCE_STATUSES), None)
         if source:
-            # Validated again, because AWS has chosen the ARN.
-            return build_start_request(**{**request.model_dump(), "source_execution": source.execution_arn})
+            return request.model_copy(update={"source_execution": source.execution_arn})
         count += len(executions)
         if not token:
             break
@@ -187,7 +184,7 @@ def explain_refusal(
     )
 
 
-def describe_version(hook: PolysyncSageMakerHook, request: StartRequest) -> PipelineDescription:
+def describe_version(hook: PolysyncSageMakerHook, request: StartRequest) -> pipelines.PipelineDescription:
     """
     Describe the version of the pipeline that a start would run.
 

@@ -14,7 +14,6 @@ import logging
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -25,11 +24,10 @@ from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
-from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.lifecycle.instructions import Instruction, OnCompletedWithFailures
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
-from polysync_airflow.execution.texts import clean_text
-from polysync_airflow.operators.base import ExecutionOperator, LimitChoices, pull_own, storable_xcom
+from polysync_airflow.execution.texts import clean_text, storable_xcom
+from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
@@ -38,9 +36,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.execution.results import Datasets
-    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
 
@@ -138,7 +134,7 @@ def push_described(
 
 def push_ended(
     context: Context,
-    end: ExecutionEvent,
+    end: models.ExecutionEvent,
     report: StepReport | None = None,
     *,
     started: outcome.ExecutionRecord | None = None,
@@ -169,42 +165,17 @@ def pull_run(context: Context) -> outcome.ExecutionRecord | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
     """
-    return outcome.parse_run(pull_own(context, "run"), log.warning)
+    return outcome.parse_run(base.pull_own(context, "run"), log.warning)
 
 
 def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
+    value = storable_xcom("run", run.model_dump(mode="json"), log.warning)
+    context["ti"].xcom_push("run", value)
 
 
-def error_of(
-    end: ExecutionEvent, message: str, choices: ReportChoices, *, is_own_stop: bool
-) -> Exception | None:
-    """
-    Return the error that fails or skips the task; None if the task succeeds.
-
-    :param is_own_stop: whether this try stopped the execution because its process was killed.
-    """
-    details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
-    if end.outcome != "ended":
-        return outcome.unended_error(end, message)
-    state = state_of(end.status)
-    if state is PolysyncState.CANCELLED:
-        # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
-        on_cancelled = "retry" if is_own_stop else choices.on_cancelled
-        if on_cancelled == "skip":
-            return AirflowSkipException(message)
-        if on_cancelled == "retry":
-            return exceptions.PipelineExecutionCancelledError(message, **details)
-        return exceptions.PipelineExecutionCancelledFailError(message, **details)
-    failures_succeed = choices.on_completed_with_failures == "succeed"
-    if state is PolysyncState.SUCCESS or (failures_succeed and end.status == STATUS_COMPLETED_WITH_FAILURES):
-        return None
-    return exceptions.PipelineExecutionFailedError(message, **details)
-
-
-def raise_unless_ended(end: ExecutionEvent) -> None:
+def raise_unless_ended(end: models.ExecutionEvent) -> None:
     """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
         return
@@ -257,25 +228,12 @@ def attach_to_outlets(context: Context, outlets: Iterable[Any], extra: Mapping[s
             log.warning("The asset event of outlet %.200r does not name the execution: %s", outlet, error)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownLineage:
-    """
-    What a process of a task knows of its execution.
-
-    :param run: the XCom ``run``.
-    :param datasets: what the steps have read and written; None before the wait has ended.
-    """
-
-    run: outcome.ExecutionRecord
-    datasets: Datasets | None = None
-
-
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ReportChoices(LimitChoices):
+class ReportChoices(base.LimitChoices):
     """What the DAG author chose about the report of the end; see the arguments of the operator."""
 
     on_completed_with_failures: OnCompletedWithFailures
@@ -287,7 +245,7 @@ class ReportChoices(LimitChoices):
     ]
 
 
-class ReportingOperator(ExecutionOperator):
+class ReportingOperator(base.ExecutionOperator):
     """Base of the Start operator and of the sensor."""
 
     operator_extra_links = (
@@ -296,17 +254,15 @@ class ReportingOperator(ExecutionOperator):
         links.PolysyncFailedStepLogLink(),
     )
     ui_color = "#e5f1ff"
-    # None while there is no execution.
-    known_lineage: KnownLineage | None = None
+    choices: base.Chosen[ReportChoices]
+    # The XCom ``run``, which this process has pushed or read; None while there is no execution.
+    known_run: outcome.ExecutionRecord | None = None
+    # What the steps have read and written; None before the wait has ended.
+    known_datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
-    # The XCom ``run``, if this process has read it.
+    # The XCom ``run``, if this process has read it after a deferral.
     started_run: outcome.ExecutionRecord | None = None
-
-    @property
-    @abstractmethod
-    def choices(self) -> ReportChoices:
-        """What the DAG author chose, validated."""
 
     @abstractmethod
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
@@ -321,7 +277,7 @@ class ReportingOperator(ExecutionOperator):
     def _finish(
         self,
         context: Context,
-        end: ExecutionEvent,
+        end: models.ExecutionEvent,
         *,
         note: str | None = None,
         is_own_stop: bool = False,
@@ -333,32 +289,27 @@ class ReportingOperator(ExecutionOperator):
         :param is_own_stop: whether this try has stopped the execution.
         """
         report = self._report_end(context, end)
-        failed_steps, notes = failed_rows(end, report), (*report.notes, note)
-        message = partial(outcome.outcome_message, end, failed_steps=failed_steps)
-        self._raise_outcome(
-            context, end, message, notes, by_fail_step=report.has_fail_step, is_own_stop=is_own_stop
-        )
-        self._publish(context, end.execution_arn, end.pipeline_name, report)
+        by_fail_step, notes = report.has_fail_step, (*report.notes, note)
+        message = message_about(end, report)
+        self._raise_outcome(context, end, message, notes, by_fail_step=by_fail_step, is_own_stop=is_own_stop)
+        self._publish(context, end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
-    def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
+    def _report_end(self, context: Context, end: models.ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
-        from polysync_airflow.operators.results import StepReport
-
         # The calls for the steps would be refused as well.
-        report = StepReport()
-        if end.outcome != "refused":
-            report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
+        is_refused = end.outcome == "refused"
+        report = self._report_steps(context, end.execution_arn, end.attempt_started_at, is_refused=is_refused)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
-        run = push_ended(context, end, report, started=started)
-        self.known_lineage = KnownLineage(run, report.datasets)
+        self.known_run = push_ended(context, end, report, started=started)
+        self.known_datasets = report.datasets
         return report
 
     def _raise_outcome(
         self,
         context: Context,
-        end: ExecutionEvent,
+        end: models.ExecutionEvent,
         message: Callable[..., str],
         notes: Sequence[str | None],
         *,
@@ -385,15 +336,32 @@ class ReportingOperator(ExecutionOperator):
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
         raise make_error(message(notes=(*notes, following))) or error
 
-    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
-        return error_of(end, message, self.choices, is_own_stop=is_own_stop)
+    def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+        """
+        Return the error that fails or skips the task; None if the task succeeds.
 
-    def _publish(
-        self, context: Context, execution_arn: str, pipeline_name: str | None, report: StepReport
-    ) -> None:
-        """Let the asset events of the task name the execution and its models."""
-        extra = execution_extra(execution_arn, pipeline_name, model_package_arns=report.model_package_arns)
-        attach_to_outlets(context, self.outlets, extra)
+        :param is_own_stop: whether this try stopped the execution because its process was killed.
+        """
+        details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
+        if end.outcome != "ended":
+            return outcome.unended_error(end, message)
+        state, choices = state_of(end.status), self.choices
+        if state is PolysyncState.CANCELLED:
+            # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
+            on_cancelled = "retry" if is_own_stop else choices.on_cancelled
+            if on_cancelled == "skip":
+                return AirflowSkipException(message)
+            if on_cancelled == "retry":
+                return exceptions.PipelineExecutionCancelledError(message, **details)
+            return exceptions.PipelineExecutionCancelledFailError(message, **details)
+        fails = choices.on_completed_with_failures == "fail" or end.status != STATUS_COMPLETED_WITH_FAILURES
+        if state is PolysyncState.SUCCESS or not fails:
+            return None
+        return exceptions.PipelineExecutionFailedError(message, **details)
+
+    def _publish(self, context: Context, arn: str, name: str | None, packages: Sequence[str] = ()) -> None:
+        """Let the asset events of the task name the execution and its model packages."""
+        attach_to_outlets(context, self.outlets, execution_extra(arn, name, model_package_arns=packages))
 
     @property
     def _list_seconds(self) -> float | None:
@@ -412,11 +380,18 @@ class ReportingOperator(ExecutionOperator):
         )
 
     def _report_steps(
-        self, context: Context, execution_arn: str, resumed_at: datetime | None = None
+        self,
+        context: Context,
+        execution_arn: str,
+        resumed_at: datetime | None = None,
+        *,
+        is_refused: bool = False,
     ) -> StepReport:
-        """List the steps at the end of the wait, and push steps and outputs."""
+        """List the steps at the end of the wait, unless AWS refuses calls, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
 
+        if is_refused:
+            return StepReport()
         try:
             reporter = self._step_reporter(context, execution_arn, resumed_at)
         except exceptions.PolysyncError as error:
@@ -427,6 +402,7 @@ class ReportingOperator(ExecutionOperator):
         return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
 
 
-def failed_rows(end: ExecutionEvent, report: StepReport) -> Sequence[StepRow]:
-    """Return the failed steps of an execution that has failed."""
-    return report.failed if state_of(end.status) is PolysyncState.FAILED else ()
+def message_about(end: models.ExecutionEvent, report: StepReport) -> Callable[..., str]:
+    """Return what makes the message of an end; of an execution that has failed, with its failed steps."""
+    failed = report.failed if state_of(end.status) is PolysyncState.FAILED else ()
+    return partial(outcome.outcome_message, end, failed_steps=failed)

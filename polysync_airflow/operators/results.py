@@ -8,31 +8,33 @@ permissions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
 from polysync_airflow.execution import clock, results
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY, StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, known_from
-from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.execution.texts import storable_xcom
+from polysync_airflow.execution.waiter import LogLine, Polled
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.base import pull_own, storable_xcom
+from polysync_airflow.operators.base import pull_own
 from polysync_airflow.states import PolysyncState, state_of_step
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+log = logging.getLogger(__name__)
 
 # How long the end of a task may take longer because of all this.
 TIMEOUT_SECONDS: Final = 120.0
@@ -65,7 +67,7 @@ class StepReport:
     :param error: why the steps could not be listed; None if they were.
     """
 
-    rows: Sequence[StepRow] = ()
+    rows: Sequence[descriptions.StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     datasets: results.Datasets = field(default_factory=results.Datasets)
@@ -75,7 +77,7 @@ class StepReport:
     error: PolysyncError | None = None
 
     @property
-    def failed(self) -> list[StepRow]:
+    def failed(self) -> list[descriptions.StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
@@ -83,11 +85,6 @@ class StepReport:
     def has_fail_step(self) -> bool:
         """Whether a Fail step has ended the execution."""
         return any(row.type == descriptions.FAIL for row in self.failed)
-
-    @property
-    def log_url(self) -> str | None:
-        """The URL of the log of the first failed step; None if there is none."""
-        return next((row.log_url for row in self.failed), None)
 
     @property
     def run_members(self) -> dict[str, Any]:
@@ -116,27 +113,25 @@ class ResultReader:
     arn: str
     warn: Callable[[str], object]
     wanted: results.PropertyFiles
-    # None for a job whose description has failed.
-    _jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = field(
-        default_factory=dict, init=False
-    )
-    _denied: list[str] = field(default_factory=list, init=False)
-    _problems: list[str] = field(default_factory=list, init=False)
-    _late: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        # None for a job whose description has failed.
+        self._jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = {}
+        self._denied: list[str] = []
+        self._problems: list[str] = []
+        self._late = 0
         key = self.hook.polysync_conn_id, self.hook.region_name
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
-    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
+    def read(self, steps: Sequence[descriptions.StepDescription], outputs: Outputs) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
         found = {name: dict(made) for name, made in outputs.items()}
-        described: list[tuple[StepDescription, results.JobDescription]] = []
+        described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self.wanted else {}
             for step in steps:
@@ -155,7 +150,11 @@ class ResultReader:
         packages = descriptions.model_package_arns(new)
         datasets = results.datasets_of(
             # An earlier execution has read and written for a step that is reused; this one uses the result.
-            (uri for step, job in described for uri in _used_uris(step, job)),
+            (
+                uri
+                for step, job in described
+                for uri in (job.written_uris if step.is_reused else job.read_uris or ())
+            ),
             # What a failed job should have written may be incomplete, or not there at all.
             (
                 uri
@@ -174,7 +173,7 @@ class ResultReader:
             notes=self._notes(),
         )
 
-    def _describe(self, step: StepDescription) -> list[results.JobDescription]:
+    def _describe(self, step: descriptions.StepDescription) -> list[results.JobDescription]:
         named = results.job_of(step)
         job = self._described(step, *named) if named else None
         if isinstance(job, results.TuningJob) and job.best_training_job:
@@ -182,7 +181,7 @@ class ResultReader:
         return [job] if job else []
 
     def _described(
-        self, step: StepDescription, kind: results.JobKind, name: str
+        self, step: descriptions.StepDescription, kind: results.JobKind, name: str
     ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
@@ -271,12 +270,8 @@ class ResultReader:
         return tuple(notes)
 
 
-def _has_succeeded(step: StepDescription) -> bool:
+def _has_succeeded(step: descriptions.StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
-
-
-def _used_uris(step: StepDescription, job: results.JobDescription) -> Sequence[str | None]:
-    return job.written_uris if step.is_reused else job.read_uris or ()
 
 
 @dataclass
@@ -302,15 +297,13 @@ class StepReporter:
     _order: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        self._progress: Progress | None = None
-        if self.interval:
-            self._progress = self._progress_of(
-                self.interval, is_repeated=self.is_repeated, must_list=self.is_awaited
-            )
-
-    def _progress_of(self, interval: float, **more: Any) -> Progress:
-        resumed_at = self.resumed_at.timestamp() if self.resumed_at else None
-        return Progress(interval, resumed_at=resumed_at, **more)
+        # Without lists while the task waits, there is still one at the end.
+        self._progress = Progress(
+            self.interval or 0,
+            resumed_at=self.resumed_at.timestamp() if self.resumed_at else None,
+            is_repeated=self.is_repeated,
+            must_list=self.is_awaited,
+        )
 
     def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
@@ -333,15 +326,16 @@ class StepReporter:
         text = descriptions.order_text(self._order)
         return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
-    def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
+    def after_poll(self, response: Polled) -> Sequence[descriptions.StepDescription] | None:
         """
         Report the steps after a poll, if that is due, and return them; None if they are not listed.
 
         :raises PolysyncError: the steps, of which one is awaited, can never be listed.
         """
-        if self._progress is None or not self._progress.after_poll(response, clock.time()):
+        if not self.interval or not self._progress.after_poll(response, clock.time()):
             return None
-        steps, is_quiet = self._list_steps(), self._progress.is_quiet
+        steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
+        is_quiet = self._progress.is_quiet
         lines = self._progress.after_list(steps, clock.time())
         self._write(lines)
         if isinstance(steps, PolysyncError):
@@ -350,12 +344,6 @@ class StepReporter:
             self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return steps
 
-    def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
-        try:
-            return self.hook.list_pipeline_execution_steps(self.arn)
-        except PolysyncError as error:
-            return error
-
     def report_end(self, *, files: results.PropertyFiles, with_mlflow: bool = False) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
@@ -363,7 +351,7 @@ class StepReporter:
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
-        before = descriptions.parse_rows(pull_own(self.context, STEPS_KEY))
+        before = descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))
         list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
@@ -371,18 +359,19 @@ class StepReporter:
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(before, notes=(note,), error=error)
-        self._write(self._progress_of(0, known=known_from(before)).update(steps))
+        self._write(replace(self._progress, known=known_from(before)).update(steps))
         rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
-        outputs, outputs_note = descriptions.fit_outputs(storable_xcom(OUTPUTS_KEY, found.outputs))
+        stored = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs, log.warning)
+        outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
-        self.context["ti"].xcom_push(OUTPUTS_KEY, outputs)
+        self.context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
         report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
-        if report.log_url:
-            push_url(self.context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
+        if log_url := next((row.log_url for row in report.failed), None):
+            push_url(self.context["ti"], LOG_URL_XCOM_KEY, log_url, PolysyncFailedStepLogLink())
         return report
 
     def _mlflow_resource_arn(self) -> str | None:
@@ -396,14 +385,14 @@ class StepReporter:
         for line in lines:
             self.log.log(line.level, "%s", line.text)
 
-    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
+    def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)
-        self.context["ti"].xcom_push(STEPS_KEY, value)
+        self.context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
 
     def _with_logs(
-        self, rows: Sequence[StepRow], steps: Sequence[StepDescription]
-    ) -> tuple[list[StepRow], str | None]:
+        self, rows: Sequence[descriptions.StepRow], steps: Sequence[descriptions.StepDescription]
+    ) -> tuple[list[descriptions.StepRow], str | None]:
         """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
         failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}

@@ -14,22 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures, RetryMode, next_step
+from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.instructions import Do, OnClear, OnCompletedWithFailures, RetryMode
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
-from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_TIMEOUT,
-    TryChoices,
-    WaitChoices,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.states import has_ended, state_of
 
@@ -48,7 +39,7 @@ if TYPE_CHECKING:
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
-class StartChoices(WaitChoices, TryChoices, reporting.ReportChoices):
+class StartChoices(base.WaitChoices, base.TryChoices, reporting.ReportChoices):
     """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
 
 
@@ -120,6 +111,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
+    choices = base.Chosen(StartChoices)
 
     def __init__(
         self,
@@ -135,12 +127,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         selected_steps: Sequence[str] | XComArg | None = None,
         source_execution: str | XComArg | None = None,
         mlflow_experiment_name: str | None = None,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         wait_for_completion: bool = True,
-        deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = base.DEFAULT_TIMEOUT,
         stop_on_kill: bool = True,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
@@ -180,11 +172,6 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         _ = self.choices  # raises an error if one is not valid
         self.on_failure_callback = with_own_callback(self.on_failure_callback)
 
-    @property
-    def choices(self) -> StartChoices:
-        """What the DAG author chose, validated."""
-        return StartChoices.of(self._attributes(StartChoices.model_fields))
-
     @cached_property
     def this_try(self) -> TaskTry:
         """The state of the try that this process executes."""
@@ -215,7 +202,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         made.kwargs["on_failure_callback"] = with_own_callback(made.kwargs.get("on_failure_callback"))
         return made
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
         this_try, choices = self.this_try, self.choices
@@ -224,11 +211,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
-            run = reporting.push_started(context, self.hook, now, parameters, self.log)
-            self.known_lineage = reporting.KnownLineage(run)
+            self.known_run = reporting.push_started(context, self.hook, now, parameters, self.log)
             if not choices.wait_for_completion:
-                extra = reporting.execution_extra(record.arn, record.request.pipeline_name)
-                reporting.attach_to_outlets(context, self.outlets, extra)
+                self._publish(context, record.arn, record.request.pipeline_name)
                 this_try.forget_record(context)
                 return record.arn
             event = self._wait_for_execution(context, now)
@@ -243,7 +228,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         # Airflow calls this in its signal handler, or directly when execution_timeout has passed.
         self.this_try.kill(timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout))
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Execute the task now that the execution of an earlier try has ended.
@@ -253,7 +238,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         reporting.raise_unless_ended(parse_event(event))
         return self.execute(context)
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
@@ -272,7 +257,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         this_try.forget_record(context)
         return arn
 
-    # Airflow's OpenLineage provider calls these. They make no call: ``known_lineage`` was set before.
+    # Airflow's OpenLineage provider calls these. They make no call: what is known was set before.
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return what is known before the start: the pipeline and the parameters."""
@@ -284,14 +269,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """Return what is known of the execution, and the datasets of its steps."""
         from polysync_airflow.lineage import of_execution
 
-        known = self.known_lineage
-        if known is None:
+        if self.known_run is None:
             return self.get_openlineage_facets_on_start()
-        return of_execution(known.run, known.datasets, inlets=self.inlets, outlets=self.outlets)
+        return of_execution(self.known_run, self.known_datasets, inlets=self.inlets, outlets=self.outlets)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return the same for a task that has failed, perhaps before it had an execution."""
-        return self.get_openlineage_facets_on_complete(task_instance)
+    # A task may fail before it has an execution.
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     def _count_end(self, end: ExecutionEvent) -> None:
         # Imported here, as it is only needed when a task runs.
@@ -304,14 +287,13 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     def _know_started(self, context: Context) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""
         self.started_run = None
-        if self.known_lineage:
+        if self.known_run:
             return
         try:
-            self.started_run = reporting.pull_run(context)
+            self.started_run = self.known_run = reporting.pull_run(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
-        self.known_lineage = reporting.KnownLineage(self.started_run) if self.started_run else None
 
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         return next_step(status, self.choices, retry, by_fail_step=by_fail_step)
@@ -321,7 +303,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
             now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
-            if not now.is_blocked:
+            if now.do is not Do.WAIT_FOR_END:
                 return now
             record, stop_on_kill = now.known, self.choices.stop_on_kill
             waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)

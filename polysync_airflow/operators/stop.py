@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from datetime import timedelta
+from typing import Any, cast
+
+from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_TIMEOUT,
-    ExecutionOperator,
-    WaitChoices,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base
 from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
-if TYPE_CHECKING:
-    from datetime import timedelta
 
-    from airflow.sdk import Context, XComArg
-
-
-class StopChoices(WaitChoices):
+class StopChoices(base.WaitChoices):
     """What the DAG author chose for a stop."""
 
     fail_if_not_running: Flag
 
 
-class PolysyncStopPipelineOperator(ExecutionOperator):
+class PolysyncStopPipelineOperator(base.ExecutionOperator):
     """
     Stop an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -65,6 +55,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
     operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
     ui_color = "#fdeaea"
+    choices = base.Chosen(StopChoices)
 
     def __init__(
         self,
@@ -72,10 +63,10 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         execution_arn: str | XComArg,
         fail_if_not_running: bool = False,
         wait_for_completion: bool = True,
-        deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = base.DEFAULT_TIMEOUT,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -91,12 +82,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
 
-    @property
-    def choices(self) -> StopChoices:
-        """What the DAG author chose, validated."""
-        return StopChoices.of(self._attributes(StopChoices.model_fields))
-
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         self._check_execution(self.execution_arn)
@@ -108,7 +94,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Return the state in which the execution ended.

@@ -1,5 +1,6 @@
 """
 One try of a Start task in one process: it gets the execution, and decides with the core what becomes of it.
+A stop also finds an execution whose ARN is not known yet, and the XCom ``run`` says how it ends.
 
 ``execution/lifecycle/machine.py`` decides what is called, and when.
 
@@ -11,56 +12,41 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
-from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
+from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry, request_stop
+from polysync_airflow.aws.retry import (
+    STOP_TIMEOUT_SECONDS,
+    StopResult,
+    call_with_retry,
+    request_stop,
+    stop_execution,
+)
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle import decisions, machine
-from polysync_airflow.execution.lifecycle.instructions import (
-    ENDS_THE_START,
-    NOT_WHEN_KILLED,
-    Accepted,
-    Described,
-    Do,
-    Event,
-    Instruction,
-    Killed,
-    LookedUp,
-    Prepared,
-    Refused,
-    Store,
-    Try,
-)
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    ExecutionEvent,
-    StartRequest,
-    pipeline_name_from_arn,
-    region_from_arn,
-)
-from polysync_airflow.execution.outcome import StopReason, refusal_error
+from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.lifecycle import decisions, instructions, machine
+from polysync_airflow.execution.lifecycle.instructions import Do, Instruction, StoredExecution
+from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason, refusal_error
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
-from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
 from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
-from polysync_airflow.operators.stopping import StopReport, stop_recorded_execution
-from polysync_airflow.records.proof import task_identity
-from polysync_airflow.records.store import RecordStore, own_record
+from polysync_airflow.operators.reporting import pull_run, push_run
+from polysync_airflow.records import RecordStore, pull_copy, task_identity
 from polysync_airflow.retrying import next_retry
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
 Result = TypeVar("Result")
+HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
 
 
 @dataclass(kw_only=True)
@@ -73,7 +59,7 @@ class ExecutionCalls:
     :param deadline: when to stop retrying calls that fail with transient errors, in seconds since the epoch.
     """
 
-    hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
+    hook_for_region: HookForRegion
     log: Any
     arguments: Mapping[str, Any]
     validate_parameters: bool
@@ -81,32 +67,31 @@ class ExecutionCalls:
     # Whether the call that is being made got no clear response at first.
     _was_repeated: bool = field(default=False, init=False)
 
-    def perform(self, now: Instruction) -> Event:
+    def perform(self, now: Instruction) -> instructions.Event:
         """Do what an instruction says, and return what happened."""
         self._was_repeated = False
+        calls: dict[Do, Callable[[Instruction], instructions.Event]] = {
+            Do.PREPARE: self._prepare,
+            Do.LOOK_UP: self._look_up,
+            Do.LOOK_UP_STARTED: self._look_up,
+            Do.START: self._start,
+            Do.RESEND_START: self._resend_start,
+            Do.RESUME: self._resume,
+            Do.RESEND_RESUME: self._resume,
+            Do.STOP: self._stop,
+        }
         try:
-            if now.do is Do.PREPARE:
-                return self._prepare(now)
-            if now.do in (Do.LOOK_UP, Do.LOOK_UP_STARTED):
-                return self._look_up(now)
-            calls: dict[Do, Callable[[StoredExecution], Event]] = {
-                Do.START: self._start,
-                Do.RESEND_START: self._resend_start,
-                Do.RESUME: partial(self._resume, now),
-                Do.RESEND_RESUME: partial(self._resume, now),
-                Do.STOP: self._stop,
-            }
-            return calls.get(now.do, self._describe)(now.known)
+            return calls.get(now.do, self._describe)(now)
         except PolysyncError as error:
-            return Refused(error, was_repeated=self._was_repeated)
+            return instructions.Refused(error, was_repeated=self._was_repeated)
 
-    def _look_up(self, now: Instruction) -> LookedUp:
+    def _look_up(self, now: Instruction) -> instructions.LookedUp:
         record = now.record
         hook = self.hook_for_region(record.region_name if record else None)
         pipeline_name = record.request.pipeline_name if record else self.arguments["pipeline_name"]
         claims = now.task_try.lost and now.task_try.lost.record
         claimed = self._describe_claimed(claims.execution_arn) if claims and claims.execution_arn else None
-        listed: list[ExecutionDescription] = []
+        listed: list[models.ExecutionDescription] = []
         try:
             check_pipeline(pipeline_name)
             listed = list(self._newest_executions(hook, pipeline_name))
@@ -115,11 +100,11 @@ class ExecutionCalls:
                 raise
             # If the pipeline's name is not valid, the error of the request says what is.
             self.log.warning("The executions of earlier tries cannot be looked up: %s", error)
-        return LookedUp(pipeline_name, listed, claimed)
+        return instructions.LookedUp(pipeline_name, listed, claimed)
 
     def _newest_executions(
         self, hook: PolysyncSageMakerHook, pipeline_name: str
-    ) -> Iterator[ExecutionDescription]:
+    ) -> Iterator[models.ExecutionDescription]:
         token = None
         for _ in range(machine.MAX_LOOKED_AT // PAGE_SIZE):
             page, token = self._retry(partial(hook.list_pipeline_executions, pipeline_name, page_token=token))
@@ -127,8 +112,8 @@ class ExecutionCalls:
             if not token:
                 return
 
-    def _describe_claimed(self, execution_arn: str) -> ExecutionDescription | None:
-        hook = self.hook_for_region(region_from_arn(execution_arn))
+    def _describe_claimed(self, execution_arn: str) -> models.ExecutionDescription | None:
+        hook = self.hook_for_region(models.region_from_arn(execution_arn))
         try:
             return self._retry(partial(hook.describe_pipeline_execution, execution_arn))
         except SageMakerApiError as error:
@@ -136,7 +121,7 @@ class ExecutionCalls:
                 return None
             raise
 
-    def _prepare(self, now: Instruction) -> Prepared:
+    def _prepare(self, now: Instruction) -> instructions.Prepared:
         hook = self.hook_for_region(None)
         request = self._make_request(hook, now)
         if self.validate_parameters or request.selected_steps:
@@ -149,9 +134,9 @@ class ExecutionCalls:
             parameter_check.check_selection(pipeline.definition, request)
         request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
-        return Prepared(request, hook.region_name or "")
+        return instructions.Prepared(request, hook.region_name or "")
 
-    def _make_request(self, hook: PolysyncSageMakerHook, now: Instruction) -> StartRequest:
+    def _make_request(self, hook: PolysyncSageMakerHook, now: Instruction) -> models.StartRequest:
         task, start = now.task_try.task, (now.task_try.epoch, now.start_number)
         request = make_start_request(self.arguments, task.token(*start), task.display_name(*start))
         if request.execution_role_arn is None and hook.credentials:
@@ -160,34 +145,39 @@ class ExecutionCalls:
         hook.check_supported(request)
         return request
 
-    def _start(self, record: StoredExecution) -> Accepted:
+    def _start(self, now: Instruction) -> instructions.Accepted:
         try:
-            return self._resend_start(record)
+            return self._resend_start(now)
         except SageMakerApiError as error:
-            hook = self.hook_for_region(record.region_name)
-            raise parameter_check.explain_refusal(hook, record.request, error) from None
+            hook = self.hook_for_region(now.known.region_name)
+            raise parameter_check.explain_refusal(hook, now.known.request, error) from None
 
-    def _resend_start(self, record: StoredExecution) -> Accepted:
-        hook = self.hook_for_region(record.region_name)
-        arn = self._retry(partial(hook.start_pipeline_execution, record.request))
-        return Accepted(hook.responded_at or clock.now(), arn)
+    def _resend_start(self, now: Instruction) -> instructions.Accepted:
+        hook = self.hook_for_region(now.known.region_name)
+        arn = self._retry(partial(hook.start_pipeline_execution, now.known.request))
+        return instructions.Accepted(hook.responded_at or clock.now(), arn)
 
-    def _describe(self, record: StoredExecution) -> Described:
+    def _describe(self, now: Instruction) -> instructions.Described:
+        record = now.known
         hook = self._hook_of(record)
-        return Described(clock.now(), self._retry(partial(hook.describe_pipeline_execution, record.arn)))
+        return instructions.Described(
+            clock.now(), self._retry(partial(hook.describe_pipeline_execution, record.arn))
+        )
 
-    def _stop(self, record: StoredExecution) -> Accepted:
+    def _stop(self, now: Instruction) -> instructions.Accepted:
+        record = now.known
         hook = self._hook_of(record)
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
-        return Accepted(clock.now())
+        return instructions.Accepted(clock.now())
 
-    def _resume(self, now: Instruction, record: StoredExecution) -> Accepted:
+    def _resume(self, now: Instruction) -> instructions.Accepted:
+        record = now.known
         hook = self._hook_of(record)
         self._log_unused_arguments(now, record)
         self._log_steps(hook, record.arn)
         resume = partial(hook.retry_pipeline_execution, record.arn, token=record.resume_token or "")
         self._retry(partial(resume, max_parallel_steps=record.request.max_parallel_steps))
-        return Accepted(hook.responded_at or clock.now())
+        return instructions.Accepted(hook.responded_at or clock.now())
 
     def _log_unused_arguments(self, now: Instruction, record: StoredExecution) -> None:
         try:
@@ -222,7 +212,7 @@ class ExecutionCalls:
         )
 
     def _hook_of(self, record: StoredExecution) -> PolysyncSageMakerHook:
-        return self.hook_for_region(region_from_arn(record.arn))
+        return self.hook_for_region(models.region_from_arn(record.arn))
 
     def _retry(self, call: Callable[[], Result]) -> Result:
         return call_with_retry(call, until=self.deadline, warn=self._warn)
@@ -252,8 +242,122 @@ def sent_parameters(
 
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4 on. The stop request
-# must leave before that.
+# must leave before that, and not wait for a slow Airflow. The end of the stop is seen only if it comes soon.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
+STORE_TIMEOUT_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+MAX_LOOKS: Final = 3
+
+
+def _arn_of(record: StoredExecution, hook: PolysyncSageMakerHook) -> str:
+    """Return the ARN of the execution that a stored request has started, or may have started."""
+    request = record.request
+    with suppress(SageMakerApiError):
+        # AWS may have forgotten the client token.
+        newest, _ = hook.list_pipeline_executions(request.pipeline_name)
+        arn = machine.arn_of(record, instructions.LookedUp(request.pipeline_name, newest))
+        if arn:
+            return arn
+    # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is then
+    # stopped.
+    return hook.start_pipeline_execution(request)
+
+
+def stop_recorded_execution(
+    record: StoredExecution, hook_for_region: HookForRegion, warn: Callable[[str], object]
+) -> StopResult:
+    """
+    Stop the execution that runs, or may run, because of a record. Raises no ``PolysyncError`` of AWS's.
+
+    :param warn: called with a message when a request is retried.
+    """
+    try:
+        arn = record.execution_arn or call_with_retry(
+            lambda: _arn_of(record, hook_for_region(record.region_name)),
+            until=clock.time() + STOP_TIMEOUT_SECONDS,
+            warn=warn,
+        )
+        # The connection may have been deleted meanwhile.
+        hook = hook_for_region(models.region_from_arn(arn))
+    except PolysyncError as error:
+        text = f"The execution may still be running: it cannot be stopped: {error}"
+        return StopResult(text, error=str(error))
+    result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
+    return result if record.execution_arn else replace(result, text=f"{result.text} Execution: {arn}")
+
+
+@dataclass
+class StopReport:
+    """
+    Stores in the XCom ``run`` of a task what becomes of the stop of its execution. For a worker.
+
+    It raises no error: the stop comes first.
+
+    :param ti: the task instance. Its try must own the execution.
+    :param record: the record of the execution.
+    :param is_killed: whether the process has little time.
+    """
+
+    ti: Any
+    record: StoredExecution
+    reason: StopReason
+    log: Any
+    is_killed: bool
+    # A change that Airflow stores late does not replace a later one.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def store_request(self) -> None:
+        """Store that the stop is going to be requested."""
+        stop = RequestedStop(requested_at=clock.now(), reason=self.reason, process="worker")
+        self._change(lambda run: run.stop_requested(stop))
+
+    def store_answer(self, result: StopResult) -> None:
+        """Store what AWS has answered."""
+        self._change(lambda run: run.stop_answered(result.status, result.error, clock.now()))
+
+    def follow(self, hook_for_region: HookForRegion) -> None:
+        """Look a few times for the end of the execution, and store it."""
+        arn, now = self.record.arn, clock.time()
+        since = self.record.resumed_at.timestamp() if self.record.resumed_at else now
+        name, until = self.record.request.pipeline_name, now + MAX_LOOKS * LOOK_SECONDS
+        waiter = ExecutionWaiter(
+            execution_arn=arn,
+            pipeline_name=name,
+            poll_interval=LOOK_SECONDS,
+            since=since,
+            deadline=until,
+            attempt=self.record.resumes,
+        )
+        hook = hook_for_region(models.region_from_arn(arn))
+        step: Wait[ExecutionWaiter] | Finish[models.ExecutionEvent] = Wait(LOOK_SECONDS, waiter)
+        while isinstance(step, Wait):
+            clock.sleep(step.seconds)
+            step = step.waiter.decide(hook.poll_pipeline_execution(arn), clock.time())
+        run = self._change(lambda run: run.stop_followed(step.event, clock.now()))
+        if run:
+            self.log.warning("%s", run.stop_text)
+
+    def _change(self, change: Callable[[ExecutionRecord], ExecutionRecord]) -> ExecutionRecord | None:
+        timeout = STORE_TIMEOUT_SECONDS if self.is_killed else None
+        try:
+            return call_in_daemon_thread(partial(self._change_run, change)).result(timeout)
+        except FutureTimeoutError:
+            self.log.warning("Airflow does not store the XCom 'run' within %s s", timeout)
+        except Exception as error:
+            self.log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
+        return None
+
+    def _change_run(self, change: Callable[[ExecutionRecord], ExecutionRecord]) -> ExecutionRecord | None:
+        context: Any = {"ti": self.ti}
+        with self._lock:
+            run = pull_run(context)
+            if run is None or run.execution_arn != self.record.execution_arn:
+                return None
+            run = change(run)
+            push_run(context, run)
+        return run
+
+
 KILL_THREAD: Final = "polysync-on-kill"
 _REASONS: Final[dict[StopReason, str]] = {
     "ended_task": "The process received SIGTERM",
@@ -279,7 +383,7 @@ class TaskTry:
     """
 
     choices: TryChoices
-    hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
+    hook_for_region: HookForRegion
     log: Any
     # Whether this process executes the task, so that its templates are rendered.
     is_executed: bool = False
@@ -323,9 +427,11 @@ class TaskTry:
         )
         store = self._store = RecordStore(context)
         record = store.claim()
-        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost)
+        task_try = instructions.Try(
+            store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost
+        )
         now = self._enter(store, machine.begin(task_try, record))
-        while now.do not in ENDS_THE_START:
+        while now.do not in instructions.ENDS_THE_START:
             event = calls.perform(now)
             try:
                 following = self._enter(store, machine.after(now, event))
@@ -340,13 +446,15 @@ class TaskTry:
         record = now.known
         if now.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
-        hook = self.hook_for_region(region_from_arn(record.arn))
+        hook = self.hook_for_region(models.region_from_arn(record.arn))
         return sent_parameters(hook, record, self.log.warning)
 
-    def _count(self, now: Instruction, event: Event) -> None:
+    def _count(self, now: Instruction, event: instructions.Event) -> None:
         metric = _COUNTED.get(now.do)
-        is_found = isinstance(event, LookedUp) and now.record and machine.arn_of(now.record, event)
-        if metric and (is_found or isinstance(event, Accepted)):
+        is_found = (
+            isinstance(event, instructions.LookedUp) and now.record and machine.arn_of(now.record, event)
+        )
+        if metric and (is_found or isinstance(event, instructions.Accepted)):
             connection = self.hook_for_region(None).polysync_conn_id
             count(metric, connection=connection, region=now.known.region_name)
 
@@ -361,14 +469,14 @@ class TaskTry:
             self._now = now
         for line in now.lines:
             self.log.log(line.level, "%s", line.text)
-        if now.store is Store.WRITE:
+        if now.store is instructions.Store.WRITE:
             store.write(now.known)
-        elif now.store is Store.DELETE:
+        elif now.store is instructions.Store.DELETE:
             store.delete()
         if now.error:
             raise now.error
-        if self._is_killed and now.do in NOT_WHEN_KILLED:
-            return self._enter(store, machine.after(now, Killed(is_shutdown=self._is_shutdown)))
+        if self._is_killed and now.do in instructions.NOT_WHEN_KILLED:
+            return self._enter(store, machine.after(now, instructions.Killed(is_shutdown=self._is_shutdown)))
         self._now = now
         return now
 
@@ -399,14 +507,15 @@ class TaskTry:
         """Return the record of this try's execution; after a deferral, it is read again."""
         if self._store and self._now:
             return self._store, self._announced or self._now.record
-        return own_record(context)
+        store = RecordStore(context)
+        return store, store.read() or pull_copy(context["ti"])
 
     def forget_record(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""
         (self._store or RecordStore(context)).forget()
 
     def _confirm(
-        self, context: Context, store: RecordStore, end: ExecutionEvent
+        self, context: Context, store: RecordStore, end: models.ExecutionEvent
     ) -> tuple[StoredExecution | None, str | None]:
         """
         Return the record of an execution that has not ended, if AWS says that it is this task's.
@@ -415,9 +524,9 @@ class TaskTry:
         """
         claims = store.lost.record if store.lost else None
         try:
-            hook = self.hook_for_region(region_from_arn(end.execution_arn))
+            hook = self.hook_for_region(models.region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
-            name = end.pipeline_name or pipeline_name_from_arn(end.execution_arn)
+            name = end.pipeline_name or models.pipeline_name_from_arn(end.execution_arn)
             record = machine.own_record_of(execution, task_identity(context), claims, name)
             if record:
                 record = record.model_copy(update={"try_number": store.try_number})
@@ -427,7 +536,9 @@ class TaskTry:
             return None, str(error)
         return None, store.lost.problem if store.lost else None
 
-    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> decisions.Leaving:
+    def finish(
+        self, context: Context, end: models.ExecutionEvent, policy: RetryPolicy | None
+    ) -> decisions.Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 
@@ -501,11 +612,7 @@ class TaskTry:
             raise
 
     def _leave(
-        self,
-        reason: StopReason,
-        answered: threading.Event | None = None,
-        *,
-        retry_follows: bool = False,
+        self, reason: StopReason, answered: threading.Event | None = None, *, retry_follows: bool = False
     ) -> bool:
         """
         Decide what becomes of the execution that runs, or may run, because of this try.

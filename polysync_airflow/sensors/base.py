@@ -3,57 +3,43 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import BaseSensorOperator, Context, PokeReturnValue
 
-from polysync_airflow.airflow_compat import task_instances
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowRescheduleException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseOperator,
-)
+from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
-from polysync_airflow.operators.base import MAX_TIMEOUT, LimitChoices, WaitingOperator, apply_retry_policy
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+from polysync_airflow.operators import base
 
 
-class SensorChoices(LimitChoices):
+class SensorChoices(base.LimitChoices):
     """What the DAG author chose for the wait of a sensor."""
 
     poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
+    timeout: Annotated[Seconds, seconds(0, base.MAX_TIMEOUT)]
 
 
-class PolysyncSensor(WaitingOperator, BaseSensorOperator):
+class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
     ui_color = "#e6f1f2"
+    choices = base.Chosen(SensorChoices)
     # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide all other errors.
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
         PipelineExecutionError,
         ModelApprovalError,
-        AirflowSensorTimeout,
+        sdk.AirflowSensorTimeout,
     )
     # When this try began.
     _began_at: datetime
-
-    @property
-    def choices(self) -> SensorChoices:
-        """What the DAG author chose, validated."""
-        return SensorChoices.of(self._attributes(SensorChoices.model_fields))
 
     @abstractmethod
     def _check_arguments(self, context: Context) -> None:
@@ -85,7 +71,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
     def _deadline(self) -> float:
         return self._began_at.timestamp() + self._timeout_seconds
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
@@ -119,7 +105,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
     def _poke_until_end(self, context: Context) -> Any:
         from polysync_airflow.aws.responses import time_limit
 
-        limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
+        limits = (sdk.AirflowSensorTimeout, *(() if self._is_rescheduled else (sdk.AirflowTaskTimeout,)))
         try:
             return task_instances.poke_until_done(self, context)
         except limits:
@@ -142,23 +128,25 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
         """
         try:
             yield
-        except (AirflowSkipException, AirflowRescheduleException):
+        except (sdk.AirflowSkipException, sdk.AirflowRescheduleException):
             raise
-        except (Exception, AirflowTaskTimeout) as error:
+        except (Exception, sdk.AirflowTaskTimeout) as error:
             if self.never_fail or (self.soft_fail and isinstance(error, self.negative_errors)):
-                raise AirflowSkipException(str(error)) from error
+                raise sdk.AirflowSkipException(str(error)) from error
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral. Each method that is called has its own ``soft_failures``, too."""
         with self.soft_failures():
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            return sdk.BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
 
 class ResourceSensor(PolysyncSensor):
     """Base of a sensor that waits for a resource which one operation of AWS describes."""
 
     waiter_class: ClassVar[type[ResourceWaiter[Any]]]
+    # Returns how the wait has ended, in one line.
+    message_of: ClassVar[Callable[[Any], str]]
     # In one process only: a rescheduled sensor begins anew.
     _wait: ResourceWaiter[Any] | None = None
 
@@ -174,11 +162,7 @@ class ResourceSensor(PolysyncSensor):
     def _succeed(self, context: Context, end: Any, message: str) -> str:
         """Return the value of the task for an end that AWS has described, or raise its error."""
 
-    @abstractmethod
-    def _message(self, end: Any) -> str:
-        """Return how the wait has ended, in one line."""
-
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Finish the task when the trigger's wait has ended.
@@ -192,7 +176,7 @@ class ResourceSensor(PolysyncSensor):
         return check_event(self.waiter_class.event_model, event)
 
     def _poll(self, context: Context) -> Any:
-        from polysync_airflow.hooks.calls import poll
+        from polysync_airflow.hooks.executions import describe, result_or_error
 
         wait = self._wait or self.waiter_class(
             resource=self._resource(context),
@@ -200,7 +184,7 @@ class ResourceSensor(PolysyncSensor):
             since=self._began_at.timestamp(),
             deadline=self._deadline,
         )
-        step = self._decide(wait, poll(self.hook, wait))
+        step = self._decide(wait, result_or_error(describe, self.hook, self.waiter_class, wait.resource))
         if isinstance(step, Finish):
             return step.event
         self._wait = step.waiter
@@ -221,9 +205,9 @@ class ResourceSensor(PolysyncSensor):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _end(self, context: Context, end: Any) -> str:
-        message = self._message(end)
+        message = type(self).message_of(end)
         if end.outcome not in ("timed_out", "refused"):
             return self._succeed(context, end, message)
         if end.outcome == "refused" or end.error_code:
             raise refusal_error(end, message)
-        raise AirflowSensorTimeout(message)
+        raise sdk.AirflowSensorTimeout(message)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
+
+from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE
+from polysync_airflow.execution.parameters import is_valid
+from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, Chosen
 from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
 
 OnRejected = Literal["fail", "skip"]
 # In the task state store: the version that a rescheduled sensor has found.
@@ -69,7 +69,9 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
+    choices = Chosen(ApprovalChoices)
     waiter_class = approval.ApprovalWaiter
+    message_of = approval.approval_message
 
     def __init__(
         self,
@@ -91,11 +93,6 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
-
-    @property
-    def choices(self) -> ApprovalChoices:
-        """What the DAG author chose, validated."""
-        return ApprovalChoices.of(self._attributes(ApprovalChoices.model_fields))
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group
@@ -132,11 +129,10 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         # Users can edit it, and a new try looks again.
         if not isinstance(kept, dict) or kept.get("try_number") != context["ti"].try_number:
             return None
-        try:
-            arn = approval.check_model_package_arn(kept.get("model_package_arn"))
-        except ParametersError:
-            return None
-        return arn if approval.group_of(arn) == approval.group_of(str(self.model_package_group)) else None
+        arn = kept.get("model_package_arn")
+        is_arn = is_valid(approval.VERSION_ARN, arn)
+        is_own = is_arn and approval.group_of(str(arn)) == approval.group_of(str(self.model_package_group))
+        return str(arn) if is_own else None
 
     def _find(self, context: Context) -> str:
         """Find the newest version of the group, and keep it for the next pokes."""
@@ -164,9 +160,6 @@ class PolysyncModelApprovalSensor(ResourceSensor):
 
     def _parse(self, event: Any) -> approval.ApprovalEvent:
         return approval.parse_approval_event(event)
-
-    def _message(self, end: approval.ApprovalEvent) -> str:
-        return approval.approval_message(end)
 
     def _end(self, context: Context, end: approval.ApprovalEvent) -> str:
         ti = context["ti"]

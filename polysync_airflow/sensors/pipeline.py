@@ -12,15 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution import clock, outcome, search
-from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
-from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
+from polysync_airflow.execution import clock, models, outcome, search
+from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
+from polysync_airflow.operators import base, reporting
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.models import ExecutionDescription
-    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.steps.progress import StepEndedEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
@@ -104,6 +100,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
+    choices = base.Chosen(PipelineSensorChoices)
     # What is known in this process: the execution, or the search for it; and the wait for it.
     _arn: str | None = None
     _search: search.SearchWaiter
@@ -123,9 +120,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         display_name_pattern: str | XComArg | None = None,
         parameters: Mapping[str, Any] | XComArg | None = None,
         step_name: str | XComArg | None = None,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
-        deferrable: bool = DEFAULT_DEFERRABLE,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
@@ -151,11 +148,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.property_files = property_files
         _ = self.choices  # raises an error if one is not valid
         self._check_which_arguments(is_given=lambda value: value is not None)
-
-    @property
-    def choices(self) -> PipelineSensorChoices:
-        """What the DAG author chose, validated."""
-        return PipelineSensorChoices.of(self._attributes(PipelineSensorChoices.model_fields))
 
     @property
     def parameters(self) -> Any:
@@ -191,7 +183,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 "them."
             )
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_found(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Wait for the end of the execution that the search trigger has found.
@@ -203,7 +195,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
@@ -251,14 +243,15 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 deadline=wait.deadline,
             )
             self.defer(trigger=trigger, method_name="execute_found")
-        arguments = self._trigger_arguments(self._waiter, self._list_seconds, self._reporter.declared_steps)
-        make: Callable[..., triggers.PolysyncPipelineExecutionTrigger]
-        make = triggers.PolysyncPipelineExecutionTrigger
+        arguments = self._trigger_arguments(
+            self._waiter, progress_interval=self._list_seconds, declared_steps=self._reporter.declared_steps
+        )
+        make: Callable[..., Any] = triggers.PolysyncPipelineExecutionTrigger
         if self.step_name:
             make = partial(triggers.PolysyncPipelineStepTrigger, step_name=self.step_name)
         self.defer(trigger=make(**arguments), method_name="execute_complete")
 
-    def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
+    def _poll(self, context: Context) -> models.ExecutionEvent | StepEndedEvent | None:
         """Look for the execution, or poll it; return how the wait has ended, None if it goes on."""
         if self._waiter is None:
             self._arn = self._arn or self._look()
@@ -291,7 +284,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         from polysync_airflow.execution.steps.progress import check_step_declared
 
         name = self._pipeline_of(arn)
-        self._execution_hook = self.hook_for_region(region_from_arn(arn))
+        self._execution_hook = self.hook_for_region(models.region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
         reporting.push_links(context, self.hook, arn, name, self.log)
         self._reporter = self._step_reporter(
@@ -306,7 +299,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _poll_execution(
         self, context: Context, waiter: ExecutionWaiter
-    ) -> ExecutionEvent | StepEndedEvent | None:
+    ) -> models.ExecutionEvent | StepEndedEvent | None:
         from polysync_airflow.execution.steps.progress import ended_step
 
         arn = waiter.execution_arn
@@ -316,12 +309,12 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             self._is_described = True
         step = self._decide(waiter, response)
         if isinstance(step, Finish):
-            return cast("ExecutionEvent", step.event)
+            return cast("models.ExecutionEvent", step.event)
         self._waiter = step.waiter
         steps = self._reporter.after_poll(response)
         return ended_step(steps, self.step_name, arn) if self.step_name else None
 
-    def _push(self, context: Context, description: ExecutionDescription) -> None:
+    def _push(self, context: Context, description: models.ExecutionDescription) -> None:
         arn = description.execution_arn
         parameters: Mapping[str, str] | None = None
         if not self._is_rescheduled or has_ended(description.status):
@@ -336,49 +329,45 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _pipeline_of(self, arn: str) -> str:
         """Return the name of an execution's pipeline, which older ARNs have in lower case."""
-        in_arn, given = pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
+        in_arn, given = models.pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
         return given if given.lower() == in_arn.lower() else in_arn
 
-    def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
+    def _end(self, context: Context, end: models.ExecutionEvent | StepEndedEvent) -> str:
         """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
-        if isinstance(end, ExecutionEvent):
-            return self._end_of_execution(context, end)
-        from polysync_airflow.execution.steps.progress import row_of
+        from polysync_airflow.execution.steps import progress
 
-        report = self._report_steps(context, end.execution_arn)
-        return self._end_of_step(context, end.execution_arn, report, row_of(end, report.rows))
-
-    def _end_of_execution(self, context: Context, end: ExecutionEvent) -> str:
-        if not self.step_name:
+        arn = end.execution_arn
+        if not isinstance(end, models.ExecutionEvent):
+            report = self._report_steps(context, arn)
+            row = progress.row_of(end, report.rows)
+        elif self.step_name:
+            report = self._report_end(context, end)
+            ended_row = progress.ended_row(report.rows, self.step_name)
+            row = ended_row or self._fail_without_step(context, end, report)
+        else:
             return self._finish(context, end, note=_note(end))
-        from polysync_airflow.execution.steps.progress import ended_row
+        name = self._pipeline_of(arn)
+        message = partial(outcome.step_message, arn, name, row)
+        self._raise_outcome(context, progress.end_of_step(arn, name, row), message, report.notes)
+        self._publish(context, arn, name, report.model_package_arns)
+        return arn
 
-        report = self._report_end(context, end)
-        row = ended_row(report.rows, self.step_name)
-        if row:
-            return self._end_of_step(context, end.execution_arn, report, row)
+    def _fail_without_step(
+        self, context: Context, end: models.ExecutionEvent, report: StepReport
+    ) -> NoReturn:
+        """Raise the error of an end without the awaited step."""
         if report.error:
             # Nobody knows how the step has ended.
             raise report.error
         note = f"Step {self.step_name}, for which this task waits, has not ended."
-        message = partial(outcome.outcome_message, end, failed_steps=reporting.failed_rows(end, report))
+        message = reporting.message_about(end, report)
         notes = (*report.notes, note, _note(end))
         self._raise_outcome(context, end, message, notes)
         raise exceptions.PipelineExecutionFailedError(
             message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
         )
 
-    def _end_of_step(self, context: Context, arn: str, report: StepReport, row: StepRow) -> str:
-        """Succeed, fail or skip as the awaited step has ended."""
-        from polysync_airflow.execution.steps.progress import end_of_step
-
-        name = self._pipeline_of(arn)
-        message = partial(outcome.step_message, arn, name, row)
-        self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
-        self._publish(context, arn, name, report)
-        return arn
-
-    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
             return outcome.refusal_error(end, message)
         if end.outcome == "timed_out":
@@ -406,7 +395,7 @@ def _found(end: search.SearchEvent) -> str:
     return end.execution_arn
 
 
-def _note(end: ExecutionEvent) -> str | None:
+def _note(end: models.ExecutionEvent) -> str | None:
     return None if end.outcome == "ended" else "This task has not stopped it: it may still be running."
 
 

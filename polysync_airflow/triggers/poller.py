@@ -28,7 +28,7 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import NO_FAILURES, ExecutionWaiter, Finish, ResourceWaiter, Waiter
-from polysync_airflow.hooks.calls import describe
+from polysync_airflow.hooks.executions import describe
 from polysync_airflow.triggers import schedule
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 

@@ -34,10 +34,10 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import decisions
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
-from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
@@ -305,7 +305,7 @@ class TriggerStop:
 
     def _copy_of_record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
-        from polysync_airflow.records.proof import RECORD_KEY, proven_copy
+        from polysync_airflow.records import RECORD_KEY, proven_copy
 
         try:
             value = call_airflow(lambda: read_xcom(self.ti, RECORD_KEY))

@@ -29,13 +29,11 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from polysync_airflow import __version__
+from polysync_airflow import __version__, records
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import OnClear
+from polysync_airflow.execution.lifecycle.instructions import OnClear, TaskKey
 from polysync_airflow.execution.texts import clean_line, describe_validation_error
-from polysync_airflow.records import database
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ PATH = "/dags/{dag_id}/clear-choice"
 # Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.
 MAX_BODY = 16 * 1024
 
-# As in Airflow's database.
+# As in Airflow's records.
 Id = Annotated[str, StringConstraints(min_length=1, max_length=250)]
 
 
@@ -62,7 +60,7 @@ class Change(BaseModel):
     on_clear: OnClear | None
 
 
-_STATUS_CODES: Final = {database.NoRecordError: 404, database.TaskNotEndedError: 409, StoredRecordError: 409}
+_STATUS_CODES: Final = {records.NoRecordError: 404, records.TaskNotEndedError: 409, StoredRecordError: 409}
 # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
 router = APIRouter(
     dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
@@ -112,7 +110,7 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
     """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
     task = TaskKey(dag_id, run_id, task_id, map_index)
-    return {"on_clear": database.read_clear_choice(task)}
+    return {"on_clear": records.read_clear_choice(task)}
 
 
 @router.put(PATH, dependencies=[Depends(refuse_other_sites)])
@@ -121,7 +119,7 @@ def put_clear_choice(
 ) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
-    database.store_clear_choice(task, change.on_clear)
+    records.store_clear_choice(task, change.on_clear)
     log.info(
         "%s has chosen what the next clear of a task does: %s, %s",
         clean_line(user.get_name()),

@@ -22,7 +22,7 @@ from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli.command_line import DELEGATED
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.records.store import KEY_PREFIX, TASK
+from polysync_airflow.records import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.cli.conftest import Polysync
 

@@ -12,11 +12,11 @@ from polysync_airflow.auth.connection import DISCRIMINATORS, choices_of
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.events import read_message
-from polysync_airflow.execution.lifecycle.decisions import Action, RecoveryChoices, next_action
+from polysync_airflow.execution.lifecycle.decisions import Action, next_action
+from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices, StoredExecution
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
-from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import page

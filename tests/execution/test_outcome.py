@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.decisions import RetryMode, next_step
+from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
-from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.steps.descriptions import StepRow
 from tests.execution.lifecycle.builders import choose
 

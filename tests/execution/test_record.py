@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.execution.record import ClearChoice, Incarnation
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice, Incarnation
 from tests.execution.lifecycle.builders import NOW, REQUEST, stored
 
 OWN = ClearChoice(on_clear="resume", epoch=2)

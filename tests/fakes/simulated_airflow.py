@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records.proof import RECORD_KEY
-from polysync_airflow.records.store import RECORD, TASK, variable_key
+from polysync_airflow.records import RECORD, RECORD_KEY, TASK, variable_key
 from tests.fakes.airflow_encoding import pulled
 from tests.fakes.airflow_service import MISSING, AirflowService
 

@@ -18,7 +18,7 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
 )
 from polysync_airflow.execution import results as property_files
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -28,7 +28,6 @@ from polysync_airflow.execution.parameters import (
     storable_parameters,
 )
 from polysync_airflow.execution.pipelines import DeclaredParameter, declared_parameters, parameter_problems
-from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
 from polysync_airflow.execution.waiter import TriggerArguments
@@ -39,8 +38,7 @@ from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.reporting import execution_extra, pull_run, push_ended
 from polysync_airflow.operators.results import StepReport
-from polysync_airflow.records.proof import RECORD_KEY, pull_copy, signed, signing_keys
-from polysync_airflow.records.store import RecordStore
+from polysync_airflow.records import RECORD_KEY, RecordStore, pull_copy, signed, signing_keys
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance

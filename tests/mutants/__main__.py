@@ -3,7 +3,7 @@ Changes the code, and shows the changes that no test notices: ``make mutants`` a
 
 ``[tool.mutmut]`` in pyproject.toml names the pure cores with their tests, and ``[[tool.mutmut.drivers]]`` groups of
 drivers with theirs. ``equivalent.toml`` beside this file names the changes that make no difference, each with the
-reason. A pattern such as ``polysync_airflow.records.store.*`` tries the changes whose names it matches.
+reason. A pattern such as ``polysync_airflow.records.*`` tries the changes whose names it matches.
 """
 
 from __future__ import annotations

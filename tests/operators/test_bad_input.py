@@ -15,7 +15,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import run_task

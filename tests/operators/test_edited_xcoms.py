@@ -8,7 +8,7 @@ import pytest
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 

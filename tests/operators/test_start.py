@@ -20,7 +20,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES, connection

@@ -12,8 +12,7 @@ import pytest
 from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli.command_line import main
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records.database import StoredTask
-from polysync_airflow.records.store import KEY_PREFIX, RECORD, TASK
+from polysync_airflow.records import KEY_PREFIX, RECORD, TASK, StoredTask
 
 NOW = datetime.now(UTC)
 OLD, YOUNG = NOW - timedelta(days=31), NOW - timedelta(days=29)

@@ -16,10 +16,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.records.proof import to_stored
-from polysync_airflow.records.store import from_variable, to_variable, variable_key
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.records import from_variable, to_stored, to_variable, variable_key
 from tests.execution.lifecycle.builders import stored
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED

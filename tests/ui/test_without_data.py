@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.record import ClearChoice
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site
 from tests.ui.tab_page import TabPage

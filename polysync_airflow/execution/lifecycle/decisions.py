@@ -44,43 +44,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Final
 
 from polysync_airflow import states
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices, StoredExecution
 from polysync_airflow.execution.models import LATEST, ExecutionEvent, StartRequest
-from polysync_airflow.execution.parameters import Choices, Flag
-from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import PolysyncState, has_ended, state_of
-
-RetryMode = Literal["new", "resume"]
-OnCompletedWithFailures = Literal["fail", "succeed"]
-
-
-class RecoveryChoices(Choices):
-    """What the DAG author chose about the executions of earlier tries; see the arguments of the operator."""
-
-    retry_mode: RetryMode
-    on_clear: OnClear
-    on_completed_with_failures: OnCompletedWithFailures
-    stop_on_kill: Flag
 
 
 class Action(Enum):
     """The next action of a try."""
 
+    # Start a new execution.
     START = auto()
-    """Start a new execution."""
+    # Continue with the stored execution: wait for its end, or take its result.
     REATTACH = auto()
-    """Continue with the stored execution: wait for its end, or take its result."""
+    # Resume the stored execution from its failed steps (RetryPipelineExecution).
     RESUME = auto()
-    """Resume the stored execution from its failed steps (RetryPipelineExecution)."""
+    # Send a resume again that a user does not want any more, to know whether AWS begins it.
     SETTLE_RESUME = auto()
-    """Send a resume again that a user does not want any more, to know whether AWS begins it."""
+    # Request a stop of the stored execution, then wait for its end.
     STOP = auto()
-    """Request a stop of the stored execution, then wait for its end."""
+    # Wait for the end of the stored execution, then decide again.
     WAIT_FOR_END = auto()
-    """Wait for the end of the stored execution, then decide again."""
 
 
 # What the message of a failure says about the next try.
@@ -117,19 +105,20 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution.
     """
+    failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
         is_replaced = stored.replaced_by_epoch == epoch
         choice = stored.choice_in(epoch)
         if choice and choice.on_clear == "resume" and not is_replaced:
             # Somebody may have resumed it outside of Airflow meanwhile: the user wants its end all the same.
             return _in_same_epoch(status, resumes=True)
-        resumes = _resumes_after_clear(choice, status, choices) and not is_replaced
+        is_success = status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed
+        resumes = choice is None and choices.on_clear == "resume" and not is_success and not is_replaced
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
     if stored.resume_is_pending:
         return _in_same_epoch(status, resumes=True)
-    failures_succeed = choices.on_completed_with_failures == "succeed"
     return _in_same_epoch(status, resumes=choices.retry_mode == "resume", failures_succeed=failures_succeed)
 
 
@@ -159,7 +148,9 @@ def next_step(
     return f"{next_try} {(_RETRY_AFTER_FAILURE if failed else _RETRY)[action]}"
 
 
-def is_of_other_incarnation(stored: StoredExecution, incarnation: Incarnation, try_number: int) -> bool:
+def is_of_other_incarnation(
+    stored: StoredExecution, incarnation: instructions.Incarnation, try_number: int
+) -> bool:
     """
     Return whether another task instance with the same key wrote a record, as its first try begins.
 
@@ -201,12 +192,6 @@ def unused_arguments(sent: StartRequest, parameters: Mapping[str, str], current:
     return changed + [f"pipeline_parameters[{name!r}]" for name in differing]
 
 
-def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: RecoveryChoices) -> bool:
-    has_some = status == states.STATUS_COMPLETED_WITH_FAILURES
-    is_failure = not has_some or choices.on_completed_with_failures == "fail"
-    return choice is None and choices.on_clear == "resume" and is_failure
-
-
 def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False) -> Action:
     if status == states.STATUS_STOPPING:
         return Action.WAIT_FOR_END
@@ -244,18 +229,17 @@ _UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
 class Owner(Enum):
     """Who decides about the execution of a try."""
 
+    # The task instance is still that of this try.
     THIS_TRY = auto()
-    """The task instance is still that of this try."""
+    # A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop
+    # it.
     NOBODY = auto()
-    """
-    A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop it.
-    """
+    # A later try decides.
     LATER_TRY = auto()
-    """A later try decides."""
+    # The trigger of the same try in another triggerer, or that of a later try.
     OTHER_TRIGGER = auto()
-    """The trigger of the same try in another triggerer, or that of a later try."""
+    # Airflow does not say, for example because the process was away for longer than its token is valid.
     UNKNOWN = auto()
-    """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
 
 def is_over(state: str | None) -> bool:
@@ -353,18 +337,18 @@ def _is_unanswered(other: StoredExecution, record: StoredExecution) -> bool:
 class Exit(Enum):
     """What a process does with the execution that it no longer waits for."""
 
+    # Nothing is left to do: ``text`` says what became of the execution; it is empty if there is none.
     DONE = auto()
-    """Nothing is left to do: ``text`` says what became of the execution; it is empty if there is none."""
+    # Begin the task again: an earlier try of it has stopped the execution.
     BEGIN_AGAIN = auto()
-    """Begin the task again: an earlier try of it has stopped the execution."""
+    # Ask Airflow who decides about the execution.
     ASK_OWNER = auto()
-    """Ask Airflow who decides about the execution."""
+    # The same, and store that a stop is going to be requested.
     ANNOUNCE_STOP = auto()
-    """The same, and store that a stop is going to be requested."""
+    # Stop the execution.
     STOP = auto()
-    """Stop the execution."""
+    # Store the record as it was: the stop that was announced has failed.
     WITHDRAW_STOP = auto()
-    """Store the record as it was: the stop that was announced has failed."""
 
 
 SHUTTING_DOWN: Final = "Nobody has ended the task, so its worker is shutting down: the execution goes on."

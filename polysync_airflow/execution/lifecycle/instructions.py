@@ -1,5 +1,6 @@
 """
-What happens to a try (events), and what it does next (instructions): the vocabulary of ``machine.py``.
+What happens to a try (events), what it does next (instructions), and the record of the execution, which the
+tries of a task share and users can edit in Airflow: the vocabulary of ``machine.py`` and ``decisions.py``.
 
 The identity of a start is its task instance, and the how many-th start of an epoch it is. The client token
 and the default display name follow from it. So a try that finds no record of the earlier tries sends the same
@@ -19,13 +20,167 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
-from polysync_airflow.execution.models import DISPLAY_NAME_MAX, ExecutionDescription, StartRequest
-from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.execution import models
+from polysync_airflow.execution.parameters import Choices, Flag
 from polysync_airflow.execution.waiter import LogLine
+
+
+class Incarnation(BaseModel):
+    """
+    What tells a task instance from an earlier one with the same DAG, run id, task and map index.
+
+    A DAG run that was deleted may come again under its run id, and the passes of a loop have the same key.
+
+    :param dag_run_started_at: when the DAG run started. Clearing a DAG run that has ended changes it, too.
+    :param clear_number: how often the DAG run was cleared.
+    :param region: the pass of the loop or of the expansion, from Airflow 3.4 on; None outside of them.
+    """
+
+    model_config = models.STRICT
+
+    dag_run_started_at: models.UtcTime | None = None
+    clear_number: Annotated[int, Field(ge=0)] = 0
+    region: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
+# What a cleared task does if its execution has failed.
+OnClear = Literal["new", "resume"]
+
+
+class ClearChoice(BaseModel):
+    """
+    What a user chose for one clear of the task. It counts in place of the operator's ``on_clear``.
+
+    :param epoch: the epoch that this clear has begun; None until its first try has begun.
+    """
+
+    model_config = models.STRICT
+
+    on_clear: OnClear
+    epoch: Annotated[int, Field(ge=0)] | None = None
+
+
+# That of a record which was written for another incarnation of the task instance.
+NO_EPOCH: Final = -1
+
+
+class StoredExecution(BaseModel):
+    """
+    The record that the tries of a task share in a Variable of Airflow, where users can edit it.
+
+    :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the task begins a new epoch.
+    :param incarnation: that of the task instance that wrote the record; None if an earlier version did.
+    :param region_name: AWS region to which the start request was sent.
+    :param request: the start request, with its client request token.
+    :param execution_arn: ARN of the execution; None until AWS has responded.
+    :param resumes: number of resumes that were requested.
+    :param resume_token: client request token of the last resume; None before the first one.
+    :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
+    :param try_number: the try that wrote the record last; 0 in records of an earlier version.
+    :param stop_requested_by: the try that has asked AWS to stop this attempt of the execution; None if no try
+        has.
+    :param replaced_by_epoch: the epoch whose tries wait for the end of this execution, to start a new one in
+        its place; None if no epoch does.
+    :param clear_choice: what a user chose for the clear that follows, or that began this epoch; None for
+        ``on_clear``. An earlier version refuses a record that has it.
+    """
+
+    model_config = models.STRICT
+
+    version: Literal[1] = 1
+    epoch: Annotated[int, Field(ge=NO_EPOCH)]
+    incarnation: Incarnation | None = None
+    region_name: Annotated[str, StringConstraints(min_length=1)]
+    request: models.StartRequest
+    execution_arn: models.ExecutionArn | None = None
+    resumes: Annotated[int, Field(ge=0)] = 0
+    resume_token: models.RequestToken | None = None
+    resumed_at: models.UtcTime | None = None
+    try_number: Annotated[int, Field(ge=0)] = 0
+    stop_requested_by: Annotated[int, Field(ge=0)] | None = None
+    replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
+    clear_choice: ClearChoice | None = None
+
+    @model_validator(mode="after")
+    def _resumes_have_a_token(self) -> StoredExecution:
+        # The number of resumes is part of a stop's client token. With a wrong number, AWS would take the stop
+        # for one that it has already made.
+        if (self.resumes == 0) != (self.resume_token is None):
+            raise ValueError("resume_token must be set if resumes is not 0, and only then")
+        return self
+
+    def choice_in(self, epoch: int) -> ClearChoice | None:
+        """
+        Return what a user chose for the clear that began an epoch; None if nobody has.
+
+        The first try after a choice is that of its clear: a choice is stored only after the end of the task.
+        """
+        choice = self.clear_choice
+        if choice is None or choice.epoch not in (None, epoch):
+            return None
+        return choice.model_copy(update={"epoch": epoch})
+
+    def with_choice_of(self, stored: StoredExecution | None) -> StoredExecution:
+        """
+        Return the record with what a user has chosen meanwhile: the choice is kept in the stored record only.
+
+        If another try has begun the epoch of its clear, it has used the choice up; this one still has it.
+
+        :param stored: the record in the store; None if there is none.
+        """
+        if stored is None or stored.incarnation != self.incarnation:
+            return self
+        choice = stored.clear_choice
+        is_of_next_clear = choice is not None and choice.epoch is None
+        if not is_of_next_clear and stored.epoch != self.epoch:
+            return self
+        return self.model_copy(update={"clear_choice": choice})
+
+    def without_values(self) -> StoredExecution:
+        """
+        Return the record as it is stored: once the ARN is known, no try needs the values of the parameters.
+
+        Whoever may read Variables would see them.
+        """
+        if self.execution_arn is None:
+            return self
+        request = self.request.model_copy(update={"pipeline_parameters": {}})
+        return self.model_copy(update={"request": request})
+
+    @property
+    def arn(self) -> str:
+        """
+        The ARN of the execution.
+
+        :raises LookupError: AWS has not responded to the start request yet.
+        """
+        if self.execution_arn is None:
+            raise LookupError("the ARN of the execution is not known yet")
+        return self.execution_arn
+
+    @property
+    def resume_is_pending(self) -> bool:
+        """Whether a resume was requested to which AWS has not responded."""
+        return self.resume_token is not None and self.resumed_at is None
+
+
+RetryMode = Literal["new", "resume"]
+OnCompletedWithFailures = Literal["fail", "succeed"]
+
+
+class RecoveryChoices(Choices):
+    """What the DAG author chose about the executions of earlier tries; see the arguments of the operator."""
+
+    retry_mode: RetryMode
+    on_clear: OnClear
+    on_completed_with_failures: OnCompletedWithFailures
+    stop_on_kill: Flag
+
 
 _TASK_DIGITS: Final = 10
 _INCARNATION_DIGITS: Final = 12
@@ -50,8 +205,7 @@ class TaskKey:
         return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
 
 
-@dataclass(frozen=True, slots=True)
-class StartName:
+class StartName(NamedTuple):
     """
     What the display name of an execution says of its start.
 
@@ -100,7 +254,7 @@ class TaskIdentity:
         index = () if key.map_index < 0 else (str(key.map_index),)
         mark = self.task_marks[0] if self.task_marks else task_mark(digest(key))
         end = "-".join((*index, mark, self.incarnation_mark, str(epoch), str(number)))
-        return f"{text[: DISPLAY_NAME_MAX - len(end) - 1].rstrip('-')}-{end}".lstrip("-")
+        return f"{text[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip('-')}-{end}".lstrip("-")
 
     @property
     def incarnation_mark(self) -> str:
@@ -150,36 +304,36 @@ def read_name(*texts: str | None) -> StartName | None:
 class Do(Enum):
     """What a driver does."""
 
+    # Look in AWS for the execution of earlier tries whose record is missing or cannot be believed.
     LOOK_UP = auto()
-    """Look in AWS for the execution of earlier tries whose record is missing or cannot be believed."""
+    # Make the request for a new execution, and check it.
     PREPARE = auto()
-    """Make the request for a new execution, and check it."""
+    # Send the stored start request for the first time.
     START = auto()
-    """Send the stored start request for the first time."""
+    # Describe the execution of the start: AWS may know the token from an earlier try.
     DESCRIBE_STARTED = auto()
-    """Describe the execution of the start: AWS may know the token from an earlier try."""
+    # Look for the execution of the start: AWS knows its token from a request with other parameters.
     LOOK_UP_STARTED = auto()
-    """Look for the execution of the start: AWS knows its token from a request with other parameters."""
+    # Send the stored start request again: an earlier try may have sent it.
     RESEND_START = auto()
-    """Send the stored start request again: an earlier try may have sent it."""
+    # Describe the execution.
     DESCRIBE = auto()
-    """Describe the execution."""
+    # Resume the execution with the stored token.
     RESUME = auto()
-    """Resume the execution with the stored token."""
+    # The same, where the token was stored before a user cleared the task.
     RESEND_RESUME = auto()
-    """The same, where the token was stored before a user cleared the task."""
+    # Describe the execution whose resume AWS has refused: an earlier request may have resumed it.
     DESCRIBE_REFUSED = auto()
-    """Describe the execution whose resume AWS has refused: an earlier request may have resumed it."""
+    # Describe the execution whose resume AWS has accepted, perhaps before the clear.
     DESCRIBE_RESUMED = auto()
-    """Describe the execution whose resume AWS has accepted, perhaps before the clear."""
+    # Request the stop of the execution.
     STOP = auto()
-    """Request the stop of the execution."""
+    # Wait for the end of an execution with which the try must not continue, then begin again.
     WAIT_FOR_END = auto()
-    """Wait for the end of an execution with which the try must not continue, then begin again."""
+    # This is the execution of the task: wait for its end, or take its result.
     WATCH = auto()
-    """This is the execution of the task: wait for its end, or take its result."""
+    # Raise the error.
     FAIL = auto()
-    """Raise the error."""
 
 
 # What a process must not do once it was killed.
@@ -209,16 +363,14 @@ class Store(Enum):
     DELETE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """The request for a new execution is valid."""
 
-    request: StartRequest
+    request: models.StartRequest
     region_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """
     AWS accepted the request.
 
@@ -230,8 +382,7 @@ class Accepted:
     arn: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """
     The request failed, or could not be made.
 
@@ -243,16 +394,14 @@ class Refused:
     was_repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(NamedTuple):
     """AWS described the execution."""
 
     at: datetime
-    description: ExecutionDescription
+    description: models.ExecutionDescription
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(NamedTuple):
     """
     AWS listed the newest executions of the pipeline.
 
@@ -261,12 +410,11 @@ class LookedUp:
     """
 
     pipeline_name: str
-    listed: Sequence[ExecutionDescription] = ()
-    claimed: ExecutionDescription | None = None
+    listed: Sequence[models.ExecutionDescription] = ()
+    claimed: models.ExecutionDescription | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
+class Killed(NamedTuple):
     """
     The process was killed before the action was performed. What comes before it is stored.
 
@@ -294,11 +442,6 @@ class Try:
     choices: RecoveryChoices
     lost: StoredRecordError | None = None
 
-    @property
-    def incarnation(self) -> Incarnation:
-        """That of the task instance."""
-        return self.task.incarnation
-
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -314,7 +457,7 @@ class Instruction:
     do: Do
     task_try: Try
     record: StoredExecution | None = None
-    description: ExecutionDescription | None = None
+    description: models.ExecutionDescription | None = None
     started_at: datetime | None = None
     start_number: int = 0
     store: Store = Store.KEEP
@@ -329,11 +472,6 @@ class Instruction:
         return self.record
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether another execution has to end before that of the task is started."""
-        return self.do is Do.WAIT_FOR_END
-
-    @property
     def attempt_started_at(self) -> datetime | None:
         """When this attempt of the execution began; None if it has just begun."""
         return self.known.resumed_at or (self.description.created_at if self.description else None)
@@ -344,7 +482,7 @@ class Instruction:
 
     def write(self, do: Do, *lines: LogLine, changes: dict[str, Any], **known: Any) -> Instruction:
         """Return the next instruction, before which changes of the record are stored."""
-        writer = {"try_number": self.task_try.number, "incarnation": self.task_try.incarnation}
+        writer = {"try_number": self.task_try.number, "incarnation": self.task_try.task.incarnation}
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(do, *lines, record=record, store=Store.WRITE, **known)
 

@@ -54,26 +54,10 @@ from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.exceptions import CONFLICT, RESOURCE_NOT_FOUND, VALIDATION, PolysyncError, has_code
+from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import Action, is_of_other_incarnation, next_action
-from polysync_airflow.execution.lifecycle.instructions import (
-    Accepted,
-    Described,
-    Do,
-    Event,
-    Instruction,
-    Killed,
-    LookedUp,
-    Prepared,
-    Refused,
-    Store,
-    TaskIdentity,
-    Try,
-    info,
-    read_name,
-    warning,
-)
+from polysync_airflow.execution.lifecycle.instructions import Do, Instruction, StoredExecution, info, warning
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest, region_from_arn
-from polysync_airflow.execution.record import NO_EPOCH, Incarnation, StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -83,7 +67,7 @@ MAX_LOOKED_AT: Final = 300
 _NEWLY_CREATED: Final = timedelta(minutes=1)
 
 
-def after(now: Instruction, event: Event) -> Instruction:
+def after(now: Instruction, event: instructions.Event) -> Instruction:
     """Return the instruction that follows, now that something has happened."""
     handle = _TRANSITIONS.get((now.do, type(event))) or _TRANSITIONS[None, type(event)]
     return handle(now, event)
@@ -102,7 +86,7 @@ def killed_error(*, is_shutdown: bool) -> PolysyncError:
 # ---- how a try begins: with the record of the earlier tries, or with what AWS says if there is none
 
 
-def find(task_try: Try, seen: LookedUp) -> StoredExecution | None:
+def find(task_try: instructions.Try, seen: instructions.LookedUp) -> StoredExecution | None:
     """Return the record of the earlier tries' execution, made from what AWS says; None if there is none."""
     task, claims = task_try.task, _claims(task_try)
     executions = [*([seen.claimed] if seen.claimed else []), *seen.listed]
@@ -116,18 +100,20 @@ def find(task_try: Try, seen: LookedUp) -> StoredExecution | None:
         *(record for record in others if record and record.execution_arn in running),
     )
     # The newest are listed first.
-    return in_order[0] if in_order else None
+    return next(iter(in_order), None)
 
 
-def arn_of(record: StoredExecution, seen: LookedUp) -> str | None:
+def arn_of(record: StoredExecution, seen: instructions.LookedUp) -> str | None:
     """Return the ARN of the execution that the request of a record has started; None if none is listed."""
     request = record.request
-    name = read_name(request.execution_display_name, request.execution_description)
-    found = (each for each in seen.listed if read_name(each.display_name, each.description) == name)
+    name = instructions.read_name(request.execution_display_name, request.execution_description)
+    found = (
+        each for each in seen.listed if instructions.read_name(each.display_name, each.description) == name
+    )
     return next((each.execution_arn for each in found if name), None)
 
 
-def is_blocked(task_try: Try, seen: LookedUp) -> bool:
+def is_blocked(task_try: instructions.Try, seen: instructions.LookedUp) -> bool:
     """Return whether nothing may be started, because of an execution that a record names and nobody knows."""
     if seen.claimed is None or has_ended(seen.claimed.status):
         return False
@@ -135,7 +121,10 @@ def is_blocked(task_try: Try, seen: LookedUp) -> bool:
 
 
 def own_record_of(
-    execution: ExecutionDescription, task: TaskIdentity, claims: StoredExecution | None, pipeline_name: str
+    execution: ExecutionDescription,
+    task: instructions.TaskIdentity,
+    claims: StoredExecution | None,
+    pipeline_name: str,
 ) -> StoredExecution | None:
     """
     Return the record of an execution that a task instance has started; None if its name does not say so.
@@ -143,7 +132,7 @@ def own_record_of(
     :param claims: a record that cannot be believed, which may name another incarnation of the task instance.
     :param pipeline_name: the name or ARN of its pipeline.
     """
-    name = read_name(execution.display_name, execution.description)
+    name = instructions.read_name(execution.display_name, execution.description)
     for incarnation in (task.incarnation, claims.incarnation if claims else None):
         own = replace(task, incarnation=incarnation) if incarnation else None
         if name and own and name.incarnation_mark == own.incarnation_mark:
@@ -153,14 +142,14 @@ def own_record_of(
 
 
 def _record_of_other_incarnation(
-    execution: ExecutionDescription, task: TaskIdentity, pipeline_name: str
+    execution: ExecutionDescription, task: instructions.TaskIdentity, pipeline_name: str
 ) -> StoredExecution | None:
-    name = read_name(execution.display_name, execution.description)
+    name = instructions.read_name(execution.display_name, execution.description)
     if name is None or name.task_mark not in task.task_marks:
         return None
     # Nobody knows its token, and nobody needs it: an execution with an ARN is not started again.
     token = f"polysync-{name.task_mark}-{name.incarnation_mark}-{name.epoch}-{name.number}"
-    return _record(execution, token, pipeline_name, epoch=NO_EPOCH, incarnation=None)
+    return _record(execution, token, pipeline_name, epoch=instructions.NO_EPOCH, incarnation=None)
 
 
 def _record(
@@ -169,7 +158,7 @@ def _record(
     pipeline_name: str,
     *,
     epoch: int,
-    incarnation: Incarnation | None,
+    incarnation: instructions.Incarnation | None,
 ) -> StoredExecution:
     request = StartRequest(
         pipeline_name=pipeline_name,
@@ -186,12 +175,12 @@ def _record(
     )
 
 
-def _claims(task_try: Try) -> StoredExecution | None:
+def _claims(task_try: instructions.Try) -> StoredExecution | None:
     record: StoredExecution | None = task_try.lost.record if task_try.lost else None
     return record
 
 
-def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
+def begin(task_try: instructions.Try, record: StoredExecution | None) -> Instruction:
     """Return the first instruction of a try, which has read the record of the earlier tries."""
     if record is not None:
         return _take_over(task_try, record)
@@ -200,7 +189,7 @@ def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
     return Instruction(Do.PREPARE if is_first else Do.LOOK_UP, task_try)
 
 
-def looked_up(now: Instruction, event: LookedUp) -> Instruction:
+def looked_up(now: Instruction, event: instructions.LookedUp) -> Instruction:
     """Return the instruction of a try that has no record, or one without an ARN, and has looked in AWS."""
     task_try = now.task_try
     if now.record:
@@ -213,7 +202,7 @@ def looked_up(now: Instruction, event: LookedUp) -> Instruction:
     return now.next(Do.PREPARE)
 
 
-def looked_up_started(now: Instruction, event: LookedUp) -> Instruction:
+def looked_up_started(now: Instruction, event: instructions.LookedUp) -> Instruction:
     """Return the instruction of a try whose token AWS knows from a request with other parameters."""
     record = find(now.task_try, event)
     if record:
@@ -227,7 +216,7 @@ def looked_up_started(now: Instruction, event: LookedUp) -> Instruction:
     return now.next(Do.FAIL, error=error).without_record()
 
 
-def _take_over(task_try: Try, record: StoredExecution, *lines: LogLine) -> Instruction:
+def _take_over(task_try: instructions.Try, record: StoredExecution, *lines: LogLine) -> Instruction:
     """Return the first instruction of a try that goes on with a record."""
     if record.execution_arn:
         now = Instruction(Do.DESCRIBE, task_try, record, lines=lines)
@@ -237,12 +226,12 @@ def _take_over(task_try: Try, record: StoredExecution, *lines: LogLine) -> Instr
             "receive the ARN."
         )
         now = Instruction(Do.LOOK_UP, task_try, record, lines=(line,))
-    if is_of_other_incarnation(record, task_try.incarnation, task_try.number):
+    if is_of_other_incarnation(record, task_try.task.incarnation, task_try.number):
         line = warning(
             "The record is that of an earlier task instance with the same key, for example of a DAG run that "
             "was deleted and created again. Its execution is not continued."
         )
-        changes = {"epoch": NO_EPOCH, "replaced_by_epoch": task_try.epoch, "clear_choice": None}
+        changes = {"epoch": instructions.NO_EPOCH, "replaced_by_epoch": task_try.epoch, "clear_choice": None}
         return now.write(now.do, line, *now.lines, changes=changes)
     if record.try_number == task_try.number:
         return now
@@ -254,11 +243,11 @@ def _of_this_clear(record: StoredExecution, epoch: int) -> dict[str, Any]:
     choice = record.choice_in(epoch)
     is_first = choice is not None and choice != record.clear_choice
     # If the author has lowered ``retries`` meanwhile, the clear may not have changed ``max_tries``.
-    old_epoch = NO_EPOCH if is_first and record.epoch == epoch else record.epoch
+    old_epoch = instructions.NO_EPOCH if is_first and record.epoch == epoch else record.epoch
     return {"clear_choice": choice, "epoch": old_epoch}
 
 
-def _looked_up_sent(now: Instruction, record: StoredExecution, event: LookedUp) -> Instruction:
+def _looked_up_sent(now: Instruction, record: StoredExecution, event: instructions.LookedUp) -> Instruction:
     arn = arn_of(record, event)
     if arn:
         line = info(f"Found by the name of the earlier start request: execution {arn}")
@@ -280,30 +269,30 @@ def _found_line(record: StoredExecution) -> LogLine:
 # ---- a new execution
 
 
-def _prepared(now: Instruction, event: Prepared) -> Instruction:
+def _prepared(now: Instruction, event: instructions.Prepared) -> Instruction:
     record = StoredExecution(
         epoch=now.task_try.epoch,
-        incarnation=now.task_try.incarnation,
+        incarnation=now.task_try.task.incarnation,
         region_name=event.region_name,
         request=event.request,
         try_number=now.task_try.number,
     )
-    return now.next(Do.START, record=record, description=None, store=Store.WRITE)
+    return now.next(Do.START, record=record, description=None, store=instructions.Store.WRITE)
 
 
-def _killed_before_start(now: Instruction, event: Killed) -> Instruction:
+def _killed_before_start(now: Instruction, event: instructions.Killed) -> Instruction:
     # The request was not sent, so the next try must not resend it.
     return _killed(now, event).without_record()
 
 
-def _started(now: Instruction, event: Accepted) -> Instruction:
+def _started(now: Instruction, event: instructions.Accepted) -> Instruction:
     line = info(f"Started: execution {event.arn} (pipeline {now.known.request.pipeline_name})")
     # A first try is the first to send the token, unless Airflow's database was restored.
     do = Do.WATCH if now.task_try.number == 1 else Do.DESCRIBE_STARTED
     return now.write(do, line, changes={"execution_arn": event.arn}, started_at=event.at)
 
 
-def _described_started(now: Instruction, event: Described) -> Instruction:
+def _described_started(now: Instruction, event: instructions.Described) -> Instruction:
     created_at, responded_at = event.description.created_at, now.started_at
     if created_at and responded_at and created_at < responded_at - _NEWLY_CREATED:
         # The token was that of an earlier start, of which no record tells.
@@ -311,12 +300,12 @@ def _described_started(now: Instruction, event: Described) -> Instruction:
     return now.next(Do.WATCH)
 
 
-def _described_started_refused(now: Instruction, _: Refused) -> Instruction:
+def _described_started_refused(now: Instruction, _: instructions.Refused) -> Instruction:
     # The execution exists, and the wait deals with errors.
     return now.next(Do.WATCH)
 
 
-def _start_refused(now: Instruction, event: Refused) -> Instruction:
+def _start_refused(now: Instruction, event: instructions.Refused) -> Instruction:
     if has_code(event.error, CONFLICT):
         return now.next(Do.LOOK_UP_STARTED, warning(str(event.error)))
     failed = now.next(Do.FAIL, error=event.error)
@@ -324,12 +313,12 @@ def _start_refused(now: Instruction, event: Refused) -> Instruction:
     return failed if event.error.transient or event.was_repeated else failed.without_record()
 
 
-def _resent(now: Instruction, event: Accepted) -> Instruction:
+def _resent(now: Instruction, event: instructions.Accepted) -> Instruction:
     line = info(f"Found by the earlier start request: execution {event.arn}")
     return now.write(Do.DESCRIBE, line, changes={"execution_arn": event.arn})
 
 
-def _resend_refused(now: Instruction, event: Refused) -> Instruction:
+def _resend_refused(now: Instruction, event: instructions.Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return now.next(Do.LOOK_UP_STARTED, warning(str(error)))
@@ -348,7 +337,7 @@ def _resend_refused(now: Instruction, event: Refused) -> Instruction:
 # ---- the execution of an earlier try
 
 
-def _described(now: Instruction, event: Described) -> Instruction:
+def _described(now: Instruction, event: instructions.Described) -> Instruction:
     """Decide by the status."""
     record, task_try = now.known, now.task_try
     action = next_action(record, task_try.epoch, event.description.status, task_try.choices)
@@ -357,7 +346,7 @@ def _described(now: Instruction, event: Described) -> Instruction:
     return _AFTER_DESCRIPTION[action](described, event)
 
 
-def _describe_refused(now: Instruction, event: Refused) -> Instruction:
+def _describe_refused(now: Instruction, event: instructions.Refused) -> Instruction:
     if not has_code(event.error, RESOURCE_NOT_FOUND):
         return now.next(Do.FAIL, error=event.error)
     line = warning(
@@ -366,12 +355,12 @@ def _describe_refused(now: Instruction, event: Refused) -> Instruction:
     return _prepare_again(now, line)
 
 
-def _replace(now: Instruction, _: Described) -> Instruction:
+def _replace(now: Instruction, _: instructions.Described) -> Instruction:
     # The record stays until that of the new execution takes its place.
     return _prepare_again(now)
 
 
-def _reattach(now: Instruction, event: Described) -> Instruction:
+def _reattach(now: Instruction, event: instructions.Described) -> Instruction:
     line = info(
         f"Reattached to the execution of an earlier try (AWS status {event.description.status}); no new one "
         f"is started: execution {now.known.arn}"
@@ -385,7 +374,7 @@ def _reattach(now: Instruction, event: Described) -> Instruction:
     return now.write(Do.WATCH, line, changes=changes) if changes else now.next(Do.WATCH, line)
 
 
-def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) -> Instruction:
+def _wait_for_end(now: Instruction, event: instructions.Described, do: Do = Do.WAIT_FOR_END) -> Instruction:
     task_try = now.task_try
     stops = task_try.choices.stop_on_kill
     line = warning(
@@ -398,18 +387,14 @@ def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) 
     return now.write(do, line, changes={"replaced_by_epoch": task_try.epoch})
 
 
-def _stop_requested(now: Instruction, _: Accepted) -> Instruction:
+def _stop_requested(now: Instruction, _: instructions.Accepted) -> Instruction:
     return now.next(Do.WAIT_FOR_END)
 
 
 # ---- a resume
 
 
-def _resume(now: Instruction, _: Described) -> Instruction:
-    return _request_resume(now)
-
-
-def _request_resume(now: Instruction) -> Instruction:
+def _resume(now: Instruction, _: instructions.Described) -> Instruction:
     record, epoch = now.known, now.task_try.epoch
     if record.resume_is_pending:
         do = Do.RESUME if record.epoch == epoch else Do.RESEND_RESUME
@@ -426,7 +411,7 @@ def _request_resume(now: Instruction) -> Instruction:
     return now.write(Do.RESUME, changes=changes)
 
 
-def _resumed(now: Instruction, event: Accepted) -> Instruction:
+def _resumed(now: Instruction, event: instructions.Accepted) -> Instruction:
     return now.write(Do.WATCH, _resume_line(now), changes={"resumed_at": event.at}, description=None)
 
 
@@ -434,33 +419,33 @@ def _resume_line(now: Instruction) -> LogLine:
     return info(f"Resumed (resume {now.known.resumes}): execution {now.known.arn}")
 
 
-def _settle_resume(now: Instruction, _: Described) -> Instruction:
+def _settle_resume(now: Instruction, _: instructions.Described) -> Instruction:
     # Written although nothing changes: Airflow refuses the write of a try that it has replaced.
     return now.write(Do.RESEND_RESUME, changes={})
 
 
-def _resume_resent(now: Instruction, event: Accepted) -> Instruction:
+def _resume_resent(now: Instruction, event: instructions.Accepted) -> Instruction:
     is_wanted = now.known.epoch == now.task_try.epoch
     do = Do.DESCRIBE_RESUMED if is_wanted else Do.DESCRIBE
     return now.write(do, changes={"resumed_at": event.at})
 
 
-def _described_resumed(now: Instruction, event: Described) -> Instruction:
+def _described_resumed(now: Instruction, event: instructions.Described) -> Instruction:
     # AWS had accepted the resume before the clear, and it has failed since. AWS does nothing for a token that
     # it knows, but the user wants the failed steps to run now.
     if state_of(event.description.status) is PolysyncState.FAILED:
-        return _request_resume(now)
+        return _resume(now, event)
     return now.next(Do.WATCH, _resume_line(now), description=event.description)
 
 
-def _resume_refused(now: Instruction, event: Refused) -> Instruction:
+def _resume_refused(now: Instruction, event: instructions.Refused) -> Instruction:
     if event.error.transient:
         return now.next(Do.FAIL, error=event.error)
     line = warning(f"The execution cannot be resumed: {event.error} Execution: {now.known.arn}")
     return now.next(Do.DESCRIBE_REFUSED, line)
 
 
-def _described_refused(now: Instruction, event: Described) -> Instruction:
+def _described_refused(now: Instruction, event: instructions.Described) -> Instruction:
     # AWS may refuse because it has already accepted an earlier request for the same resume. Then the
     # execution runs, and no new one may be started beside it.
     if not has_ended(event.description.status):
@@ -480,11 +465,11 @@ def _prepare_again(now: Instruction, *lines: LogLine) -> Instruction:
     return now.next(Do.PREPARE, *lines, record=None, description=None, start_number=number)
 
 
-def _failed(now: Instruction, event: Refused) -> Instruction:
+def _failed(now: Instruction, event: instructions.Refused) -> Instruction:
     return now.next(Do.FAIL, error=event.error)
 
 
-def _killed(now: Instruction, event: Killed) -> Instruction:
+def _killed(now: Instruction, event: instructions.Killed) -> Instruction:
     return now.next(Do.FAIL, error=killed_error(is_shutdown=event.is_shutdown))
 
 
@@ -495,7 +480,7 @@ def _resume_token(record: StoredExecution, number: int, try_number: int) -> str:
     return f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
 
 
-_AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, Described], Instruction]]] = {
+_AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, instructions.Described], Instruction]]] = {
     Action.START: _replace,
     Action.REATTACH: _reattach,
     Action.RESUME: _resume,
@@ -505,27 +490,27 @@ _AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, Described], Instru
 }
 # None: whatever was to be done.
 _TRANSITIONS: Final[dict[tuple[Do | None, type], Callable[[Instruction, Any], Instruction]]] = {
-    (None, Refused): _failed,
-    (None, Killed): _killed,
-    (Do.LOOK_UP, LookedUp): looked_up,
-    (Do.LOOK_UP_STARTED, LookedUp): looked_up_started,
-    (Do.PREPARE, Prepared): _prepared,
-    (Do.START, Accepted): _started,
-    (Do.DESCRIBE_STARTED, Described): _described_started,
-    (Do.DESCRIBE_STARTED, Refused): _described_started_refused,
-    (Do.START, Refused): _start_refused,
-    (Do.START, Killed): _killed_before_start,
-    (Do.RESEND_START, Accepted): _resent,
-    (Do.RESEND_START, Refused): _resend_refused,
-    (Do.DESCRIBE, Described): _described,
-    (Do.DESCRIBE, Refused): _describe_refused,
-    (Do.STOP, Accepted): _stop_requested,
-    (Do.RESUME, Accepted): _resumed,
-    (Do.RESUME, Refused): _resume_refused,
-    (Do.RESEND_RESUME, Accepted): _resume_resent,
-    (Do.RESEND_RESUME, Refused): _resume_refused,
-    (Do.DESCRIBE_REFUSED, Described): _described_refused,
-    (Do.DESCRIBE_REFUSED, Refused): _describe_refused,
-    (Do.DESCRIBE_RESUMED, Described): _described_resumed,
-    (Do.DESCRIBE_RESUMED, Refused): _describe_refused,
+    (None, instructions.Refused): _failed,
+    (None, instructions.Killed): _killed,
+    (Do.LOOK_UP, instructions.LookedUp): looked_up,
+    (Do.LOOK_UP_STARTED, instructions.LookedUp): looked_up_started,
+    (Do.PREPARE, instructions.Prepared): _prepared,
+    (Do.START, instructions.Accepted): _started,
+    (Do.DESCRIBE_STARTED, instructions.Described): _described_started,
+    (Do.DESCRIBE_STARTED, instructions.Refused): _described_started_refused,
+    (Do.START, instructions.Refused): _start_refused,
+    (Do.START, instructions.Killed): _killed_before_start,
+    (Do.RESEND_START, instructions.Accepted): _resent,
+    (Do.RESEND_START, instructions.Refused): _resend_refused,
+    (Do.DESCRIBE, instructions.Described): _described,
+    (Do.DESCRIBE, instructions.Refused): _describe_refused,
+    (Do.STOP, instructions.Accepted): _stop_requested,
+    (Do.RESUME, instructions.Accepted): _resumed,
+    (Do.RESUME, instructions.Refused): _resume_refused,
+    (Do.RESEND_RESUME, instructions.Accepted): _resume_resent,
+    (Do.RESEND_RESUME, instructions.Refused): _resume_refused,
+    (Do.DESCRIBE_REFUSED, instructions.Described): _described_refused,
+    (Do.DESCRIBE_REFUSED, instructions.Refused): _describe_refused,
+    (Do.DESCRIBE_RESUMED, instructions.Described): _described_resumed,
+    (Do.DESCRIBE_RESUMED, instructions.Refused): _describe_refused,
 }

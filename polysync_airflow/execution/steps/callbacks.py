@@ -142,18 +142,13 @@ def _metadata_of(step: StepDescription) -> Mapping[str, Any]:
 class Situation(Enum):
     """What a task that serves a callback step finds."""
 
-    NOT_BEGUN = auto()
-    """The step has not begun, and still may."""
-    RUNNING = auto()
-    """The step waits for its answer."""
-    STOPPING = auto()
-    """The step waits for its answer, and so does the stop of its execution."""
+    NOT_BEGUN = auto()  # The step has not begun, and still may.
+    RUNNING = auto()  # The step waits for its answer.
+    STOPPING = auto()  # The step waits for its answer, and so does the stop of its execution.
     SUCCEEDED = auto()
     FAILED = auto()
-    CANCELLED = auto()
-    """The execution was stopped before the step began, or with the step."""
-    NEVER_RAN = auto()
-    """The execution has ended without the step."""
+    CANCELLED = auto()  # The execution was stopped before the step began, or with the step.
+    NEVER_RAN = auto()  # The execution has ended without the step.
 
 
 def find_step(steps: Sequence[StepDescription], name: str) -> StepDescription | None:
@@ -358,16 +353,11 @@ class Redrive(FrozenModel):
 class Handling(Enum):
     """What a task does with a message that it has received."""
 
-    KEEP = auto()
-    """It is that of its own step."""
-    GIVE_BACK = auto()
-    """Others can receive it at once."""
-    LOOK_UP = auto()
-    """Whether its step still waits is looked up first."""
-    SEND_AGAIN = auto()
-    """It is replaced by a copy, of which no receive has been counted."""
-    DELETE = auto()
-    """Its step has ended."""
+    KEEP = auto()  # It is that of its own step.
+    GIVE_BACK = auto()  # Others can receive it at once.
+    LOOK_UP = auto()  # Whether its step still waits is looked up first.
+    SEND_AGAIN = auto()  # It is replaced by a copy, of which no receive has been counted.
+    DELETE = auto()  # Its step has ended.
 
 
 def handling_of(

@@ -12,17 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from math import isfinite
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.texts import Count, NameText, ReasonText, clean_value
 from polysync_airflow.states import PolysyncState, state_of_step
 
 PROCESSING_LOGS: Final = "/aws/sagemaker/ProcessingJobs"
@@ -31,8 +29,7 @@ TRANSFORM_LOGS: Final = "/aws/sagemaker/TransformJobs"
 LAMBDA_LOGS: Final = "/aws/lambda/{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class StepKind:
+class StepKind(NamedTuple):
     """
     A kind of step.
 
@@ -131,7 +128,7 @@ def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> A
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         entries = list(islice(value.items(), _MAX_ENTRIES))
         return {
-            clean_value(str(name), 256): _bounded(each, depth + 1, left)
+            texts.clean_value(str(name), 256): _bounded(each, depth + 1, left)
             for (name, each), _ in zip(entries, left, strict=False)
         }
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
@@ -140,7 +137,7 @@ def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> A
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
         return value
     text = value.isoformat() if isinstance(value, datetime) else str(value)
-    return clean_value(text, texts.MAX_VALUE_LENGTH)
+    return texts.clean_value(text, texts.MAX_VALUE_LENGTH)
 
 
 class StepDescription(models.FrozenModel):
@@ -150,15 +147,16 @@ class StepDescription(models.FrozenModel):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
     """
 
-    name: NameText = Field(validation_alias="StepName")
+    name: texts.NameText = Field(validation_alias="StepName")
     status: str | None = Field(None, validation_alias="StepStatus", pattern=models.STATUS_PATTERN)
-    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
-    attempt_count: Count = Field(None, validation_alias="AttemptCount")
+    failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
+    attempt_count: texts.Count = Field(None, validation_alias="AttemptCount")
     started_at: models.ResponseTime = Field(None, validation_alias="StartTime")
     ended_at: models.ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
     is_reused: bool = False
-    reused_from: models.ExecutionArn | None = None
+    # A damaged ARN must not hide the step.
+    reused_from: Annotated[models.ExecutionArn | None, texts.LENIENT] = None
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
         None, validation_alias="Metadata"
     )
@@ -176,8 +174,7 @@ class StepDescription(models.FrozenModel):
             **data,
             "cache_hit": bool(cache_hit),
             "is_reused": bool(reused),
-            # A damaged ARN must not hide the step.
-            "reused_from": source if models.is_execution_arn(source) else None,
+            "reused_from": source,
         }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
@@ -265,23 +262,23 @@ class StepRow(models.FrozenModel):
     :param reused_from: the ARN of the execution from which its result was taken; None if it has run.
     """
 
-    name: NameText
-    type: NameText | None = None
-    condition: NameText | None = None
-    branch: NameText | None = None
+    name: texts.NameText
+    type: texts.NameText | None = None
+    condition: texts.NameText | None = None
+    branch: texts.NameText | None = None
     not_taken: bool = False
     not_selected: bool = False
-    state: NameText
-    status: NameText | None = None
+    state: texts.NameText
+    status: texts.NameText | None = None
     started_at: models.UtcTime | None = None
     ended_at: models.UtcTime | None = None
     seconds: float | None = None
-    attempt: Count = None
+    attempt: texts.Count = None
     cache_hit: bool = False
     reused_from: texts.ArnText | None = None
-    reason: ReasonText | None = None
+    reason: texts.ReasonText | None = None
     job_arn: texts.ArnText | None = None
-    job_name: NameText | None = None
+    job_name: texts.NameText | None = None
     console_url: texts.ArnText | None = None
     log_url: texts.ArnText | None = None
     log_lines: Sequence[texts.LineText] = ()
@@ -408,19 +405,15 @@ def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
         del fitted[step][name]
         left_out.append(f"{step}.{name}")
         excess -= size
-    fitted = _steps_that_fit(fitted)
+    # Model packages first: they are what the next task needs most.
+    names = sorted(fitted, key=lambda name: ("model_package_arn" not in fitted[name], name))
+    kept = set(names[: _count_that_fits([_size({name: fitted[name]}) for name in names])])
+    fitted = {name: made for name, made in fitted.items() if name in kept}
     left_out += [step for step in outputs if step not in fitted]
     if not left_out:
         return fitted, None
     more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
     return fitted, f"The XCom outputs lacks what is too long: {', '.join(left_out[:MAX_NAMED])}{more}."
-
-
-def _steps_that_fit(outputs: dict[str, Any]) -> dict[str, Any]:
-    # Model packages first: they are what the next task needs most.
-    names = sorted(outputs, key=lambda name: ("model_package_arn" not in outputs[name], name))
-    kept = set(names[: _count_that_fits([_size({name: outputs[name]}) for name in names])])
-    return {name: made for name, made in outputs.items() if name in kept}
 
 
 def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:
@@ -482,7 +475,7 @@ def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
 
 def _without_long_texts(row: dict[str, Any]) -> dict[str, Any]:
     reason = row.get("reason")
-    shortened = {"reason": clean_value(reason, _SHORT_REASON)} if reason else {}
+    shortened = {"reason": texts.clean_value(reason, _SHORT_REASON)} if reason else {}
     return {**row, "log_lines": [], **shortened}
 
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
@@ -172,8 +172,7 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
     return f"Step {step.name} {text}{attempt}{before}{f': {reason}' if reason else ''}"
 
 
-StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
-_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(StepName, config=DEFER_BUILD)
+_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
 # AWS's listing adds the number of an iteration to the names of a loop's steps.
 _ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 
@@ -181,7 +180,7 @@ _ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 class StepTriggerArguments(TriggerArguments):
     """The arguments of a stored trigger that waits for a step."""
 
-    step_name: StepName
+    step_name: models.StepName
 
 
 class StepEndedEvent(BaseModel):
@@ -195,7 +194,7 @@ class StepEndedEvent(BaseModel):
 
     outcome: Literal["step_ended"] = "step_ended"
     execution_arn: models.ExecutionArn
-    step_name: StepName
+    step_name: models.StepName
     status: Annotated[str, Field(pattern=models.STATUS_PATTERN)]
 
 

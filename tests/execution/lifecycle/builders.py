@@ -5,10 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
-from polysync_airflow.execution.lifecycle.instructions import TaskIdentity, TaskKey, Try
+from polysync_airflow.execution.lifecycle.instructions import (
+    Incarnation,
+    RecoveryChoices,
+    StoredExecution,
+    TaskIdentity,
+    TaskKey,
+    Try,
+)
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
-from polysync_airflow.execution.record import Incarnation, StoredExecution
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
-from polysync_airflow.execution.lifecycle.instructions import Described, Do, LookedUp, Store
+from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
+    ClearChoice,
+    Described,
+    Do,
+    LookedUp,
+    Store,
+)
 from polysync_airflow.execution.lifecycle.machine import after, begin
-from polysync_airflow.execution.record import NO_EPOCH, ClearChoice
 from tests.execution.lifecycle.builders import (
     ARN,
     EARLIER,

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.instructions import StartName, TaskIdentity, TaskKey, read_name
-from polysync_airflow.execution.record import Incarnation
+from polysync_airflow.execution.lifecycle.instructions import (
+    Incarnation,
+    StartName,
+    TaskIdentity,
+    TaskKey,
+    read_name,
+)
 from tests.execution.lifecycle.builders import REQUEST, stored
 
 STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)

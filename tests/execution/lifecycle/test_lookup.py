@@ -11,18 +11,19 @@ import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
     Accepted,
     Described,
     Do,
     Instruction,
     LookedUp,
     Store,
+    StoredExecution,
     TaskIdentity,
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.record import NO_EPOCH, StoredExecution
 from tests.execution.lifecycle.builders import (
     ARN,
     EARLIER,

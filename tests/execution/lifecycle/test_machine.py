@@ -20,9 +20,9 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Prepared,
     Refused,
     Store,
+    StoredExecution,
 )
 from polysync_airflow.execution.lifecycle.machine import after
-from polysync_airflow.execution.record import StoredExecution
 from tests.execution.lifecycle.builders import (
     ARN,
     EARLIER,

@@ -15,7 +15,7 @@ from polysync_airflow.execution.lifecycle.decisions import (
     owner_of_dead_process,
     owner_of_deferred,
 )
-from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import Incarnation, StoredExecution
 from tests.execution.lifecycle.builders import EARLIER, stored
 
 RECORD = stored()

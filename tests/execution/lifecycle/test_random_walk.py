@@ -9,8 +9,7 @@ from random import Random
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
-from polysync_airflow.execution.lifecycle.instructions import Do
+from polysync_airflow.execution.lifecycle.instructions import Do, RecoveryChoices
 from tests.execution.lifecycle.world import Airflow, TryProcess, end_deferred
 
 # For a longer search: POLYSYNC_WALKS=100000.

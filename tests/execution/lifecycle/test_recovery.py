@@ -8,14 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.decisions import (
-    Action,
-    RetryMode,
-    next_action,
-    next_step,
-    unused_arguments,
-)
-from polysync_airflow.execution.record import ClearChoice, OnClear, StoredExecution
+from polysync_airflow.execution.lifecycle.decisions import Action, next_action, next_step, unused_arguments
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice, OnClear, RetryMode, StoredExecution
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.execution.lifecycle.builders import ARN, REQUEST, choose
 

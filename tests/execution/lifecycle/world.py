@@ -19,7 +19,6 @@ from polysync_airflow.execution.lifecycle.decisions import (
     Exit,
     Leaving,
     Owner,
-    RecoveryChoices,
     after_wait,
     is_over,
     leave,
@@ -31,22 +30,26 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
     Accepted,
+    ClearChoice,
     Described,
     Do,
     Event,
+    Incarnation,
     Instruction,
     Killed,
     LookedUp,
+    OnClear,
     Prepared,
+    RecoveryChoices,
     Refused,
     Store,
+    StoredExecution,
     TaskIdentity,
     TaskKey,
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after, arn_of, begin
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import has_ended
 from tests.execution.lifecycle.aws import Aws, Execution, api_error, event_of
 

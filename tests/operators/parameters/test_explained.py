@@ -12,7 +12,7 @@ from botocore.httpsession import URLLib3Session
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records.proof import RECORD_KEY, TRY_NUMBER
+from polysync_airflow.records import RECORD_KEY, TRY_NUMBER
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.operators.recovery.harness import MERGE_FAILS

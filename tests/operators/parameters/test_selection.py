@@ -13,7 +13,7 @@ from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import parameter_check as selection
-from polysync_airflow.records.proof import RECORD_KEY, TRY_NUMBER
+from polysync_airflow.records import RECORD_KEY, TRY_NUMBER
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 

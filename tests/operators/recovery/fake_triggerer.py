@@ -7,7 +7,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 

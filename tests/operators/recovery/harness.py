@@ -17,7 +17,7 @@ from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, Retr
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.states import has_ended
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine.execution import Execution

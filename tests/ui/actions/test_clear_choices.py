@@ -12,10 +12,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import ClearChoice, StoredExecution
-from polysync_airflow.records.proof import from_stored, to_stored
-from polysync_airflow.records.store import RECORD, to_variable, variable_key
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice, StoredExecution, TaskKey
+from polysync_airflow.records import RECORD, from_stored, to_stored, to_variable, variable_key
 from tests.execution.lifecycle.builders import stored
 from tests.system.airflow.versions import INSTALLED
 
@@ -289,7 +287,7 @@ def test_key_that_cannot_be_used_is_an_error(
     """Nothing is written without a signature."""
     put_task()
     before = variable()[0]
-    monkeypatch.setattr("polysync_airflow.records.proof.conf.get", lambda *_, **__: "no key")
+    monkeypatch.setattr("polysync_airflow.records.conf.get", lambda *_, **__: "no key")
 
     status, answer = call(json=body())
 

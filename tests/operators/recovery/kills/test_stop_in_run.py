@@ -14,8 +14,7 @@ import pytest
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
-from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.operators import stopping as worker_stopping
+from polysync_airflow.operators import PolysyncStartPipelineOperator, task_try
 from polysync_airflow.triggers import waits
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
@@ -262,7 +261,7 @@ def test_slow_airflow_does_not_hold_the_stop_back(
 ) -> None:
     """A process that shall end has seconds, and the execution costs money."""
     emulator.control.put_scenario(NEVER_ENDS)
-    monkeypatch.setattr(worker_stopping, "STORE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(task_try, "STORE_TIMEOUT_SECONDS", 0.05)
     released, push, task = threading.Event(), TaskInstance.xcom_push, Task()
     hung: list[str] = []
 

@@ -11,7 +11,7 @@ import pytest
 from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import task_try
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.harness import (

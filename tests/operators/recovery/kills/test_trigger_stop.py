@@ -9,7 +9,7 @@ import time
 import pytest
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import TASK, call_on_kill, make_trigger

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.record import ClearChoice, OnClear
-from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice, OnClear
+from polysync_airflow.records import RECORD_KEY, from_stored, to_stored
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.records.proof import RECORD_KEY, from_stored, signed, signing_keys
-from polysync_airflow.records.store import place_of, variable_key
+from polysync_airflow.records import RECORD_KEY, from_stored, place_of, signed, signing_keys, variable_key
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import MERGE_FAILS_ONCE, ExecutionLog, Task, crash

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.records.store import RecordStore
+from polysync_airflow.records import RecordStore
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records.proof import SIGNATURE
-from polysync_airflow.records.store import RECORD, TASK, variable_key
+from polysync_airflow.records import RECORD, SIGNATURE, TASK, variable_key
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.operators.recovery.conftest import MakeTask

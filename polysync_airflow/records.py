@@ -1,0 +1,619 @@
+"""
+The record of a task's execution, kept between the tries in a Variable for each task instance.
+
+Its fields are defined by ``StoredExecution`` in ``execution/lifecycle/instructions.py``. Airflow's users can
+edit it, so it is signed, and a task believes only what it has written itself. The signature is an HMAC with
+Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers the task instance, so a
+record that was copied from another task fails the check. Without a key, everything that is stored in Airflow
+lies open, and the shape of the record is all that can be checked.
+
+The copy of a record in the XComs is for processes that cannot read the Variable.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, astuple
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from airflow.providers.common.compat.sdk import Context, Variable, conf
+from pydantic import ValidationError
+
+from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
+from polysync_airflow.execution.lifecycle.instructions import OnClear, StoredExecution, TaskKey
+from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
+
+if TYPE_CHECKING:
+    # It imports the models of Airflow's database, which workers must not use.
+    from polysync_airflow.airflow_compat.database import StoredVariable
+
+log = logging.getLogger(__name__)
+
+SIGNATURE: Final = "signature"
+# Keeps this HMAC apart from every other use of the Fernet key.
+_PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
+_MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
+_FERNET_KEY_BYTES: Final = 32
+# What Airflow's SDK returns if no key is set: the default of its configuration template, not filled in.
+_NO_KEY: Final = ("", "{FERNET_KEY}")
+
+
+def signing_keys() -> list[bytes]:
+    """
+    Return the keys of the deployment, the current one first; empty if it has no Fernet key.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/fernet.html
+
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    setting = (conf.get("core", "fernet_key", fallback="") or "").strip()
+    if setting in _NO_KEY:
+        warn_of_no_key()
+        return []
+    return [_decoded(text) for text in setting.split(",")]
+
+
+@cache
+def warn_of_no_key() -> None:
+    """Warn once in each process that records are not signed."""
+    log.warning(
+        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit "
+        "Variables or XComs decides which execution a retry continues or stops. Set [core] fernet_key to the "
+        "same key on all hosts."
+    )
+
+
+def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
+    """Return a record with its signature."""
+    return {**values, SIGNATURE: _digest(values, task, key)}
+
+
+def task_marks(task: TaskKey) -> tuple[str, ...]:
+    """
+    Return what tells the executions of a task instance from those of the same one in another deployment.
+
+    :return: a mark for each key of the deployment, the current one first; empty if it has no key.
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
+    return tuple(instructions.task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
+
+
+def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]) -> bool:
+    """
+    Return whether a record was signed for a task instance, with one of the keys.
+
+    :param values: the record without its signature.
+    :param keys: the keys of the deployment. After a rotation, older ones are valid too.
+    """
+    if not isinstance(signature, str):
+        return False
+    return any(
+        hmac.compare_digest(_digest(values, task, key).encode(), signature.encode(errors="replace"))
+        for key in keys
+    )
+
+
+def _digest(values: Mapping[str, Any], task: TaskKey, key: bytes) -> str:
+    # Airflow's database may return the members in another order.
+    content = json.dumps({"task": astuple(task), "record": values}, sort_keys=True)
+    return hmac.digest(key, _PURPOSE + content.encode(), "sha256").hex()
+
+
+def _decoded(fernet_key: str) -> bytes:
+    try:
+        key = base64.urlsafe_b64decode(fernet_key.strip())
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _FERNET_KEY_BYTES:
+        # Never the key itself.
+        raise PolysyncError(
+            "[core] fernet_key is set, but cannot be used: each key in it must be 32 bytes in URL-safe "
+            "base64. Correct it on all hosts, or leave it empty."
+        )
+    return key
+
+
+# Running tasks have stored their record under this key, and its copy under the same XCom key. With another
+# key, their next try would not find the record and would start a second execution.
+RECORD_KEY: Final = "polysync_execution"
+
+
+def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
+    """Return the JSON-able form of a record, signed if the deployment has a key."""
+    # An earlier version refuses a field that it does not know, so only what is set is stored.
+    values = record.model_dump(mode="json", exclude_none=True)
+    keys = signing_keys()
+    return signed(values, task, keys[0]) if keys else values
+
+
+def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
+    """
+    Return the record that a stored value holds.
+
+    :param place: where the value is, and what a user must delete if it is refused.
+    :raises StoredRecordError: the value is not a record of this task instance, or that is not proven.
+    :raises PolysyncError: the deployment's key cannot be used.
+    """
+    values = dict(value) if isinstance(value, Mapping) else value
+    signature = values.pop(SIGNATURE, None) if isinstance(values, dict) else None
+    try:
+        record = StoredExecution.model_validate(values)
+    except ValidationError as error:
+        problems = describe_validation_error(error)
+        raise _refused(f"is damaged ({problems})", place) from None
+    keys = signing_keys()
+    is_accepted = not keys or (
+        signature is None and conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
+    )
+    if not is_accepted and not is_genuine(values, signature, task, keys):
+        raise _refused(f"is not proven: {_why_not_genuine(signature)}", place, record)
+    return record
+
+
+def _why_not_genuine(signature: Any) -> str:
+    if signature is None:
+        section, option = ACCEPT_UNSIGNED_RECORDS
+        return (
+            "it has no signature. Somebody edited it, or an earlier version of this provider wrote it (then "
+            f"set [{section}] {option} = True until the tasks of that version have ended)"
+        )
+    return (
+        "its signature is not that of this task. Somebody edited it or copied it from another task, or "
+        "[core] fernet_key was rotated, or is another one on the host that wrote it"
+    )
+
+
+def _refused(problem: str, place: str, record: StoredExecution | None = None) -> StoredRecordError:
+    problem = f"The record that earlier tries of this task stored about their execution {problem}."
+    return StoredRecordError(
+        f"{problem} Nothing was started, stopped or continued, because that execution may still be running. "
+        "Look for it in the SageMaker console, and stop it there if it is running. Then delete "
+        f"{place}, and clear the task.",
+        problem=problem,
+        record=record,
+    )
+
+
+# A field of the copy. A try that has not written a record has only this one.
+TRY_NUMBER: Final = "try_number"
+
+
+def pull_copy(ti: Any) -> StoredExecution | None:
+    """
+    Return the record in the XComs of a task instance; None if there is none, or if it is not proven.
+
+    :param ti: the task instance, on a worker or in the DAG processor.
+    """
+    return proven_copy(pull(ti), ti)
+
+
+def number_in(value: Any) -> int:
+    """Return the number of the try that has pushed a copy, or its number in place of it; 0 if nobody has."""
+    number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
+    return number if isinstance(number, int) else 0
+
+
+def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
+    """Return the record that an XCom holds; None if it holds none, or if it is not proven."""
+    if value is None or (isinstance(value, Mapping) and value.keys() == {TRY_NUMBER}):
+        return None
+    try:
+        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
+    except StoredRecordError as error:
+        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+        return None
+
+
+def pull(ti: Any) -> Any:
+    """Return the XCom that holds the copy, or the number of the try; None if there is none."""
+    return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
+
+
+def task_identity(context: Context) -> instructions.TaskIdentity:
+    """
+    Return the identity of a task instance. For a worker.
+
+    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    """
+    key = TaskKey.of(context["ti"])
+    incarnation = instructions.Incarnation.model_validate(task_instances.read_incarnation(context))
+    # A test run begins at its date, also the next time: it must not get the execution of the last time.
+    nonce = uuid.uuid4().hex if task_instances.is_start_planned(context) else ""
+    return instructions.TaskIdentity(key, incarnation, task_marks(key), nonce)
+
+
+KEY_PREFIX: Final = f"{RECORD_KEY}."
+# The key of a Variable has at most 250 characters.
+_READABLE_CHARACTERS: Final = 200
+TASK: Final = "task"
+RECORD: Final = "record"
+
+
+def variable_key(task: TaskKey) -> str:
+    """
+    Return the key of the Variable of a task instance: ``polysync_execution.<dag>.<task>.<map>.<run>.<hash>``.
+
+    Secrets backends are asked for the key too. It has only characters that those of AWS allow.
+    """
+    index = () if task.map_index < 0 else (str(task.map_index),)
+    parts = (task.dag_id, task.task_id, *index, task.run_id)
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", ".".join(parts))[:_READABLE_CHARACTERS]
+    unique = hashlib.sha256(json.dumps(asdict(task), sort_keys=True).encode()).hexdigest()[:16]
+    return f"{KEY_PREFIX}{readable}.{unique}"
+
+
+def place_of(key: str) -> str:
+    """Return where a user finds a record, and deletes it."""
+    return f"the Variable {key!r} under Admin > Variables"
+
+
+def to_variable(value: dict[str, Any], task: TaskKey) -> str:
+    """
+    Return the text of the Variable that holds a record.
+
+    :param value: the record, as ``to_stored`` returns it.
+    """
+    return json.dumps({TASK: asdict(task), RECORD: value})
+
+
+def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
+    """
+    Return the record that the text of a Variable holds.
+
+    :raises StoredRecordError: the text holds no record of this task instance.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    record = value.get(RECORD) if isinstance(value, dict) else value
+    # A Variable without a record in it is damaged, which is not the same as no record.
+    return from_stored(text if record is None else record, task, place=place)
+
+
+class RecordStore:
+    """
+    Reads and writes the record of a task's execution, which outlives tries, crashes, deferrals and clears.
+
+    A worker can write Variables in all versions of Airflow. (The task state store of Airflow 3.3 is not used:
+    from 3.4 on, Airflow empties it when a user clears the task.)
+
+    Every try can write the Variable, whether Airflow has replaced it or not. So each try that continues with
+    an execution writes its number into the record. A try that finds another record than the one that it has
+    read or written last, or that the task is over, leaves the record and the execution alone.
+
+    Each write also pushes a copy as an XCom. Airflow deletes it when the next try begins, which tells the
+    tries apart, and the triggerer and the DAG processor read it. Before its first write, a try has only its
+    number there.
+
+    A task that succeeds deletes its Variable. If its process dies before Airflow stores that it has
+    succeeded, the retry gets the same execution by its client token. The Variable of any other task is kept:
+    its clear needs it, whichever DAG runs have come since.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._ti: Any = context["ti"]
+        self._task = TaskKey.of(self._ti)
+        self._key = variable_key(self._task)
+        self.place = place_of(self._key)
+        # Where earlier versions of this provider kept the record, on Airflow 3.3.
+        self._earlier_store: Any = context.get("task_state_store")
+        self._is_in_earlier_store = False
+        self._last_known: StoredExecution | None = None
+        self._has_claimed = False
+        # Why the record that is stored cannot be believed.
+        self.lost: StoredRecordError | None = None
+
+    @property
+    def try_number(self) -> int:
+        """The number of this try."""
+        return int(self._ti.try_number)
+
+    def read(self) -> StoredExecution | None:
+        """Return the record that earlier tries stored; None if there is none, or if it cannot be believed."""
+        self._last_known = self._read_if_proven()
+        return self._last_known
+
+    def claim(self) -> StoredExecution | None:
+        """
+        Return what ``read`` returns, for a try that begins, and push its number in place of the copy.
+
+        So a process finds out that it was replaced, if it was frozen before it could write a record.
+
+        :raises PolysyncError: a later try has begun.
+        :raises Exception: Airflow does not respond.
+        """
+        record = self.read()
+        number = number_in(task_instances.find_own_xcom(self._ti, RECORD_KEY))
+        if number > self.try_number:
+            raise self._replaced_error()
+        if number < self.try_number:
+            self._push_number()
+        self._has_claimed = True
+        return record
+
+    def write(self, record: StoredExecution) -> None:
+        """
+        Store the record.
+
+        :raises PolysyncError: another try has written a record meanwhile, or Airflow has ended this one.
+        :raises Exception: Airflow does not respond.
+        """
+        self._raise_if_replaced()
+        self._ti.xcom_push(RECORD_KEY, self._put(record))
+        self._forget_earlier_record()
+
+    def delete(self) -> None:
+        """
+        Delete the record. Only correct if AWS has certainly not started an execution.
+
+        :raises PolysyncError: another try has written a record meanwhile, or Airflow has ended this one.
+        :raises Exception: Airflow does not respond.
+        """
+        self._raise_if_replaced()
+        Variable.delete(self._key)
+        self._last_known = None
+        self._forget_earlier_record()
+        self._push_number()
+
+    def announce_stop(self, record: StoredExecution) -> Owner:
+        """
+        Find out whether this try may stop its execution, and store that it is going to do so.
+
+        By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
+        """
+        owner, stored, state = self._owner(record)
+        # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
+        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != task_instances.DELETED:
+            try:
+                self._put(record.with_choice_of(stored))
+            except Exception as error:
+                return self._unknown(error)
+        return owner
+
+    def withdraw_stop(self, record: StoredExecution) -> None:
+        """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
+        try:
+            self._raise_if_overwritten()
+            self._put(record.with_choice_of(self._last_known))
+        except Exception as error:
+            log.warning("The record cannot be updated: %s", error)
+
+    def owner(self, record: StoredExecution) -> Owner:
+        """Return who decides about the execution of this try, without a change."""
+        return self._owner(record)[0]
+
+    def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
+        try:
+            stored = self._read_if_proven()
+            state = task_instances.read_state(self._ti)
+            copy = None if state == task_instances.DELETED else pull_copy(self._ti)
+        except Exception as error:
+            return self._unknown(error), None, None
+        return owner_by_record(record, self.try_number, state, stored, copy), stored, state
+
+    def forget(self) -> None:
+        """
+        Delete the record of a task that succeeds. Raises no error: the task has done its work.
+
+        After a deferral, the record is read here. It is this task's, unless a later try has written it.
+        """
+        try:
+            if self._last_known is None:
+                stored = self.read()
+                if stored and stored.try_number > self.try_number:
+                    raise self._replaced_error()
+                self._raise_if_over()
+            else:
+                self._raise_if_replaced()
+            Variable.delete(self._key)
+        except Exception as error:
+            log.warning("The record of this task cannot be deleted: %s", error)
+
+    def _read(self) -> StoredExecution | None:
+        text = task_instances.get_variable(self._key)
+        if text is not None:
+            return from_variable(text, self._task, place=self.place)
+        value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
+        if value is None:
+            # It is not written there any more.
+            self._earlier_store = None
+            return None
+        self._is_in_earlier_store = True
+        place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
+        return from_stored(value, self._task, place=place)
+
+    def _read_if_proven(self) -> StoredExecution | None:
+        # This try holds a record of its own. What somebody else has written in its place must not keep it
+        # from its work, and above all not from the stop of its execution.
+        try:
+            return self._read()
+        except StoredRecordError as error:
+            if self.lost is None:
+                log.warning("%s It is not used: %s.", error.problem, self.place)
+            self.lost = error
+            return None
+
+    def _raise_if_replaced(self) -> None:
+        self._raise_if_overwritten()
+        self._raise_if_over()
+
+    def _raise_if_over(self) -> None:
+        state = task_instances.read_state(self._ti)
+        if is_over(state):
+            raise PolysyncError(
+                f"Airflow does not run try {self.try_number} of this task any longer (state {state}), so it "
+                "ends.",
+                permanent=False,
+            )
+
+    def _raise_if_overwritten(self) -> None:
+        stored = self._read_if_proven()
+        if stored and stored != self._last_known:
+            raise PolysyncError(
+                f"Another process continues with the execution of this task (try {stored.try_number}), so "
+                f"this one (try {self.try_number}) ends.",
+                permanent=False,
+            )
+        # Only a record with the number of this try tells it from a later one that has not written either.
+        is_own = stored is not None and stored.try_number == self.try_number
+        if self._has_claimed and not is_own:
+            # Lower if an earlier try was frozen right at its begin.
+            number = number_in(pull(self._ti))
+            if not 0 < number <= self.try_number:
+                raise self._replaced_error()
+
+    def _replaced_error(self) -> PolysyncError:
+        return PolysyncError(
+            f"A later try of this task has begun, so this one (try {self.try_number}) ends.", permanent=False
+        )
+
+    def _push_number(self) -> None:
+        self._ti.xcom_push(RECORD_KEY, {TRY_NUMBER: self.try_number})
+
+    def _put(self, record: StoredExecution) -> dict[str, Any]:
+        record = record.without_values()
+        value = to_stored(record, self._task)
+        description = (
+            f"The SageMaker pipeline execution of task {self._task.task_id} of DAG {self._task.dag_id}, try "
+            f"{self.try_number}. Do not edit or delete it while the task runs."
+        )
+        Variable.set(self._key, to_variable(value, self._task), description=description)
+        self._last_known = record
+        return value
+
+    def _forget_earlier_record(self) -> None:
+        # It would count again after the deletion of the Variable.
+        if self._is_in_earlier_store:
+            self._earlier_store.delete(RECORD_KEY)
+            self._is_in_earlier_store = False
+
+    def _unknown(self, error: Exception) -> Owner:
+        log.warning("Whether a later try has the execution cannot be read from Airflow: %s", error)
+        return Owner.UNKNOWN
+
+
+# ---- records in Airflow's database, without a task: the choice for the next clear, and the expiry
+#
+# A running try and the API server must not overwrite each other. A try writes only if the record is what it
+# has read or written last, and the API server only if the task has ended.
+
+# In all other states, a try of the task runs or is on its way.
+ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+class StoredTask(NamedTuple):
+    """
+    The task of a record.
+
+    :param dag_run_state: the state of its DAG run; None if it was deleted.
+    :param ended_at: when its DAG run has ended. If it was deleted, when it had started. None if that is not
+        known.
+    :param task_states: the states of the task instance; empty if it was deleted.
+    """
+
+    key: TaskKey
+    dag_run_state: str | None
+    ended_at: datetime | None
+    task_states: tuple[str | None, ...]
+
+    def has_ended_before(self, time: datetime) -> bool:
+        """Return whether the task has ended before a time, and cannot run again by itself."""
+        is_over = self.dag_run_state in (None, "success", "failed") and ENDED_STATES.issuperset(
+            self.task_states
+        )
+        return is_over and self.ended_at is not None and self.ended_at < time
+
+
+def stored_task(variable: StoredVariable) -> StoredTask | None:
+    """Return the task of the record in a Variable; None if it holds none, or cannot be decrypted."""
+    try:
+        value = json.loads(variable.value or "")
+        key = TaskKey(**value[TASK])
+        text_fields = (key.dag_id, key.run_id, key.task_id)
+        if not all(isinstance(text, str) for text in text_fields) or not isinstance(key.map_index, int):
+            return None
+    except (KeyError, TypeError, ValueError):
+        return None
+    state, ended_at = variable.dag_run(key.dag_id, key.run_id)
+    states = tuple(variable.states_of(**asdict(key)))
+    return StoredTask(key, state, _started_at(value) if state is None else ended_at, states)
+
+
+def _started_at(value: Any) -> datetime | None:
+    with suppress(ValidationError, KeyError, TypeError):
+        return instructions.Incarnation.model_validate(value[RECORD]["incarnation"]).dag_run_started_at
+    return None
+
+
+class NoRecordError(PolysyncError):
+    """The task instance has no record of an execution."""
+
+
+class TaskNotEndedError(PolysyncError):
+    """A try of the task instance runs or is on its way, and may write the record."""
+
+
+def read_clear_choice(task: TaskKey) -> OnClear | None:
+    """
+    Return what a user chose for the next clear; None if ``on_clear`` decides.
+
+    :raises NoRecordError: the task instance has no record.
+    :raises StoredRecordError: the record is damaged, or was not written by this task.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt the record.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(variable_key(task), lock=False) as variable:
+        choice = _record_in(variable, task).clear_choice
+    return choice.on_clear if choice and choice.epoch is None else None
+
+
+def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
+    """
+    Store what the next clear of a task does, in place of its ``on_clear``.
+
+    :param on_clear: what it does; None withdraws a choice that was stored before.
+    :raises TaskNotEndedError: a try of the task runs or is on its way.
+    :raises NoRecordError: the task instance has no record.
+    :raises StoredRecordError: the record is damaged, or was not written by this task.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt the record.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(variable_key(task), lock=True) as variable:
+        record = _record_in(variable, task)
+        states = variable.states_of(**asdict(task))
+        if not states or not ENDED_STATES.issuperset(states):
+            raise TaskNotEndedError(f"The task has not ended. Its state is {', '.join(map(str, states))}.")
+        choice = None if on_clear is None else instructions.ClearChoice(on_clear=on_clear)
+        changed = record.model_copy(update={"clear_choice": choice})
+        variable.replace(to_variable(to_stored(changed, task), task))
+
+
+def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
+    if not variable.exists:
+        raise NoRecordError("The task has no record of an execution.")
+    text = variable.value
+    if text is None:
+        raise PolysyncError(
+            f"The Variable {variable_key(task)!r} cannot be decrypted with the deployment's Fernet key "
+            "([core] fernet_key)."
+        )
+    return from_variable(text, task, place=place_of(variable_key(task)))

@@ -1,7 +1,0 @@
-"""
-The record of a task's execution.
-
-``store`` reads and writes its Variable, ``proof`` signs it and its copy in the XComs, and says whether a task
-has written what it reads. ``database`` keeps what a user chose for the next clear, and finds the records that
-no task needs any more.
-"""

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import hooks
 from botocore.client import ClientCreator
-from botocore.hooks import EventAliaser
+from botocore.hooks import EventAliaser, NodeList
 from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import Session
 
@@ -71,8 +71,22 @@ def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
         self._original_handler.__dict__.update(copy(registered[0]).__dict__)
 
     patch.setattr(session, "_register_builtin_handlers", register_once)
+    trie: Any = hooks._PrefixTrie
+    patch.setattr(trie, "_recursive_copy", lambda _, node: _copy_of(node))
     # Each client registers some more, for which botocore makes the signatures of functions.
     patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
+
+
+def _copy_of(node: dict[str, Any]) -> dict[str, Any]:
+    """Return what botocore's copy returns, without a look at each value by ``copy.copy``."""
+    return {
+        key: _copy_of(value)
+        if isinstance(value, dict)
+        else NodeList(*(handlers[:] for handlers in value))
+        if isinstance(value, NodeList)
+        else value
+        for key, value in node.items()
+    }
 
 
 def _accepts_kwargs(function: Any) -> Any:

@@ -47,13 +47,13 @@ def execution(arn: str, status: str, **members: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Run a server for the connection. Its polls begin at once, and a poll takes two seconds at most."""
+    """Run a server for the connection. Its polls begin at once, and a poll takes a second at most."""
     monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
-    monkeypatch.setattr(schedule, "LAST_POLL_SECONDS", 0.5)
-    monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=2)))
+    monkeypatch.setattr(schedule, "LAST_POLL_SECONDS", 0.25)
+    monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=1)))
     servers = []
 
     def start(respond: Respond) -> list[str]:
@@ -92,7 +92,7 @@ def test_deadline_ends_waits_whose_polls_do_not_end(serve: Serve) -> None:
     serve(respond)
     begin = time.monotonic()
 
-    *slow, quick = wait_for(*map(arn_of, range(12)), arn_of(0, "quick"), timeout=1)
+    *slow, quick = wait_for(*map(arn_of, range(12)), arn_of(0, "quick"), timeout=0.5)
 
     assert time.monotonic() - begin < 4
     assert {event["outcome"] for event in slow} == {"timed_out"}
@@ -113,7 +113,7 @@ def test_slow_responses_of_one_execution_do_not_delay_the_others(serve: Serve) -
 
     serve(respond)
 
-    slow, quick = wait_for(arn_of(0), arn_of(0, "quick"), timeout=4)
+    slow, quick = wait_for(arn_of(0), arn_of(0, "quick"), timeout=2)
 
     assert quick["status"] == "Succeeded"
     assert (slow["outcome"], slow["status"]) == ("timed_out", None)
@@ -211,7 +211,7 @@ def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "start_time", [-62135596800, 253402300799, 1e300, -1, float("nan"), "0001-01-01", "soon", True]
+    "start_time", [-62135596800, 253402300799, float("nan"), "0001-01-01", "soon"]
 )
 def test_time_out_of_range_fails_no_wait(serve: Serve, start_time: Any) -> None:
     """Neither that of its execution nor those of the other executions of its pipeline."""

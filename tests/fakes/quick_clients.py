@@ -72,20 +72,24 @@ def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(session, "_register_builtin_handlers", register_once)
     trie: Any = hooks._PrefixTrie
-    patch.setattr(trie, "_recursive_copy", lambda _, node: _copy_of(node))
+    patch.setattr(trie, "__copy__", _copy_of_trie)
     # Each client registers some more, for which botocore makes the signatures of functions.
     patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
 
 
-def _copy_of(node: dict[str, Any]) -> dict[str, Any]:
-    """Return what botocore's copy returns, without a look at each value by ``copy.copy``."""
+def _copy_of_trie(trie: Any) -> Any:
+    """Return what botocore's copy returns, without a look at the kind of each value."""
+    copied = type(trie)()
+    copied._root = _copy_of_node(trie._root)
+    return copied
+
+
+def _copy_of_node(node: dict[str, Any]) -> dict[str, Any]:
+    children, values = node["children"], node["values"]
     return {
-        key: _copy_of(value)
-        if isinstance(value, dict)
-        else NodeList(*(handlers[:] for handlers in value))
-        if isinstance(value, NodeList)
-        else value
-        for key, value in node.items()
+        "chunk": node["chunk"],
+        "children": {name: _copy_of_node(child) for name, child in children.items()} if children else {},
+        "values": values and NodeList(values.first[:], values.middle[:], values.last[:]),
     }
 
 

@@ -210,9 +210,7 @@ def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
     assert left_out == f"{2000 - MAX_LINES:,} more steps changed"
 
 
-@pytest.mark.parametrize(
-    "start_time", [-62135596800, 253402300799, float("nan"), "0001-01-01", "soon"]
-)
+@pytest.mark.parametrize("start_time", [-62135596800, 253402300799, float("nan"), "0001-01-01", "soon"])
 def test_time_out_of_range_fails_no_wait(serve: Serve, start_time: Any) -> None:
     """Neither that of its execution nor those of the other executions of its pipeline."""
     polls: Counter[str] = Counter()

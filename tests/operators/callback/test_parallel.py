@@ -131,6 +131,7 @@ def at_once(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(pool.map(call, items))
 
 
+@pytest.mark.nightly
 def test_one_process(executions: Executions) -> None:
     """All steps are answered, each once, and no message goes to the dead-letter queue."""
     executions.time.sleep(BEGINS_AFTER)

@@ -16,7 +16,7 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
     SageMakerApiError,
 )
-from polysync_airflow.execution import waiter
+from polysync_airflow.execution import clock, waiter
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator, base
 from tests.aws.fake_sagemaker import Body, answering
 from tests.conftest import connection
@@ -54,6 +54,9 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Account, list[str
     """An account and the operations that were called. Polls begin at once, and end soon after a deadline."""
     monkeypatch.setattr(waiter, "FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr(base, "LAST_POLL_SECONDS", 0.5)
+    # The shortest interval of the arguments is a second.
+    sleep = clock.sleep
+    monkeypatch.setattr(clock, "sleep", lambda seconds: sleep(seconds / 10))
     account = Account()
     with answering(account.respond) as (url, operations):
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.auth import live_connection
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.triggers import poller, schedule
 from sagemaker_emulator import EmulatorServer
@@ -92,8 +93,10 @@ def test_long_times_of_earlier_versions_are_limited(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An earlier version accepted intervals and timeouts of any length: such a task is finished."""
+    monkeypatch.setattr(live_connection, "READ_SECONDS", 3600)
     (arn,) = start_executions(emulator, 1)
 
     trigger = make_trigger(arn, emulated_time.time(), poll_interval=1e300, deadline=1e300)
@@ -109,6 +112,9 @@ def test_short_intervals_of_earlier_versions_are_raised(
     gate: threading.Event,  # noqa: F811
 ) -> None:
     """An earlier version accepted any interval above zero: such a task is finished, with one poll per second."""
+    emulator.control.put_scenario(
+        {"steps": {name: {"duration": 20} for name in ("Shard0", "Shard3", "Merge")}}
+    )
     (arn,) = start_executions(emulator, 1)
 
     ((event,),) = all_events([make_trigger(arn, emulated_time.time(), poll_interval=0.1)], gate)

@@ -126,7 +126,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(moto.sqs.models, "unix_time", lambda: 10 * unix_time())
     monkeypatch.setattr(moto.sqs.models, "unix_time_millis", lambda: 10_000 * unix_time())
-    wait_for_messages = moto.sqs.models.Queue.wait_for_messages
+    wait_for_messages: Any = moto.sqs.models.Queue.wait_for_messages
     monkeypatch.setattr(
         moto.sqs.models.Queue, "wait_for_messages", lambda queue, _: wait_for_messages(queue, 0.02)
     )

@@ -71,8 +71,8 @@ def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
         self._original_handler.__dict__.update(copy(registered[0]).__dict__)
 
     patch.setattr(session, "_register_builtin_handlers", register_once)
-    trie: Any = hooks._PrefixTrie
-    patch.setattr(trie, "__copy__", _copy_of_trie)
+    module: Any = hooks  # its stubs have no private classes
+    patch.setattr(module._PrefixTrie, "__copy__", _copy_of_trie)
     # Each client registers some more, for which botocore makes the signatures of functions.
     patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
 

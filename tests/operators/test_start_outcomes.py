@@ -153,11 +153,6 @@ CASES = [
     Case("throttled for some time", "Success", (fault("throttle", count=5),)),
     Case("connections dropped for some time", "Success", (fault("dropped", count=4),)),
     Case(
-        "credentials expired for some time",
-        "Success",
-        (fault("error", code="ExpiredTokenException", message="expired", count=3),),
-    ),
-    Case(
         "throttled until the timeout",
         "Unknown",
         (fault("throttle"), scenario(steps={"Merge": {"duration": None}})),

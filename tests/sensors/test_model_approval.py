@@ -159,15 +159,6 @@ CASES = (
         polls=(2, 12),
     ),
     Case(
-        "expired credentials while it waits",
-        (
-            PENDING,
-            fault("error", code="ExpiredTokenException", message="expired", count=2),
-            later(4 * POLL, APPROVED),
-        ),
-        result=version(1),
-    ),
-    Case(
         "approved before AWS has validated it",
         (
             registered("Approved"),

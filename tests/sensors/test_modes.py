@@ -93,14 +93,6 @@ CASES = [
         modes=ONE_MODE,
     ),
     Case(
-        "Stopped, retry",
-        "Cancelled",
-        stop_after=900,
-        arguments={"on_cancelled": "retry"},
-        error=exceptions.PipelineExecutionCancelledError,
-        modes=ONE_MODE,
-    ),
-    Case(
         "timeout of the execution",
         "Running",
         ENDLESS,

@@ -73,7 +73,6 @@ INVALID_STARTS = {
         ],
     ),
     "version 0": ({"pipeline_version_id": 0}, ["pipeline_version_id = 0", "from 1"]),
-    "long description": ({"execution_description": "d" * 3073}, ["(3,073 characters)", "at most 3,072"]),
     "description with a line break": (
         {"execution_description": "first\nsecond"},
         ["execution_description = 'first\\nsecond'", "without line breaks"],
@@ -112,10 +111,6 @@ INVALID_STARTS = {
         {"selected_steps": ["Train", "Ev\x1bal"]},
         ["not valid:\n- selected_steps['1'] = 'Ev\\x1bal'", "without control characters"],
     ),
-    "51 steps": (
-        {"selected_steps": [f"S{n}" for n in range(51)]},
-        ["selected_steps = a list of 51", "1 to 50"],
-    ),
     "a step twice": ({"selected_steps": ["A", "B", "A"]}, ["selected_steps = a list of 3", "has A twice"]),
     "source without steps": (
         {"source_execution": "latest"},
@@ -132,10 +127,6 @@ INVALID_STARTS = {
     "experiment with a line break": (
         {"mlflow_experiment_name": "a\nb"},
         ["mlflow_experiment_name = 'a\\nb'", "without line breaks"],
-    ),
-    "role with Arabic digits": (
-        {"execution_role_arn": "arn:aws:iam::١٢٣٤٥٦٧٨٩٠١٢:role/x"},
-        ["execution_role_arn = 'arn:aws:iam::"],
     ),
 }
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.notifications import failure_text
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 LOG_URL = "https://airflow.example.com/dags/retraining/runs/r/tasks/train"
@@ -56,7 +57,10 @@ def test_failed_execution(emulator: EmulatorServer, emulated_time: EmulatedTime)
 
 def test_many_failed_steps(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """Three steps are named; the text stays short."""
-    fail_steps(emulator, *(f"Shard{number}" for number in range(1, 6)))
+    client: Any = PolysyncSageMakerHook().conn
+    definition = (EXAMPLE_DEFINITIONS / "fanout.json").read_text()
+    client.update_pipeline(PipelineName="fanout", PipelineDefinition=definition)
+    fail_steps(emulator, *(f"Shard{number}" for number in range(5)))
 
     lines = text_of(run_start())
 

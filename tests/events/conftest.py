@@ -11,7 +11,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import moto.sqs.models
 import pytest
+from moto.core.utils import unix_time
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.events import PolysyncSageMakerEventTrigger
@@ -117,7 +119,17 @@ def make_queue(emulator: EmulatorServer) -> Queue:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for less time: before the first receive, in a receive, for other consumers, and after a failed call."""
+    """
+    Wait for less time: before the first receive, in a receive, for other consumers, and after a failed call.
+
+    A second of a queue is a tenth of a second, and a receive finds messages that become visible again at once.
+    """
+    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda: 10 * unix_time())
+    monkeypatch.setattr(moto.sqs.models, "unix_time_millis", lambda: 10_000 * unix_time())
+    wait_for_messages: Any = moto.sqs.models.Queue.wait_for_messages
+    monkeypatch.setattr(
+        moto.sqs.models.Queue, "wait_for_messages", lambda queue, _: wait_for_messages(queue, 0.02)
+    )
     monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.05)
     monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.05)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 1)

@@ -18,7 +18,7 @@ LOG = "polysync_airflow.events.trigger"
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a message be missing when one receive after another does not bring it."""
-    monkeypatch.setattr(consumers, "RETURN_SECONDS", 0.5)
+    monkeypatch.setattr(consumers, "RETURN_SECONDS", 0.3)
     monkeypatch.setattr(consumers, "MIN_RECEIVES", 2)
 
 
@@ -31,8 +31,7 @@ async def test_two_triggerers_are_an_error(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One of their readers says it after the first message, once, with what to do. The message makes an event."""
-    # moto looks once a second for who waits for a message.
-    monkeypatch.setattr(trigger, "OTHERS_SECONDS", 1.5)
+    monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.3)
     first, second = Triggerer(), Triggerer()
     first.start(1, queue)
     second.start(2, queue)

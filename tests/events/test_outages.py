@@ -122,6 +122,7 @@ async def test_a_rotated_key_is_used(
     emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a failed call, the connection is read again."""
+    monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
     emulator.control.add_fault("error", "ReceiveMessage", code="ExpiredTokenException", message="")
     triggerer = Triggerer()
     triggerer.start(1, queue)
@@ -141,6 +142,7 @@ async def test_a_missing_connection_is_waited_for(
     emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A connection that is added later is used then."""
+    monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
     stored = connection(endpoint_url=emulator.endpoint_url)
     monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
     triggerer = Triggerer()
@@ -159,9 +161,9 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
     emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The reader stops to receive with the keys that it had, with one line, and goes on with the new connection."""
-    monkeypatch.setattr(event_queue, "READ_SECONDS", 0.2)
-    monkeypatch.setattr(base_hook, "READ_RETRY_SECONDS", 0.2)
-    monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(event_queue, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(base_hook, "READ_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
     stored = connection(endpoint_url=emulator.endpoint_url)
     triggerer = Triggerer()
@@ -172,7 +174,7 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
         await until(lambda: lines(caplog))
         received = len(queue.calls("ReceiveMessage"))
         queue.send(execution())
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.3)
         assert len(queue.calls("ReceiveMessage")) == received
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", stored)
         await until(lambda: triggerer.fired)
@@ -206,7 +208,7 @@ async def test_the_event_loop_is_never_blocked(emulator: EmulatorServer, queue: 
     large = json.loads(execution())
     large["detail"]["more"] = ["x"] * 50_000
     queue.send(*[json.dumps(large)] * 10)
-    emulator.control.add_fault("latency", "*", service="sqs", delay=1.5)
+    emulator.control.add_fault("latency", "ReceiveMessage", service="sqs", delay=0.8)
     triggerer, longest, last = Triggerer(), 0.0, time.monotonic()
     triggerer.start(1, queue)
     try:
@@ -216,7 +218,7 @@ async def test_the_event_loop_is_never_blocked(emulator: EmulatorServer, queue: 
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         assert triggerer.fired
         # Less than a call takes, but more than a busy machine may keep this thread waiting.
-        assert longest < 1
+        assert longest < 0.6
     finally:
         emulator.control.remove_faults()
         await triggerer.stop()

@@ -63,7 +63,7 @@ async def test_watchers_that_start_together_miss_nothing(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow starts them one after the other, so what the queue has by then is not received at once."""
-    monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.6)
+    monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.4)
     # The first receive of a process imports modules for longer than that.
     EventQueue("polysync_default", None, queue.url).receive(wait_seconds=0)
     queue.send(execution())
@@ -71,7 +71,7 @@ async def test_watchers_that_start_together_miss_nothing(
     triggerer.start(1, queue)
     try:
         await until(lambda: len(queue.calls("ReceiveMessage")) > 1)
-        assert time.monotonic() - begin >= 0.6
+        assert time.monotonic() - begin >= 0.4
         triggerer.start(2, queue)
         await until(lambda: len(triggerer.fired) == 2)
     finally:
@@ -125,7 +125,7 @@ async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue)
 
 async def test_a_killed_triggerer_loses_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty events are received and not stored: the next triggerer gets all of them, each once."""
-    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(20)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
     killed, following = Triggerer(), Triggerer()
@@ -176,8 +176,8 @@ async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> N
 
 async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow ends the watcher whose event it could not store. Its successor gets it; the other one does not again."""
-    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 2)
-    triggerer = Triggerer(ack_timeout=0.5)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
+    triggerer = Triggerer(ack_timeout=0.4)
     triggerer.start(1, queue)
     triggerer.start(2, queue)
     queue.send(execution())
@@ -222,8 +222,8 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
     """While Airflow stores an event, its message stays invisible, with one call for each time of the hold."""
-    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 3)
-    monkeypatch.setattr(trigger, "HOLD_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 20)
+    monkeypatch.setattr(trigger, "HOLD_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
     queue.send(execution())
     triggerer, begin = Triggerer(), time.monotonic()
@@ -237,7 +237,7 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
 
     try:
         await until(held_again)
-        assert len(holds) <= (time.monotonic() - begin) / 0.5
+        assert len(holds) <= (time.monotonic() - begin) / 0.3
         assert queue.size == (0, 1)
     finally:
         await triggerer.stop()

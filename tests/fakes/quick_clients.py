@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import hooks
 from botocore.client import ClientCreator
-from botocore.hooks import EventAliaser
+from botocore.hooks import EventAliaser, NodeList
 from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import Session
 
@@ -71,8 +71,26 @@ def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
         self._original_handler.__dict__.update(copy(registered[0]).__dict__)
 
     patch.setattr(session, "_register_builtin_handlers", register_once)
+    module: Any = hooks  # its stubs have no private classes
+    patch.setattr(module._PrefixTrie, "__copy__", _copy_of_trie)
     # Each client registers some more, for which botocore makes the signatures of functions.
     patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
+
+
+def _copy_of_trie(trie: Any) -> Any:
+    """Return what botocore's copy returns, without a look at the kind of each value."""
+    copied = type(trie)()
+    copied._root = _copy_of_node(trie._root)
+    return copied
+
+
+def _copy_of_node(node: dict[str, Any]) -> dict[str, Any]:
+    children, values = node["children"], node["values"]
+    return {
+        "chunk": node["chunk"],
+        "children": {name: _copy_of_node(child) for name, child in children.items()} if children else {},
+        "values": values and NodeList(values.first[:], values.middle[:], values.last[:]),
+    }
 
 
 def _accepts_kwargs(function: Any) -> Any:

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import http.client
 import io
+import selectors
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import urllib3.connection
+from werkzeug import serving
 
 from sagemaker_emulator import EmulatorServer
+
+_PARSE_HEADERS = http.client.parse_headers
 
 
 @contextmanager
@@ -44,7 +49,23 @@ def connections_without_sockets(emulator: EmulatorServer) -> Iterator[None]:
 
         patch.setattr(urllib3.connection.HTTPConnection, "_new_conn", new_botocore_connection)
         patch.setattr(http.client.HTTPConnection, "connect", connect_control_client)
+        patch.setattr(http.client, "parse_headers", _parse_headers)
+        # One for each request, of a kind that needs no file of the kernel's.
+        quick = SimpleNamespace(DefaultSelector=selectors.SelectSelector, EVENT_READ=selectors.EVENT_READ)
+        patch.setattr(serving, "selectors", quick)
         yield
+
+
+def _parse_headers(stream: Any, _class: Any = http.client.HTTPMessage) -> Any:
+    """Read headers as the standard library does, if a client of this process or the emulator has written them."""
+    if not isinstance(getattr(stream, "raw", stream), (_ResponseReader, io.BytesIO)):
+        return _PARSE_HEADERS(stream, _class)
+    message = _class()
+    while line := stream.readline().rstrip(b"\r\n"):
+        name, _, value = line.decode("iso-8859-1").partition(":")
+        message.set_raw(name, value.lstrip(" \t"))
+    message.set_payload("")
+    return message
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
     monkeypatch.setenv("AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra}))
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
-    emulator.control.add_fault("latency", "DescribePipeline", delay=0.2)
+    emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)
     hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)
     calls = Calls(lambda item: hook.describe_pipeline("abalone"))
 

@@ -31,10 +31,6 @@ INVALID_STARTS = {
             "the operator makes a unique name",
         ],
     ),
-    "display name with a space": (
-        {"execution_display_name": "my run"},
-        ["execution_display_name = 'my run'"],
-    ),
     "201 parameters": (
         {"pipeline_parameters": {f"P{n}": n for n in range(201)}},
         ["pipeline_parameters = a dict of 201", "at most 200"],
@@ -60,10 +56,6 @@ INVALID_STARTS = {
         {"pipeline_parameters": {"My Name": "x"}},
         ["pipeline_parameters['My Name']", "letters, digits, '-', '_'"],
     ),
-    "257-character parameter name": (
-        {"pipeline_parameters": {"n" * 257: "x"}},
-        ["pipeline_parameters['nnn", "256"],
-    ),
     "parameters as a string": (
         {"pipeline_parameters": "{'X': 1}"},
         ["pipeline_parameters = \"{'X': 1}\"", "mapping"],
@@ -72,7 +64,6 @@ INVALID_STARTS = {
         {"pipeline_name": "my pipeline"},
         ["pipeline_name = 'my pipeline'", "hyphens"],
     ),
-    "no pipeline name": ({"pipeline_name": ""}, ["pipeline_name = ''"]),
     "max_parallel_steps=0": ({"max_parallel_steps": 0}, ["max_parallel_steps = 0", "whole number from 1"]),
     "role that is not an ARN": (
         {"execution_role_arn": "SageMakerRole-for-executions"},
@@ -82,7 +73,6 @@ INVALID_STARTS = {
         ],
     ),
     "version 0": ({"pipeline_version_id": 0}, ["pipeline_version_id = 0", "from 1"]),
-    "long description": ({"execution_description": "d" * 3073}, ["(3,073 characters)", "at most 3,072"]),
     "description with a line break": (
         {"execution_description": "first\nsecond"},
         ["execution_description = 'first\\nsecond'", "without line breaks"],
@@ -99,7 +89,6 @@ INVALID_STARTS = {
         {"pipeline_parameters": MappingProxyType({"X": "a\x00"})},
         ["pipeline_parameters['X'] = 'a\\x00'"],
     ),
-    "huge max_parallel_steps": ({"max_parallel_steps": 10**30}, ["max_parallel_steps = 1000"]),
     "huge version": ({"pipeline_version_id": 10**5000}, ["pipeline_version_id = a very large int"]),
     "alias of digits": (
         {"pipeline_version_alias": "12"},
@@ -122,12 +111,7 @@ INVALID_STARTS = {
         {"selected_steps": ["Train", "Ev\x1bal"]},
         ["not valid:\n- selected_steps['1'] = 'Ev\\x1bal'", "without control characters"],
     ),
-    "51 steps": (
-        {"selected_steps": [f"S{n}" for n in range(51)]},
-        ["selected_steps = a list of 51", "1 to 50"],
-    ),
     "a step twice": ({"selected_steps": ["A", "B", "A"]}, ["selected_steps = a list of 3", "has A twice"]),
-    "empty step": ({"selected_steps": [""]}, ["selected_steps['0'] = ''"]),
     "source without steps": (
         {"source_execution": "latest"},
         ["source_execution = 'latest'", "is given without selected_steps"],
@@ -143,10 +127,6 @@ INVALID_STARTS = {
     "experiment with a line break": (
         {"mlflow_experiment_name": "a\nb"},
         ["mlflow_experiment_name = 'a\\nb'", "without line breaks"],
-    ),
-    "role with Arabic digits": (
-        {"execution_role_arn": "arn:aws:iam::١٢٣٤٥٦٧٨٩٠١٢:role/x"},
-        ["execution_role_arn = 'arn:aws:iam::"],
     ),
 }
 
@@ -234,13 +214,8 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
         ({"poll_interval": "30"}, "poll_interval = '30'"),
         ({"poll_interval": timedelta(0)}, "from 1 to 86,400, or a timedelta"),
         ({"poll_interval": True}, "poll_interval = True"),
-        ({"poll_interval": 0.5}, "from 1 to 86,400"),
-        ({"poll_interval": 1e-300}, "poll_interval = 1e-300"),
-        ({"poll_interval": 1e300}, "poll_interval = 1e.300"),
         ({"poll_interval": float("inf")}, "poll_interval = inf"),
         ({"poll_interval": 10**5000}, "poll_interval = a very large int"),
-        ({"timeout": float("inf")}, "timeout = inf"),
-        ({"timeout": 1e300}, "timeout = 1e.300"),
         ({"timeout": -1}, "timeout = -1"),
         ({"timeout": float("nan")}, "timeout = nan"),
         ({"on_cancelled": "ignore"}, "one of fail, skip, retry"),

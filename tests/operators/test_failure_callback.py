@@ -121,7 +121,7 @@ def test_callback_does_nothing_after_an_ordinary_failure(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """The callback runs after every failure; an execution that has ended or never started needs no stop."""
-    emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
+    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
     task = make_task()
     run = run_task(task)
     calls = len(emulator.control.calls())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from polysync_airflow.airflow_compat import task_instances as task_process
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -99,7 +99,7 @@ def test_process_of_an_earlier_try_reports_nothing(
     ti: Any = TaskInstance("t", max_tries=3)
     ti.raw = True
     newest = chain([1] * replaced_after, repeat(2))
-    monkeypatch.setattr(task_process, "newest_try_number", lambda _: next(newest))
+    monkeypatch.setattr(task_instances, "newest_try_number", lambda _: next(newest))
 
     def leave(_: int) -> None:
         raise ExitedError

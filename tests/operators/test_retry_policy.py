@@ -19,7 +19,7 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import IN_BOTH_MODES, connection
+from tests.conftest import connection
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 RETRIES = 3
@@ -111,34 +111,28 @@ def test_dag_with_the_policy_can_be_serialized() -> None:
     assert all(task.has_retry_policy for task in dags["e"].tasks if task.task_id != "mapped")
 
 
-@IN_BOTH_MODES
 @pytest.mark.parametrize(
-    ("operation", "code", "expected"),
+    ("operation", "code", "expected", "deferrable"),
     [
-        (
-            "StartPipelineExecution",
-            "AccessDeniedException",
-            RetryDecision.fail("AccessDeniedException: permanent error, a retry cannot succeed"),
-        ),
         (
             "StartPipelineExecution",
             "ResourceLimitExceeded",
             RetryDecision.retry(timedelta(minutes=10), "ResourceLimitExceeded: next try after 10 min"),
+            False,
         ),
-        ("StartPipelineExecution", "SomethingNew", RetryDecision.default()),
-        (
-            "DescribePipelineExecution",
-            "AccessDeniedException",
-            RetryDecision.fail("AccessDeniedException: permanent error, a retry cannot succeed"),
-        ),
-        (
-            "DescribePipelineExecution",
-            "ResourceNotFound",
-            RetryDecision.fail("ResourceNotFound: permanent error, a retry cannot succeed"),
+        ("StartPipelineExecution", "SomethingNew", RetryDecision.default(), False),
+        *(
+            (
+                "DescribePipelineExecution",
+                code,
+                RetryDecision.fail(f"{code}: permanent error, a retry cannot succeed"),
+                deferrable,
+            )
+            for code, deferrable in (("AccessDeniedException", False), ("ResourceNotFound", True))
         ),
     ],
 )
-def test_refusal_has_the_same_decision_in_both_modes(
+def test_refusal_decides_about_the_retry(
     operation: str,
     code: str,
     expected: RetryDecision,

@@ -198,14 +198,14 @@ def test_run_xcom_describes_the_execution(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """The XCom ``run`` describes the execution in JSON, with times in ISO 8601 UTC and the duration."""
-    emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
+    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
 
     run = run_task(make_task(deferrable=deferrable, pipeline_parameters={"Shards": 4}))
 
     record = run.xcoms["run"]
     times = {key: record.pop(key) for key in ("started_at", "ended_at")}
     seconds = record.pop("seconds")
-    assert record.pop("failed_steps") == [{"name": "Shard1", "reason": "no data"}]
+    assert record.pop("failed_steps") == [{"name": "Shard3", "reason": "no data"}]
     assert record.pop("steps_note") is record.pop("attempt_started_at") is record.pop("stop") is None
     assert record.pop("source_execution") is record.pop("mlflow_experiment_name") is None
     assert (record.pop("selected_steps"), record.pop("mlflow_resource_arn")) == ([], None)

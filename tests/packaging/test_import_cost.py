@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.packaging.import_cost import OURS, measure
 
 
-def test_operators_import_neither_boto3_nor_botocore() -> None:
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [(OURS, ()), pytest.param("boto3", ("boto3", "botocore"), marks=pytest.mark.nightly)],
+)
+def test_operators_import_neither_boto3_nor_botocore(module: str, heavy: tuple[str, ...]) -> None:
     """Importing the operators loads no AWS service models. boto3 does, so the check works."""
-    ours, heavy = (measure(module, runs=1) for module in (OURS, "boto3"))
-
-    assert ours.heavy == ()
-    assert heavy.heavy == ("boto3", "botocore")
+    assert measure(module, runs=1).heavy == heavy

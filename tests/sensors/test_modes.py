@@ -27,6 +27,8 @@ from tests.tasks import EmulatedTime, Run
 
 FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}}
 ENDLESS = {"steps": {"Merge": {"duration": None}}}
+# For what is decided without the mode.
+ONE_MODE = ("deferrable",)
 
 
 @dataclass
@@ -73,6 +75,7 @@ CASES = [
         "Failed",
         {"end_as": "CompletedWithFailures", **FAILED_STEP},
         {"on_completed_with_failures": "succeed"},
+        modes=ONE_MODE,
     ),
     Case(
         "Stopped",
@@ -87,13 +90,7 @@ CASES = [
         stop_after=900,
         arguments={"on_cancelled": "skip"},
         error=AirflowSkipException,
-    ),
-    Case(
-        "Stopped, retry",
-        "Cancelled",
-        stop_after=900,
-        arguments={"on_cancelled": "retry"},
-        error=exceptions.PipelineExecutionCancelledError,
+        modes=ONE_MODE,
     ),
     Case(
         "timeout of the execution",
@@ -118,7 +115,7 @@ CASES = [
         error=exceptions.SageMakerApiError,
         texts=("sagemaker:ListPipelineExecutions",),
     ),
-    Case("list throttled for some time", "Success", fault=("throttle", LIST, {"count": 4})),
+    Case("list throttled for some time", "Success", fault=("throttle", LIST, {"count": 4}), modes=ONE_MODE),
     Case("polls dropped for some time", "Success", fault=("dropped", DESCRIBE, {"count": 4})),
     Case(
         "execution deleted",
@@ -130,7 +127,10 @@ CASES = [
         modes=("poke", "deferrable"),
     ),
     Case(
-        "parameters cannot be read", "Success", fault=("error", "ListPipelineParametersForExecution", DENIED)
+        "parameters cannot be read",
+        "Success",
+        fault=("error", "ListPipelineParametersForExecution", DENIED),
+        modes=ONE_MODE,
     ),
 ]
 

@@ -28,14 +28,13 @@ from tests.tasks import EmulatedTime, TaskInstance
 LIST = "ListPipelineExecutions"
 
 
-@pytest.mark.parametrize("mode", MODES)
+# All other combinations are in the tests of the core.
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("mode", "arguments", "expected"),
     [
-        # All other combinations are in the tests of the core.
-        ({"which": "latest"}, "b-2"),
-        ({"which": "latest", "display_name_pattern": "late-*"}, "late-1"),
-        ({"parameters": {"Shards": 9}}, "late-2"),
+        ("poke", {"which": "latest"}, "b-2"),
+        ("reschedule", {"which": "latest", "display_name_pattern": "late-*"}, "late-1"),
+        ("deferrable", {"parameters": {"Shards": 9}}, "late-2"),
     ],
 )
 def test_execution_is_found(
@@ -117,9 +116,7 @@ def test_closed_window_without_an_execution_is_an_error(
     assert 299 <= airflow_time.time() - now < 299 + 70 + at_once
 
 
-@pytest.mark.parametrize("mode", MODES)
 def test_data_interval_is_the_default_window(
-    mode: str,
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
@@ -135,7 +132,7 @@ def test_data_interval_is_the_default_window(
     interval = (at(begin), at(end))
 
     run = run_sensor(
-        make_sensor(mode, pipeline_name="fanout", which="latest"), TaskInstance("wait", interval=interval)
+        make_sensor("poke", pipeline_name="fanout", which="latest"), TaskInstance("wait", interval=interval)
     )
 
     assert run.result == inside

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | Non
     ),
     "takes too long": (
         {"steps": ENDLESS},
-        {"step_name": "Merge", "timeout": 3 * HOUR},
+        {"step_name": "Merge", "timeout": HOUR},
         exceptions.PipelineExecutionTimeoutError,
         ("did not end before the timeout", "Step Merge, for which this task waits, has not ended"),
     ),
@@ -81,7 +81,7 @@ def test_outcome_is_that_of_the_step(
     arn = start_execution()
     is_stopped = error is exceptions.PipelineExecutionCancelledFailError
     if is_stopped:
-        airflow_time.after(2 * HOUR, lambda: stop_execution(arn))
+        airflow_time.after(HOUR, lambda: stop_execution(arn))
     begin = airflow_time.time()
 
     run = run_sensor(make_sensor(mode, execution_arn=arn, poke_interval=300, **arguments))

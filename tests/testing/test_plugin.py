@@ -187,6 +187,8 @@ def test_unprepared_database_is_not_touched(project: Project, unprepared_databas
         assert own.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
+# It starts Airflow's API for tasks, which takes five seconds.
+@pytest.mark.nightly
 def test_dag_files_that_cannot_be_loaded(
     airflow_database: None, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

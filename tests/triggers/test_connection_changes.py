@@ -97,7 +97,7 @@ def secrets_backend(
     SecretsBackend.responds = True
 
 
-@pytest.mark.parametrize("poll_interval", [5.0, 60.0, 86400.0])
+@pytest.mark.parametrize("poll_interval", [5.0, 86400.0])
 def test_deleted_connection_ends_all_waits_within_a_minute(
     poll_interval: float,
     emulator: EmulatorServer,
@@ -108,7 +108,7 @@ def test_deleted_connection_ends_all_waits_within_a_minute(
     """However rare its polls are, each wait with a deleted connection ends with an error that names it."""
     waits = [
         make_trigger(arn, emulated_time.time(), poll_interval=poll_interval)
-        for arn in start_supervised_executions(emulator, supervisor, 30)
+        for arn in start_supervised_executions(emulator, supervisor, 10)
     ]
     deleted_at = emulated_time.time() + 100
     emulated_time.after(100, lambda: setattr(supervisor, "answer", NOT_FOUND))
@@ -217,8 +217,8 @@ def test_all_waits_share_one_read_and_one_client(
     supervisor: Supervisor,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """200 waits of 500 s take a read every 20 s, in a thread beside the event loop, and no new client."""
-    arns = start_supervised_executions(emulator, supervisor, 200)
+    """50 waits of 500 s take a read every 20 s, in a thread beside the event loop, and no new client."""
+    arns = start_supervised_executions(emulator, supervisor, 50)
     clients: list[Any] = []
     for seconds in (100, 400):
         emulated_time.after(
@@ -227,7 +227,7 @@ def test_all_waits_share_one_read_and_one_client(
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
-    assert [event[0]["status"] for event in events] == 200 * ["Succeeded"]
+    assert [event[0]["status"] for event in events] == 50 * ["Succeeded"]
     assert 20 <= len(supervisor.threads) <= 32
     assert "MainThread" not in supervisor.threads
     assert clients[0] is clients[1]

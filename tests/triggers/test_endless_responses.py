@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,12 +48,12 @@ def execution(arn: str, status: str, **members: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Run a server for the connection. Its polls begin at once, and a poll takes two seconds at most."""
+    """Run a server for the connection. Its polls begin at once, and a poll takes a second at most."""
     monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
-    monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.5)
-    monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=2)))
+    monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.25)
+    monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=1)))
     servers = []
 
     def start(respond: Respond) -> list[str]:
@@ -91,7 +92,7 @@ def test_deadline_ends_waits_whose_polls_do_not_end(serve: Serve) -> None:
     serve(respond)
     begin = time.monotonic()
 
-    *slow, quick = wait_for(*map(arn_of, range(12)), arn_of(0, "quick"), timeout=1)
+    *slow, quick = wait_for(*map(arn_of, range(12)), arn_of(0, "quick"), timeout=0.5)
 
     assert time.monotonic() - begin < 4
     assert {event["outcome"] for event in slow} == {"timed_out"}
@@ -112,7 +113,7 @@ def test_slow_responses_of_one_execution_do_not_delay_the_others(serve: Serve) -
 
     serve(respond)
 
-    slow, quick = wait_for(arn_of(0), arn_of(0, "quick"), timeout=4)
+    slow, quick = wait_for(arn_of(0), arn_of(0, "quick"), timeout=1.3)
 
     assert quick["status"] == "Succeeded"
     assert (slow["outcome"], slow["status"]) == ("timed_out", None)
@@ -171,7 +172,7 @@ def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
 
     operations = serve(respond)
 
-    (event,) = wait_for(arn_of(0), timeout=1, progress_interval=0.1)
+    (event,) = wait_for(arn_of(0), timeout=0.6, progress_interval=0.1)
     calls = Counter(operations)[LIST_STEPS]
     wait_until_no_thread_is_left()
 
@@ -183,7 +184,7 @@ def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
 
 def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
     """They are two entries of the log, since Airflow takes a millisecond of CPU for each."""
-    polls = itertools.count()
+    listed, polls = threading.Event(), itertools.count()
 
     def respond(operation: str, request: Any) -> Body:
         if operation == LIST_STEPS:
@@ -193,8 +194,10 @@ def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
                 for n in range(100)
             ]
             more = {"NextToken": str(page + 1)} if page < 19 else {}
+            if not more:
+                listed.set()
             return body(PipelineExecutionSteps=steps, **more)
-        status = "Executing" if next(polls) < 10 else "Succeeded"
+        status = "Succeeded" if listed.is_set() and next(polls) > 2 else "Executing"
         return body(**execution(request["PipelineExecutionArn"], status))
 
     serve(respond)
@@ -209,9 +212,7 @@ def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
     assert left_out == f"{2000 - MAX_LINES:,} more steps changed"
 
 
-@pytest.mark.parametrize(
-    "start_time", [-62135596800, 253402300799, 1e300, -1, float("nan"), "0001-01-01", "soon", True]
-)
+@pytest.mark.parametrize("start_time", [-62135596800, float("nan"), "soon"])
 def test_time_out_of_range_fails_no_wait(serve: Serve, start_time: Any) -> None:
     """Neither that of its execution nor those of the other executions of its pipeline."""
     polls: Counter[str] = Counter()

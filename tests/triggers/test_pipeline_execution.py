@@ -95,7 +95,7 @@ def test_event_is_fired_after_the_push_that_runs(
         pushed.append("push")
 
     monkeypatch.setattr(simulated_airflow, "put_xcom", put_slowly)
-    (arn,) = start_executions(emulator, 1, "churn-tuning")
+    (arn,) = start_executions(emulator, 1)
     now = emulated_time.time()
     trigger: Any = make_trigger(arn, now, poll_interval=10.0, progress_interval=10.0)
     trigger.task_instance = TaskInstance("t")

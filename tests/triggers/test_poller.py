@@ -136,11 +136,11 @@ def test_without_the_permission_to_list_each_execution_is_described(
 ) -> None:
     """After one denied listing there is one warning that names the permission, and the waits go on."""
     emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="not allowed")
-    arns = start_executions(emulator, 6) + start_executions(emulator, 6, "churn-tuning")
+    arns = start_executions(emulator, 4) + start_executions(emulator, 4, "churn-tuning")
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
-    assert [event[0]["status"] for event in events] == 12 * ["Succeeded"]
+    assert [event[0]["status"] for event in events] == 8 * ["Succeeded"]
     assert count_calls(emulator)[LIST] == 1
     warnings = [
         record.getMessage()
@@ -179,9 +179,9 @@ def test_two_waits_for_one_execution_both_end(
 def test_throttling_slows_polls_down_and_fails_no_wait(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """After a hundred throttled calls, every wait still ends with the status of its execution."""
+    """After thirty throttled calls, every wait still ends with the status of its execution."""
     arns = start_executions(emulator, 10) + start_executions(emulator, 1, "churn-tuning")
-    emulator.control.add_fault("throttle", count=100)
+    emulator.control.add_fault("throttle", count=30)
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 

@@ -109,7 +109,7 @@ def test_few_lists_run_at_the_same_time(
         with lock:
             begun.append(time.monotonic())
             running.append(running[-1] + 1)
-        time.sleep(0.2)
+        time.sleep(0.1)
         result = call(self, operation, **request)
         with lock:
             running.append(running[-1] - 1)

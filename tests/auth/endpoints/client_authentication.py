@@ -41,7 +41,6 @@ class Application:
 
     principal: Principal
     secret: str | None = field(default=None, repr=False)
-    expired_secret: str | None = field(default=None, repr=False)
     certificate: x509.Certificate | None = None
     federated_credential: FederatedCredential | None = None
 
@@ -73,8 +72,6 @@ def authenticate(application: Application, form: Mapping[str, str], token_endpoi
 
 
 def _by_secret(application: Application, secret: str) -> ClientAuthMethod:
-    if application.expired_secret and hmac.compare_digest(secret, application.expired_secret):
-        raise EntraError(7000222, client_id=application.principal.client_id)
     if not application.secret or not hmac.compare_digest(secret, application.secret):
         raise EntraError(7000215, client_id=application.principal.client_id)
     return "client_secret"

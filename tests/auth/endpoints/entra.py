@@ -75,13 +75,12 @@ class Entra(FakeServer):
         self,
         *,
         secret: str | None = None,
-        expired_secret: str | None = None,
         certificate: x509.Certificate | None = None,
         federated_credential: FederatedCredential | None = None,
     ) -> Application:
         """Register an application that can authenticate with any of the given credentials."""
         principal = Principal(str(uuid4()), str(uuid4()))
-        application = Application(principal, secret, expired_secret, certificate, federated_credential)
+        application = Application(principal, secret, certificate, federated_credential)
         self.applications[principal.client_id] = application
         return application
 

@@ -25,12 +25,6 @@ _ERRORS: dict[int, tuple[int, str, str]] = {
         "Invalid client secret provided. Ensure the secret being sent in the request is the client secret"
         " value, not the client secret ID, for a secret added to app '{client_id}'.",
     ),
-    7000222: (
-        401,
-        "invalid_client",
-        "The provided client secret keys for app '{client_id}' are expired. Visit the Azure portal to create"
-        " new keys for your app, or consider using certificate credentials for added security.",
-    ),
     7000216: (
         401,
         "invalid_client",

@@ -25,6 +25,7 @@ from tests.auth.endpoints.cluster import Cluster
 from tests.auth.endpoints.entra import Entra
 from tests.auth.endpoints.fixtures import _entra, cluster, entra, environ, pki  # noqa: F401 # fixtures
 from tests.conftest import DEFINITIONS
+from tests.fakes.quick_emulator import connections_without_sockets
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/polysync"
@@ -34,7 +35,10 @@ ALLOWED_FOLDERS_VARIABLE = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDER
 
 @pytest.fixture(scope="session")
 def _sts_emulator(pki: Pki) -> Iterator[EmulatorServer]:  # noqa: F811
-    with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS, issuer_ca=pki.ca_file) as server:
+    with (
+        EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS, issuer_ca=pki.ca_file) as server,
+        connections_without_sockets(server),
+    ):
         yield server
 
 

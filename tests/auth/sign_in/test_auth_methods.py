@@ -48,7 +48,7 @@ def test_run_with_each_auth_method(
     caplog.clear()
     emulator.control.clear_calls()
     operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60
+        task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=240
     )
 
     with capture_logs() as logs:

@@ -57,7 +57,7 @@ def test_printed_policy_is_sufficient(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """With the printed policy, import, start, wait and stop work; without it, a start is denied."""
-    emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
+    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
     start: dict[str, Any] = {"pipeline_name": "fanout", "poll_interval": 60}
     denied = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
     grant(user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1"))
@@ -70,7 +70,7 @@ def test_printed_policy_is_sufficient(
     assert isinstance(denied.error, SageMakerApiError)
     assert "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:" in str(denied.error)
     assert len(jobs.result) == 5
-    assert re.search(r"Step Shard1 failed: .*no data", str(failed.error))
+    assert re.search(r"Step Shard3 failed: .*no data", str(failed.error))
     assert stopped.result == "Cancelled"
 
 
@@ -95,7 +95,7 @@ def test_required_permissions_are_sufficient_without_step_reasons(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """With the required actions only, the error of a failed execution lacks the reasons of the steps."""
-    emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
+    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
     grant(user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"))
 
     run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", poll_interval=60))

@@ -83,15 +83,8 @@ def time_out(**_: Any) -> None:
         (without_arguments, "TypeError: "),
         (leave, "SystemExit: 3"),
         (time_out, "The function did not end before the execution_timeout of its task."),
+        # The tests of the core have what else AWS would refuse.
         (lambda ticket: ["ok"], "The function returned a list of 1: return a dict of at most 50"),
-        (lambda ticket: {f"n{i}": "" for i in range(51)}, "The function returned a dict of 51: "),
-        (lambda ticket: {"ok": "x" * 1025}, "The function returned ok = 'xxx"),
-        (lambda ticket: {"ok": {"nested": 1}}, "The function returned ok = a dict of 1: "),
-        (lambda ticket: {"ok": None}, "The function returned ok = None: "),
-        (lambda ticket: {"": "x"}, "The function returned the name '': "),
-        (lambda ticket: {"x" * 257: "x"}, "The function returned the name 'xxx"),
-        (lambda ticket: {"a\nb": "x"}, "The function returned the name 'a\\nb': "),
-        (lambda ticket: {1: "x"}, "The function returned the name 1: "),
     ],
 )
 def test_failure(function: Any, reason: str, pipeline: Pipeline, answer: Answer) -> None:

@@ -67,8 +67,15 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize(("method", "after", "calls"), POINTS)
+@pytest.mark.parametrize(
+    ("method", "after", "calls", "fails"),
+    [
+        pytest.param(*point.values, fails, id=f"{point.id}, {'failure' if fails else 'success'}")
+        for point in POINTS
+        # Only the function and the answer differ.
+        for fails in ([False, True] if point.values[0] in (None, "send") else [False])
+    ],
+)
 def test_answered_once(
     method: str | None,
     after: bool,

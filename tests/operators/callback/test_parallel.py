@@ -131,13 +131,6 @@ def at_once(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(pool.map(call, items))
 
 
-def test_one_process(executions: Executions) -> None:
-    """All steps are answered, each once, and no message goes to the dead-letter queue."""
-    executions.time.sleep(BEGINS_AFTER)
-
-    executions.check(at_once(answer, executions.arns))
-
-
 @pytest.mark.nightly
 @pytest.mark.usefixtures("any_order")
 def test_deferred(executions: Executions) -> None:

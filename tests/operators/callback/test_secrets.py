@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from polysync_airflow import exceptions
 from polysync_airflow.execution.steps.callbacks import answer_token, parse_message
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 from tests.operators.callback.test_answers import approve, fail
@@ -46,15 +45,14 @@ def refuse(pipeline: Pipeline) -> None:
         )
 
 
-@IN_BOTH_MODES
 @pytest.mark.parametrize(
-    ("prepare", "function", "error"),
+    ("prepare", "function", "error", "deferrable"),
     [
-        (None, approve, None),
-        (None, fail, exceptions.CallbackStepError),
-        (stop, approve, exceptions.PipelineExecutionCancelledError),
-        (refuse, approve, exceptions.SageMakerApiError),
-        (refuse, fail, exceptions.SageMakerApiError),
+        (None, approve, None, True),
+        (None, fail, exceptions.CallbackStepError, False),
+        (stop, approve, exceptions.PipelineExecutionCancelledError, True),
+        (refuse, approve, exceptions.SageMakerApiError, False),
+        (refuse, fail, exceptions.SageMakerApiError, True),
     ],
 )
 def test_token_is_nowhere(

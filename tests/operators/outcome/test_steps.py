@@ -29,6 +29,10 @@ def run_churn(deferrable: bool, ti: TaskInstance | None = None, **arguments: Any
     return run_task(task, ti)
 
 
+# Tuning takes half an hour otherwise.
+SHORT = {"steps": {"ChurnTune": {"duration": 300}}}
+
+
 def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -> None:
     """Deny an operation."""
     emulator.control.add_fault(
@@ -49,6 +53,7 @@ def test_steps_and_outputs_of_a_success(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Each change has one line, in both modes; the steps are in the order of the definition."""
+    emulator.control.put_scenario(SHORT)
     with capture_logs() as log:
         run = run_churn(deferrable)
 
@@ -81,7 +86,7 @@ def test_steps_are_updated_while_the_task_waits(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Before the first poll, the XCom has the steps of the definition; from then on, what has changed."""
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"duration": 600}}})
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"duration": 600}, **SHORT["steps"]}})
     seen: list[tuple[str, str]] = []
     task = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, poll_interval=30
@@ -112,6 +117,8 @@ def test_steps_are_listed_once_in_the_interval(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """However often the execution is polled: one call more for each minute, and one at the end."""
+    emulator.control.put_scenario(SHORT)
+
     run = run_churn(deferrable, poll_interval=20)
 
     minutes = run.xcoms["run"]["seconds"] / 60
@@ -125,6 +132,8 @@ def test_without_progress_steps_are_listed_at_the_end_only(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """``progress_interval=None`` saves the calls, not the XComs."""
+    emulator.control.put_scenario(SHORT)
+
     run = run_churn(deferrable, progress_interval=None)
 
     assert len(emulator.control.calls(LIST_STEPS)) == 1
@@ -272,6 +281,7 @@ def test_throttled_lists_do_not_disturb_the_wait(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """While AWS throttles the lists, the task waits and ends in time, without an error."""
+    emulator.control.put_scenario(SHORT)
     emulator.control.add_fault("throttle", LIST_STEPS, count=5)
 
     run = run_churn(deferrable)

@@ -193,7 +193,7 @@ class Task:
             **{
                 "task_id": self.task_id,
                 "pipeline_name": "fanout",
-                "poll_interval": 90,
+                "poll_interval": 180,
                 # What the log and the XComs say of steps is not what these tests are about.
                 "progress_interval": None,
                 "deferrable": self.deferrable,

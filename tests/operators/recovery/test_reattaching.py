@@ -164,7 +164,6 @@ def test_next_try_per_status(
     assert run.xcoms["state"] == run.xcoms["run"]["state"] == case.state
 
 
-@IN_BOTH_MODES
 @pytest.mark.parametrize("status", ["Succeeded", "CompletedWithFailures"])
 def test_ended_execution_is_reattached_without_waiting(
     status: str,

@@ -32,7 +32,7 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime, Run
 
-SHARDS = [f"Shard{i}" for i in range(5)]
+SHARDS = ["Shard0", "Shard3"]
 
 
 def log_lines(logs: list[Any], level: str = "") -> list[str]:
@@ -84,7 +84,7 @@ def test_kept_and_repeated_steps_are_logged(
 
     arn = execution_log.arns[0]
     assert (
-        "Resuming from the failed steps. Kept: Shard0, Shard1, Shard2, Shard3, Shard4. "
+        "Resuming from the failed steps. Kept: Shard0, Shard3. "
         f"Repeated: Merge (Failed), and all steps after: execution {arn}"
     ) in log_lines(logs)
     assert f"Resumed (resume 1): execution {arn}" in log_lines(logs)

@@ -260,7 +260,7 @@ def test_kill_while_the_start_hangs(
     emulated_time: EmulatedTime,
 ) -> None:
     """The kill uses a connection of its own and does not wait for the start request that hangs."""
-    emulator.control.add_fault("latency", START, delay=2.5, count=1)
+    emulator.control.add_fault("latency", START, delay=1.2, count=1)
     task = Task()
     task.prepare_try()
     stopped: list[list[str]] = []
@@ -269,7 +269,7 @@ def test_kill_while_the_start_hangs(
         task.kill()
         stopped.append(calls(emulator, START, STOP))
 
-    killer = threading.Timer(0.2, kill_now)
+    killer = threading.Timer(0.1, kill_now)
     interceptor.before(START, lambda _: killer.start())
 
     run = task.run_prepared_try()

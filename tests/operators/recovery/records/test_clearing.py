@@ -95,9 +95,9 @@ def test_two_clears_run_three_executions_in_sequence(
 ) -> None:
     """After two clears, three executions have run, one after the other."""
     task = make_task()
-    crash_while_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time, poll_interval=90)
     task.clear()
-    crash_while_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time, poll_interval=90)
     task.clear()
 
     run = task.next_try()

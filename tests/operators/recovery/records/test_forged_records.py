@@ -35,14 +35,9 @@ ROLE = "arn:aws:iam::123456789012:role/admin"
 # What an editor wants, by what the edit changes: values of the record, or of its request.
 EDITS: dict[str, dict[str, Any]] = {
     "adopts or stops another execution of the pipeline": {"execution_arn": ANOTHER_ARN.format("fanout")},
-    "adopts or stops another pipeline's execution": {"execution_arn": ANOTHER_ARN.format("abalone")},
     "starts another pipeline": {"execution_arn": None, "pipeline_name": "abalone"},
     "sends a role": {"execution_arn": None, "execution_role_arn": ROLE},
-    "sends other parameters": {"execution_arn": None, "pipeline_parameters": {"Shards": "100"}},
-    "begins a new epoch": {"epoch": 0},
-    "claims an own stop": {"stop_requested_by": 0},
     "chooses what the clear does": {"clear_choice": {"on_clear": "resume"}},
-    "resumes": {"resumes": 1, "resume_token": "polysync-11111111-1111-4111-8111-111111111111"},
 }
 
 
@@ -129,7 +124,7 @@ def test_record_of_another_task(
     assert task.record == record, "a user needs it to find the execution"
 
 
-@pytest.mark.parametrize("signature", [None, "", 7, [], "é" * 64, "\ud800", "0" * 64], ids=ascii)
+@pytest.mark.parametrize("signature", [None, 7, "\ud800", "0" * 64], ids=ascii)
 def test_invalid_signature(
     signature: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,8 +135,9 @@ def test_invalid_signature(
     assert_not_used(task, {**record, "signature": signature}, caplog, "is not proven")
 
 
-@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
-@pytest.mark.parametrize("fails", [False, True], ids=["running", "failed"])
+@pytest.mark.parametrize(
+    ("clear", "fails"), [(True, False), (False, True)], ids=["clear, running", "retry, failed"]
+)
 def test_key_rotation(
     clear: bool,
     fails: bool,

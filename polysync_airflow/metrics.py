@@ -193,8 +193,8 @@ class Tally:
         self._tags = {name: value or "unknown" for name, value in tags.items()}
         self._lock = Lock()
         self._totals: Counter[Key] = Counter()
-        # What each reader of the totals has seen.
-        self._seen: dict[str, Counter[Key]] = {}
+        # What was sent of them.
+        self._seen: Counter[Key] = Counter()
         self._sending: Future[None] | None = None
 
     def add(self, metric: Metric, number: int = 1, **tags: str) -> None:
@@ -202,17 +202,17 @@ class Tally:
         with self._lock:
             self._totals[metric, tuple(tags.items())] += number
 
-    def news(self, reader: str, *, from_zero: bool = False) -> dict[Key, int]:
+    def news(self, *, from_zero: bool = False) -> dict[Key, int]:
         """
-        Return by how much the counters have grown since this reader has last asked.
+        Return by how much the counters have grown since the last call.
 
         :param from_zero: a counter that is new is 0 now, and what it has counted comes the next time.
         """
         with self._lock:
-            seen, totals = self._seen.get(reader, Counter()), self._totals.copy()
+            seen, totals = self._seen, self._totals.copy()
             if from_zero:
                 totals = Counter({key: total if key in seen else 0 for key, total in totals.items()})
-            self._seen[reader] = totals
+            self._seen = totals
         return {
             key: total - seen[key] for key, total in totals.items() if key not in seen or total > seen[key]
         }
@@ -238,7 +238,7 @@ class Tally:
 
     def _send(self, gauges: Mapping[Metric, float] | None, host: str, *, is_last: bool = True) -> None:
         # Prometheus does not count the first value of a series.
-        news = self.news("metrics", from_zero=not is_last)
+        news = self.news(from_zero=not is_last)
         samples = [
             Sample(metric, number, {**self._tags, **dict(tags)}) for (metric, tags), number in news.items()
         ]

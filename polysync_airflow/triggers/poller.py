@@ -59,7 +59,7 @@ class Poller(ABC):
     def __init__(self, client: SharedClient) -> None:
         self.client = client
         self._schedule = schedule.Schedule(self.group_calls)
-        client.activity.waits = self._schedule.waits
+        client.activity.waits = self._schedule.subscriptions.__len__
         # One more than there are calls at a time: however slow AWS is, the connection is read in time.
         self._pool = ThreadPoolExecutor(self.workers + 1, thread_name_prefix="polysync-poll")
         self._calls: set[asyncio.Future[Any]] = set()
@@ -134,7 +134,7 @@ class Poller(ABC):
             self._pool.shutdown(wait=False)
             # From now on, nothing waits.
             self.client.report(is_last=True)
-            self.client.activity.waits = dict
+            self.client.activity.waits = int
 
     async def _wait(self, seconds: float | None) -> None:
         idle = not self._calls and not self._reads

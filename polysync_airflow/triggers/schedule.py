@@ -183,11 +183,6 @@ class Schedule:
         # While calls run: when the deadlines were checked last, in seconds since the epoch.
         self._checked_at: float | None = None
 
-    def waits(self) -> dict[str, int]:
-        """Return the number of subscriptions by group. Other threads may call it, too."""
-        # A copy, which is made at once: the event loop may change the original meanwhile.
-        return {name: len(group.subscriptions) for name, group in list(self._groups.items())}
-
     def add(self, subscription: Subscription, now: float) -> None:
         """Schedule the first poll of a subscription."""
         name = subscription.waiter.group

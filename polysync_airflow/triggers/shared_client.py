@@ -6,10 +6,9 @@ import itertools
 import logging
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import nlargest
 from typing import Any, Final, TypeVar
 
 from botocore.config import Config
@@ -31,9 +30,7 @@ from polysync_airflow.triggers.schedule import Listing
 
 log = logging.getLogger(__name__)
 
-LOG_SECONDS: Final = 60.0
-# How many pipelines, and how many waits, a line of the log names.
-MAX_NAMED: Final = 5
+# How many waits a line of the log names.
 MAX_NAMED_WAITS: Final = 3
 # When the log says that polls fail. Most waits have polled by then, and throttled polls have been repeated.
 SETTLE_SECONDS: Final = 30.0
@@ -50,11 +47,9 @@ class Activity:
         region = region_name or "default"
         self._name = f"Poller of {poller.replace('_', ' ')}, connection {connection_id!r}, region {region}"
         self._tally = metrics.Tally(poller=poller, connection=connection_id, region=region)
-        # Returns for how many tasks it polls now, by what they wait for. It is called in a thread.
-        self.waits: Callable[[], Mapping[str, int]] = dict
-        self._last_success = self._logged_at = clock.monotonic()
-        self._operations: set[str] = set()
-        self._last_error: tuple[str, float] | None = None
+        # For how many tasks it polls now.
+        self.waits: Callable[[], int] = int
+        self._last_success = clock.monotonic()
         self._longest_delay = 0.0
         # The waits whose last poll has failed, with their names; and what the log says of them.
         self._failing: dict[Hashable, tuple[str, Failures]] = {}
@@ -70,15 +65,12 @@ class Activity:
         self._count(operation)
         self._tally.add(metrics.CALLS_FAILED, operation=operation)
         self._tally.add(metrics.CALLS_THROTTLED, int(is_throttling(error)), operation=operation)
-        self._last_error = str(error), clock.monotonic()
 
     def _count(self, operation: str) -> None:
         self._tally.add(metrics.CALLS, operation=operation)
-        if operation not in self._operations:
-            # Let the series of what goes wrong begin before it does.
-            self._operations.add(operation)
-            self._tally.add(metrics.CALLS_FAILED, 0, operation=operation)
-            self._tally.add(metrics.CALLS_THROTTLED, 0, operation=operation)
+        # Let the series of what goes wrong begin before it does.
+        self._tally.add(metrics.CALLS_FAILED, 0, operation=operation)
+        self._tally.add(metrics.CALLS_THROTTLED, 0, operation=operation)
 
     def detected(self, seconds: float) -> None:
         """Note how long after its end, in seconds, an execution was found to have ended."""
@@ -99,25 +91,21 @@ class Activity:
 
     def report(self, rate: float, *, is_last: bool = False) -> None:
         """
-        Send the metrics, and write the lines of the log that are due. Does not block, and raises no errors.
+        Send the metrics, and log polls that fail. Does not block, and raises no errors.
 
         :param rate: the calls per second to which the poller limits itself.
         :param is_last: no other report follows.
         """
-        waits, now = self.waits(), clock.monotonic()
-        count = sum(waits.values())
+        waits = self.waits()
         gauges = {
-            metrics.WAITS: count,
+            metrics.WAITS: waits,
             metrics.CALL_RATE: round(rate, 1),
-            metrics.LAST_CALL_AGE: round(now - self._last_success, 1) if count else 0,
+            metrics.LAST_CALL_AGE: round(clock.monotonic() - self._last_success, 1) if waits else 0,
             metrics.DETECTION_DELAY: round(self._longest_delay, 1),
         }
         if self._tally.report(gauges, host=platform.node(), is_last=is_last):
             self._longest_delay = 0.0
-        self._log_failures(count)
-        if log.isEnabledFor(logging.DEBUG) and now - self._logged_at >= LOG_SECONDS:
-            log.debug("%s", self._line(waits, rate, now))
-            self._logged_at = now
+        self._log_failures(waits)
 
     def _log_failures(self, waits: int) -> None:
         """Write one line for an error of any number of waits, and one when no poll fails any more."""
@@ -141,24 +129,6 @@ class Activity:
         numbers = f"polls of {len(failing):,} of {waits:,} waits fail, and are repeated"
         examples = f"for example of {', '.join(names)}"
         log.warning("%s: %s, %s. The most frequent error: %s", self._name, numbers, examples, error)
-
-    def _line(self, waits: Mapping[str, int], rate: float, now: float) -> str:
-        numbers: Counter[metrics.Metric] = Counter()
-        for (metric, _), number in self._tally.news("log").items():
-            numbers[metric] += number
-        counted = (metrics.CALLS, metrics.CALLS_FAILED, metrics.CALLS_THROTTLED)
-        calls, failed, throttled = (numbers[metric] for metric in counted)
-        named = nlargest(MAX_NAMED, waits.items(), key=lambda entry: entry[1])
-        names = [f"{name.rpartition('/')[2]}: {number}" for name, number in named]
-        if len(waits) > len(named):
-            names.append(f"and {len(waits) - len(named)} more")
-        text, at = self._last_error or ("none", now)
-        return (
-            f"{self._name}: {sum(waits.values())} waits ({', '.join(names) or 'none'}); "
-            f"{calls} calls in {now - self._logged_at:.0f} s, {failed} failed, {throttled} throttled; "
-            f"at most {rate:.1f} calls per second; last success {now - self._last_success:.0f} s ago; "
-            f"last error: {text}" + (f" ({now - at:.0f} s ago)" if self._last_error else "")
-        )
 
 
 @dataclass
@@ -249,7 +219,7 @@ class SharedClient(LiveConnection[PollingHook]):
 
     def report(self, *, is_last: bool = False) -> None:
         """
-        Send the metrics, and write the line of the log if it is due. Does not block.
+        Send the metrics. Does not block.
 
         :param is_last: no other report follows for some time.
         """

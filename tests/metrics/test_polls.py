@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Any
 
@@ -140,26 +139,3 @@ def test_searches_and_approvals_have_pollers_of_their_own(
         statsd.total("polysync.calls", operation="DescribeModelPackage")
         == count_calls(emulator)["DescribeModelPackage"]
     )
-
-
-def test_a_line_a_minute_says_what_a_poller_does(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """At the level DEBUG, also while metrics are off."""
-    arns = start_executions(emulator, 3) + start_executions(emulator, 1, "churn-tuning")
-    emulator.control.add_fault("throttle", "ListPipelineExecutions", count=1)
-    began = emulated_time.time()
-    with caplog.at_level(logging.DEBUG, "polysync_airflow.triggers.shared_client"):
-        all_events([make_trigger(arn, began) for arn in arns], gate)
-
-    lines = [record.getMessage() for record in caplog.records if record.name.endswith("shared_client")]
-    minutes = (emulated_time.time() - began) / 60
-    assert 2 <= len(lines) <= minutes
-    assert lines[0].startswith(
-        "Poller of executions, connection 'polysync_default', region default: 4 waits (fanout: 3, churn-tuning: 1); "
-    )
-    assert "1 failed, 1 throttled; at most " in "".join(lines)
-    assert "last error: ThrottlingException" in lines[-1] or "Rate exceeded" in lines[-1]

@@ -70,20 +70,6 @@ def begun(schedule: Schedule, *, can_list: bool = True, now: float = NOW) -> Job
     return job
 
 
-def test_waits_are_counted_by_pipeline() -> None:
-    """A pipeline without waits is not counted."""
-    schedule, (first, second) = scheduled([10, 20])
-    schedule.add(Subscription(make_waiter("scoring")), NOW)
-    waits = schedule.waits()
-
-    schedule.remove(first)
-    schedule.remove(second)
-
-    arn = first.waiter.group
-    assert waits == {arn: 2, arn.replace("fanout", "scoring"): 1}
-    assert schedule.waits() == {arn.replace("fanout", "scoring"): 1}
-
-
 def test_steps_reach_the_trigger_in_their_order() -> None:
     """Whether it waits for one already or not. What nobody waits for any more goes to whoever waits next."""
 

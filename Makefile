@@ -48,6 +48,9 @@
 #   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments
 
+# Otherwise each process of the tests, and of an Airflow, compiles the modules and DAG files again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 ARGS ?=
 KEEP ?=

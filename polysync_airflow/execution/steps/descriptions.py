@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from math import isfinite
+from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -23,23 +25,9 @@ from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.states import PolysyncState, state_of_step
 
-PROCESSING_LOGS: Final = "/aws/sagemaker/ProcessingJobs"
-TRAINING_LOGS: Final = "/aws/sagemaker/TrainingJobs"
-TRANSFORM_LOGS: Final = "/aws/sagemaker/TransformJobs"
-LAMBDA_LOGS: Final = "/aws/lambda/{name}"
-
 
 class StepKind(NamedTuple):
-    """
-    A kind of step.
-
-    :param noun: what the step makes, as the prefix of its outputs: ``training_job`` for ``training_job_arn``.
-    :param job_member: the member of the metadata with the ARN of the job.
-    :param page: the page of the job in the AWS console, with ``{name}``; None if it has none.
-    :param log_group: the CloudWatch log group of its jobs, with ``{name}``; None if it writes no log.
-    :param stream_prefix: the beginning of the names of its log streams, with ``{name}``.
-    :param service: the service, as the AWS console names it.
-    """
+    """A kind of step; kinds.toml says what its members mean."""
 
     noun: str
     job_member: str = "Arn"
@@ -49,33 +37,10 @@ class StepKind(NamedTuple):
     service: str = "sagemaker"
 
 
-_PROCESSING_PAGE: Final = "/processing-jobs/{name}"
-_CHECK: Final = StepKind("", "CheckJobArn", _PROCESSING_PAGE, PROCESSING_LOGS)
-
 # By the member of the metadata.
-STEP_KINDS: Final[dict[str, StepKind]] = {
-    "TrainingJob": StepKind("training_job", page="/jobs/{name}", log_group=TRAINING_LOGS),
-    "ProcessingJob": StepKind("processing_job", page=_PROCESSING_PAGE, log_group=PROCESSING_LOGS),
-    "TransformJob": StepKind("transform_job", page="/transform-jobs/{name}", log_group=TRANSFORM_LOGS),
-    # The names of its training jobs begin with the name of the tuning job.
-    "TuningJob": StepKind("tuning_job", "Arn", "/hyper-tuning-jobs/{name}", TRAINING_LOGS, "{name}-"),
-    "AutoMLJob": StepKind("auto_ml_job", log_group=PROCESSING_LOGS, stream_prefix="{name}-"),
-    "QualityCheck": _CHECK,
-    "ClarifyCheck": _CHECK,
-    # A function names its streams by date and instance, not by the caller.
-    "Lambda": StepKind("lambda", "Arn", "/functions/{name}", LAMBDA_LOGS, "", service="lambda"),
-    "Model": StepKind("model", page="/models/{name}"),
-    "RegisterModel": StepKind("model_package"),
-    "Endpoint": StepKind("endpoint", page="/endpoints/{name}"),
-    "EndpointConfig": StepKind("endpoint_config", page="/endpointConfig/{name}"),
-    "EMR": StepKind("emr"),
-    "EMRServerless": StepKind("emr_serverless"),
-    "BedrockCustomModel": StepKind("custom_model"),
-    "BedrockCustomModelDeployment": StepKind("custom_model_deployment"),
-    "BedrockProvisionedModelThroughput": StepKind("provisioned_model_throughput"),
-    "BedrockModelImport": StepKind("model_import"),
-    "InferenceComponent": StepKind("inference_component"),
-    "Job": StepKind("job"),
+STEP_KINDS: Final = {
+    name: StepKind(**members)
+    for name, members in tomllib.loads(Path(__file__).with_name("kinds.toml").read_text()).items()
 }
 # The type of a step that ends its execution as failed.
 FAIL: Final = "Fail"

@@ -29,6 +29,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import pydantic
@@ -451,6 +452,7 @@ WAIT_SECONDS: Final = 20
 BATCH: Final = 10
 # A policy that allows a reader what it needs, given the ARN of the queue.
 ReaderPolicy = Callable[[str], Mapping[str, Any]]
+_STACK: Final = Path(__file__).with_name("events_stack.json")
 _END_STATUSES: Final = [status for status in states.STATE_OF_STATUS if states.has_ended(status)]
 
 
@@ -525,67 +527,34 @@ class Setup(NamedTuple):
 
 def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     """Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``."""
+    template: dict[str, Any] = json.loads(_STACK.read_text())
+    resources = template["Resources"]
+    dead_letters, queue, queue_policy, reader = (each["Properties"] for each in resources.values())
+    dead_letters["QueueName"] = f"{setup.queue}-dead-letters"
+    dead_letters["MessageRetentionPeriod"] = DEAD_LETTER_SECONDS
+    queue["QueueName"] = setup.queue
+    queue["VisibilityTimeout"] = VISIBILITY_SECONDS
+    queue["MessageRetentionPeriod"] = RETENTION_SECONDS
+    queue["ReceiveMessageWaitTimeSeconds"] = WAIT_SECONDS
+    queue["RedrivePolicy"]["maxReceiveCount"] = setup.max_receives
     arn = {"Fn::GetAtt": ["Queue", "Arn"]}
-    rules = {
-        f"{suffix.title().replace('-', '')}Rule": (suffix, rule) for suffix, rule in setup.rules().items()
-    }
-    rule_arns = [{"Fn::GetAtt": [name, "Arn"]} for name in rules]
-    resources: dict[str, Any] = {
-        "DeadLetterQueue": _resource(
-            "SQS::Queue", QueueName=f"{setup.queue}-dead-letters", MessageRetentionPeriod=DEAD_LETTER_SECONDS
-        ),
-        "Queue": _resource(
-            "SQS::Queue",
-            QueueName=setup.queue,
-            VisibilityTimeout=VISIBILITY_SECONDS,
-            MessageRetentionPeriod=RETENTION_SECONDS,
-            ReceiveMessageWaitTimeSeconds=WAIT_SECONDS,
-            RedrivePolicy={
-                "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
-                "maxReceiveCount": setup.max_receives,
-            },
-        ),
-        "QueuePolicy": _resource(
-            "SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument=_queue_policy(arn, rule_arns)
-        ),
-    }
-    targets = [{"Id": "queue", "Arn": arn}]
-    for name, (suffix, rule) in rules.items():
-        rule_name = f"{setup.queue}-{suffix}"
-        resources[name] = _resource("Events::Rule", Name=rule_name, EventPattern=rule, Targets=targets)
-    policy = json.loads(json.dumps(reader_policy("QUEUE")).replace('"QUEUE"', json.dumps(arn)))
-    resources["ReaderPolicy"] = _resource("IAM::ManagedPolicy", PolicyDocument=policy)
-    return {
-        "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "A queue with events of SageMaker for Airflow",
-        "Resources": resources,
-        "Outputs": {
-            "QueueUrl": {"Value": {"Ref": "Queue"}},
-            "ReaderPolicyArn": {"Value": {"Ref": "ReaderPolicy"}},
-        },
-    }
+    reader["PolicyDocument"] = json.loads(
+        json.dumps(reader_policy("QUEUE")).replace('"QUEUE"', json.dumps(arn))
+    )
+    # Without this condition, rules of other accounts could fill the queue.
+    (statement,) = queue_policy["PolicyDocument"]["Statement"]
+    for suffix, pattern in setup.rules().items():
+        name = f"{suffix.title().replace('-', '')}Rule"
+        statement["Condition"]["ArnEquals"]["aws:SourceArn"].append({"Fn::GetAtt": [name, "Arn"]})
+        targets = [{"Id": "queue", "Arn": arn}]
+        rule = {"Name": f"{setup.queue}-{suffix}", "EventPattern": pattern, "Targets": targets}
+        resources[name] = {"Type": "AWS::Events::Rule", "Properties": rule}
+    return template
 
 
 def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
     return {**pattern, "detail": dict(detail)} if detail else pattern
-
-
-def _queue_policy(queue_arn: Any, rule_arns: list[Any]) -> dict[str, Any]:
-    statement = {
-        "Sid": "EventBridge",
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        # Without it, rules of other accounts could fill the queue.
-        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arns}},
-    }
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def _resource(kind: str, **properties: Any) -> dict[str, Any]:
-    return {"Type": f"AWS::{kind}", "Properties": properties}
 
 
 # Who joins later finds out by itself, if it is a reader.

@@ -122,7 +122,7 @@ def test_mistake_for_one_job_breaks_only_that_job(tmp_path: Path, arguments: str
     [
         ("jobs: [", "is not YAML"),
         ("[]", "is not a catalogue"),
-        ("version: 9\njobs: []", "has version 9"),
+        ("version: 9\njobs: []", "does not have the version 1"),
     ],
 )
 def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path, text: str, message: str) -> None:

@@ -97,17 +97,11 @@ def jobs_to_start(
         ``(job, parameter) -> value`` that the task calls for each declared parameter, and that returns None
         for its default. A value is a text, a number or a boolean.
     :return: the keyword arguments of each Start task, for ``expand_kwargs``.
-    :raises ParametersError: ``values`` is neither a mapping nor a function.
     """
     # Its import takes time, and only files that call this function need it.
     from airflow.providers.common.compat.sdk import task
 
     function = values if callable(values) else None
-    if function is None and not (values is None or isinstance(values, (Mapping, XComArg))):
-        raise ParametersError(
-            f"values = {texts.shorten(values)} is not valid: give a mapping from names of parameters to "
-            "values, or a function (job, parameter) -> value."
-        )
 
     def choose_jobs(jobs: Any, values: Any) -> list[dict[str, Any]]:
         return choose(jobs, function or values)
@@ -136,7 +130,7 @@ def choose(
     if not isinstance(jobs, Sequence) or isinstance(jobs, str):
         raise ParametersError(f"jobs = {texts.shorten(jobs)} is not valid: give a list of imported jobs.")
     if not callable(values) and not isinstance(values, Mapping):
-        raise ParametersError(f"values = {texts.shorten(values)} is not valid: give a mapping.")
+        raise ParametersError(f"values = {texts.shorten(values)} is not valid: give a mapping or a function.")
     chosen: list[dict[str, Any]] = []
     left_out: list[str] = []
     for position, job in enumerate(jobs):

@@ -31,6 +31,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
                 continue
+            if not text.strip():
+                parser.error(f"{option} is empty: give a value")
             if not options.allow_wildcards and ("*" in text or "?" in text):
                 parser.error(
                     f"{option} {text!r} has a wildcard, which allows more than one: add --allow-wildcards"

@@ -150,7 +150,13 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
 
     :raises CatalogueError: the file cannot be read, or is not a catalogue.
     """
-    content = _parse(Path(path))
+    try:
+        text = Path(path).read_text("utf-8")
+        content = yaml.load(text, Loader=CatalogueLoader)  # noqa: S506 # a safe loader
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CatalogueError(f"{path} is not YAML: {texts.clean_text(str(error))}") from None
     if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
         raise CatalogueError(f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'.")
     if content.get("version") != VERSION:
@@ -159,15 +165,6 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
             f"write it again: polysync jobs import --output {path}"
         )
     return _jobs_of(content["jobs"])
-
-
-def _parse(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text("utf-8"), Loader=CatalogueLoader)  # noqa: S506 # a safe loader
-    except OSError as error:
-        raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CatalogueError(f"{path} is not YAML: {texts.clean_text(str(error))}") from None
 
 
 def _jobs_of(entries: list[Any]) -> Catalogue:

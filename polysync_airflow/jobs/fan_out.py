@@ -160,27 +160,15 @@ def _given_values(
         value = values(job, parameter.model_dump()) if callable(values) else values.get(name)
         if value is None:
             continue
-        text = _text(value)
-        if text is None:
+        if not isinstance(value, (str, Number)) or not texts.is_storable_text(str(value)):
             raise ParametersError(
                 f"The value of parameter {texts.clean_line(name)} of job {parsed.name} is "
                 f"{texts.shorten(value)}: give a text, a number or a boolean that Airflow can store, or None "
                 "for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
-        given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else text
+        given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else str(value)
     return given
-
-
-def _text(value: Any) -> str | None:
-    if not isinstance(value, (str, Number)):
-        return None
-    try:
-        text = str(value)
-    except ValueError:
-        # Python refuses to write integers of more than 4,300 digits.
-        return None
-    return text if texts.is_storable_text(text) else None
 
 
 def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:

@@ -54,12 +54,11 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
     """
     if not broken:
         return
-    count = len(broken)
-    jobs = f"{count} job{'s' if count > 1 else ''} of {catalogue}"
     problems = texts.first_problems([f"{job.name}: {job.problem}" for job in broken])
     # Airflow keeps one error for a file, so each of these DAGs has the messages of all its catalogues.
     messages: list[str] = file.setdefault("__polysync_broken_jobs__", [])
-    messages.append("\n- ".join([f"{jobs} cannot be DAGs. The others are not affected:", *problems]))
+    title = f"{catalogue}: these jobs cannot be DAGs, and the others are not affected:"
+    messages.append("\n- ".join([title, *problems]))
     with BrokenJobsDag("polysync_broken_jobs", schedule=None) as dag:
         dag.messages = messages
 
@@ -161,8 +160,7 @@ def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
     declared = [parameter.name for parameter in job.parameters]
     for name in given:
         if name not in declared:
-            hint = _did_you_mean(name, declared)
-            raise ParametersError(f"parameters: it has no parameter {name!r}{hint}")
+            raise ParametersError(f"parameters: it has no parameter {name!r}")
 
 
 def is_template(value: Any) -> bool:
@@ -389,8 +387,6 @@ def _read(
     :param caller: the global names of the DAG file.
     :param named: the arguments by job. They may name jobs that an import has removed.
     """
-    if isinstance(jobs, str):
-        raise CatalogueError(f"jobs = {jobs!r} is a text: give a list of names, or a function.")
     # The working folder of a DAG processor or a worker can be any.
     path = Path(caller.get("__file__", "")).parent / catalogue
     found = read_catalogue(path)
@@ -405,12 +401,5 @@ def _read(
     for argument, by_job in named.items():
         for name in by_job or ():
             if name not in known:
-                hint = _did_you_mean(name, known)
-                problem = f"{argument} names it, but the catalogue has no such job{hint}"
-                broken.append(BrokenJob(name, problem))
+                broken.append(BrokenJob(name, f"{argument} names it, but the catalogue has no such job"))
     return path, selected, broken
-
-
-def _did_you_mean(name: str, names: Collection[str]) -> str:
-    nearest = texts.nearest_name(name, names)
-    return f" (did you mean {nearest!r}?)" if nearest else ""

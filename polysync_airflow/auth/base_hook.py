@@ -34,7 +34,7 @@ from polysync_airflow.aws import responses
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, PolysyncError, hint_for
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.execution.waiter import Deletion
 
 Response = dict[str, Any]
@@ -52,16 +52,6 @@ REPORT_CONFIG: Final = Config(
 
 # What botocore and the amazon provider raise for settings, which they do not check.
 _SETTING_ERRORS: Final = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-# By assume_role_method: the field that needs libraries, and the packages that have them.
-_LIBRARIES: Final = {
-    "assume_role_with_web_identity": (
-        "assume_role_with_web_identity_federation",
-        "apache-airflow-providers-amazon[google]",
-    ),
-    "assume_role_with_saml": ("assume_role_method", "requests-gssapi and lxml"),
-}
-# For a session factory that the deployment has in place of the amazon provider's.
-_OTHER_LIBRARIES: Final = ("assume_role_method", "the package that has it")
 
 
 def allow_list() -> AllowList:
@@ -391,27 +381,15 @@ def _create_aws_session(settings: AwsConnectionWrapper, region_name: str | None)
     except responses.BOTO_ERRORS:
         # Some of them are ValueErrors, too.
         raise
-    except ImportError as error:
-        raise _missing_library(settings, error) from None
-    except (AirflowException, *_SETTING_ERRORS) as error:
+    except (AirflowException, ImportError, *_SETTING_ERRORS) as error:
         raise _invalid_setting(settings.conn_id, error) from None
 
 
 def _invalid_setting(connection_id: object, error: Exception) -> CredentialsError:
     """Return the error for a setting that botocore or the amazon provider has refused in its own way."""
     return CredentialsError(
-        f"The connection {connection_id!r} has a setting that is not valid: "
-        f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra."
-    )
-
-
-def _missing_library(settings: AwsConnectionWrapper, error: ImportError) -> CredentialsError:
-    field, packages = _LIBRARIES.get(str(settings.assume_role_method), _OTHER_LIBRARIES)
-    value = clean_line(repr(settings.extra_config.get(field)))
-    return CredentialsError(
-        f"The connection {settings.conn_id!r} is not usable: {field} = {value} needs a library that is not "
-        f"installed here: {clean_line(str(error))}. Install {packages} where tasks and triggerers run, or "
-        "sign in in another way."
+        f"The connection {connection_id!r} has a setting that cannot be used here: "
+        f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra, or install what it needs."
     )
 
 

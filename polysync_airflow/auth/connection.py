@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 import boto3
@@ -31,7 +30,7 @@ from polysync_airflow.auth.sts import (
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
-from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_line
+from polysync_airflow.execution.texts import clean_line, first_problems
 
 # Timeouts in seconds. Other threads may wait for the same token, and the callers retry with backoff in any
 # case. With azure-identity's defaults, 300 seconds and several retries, one slow request would block all of
@@ -409,15 +408,13 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
     try:
         return CREDENTIALS_ADAPTER.validate_python(given)
     except pydantic.ValidationError as error:
-        problems = "\n".join(f"- {problem}" for problem in islice(_problems(error, given), MAX_PROBLEMS))
-        if error.error_count() > MAX_PROBLEMS:
-            problems += f"\n- and {error.error_count() - MAX_PROBLEMS:,} more"
+        problems = "\n".join(f"- {problem}" for problem in first_problems(list(_problems(error))))
         raise CredentialsError(
             f"The connection {connection_id!r} (type polysync_sagemaker) is not usable:\n{problems}"
         ) from None
 
 
-def _problems(error: pydantic.ValidationError, given: Mapping[str, Any]) -> Iterable[str]:
+def _problems(error: pydantic.ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
         error_type = problem["type"]
         if error_type in ("union_tag_invalid", "union_tag_not_found"):
@@ -430,26 +427,9 @@ def _problems(error: pydantic.ValidationError, given: Mapping[str, Any]) -> Iter
         if error_type == "missing":
             yield f"{label}: Field required; fill it in."
         elif error_type == "extra_forbidden":
-            cure = _suggestion(name, problem["loc"][:-1], given)
-            yield f"{label}: this sign-in method has no such field; {cure}."
+            yield f"{label}: this sign-in method has no such field; remove it, or correct it."
         else:
             yield f"{label}: {problem['msg']}; correct it."
-
-
-def _suggestion(name: str, tags: tuple[int | str, ...], given: Mapping[str, Any]) -> str:
-    # Only for this message. A triggerer keeps what it imports, for the garbage collector to go through.
-    import difflib
-
-    # In pydantic's location of a problem, the values of the discriminators name the sign-in method.
-    fields = next((each.model_fields for each in credentials_classes() if _tags_of(each) == tags), ())
-    unused = [field for field in fields if field not in given]
-    matches = difflib.get_close_matches(name, unused, n=1, cutoff=0.75)
-    return f"did you mean {matches[0]}" if matches else "remove it, or correct auth_method"
-
-
-def _tags_of(credentials_class: Any, names: Collection[str] = DISCRIMINATORS) -> tuple[str, ...]:
-    fields = credentials_class.model_fields
-    return tuple(fields[name].annotation.__args__[0] for name in names if name in fields)
 
 
 def choices_of(discriminator: str) -> list[str]:
@@ -458,8 +438,8 @@ def choices_of(discriminator: str) -> list[str]:
 
     :param discriminator: ``auth_method``, ``identity_source`` or ``entra_credential``.
     """
-    values = (value for each in credentials_classes() for value in _tags_of(each, (discriminator,)))
-    return list(dict.fromkeys(values))
+    fields = (each.model_fields.get(discriminator) for each in credentials_classes())
+    return list(dict.fromkeys(field.annotation.__args__[0] for field in fields if field))
 
 
 def credentials_classes(base: Any = BaseCredentials) -> list[Any]:

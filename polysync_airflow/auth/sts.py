@@ -154,11 +154,6 @@ class Claims:
     subject: str | None
     expires_at: datetime | None
 
-    @property
-    def audience_for_aws(self) -> str | None:
-        """The value that AWS compares with the OIDC provider's audiences and the trust policy's ``aud``."""
-        return self.authorized_party or self.audience
-
     def __str__(self) -> str:
         expiry = f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at else "at an unknown time"
         party = f", authorized party {self.authorized_party}" if self.authorized_party else ""
@@ -461,13 +456,14 @@ def _load_host_credentials() -> Any:
 
 def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | None:
     """Return a trust policy that allows a token to assume a role; None if the token lacks a claim for it."""
-    if claims is None or not (claims.issuer and claims.audience_for_aws and claims.subject):
+    audience = claims and (claims.authorized_party or claims.audience)
+    if claims is None or not (claims.issuer and audience and claims.subject):
         return None
     _, partition, _, _, account, *_ = role_arn.split(":")
     return web_identity_trust(
         account=account,
         issuer=claims.issuer,
-        audience=claims.audience_for_aws,
+        audience=audience,
         subject=claims.subject,
         partition=partition,
     )

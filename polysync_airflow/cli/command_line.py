@@ -41,11 +41,8 @@ def import_command(options: argparse.Namespace) -> int:
         from polysync_airflow.jobs import catalogue, importer
 
         scope, before = catalogue.Scope(options.prefix), None
-        if options.output:
-            # Before AWS is called, since an import of a large account takes minutes.
-            catalogue.check_writable(options.output)
-            before = catalogue.read_catalogue(options.output) if options.output.exists() else None
-            catalogue.check_broken_entries(before, scope)
+        if options.output and options.output.exists():
+            before = catalogue.read_catalogue(options.output)
         jobs, region = _imported(options)
         update = catalogue.update_catalogue(before, jobs, scope)
         loss = None if options.force else catalogue.loss_by_import(before, jobs, scope, region)
@@ -135,12 +132,10 @@ def _imported(options: argparse.Namespace) -> tuple[list[Job], str]:
     with output.progress("Pipelines described:") as on_described:
         jobs = import_jobs(hook, name_prefix=options.prefix, on_described=on_described)
     region = hook.client_region
-    if not jobs and options.prefix:
+    if not jobs:
         output.write_message(
-            f"warning: no pipeline in region {region} has a name that begins with {options.prefix!r}"
+            f"warning: there are no pipelines in region {region} (--prefix {options.prefix!r})"
         )
-    elif not jobs:
-        output.write_message(f"warning: there are no pipelines in region {region}")
     return jobs, region
 
 

@@ -9,11 +9,8 @@ Nothing here needs AWS or boto3, since Airflow parses DAG files often.
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import stat
-import tempfile
-from collections import Counter
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -111,10 +108,6 @@ class Scope(NamedTuple):
         named = self.names is None or name in self.names
         return named and isinstance(name, str) and name.startswith(self.prefix)
 
-    def has_entry(self, broken: BrokenJob) -> bool:
-        """Return whether a broken entry is in the scope. One without a name is only in that of all."""
-        return self == Scope() or broken.name in self
-
 
 def as_entry(job: CatalogueJob) -> dict[str, Any]:
     """Return a job as plain data for the file, without members that are empty."""
@@ -123,34 +116,12 @@ def as_entry(job: CatalogueJob) -> dict[str, Any]:
     return entry
 
 
-# AWS's values have at most 1,024 characters. PyYAML needs time that grows with the square of the length for
-# numbers to the base 60 (1:30:00), and Python writes no integer of more than 4,300 digits.
-MAX_NUMBER_LENGTH: Final = 1024
-_NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # libyaml reads a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
 _SAFE_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class CatalogueLoader(_SAFE_LOADER):  # type: ignore[misc] # the class depends on the host
-    """A safe loader that refuses duplicate keys, huge numbers, and values that do not fit their tags."""
-
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """
-        Return the value of a node.
-
-        :raises ConstructorError: the node has no such value.
-        """
-        if node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_LENGTH:
-            raise _refused(
-                node, f"the number has more than {MAX_NUMBER_LENGTH:,} characters: write it as a text"
-            )
-        try:
-            return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, ValueError):
-            # PyYAML does not check the text of a value with a tag, such as `!!timestamp x`.
-            raise _refused(
-                node, f"{texts.shorten(node.value)} is no value of the tag {texts.shorten(node.tag)}"
-            ) from None
+    """A safe loader that refuses duplicate keys, such as those of a merge of two versions of the file."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """
@@ -160,19 +131,10 @@ class CatalogueLoader(_SAFE_LOADER):  # type: ignore[misc] # the class depends o
         """
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
-            (key, _), *_ = Counter(str(key.value) for key, _ in node.value).most_common(1)
-            raise _refused(node, f"the key {texts.shorten(key)} is there twice: remove one")
+            raise ConstructorError(None, None, "a key is there twice: remove one", node.start_mark)
         return mapping
 
 
-def _refused(node: Any, problem: str) -> ConstructorError:
-    return ConstructorError(None, None, problem, node.start_mark)
-
-
-MAX_BYTES: Final = 64 * 2**20
-MAX_JOBS: Final = 10_000
-# What every alias of YAML begins with. Most files have none in their texts either.
-_ALIAS: Final = re.compile(r"(^|[\s\[{,:-])\*\S", re.MULTILINE)
 WIDTH: Final = 110
 HEADER: Final = """\
 # SageMaker pipelines as jobs, written by: polysync jobs import
@@ -188,49 +150,21 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
 
     :raises CatalogueError: the file cannot be read, or is not a catalogue.
     """
-    content = _parse(Path(path))
-    if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
-        raise CatalogueError(f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'.")
-    version = content.get("version")
-    if type(version) is not int or version != VERSION:
-        other = f"version {version:,}" if type(version) is int else "no version number"
-        raise CatalogueError(
-            f"{path} has {other}, and this release reads version {VERSION}. Move the file away, and write it "
-            f"again: polysync jobs import --output {path}"
-        )
-    if len(content["jobs"]) > MAX_JOBS:
-        raise CatalogueError(f"{path} has {len(content['jobs']):,} jobs; the limit is {MAX_JOBS:,}.")
-    return _jobs_of(content["jobs"])
-
-
-def _parse(path: Path) -> Any:
     try:
-        text = _read(path).decode("utf-8")
-        if _has_alias(text):
-            raise CatalogueError(f"{path} has a YAML alias (*): write the value in its place.")
-        return yaml.load(text, Loader=CatalogueLoader)  # noqa: S506 # a safe loader
+        text = Path(path).read_text("utf-8")
+        content = yaml.load(text, Loader=CatalogueLoader)  # noqa: S506 # a safe loader
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CatalogueError(f"{path} is not YAML: {texts.clean_text(str(error))}") from None
-
-
-def _read(path: Path) -> bytes:
-    # O_NONBLOCK: a named pipe must not block the parsing of DAG files.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 # Path has no flags
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise CatalogueError(f"{path} cannot be read: it is not a regular file. Give the path of a file.")
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise CatalogueError(f"{path} has more than {MAX_BYTES:,} bytes; this is the limit.")
-    return content
-
-
-def _has_alias(text: str) -> bool:
-    # A short file with aliases can stand for more values than fit into memory.
-    if not _ALIAS.search(text):
-        return False
-    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=CatalogueLoader))
+    if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
+        raise CatalogueError(f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'.")
+    if content.get("version") != VERSION:
+        raise CatalogueError(
+            f"{path} does not have the version {VERSION}, which this release reads. Move the file away, and "
+            f"write it again: polysync jobs import --output {path}"
+        )
+    return _jobs_of(content["jobs"])
 
 
 def _jobs_of(entries: list[Any]) -> Catalogue:
@@ -261,25 +195,6 @@ def catalogue_text(jobs: Iterable[CatalogueJob]) -> str:
     return HEADER + text
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """
-    Check that a catalogue can be written, as far as this is known before.
-
-    :raises CatalogueError: it cannot be written.
-    """
-    folder = _target(path).parent
-    if not folder.is_dir():
-        raise CatalogueError(f"{path} cannot be written: the folder {folder} does not exist. Create it.")
-    try:
-        # As the write does. Permissions alone say nothing of a read-only file system, nor of root.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{Path(path).name}."):
-            pass
-    except OSError as error:
-        raise CatalogueError(
-            f"{path} cannot be written into the folder {folder}: {error.strerror}."
-        ) from None
-
-
 def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) -> None:
     """
     Write a catalogue file, whole or not at all.
@@ -287,31 +202,20 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     :param path: the file; an existing one is replaced.
     :raises CatalogueError: the file cannot be written.
     """
-    target, text = _target(path), catalogue_text(jobs)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        # A new file gets the mode that the umask leaves, as every file that this process makes.
-        with temporary.open("x", encoding="utf-8") as file:
-            try:
-                if target.exists():
-                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-                file.write(text)
-                file.close()
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise CatalogueError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-def _target(path: str | os.PathLike[str]) -> Path:
     # A symbolic link stays one.
     target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "not a regular file"
-        raise CatalogueError(f"{path} cannot be written: it is {kind}. Give the path of a file.")
-    return target
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        try:
+            # A new file gets the mode that the umask leaves, as every file that this process makes.
+            temporary.write_text(catalogue_text(jobs), encoding="utf-8")
+            if target.exists():
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 class Update(NamedTuple):
@@ -372,7 +276,13 @@ def update_catalogue(before: Catalogue | None, jobs: Sequence[Job], scope: Scope
     :param before: what the file had before; None for a new file.
     :raises CatalogueError: the file has a broken entry that the import does not replace.
     """
-    check_broken_entries(before, scope)
+    kept = [broken for broken in before.broken if broken.name not in scope] if before else []
+    if kept:
+        lines = "; ".join(f"{broken.name}: {broken.problem}" for broken in kept)
+        raise CatalogueError(
+            f"The file has entries that are no jobs, and this import does not replace them: {lines}. "
+            "Correct or remove them, or import all pipelines."
+        )
     imported = catalogue_jobs(jobs, before)
     old = {job.name: as_entry(job) for job in before.jobs if job.name in scope} if before else {}
     new = {job.name: as_entry(job) for job in imported}
@@ -395,18 +305,14 @@ def loss_by_import(before: Catalogue | None, jobs: Sequence[Job], scope: Scope, 
     """
     if before is None:
         return None
-    names, imported = [job.name for job in before.jobs if job.name in scope], {job.name for job in jobs}
-    broken = [entry for entry in before.broken if scope.has_entry(entry)]
-    if (names and imported.isdisjoint(names)) or (broken and not jobs):
-        count = len(names) + len(broken)
-        subject = f"all {count:,} jobs of the file" if count > 1 else "the only job of the file"
-        prefix = f" with the prefix {scope.prefix!r}" if scope.prefix else ""
+    in_scope = [job for job in before.jobs if job.name in scope]
+    if in_scope and {job.name for job in in_scope}.isdisjoint(job.name for job in jobs):
         return (
-            f"the import of region {region} would remove {subject}{prefix}, and the descriptions in the file"
+            f"the import of region {region} would remove all jobs of the file (--prefix {scope.prefix!r}), "
+            "and their descriptions"
         )
     # A file can have jobs of several regions and accounts, each of an import with its own prefix.
-    replaced = [job for job in before.jobs if job.name in scope] or before.jobs
-    old, new = ({_place(job) for job in each} for each in (replaced, jobs))
+    old, new = ({_place(job) for job in each} for each in (in_scope or before.jobs, jobs))
     if old and new and old != new:
         return (
             f"the import is of {' and '.join(sorted(new))}, and the jobs of the file are of "
@@ -417,19 +323,3 @@ def loss_by_import(before: Catalogue | None, jobs: Sequence[Job], scope: Scope, 
 
 def _place(job: Job | CatalogueJob) -> str:
     return f"account {job.arn.split(':')[4]}, region {job.region}"
-
-
-def check_broken_entries(before: Catalogue | None, scope: Scope) -> None:
-    """
-    Check that an import replaces all broken entries of a catalogue, since it cannot keep them.
-
-    :param before: what the file has; None for a new file.
-    :raises CatalogueError: an entry is out of scope. The message names all of them.
-    """
-    kept = [broken for broken in before.broken if not scope.has_entry(broken)] if before else []
-    if kept:
-        lines = "; ".join(f"{broken.name}: {broken.problem}" for broken in kept)
-        raise CatalogueError(
-            f"The file has entries that are no jobs, and this import does not replace them: {lines}. "
-            "Correct or remove them, or import all pipelines."
-        )

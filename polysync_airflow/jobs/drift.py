@@ -74,7 +74,7 @@ def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Dri
     """
     before = {job.name: job for job in catalogue.jobs if job.name in scope}
     after = {job.name: job for job in jobs}
-    broken = [entry for entry in catalogue.broken if scope.has_entry(entry)]
+    broken = [entry for entry in catalogue.broken if entry.name in scope]
     found = [Drift(entry.name, "broken_entry", before=entry.problem, breaking=True) for entry in broken]
     known = before.keys() | {entry.name for entry in broken}
     found += [Drift(name, "pipeline_removed", breaking=True) for name in before.keys() - after.keys()]

@@ -97,17 +97,11 @@ def jobs_to_start(
         ``(job, parameter) -> value`` that the task calls for each declared parameter, and that returns None
         for its default. A value is a text, a number or a boolean.
     :return: the keyword arguments of each Start task, for ``expand_kwargs``.
-    :raises ParametersError: ``values`` is neither a mapping nor a function.
     """
     # Its import takes time, and only files that call this function need it.
     from airflow.providers.common.compat.sdk import task
 
     function = values if callable(values) else None
-    if function is None and not (values is None or isinstance(values, (Mapping, XComArg))):
-        raise ParametersError(
-            f"values = {texts.shorten(values)} is not valid: give a mapping from names of parameters to "
-            "values, or a function (job, parameter) -> value."
-        )
 
     def choose_jobs(jobs: Any, values: Any) -> list[dict[str, Any]]:
         return choose(jobs, function or values)
@@ -136,7 +130,7 @@ def choose(
     if not isinstance(jobs, Sequence) or isinstance(jobs, str):
         raise ParametersError(f"jobs = {texts.shorten(jobs)} is not valid: give a list of imported jobs.")
     if not callable(values) and not isinstance(values, Mapping):
-        raise ParametersError(f"values = {texts.shorten(values)} is not valid: give a mapping.")
+        raise ParametersError(f"values = {texts.shorten(values)} is not valid: give a mapping or a function.")
     chosen: list[dict[str, Any]] = []
     left_out: list[str] = []
     for position, job in enumerate(jobs):
@@ -166,27 +160,15 @@ def _given_values(
         value = values(job, parameter.model_dump()) if callable(values) else values.get(name)
         if value is None:
             continue
-        text = _text(value)
-        if text is None:
+        if not isinstance(value, (str, Number)) or not texts.is_storable_text(str(value)):
             raise ParametersError(
                 f"The value of parameter {texts.clean_line(name)} of job {parsed.name} is "
                 f"{texts.shorten(value)}: give a text, a number or a boolean that Airflow can store, or None "
                 "for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
-        given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else text
+        given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else str(value)
     return given
-
-
-def _text(value: Any) -> str | None:
-    if not isinstance(value, (str, Number)):
-        return None
-    try:
-        text = str(value)
-    except ValueError:
-        # Python refuses to write integers of more than 4,300 digits.
-        return None
-    return text if texts.is_storable_text(text) else None
 
 
 def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Final
 
 from polysync_airflow import exceptions
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution import clock, pipelines
+from polysync_airflow.execution import clock, pipelines, texts
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job, PipelineDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# How many missing names a message lists, and for how many of them it searches similar names, which takes a
-# second of CPU for each among 10,000 pipelines.
-MAX_NAMES: Final = 20
-MAX_SUGGESTIONS: Final = 5
 # A pipeline's name and its job; None if there is no such pipeline. The definition, which can have 1 MiB, is
 # not kept.
 NamedJob = tuple[str, Job | None]
@@ -77,16 +71,14 @@ def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str, on_described: On
 
 def describe_import(jobs: Sequence[Job]) -> list[str]:
     """Return lines that say what an import has found, and which jobs cannot be started as they are."""
-    lines = [f"Imported {len(jobs):,} job{'' if len(jobs) == 1 else 's'}."]
+    lines = []
     for job in jobs:
         required = [parameter.name for parameter in job.parameters if parameter.default is None]
         if job.parameters_error:
             lines.append(f"{job.name} cannot be started by its defaults: {job.parameters_error}")
         elif required:
             lines.append(f"{job.name} needs a value for: {', '.join(required)}")
-    if len(lines) > MAX_NAMES:
-        lines[MAX_NAMES:] = [f"and {len(lines) - MAX_NAMES:,} more jobs that need values"]
-    return lines
+    return [f"Imported {len(jobs):,} jobs.", *texts.first_problems(lines)]
 
 
 def _import_by_name(
@@ -94,39 +86,12 @@ def _import_by_name(
 ) -> list[Job]:
     with _concurrent_calls(hook) as calls:
         jobs = dict(_describe_all(hook, calls, names, on_described))
-        missing = [name for name, job in jobs.items() if job is None]
-        if missing:
-            raise ParametersError(_missing_message(missing, _existing_names(hook, calls), hook))
+    if missing := [name for name, job in jobs.items() if job is None]:
+        raise ParametersError(
+            f"These pipeline_names do not exist in region {hook.region_name}: "
+            + ", ".join(texts.first_problems(missing))
+        )
     return [job for job in jobs.values() if job]
-
-
-def _existing_names(hook: PolysyncSageMakerHook, calls: ConcurrentCalls) -> list[str] | None:
-    try:
-        return [summary.name for summary in hook.list_pipelines(through=calls.call)]
-    except SageMakerApiError as error:
-        if not exceptions.has_code(error, exceptions.ACCESS_DENIED):
-            raise
-        # An import by name does not need this permission.
-        return None
-
-
-def _missing_message(
-    missing: Sequence[str], existing: Sequence[str] | None, hook: PolysyncSageMakerHook
-) -> str:
-    lines = [f"These pipeline_names do not exist in region {hook.region_name}:"]
-    suggested = [] if existing is None else missing[:MAX_SUGGESTIONS]
-    lines += [f"- {name!r}{_similar_names(name, existing or ())}" for name in suggested]
-    lines += [f"- {name!r}" for name in missing[len(suggested) : MAX_NAMES]]
-    if len(missing) > MAX_NAMES:
-        lines.append(f"- and {len(missing) - MAX_NAMES:,} more")
-    return "\n".join(lines)
-
-
-def _similar_names(name: str, existing: Sequence[str]) -> str:
-    folded = {each.casefold(): each for each in existing}
-    matches = difflib.get_close_matches(name.casefold(), folded, n=3)
-    similar = ", ".join(folded[match] for match in matches)
-    return f" (similar names: {similar})" if similar else " (no similar name)"
 
 
 def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:

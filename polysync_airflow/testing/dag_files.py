@@ -191,8 +191,7 @@ class DagFiles:
             (dag_id,) = bag.dags
         if dag_id not in bag.dags:
             found = ", ".join(sorted(bag.dags)) or "none"
-            wanted = "Give dag_id" if dag_id is None else f"There is no DAG {dag_id!r}"
-            raise DagFileError(f"{wanted}; the DAGs of {path} are: {found}")
+            raise DagFileError(f"dag_id is {dag_id!r}; the DAGs of {path} are: {found}")
         if self._database.home:
             _store(bag)
         return bag.dags[dag_id]

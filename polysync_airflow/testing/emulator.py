@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -26,7 +25,6 @@ import pytest
 
 from polysync_airflow.execution import clock
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
-from sagemaker_emulator.sagemaker.validation import service_model
 
 
 class PassingTime(clock.Clock):
@@ -86,8 +84,6 @@ DEFAULT_REGION: Final = "us-east-1"
 ANSWER_SECONDS: Final = 1.0
 _WITH_METRICS: Final = ("Training", "Tuning", "AutoML")
 _CHECKS: Final = ("QualityCheck", "ClarifyCheck")
-_CONNECTION_ID: Final = re.compile(r"[\w.-]+")
-_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
 
 @dataclass(frozen=True)
@@ -176,21 +172,11 @@ class SageMakerEmulator(EmulatorServer):
         :param outputs: its output parameters.
         :param failure: the reason of its failure; None if it succeeds.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a callback step, or the step has no such output parameter.
+        :raises ValueError: no pipeline has such a callback step.
         """
-        found = self._find(step, pipeline)
-        callbacks = {each: body for each, body in found.items() if body["Type"] == "Callback"}
-        if not callbacks:
-            raise ValueError(f"Step {step!r} is not a callback step. Its type is: {_types(found)}")
-        for each, body in callbacks.items():
-            names = [entry["OutputName"] for entry in body.get("OutputParameters") or ()]
-            if unknown := sorted(set(outputs or ()) - set(names)):
-                known = ", ".join(names) or "none"
-                raise ValueError(
-                    f"Step {step!r} of {each} has no output parameter {unknown[0]!r}; it has: {known}"
-                )
         fail = None if failure is None else {"reason": failure}
-        self._change(callbacks, step, duration=ANSWER_SECONDS, outputs=dict(outputs or {}), fail=fail)
+        found = self._find(step, pipeline, ("Callback",))
+        self._change(found, step, duration=ANSWER_SECONDS, outputs=dict(outputs or {}), fail=fail)
 
     def set_property_file(self, step: str, file: str, content: Any, *, pipeline: str | None = None) -> None:
         """
@@ -201,18 +187,9 @@ class SageMakerEmulator(EmulatorServer):
         :param content: its JSON content. A condition reads a value of it by a path: ``auc.value`` is 0.9 in
             ``{"auc": {"value": 0.9}}``, and ``scores[1]`` is the second item of a list.
         :param pipeline: the pipeline; None for each pipeline whose step has such a file.
-        :raises ValueError: no pipeline has such a step, or the step has no such file.
+        :raises ValueError: no pipeline has such a step.
         """
-        found = self._find(step, pipeline)
-        files = {
-            each: [entry["PropertyFileName"] for entry in body.get("PropertyFiles") or ()]
-            for each, body in found.items()
-        }
-        writing = [each for each, names in files.items() if file in names]
-        if not writing:
-            known = "; ".join(f"{each}: {', '.join(names) or 'none'}" for each, names in files.items())
-            raise ValueError(f"Step {step!r} has no property file {file!r}; its files are: {known}")
-        self._change(writing, step, property_files={file: content})
+        self._change(self._find(step, pipeline), step, property_files={file: content})
 
     def set_metric(self, step: str, metric: str, value: float, *, pipeline: str | None = None) -> None:
         """
@@ -224,19 +201,9 @@ class SageMakerEmulator(EmulatorServer):
             as ``AUC``.
         :param value: its final value.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a step, or its job has no such metric.
+        :raises ValueError: no pipeline has such a step with a job that has metrics.
         """
-        found = self._find(step, pipeline)
-        training = [each for each, body in found.items() if body["Type"] in _WITH_METRICS]
-        if not training:
-            raise ValueError(
-                f"Step {step!r} has no metrics: steps of type {', '.join(_WITH_METRICS)} have. "
-                f"Its type is: {_types(found)}"
-            )
-        names = service_model().shape_for("AutoMLMetricEnum").metadata["enum"]
-        if {body["Type"] for body in found.values()} == {"AutoML"} and metric not in names:
-            raise ValueError(f"AutoML has no metric {metric!r}; its metrics are: {', '.join(names)}")
-        self._change(training, step, metrics={metric: value})
+        self._change(self._find(step, pipeline, _WITH_METRICS), step, metrics={metric: value})
 
     def set_violations(
         self, step: str, violations: Sequence[Mapping[str, str]], *, pipeline: str | None = None
@@ -250,29 +217,26 @@ class SageMakerEmulator(EmulatorServer):
         :param violations: the entries of the report, such as ``{"feature_name": "age",
             "constraint_check_type": "completeness_check", "description": "..."}``.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a step, or it is no check step.
+        :raises ValueError: no pipeline has such a check step.
         """
-        found = self._find(step, pipeline)
-        checks = [each for each, body in found.items() if body["Type"] in _CHECKS]
-        if not checks:
-            raise ValueError(
-                f"Step {step!r} is neither a {' nor a '.join(_CHECKS)} step. Its type is: {_types(found)}"
-            )
-        self._change(checks, step, violations=[dict(violation) for violation in violations])
+        found = self._find(step, pipeline, _CHECKS)
+        self._change(found, step, violations=[dict(violation) for violation in violations])
 
-    def _find(self, step: str, pipeline: str | None) -> dict[str, dict[str, Any]]:
-        """Return the definition of a step, by the name of each pipeline that has it."""
-        by_pipeline = self._steps()
-        if pipeline is not None and pipeline not in by_pipeline:
-            known = ", ".join(by_pipeline) or "none"
-            raise ValueError(f"There is no pipeline {pipeline!r}; the pipelines are: {known}")
+    def _find(self, step: str, pipeline: str | None, types: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Return the definition of a step, by the name of each pipeline that has it with one of the types."""
         name = re.sub(r"-\d+$", "", step)
-        candidates = by_pipeline if pipeline is None else {pipeline: by_pipeline[pipeline]}
-        bodies = {each: steps.get(step, steps.get(name)) for each, steps in candidates.items()}
-        found = {each: body for each, body in bodies.items() if body is not None}
+        by_pipeline = self._steps()
+        bodies = {each: steps.get(step, steps.get(name)) for each, steps in by_pipeline.items()}
+        found = {
+            each: body
+            for each, body in bodies.items()
+            if body and pipeline in (None, each) and (not types or body["Type"] in types)
+        }
         if not found:
-            known = "; ".join(f"{each}: {', '.join(steps)}" for each, steps in candidates.items())
-            raise ValueError(f"There is no step {step!r}; the steps are: {known or 'none'}")
+            known = "; ".join(f"{each}: {', '.join(steps)}" for each, steps in by_pipeline.items())
+            of_types = f" of the type {' or '.join(types)}" if types else ""
+            of_pipeline = f" in pipeline {pipeline!r}" if pipeline else ""
+            raise ValueError(f"There is no step {step!r}{of_types}{of_pipeline}; the steps are: {known}")
         return found
 
     def _change(self, pipelines: Iterable[str], step: str, **members: Any) -> None:
@@ -312,14 +276,8 @@ def emulator_for_test(
     :param region: AWS region of the pipelines and of the connections.
     :param connections: ids of the Airflow connections that lead to the emulator. They are set as environment
         variables, which have priority over Airflow's database.
-    :raises ValueError: an argument is not valid, or a file is not a pipeline definition.
+    :raises ValueError: a file is not a pipeline definition.
     """
-    if not isinstance(speed, int | float) or not (speed > 0 and isfinite(speed)):
-        raise ValueError(f"speed is {speed!r}; give a number greater than 0")
-    if not _REGION.fullmatch(region):
-        raise ValueError(f"region is {region!r}; give an AWS region such as {DEFAULT_REGION}")
-    if wrong := [each for each in connections if not _CONNECTION_ID.fullmatch(each)]:
-        raise ValueError(f"connections has {wrong}; give ids of Airflow connections")
     passing = PassingTime()
     emulated = EmulatedTime(passing, float(speed))
     server = SageMakerEmulator(clock=emulated, definitions=definitions or EXAMPLE_DEFINITIONS, region=region)
@@ -327,10 +285,6 @@ def emulator_for_test(
         for connection_id in connections:
             patches.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", server.connection())
         yield server
-
-
-def _types(found: Mapping[str, Mapping[str, Any]]) -> str:
-    return "; ".join(f"{pipeline}: {body['Type']}" for pipeline, body in found.items())
 
 
 def _was_processed(call: dict[str, Any]) -> bool:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 DEFINITIONS: Final = "polysync_definitions"
 CONNECTIONS: Final = "polysync_connections"
 MARKER: Final = "sagemaker"
-_MARKER_ARGUMENTS: Final = ("definitions", "speed", "region", "connections")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,7 +67,7 @@ def sagemaker_emulator(request: pytest.FixtureRequest) -> Iterator[SageMakerEmul
     with ExitStack() as stack:
         try:
             emulator = stack.enter_context(emulator_for_test(**_settings(request)))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             _fail(f"sagemaker_emulator cannot start: {error}")
         yield emulator
 
@@ -122,13 +121,8 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the settings of the marker, and of the ini options where the marker says nothing."""
     settings: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers(MARKER))):
-        unknown = sorted(marker.kwargs.keys() - set(_MARKER_ARGUMENTS))
-        if marker.args or unknown:
-            given = ", ".join([*map(repr, marker.args), *unknown])
-            _fail(
-                f"@pytest.mark.{MARKER} has the arguments {', '.join(_MARKER_ARGUMENTS)}, by name only; "
-                f"remove {given}"
-            )
+        if marker.args:
+            _fail(f"@pytest.mark.{MARKER} has arguments by name only")
         settings |= marker.kwargs
     definitions = settings.get("definitions") or request.config.getini(DEFINITIONS)
     settings["definitions"] = request.config.rootpath / definitions if definitions else None

@@ -200,9 +200,9 @@ def test_comparison_with_no_pipelines_is_no_success(
     prefix = polysync("jobs", "diff", catalogue, "--prefix", "typo-")
 
     assert region.code == 1
-    assert "warning: there are no pipelines in region eu-central-1\n" in region.err
+    assert "warning: there are no pipelines in region eu-central-1 (--prefix '')\n" in region.err
     assert region.error == f"{catalogue}: 6 differences; 0 pipelines compared"
     assert (nothing.code, json.loads(nothing.out)["compared"]) == (2, 0)
     assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
     assert prefix.code == 2
-    assert "warning: no pipeline in region us-east-1 has a name that begins with 'typo-'\n" in prefix.err
+    assert "warning: there are no pipelines in region us-east-1 (--prefix 'typo-')\n" in prefix.err

@@ -154,7 +154,7 @@ def test_value_of_the_author_is_the_default() -> None:
             {"Tier": "c"},
             "parameters['Tier'] = 'c' must be one of a, b",
         ),
-        (parameter("Shards"), {"shard": 1}, "it has no parameter 'shard' (did you mean 'Shards'?)"),
+        (parameter("Shards"), {"shard": 1}, "it has no parameter 'shard'"),
         (
             parameter("Dry", "Boolean", default="maybe"),
             {},

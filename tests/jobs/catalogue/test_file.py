@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,7 @@ from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines import DeclaredParameter
-from polysync_airflow.jobs import catalogue as file
-from polysync_airflow.jobs.catalogue import (
-    CatalogueJob,
-    catalogue_text,
-    check_writable,
-    read_catalogue,
-    write_catalogue,
-)
+from polysync_airflow.jobs.catalogue import CatalogueJob, catalogue_text, read_catalogue, write_catalogue
 from tests.jobs.catalogue.builders import ARN_TEXT, DEFAULTS, TRAPS, entry, parameter
 
 HEAD = "version: 1\njobs:\n"
@@ -89,7 +81,7 @@ def test_both_implementations_of_yaml_write_the_same(monkeypatch: pytest.MonkeyP
     catalogue = [entry(f"job{n}", parameter("P", type="String", default=v)) for n, v in enumerate(values)]
     fast = catalogue_text(catalogue)
 
-    monkeypatch.setattr(file, "_DUMPER", yaml.SafeDumper)
+    monkeypatch.setattr("polysync_airflow.jobs.catalogue._DUMPER", yaml.SafeDumper)
 
     assert yaml.safe_load(catalogue_text(catalogue)) == yaml.safe_load(fast)
 
@@ -141,21 +133,16 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         ("- a\n", "is not a catalogue"),
         ("version: 1\n", "is not a catalogue"),
         ("version: 1\njobs: {}\n", "is not a catalogue"),
-        ("version: 2\njobs: []\n", "has version 2"),
-        ("version: true\njobs: []\n", "has no version number"),
-        ("version: '1'\njobs: []\n", "has no version number"),
-        ("jobs: []\n", "has no version number"),
+        ("version: 2\njobs: []\n", "does not have the version 1"),
+        ("version: '1'\njobs: []\n", "does not have the version 1"),
+        ("jobs: []\n", "does not have the version 1"),
         ("jobs: [\n", "is not YAML"),
         ("version: 1\njobs: !!python/object/apply:os.system [ls]\n", "is not YAML"),
         ("a: \x07\n", "is not YAML"),
         ("version: 1\njobs: " + "[" * 5000, "is not YAML"),
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
-        ("version: 1\njobs: !!timestamp x\n", r"'x' is no value of the tag .*timestamp"),
-        ("version: 1\njobs: !!bool x\n", r"'x' is no value of the tag .*bool"),
-        ("version: 1\njobs: !!int ''\n", r"'' is no value of the tag .*int"),
-        (f"version: 1\njobs: 1{':59' * 300}.5\n", r"is no value of the tag .*float"),
-        ("version: 1\njobs: []\nversion: 1\n", "the key 'version' is there twice: remove one"),
-        (f"{HEAD}- {{name: a, name: b}}\n", "the key 'name' is there twice: remove one"),
+        ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
+        (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -175,55 +162,6 @@ def test_bytes_are_no_catalogue(tmp_path: Path) -> None:
         read_catalogue(tmp_path / "jobs.yaml")
 
 
-def test_aliases_are_refused_at_once(tmp_path: Path) -> None:
-    """A short file whose aliases stand for many values is refused before it is expanded."""
-    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 6))
-    path = write(tmp_path, f"a0: &a0 [x]\n{levels}version: *a5\njobs: []\n")
-
-    with pytest.raises(CatalogueError, match=r"has a YAML alias \(\*\): write the value in its place\."):
-        read_catalogue(path)
-
-
-def test_stars_in_texts_are_no_aliases(tmp_path: Path) -> None:
-    """A text with a star, as people write it, is read."""
-    path = write(tmp_path, f"{HEAD}{GOOD[:-2]}, description: 'the *best* one'}}\n")
-
-    assert read_catalogue(path).jobs[0].description == "the *best* one"
-
-
-def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The size and the number of jobs have limits, which the error names."""
-    path = write(tmp_path, HEAD + GOOD)
-    monkeypatch.setattr(file, "MAX_JOBS", 0)
-    with pytest.raises(CatalogueError, match="has 1 jobs; the limit is 0"):
-        read_catalogue(path)
-    monkeypatch.setattr(file, "MAX_BYTES", 10)
-    with pytest.raises(CatalogueError, match="has more than 10 bytes; this is the limit"):
-        read_catalogue(path)
-
-
-@pytest.mark.parametrize("number", [f"1{':59' * 400_000}", f"1{':59' * 400_000}.5", f"0x{'f' * 400_000}"])
-def test_huge_numbers_are_refused_at_once(number: str, tmp_path: Path) -> None:
-    """PyYAML would need more than half a minute to read such a number to the base 60."""
-    path = write(tmp_path, f"version: 1\njobs: [{number}]\n")
-
-    with pytest.raises(CatalogueError, match="the number has more than 1,024 characters: write it as a text"):
-        read_catalogue(path)
-
-
-def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
-    """They neither block the thread, nor are read without end, nor replaced by a file."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    for path in (pipe, Path("/dev/zero")):
-        with pytest.raises(CatalogueError, match="cannot be read: it is not a regular file"):
-            read_catalogue(path)
-        for write_to in (check_writable, partial(write_catalogue, jobs=[])):
-            with pytest.raises(CatalogueError, match="cannot be written: it is not a regular file"):
-                write_to(path)
-    assert pipe.is_fifo()
-
-
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     """A file that does not exist, and a folder, cannot be read."""
     for path in (tmp_path / "none.yaml", tmp_path):
@@ -232,30 +170,11 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
-    """A missing folder, and a folder in place of a file, are refused before and at the write."""
-    for path, message in ((tmp_path / "none" / "jobs.yaml", "does not exist"), (tmp_path, "it is a folder")):
-        with pytest.raises(CatalogueError, match=message):
-            check_writable(path)
-        with pytest.raises(CatalogueError, match="cannot be written"):
+    """A missing folder, and a folder in place of a file, are refused."""
+    for path, message in ((tmp_path / "none" / "jobs.yaml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(CatalogueError, match=f"{path} cannot be written: {message}"):
             write_catalogue(path, [])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_folder_without_permission() -> None:
-    """A folder into which nobody, not even root, may write is refused, and the error names it."""
-    with pytest.raises(CatalogueError, match=r"/sys/jobs\.yaml cannot be written into the folder /sys: "):
-        check_writable("/sys/jobs.yaml")
-
-
-def test_check_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The check really writes, and the file that exists keeps its content."""
-    path = tmp_path / "jobs.yaml"
-    path.write_text("mine")
-
-    check_writable(path)
-
-    assert [each.name for each in tmp_path.iterdir()] == ["jobs.yaml"]
-    assert path.read_text() == "mine"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

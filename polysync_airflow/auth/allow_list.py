@@ -56,7 +56,11 @@ class AllowList:
         :return: the resolved path.
         :raises CredentialsError: if the path is in none of the folders.
         """
-        resolved = Path(path).resolve()
+        try:
+            resolved = Path(path).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            # A loop of symbolic links; a NUL.
+            raise CredentialsError(f"{field} = {path!r} is not a path: {error}. Correct it.") from None
         if not any(resolved.is_relative_to(folder.resolve()) for folder in self.folders):
             folders = ", ".join(str(folder) for folder in self.folders) or "none"
             raise CredentialsError(

@@ -41,6 +41,9 @@ def import_command(options: argparse.Namespace) -> int:
         from polysync_airflow.jobs import catalogue, importer
 
         scope, before = catalogue.Scope(options.prefix), None
+        # Not after minutes of calls to AWS.
+        if options.output and not options.output.resolve().parent.is_dir():
+            raise CatalogueError(f"{options.output} cannot be written: its folder does not exist. Create it.")
         if options.output and options.output.exists():
             before = catalogue.read_catalogue(options.output)
         jobs, region = _imported(options)

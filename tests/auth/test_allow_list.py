@@ -183,3 +183,12 @@ def test_a_swapped_link_is_never_followed_out_of_the_folder(folder: Path, tmp_pa
 
     assert contents <= {b"token"}
     assert refused
+
+
+def test_loops_nul_and_directories_are_errors_of_the_field(folder: Path) -> None:
+    """A path that is not one ends in our error, or in one of the operating system."""
+    (folder / "loop").symlink_to(folder / "loop")
+    for path in (folder / "loop", folder / "a\x00b", folder):
+        with pytest.raises((CredentialsError, OSError)) as caught:
+            AllowList((folder,)).read_file(str(path), field="identity_file")
+        assert "identity_file" in str(caught.value) or isinstance(caught.value, OSError)

@@ -149,12 +149,15 @@ def test_broken_entries(polysync: Polysync, tmp_path: Path) -> None:
 def test_a_target_that_is_no_catalogue_is_refused_first(
     polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
-    """A file that is no catalogue is an error of one line before AWS is called."""
+    """A missing folder, or a file that is no catalogue, is an error of one line before AWS is called."""
     other = tmp_path / "other.txt"
     other.write_text("hello")
 
+    missing = polysync("jobs", "import", "--output", tmp_path / "missing" / "jobs.yaml")
     result = polysync("jobs", "import", "--output", other)
 
+    assert missing.code == 2
+    assert missing.err.endswith("jobs.yaml cannot be written: its folder does not exist. Create it.\n")
     assert (result.code, result.out) == (2, "")
     assert result.err == (f"error: {other} is not a catalogue: it must have the keys 'version' and 'jobs'.\n")
     assert emulator.control.calls() == []

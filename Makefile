@@ -91,7 +91,8 @@ EMULATOR_PYTEST = cd emulator && ../$(EMULATOR_VENV)/bin/python -m pytest
 # What has tests with the marker "documentation".
 EXAMPLE_TESTS := tests/documentation tests/records tests/sensors tests/test_example_dags.py
 # One process of tests for each core.
-IN_PARALLEL := --numprocesses logical --dist worksteal
+# One more process than there are cores, since some tests wait.
+IN_PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 # What pip knows of the emulator.
 EMULATOR_METADATA := emulator/pyproject.toml emulator/sagemaker_emulator/__init__.py
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EMULATOR_METADATA) Makefile

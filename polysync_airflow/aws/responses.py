@@ -216,11 +216,6 @@ def time_limit(seconds: float) -> Iterator[None]:
         _give_up_at.reset(before)
 
 
-def is_time_over() -> bool:
-    """Return whether the time of ``time_limit`` has passed."""
-    return time.monotonic() >= _give_up_at.get()
-
-
 def limit_responses(session: Session, max_bytes: int = MAX_RESPONSE_BYTES) -> None:
     """
     Limit the responses that the clients of a session accept.
@@ -315,7 +310,7 @@ def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]
     """
     seen: set[str | None] = set()
     token: str | None = None
-    while not is_time_over():
+    while time.monotonic() < _give_up_at.get():
         page, following = list_page(token)
         yield page
         if not following:
@@ -329,16 +324,6 @@ def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]
         if len(seen) == MAX_PAGES:
             raise pagination_error(operation, f"it has more than {MAX_PAGES:,} pages")
     raise pagination_error(operation, f"its time was over after {len(seen):,} pages")
-
-
-def check_size(operation: str, entries: int, limit: int) -> None:
-    """
-    Check how many entries of a list were read.
-
-    :raises SageMakerApiError: there are more than the provider accepts.
-    """
-    if entries > limit:
-        raise pagination_error(operation, f"it has more than {limit:,} entries")
 
 
 def pagination_error(operation: str, problem: str) -> exceptions.SageMakerApiError:

@@ -313,35 +313,33 @@ class JobKind(NamedTuple):
     A kind of job.
 
     :param operation: the operation that describes it, which is also its IAM action.
-    :param member: the member of the request that names the job.
     :param resource: the type of the resource in its ARN.
     :param description: what is read from the response.
     """
 
     operation: str
-    member: str
     resource: str
     description: type[JobDescription]
 
+    @property
+    def member(self) -> str:
+        """The member of the request that names the job."""
+        return f"{self.operation.removeprefix('Describe').removesuffix('V2')}Name"
 
-TRAINING: Final = JobKind("DescribeTrainingJob", "TrainingJobName", "training-job", TrainingJob)
-_PROCESSING: Final = JobKind("DescribeProcessingJob", "ProcessingJobName", "processing-job", ProcessingJob)
+
+TRAINING: Final = JobKind("DescribeTrainingJob", "training-job", TrainingJob)
+_PROCESSING: Final = JobKind("DescribeProcessingJob", "processing-job", ProcessingJob)
 # By the member of the step's metadata. What the other kinds of steps make has no metrics, times or files.
 JOB_KINDS: Final[dict[str, JobKind]] = {
     "TrainingJob": TRAINING,
     "ProcessingJob": _PROCESSING,
     "QualityCheck": _PROCESSING,
     "ClarifyCheck": _PROCESSING,
-    "TransformJob": JobKind("DescribeTransformJob", "TransformJobName", "transform-job", TransformJob),
-    "TuningJob": JobKind(
-        "DescribeHyperParameterTuningJob",
-        "HyperParameterTuningJobName",
-        "hyper-parameter-tuning-job",
-        TuningJob,
-    ),
-    "AutoMLJob": JobKind("DescribeAutoMLJobV2", "AutoMLJobName", "automl-job", AutoMLJob),
-    "RegisterModel": JobKind("DescribeModelPackage", "ModelPackageName", "model-package", ModelPackage),
-    "Endpoint": JobKind("DescribeEndpoint", "EndpointName", "endpoint", Endpoint),
+    "TransformJob": JobKind("DescribeTransformJob", "transform-job", TransformJob),
+    "TuningJob": JobKind("DescribeHyperParameterTuningJob", "hyper-parameter-tuning-job", TuningJob),
+    "AutoMLJob": JobKind("DescribeAutoMLJobV2", "automl-job", AutoMLJob),
+    "RegisterModel": JobKind("DescribeModelPackage", "model-package", ModelPackage),
+    "Endpoint": JobKind("DescribeEndpoint", "endpoint", Endpoint),
 }
 
 

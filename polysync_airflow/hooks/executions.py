@@ -22,9 +22,9 @@ from polysync_airflow.aws.responses import (
     MAX_ENTRIES,
     MAX_STEPS,
     PAGE_SIZE,
-    check_size,
     invalid_response_error,
     paginate,
+    pagination_error,
 )
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import approval, clock, models, pipelines
@@ -66,7 +66,8 @@ class HookCalls(PolysyncBaseHook):
         for page in paginate(operation, list_page):
             entries = entries_of(page, operation, member)
             count += len(entries)
-            check_size(operation, count, limit)
+            if count > limit:
+                raise pagination_error(operation, f"it has more than {limit:,} entries")
             yield from entries
 
 
@@ -456,10 +457,6 @@ class ModelPackageMethods(HookCalls):
         arn = approval.check_model_package_arn(model_package_arn)
         description: ModelPackageDescription = describe(self, approval.ApprovalWaiter, arn)
         return description
-
-    def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
-        """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
-        return result_or_error(self.describe_model_package, model_package_arn)
 
     def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
         """

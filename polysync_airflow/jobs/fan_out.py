@@ -143,7 +143,11 @@ def choose(
         if reasons := _reasons(parsed, given):
             left_out.append(f"{parsed.name} {'; '.join(reasons)}")
         else:
-            chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": _defaults(parsed) | given})
+            # AWS accepts no empty value in a request. Without the parameter, it uses the empty default.
+            defaults = {
+                each.name: each.default for each in parsed.parameters if each.default not in (None, "")
+            }
+            chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": defaults | given})
     _log.info("%s of %s jobs are started.", len(chosen), len(jobs))
     if left_out:
         lines = "\n".join(f"- {texts.clean_line(line, 2000)}" for line in texts.first_problems(left_out))
@@ -182,8 +186,3 @@ def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:
     declared = [each for each in job.parameters if each.name in given]
     problems = parameter_problems({name: str(value) for name, value in given.items()}, declared)
     return reasons + [f"does not accept {problem}" for problem in problems]
-
-
-def _defaults(job: _Job) -> dict[str, Any]:
-    # AWS accepts no empty value in a request. If the parameter is left out, it uses the empty default.
-    return {each.name: each.default for each in job.parameters if each.default not in (None, "")}

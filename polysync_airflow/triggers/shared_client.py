@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from botocore.config import Config
@@ -50,6 +51,7 @@ class Activity:
         # For how many tasks it polls now.
         self.waits: Callable[[], int] = int
         self._last_success = clock.monotonic()
+        self._reporting = Lock()
         self._longest_delay = 0.0
         # The waits whose last poll has failed, with their names; and what the log says of them.
         self._failing: dict[Hashable, tuple[str, Failures]] = {}
@@ -96,16 +98,18 @@ class Activity:
         :param rate: the calls per second to which the poller limits itself.
         :param is_last: no other report follows.
         """
-        waits = self.waits()
-        gauges = {
-            metrics.WAITS: waits,
-            metrics.CALL_RATE: round(rate, 1),
-            metrics.LAST_CALL_AGE: round(clock.monotonic() - self._last_success, 1) if waits else 0,
-            metrics.DETECTION_DELAY: round(self._longest_delay, 1),
-        }
-        if self._tally.report(gauges, host=platform.node(), is_last=is_last):
-            self._longest_delay = 0.0
-        self._log_failures(waits)
+        # The last report must not come before one of another thread, which has counted the waits already.
+        with self._reporting:
+            waits = self.waits()
+            gauges = {
+                metrics.WAITS: waits,
+                metrics.CALL_RATE: round(rate, 1),
+                metrics.LAST_CALL_AGE: round(clock.monotonic() - self._last_success, 1) if waits else 0,
+                metrics.DETECTION_DELAY: round(self._longest_delay, 1),
+            }
+            if self._tally.report(gauges, host=platform.node(), is_last=is_last):
+                self._longest_delay = 0.0
+            self._log_failures(waits)
 
     def _log_failures(self, waits: int) -> None:
         """Write one line for an error of any number of waits, and one when no poll fails any more."""

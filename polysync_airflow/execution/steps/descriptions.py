@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from functools import partial
+from itertools import accumulate, islice
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -346,7 +348,9 @@ def last_lines(lines: Sequence[str], logs: int) -> list[str]:
 def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
     """Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out."""
     fitted = _ROWS.dump_python(list(rows[:MAX_ROWS]), mode="json")
-    for shorten in (_without_links, _without_jobs, _without_empty_members, _without_long_texts):
+    without_links = partial(_without, ("console_url", "log_url"))
+    without_jobs = partial(_without, ("job_arn", "job_name", "reused_from"))
+    for shorten in (without_links, without_jobs, _without_empty_members, _without_long_texts):
         if _size(fitted) <= MAX_XCOM_BYTES:
             break
         fitted = [shorten(row) for row in fitted]
@@ -422,16 +426,8 @@ def _job_url(kind: StepKind | None, name: str | None, execution_arn: str) -> str
     return console.service_url(execution_arn, kind.service, kind.page.format(name=name))
 
 
-def _without_links(row: dict[str, Any]) -> dict[str, Any]:
-    return row if _has_failed(row) else {**row, "console_url": None, "log_url": None}
-
-
-def _without_jobs(row: dict[str, Any]) -> dict[str, Any]:
-    return row if _has_failed(row) else {**row, "job_arn": None, "job_name": None, "reused_from": None}
-
-
-def _has_failed(row: dict[str, Any]) -> bool:
-    return bool(row["state"] == PolysyncState.FAILED.value)
+def _without(members: Sequence[str], row: dict[str, Any]) -> dict[str, Any]:
+    return row if row["state"] == PolysyncState.FAILED.value else {**row, **dict.fromkeys(members)}
 
 
 def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
@@ -450,10 +446,4 @@ def _size(value: Any) -> int:
 
 
 def _count_that_fits(sizes: Sequence[int], limit: int = MAX_XCOM_BYTES) -> int:
-    total = count = 0
-    for size in sizes:
-        total += size
-        if total > limit - 2:
-            break
-        count += 1
-    return count
+    return bisect_right(list(accumulate(sizes)), limit - 2)

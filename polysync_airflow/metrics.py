@@ -63,8 +63,6 @@ CREDENTIALS_FAILED: Final = Metric("polysync.credentials.failed", "counter", ("m
 EVENTS_RECEIVED: Final = Metric("polysync.events.received", "counter", _PLACE)
 EVENTS_UNREADABLE: Final = Metric("polysync.events.unreadable", "counter", _PLACE)
 
-METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
-
 
 log = logging.getLogger(__name__)
 

@@ -42,7 +42,6 @@ class ConcurrentCalls:
 
     :param limiter: the rate limiter. Its clock is ``clock.monotonic()``.
     :param warn: called with a message once for each new transient error.
-    :param retry_timeout: how long one call is retried, in seconds.
     """
 
     def __init__(
@@ -51,12 +50,10 @@ class ConcurrentCalls:
         warn: Callable[[str], object],
         *,
         workers: int = WORKERS,
-        retry_timeout: float = RETRY_TIMEOUT_SECONDS,
     ) -> None:
         self._limiter = limiter
         self._warn = warn
         self._workers = workers
-        self._retry_timeout = retry_timeout
         self._closed = Event()
         # Its holder makes the next call: one thread waits for the rate limiter, the others sleep.
         self._turn = Lock()
@@ -129,7 +126,7 @@ class ConcurrentCalls:
                 raise
 
         return call_with_retry(
-            limited_call, until=clock.time() + self._retry_timeout, warn=self._warn_once, sleep=self._sleep
+            limited_call, until=clock.time() + RETRY_TIMEOUT_SECONDS, warn=self._warn_once, sleep=self._sleep
         )
 
     def _run(self, function: Callable[[Item], Result], item: Item) -> Result:

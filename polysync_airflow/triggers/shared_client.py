@@ -27,6 +27,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import format_seconds
 from polysync_airflow.execution.waiter import Failures
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.triggers.schedule import Listing
 
 log = logging.getLogger(__name__)
@@ -304,10 +305,7 @@ class SharedClient(LiveConnection[PollingHook]):
 
     def result(self, call: Callable[[PollingHook], Result]) -> Result | PolysyncError:
         """Make a call; return an error instead of raising it."""
-        try:
-            return self.call(call)
-        except PolysyncError as error:
-            return error
+        return result_or_error(self.call, call)
 
     def call(self, call: Callable[[PollingHook], Result]) -> Result:
         """Make a call as before, and tell the rate limiter if AWS throttles it."""

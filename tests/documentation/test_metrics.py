@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from polysync_airflow.metrics import METRICS
 from tests.documentation.pages import DOCS, page
+from tests.fakes.metrics import METRICS
 from tests.operators.recovery.test_restored_database import CASES
 
 PRODUCTION = page("how-to/run-in-production.md")

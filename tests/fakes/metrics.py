@@ -19,9 +19,11 @@ from opentelemetry.metrics import get_meter_provider
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.metrics import MeterProvider
 
+from polysync_airflow import metrics
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.metrics import metrics_sender
+from polysync_airflow.metrics import Metric, metrics_sender
 
+METRICS = tuple(value for value in vars(metrics).values() if isinstance(value, Metric))
 HOST = "127.0.0.1"
 Tags = tuple[tuple[str, str], ...]
 _LINE = re.compile(r"(?P<name>[^:,]+)(?P<tags>(?:,[^:,=]+=[^:,=]+)*):(?P<value>[-+0-9.]+)\|(?P<kind>[a-z]+)$")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from botocore.config import Config
 
-from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.steps.descriptions import (
@@ -80,9 +78,7 @@ def aws(server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.
     logs_config = Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1})
     monkeypatch.setattr("polysync_airflow.auth.base_hook.REPORT_CONFIG", logs_config)
     monkeypatch.setattr("polysync_airflow.aws.responses.MAX_PAGES", 20)
-    monkeypatch.setattr(
-        "polysync_airflow.jobs.importer.ConcurrentCalls", partial(ConcurrentCalls, retry_timeout=0)
-    )
+    monkeypatch.setattr("polysync_airflow.aws.concurrent_calls.RETRY_TIMEOUT_SECONDS", 0)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=server.url))
     return server
 

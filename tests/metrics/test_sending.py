@@ -11,19 +11,9 @@ from typing import Any
 import pytest
 
 from polysync_airflow import metrics as sending
-from polysync_airflow.metrics import (
-    CALLS,
-    MAX_CHARACTERS,
-    METRICS,
-    WAITS,
-    Sample,
-    Tally,
-    count,
-    metrics_sender,
-    send,
-)
+from polysync_airflow.metrics import CALLS, MAX_CHARACTERS, WAITS, Sample, Tally, count, metrics_sender, send
 from sagemaker_emulator import EmulatorServer
-from tests.fakes.metrics import HOST, StatsdServer, metrics_to
+from tests.fakes.metrics import HOST, METRICS, StatsdServer, metrics_to
 from tests.operators.recovery.harness import Task
 from tests.tasks import EmulatedTime, fire
 from tests.triggers.test_poller import make_trigger, start_executions

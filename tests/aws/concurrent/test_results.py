@@ -10,6 +10,7 @@ from threading import Event
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from polysync_airflow.aws import concurrent_calls
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import SageMakerApiError
@@ -95,15 +96,18 @@ def test_throttled_calls_are_retried_at_half_the_rate(
     assert warnings == ["Transient error, retrying: ThrottlingException: no"]
 
 
-def test_retries_end_at_the_timeout(open_calls: Callable[..., ConcurrentCalls]) -> None:
+def test_retries_end_at_the_timeout(
+    open_calls: Callable[..., ConcurrentCalls], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A transient error that outlasts the timeout is raised."""
+    monkeypatch.setattr(concurrent_calls, "RETRY_TIMEOUT_SECONDS", 0.3)
 
     def work(item: int) -> int:
         raise sagemaker_error("InternalFailure", transient=True)
 
     calls, begun = Calls(work), time.monotonic()
     with (
-        open_calls(retry_timeout=0.3) as concurrent,
+        open_calls() as concurrent,
         pytest.raises(SageMakerApiError, match="InternalFailure"),
     ):
         list(concurrent.map(calls, range(100)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # The window of the tests: what people see on a common screen.
 WIDTH, HEIGHT = 1400, 900
 # How long a test waits for what a page will show, in milliseconds, also on a busy machine.
-TIMEOUT = 60_000
+TIMEOUT = 30_000
 
 
 @contextmanager

@@ -83,8 +83,17 @@ class TabPage:
             self._go(task.page)
         else:
             self.page.goto(f"{self._url}{task.page}")
-        self.page.get_by_role("link", name="SageMaker", exact=True).click()
-        self.tab.wait_for()
+        from playwright.sync_api import TimeoutError as PageTimeout
+
+        link = self.page.get_by_role("link", name="SageMaker", exact=True)
+        link.click()
+        try:
+            self.tab.wait_for()
+        except PageTimeout:
+            # On a busy machine, Airflow's page sometimes stays without the tab's content, for a minute or more.
+            self.page.reload()
+            link.click()
+            self.tab.wait_for()
 
     def _go(self, path: str) -> None:
         self.page.evaluate(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +74,20 @@ class AllowList:
 
     def read_file(self, path: str, *, field: str) -> bytes:
         """
-        Read a file that a connection names, at most its first MiB.
+        Read a file that a connection names.
 
-        :raises CredentialsError: if the path is in none of the folders.
+        :raises CredentialsError: if the path is in none of the folders, or is not a file of at most 1 MiB.
         :raises OSError: if the file cannot be read.
         """
-        # The resolved path, since a symbolic link may be replaced after the check.
-        with self.check_file(path, field=field).open("rb") as file:
+        # Not through a symbolic link that has replaced the file since the check. A named pipe must not block.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self.check_file(path, field=field), flags)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 # Path has no flags
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+                raise CredentialsError(
+                    f"{field} = {path!r} is not a file of at most {MAX_FILE_BYTES:,} bytes. Correct the path."
+                )
             return file.read(MAX_FILE_BYTES)
 
     def check_endpoint(self, url: str, *, field: str) -> None:

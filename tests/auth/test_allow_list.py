@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from polysync_airflow.auth.allow_list import AllowList, endpoint_host
+from polysync_airflow.auth.allow_list import MAX_FILE_BYTES, AllowList, endpoint_host
 from polysync_airflow.exceptions import CredentialsError
 
 
@@ -153,6 +154,22 @@ def test_a_file_in_an_allowed_folder_is_read(folder: Path) -> None:
     assert AllowList((folder,)).read_file(str(folder / "token"), field="identity_file") == b"abc"
 
 
+def test_a_file_that_becomes_a_link_is_not_read(folder: Path, tmp_path: Path) -> None:
+    """Not even if it is replaced after its path was checked."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (folder / "token").write_bytes(b"token")
+
+    class SlowList(AllowList):
+        def check_file(self, path: str, *, field: str) -> Path:
+            resolved = super().check_file(path, field=field)
+            resolved.unlink()
+            resolved.symlink_to(tmp_path / "secret")
+            return resolved
+
+    with pytest.raises(OSError, match="symbolic links"):
+        SlowList((folder,)).read_file(str(folder / "token"), field="identity_file")
+
+
 def test_a_swapped_link_is_never_followed_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
     """While another process swaps the link all the time, only the allowed file is ever read."""
     secret, allowed_file, link = tmp_path / "secret", folder / "token", folder / "link"
@@ -192,3 +209,16 @@ def test_loops_nul_and_directories_are_errors_of_the_field(folder: Path) -> None
         with pytest.raises((CredentialsError, OSError)) as caught:
             AllowList((folder,)).read_file(str(path), field="identity_file")
         assert "identity_file" in str(caught.value) or isinstance(caught.value, OSError)
+
+
+def test_named_pipes_and_large_files_are_refused(folder: Path) -> None:
+    """A pipe would block the thread for ever. A file that is missing may be projected later."""
+    os.mkfifo(folder / "pipe")
+    with (folder / "large").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+
+    for name in ("pipe", "large"):
+        with pytest.raises(CredentialsError, match="is not a file of at most 1,048,576 bytes"):
+            AllowList((folder,)).read_file(str(folder / name), field="identity_file")
+    with pytest.raises(FileNotFoundError):
+        AllowList((folder,)).read_file(str(folder / "missing"), field="identity_file")

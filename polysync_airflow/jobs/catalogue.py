@@ -306,7 +306,9 @@ def loss_by_import(before: Catalogue | None, jobs: Sequence[Job], scope: Scope, 
     if before is None:
         return None
     in_scope = [job for job in before.jobs if job.name in scope]
-    if in_scope and {job.name for job in in_scope}.isdisjoint(job.name for job in jobs):
+    is_other = in_scope and {job.name for job in in_scope}.isdisjoint(job.name for job in jobs)
+    # The descriptions of a broken entry are lost as well.
+    if is_other or (before.broken and not jobs):
         return (
             f"the import of region {region} would remove all jobs of the file (--prefix {scope.prefix!r}), "
             "and their descriptions"

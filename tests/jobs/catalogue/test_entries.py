@@ -158,6 +158,7 @@ BROKEN = [BrokenJob("jobs[0]", "x")]
         ),
         (Catalogue([entry("b")], []), [], "a-", ""),
         (Catalogue([], BROKEN), [job("same")], "", ""),
+        (Catalogue([], BROKEN), [], "", "remove all jobs of the file"),
         (Catalogue([entry("same")], []), [job("same", **EU)], "", "region eu-central-1, and the jobs of the"),
         (Catalogue([entry("same")], []), [job("same", **OTHER_ACCOUNT)], "", "is of account 999999999999, "),
         (Catalogue([entry("b")], []), [job("a-new", **EU)], "a-", "region eu-central-1, and the jobs of the"),

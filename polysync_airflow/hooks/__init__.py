@@ -2,8 +2,8 @@
 The hook for Amazon SageMaker Pipelines: one method for each AWS operation, which takes and returns models.
 
 ``auth/base_hook.py`` has the connection and the sign-in, ``aws/responses.py`` the errors. ``executions`` has
-pipelines, executions and model packages, and what all calls have in common; ``callbacks`` has the callback
-steps and their queues.
+pipelines, executions with their stop, model packages, and what all calls have in common; ``callbacks`` has
+the callback steps and their queues.
 """
 
 from __future__ import annotations

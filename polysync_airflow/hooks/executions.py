@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -14,8 +15,9 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
-from polysync_airflow import exceptions
+from polysync_airflow import exceptions, metrics, states
 from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
+from polysync_airflow.aws import retry
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import (
@@ -323,6 +325,66 @@ class ExecutionMethods(HookCalls):
         if not is_valid(EXECUTION_ARN, arn):
             raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}")
         return str(arn)
+
+
+@dataclass(frozen=True)
+class StopResult:
+    """
+    What became of a stop.
+
+    :param text: it as a sentence.
+    :param status: AWS's status of the execution now; None if the stop failed.
+    :param error: why the execution may still be running although it should be stopped; None if it is not.
+    """
+
+    text: str
+    status: str | None = None
+    error: str | None = None
+
+
+def request_stop(hook: ExecutionMethods, execution_arn: str, *, attempt: int | None = None) -> str | None:
+    """
+    Request the stop of an execution.
+
+    :param attempt: the attempt of the execution, so that repeated requests are one stop; None for a stop of
+        its own.
+    :return: None if AWS accepted the request; else the AWS status that makes a stop unnecessary: the
+        execution has ended or is stopping already.
+    :raises SageMakerApiError: if AWS refuses the stop of a running execution.
+    """
+    try:
+        hook.stop_pipeline_execution(execution_arn, attempt=attempt)
+    except SageMakerApiError as error:
+        # The status is more reliable than the text of the refusal, which AWS may change.
+        current = hook.poll_pipeline_execution(execution_arn)
+        if isinstance(current, ExecutionDescription) and not states.is_stoppable(current.status):
+            return current.status
+        if isinstance(current, PolysyncError) and current.transient:
+            # The caller retries, and learns then whether the stop is still necessary.
+            raise current from error
+        raise
+    region = models.region_from_arn(execution_arn)
+    metrics.count(metrics.EXECUTIONS_STOPPED, connection=hook.polysync_conn_id, region=region)
+    return None
+
+
+def stop_execution(
+    hook: ExecutionMethods, execution_arn: str, *, attempt: int, warn: Callable[[str], object]
+) -> StopResult:
+    """Stop an execution that its task no longer needs. Raises no ``PolysyncError``."""
+    try:
+        status = retry.call_with_retry(
+            lambda: request_stop(hook, execution_arn, attempt=attempt),
+            until=clock.time() + retry.STOP_TIMEOUT_SECONDS,
+            warn=warn,
+        )
+    except PolysyncError as error:
+        text = f"The execution may still be running: its stop failed: {error}"
+        return StopResult(text, error=str(error))
+    if status:
+        text = f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
+        return StopResult(text, status)
+    return StopResult("The execution was asked to stop.", states.STATUS_STOPPING)
 
 
 class SearchMethods(HookCalls):

@@ -13,7 +13,6 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Any, Final, Self
 
 from pydantic import SecretStr
@@ -131,9 +130,7 @@ class StopMonitor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(JOIN_SECONDS)
 

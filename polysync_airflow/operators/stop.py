@@ -111,7 +111,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
 
     def _request_stop(self, context: Context) -> str:
         """Request a stop if the execution can be stopped; return its latest known AWS status."""
-        from polysync_airflow.aws.retry import request_stop
+        from polysync_airflow.hooks.executions import request_stop
 
         hook = self.hook_for_region(region_from_arn(self.execution_arn))
         description = self._call_with_retry(lambda: hook.describe_pipeline_execution(self.execution_arn))

@@ -23,13 +23,7 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.aws.retry import (
-    STOP_TIMEOUT_SECONDS,
-    StopResult,
-    call_with_retry,
-    request_stop,
-    stop_execution,
-)
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import decisions, instructions, machine
@@ -38,6 +32,7 @@ from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, S
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import StopResult, request_stop, stop_execution
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
 from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
@@ -663,7 +658,7 @@ class TaskTry:
             report.store_request()
             result = stop_recorded_execution(record, self.hook_for_region, self.log.warning)
             report.store_answer(result)
-            leaving = leaving.stop_requested(result.text, failed=result.failed)
+            leaving = leaving.stop_requested(result.text, failed=result.error is not None)
         if leaving.exit is decisions.Exit.WITHDRAW_STOP:
             self._announced = self._report = None
             store.withdraw_stop(record)

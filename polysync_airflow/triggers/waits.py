@@ -29,7 +29,6 @@ from pydantic import BaseModel
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, write_xcom
-from polysync_airflow.aws.retry import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
@@ -43,6 +42,7 @@ from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
 from polysync_airflow.execution.steps.progress import Progress, StepTriggerArguments, ended_step
 from polysync_airflow.execution.waiter import ExecutionWaiter
+from polysync_airflow.hooks.executions import StopResult, stop_execution
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.schedule import Step, StepChanges
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -251,7 +251,7 @@ class TriggerStop:
         result = self._stop()
         self.log.warning("Task was ended (state %s). %s Execution: %s", state, result.text, self._arn)
         self._change_run(lambda run: run.stop_answered(result.status, result.error, clock.now()))
-        return not result.failed
+        return result.error is None
 
     def _stop(self) -> StopResult:
         try:

@@ -133,7 +133,6 @@ class Poller(ABC):
             # The threads end after the calls that they are in.
             self._pool.shutdown(wait=False)
             # From now on, nothing waits.
-            self.client.activity.waits = int
             self.client.report(is_last=True)
 
     async def _wait(self, seconds: float | None) -> None:

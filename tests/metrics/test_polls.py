@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
+from polysync_airflow.triggers.shared_client import Activity
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.sensors import test_approval_trigger as approvals
@@ -139,3 +141,23 @@ def test_searches_and_approvals_have_pollers_of_their_own(
         statsd.total("polysync.calls", operation="DescribeModelPackage")
         == count_calls(emulator)["DescribeModelPackage"]
     )
+
+
+def test_the_last_report_comes_last(statsd: StatsdServer) -> None:
+    """Another thread has counted the waits already when the poller ends."""
+    activity, is_counting = Activity("executions", "polysync_default", None), threading.Event()
+
+    def count_slowly() -> int:
+        is_counting.set()
+        time.sleep(0.2)
+        return 3
+
+    activity.waits = count_slowly
+    regular = threading.Thread(target=activity.report, args=(10,))
+    regular.start()
+    assert is_counting.wait(5)
+    activity.waits = int
+    activity.report(10, is_last=True)
+    regular.join()
+
+    statsd.wait_for(lambda: list(statsd.gauges["polysync.waits"].values()) == [[3, 0]])

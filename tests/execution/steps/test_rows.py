@@ -97,6 +97,32 @@ def test_row_of_a_failed_training_step() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "resource", "page"),
+    [
+        ("ProcessingJob", "processing-job/a", "sagemaker/home?region=eu-central-1#/processing-jobs/a"),
+        ("TransformJob", "transform-job/a", "sagemaker/home?region=eu-central-1#/transform-jobs/a"),
+        (
+            "TuningJob",
+            "hyper-parameter-tuning-job/a",
+            "sagemaker/home?region=eu-central-1#/hyper-tuning-jobs/a",
+        ),
+        ("Model", "model/a", "sagemaker/home?region=eu-central-1#/models/a"),
+        ("Endpoint", "endpoint/a", "sagemaker/home?region=eu-central-1#/endpoints/a"),
+        ("EndpointConfig", "endpoint-config/a", "sagemaker/home?region=eu-central-1#/endpointConfig/a"),
+        ("Lambda", "function:a", "lambda/home?region=eu-central-1#/functions/a"),
+        ("RegisterModel", "model-package/a/1", None),
+    ],
+)
+def test_page_of_each_kind_in_the_console(kind: str, resource: str, page: str | None) -> None:
+    """None if the console has no such page."""
+    arn = f"arn:aws:sagemaker:eu-central-1:123456789012:{resource}"
+
+    (row,) = rows_of([step("Step", Metadata={kind: {"Arn": arn}})], (), EXECUTION)
+
+    assert row.console_url == (page and f"https://eu-central-1.console.aws.amazon.com/{page}")
+
+
 def test_isolated_partition_has_no_links() -> None:
     """There is no public console to link to."""
     execution = EXECUTION.replace("arn:aws:", "arn:aws-iso:")

@@ -424,9 +424,6 @@ class Memory:
         self._entries.move_to_end(entry)
         return True
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def add(self, entry: Hashable) -> bool:
         """Add an entry, and return whether it is new."""
         is_new = entry not in self

@@ -164,7 +164,12 @@ def _given_values(
         value = values(job, parameter.model_dump()) if callable(values) else values.get(name)
         if value is None:
             continue
-        if not isinstance(value, (str, Number)) or not texts.is_storable_text(str(value)):
+        try:
+            is_valid = isinstance(value, (str, Number)) and texts.is_storable_text(str(value))
+        except ValueError:
+            # Python refuses to write integers of more than 4,300 digits.
+            is_valid = False
+        if not is_valid:
             raise ParametersError(
                 f"The value of parameter {texts.clean_line(name)} of job {parsed.name} is "
                 f"{texts.shorten(value)}: give a text, a number or a boolean that Airflow can store, or None "

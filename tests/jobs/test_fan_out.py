@@ -111,7 +111,7 @@ def test_values_that_do_not_fit_leave_the_job_out(caplog: pytest.LogCaptureFixtu
     ]
 
 
-@pytest.mark.parametrize("value", [["a"], {"a": 1}, object()])
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, object(), pytest.param(10**5000, id="huge"), "a\x00"])
 def test_value_that_is_no_value(value: Any) -> None:
     """The error names the parameter, the job and the cure."""
     with pytest.raises(ParametersError, match=r"MaxJobs of job plain is .*: give a text, a number or a"):

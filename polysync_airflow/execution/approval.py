@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
-from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
@@ -179,21 +179,6 @@ class ApprovalEvent(ResourceEvent):
     approval_status: texts.NameText | None = None
     approval_description: texts.ValueText | None = None
     modified_by: texts.ArnText | None = None
-
-
-def parse_approval_event(event: object) -> ApprovalEvent:
-    """
-    Validate the event with which Airflow resumes a deferred task.
-
-    :raises TriggerEventError: it is not an event of this provider's trigger.
-    """
-    try:
-        return ApprovalEvent.model_validate(event)
-    except ValidationError as error:
-        raise TriggerEventError(
-            "Airflow resumed the task with an event that is not one of PolysyncModelApprovalTrigger: "
-            f"{texts.describe_validation_error(error)}"
-        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 """
-The data models of an execution: requests to AWS, AWS's responses, and the trigger's event.
+The data models of an execution: requests to AWS, and AWS's responses.
 
 Pydantic validates everything that comes from outside of the process.
 """
@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from numbers import Number
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -284,53 +284,3 @@ class ExecutionDescription(FrozenModel):
     mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")
     )
-
-
-class ExecutionEvent(BaseModel):
-    """
-    How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
-
-    :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
-        or ``refused`` (the polls fail with a permanent error, or the connection was deleted).
-    :param execution_arn: ARN of the execution.
-    :param pipeline_name: name of its pipeline; None where only the ARN is known.
-    :param status: AWS's last known status of the execution; None if no poll has succeeded.
-    :param message: AWS's FailureReason, or why the wait ended before the execution.
-    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``;
-        ``CONNECTION_NOT_FOUND`` if the connection was deleted.
-    :param started_at: AWS's CreationTime of the execution.
-    :param ended_at: AWS's LastModifiedTime, if the execution has ended.
-    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
-    :param attempt_started_at: when the attempt began, if it is a resume; None for the start, and in events of
-        an earlier version.
-    """
-
-    model_config = STRICT
-
-    outcome: Literal["ended", "timed_out", "refused"]
-    execution_arn: ExecutionArn
-    pipeline_name: texts.ArnText | None
-    status: texts.NameText | None
-    message: str | None
-    error_code: str | None = None
-    operation: str | None = None
-    started_at: UtcTime | None
-    ended_at: UtcTime | None
-    attempt: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
-    attempt_started_at: UtcTime | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _ended_has_a_status(self) -> ExecutionEvent:
-        if self.outcome == "ended" and not self.status:
-            raise ValueError("status is required if the outcome is 'ended'")
-        return self
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the attempt of the execution took; None if AWS has not said when it began or ended."""
-        # AWS keeps the creation time of a resumed execution, and a user may resume it days after it failed.
-        started_at = self.attempt_started_at or self.started_at
-        if started_at is None or self.ended_at is None:
-            return None
-        # The time of a resume is that of this host's clock.
-        return max(0.0, (self.ended_at - started_at).total_seconds())

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class ExecutionRecord(models.FrozenModel):
     mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
 
-    def ended(self, end: models.ExecutionEvent) -> ExecutionRecord:
+    def ended(self, end: ExecutionEvent) -> ExecutionRecord:
         """Return what is known after the end of a wait."""
         changes = {
             "pipeline_name": self.pipeline_name or end.pipeline_name or "",
@@ -121,7 +122,7 @@ class ExecutionRecord(models.FrozenModel):
         changes = {"state": state_of(status).value, "status": status}
         return self._with_stop(result="accepted", seen_at=now).model_copy(update=changes)
 
-    def stop_followed(self, end: models.ExecutionEvent, now: datetime) -> ExecutionRecord:
+    def stop_followed(self, end: ExecutionEvent, now: datetime) -> ExecutionRecord:
         """Return what is known when somebody has waited for the end of a stop, which may not have come."""
         if end.outcome == "ended":
             return self.ended(end)._with_stop(seen_at=now)
@@ -165,25 +166,8 @@ def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | No
         return None
 
 
-def parse_event(event: Mapping[str, Any] | None) -> models.ExecutionEvent:
-    """
-    Validate the payload of the event with which Airflow resumes a deferred task.
-
-    :param event: the payload; None if Airflow resumed the task without an event.
-    :raises TriggerEventError: the payload is not an event of this provider's trigger.
-    """
-    try:
-        return models.ExecutionEvent.model_validate(event)
-    except ValidationError as error:
-        raise exceptions.TriggerEventError(
-            "Airflow resumed the task with an event that is not this provider's event "
-            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
-            "meanwhile, clear the task. The execution may still be running."
-        ) from None
-
-
 def outcome_message(
-    end: models.ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
+    end: ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
 ) -> str:
     """
     Return a message of a few lines that says how the wait ended and why.
@@ -269,7 +253,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def refusal_error(
-    end: models.ExecutionEvent | SearchEvent | ApprovalEvent, message: str
+    end: ExecutionEvent | SearchEvent | ApprovalEvent, message: str
 ) -> exceptions.PolysyncError:
     """
     Return the error for a wait whose last poll failed.
@@ -286,7 +270,7 @@ def refusal_error(
     return exceptions.CredentialsError(message, permanent=permanent)
 
 
-def unended_error(end: models.ExecutionEvent, message: str) -> exceptions.PolysyncError:
+def unended_error(end: ExecutionEvent, message: str) -> exceptions.PolysyncError:
     """Return the error for a wait that has ended before its execution."""
     if end.outcome == "refused":
         return refusal_error(end, message)

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import pydantic
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
+from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields
 
@@ -196,22 +196,6 @@ def make_search(
         problems = texts.describe_arguments(Search, error, given)
         raise ParametersError(
             f"Nothing was looked for, because these arguments are not valid:\n{problems}"
-        ) from None
-
-
-def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
-    """
-    Validate the payload of the event with which Airflow resumes a deferred search.
-
-    :raises TriggerEventError: the payload is not an event of the search trigger.
-    """
-    try:
-        return SearchEvent.model_validate(event)
-    except ValidationError as error:
-        raise TriggerEventError(
-            "Airflow resumed the task with an event that is not one of the search trigger "
-            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
-            "meanwhile, clear the task."
         ) from None
 
 

@@ -9,7 +9,7 @@ Rules, for executions, searches, model packages, and whatever comes next:
    any other error (throttling, network, expired credentials) it goes on with backoff.
 3. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
 4. An error is logged once. A wait that shares its polls with others logs only one that lasts: the log of the
-   triggerer names the others once for all waits (``triggers/shared_client.py``).
+   triggerer names the others once for all waits (``triggers/activity.py``).
 5. The deadline ends the wait in any state, but only after one last poll: what has ended in time counts as
    ended. A last poll that takes too long ends it too.
 
@@ -26,13 +26,21 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, TriggerEventError, is_throttling
 from polysync_airflow.execution import models
-from polysync_airflow.execution.texts import NameText, describe_validation_error, format_seconds
+from polysync_airflow.execution.texts import ArnText, NameText, describe_validation_error, format_seconds
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
@@ -259,8 +267,58 @@ class Waiter(ABC, Generic[Response, Event]):
         return Wait(max(0.0, min(seconds, self.last_poll_at - now)), self, log_lines)
 
 
+class ExecutionEvent(BaseModel):
+    """
+    How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
+
+    :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
+        or ``refused`` (the polls fail with a permanent error, or the connection was deleted).
+    :param execution_arn: ARN of the execution.
+    :param pipeline_name: name of its pipeline; None where only the ARN is known.
+    :param status: AWS's last known status of the execution; None if no poll has succeeded.
+    :param message: AWS's FailureReason, or why the wait ended before the execution.
+    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``;
+        ``CONNECTION_NOT_FOUND`` if the connection was deleted.
+    :param started_at: AWS's CreationTime of the execution.
+    :param ended_at: AWS's LastModifiedTime, if the execution has ended.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param attempt_started_at: when the attempt began, if it is a resume; None for the start, and in events of
+        an earlier version.
+    """
+
+    model_config = models.STRICT
+
+    outcome: Literal["ended", "timed_out", "refused"]
+    execution_arn: models.ExecutionArn
+    pipeline_name: ArnText | None
+    status: NameText | None
+    message: str | None
+    error_code: str | None = None
+    operation: str | None = None
+    started_at: models.UtcTime | None
+    ended_at: models.UtcTime | None
+    attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
+    attempt_started_at: models.UtcTime | None = None
+
+    @model_validator(mode="after")
+    def _ended_has_a_status(self) -> ExecutionEvent:
+        if self.outcome == "ended" and not self.status:
+            raise ValueError("status is required if the outcome is 'ended'")
+        return self
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the attempt of the execution took; None if AWS has not said when it began or ended."""
+        # AWS keeps the creation time of a resumed execution, and a user may resume it days after it failed.
+        started_at = self.attempt_started_at or self.started_at
+        if started_at is None or self.ended_at is None:
+            return None
+        # The time of a resume is that of this host's clock.
+        return max(0.0, (self.ended_at - started_at).total_seconds())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionWaiter(Waiter[models.ExecutionDescription, models.ExecutionEvent]):
+class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
     """
     The state of a wait for one execution.
 
@@ -322,18 +380,16 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, models.ExecutionEvent]
             lines.append(LogLine(logging.WARNING, f"{text} latest: {self.label}"))
         return tuple(lines)
 
-    def end_of(self, response: models.ExecutionDescription, now: float) -> models.ExecutionEvent | None:
+    def end_of(self, response: models.ExecutionDescription, now: float) -> ExecutionEvent | None:
         """Return the event if the execution has ended."""
         if not has_ended(response.status):
             return None
         event = self.event("ended", response.failure_reason)
         return event.model_copy(update={"ended_at": response.modified_at})
 
-    def event(
-        self, outcome: Any, message: str | None, error: PolysyncError | None = None
-    ) -> models.ExecutionEvent:
+    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> ExecutionEvent:
         """Return the event of a wait that has ended."""
-        return models.ExecutionEvent(
+        return ExecutionEvent(
             outcome=outcome,
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
@@ -454,7 +510,8 @@ def check_event(model: type[AnyModel], event: object) -> AnyModel:
     except ValidationError as error:
         raise TriggerEventError(
             "Airflow resumed the task with an event that is not this provider's event "
-            f"({describe_validation_error(error)}). Clear the task."
+            f"({describe_validation_error(error)}). If another version of the provider was installed "
+            "meanwhile, clear the task. An execution that it has started may still be running."
         ) from None
 
 

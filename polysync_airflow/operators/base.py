@@ -19,7 +19,14 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Polled, Wait
+from polysync_airflow.execution.waiter import (
+    LAST_POLL_SECONDS,
+    ExecutionEvent,
+    ExecutionWaiter,
+    Finish,
+    Polled,
+    Wait,
+)
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
@@ -234,12 +241,12 @@ class ExecutionOperator(WaitingOperator):
         method_name: str = "execute_complete",
         after_poll: AfterPoll | None = None,
         **more: Any,
-    ) -> models.ExecutionEvent:
+    ) -> ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
 
         :param method_name: the method in which Airflow resumes a deferred task.
-        :param after_poll: called on the worker with the response of each poll.
+        :param after_poll: called on the worker with the response of each poll but the last.
         :param more: further arguments of the trigger.
         """
         if self.choices.deferrable:
@@ -264,11 +271,11 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
-    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> models.ExecutionEvent:
+    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
 
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
-        step: Wait[ExecutionWaiter] | Finish[models.ExecutionEvent] = waiter.first_wait(clock.time())
+        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):
@@ -279,7 +286,7 @@ class ExecutionOperator(WaitingOperator):
                     step = step.waiter.decide(result, clock.time())
                     for line in step.log_lines:
                         self.log.log(line.level, "%s", line.text)
-                    if after_poll:
+                    if after_poll and isinstance(step, Wait):
                         after_poll(result)
         except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer fires just before the

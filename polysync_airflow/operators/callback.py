@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
-from polysync_airflow.execution.outcome import parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
+from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators import base
 
@@ -137,7 +137,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
             # The limit is that of the whole wait, also if the task is deferred again.
             waiter = replace(waiter, since=news.since, deadline=news.deadline)
         else:
-            run.raise_unless_ended(parse_event(event))
+            run.raise_unless_ended(check_event(ExecutionEvent, event))
         return self._answer(run, waiter)
 
     def _step_run(self, context: Context) -> StepRun:

@@ -22,13 +22,14 @@ from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTas
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
+from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
 from polysync_airflow.execution.steps import callbacks
 from polysync_airflow.execution.steps.callbacks import CallbackMessage, Handling, ReceivedMessage, Situation
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.states import STATUS_STOPPING
@@ -573,8 +574,9 @@ class StepRun:
         self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
     ) -> None:
         steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
-        status = response.status if isinstance(response, ExecutionDescription) else None
-        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
+        error = response if isinstance(response, exceptions.PolysyncError) else None
+        status = None if isinstance(response, exceptions.PolysyncError) else response.status
+        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(error, clock.time()):
             steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
             for line in progress.after_list(steps, clock.time()):
                 self.log.log(line.level, "%s", line.text)

@@ -27,6 +27,7 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.instructions import Instruction, OnCompletedWithFailures
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
 from polysync_airflow.execution.texts import clean_text, storable_xcom
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
@@ -134,7 +135,7 @@ def push_described(
 
 def push_ended(
     context: Context,
-    end: models.ExecutionEvent,
+    end: ExecutionEvent,
     report: StepReport | None = None,
     *,
     started: outcome.ExecutionRecord | None = None,
@@ -175,7 +176,7 @@ def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     context["ti"].xcom_push("run", value)
 
 
-def raise_unless_ended(end: models.ExecutionEvent) -> None:
+def raise_unless_ended(end: ExecutionEvent) -> None:
     """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
         return
@@ -277,7 +278,7 @@ class ReportingOperator(base.ExecutionOperator):
     def _finish(
         self,
         context: Context,
-        end: models.ExecutionEvent,
+        end: ExecutionEvent,
         *,
         note: str | None = None,
         is_own_stop: bool = False,
@@ -295,7 +296,7 @@ class ReportingOperator(base.ExecutionOperator):
         self._publish(context, end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
-    def _report_end(self, context: Context, end: models.ExecutionEvent) -> StepReport:
+    def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
         # The calls for the steps would be refused as well.
         is_refused = end.outcome == "refused"
@@ -309,7 +310,7 @@ class ReportingOperator(base.ExecutionOperator):
     def _raise_outcome(
         self,
         context: Context,
-        end: models.ExecutionEvent,
+        end: ExecutionEvent,
         message: Callable[..., str],
         notes: Sequence[str | None],
         *,
@@ -336,7 +337,7 @@ class ReportingOperator(base.ExecutionOperator):
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
         raise make_error(message(notes=(*notes, following))) or error
 
-    def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         """
         Return the error that fails or skips the task; None if the task succeeds.
 
@@ -402,7 +403,7 @@ class ReportingOperator(base.ExecutionOperator):
         return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
 
 
-def message_about(end: models.ExecutionEvent, report: StepReport) -> Callable[..., str]:
+def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:
     """Return what makes the message of an end; of an execution that has failed, with its failed steps."""
     failed = report.failed if state_of(end.status) is PolysyncState.FAILED else ()
     return partial(outcome.outcome_message, end, failed_steps=failed)

@@ -328,11 +328,13 @@ class StepReporter:
 
     def after_poll(self, response: Polled) -> Sequence[descriptions.StepDescription] | None:
         """
-        Report the steps after a poll, if that is due, and return them; None if they are not listed.
+        Report the steps after a poll that has not ended the wait, if that is due, and return them; None if
+        they are not listed.
 
         :raises PolysyncError: the steps, of which one is awaited, can never be listed.
         """
-        if not self.interval or not self._progress.after_poll(response, clock.time()):
+        error = response if isinstance(response, PolysyncError) else None
+        if not self.interval or not self._progress.after_poll(error, clock.time()):
             return None
         steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
         is_quiet = self._progress.is_quiet

@@ -16,10 +16,10 @@ from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.instructions import Do, OnClear, OnCompletedWithFailures, RetryMode
-from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
-from polysync_airflow.execution.outcome import OnCancelled, parse_event
+from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
-from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.states import has_ended, state_of
@@ -235,7 +235,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        reporting.raise_unless_ended(parse_event(event))
+        reporting.raise_unless_ended(check_event(ExecutionEvent, event))
         return self.execute(context)
 
     @base.apply_retry_policy
@@ -248,7 +248,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         this_try = self.this_try
         this_try.is_executed = True
         self._know_started(context)
-        end = parse_event(event)
+        end = check_event(ExecutionEvent, event)
         leaving = this_try.finish(context, end, self.retry_policy)
         self._count_end(end)
         if leaving.begins_again:

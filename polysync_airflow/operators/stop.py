@@ -10,8 +10,9 @@ from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
-from polysync_airflow.execution.outcome import outcome_message, parse_event, unended_error
+from polysync_airflow.execution.outcome import outcome_message, unended_error
 from polysync_airflow.execution.parameters import Flag
+from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators import base
 from polysync_airflow.operators.reporting import push_described, push_ended, push_links
@@ -101,7 +102,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        end = parse_event(event)
+        end = check_event(ExecutionEvent, event)
         push_ended(context, end)
         if end.outcome == "ended":
             self.log.info("%s", outcome_message(end))

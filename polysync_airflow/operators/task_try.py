@@ -30,7 +30,7 @@ from polysync_airflow.execution.lifecycle import decisions, instructions, machin
 from polysync_airflow.execution.lifecycle.instructions import Do, Instruction, StoredExecution
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason, refusal_error
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
-from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
+from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish, Wait
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import StopResult, request_stop, stop_execution
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
@@ -324,7 +324,7 @@ class StopReport:
             attempt=self.record.resumes,
         )
         hook = hook_for_region(models.region_from_arn(arn))
-        step: Wait[ExecutionWaiter] | Finish[models.ExecutionEvent] = Wait(LOOK_SECONDS, waiter)
+        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = Wait(LOOK_SECONDS, waiter)
         while isinstance(step, Wait):
             clock.sleep(step.seconds)
             step = step.waiter.decide(hook.poll_pipeline_execution(arn), clock.time())
@@ -510,7 +510,7 @@ class TaskTry:
         (self._store or RecordStore(context)).forget()
 
     def _confirm(
-        self, context: Context, store: RecordStore, end: models.ExecutionEvent
+        self, context: Context, store: RecordStore, end: ExecutionEvent
     ) -> tuple[StoredExecution | None, str | None]:
         """
         Return the record of an execution that has not ended, if AWS says that it is this task's.
@@ -531,9 +531,7 @@ class TaskTry:
             return None, str(error)
         return None, store.lost.problem if store.lost else None
 
-    def finish(
-        self, context: Context, end: models.ExecutionEvent, policy: RetryPolicy | None
-    ) -> decisions.Leaving:
+    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> decisions.Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 

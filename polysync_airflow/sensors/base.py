@@ -170,10 +170,7 @@ class ResourceSensor(PolysyncSensor):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         with self.soft_failures():
-            return self._end(context, self._parse(event))
-
-    def _parse(self, event: Any) -> Any:
-        return check_event(self.waiter_class.event_model, event)
+            return self._end(context, check_event(self.waiter_class.event_model, event))
 
     def _poll(self, context: Context) -> Any:
         from polysync_airflow.hooks.executions import describe, result_or_error

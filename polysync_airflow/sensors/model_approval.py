@@ -158,9 +158,6 @@ class PolysyncModelApprovalSensor(ResourceSensor):
 
         return PolysyncModelApprovalTrigger(model_package_arn=resource, **arguments)
 
-    def _parse(self, event: Any) -> approval.ApprovalEvent:
-        return approval.parse_approval_event(event)
-
     def _end(self, context: Context, end: approval.ApprovalEvent) -> str:
         ti = context["ti"]
         ti.xcom_push("approval_status", end.approval_status)

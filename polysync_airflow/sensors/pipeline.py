@@ -17,7 +17,7 @@ from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFai
 from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search import Which
-from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
+from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish, check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
@@ -191,7 +191,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         :raises TriggerEventError: ``event`` is not an event of the search trigger.
         """
         with self.soft_failures():
-            end = search.parse_search_event(event)
+            end = check_event(search.SearchEvent, event)
             self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
 
@@ -205,7 +205,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         from polysync_airflow.execution.steps.progress import parse_step_ended
 
         with self.soft_failures():
-            return self._end(context, parse_step_ended(event) or outcome.parse_event(event))
+            return self._end(context, parse_step_ended(event) or check_event(ExecutionEvent, event))
 
     def _check_arguments(self, context: Context) -> None:
         self._check_which_arguments(bool)
@@ -251,7 +251,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             make = partial(triggers.PolysyncPipelineStepTrigger, step_name=self.step_name)
         self.defer(trigger=make(**arguments), method_name="execute_complete")
 
-    def _poll(self, context: Context) -> models.ExecutionEvent | StepEndedEvent | None:
+    def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
         """Look for the execution, or poll it; return how the wait has ended, None if it goes on."""
         if self._waiter is None:
             self._arn = self._arn or self._look()
@@ -299,7 +299,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _poll_execution(
         self, context: Context, waiter: ExecutionWaiter
-    ) -> models.ExecutionEvent | StepEndedEvent | None:
+    ) -> ExecutionEvent | StepEndedEvent | None:
         from polysync_airflow.execution.steps.progress import ended_step
 
         arn = waiter.execution_arn
@@ -309,7 +309,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             self._is_described = True
         step = self._decide(waiter, response)
         if isinstance(step, Finish):
-            return cast("models.ExecutionEvent", step.event)
+            return cast("ExecutionEvent", step.event)
         self._waiter = step.waiter
         steps = self._reporter.after_poll(response)
         return ended_step(steps, self.step_name, arn) if self.step_name else None
@@ -332,12 +332,12 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         in_arn, given = models.pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
         return given if given.lower() == in_arn.lower() else in_arn
 
-    def _end(self, context: Context, end: models.ExecutionEvent | StepEndedEvent) -> str:
+    def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
         """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
         from polysync_airflow.execution.steps import progress
 
         arn = end.execution_arn
-        if not isinstance(end, models.ExecutionEvent):
+        if not isinstance(end, ExecutionEvent):
             report = self._report_steps(context, arn)
             row = progress.row_of(end, report.rows)
         elif self.step_name:
@@ -352,9 +352,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self._publish(context, arn, name, report.model_package_arns)
         return arn
 
-    def _fail_without_step(
-        self, context: Context, end: models.ExecutionEvent, report: StepReport
-    ) -> NoReturn:
+    def _fail_without_step(self, context: Context, end: ExecutionEvent, report: StepReport) -> NoReturn:
         """Raise the error of an end without the awaited step."""
         if report.error:
             # Nobody knows how the step has ended.
@@ -367,7 +365,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
         )
 
-    def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
             return outcome.refusal_error(end, message)
         if end.outcome == "timed_out":
@@ -395,7 +393,7 @@ def _found(end: search.SearchEvent) -> str:
     return end.execution_arn
 
 
-def _note(end: models.ExecutionEvent) -> str | None:
+def _note(end: ExecutionEvent) -> str | None:
     return None if end.outcome == "ended" else "This task has not stopped it: it may still be running."
 
 

@@ -1,10 +1,10 @@
 """
 The deferrable waits: the triggers, and the pollers that all waits of an event loop share.
 
-One poller (``poller``) serves one kind of wait, connection and region. It has one client (``shared_client``),
-a pure schedule (``schedule``), an asyncio task, and a few threads that call AWS. A trigger (``waits``)
-subscribes to it and waits for the steps that concern its task. It shows the steps of a deferred task, and
-ends the executions of tasks that were ended.
+One poller (``poller``) serves one kind of wait, connection and region. It has one client, a pure
+schedule (``schedule``), an asyncio task, and a few threads that call AWS. What it does is counted and logged
+(``activity``). A trigger (``waits``) subscribes to it and waits for the steps that concern its task. It shows
+the steps of a deferred task, and ends the executions of tasks that were ended.
 """
 
 from polysync_airflow.triggers.waits import (

@@ -34,18 +34,18 @@ from polysync_airflow.execution import clock, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.models import MAX_POLL_INTERVAL, ExecutionEvent
+from polysync_airflow.execution.models import MAX_POLL_INTERVAL
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
 from polysync_airflow.execution.steps.progress import Progress, StepTriggerArguments, ended_step
-from polysync_airflow.execution.waiter import ExecutionWaiter
+from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks.executions import StopResult, stop_execution
 from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.poller import SharedClient
 from polysync_airflow.triggers.schedule import Step, StepChanges
-from polysync_airflow.triggers.shared_client import SharedClient
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
 FINISH_SECONDS: Final = 10.0

@@ -12,7 +12,7 @@ import pytest
 from polysync_airflow.aws.responses import MAX_PAGES, MAX_STEPS, MAX_TOKEN_LENGTH, paginate, time_limit
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.poller import SharedClient
 from tests.aws.fake_sagemaker import Body, answering
 from tests.aws.test_invalid_responses import ARN
 from tests.conftest import connection

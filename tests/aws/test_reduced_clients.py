@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from polysync_airflow.aws.sessions import reduce_models
-from polysync_airflow.triggers.shared_client import PollingHook
+from polysync_airflow.triggers.poller import PollingHook
 from sagemaker_emulator import EmulatorServer
 
 DATA = Path(botocore.__file__).parent / "data"

@@ -19,7 +19,7 @@ from polysync_airflow.aws.responses import MAX_POLL_RESPONSE_BYTES, MAX_RESPONSE
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG, create_sts_session
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
+from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from tests.aws.fake_sagemaker import dripping, responding
 from tests.aws.test_invalid_responses import ARN, CALLS
 from tests.conftest import connection

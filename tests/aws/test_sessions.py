@@ -24,7 +24,7 @@ from polysync_airflow.aws.sessions import (
 )
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
+from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 

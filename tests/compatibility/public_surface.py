@@ -26,8 +26,9 @@ from pydantic import BaseModel
 from polysync_airflow import triggers
 from polysync_airflow.cli import main as command_line
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.models import ExecutionEvent, StartRequest
+from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.jobs.catalogue import CatalogueJob
 

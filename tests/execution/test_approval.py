@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, TriggerEventError
+from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
 from polysync_airflow.execution.approval import (
     ApprovalEvent,
     ApprovalOutcome,
@@ -22,7 +22,6 @@ from polysync_airflow.execution.approval import (
     check_model_package_arn,
     check_model_package_group,
     group_of,
-    parse_approval_event,
 )
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.execution.waiter import Finish, Wait
@@ -342,16 +341,3 @@ def test_approvals() -> None:
             f"description = {shorten(wrong)} is not valid: use at most 1,024 characters without line breaks and "
             "control characters, or leave it out."
         )
-
-
-def test_event_is_parsed() -> None:
-    """An event of the trigger is accepted; another one is an error that names its members, not their values."""
-    event = {"outcome": "approved", "model_package_arn": MODEL_ARN}
-
-    assert parse_approval_event(event).outcome == "approved"
-    with pytest.raises(TriggerEventError) as caught:
-        parse_approval_event({**event, "outcome": "s3cret"})
-    assert str(caught.value) == (
-        "Airflow resumed the task with an event that is not one of PolysyncModelApprovalTrigger: outcome: "
-        "Input should be 'approved', 'rejected', 'failed', 'timed_out' or 'refused'"
-    )

@@ -9,9 +9,9 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
-from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
 from polysync_airflow.execution.steps.descriptions import StepRow
+from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"

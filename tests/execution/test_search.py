@@ -26,17 +26,17 @@ from polysync_airflow.execution.search import (
     Looked,
     Search,
     SearchArguments,
+    SearchEvent,
     SearchWaiter,
     TooManyMatchesError,
     describe_search,
     is_settled,
     look,
     make_search,
-    parse_search_event,
     pick,
 )
 from polysync_airflow.execution.texts import MAX_PROBLEMS
-from polysync_airflow.execution.waiter import Finish, LogLine, Wait
+from polysync_airflow.execution.waiter import Finish, LogLine, Wait, check_event
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline"
 BEGAN_AT = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -307,19 +307,15 @@ def test_description(arguments: dict[str, Any], text: str) -> None:
 )
 def test_event_of_another_form_is_refused(event: Any) -> None:
     """An event comes from Airflow's database, where others can edit it."""
-    with pytest.raises(TriggerEventError) as caught:
-        parse_search_event(event)
-
-    first, last = "not one of the search trigger (", "). If another version of the provider was installed "
-    assert str(caught.value).startswith(f"Airflow resumed the task with an event that is {first}")
-    assert str(caught.value).endswith(f"{last}meanwhile, clear the task.")
+    with pytest.raises(TriggerEventError, match="an event that is not this provider's event"):
+        check_event(SearchEvent, event)
 
 
 def test_event_is_parsed() -> None:
     """The event of a search that has found an execution."""
     event = {"outcome": "found", "began_at": BEGAN_AT.isoformat(), "execution_arn": LISTED[0].execution_arn}
 
-    parsed = parse_search_event(event)
+    parsed = check_event(SearchEvent, event)
 
     assert (parsed.began_at, parsed.execution_arn) == (BEGAN_AT, LISTED[0].execution_arn)
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
-from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription
 from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.waiter import (
     DELETED_AFTER_SECONDS,
     Deletion,
+    ExecutionEvent,
     ExecutionWaiter,
     Failures,
     Finish,

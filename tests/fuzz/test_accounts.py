@@ -26,7 +26,7 @@ from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.sensors import PolysyncPipelineSensor
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, shared_client
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from tests.aws.test_invalid_responses import CALLS
 from tests.conftest import connection
 from tests.fakes.airflow_encoding import check_task, delivered, pulled
@@ -72,8 +72,8 @@ def server() -> Iterator[AccountServer]:
 @pytest.fixture
 def aws(server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> AccountServer:
     """The server for the connection, with clients that wait for it shortly. Waits of the provider take no time."""
-    poller_config = shared_client._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
-    monkeypatch.setattr(shared_client, "_CONFIG", poller_config)
+    poller_config = poller._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
+    monkeypatch.setattr(poller, "_CONFIG", poller_config)
     monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
     logs_config = Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1})
     monkeypatch.setattr("polysync_airflow.auth.base_hook.REPORT_CONFIG", logs_config)

@@ -19,7 +19,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import results as property_files
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
-from polysync_airflow.execution.outcome import outcome_message, parse_event
+from polysync_airflow.execution.outcome import outcome_message
 from polysync_airflow.execution.parameters import (
     build_start_request,
     check_execution_arn,
@@ -30,7 +30,7 @@ from polysync_airflow.execution.parameters import (
 from polysync_airflow.execution.pipelines import DeclaredParameter, declared_parameters, parameter_problems
 from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
-from polysync_airflow.execution.waiter import TriggerArguments
+from polysync_airflow.execution.waiter import ExecutionEvent, TriggerArguments, check_event
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import CatalogueJob
@@ -231,7 +231,9 @@ def test_edited_xcoms(value: Any) -> None:
     run = pull_run(context)
 
     assert run is None or run.execution_arn
-    push_ended(context, parse_event(EVENT), StepReport(billed={"__id__": 1e30, "ml.m5.large": 5.0}))
+    push_ended(
+        context, check_event(ExecutionEvent, EVENT), StepReport(billed={"__id__": 1e30, "ml.m5.large": 5.0})
+    )
 
 
 @fuzz(variations(TRIGGER, values))
@@ -247,7 +249,7 @@ def test_trigger_rows(arguments: dict[str, Any]) -> None:
 def test_events(event: Any) -> None:
     """An event is one of this provider's trigger, or a TriggerEventError."""
     try:
-        end = parse_event(event)
+        end = check_event(ExecutionEvent, event)
     except TriggerEventError as error:
         check_message(error)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,7 +20,6 @@ from polysync_airflow.execution.approval import (
     check_approval,
     check_model_package_arn,
     check_model_package_group,
-    parse_approval_event,
 )
 from polysync_airflow.execution.events import (
     MAX_MESSAGE_BYTES,
@@ -33,11 +33,11 @@ from polysync_airflow.execution.search import (
     ListedExecution,
     Looked,
     SearchArguments,
+    SearchEvent,
     SearchWaiter,
     describe_search,
     is_settled,
     make_search,
-    parse_search_event,
     pick,
 )
 from polysync_airflow.execution.steps import progress as awaited
@@ -51,7 +51,7 @@ from polysync_airflow.execution.steps.callbacks import (
     situation_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.execution.waiter import Finish, check_event
 from tests.execution.events import samples
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
@@ -220,7 +220,11 @@ APPROVED = {
 )
 def test_events_of_triggers(event: Any) -> None:
     """An event is one of the trigger's, or a TriggerEventError."""
-    for parse in (parse_search_event, awaited.parse_step_ended, parse_approval_event):
+    for parse in (
+        partial(check_event, SearchEvent),
+        awaited.parse_step_ended,
+        partial(check_event, ApprovalEvent),
+    ):
         try:
             end = parse(event)
         except TriggerEventError as error:

@@ -18,7 +18,7 @@ from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 from tests.triggers.test_search import make_search_trigger
 
-TRIGGERER = "polysync_airflow.triggers.shared_client"
+TRIGGERER = "polysync_airflow.triggers.activity"
 
 Run = Callable[[list[Any]], tuple[list[str], list[str]]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
-from polysync_airflow.triggers.shared_client import Activity
+from polysync_airflow.triggers.activity import Activity
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.sensors import test_approval_trigger as approvals

@@ -60,8 +60,7 @@ FOLDER_LAYERS = {
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
-        {"schedule"},
-        {"shared_client"},
+        {"activity", "schedule"},
         {"poller"},
         {"waits"},
         {"__init__"},

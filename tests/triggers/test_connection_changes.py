@@ -21,7 +21,7 @@ from polysync_airflow.aws.rate_limiter import RateLimiter, rate_limiter_for
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, run_task

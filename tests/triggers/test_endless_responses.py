@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from polysync_airflow.execution.steps.progress import MAX_LINES
-from polysync_airflow.triggers import shared_client
+from polysync_airflow.triggers import poller
 from tests.aws.fake_sagemaker import Body, Respond, answering
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
@@ -53,7 +53,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.25)
-    monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=1)))
+    monkeypatch.setattr(poller, "_CONFIG", poller._CONFIG.merge(Config(read_timeout=1)))
     servers = []
 
     def start(respond: Respond) -> list[str]:

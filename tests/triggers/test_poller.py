@@ -15,7 +15,7 @@ import pytest
 from polysync_airflow.auth import base_hook
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
-from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.shared_client import WORKERS
+from polysync_airflow.triggers.poller import WORKERS
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, events_of, gate, make_trigger, start_executions  # noqa: F401 # fixture

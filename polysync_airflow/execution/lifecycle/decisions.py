@@ -50,7 +50,8 @@ from polysync_airflow import states
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices, StoredExecution
-from polysync_airflow.execution.models import LATEST, ExecutionEvent, StartRequest
+from polysync_airflow.execution.models import LATEST, StartRequest
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 

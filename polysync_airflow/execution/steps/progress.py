@@ -3,15 +3,14 @@ The progress of an execution while a task waits: when its steps are listed, and 
 
 Rules, for a wait on a worker and for a trigger:
 
-1. A list of steps costs a call for each execution. So it is read only for executions whose last poll said
-   Executing: after the first poll, and then at most once in the interval.
+1. A list of steps costs a call for each execution. So it is read only after a poll that has succeeded: after
+   the first one, and then at most once in the interval.
 2. The wait needs the calls more: after a throttled call, no steps are listed for a minute.
 3. After another transient error, they are listed again after the interval.
 4. After any other error, for example because the permission is missing, they are never listed again. The log
    says so in one line. The wait goes on.
-5. While a task waits for a step that AWS has not listed yet, they are listed after each poll, whatever the
-   execution does. So they are if another process makes the next poll, which does not know what was logged.
-   The log has no lines then.
+5. While a task waits for a step that AWS has not listed yet, they are listed after each poll. So they are if
+   another process makes the next poll, which does not know what was logged. The log has no lines then.
 6. A step whose list AWS refuses, before it was listed once, is not awaited: its wait fails.
 7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do not stop the event
    loop of a triggerer.
@@ -38,7 +37,7 @@ from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.waiter import LogLine, TriggerArguments, check_event
+from polysync_airflow.execution.waiter import ExecutionEvent, LogLine, TriggerArguments, check_event
 
 THROTTLING_PAUSE_SECONDS: Final = 60.0
 # Lines about one list. A pipeline has at most 50 steps, unless AWS allows an account more.
@@ -73,15 +72,19 @@ class Progress:
         """Whether the log has no lines about the next list."""
         return self.is_repeated or self.must_list
 
-    def after_poll(self, response: models.ExecutionDescription | PolysyncError, now: float) -> bool:
-        """Return whether to list the steps now, after a poll of the execution."""
-        if isinstance(response, PolysyncError):
-            if is_throttling(response):
+    def after_poll(self, error: PolysyncError | None, now: float) -> bool:
+        """
+        Return whether to list the steps now, after a poll that has not ended the wait.
+
+        :param error: the error of the poll; None if it has succeeded.
+        """
+        if error:
+            if is_throttling(error):
                 self.pause(now)
             return False
         if self.is_quiet:
             return True
-        if response.status != states.STATUS_EXECUTING or now < self.due:
+        if now < self.due:
             return False
         self.due = now + self.interval
         return True
@@ -238,9 +241,9 @@ def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:
     )
 
 
-def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> models.ExecutionEvent:
+def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> ExecutionEvent:
     """Return the end of a step in the form of that of an execution: the same rules apply to it."""
-    return models.ExecutionEvent(
+    return ExecutionEvent(
         outcome="ended",
         execution_arn=execution_arn,
         pipeline_name=pipeline_name,

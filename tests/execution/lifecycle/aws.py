@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from polysync_airflow.exceptions import CONFLICT, SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, StartRequest
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import has_ended
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e"

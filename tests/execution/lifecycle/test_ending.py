@@ -9,7 +9,7 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import Exit, Owner, after_wait, leave, needs_record
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import ARN, stored
 
 KEPT = "The execution keeps running because stop_on_kill=False."

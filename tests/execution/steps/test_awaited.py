@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import (
@@ -19,6 +18,7 @@ from polysync_airflow.execution.steps.progress import (
     row_of,
 )
 from polysync_airflow.execution.texts import shorten
+from polysync_airflow.execution.waiter import ExecutionEvent
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
@@ -148,5 +148,6 @@ def test_event_of_the_trigger() -> None:
         parse_step_ended({**EVENT, "status": "s3cret!"})
     assert str(caught.value) == (
         "Airflow resumed the task with an event that is not this provider's event (status: String should match pattern "
-        "'^[A-Za-z]{1,64}$'). Clear the task."
+        "'^[A-Za-z]{1,64}$'). If another version of the provider was installed meanwhile, clear the task. An execution "
+        "that it has started may still be running."
     )

@@ -496,7 +496,7 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
         names = [name for name in self.event_model.model_fields if hasattr(self.last, name)]
         values = {name: getattr(self.last, name) for name in names}
         values |= {"outcome": outcome, "resource": self.resource, "message": message, **error_fields(error)}
-        return cast("AnyResourceEvent", self.event_model(**values))
+        return cast("AnyResourceEvent", self.event_model(**values))  # pragma: no mutate
 
 
 def check_event(model: type[AnyModel], event: object) -> AnyModel:

@@ -4,8 +4,8 @@ Parses and validates pipeline definitions: the parameters, the steps and the dep
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html. Dependencies with a trigger
-(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker Python SDK only, from
-version 3.26 on, in the classes ``StepDependency`` and ``ForEachStep``.
+(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker Python SDK only, in the
+classes ``StepDependency`` and ``ForEachStep`` (the latter as of version 3.27).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ PARAMETER_TYPES = ("String", "Integer", "Float", "Boolean")
 COMPLETED = "Completed"
 TRIGGERS = (COMPLETED, "Failed", "Stopped", "Any")
 MAX_CONCURRENCY = 50
+#: How many items a ForEach step may name in its definition.
+MAX_LITERAL_ITEMS = 100
 #: The beginning of the names of Lambda functions that do not exist; all others do. A name that nobody gives.
 MISSING_FUNCTION = "polysync-no-such-function"
 #: The exception types of retry policies, and the limits of their members; see
@@ -53,6 +55,8 @@ _DURATION_UNITS = (365 * _DAY, 30 * _DAY, 7 * _DAY, _DAY, 3600.0, 60.0, 1.0)
 _STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
 # The name of an iteration is the name of the body step, a hyphen and the index.
 _BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
+# What the selector of a ForEach step compares. ``ChildOutput`` is the word of version 3.26 of the SDK.
+SELECTOR_FIELD = re.compile(r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)")
 _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
 
 
@@ -123,18 +127,23 @@ class Step:
         return tuple(entry["PropertyFileName"] for entry in self.body.get("PropertyFiles") or ())
 
     def iterations(self, items: list[Any]) -> list[Step]:
-        """Return the steps of a ForEach step, one for each item."""
-        (body,) = self.arguments["ForEachBody"]
+        """Return the steps of a ForEach step: those of its body, for each item."""
         return [
             Step(
-                f"{body['Name']}-{index}",
+                iteration_name(body["Name"], index),
                 body["Type"],
                 body,
                 frozenset(),
                 iteration=Iteration(self.name, index, item),
             )
             for index, item in enumerate(items)
+            for body in self.arguments["ForEachBody"]
         ]
+
+
+def iteration_name(body: str, index: int) -> str:
+    """Return the name of the step that runs a step of a ForEach step's body for an item."""
+    return f"{body}-{index}"
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,7 @@ def parse(text: str) -> Definition:
         if step.name in steps:
             raise DefinitionError(f"step name '{step.name}' is not unique")
         steps[step.name] = step
+    _check_bodies(steps)
     _check_references(document["Steps"], parameters)
     _check_graph(steps)
     return Definition(parameters, steps, document.get("PipelineExperimentConfig"), text)
@@ -270,17 +280,55 @@ def _dependencies(name: str, body: Mapping[str, Any], depends_on: Mapping[str, s
 def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
     arguments = body.get("Arguments") or {}
     steps = _objects(arguments.get("ForEachBody"), f"ForEachBody of step '{name}'", "Name", "Type")
-    if len(steps) != 1 or steps[0]["Type"] in ("Condition", "Fail", "ForEach"):
+    if not steps or any(step["Type"] in ("Condition", "Fail", "ForEach") for step in steps):
         raise DefinitionError(
-            f"'ForEachBody' of step '{name}' must be one step that is no Condition, Fail or ForEach step"
+            f"'ForEachBody' of step '{name}' must be steps that are no Condition, Fail or ForEach steps"
         )
-    if not _BODY_STEP_NAME.fullmatch(steps[0]["Name"]):
-        raise DefinitionError(f"step name {steps[0]['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
+    for step in steps:
+        if not _BODY_STEP_NAME.fullmatch(step["Name"]):
+            raise DefinitionError(f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
     limit = arguments.get("MaxConcurrency")
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_CONCURRENCY:
         raise DefinitionError(f"'MaxConcurrency' of step '{name}' is not between 1 and {MAX_CONCURRENCY}")
-    if not isinstance(arguments.get("IterableItems"), dict):
-        raise DefinitionError(f"'IterableItems' of step '{name}' is not a reference")
+    _check_items(name, arguments.get("IterableItems"))
+    selector = arguments.get("Selector")
+    if selector is None:
+        return
+    reference = next(references(selector), "")
+    match = SELECTOR_FIELD.fullmatch(reference)
+    if selector.get("Pick") not in ("MaxBy", "MinBy") or match is None:
+        raise DefinitionError(f"'Selector' of step '{name}' has no 'Pick' or no 'Field'")
+    if match[1] not in [step["Name"] for step in steps]:
+        raise DefinitionError(f"'Selector' of step '{name}': '{reference}' is no step of its 'ForEachBody'")
+
+
+def _check_items(name: str, items: Any) -> None:
+    if isinstance(items, dict):
+        return
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_LITERAL_ITEMS:
+        raise DefinitionError(
+            f"'IterableItems' of step '{name}' is neither a reference nor a list of 1 to "
+            f"{MAX_LITERAL_ITEMS} items"
+        )
+    for item in items:
+        if not isinstance(item, str | int | float) and not (isinstance(item, dict) and any(references(item))):
+            raise DefinitionError(
+                f"'IterableItems' of step '{name}': {item!r} is neither a value nor a reference"
+            )
+
+
+def _check_bodies(steps: Mapping[str, Step]) -> None:
+    """Check that the name of each iteration is unique, however many items there are."""
+    bodies: set[str] = set()
+    for step in steps.values():
+        for body in step.arguments.get("ForEachBody") or () if step.type == "ForEach" else ():
+            if body["Name"] in bodies:
+                raise DefinitionError(f"step name '{body['Name']}' is not unique")
+            bodies.add(body["Name"])
+    for name in steps:
+        body, hyphen, index = name.rpartition("-")
+        if hyphen and index.isdecimal() and body in bodies:
+            raise DefinitionError(f"step name '{name}' is that of an iteration of step '{body}'")
 
 
 def duration_seconds(text: Any) -> float | None:
@@ -320,7 +368,7 @@ def _check_retry_policies(name: str, entries: Any) -> None:
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
         root, _, name = reference.partition(".")
-        if root not in ("Parameters", "Steps", "Execution", "ForEach", "ChildOutput"):
+        if root not in ("Parameters", "Steps", "Execution", "ForEach", "ChildOutput", "IterationOutput"):
             raise DefinitionError(
                 f"reference '{reference}' does not start with Parameters, Steps or Execution"
             )

@@ -344,7 +344,11 @@ class Execution:
 
     def _start_loop(self, run: StepRun, at: float) -> None:
         try:
-            items = loop_items(evaluate(run.step.arguments["IterableItems"], self.scope))
+            given = run.step.arguments["IterableItems"]
+            is_list = isinstance(given, list)
+            items = loop_items(
+                [evaluate(item, self.scope) for item in given] if is_list else evaluate(given, self.scope)
+            )
         except ExpressionError as error:
             self._end(run, at, "Failed", str(error))
             return
@@ -353,8 +357,11 @@ class Execution:
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
             self._end(run, at, status, LOOP_FAILURE if status == "Failed" else None)
-            for name, value in {**self.loop_result(run), "Status": status}.items():
+            result = self.loop_result(run)
+            for name, value in {**result, "Status": status}.items():
                 self.scope.properties[run.step.name, name] = value
+            if "Selector" in result:
+                self.scope.selected[run.step.name] = result["Selector"]["StepName"]
 
     def _end(self, run: StepRun, at: float, status: str, reason: str | None = None) -> None:
         if not run.running:

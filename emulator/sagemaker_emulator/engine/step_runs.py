@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from sagemaker_emulator.engine import caching
-from sagemaker_emulator.engine.definition import COMPLETED, Definition, Step
+from sagemaker_emulator.engine.definition import COMPLETED, SELECTOR_FIELD, Definition, Step, references
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown
 from sagemaker_emulator.engine.retry_policies import Retries, retries
 from sagemaker_emulator.engine.scenarios import StepScenario
@@ -29,7 +29,7 @@ _MET_BY: Mapping[str, tuple[str, ...]] = {
     "Any": ("Succeeded", "Failed", "Stopped"),
 }
 _CATCHING = ("Failed", "Any")
-_CHILD_OUTPUT = re.compile(r"ChildOutput\.[A-Za-z0-9\-_]+\.OutputParameters\[(['\"])(.+)\1\]")
+_OUTPUT_PARAMETER = re.compile(r"\.OutputParameters\[(['\"])(.+)\1\]")
 
 
 @dataclass
@@ -327,10 +327,12 @@ def loop_items(value: Any) -> list[Any]:
     The text of a JSON object counts as that object, and a value that only a job can produce as one item.
 
     :param value: the evaluated ``IterableItems``.
-    :raises ExpressionError: if the value is not the text of a JSON list.
+    :raises ExpressionError: if the value is neither a list nor the text of a JSON list.
     """
     if isinstance(value, Unknown):
         return [str(value)]
+    if isinstance(value, list):
+        return [str(item) if isinstance(item, Unknown) else _item(item) for item in value]
     try:
         items = json.loads(value)
     except (TypeError, ValueError) as error:
@@ -359,9 +361,10 @@ def loop_result(
     :param children: the runs of its iterations.
     :param outputs: the output parameters of the steps, by step name.
     """
+    items = {step.iteration.index for step in loop.iterations if step.iteration}
     counts = {status: sum(child.status == status for child in children) for status in _MET_BY["Any"]}
     result: dict[str, Any] = {
-        "InputItemCount": len(loop.iterations),
+        "InputItemCount": len(items),
         "TotalStepCount": len(loop.iterations),
         **{f"{status}StepCount": count for status, count in counts.items()},
     }
@@ -375,16 +378,17 @@ def _selected(
     selector: Any, children: list[StepRun], outputs: Mapping[str, Mapping[str, Any]]
 ) -> StepRun | None:
     """Return the child with the greatest or least value; None without a selector or a value."""
-    field_reference = selector.get("Field") if isinstance(selector, dict) else None
-    path = field_reference.get("Get") if isinstance(field_reference, dict) else None
-    match = _CHILD_OUTPUT.fullmatch(path) if isinstance(path, str) else None
+    match = SELECTOR_FIELD.fullmatch(next(references(selector), "")) if selector else None
+    output = _OUTPUT_PARAMETER.fullmatch(match[2]) if match else None
     values: list[tuple[float, StepRun]] = []
     for child in children:
+        if match is None or output is None or child.step.body["Name"] != match[1]:
+            continue
         try:
-            values.append((float(outputs[child.step.name][match[2]]) if match else 0.0, child))
+            values.append((float(outputs[child.step.name][output[2]]), child))
         except (KeyError, ValueError):
             continue
-    if match is None or not values:
+    if not values:
         return None
     choose = min if selector.get("Pick") == "MinBy" else max
     return choose(values, key=lambda pair: pair[0])[1]

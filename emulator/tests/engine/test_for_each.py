@@ -17,13 +17,13 @@ ITEMS = {"Name": "Items", "Type": "String"}
 
 
 def loop(
-    body: dict[str, Any] | None = None, limit: Any = 2, selector: dict[str, Any] | None = None
+    *bodies: dict[str, Any], limit: Any = 2, selector: dict[str, Any] | None = None, items: Any = None
 ) -> dict[str, Any]:
     """Return a ForEach step that runs a processing step for each item of the parameter Items."""
     arguments: dict[str, Any] = {
-        "IterableItems": {"Get": "Parameters.Items"},
+        "IterableItems": items or {"Get": "Parameters.Items"},
         "MaxConcurrency": limit,
-        "ForEachBody": [body or step("Body")],
+        "ForEachBody": list(bodies) or [step("Body")],
         **({"Selector": selector} if selector else {}),
     }
     return {"Name": "Loop", "Type": "ForEach", "Arguments": arguments}
@@ -33,7 +33,8 @@ def run(
     items: Any, scenario: dict[str, Any] | None = None, *more: dict[str, Any], **options: Any
 ) -> Execution:
     """Return an execution of a ForEach step and of further steps."""
-    text = definition(loop(**options), *more, parameters=(ITEMS,))
+    bodies = options.pop("bodies", ())
+    text = definition(loop(*bodies, **options), *more, parameters=(ITEMS,))
     return execution(text, scenario, Items=json.dumps(items))
 
 
@@ -56,6 +57,26 @@ def test_body_runs_once_for_each_item() -> None:
         ("Loop", 1, "b"),
         ("Loop", 2, "c"),
     ]
+
+
+def test_body_may_have_several_steps() -> None:
+    """Each item runs all of them; the counts are those of the steps, and the concurrency, too."""
+    engine = run(["a", "b"], None, bodies=(step("Work", "Model"), step("Check", "Model")), limit=3)
+    engine.advance(3)
+    assert [run.step.name for run in engine.runs.values()] == ["Loop", "Work-0", "Check-0", "Work-1"]
+    engine.advance(FOREVER)
+    assert list(engine.runs) == ["Loop", "Work-0", "Check-0", "Work-1", "Check-1"]
+    result = engine.loop_result(engine.runs["Loop"])
+    assert (result["InputItemCount"], result["TotalStepCount"], result["SucceededStepCount"]) == (2, 4, 4)
+
+
+def test_items_may_be_in_the_definition() -> None:
+    """Values, and references."""
+    items = ["a", 1, 0.5, True, {"Get": "Parameters.Items"}]
+    engine = execution(definition(loop(items=items), parameters=(ITEMS,)), Items='{"x": 1}')
+    engine.advance(FOREVER)
+    iterations = [run.step.iteration for run in engine.runs.values() if run.step.iteration]
+    assert [iteration.item for iteration in iterations] == ["a", 1, 0.5, True, {"x": 1}]
 
 
 def test_loop_does_not_use_up_the_parallelism() -> None:
@@ -129,16 +150,26 @@ def test_item_is_available_in_the_body() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.parametrize(("pick", "selected"), [("MaxBy", 1), ("MinBy", 2)])
-def test_selector_picks_an_iteration(pick: str, selected: int) -> None:
-    """The selector picks the iteration with the greatest or least output parameter."""
+@pytest.mark.parametrize("namespace", ["IterationOutput", "ChildOutput"])
+@pytest.mark.parametrize(("pick", "selected", "auc"), [("MaxBy", 1, "0.9"), ("MinBy", 2, "0.1")])
+def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespace: str) -> None:
+    """The selector picks the iteration with the greatest or least output parameter, which later steps can use."""
     steps = {f"Body-{index}": {"outputs": {"auc": auc}} for index, auc in enumerate(["0.5", "0.9", "0.1"])}
-    scenario = {"steps": steps}
-    selector = {"Pick": pick, "Field": {"Get": "ChildOutput.Body.OutputParameters['auc']"}}
-    engine = run(["a", "b", "c"], scenario, body=step("Body", "Lambda"), selector=selector)
+    # The other step of the body does not count.
+    steps |= {f"Other-{index}": {"outputs": {"auc": str(index)}} for index in range(3)}
+    selector = {"Pick": pick, "Field": {"Get": f"{namespace}.Body.OutputParameters['auc']"}}
+    values = [
+        {"Get": "Steps.Loop.Selected.OutputParameters['auc']"},
+        {"Get": "Steps.Loop.IterationOutputs[0].Body.OutputParameters['auc']"},
+        {"Get": "Steps.Loop.IterationOutputs[2].Other.OutputParameters['auc']"},
+    ]
+    message = fail("F", {"Std:Join": {"On": " ", "Values": values}})
+    bodies = (step("Other", "Lambda"), step("Body", "Lambda"))
+    engine = run(["a", "b", "c"], {"steps": steps}, message, bodies=bodies, selector=selector)
     engine.advance(FOREVER)
     result = engine.loop_result(engine.runs["Loop"])
     assert result["Selector"] == {"StepName": f"Body-{selected}", "Index": selected}
+    assert engine.runs["F"].failure_reason == f"{auc} 0.5 2"
 
 
 def test_counts_are_available_to_later_steps() -> None:
@@ -161,15 +192,22 @@ def test_items_must_be_a_list(items: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ForEachBody": []}, "must be one step"),
-        ({"ForEachBody": [step("A"), step("B")]}, "must be one step"),
-        ({"ForEachBody": [fail("A", "x")]}, "must be one step"),
+        ({"ForEachBody": []}, "must be steps that"),
+        ({"ForEachBody": [step("A"), fail("B", "x")]}, "must be steps that"),
+        ({"ForEachBody": [step("A"), step("A")]}, "'A' is not unique"),
+        ({"ForEachBody": [step("Loop2")]}, "'Loop2-1' is that of an iteration of step 'Loop2'"),
+        ({"Selector": {"Pick": "Best", "Field": {"Get": "IterationOutput.Body.Status"}}}, "no 'Pick'"),
+        ({"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body"}}}, "no 'Field'"),
+        ({"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.A.x"}}}, "no step of its"),
         ({"ForEachBody": [step("A" * 60)]}, "does not match"),
         ({"ForEachBody": [{"Name": "A"}]}, "has no 'Type'"),
         ({"MaxConcurrency": 0}, "between 1 and 50"),
         ({"MaxConcurrency": 51}, "between 1 and 50"),
         ({"MaxConcurrency": True}, "between 1 and 50"),
-        ({"IterableItems": ["a"]}, "not a reference"),
+        ({"IterableItems": []}, "list of 1 to 100 items"),
+        ({"IterableItems": ["a"] * 101}, "list of 1 to 100 items"),
+        ({"IterableItems": "a"}, "list of 1 to 100 items"),
+        ({"IterableItems": ["a", None]}, "None is neither a value nor a reference"),
     ],
 )
 def test_invalid_loop_is_refused(change: dict[str, Any], message: str) -> None:
@@ -177,4 +215,4 @@ def test_invalid_loop_is_refused(change: dict[str, Any], message: str) -> None:
     body = loop()
     body["Arguments"] |= change
     with pytest.raises(DefinitionError, match=message):
-        parse(definition(body, parameters=(ITEMS,)))
+        parse(definition(body, step("Loop2-1", "Model"), parameters=(ITEMS,)))

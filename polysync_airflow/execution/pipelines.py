@@ -240,6 +240,7 @@ def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
 MAX_STEPS: Final = 500
 # Of a step.
 MAX_PROPERTY_FILES: Final = 50
+MAX_BODIES: Final = 50
 _STEP_REFERENCE: Final = re.compile(r"Steps\.([A-Za-z0-9\-_]+)")
 _DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
 
@@ -305,6 +306,7 @@ class DeclaredStep(NamedTuple):
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param needs: the steps that it names in ``DependsOn``, or whose properties it uses.
     :param not_selected: whether a selective execution has not selected it.
+    :param bodies: of a ForEach step, the steps that it runs for each item.
     """
 
     name: str
@@ -314,6 +316,12 @@ class DeclaredStep(NamedTuple):
     property_files: Sequence[PropertyFile] = ()
     needs: frozenset[str] = frozenset()
     not_selected: bool = False
+    bodies: Sequence[DeclaredStep] = ()
+
+    @property
+    def iterations(self) -> re.Pattern[str]:
+        """What the names match that AWS gives to this step of a ForEach step's body, such as ``Train-0``."""
+        return re.compile(rf"{re.escape(self.name)}-\d{{1,6}}")
 
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
@@ -339,7 +347,8 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
             files = _property_files_in(step.get("PropertyFiles"))
             needs = _needs_of(step) - {name}
             kind = texts.clean_line(kind, 64) if isinstance(kind, str) else None
-            found.append(DeclaredStep(name, kind, condition, branch, files, needs))
+            bodies = _bodies_in(arguments) if kind == "ForEach" else ()
+            found.append(DeclaredStep(name, kind, condition, branch, files, needs, bodies=bodies))
         if isinstance(arguments, dict):
             if_steps = _steps_in(arguments, "IfSteps", name, "True")
             pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
@@ -353,6 +362,19 @@ def _steps_in(
     steps = parent.get(member) if isinstance(parent, dict) else None
     listed = steps if isinstance(steps, list) else []
     return [(step, condition, branch) for step in listed if isinstance(step, dict)]
+
+
+def _bodies_in(arguments: Any) -> list[DeclaredStep]:
+    """Return the steps that a ForEach step runs for each item: class ``ForEachStep`` of AWS's SDK."""
+    return [
+        DeclaredStep(
+            texts.clean_line(step["Name"], 256),
+            texts.clean_line(kind, 64) if isinstance(kind := step.get("Type"), str) else None,
+            property_files=_property_files_in(step.get("PropertyFiles")),
+        )
+        for step, _, _ in _steps_in(arguments, "ForEachBody")[:MAX_BODIES]
+        if isinstance(step.get("Name"), str)
+    ]
 
 
 def _property_files_in(value: Any) -> list[PropertyFile]:

@@ -436,30 +436,41 @@ def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
 MAX_BYTES: Final = 256 * 1024
 # Databases limit how deeply JSON may be nested: MySQL to 100.
 MAX_DEPTH: Final = 32
-# The iterations of a ForEach step repeat the names of its steps.
-_ITERATION: Final = re.compile(r"\[\d+\]$")
 
 _TOO_DEEP: Final = "it is nested too deeply"
 
 PropertyFiles = bool | Sequence[str]
 
 
-def files_to_read(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> dict[str, list[PropertyFile]]:
+class StepFiles(NamedTuple):
     """
-    Return the property files to read, by the name of the step.
+    The property files to read of a step.
+
+    :param names: what the names match that AWS lists the step with.
+    """
+
+    names: re.Pattern[str]
+    files: Sequence[PropertyFile]
+
+
+def files_to_read(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> list[StepFiles]:
+    """
+    Return the property files to read, by step.
 
     :param wanted: True for all that the definition declares, or the names of some.
     """
-    found = {
-        step.name: [file for file in step.property_files if wanted is True or file.name in _names(wanted)]
-        for step in declared
-    }
-    return {name: files for name, files in found.items() if files}
+    found = []
+    for step in declared:
+        named = [(step, re.compile(re.escape(step.name))), *((body, body.iterations) for body in step.bodies)]
+        for each, names in named:
+            files = [file for file in each.property_files if wanted is True or file.name in _names(wanted)]
+            found += [StepFiles(names, files)] if files else []
+    return found
 
 
-def missing_names(files: Mapping[str, Sequence[PropertyFile]], wanted: PropertyFiles) -> list[str]:
+def missing_names(files: Sequence[StepFiles], wanted: PropertyFiles) -> list[str]:
     """Return the wanted names that the definition does not declare."""
-    declared = {file.name for each in files.values() for file in each}
+    declared = {file.name for each in files for file in each.files}
     return [name for name in _names(wanted) if name not in declared]
 
 
@@ -467,9 +478,9 @@ def _names(wanted: PropertyFiles) -> Sequence[str]:
     return () if isinstance(wanted, bool) else wanted
 
 
-def declared_name(step_name: str) -> str:
-    """Return the name that the definition has for a step, which may be an iteration of a ForEach step."""
-    return _ITERATION.sub("", step_name)
+def files_of(files: Sequence[StepFiles], step_name: str) -> Sequence[PropertyFile]:
+    """Return the property files to read of a step, which may be one that a ForEach step runs for an item."""
+    return next((each.files for each in files if each.names.fullmatch(step_name)), ())
 
 
 def uri_of(file: PropertyFile, output_uris: Mapping[str, str | None]) -> str | None:

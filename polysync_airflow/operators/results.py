@@ -133,7 +133,7 @@ class ResultReader:
         found = {name: dict(made) for name, made in outputs.items()}
         described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
-            files = self._declared_files() if self.wanted else {}
+            files = self._declared_files() if self.wanted else ()
             for step in steps:
                 jobs = self._describe(step)
                 if not jobs:
@@ -141,7 +141,7 @@ class ResultReader:
                 made = found.setdefault(step.name, {})
                 for job in jobs:
                     found[step.name] = made = {**job.outputs, **made}
-                wanted = files.get(results.declared_name(step.name), ())
+                wanted = results.files_of(files, step.name)
                 self._add_files(step.name, wanted if _has_succeeded(step) else (), jobs[0], made)
                 described += [(step, job) for job in jobs]
         billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
@@ -190,12 +190,12 @@ class ResultReader:
             self._jobs[key] = self._call(kind.operation, describe, what)
         return self._jobs[key]
 
-    def _declared_files(self) -> dict[str, list[PropertyFile]]:
+    def _declared_files(self) -> Sequence[results.StepFiles]:
         describe = partial(self.hook.describe_pipeline_definition_for_execution, self.arn)
         what = "The definition, which names the property files, could not be read"
         declared = self._call("DescribePipelineDefinitionForExecution", describe, what)
         if declared is None:
-            return {}
+            return []
         files = results.files_to_read(declared, self.wanted)
         missing = results.missing_names(files, self.wanted)
         if missing:

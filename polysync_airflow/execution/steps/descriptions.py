@@ -145,8 +145,9 @@ class StepDescription(models.FrozenModel):
         }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
-            # The iterations of a ForEach step repeat the names of its steps.
-            flat["StepName"] = f"{data.get('StepName')}[{iteration['Index']}]"
+            # AWS's SDK documents the name of an iteration as the name of the step and its index.
+            name, suffix = str(data.get("StepName")), f"-{iteration['Index']}"
+            flat["StepName"] = name if name.endswith(suffix) else name + suffix
         return flat
 
     @property

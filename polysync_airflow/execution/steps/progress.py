@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -176,8 +175,6 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
 
 
 _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
-# AWS's listing adds the number of an iteration to the names of a loop's steps.
-_ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 
 
 class StepTriggerArguments(TriggerArguments):
@@ -287,19 +284,22 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
     :param kind: the type that the step must have, such as ``Callback``; None for any.
     :raises ParametersError: it has no such step, or the step is of another type.
     """
-    types = {step.name: step.type for step in declared}
-    known = step_name if step_name in types else _ITERATION.sub("", step_name)
-    if known in types:
-        if kind not in (None, types[known]):
+    if not declared:
+        return
+    bodies = [body for step in declared for body in step.bodies]
+    found = next((step for step in declared if step.name == step_name), None) or next(
+        (body for body in bodies if body.iterations.fullmatch(step_name)), None
+    )
+    if found:
+        if kind not in (None, found.type):
             raise ParametersError(
-                f"step_name = {texts.shorten(step_name)} is a step of type {types[known]}: give the name of "
+                f"step_name = {texts.shorten(step_name)} is a step of type {found.type}: give the name of "
                 f"a step of type {kind}."
             )
         return
-    if not types or "ForEach" in types.values():
-        # The declared steps are without the bodies of loops.
-        return
-    names = [name for name in types if kind in (None, types[name])]
+    # The number of items is not known before the loop has begun.
+    first = [body._replace(name=f"{body.name}-0") for body in bodies]
+    names = [step.name for step in (*declared, *first) if kind in (None, step.type)]
     similar = texts.nearest_name(step_name, names)
     listed = texts.clean_line(", ".join(names)) or "none"
     cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."

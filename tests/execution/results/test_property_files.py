@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from polysync_airflow.execution.pipelines import PropertyFile, declared_steps
 from polysync_airflow.execution.results import (
     MAX_BYTES,
     MAX_DEPTH,
-    declared_name,
+    files_of,
     files_to_read,
     missing_names,
     parse,
@@ -52,20 +53,41 @@ def test_files_of_all_branches_are_found_by_name() -> None:
     condition = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": [branch], "ElseSteps": []}}
     steps = declared_steps(json.dumps({"Steps": [{"Name": "Train"}, condition]}))
 
-    assert files_to_read(steps, True).keys() == {"Compare"}
-    assert files_to_read(steps, ["Eval"]) == {"Compare": [EVAL]}
-    assert files_to_read(steps, ["Evil"]) == {}
+    assert [each.names.pattern for each in files_to_read(steps, True)] == ["Compare"]
+    assert files_of(files_to_read(steps, ["Eval"]), "Compare") == [EVAL]
+    assert files_to_read(steps, ["Evil"]) == []
     assert missing_names(files_to_read(steps, ["Eval", "Evil"]), ["Eval", "Evil"]) == ["Evil"]
     assert missing_names(files_to_read(steps, True), True) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("Score-0", [EVAL]),
+        ("Score-12", [EVAL]),
+        ("Score", ()),
+        ("Score-x", ()),
+        ("Score-0-1", ()),
+        ("Loop", ()),
+    ],
+)
+def test_files_of_a_loop_are_those_of_its_body(name: str, files: Sequence[PropertyFile]) -> None:
+    """AWS lists a step of the body for each item."""
+    arguments = {
+        "ForEachBody": [{"Name": "Score", "Type": "Processing", "PropertyFiles": [entry()]}, {"Name": 7}]
+    }
+    loop = {"Name": "Loop", "Type": "ForEach", "Arguments": arguments}
+    steps = declared_steps(json.dumps({"Steps": [loop]}))
+
+    assert files_of(files_to_read(steps, True), name) == files
+
+
 def test_place_of_a_file() -> None:
-    """Slashes do not repeat; an iteration has the files of its step."""
+    """Slashes do not repeat."""
     assert uri_of(EVAL, {"report": "s3://b/x/"}) == uri_of(EVAL, {"report": "s3://b/x"})
     assert uri_of(EVAL._replace(path="/a/b.json"), {"report": "s3://b"}) == "s3://b/a/b.json"
     assert uri_of(EVAL._replace(path="X.json"), {"report": "s3://b/X"}) == "s3://b/X/X.json"
     assert uri_of(EVAL, {"model": "s3://b"}) is None
-    assert (declared_name("Evaluate[12]"), declared_name("Evaluate")) == ("Evaluate", "Evaluate")
 
 
 def nested(depth: int) -> bytes:

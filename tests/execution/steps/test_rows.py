@@ -222,9 +222,10 @@ def test_emr_serverless_links_to_its_log_folder() -> None:
 
 
 def test_iterations_of_a_loop_have_names_of_their_own() -> None:
-    """ForEach repeats the names of its steps."""
-    steps = [step("Score", IterationContext={"ParentStepName": "Loop", "Index": index}) for index in (0, 1)]
-    assert [row.name for row in rows_of(steps, (), EXECUTION)] == ["Score[0]", "Score[1]"]
+    """They are AWS's: the name of the step and the index."""
+    contexts = [{"ParentStepName": "Loop", "Index": index} for index in (0, 1)]
+    steps = [step("Score-0", IterationContext=contexts[0]), step("Score", IterationContext=contexts[1])]
+    assert [row.name for row in rows_of(steps, (), EXECUTION)] == ["Score-0", "Score-1"]
 
 
 @pytest.mark.parametrize("count", [60, 200, 1000])

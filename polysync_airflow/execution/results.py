@@ -28,7 +28,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, FiniteFloat, StringConstraints
 
 from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
-from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile
+from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
 from polysync_airflow.execution.texts import LENIENT, ArnText, Count, NameText, clean_value
 
@@ -442,45 +442,24 @@ _TOO_DEEP: Final = "it is nested too deeply"
 PropertyFiles = bool | Sequence[str]
 
 
-class StepFiles(NamedTuple):
+def files_to_read(step: DeclaredStep | None, wanted: PropertyFiles) -> list[PropertyFile]:
     """
-    The property files to read of a step.
-
-    :param names: what the names match that AWS lists the step with.
-    """
-
-    names: re.Pattern[str]
-    files: Sequence[PropertyFile]
-
-
-def files_to_read(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> list[StepFiles]:
-    """
-    Return the property files to read, by step.
+    Return the property files to read of a step.
 
     :param wanted: True for all that the definition declares, or the names of some.
     """
-    found = []
-    for step in declared:
-        named = [(step, re.compile(re.escape(step.name))), *((body, body.iterations) for body in step.bodies)]
-        for each, names in named:
-            files = [file for file in each.property_files if wanted is True or file.name in _names(wanted)]
-            found += [StepFiles(names, files)] if files else []
-    return found
+    declared = step.property_files if step else ()
+    return [file for file in declared if wanted is True or file.name in _names(wanted)]
 
 
-def missing_names(files: Sequence[StepFiles], wanted: PropertyFiles) -> list[str]:
+def missing_names(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> list[str]:
     """Return the wanted names that the definition does not declare."""
-    declared = {file.name for each in files for file in each.files}
-    return [name for name in _names(wanted) if name not in declared]
+    names = {file.name for step in all_steps(declared) for file in step.property_files}
+    return [name for name in _names(wanted) if name not in names]
 
 
 def _names(wanted: PropertyFiles) -> Sequence[str]:
     return () if isinstance(wanted, bool) else wanted
-
-
-def files_of(files: Sequence[StepFiles], step_name: str) -> Sequence[PropertyFile]:
-    """Return the property files to read of a step, which may be one that a ForEach step runs for an item."""
-    return next((each.files for each in files if each.names.fullmatch(step_name)), ())
 
 
 def uri_of(file: PropertyFile, output_uris: Mapping[str, str | None]) -> str | None:

@@ -135,7 +135,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
 
 
 def _metadata_of(step: StepDescription) -> Mapping[str, Any]:
-    metadata = (step.metadata or {}).get(CALLBACK)
+    metadata = step.metadata.get(CALLBACK)
     return metadata if isinstance(metadata, dict) else {}
 
 

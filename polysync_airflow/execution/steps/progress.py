@@ -34,7 +34,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent, LogLine, TriggerArguments, check_event
 
@@ -284,22 +284,15 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
     :param kind: the type that the step must have, such as ``Callback``; None for any.
     :raises ParametersError: it has no such step, or the step is of another type.
     """
-    if not declared:
+    found = step_named(step_name, declared)
+    if found and kind not in (None, found.type):
+        raise ParametersError(
+            f"step_name = {texts.shorten(step_name)} is a step of type {found.type}: give the name of "
+            f"a step of type {kind}."
+        )
+    if found or not declared:
         return
-    bodies = [body for step in declared for body in step.bodies]
-    found = next((step for step in declared if step.name == step_name), None) or next(
-        (body for body in bodies if body.iterations.fullmatch(step_name)), None
-    )
-    if found:
-        if kind not in (None, found.type):
-            raise ParametersError(
-                f"step_name = {texts.shorten(step_name)} is a step of type {found.type}: give the name of "
-                f"a step of type {kind}."
-            )
-        return
-    # The number of items is not known before the loop has begun.
-    first = [body._replace(name=f"{body.name}-0") for body in bodies]
-    names = [step.name for step in (*declared, *first) if kind in (None, step.type)]
+    names = [step.name for step in all_steps(declared) if kind in (None, step.type)]
     similar = texts.nearest_name(step_name, names)
     listed = texts.clean_line(", ".join(names)) or "none"
     cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.pipelines import PropertyFile, declared_steps
+from polysync_airflow.execution.pipelines import PropertyFile, declared_steps, step_named
 from polysync_airflow.execution.results import (
     MAX_BYTES,
     MAX_DEPTH,
-    files_of,
     files_to_read,
     missing_names,
     parse,
@@ -53,11 +51,12 @@ def test_files_of_all_branches_are_found_by_name() -> None:
     condition = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": [branch], "ElseSteps": []}}
     steps = declared_steps(json.dumps({"Steps": [{"Name": "Train"}, condition]}))
 
-    assert [each.names.pattern for each in files_to_read(steps, True)] == ["Compare"]
-    assert files_of(files_to_read(steps, ["Eval"]), "Compare") == [EVAL]
-    assert files_to_read(steps, ["Evil"]) == []
-    assert missing_names(files_to_read(steps, ["Eval", "Evil"]), ["Eval", "Evil"]) == ["Evil"]
-    assert missing_names(files_to_read(steps, True), True) == []
+    compare = step_named("Compare", steps)
+    assert [file.name for file in files_to_read(compare, True)] == ["Bias", "Eval"]
+    assert files_to_read(compare, ["Eval"]) == [EVAL]
+    assert files_to_read(compare, ["Evil"]) == files_to_read(step_named("Train", steps), True) == []
+    assert missing_names(steps, ["Eval", "Evil"]) == ["Evil"]
+    assert missing_names(steps, True) == []
 
 
 @pytest.mark.parametrize(
@@ -65,21 +64,22 @@ def test_files_of_all_branches_are_found_by_name() -> None:
     [
         ("Score-0", [EVAL]),
         ("Score-12", [EVAL]),
-        ("Score", ()),
-        ("Score-x", ()),
-        ("Score-0-1", ()),
-        ("Loop", ()),
+        ("Score", []),
+        ("Score-x", []),
+        ("Score-0-1", []),
+        ("Loop", []),
+        ("Report-1", []),
     ],
 )
-def test_files_of_a_loop_are_those_of_its_body(name: str, files: Sequence[PropertyFile]) -> None:
-    """AWS lists a step of the body for each item."""
-    arguments = {
-        "ForEachBody": [{"Name": "Score", "Type": "Processing", "PropertyFiles": [entry()]}, {"Name": 7}]
-    }
-    loop = {"Name": "Loop", "Type": "ForEach", "Arguments": arguments}
-    steps = declared_steps(json.dumps({"Steps": [loop]}))
+def test_files_of_a_loop_are_those_of_its_body(name: str, files: list[PropertyFile]) -> None:
+    """AWS lists a step of the body for each item. A step beside the loop may have such a name, too."""
+    body = [{"Name": "Score", "Type": "Processing", "PropertyFiles": [entry()]}, {"Name": 7}]
+    loop = {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": body}}
+    report = {"Name": "Report-0", "PropertyFiles": [entry(PropertyFileName="Other")]}
+    steps = declared_steps(json.dumps({"Steps": [loop, report]}))
 
-    assert files_of(files_to_read(steps, True), name) == files
+    assert files_to_read(step_named(name, steps), True) == files
+    assert missing_names(steps, ["Eval"]) == []
 
 
 def test_place_of_a_file() -> None:

@@ -23,7 +23,7 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
 DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
-LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach", bodies=[DeclaredStep("Ask", "Callback")])]
+LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Callback")])]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x7f", 7, None])
@@ -45,6 +45,7 @@ def test_not_a_name(name: object) -> None:
         ("Train", DECLARED, None),
         ("Train-2", [DeclaredStep("Train-2", "Training")], "Training"),
         ("Other", [], "Callback"),
+        ("Ask-0", LOOP, "Callback"),
         ("Ask-3", LOOP, "Callback"),
         ("Loop", LOOP, None),
     ],
@@ -150,7 +151,20 @@ def test_event_of_the_trigger() -> None:
     )
 
 
-def test_loop_without_such_an_iteration() -> None:
+@pytest.mark.parametrize("name", ["Ask", "Ask[0]", "Ask-0[0]", "Ask-x", "Wait-0"])
+def test_name_that_no_iteration_has(name: str) -> None:
     """The names of its steps are known, not how many items there will be."""
-    with pytest.raises(ParametersError, match=r"step_name = 'Ask' is not a step .*: do you mean 'Ask-0'\?"):
-        check_step_declared("Ask", LOOP, "Callback")
+    with pytest.raises(ParametersError) as caught:
+        check_step_declared(name, LOOP, "Callback")
+
+    meant = "Wait" if name == "Wait-0" else "Ask-0"
+    assert str(caught.value) == (
+        f"step_name = '{name}' is not a step of type Callback of the pipeline: do you mean '{meant}'?"
+    )
+
+
+def test_iteration_of_another_type() -> None:
+    """The type is that of the step in the body."""
+    loop = DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Lambda")])
+    with pytest.raises(ParametersError, match=r"step_name = 'Ask-7' is a step of type Lambda: "):
+        check_step_declared("Ask-7", [loop], "Callback")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -116,6 +116,12 @@ class Step:
         return arguments
 
     @property
+    def loop_body(self) -> list[Mapping[str, Any]]:
+        """The steps that a ForEach step runs for each item; none for all other steps."""
+        steps: list[Mapping[str, Any]] = self.arguments["ForEachBody"] if self.type == "ForEach" else []
+        return steps
+
+    @property
     def calls_missing_function(self) -> bool:
         """Whether the Lambda function of the step is one that does not exist."""
         arn = self.body.get("FunctionArn")
@@ -128,17 +134,24 @@ class Step:
 
     def iterations(self, items: list[Any]) -> list[Step]:
         """Return the steps of a ForEach step: those of its body, for each item."""
-        return [
-            Step(
-                iteration_name(body["Name"], index),
-                body["Type"],
-                body,
-                frozenset(),
-                iteration=Iteration(self.name, index, item),
-            )
-            for index, item in enumerate(items)
-            for body in self.arguments["ForEachBody"]
-        ]
+        steps: list[Step] = []
+        for index, item in enumerate(items):
+            # What a step of the body says of another one is meant of the one with the same item.
+            names = {body["Name"]: iteration_name(body["Name"], index) for body in self.loop_body}
+            for body in self.loop_body:
+                triggers = _triggers(body["Name"], body)
+                needs = _dependencies(body["Name"], body, triggers)
+                steps.append(
+                    Step(
+                        names[body["Name"]],
+                        body["Type"],
+                        _renamed(body, names),
+                        frozenset(names[name] for name in needs if name in names),
+                        triggers={names[name]: triggers[name] for name in triggers if name in names},
+                        iteration=Iteration(self.name, index, item),
+                    )
+                )
+        return steps
 
 
 def iteration_name(body: str, index: int) -> str:
@@ -205,6 +218,19 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
 
 
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a JSON value with other names of steps in its references."""
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    reference = value.get("Get")
+    match = _STEP_REFERENCE.match(reference) if len(value) == 1 and isinstance(reference, str) else None
+    if match and match[1] in names:
+        return {"Get": f"Steps.{names[match[1]]}{match.string[match.end(1) :]}"}
+    return {key: _renamed(item, names) for key, item in value.items()}
+
+
 def _parameters(entries: Any) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for entry in _objects(entries, "Parameters"):
@@ -232,9 +258,11 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
         _check_cache_config(name, body.get("CacheConfig", {}))
         _check_retry_policies(name, body.get("RetryPolicies", []))
         triggers = _triggers(name, body)
-        yield Step(name, kind, body, _dependencies(name, body, triggers), condition, branch, triggers)
+        needs = _dependencies(name, body, triggers)
         if kind == "ForEach":
             _check_for_each(name, body)
+            needs = _loop_dependencies(needs, body["Arguments"]["ForEachBody"])
+        yield Step(name, kind, body, needs, condition, branch, triggers)
         if kind == "Condition":
             arguments = body.get("Arguments") or {}
             if not isinstance(arguments.get("Conditions"), list):
@@ -275,6 +303,20 @@ def _dependencies(name: str, body: Mapping[str, Any], depends_on: Mapping[str, s
         match[1] for reference in references(own_body) if (match := _STEP_REFERENCE.match(reference))
     )
     return frozenset(depends_on) | frozenset(referenced)
+
+
+def _loop_dependencies(needs: frozenset[str], steps: list[dict[str, Any]]) -> frozenset[str]:
+    """
+    Return the steps that a ForEach step depends on, also for those of its body, which depend on each other.
+
+    AWS documents neither; the SDK's graph of a pipeline has both.
+
+    :param needs: what it depends on, with the references of its body.
+    :param steps: its body.
+    """
+    graph = {step["Name"]: _dependencies(step["Name"], step, _triggers(step["Name"], step)) for step in steps}
+    _check_acyclic(graph)
+    return needs.union(*graph.values()) - graph.keys()
 
 
 def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
@@ -321,14 +363,14 @@ def _check_bodies(steps: Mapping[str, Step]) -> None:
     """Check that the name of each iteration is unique, however many items there are."""
     bodies: set[str] = set()
     for step in steps.values():
-        for body in step.arguments.get("ForEachBody") or () if step.type == "ForEach" else ():
-            if body["Name"] in bodies:
+        for body in step.loop_body:
+            if body["Name"] in bodies or body["Name"] in steps:
                 raise DefinitionError(f"step name '{body['Name']}' is not unique")
             bodies.add(body["Name"])
     for name in steps:
-        body, hyphen, index = name.rpartition("-")
-        if hyphen and index.isdecimal() and body in bodies:
-            raise DefinitionError(f"step name '{name}' is that of an iteration of step '{body}'")
+        of_body, hyphen, index = name.rpartition("-")
+        if hyphen and index.isdecimal() and of_body in bodies:
+            raise DefinitionError(f"step name '{name}' is that of an iteration of step '{of_body}'")
 
 
 def duration_seconds(text: Any) -> float | None:
@@ -385,6 +427,10 @@ def _check_graph(steps: Mapping[str, Step]) -> None:
             if steps[other].type == "Fail":
                 raise DefinitionError(f"{step.name} can not depends on {other}, which is a Fail step")
         graph[step.name] = {*step.depends_on, *([step.condition] if step.condition else [])}
+    _check_acyclic(graph)
+
+
+def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -353,6 +353,7 @@ class Execution:
             self._end(run, at, "Failed", str(error))
             return
         run.iterations = tuple(run.step.iterations(items))
+        self.scope.bodies |= {step.name: step.body["Name"] for step in run.iterations}
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
@@ -397,7 +398,7 @@ class Execution:
 
     def loop_result(self, run: StepRun) -> dict[str, Any]:
         """Return the counts and the selection of a ForEach step."""
-        return loop_result(run, self._progress.children(run), self.scope.outputs)
+        return loop_result(run, self._progress.children(run), self.scope)
 
     def _scenario_of(self, step: Step) -> StepScenario:
         if step.calls_missing_function:

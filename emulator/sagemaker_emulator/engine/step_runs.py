@@ -10,15 +10,15 @@ branches go on; here they do. A step is stopped only with its execution, so no s
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from sagemaker_emulator.engine import caching
 from sagemaker_emulator.engine.definition import COMPLETED, SELECTOR_FIELD, Definition, Step, references
-from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate
 from sagemaker_emulator.engine.retry_policies import Retries, retries
 from sagemaker_emulator.engine.scenarios import StepScenario
 
@@ -29,7 +29,6 @@ _MET_BY: Mapping[str, tuple[str, ...]] = {
     "Any": ("Succeeded", "Failed", "Stopped"),
 }
 _CATCHING = ("Failed", "Any")
-_OUTPUT_PARAMETER = re.compile(r"\.OutputParameters\[(['\"])(.+)\1\]")
 
 
 @dataclass
@@ -206,14 +205,28 @@ class Progress:
         ended: list[tuple[StepRun, str]] = []
         for loop in self.running():
             children = self.children(loop)
-            complete = len(children) == len(loop.iterations)
-            waits = loop.status == "Executing" and not complete
+            left = self._can_start_later(loop)
+            waits = loop.status == "Executing" and left
             if not loop.is_loop or waits or any(child.running for child in children):
                 continue
             statuses = {child.status for child in children}
-            stopped = "Stopped" in statuses or not complete
+            stopped = "Stopped" in statuses or left
             ended.append((loop, "Failed" if "Failed" in statuses else "Stopped" if stopped else "Succeeded"))
         return ended
+
+    def _can_start_later(self, loop: StepRun) -> bool:
+        """Return whether a step of a ForEach step can start now or later, unless the execution is stopped."""
+        left = {step.name: step for step in loop.iterations if step.name not in self.runs}
+        while excluded := {
+            step.name
+            for step in left.values()
+            if not all(
+                name in left or self._is_met(step, name) or (name in self.runs and self.runs[name].running)
+                for name in step.depends_on
+            )
+        }:
+            left = {name: step for name, step in left.items() if name not in excluded}
+        return bool(left)
 
     def running(self) -> list[StepRun]:
         """Return the runs that have not ended."""
@@ -247,7 +260,8 @@ class Progress:
         if step.iteration is not None:
             loop = self.runs[step.iteration.parent]
             running = sum(child.running for child in self.children(loop))
-            return loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
+            has_room = loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
+            return has_room and all(self._is_met(step, name) for name in step.depends_on)
         if failed and not self._continues(step, failed):
             return False
         needed = step.depends_on
@@ -351,15 +365,13 @@ def _item(item: Any) -> Any:
     return item
 
 
-def loop_result(
-    loop: StepRun, children: list[StepRun], outputs: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def loop_result(loop: StepRun, children: list[StepRun], scope: Scope) -> dict[str, Any]:
     """
     Return the results of a ForEach step: the members of ``ForEachStepMetadata`` except ``Status``.
 
     :param loop: the run of the ForEach step.
     :param children: the runs of its iterations.
-    :param outputs: the output parameters of the steps, by step name.
+    :param scope: the values that its selector can refer to.
     """
     items = {step.iteration.index for step in loop.iterations if step.iteration}
     counts = {status: sum(child.status == status for child in children) for status in _MET_BY["Any"]}
@@ -368,26 +380,22 @@ def loop_result(
         "TotalStepCount": len(loop.iterations),
         **{f"{status}StepCount": count for status, count in counts.items()},
     }
-    selected = _selected(loop.step.arguments.get("Selector"), children, outputs)
+    selected = _selected(loop.step.arguments.get("Selector"), children, scope)
     if selected is not None and selected.step.iteration is not None:
         result["Selector"] = {"StepName": selected.step.name, "Index": selected.step.iteration.index}
     return result
 
 
-def _selected(
-    selector: Any, children: list[StepRun], outputs: Mapping[str, Mapping[str, Any]]
-) -> StepRun | None:
+def _selected(selector: Any, children: list[StepRun], scope: Scope) -> StepRun | None:
     """Return the child with the greatest or least value; None without a selector or a value."""
     match = SELECTOR_FIELD.fullmatch(next(references(selector), "")) if selector else None
-    output = _OUTPUT_PARAMETER.fullmatch(match[2]) if match else None
     values: list[tuple[float, StepRun]] = []
     for child in children:
-        if match is None or output is None or child.step.body["Name"] != match[1]:
+        if match is None or child.step.body["Name"] != match[1] or child.status != "Succeeded":
             continue
-        try:
-            values.append((float(outputs[child.step.name][output[2]]), child))
-        except (KeyError, ValueError):
-            continue
+        value = evaluate({"Get": f"Steps.{child.step.name}{match[2]}"}, scope)
+        with suppress(ValueError):
+            values.append((float(str(value)), child))
     if not values:
         return None
     choose = min if selector.get("Pick") == "MinBy" else max

@@ -172,6 +172,79 @@ def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespa
     assert engine.runs["F"].failure_reason == f"{auc} 0.5 2"
 
 
+@pytest.mark.parametrize(("failing", "selected"), [({}, 1), ({"Body-1": {"fail": {}}}, 0)])
+def test_selector_compares_any_number_of_an_iteration_that_has_succeeded(
+    failing: dict[str, Any], selected: int
+) -> None:
+    """Such as a metric, which the body's scenario may have for all iterations."""
+    steps: dict[str, Any] = {"Body": {"metrics": {"auc": 0.5}}, "Body-1": {"metrics": {"auc": 0.9}}}
+    for name, behaviour in failing.items():
+        steps[name] |= behaviour
+    field = {"Get": "IterationOutput.Body.FinalMetricDataList['auc'].Value"}
+    selector = {"Pick": "MaxBy", "Field": field}
+    engine = run(["a", "b"], {"steps": steps}, bodies=(step("Body", "Training"),), selector=selector)
+    engine.advance(FOREVER)
+    result = engine.loop_result(engine.runs["Loop"])
+    assert result["Selector"] == {"StepName": f"Body-{selected}", "Index": selected}
+
+
+def test_steps_of_a_body_depend_on_each_other() -> None:
+    """For each item, by ``DependsOn`` and by references, whose values are those of the same item."""
+    value = {"Get": "Steps.Work.OutputParameters['id']"}
+    check = step("Check", "Lambda", Arguments={"id": value}, CacheConfig={"Enabled": True})
+    bodies = (step("Report", "Model", "Check"), check, step("Work", "Lambda"))
+    outputs = {f"Work-{index}": {"outputs": {"id": str(index % 2)}} for index in range(3)}
+    engine = run(["a", "b", "c"], {"steps": outputs}, bodies=bodies, limit=2)
+    engine.find_cached = lambda *key: None
+    engine.advance(FOREVER)
+    assert engine.status == "Succeeded"
+    for index in range(3):
+        work, check_run, report = (engine.runs[f"{name}-{index}"] for name in ("Work", "Check", "Report"))
+        assert work.ended_at is not None
+        assert check_run.ended_at is not None
+        assert work.ended_at < check_run.started_at < check_run.ended_at < report.started_at
+    keys = [engine.runs[f"Check-{index}"].cache_key for index in range(3)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_loop_ends_if_its_other_steps_cannot_start() -> None:
+    """They depend on a step that has failed, also through others; only what waits for a failure runs."""
+    after = step("Repair", "Model", DependsOn=[{"Step": "Work", "Trigger": "Failed"}])
+    bodies = (step("Work", "Model"), step("Check", "Model", "Work"), step("Report", "Model", "Check"), after)
+    engine = run(["a", "b"], {"steps": {"Work-1": {"fail": {}}}}, bodies=bodies, limit=50)
+    engine.advance(FOREVER)
+    assert list(engine.runs) == ["Loop", "Work-0", "Work-1", "Check-0", "Repair-1", "Report-0"]
+    assert (engine.runs["Loop"].status, engine.status) == ("Failed", "Failed")
+    counts = {key: value for key, value in engine.loop_result(engine.runs["Loop"]).items() if value}
+    assert counts == {
+        "InputItemCount": 2,
+        "TotalStepCount": 8,
+        "SucceededStepCount": 4,
+        "FailedStepCount": 1,
+    }
+
+
+def test_step_that_waits_for_a_failure_does_not_hold_a_loop_that_succeeds() -> None:
+    """It never starts, and nothing was stopped."""
+    after = step("Repair", "Model", DependsOn=[{"Step": "Work", "Trigger": "Failed"}])
+    engine = run(["a"], None, bodies=(step("Work", "Model"), after))
+    engine.advance(FOREVER)
+    assert [(name, each.status) for name, each in engine.runs.items()] == [
+        ("Loop", "Succeeded"),
+        ("Work-0", "Succeeded"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "depends", [{"DependsOn": ["Before"]}, {"Arguments": {"x": {"Get": "Steps.Before.X"}}}]
+)
+def test_loop_waits_for_what_its_body_depends_on(depends: dict[str, Any]) -> None:
+    """A step of the body may name a step beside the loop."""
+    engine = run(["a"], None, step("Before", "Model"), bodies=(step("Work", "Model", **depends),))
+    engine.advance(FOREVER)
+    assert list(engine.runs) == ["Before", "Loop", "Work-0"]
+
+
 def test_counts_are_available_to_later_steps() -> None:
     """A later step can use the counts of a ForEach step."""
     message = {"Std:Join": {"On": " ", "Values": [{"Get": "Steps.Loop.SucceededStepCount"}, "items"]}}
@@ -195,6 +268,9 @@ def test_items_must_be_a_list(items: str) -> None:
         ({"ForEachBody": []}, "must be steps that"),
         ({"ForEachBody": [step("A"), fail("B", "x")]}, "must be steps that"),
         ({"ForEachBody": [step("A"), step("A")]}, "'A' is not unique"),
+        ({"ForEachBody": [step("Loop")]}, "'Loop' is not unique"),
+        ({"ForEachBody": [step("A", "Model", "B"), step("B", "Model", "A")]}, "form a cycle"),
+        ({"ForEachBody": [step("A", "Model", "C")]}, "step 'Loop' depends on 'C', which does not exist"),
         ({"ForEachBody": [step("Loop2")]}, "'Loop2-1' is that of an iteration of step 'Loop2'"),
         ({"Selector": {"Pick": "Best", "Field": {"Get": "IterationOutput.Body.Status"}}}, "no 'Pick'"),
         ({"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body"}}}, "no 'Field'"),

@@ -353,7 +353,10 @@ class Execution:
             self._end(run, at, "Failed", str(error))
             return
         run.iterations = tuple(run.step.iterations(items))
-        self.scope.bodies |= {step.name: step.body["Name"] for step in run.iterations}
+        self.scope.scenario_names |= {
+            step.name: step.name if step.name in self.scenario.steps else step.body["Name"]
+            for step in run.iterations
+        }
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():

@@ -47,7 +47,7 @@ class Scope:
 
     :param metrics: the metrics of steps, by step name and metric name.
     :param properties: the known properties of steps, by step name and property name.
-    :param bodies: the names of the steps in the bodies of ForEach steps, by those of the steps that run them.
+    :param scenario_names: under which name the scenario has a step that a ForEach step runs.
     :param selected: the steps that the selectors of ForEach steps have picked, by the names of these.
     :param item: the item of the iteration, for the body of a ForEach step.
     :param resolve: returns the value of a step property that no other member has, by its reference.
@@ -60,7 +60,7 @@ class Scope:
     property_files: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     metrics: Mapping[tuple[str, str], float] = field(default_factory=dict)
     properties: dict[tuple[str, str], Any] = field(default_factory=dict)
-    bodies: dict[str, str] = field(default_factory=dict)
+    scenario_names: dict[str, str] = field(default_factory=dict)
     selected: dict[str, str] = field(default_factory=dict)
     item: Any = None
     resolve: Callable[[str], Any] = Unknown
@@ -127,16 +127,12 @@ def _step_value(reference: str, scope: Scope) -> Any:
     if match := _OUTCOME.fullmatch(reference):
         return scope.outcomes.get(match[1], Unknown(reference))
     if match := _METRIC.fullmatch(reference):
-        return _given(scope.metrics, scope, match[1], match[3], Unknown(reference))
+        name = scope.scenario_names.get(match[1], match[1])
+        return scope.metrics.get((name, match[3]), Unknown(reference))
     match = _PROPERTY.fullmatch(reference)
     if match and (match[1], match[2]) in scope.properties:
         return scope.properties[match[1], match[2]]
     return scope.resolve(reference)
-
-
-def _given(values: Mapping[tuple[str, str], Any], scope: Scope, step: str, name: str, default: Any) -> Any:
-    """Return what a scenario gives a step, or the step of a loop's body that it runs."""
-    return values.get((step, name), values.get((scope.bodies.get(step, step), name), default))
 
 
 def _of_iteration(reference: str, scope: Scope) -> str:
@@ -172,12 +168,11 @@ def _json_get(operand: Any, scope: Scope) -> Any:
         raise ExpressionError(f"Std:JsonGet needs 'Path': {operand!r}") from error
     reference = source.get("Get", "") if isinstance(source, dict) else ""
     match = _PROPERTY_FILE.fullmatch(reference)
-    step, name = (match[1], match[2]) if match else ("", "")
+    key = (scope.scenario_names.get(match[1], match[1]), match[2]) if match else ("", "")
     path = evaluate(path, scope)
-    content = _given(scope.property_files, scope, step, name, Unknown(""))
-    if isinstance(content, Unknown):
+    if key not in scope.property_files:
         return Unknown(f"{reference or json.dumps(operand)}:{path}")
-    return _walk(content, text(path), f"in property file '{name}'")
+    return _walk(scope.property_files[key], text(path), f"in property file '{key[1]}'")
 
 
 def _walk(content: Any, path: str, where: str) -> Any:

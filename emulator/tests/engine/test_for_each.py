@@ -79,6 +79,13 @@ def test_items_may_be_in_the_definition() -> None:
     assert [iteration.item for iteration in iterations] == ["a", 1, 0.5, True, {"x": 1}]
 
 
+def test_definition_may_have_a_hundred_items() -> None:
+    """The most that the SDK accepts."""
+    engine = execution(definition(loop(items=list(range(100)))))
+    engine.advance(FOREVER)
+    assert engine.loop_result(engine.runs["Loop"])["SucceededStepCount"] == 100
+
+
 def test_loop_does_not_use_up_the_parallelism() -> None:
     """With one parallel step, the iterations run one after the other."""
     text = definition(loop(), parameters=(ITEMS,))
@@ -172,20 +179,39 @@ def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespa
     assert engine.runs["F"].failure_reason == f"{auc} 0.5 2"
 
 
-@pytest.mark.parametrize(("failing", "selected"), [({}, 1), ({"Body-1": {"fail": {}}}, 0)])
+@pytest.mark.parametrize(
+    ("steps", "selected"),
+    [
+        ({"Body": {"metrics": {"auc": 0.5}}, "Body-1": {"metrics": {"auc": 0.9}}}, 1),
+        ({"Body": {"metrics": {"auc": 0.5}}, "Body-1": {"metrics": {"auc": 0.9}, "fail": {}}}, 0),
+        ({"Body": {"metrics": {"auc": 0.5}}, "Body-0": {"duration": 5}}, 1),
+        ({"Body": {"metrics": {"loss": 0.5}}}, None),
+    ],
+)
 def test_selector_compares_any_number_of_an_iteration_that_has_succeeded(
-    failing: dict[str, Any], selected: int
+    steps: dict[str, Any], selected: int | None
 ) -> None:
-    """Such as a metric, which the body's scenario may have for all iterations."""
-    steps: dict[str, Any] = {"Body": {"metrics": {"auc": 0.5}}, "Body-1": {"metrics": {"auc": 0.9}}}
-    for name, behaviour in failing.items():
-        steps[name] |= behaviour
+    """Such as a metric. The body's scenario is that of the iterations without one of their own."""
     field = {"Get": "IterationOutput.Body.FinalMetricDataList['auc'].Value"}
     selector = {"Pick": "MaxBy", "Field": field}
     engine = run(["a", "b"], {"steps": steps}, bodies=(step("Body", "Training"),), selector=selector)
     engine.advance(FOREVER)
-    result = engine.loop_result(engine.runs["Loop"])
-    assert result["Selector"] == {"StepName": f"Body-{selected}", "Index": selected}
+    picked = engine.loop_result(engine.runs["Loop"]).get("Selector")
+    assert picked == (None if selected is None else {"StepName": f"Body-{selected}", "Index": selected})
+
+
+def test_property_file_of_a_body_is_read_by_the_same_iteration() -> None:
+    """A step of the body reads what another one has written for its item."""
+    file = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Body.PropertyFiles.Eval"}, "Path": "auc"}}
+    check = step("Check", "Lambda", Arguments={"auc": file}, CacheConfig={"Enabled": True})
+    steps = {
+        f"Body-{index}": {"property_files": {"Eval": {"auc": auc}}} for index, auc in enumerate([1, 2, 1])
+    }
+    engine = run(["a", "b", "c"], {"steps": steps}, bodies=(step("Body"), check))
+    engine.find_cached = lambda *key: None
+    engine.advance(FOREVER)
+    keys = [engine.runs[f"Check-{index}"].cache_key for index in range(3)]
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_steps_of_a_body_depend_on_each_other() -> None:

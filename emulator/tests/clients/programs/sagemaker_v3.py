@@ -63,19 +63,23 @@ def build(session: PipelineSession, folder: Path, role: str | None = None) -> Pi
 
 
 def loops(session: PipelineSession) -> Pipeline:
-    """Return a pipeline with two loops: items in the definition, several steps in the body, and a selector."""
+    """
+    Return a pipeline with two loops: one has items in the definition, two steps in its body, of which one uses the
+    other's result, and a selector; the other one is in a branch, and its items are objects.
+    """
     arn = "arn:aws:lambda:us-east-1:123456789012:function:score"
 
-    def call(name: str, item: object) -> LambdaStep:
+    def call(name: str, *values: object) -> LambdaStep:
+        inputs = {f"value{number}": value for number, value in enumerate(values)}
         outputs = [LambdaOutput("auc")]
-        return LambdaStep(name, lambda_func=Lambda(function_arn=arn), inputs={"item": item}, outputs=outputs)
+        return LambdaStep(name, lambda_func=Lambda(function_arn=arn), inputs=inputs, outputs=outputs)
 
     work, item = call("Work", CurrentItem()), CurrentItem()
     first = ForEachStep(
         "Literals",
         iterable_items=["a", 2, ParameterString("Third", default_value="c")],
         max_concurrency=2,
-        for_each_body=[work, call("Check", CurrentItem())],
+        for_each_body=[work, call("Check", item, work.properties.Outputs["auc"])],
         selector=ForEachSelector("MaxBy", IterationOutput(work).OutputParameters["auc"]),
     )
     items = ParameterString("Items", default_value='[{"a": {"b": 1}}]')
@@ -86,7 +90,9 @@ def loops(session: PipelineSession) -> Pipeline:
     best = call("Best", first.properties.Selected.OutputParameters["auc"])
     third = call("Third", first.properties.IterationOutputs[2].Check.OutputParameters["auc"])
     end = FailStep("End", error_message=Join(on=" ", values=counts))
-    steps = [first, second, best, third, end]
+    has_run_all = ConditionGreaterThan(first.properties.TotalStepCount, 5)
+    branch = ConditionStep("If", conditions=[has_run_all], if_steps=[second])
+    steps = [first, branch, best, third, end]
     return Pipeline("Loops", [first.iterable_items[2], items], steps=steps, sagemaker_session=session)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -57,6 +58,8 @@ _STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
 _BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
 # What the selector of a ForEach step compares. ``ChildOutput`` is the word of version 3.26 of the SDK.
 SELECTOR_FIELD = re.compile(r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)")
+# What only the body or the selector of a ForEach step can refer to.
+_OF_LOOPS = ("ForEach.", "IterationOutput.", "ChildOutput.")
 _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
 
 
@@ -200,6 +203,10 @@ def parse(text: str) -> Definition:
         steps[step.name] = step
     _check_bodies(steps)
     _check_references(document["Steps"], parameters)
+    in_loops = [[step.loop_body, step.arguments.get("Selector")] for step in steps.values() if step.loop_body]
+    for reference in Counter(references(document["Steps"])) - Counter(references(in_loops)):
+        if reference.startswith(_OF_LOOPS):
+            raise DefinitionError(f"reference '{reference}' is not in a ForEach step")
     _check_graph(steps)
     return Definition(parameters, steps, document.get("PipelineExperimentConfig"), text)
 
@@ -410,7 +417,7 @@ def _check_retry_policies(name: str, entries: Any) -> None:
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
         root, _, name = reference.partition(".")
-        if root not in ("Parameters", "Steps", "Execution", "ForEach", "ChildOutput", "IterationOutput"):
+        if root not in ("Parameters", "Steps", "Execution") and not reference.startswith(_OF_LOOPS):
             raise DefinitionError(
                 f"reference '{reference}' does not start with Parameters, Steps or Execution"
             )

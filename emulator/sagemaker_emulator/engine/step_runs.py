@@ -205,7 +205,8 @@ class Progress:
         ended: list[tuple[StepRun, str]] = []
         for loop in self.running():
             children = self.children(loop)
-            left = self._can_start_later(loop)
+            # A step of the body that depends on one that has failed never starts.
+            left = any(each.name not in self.runs and self._is_free(each) for each in loop.iterations)
             waits = loop.status == "Executing" and left
             if not loop.is_loop or waits or any(child.running for child in children):
                 continue
@@ -213,20 +214,6 @@ class Progress:
             stopped = "Stopped" in statuses or left
             ended.append((loop, "Failed" if "Failed" in statuses else "Stopped" if stopped else "Succeeded"))
         return ended
-
-    def _can_start_later(self, loop: StepRun) -> bool:
-        """Return whether a step of a ForEach step can start now or later, unless the execution is stopped."""
-        left = {step.name: step for step in loop.iterations if step.name not in self.runs}
-        while excluded := {
-            step.name
-            for step in left.values()
-            if not all(
-                name in left or self._is_met(step, name) or (name in self.runs and self.runs[name].running)
-                for name in step.depends_on
-            )
-        }:
-            left = {name: step for name, step in left.items() if name not in excluded}
-        return bool(left)
 
     def running(self) -> list[StepRun]:
         """Return the runs that have not ended."""
@@ -261,7 +248,7 @@ class Progress:
             loop = self.runs[step.iteration.parent]
             running = sum(child.running for child in self.children(loop))
             has_room = loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
-            return has_room and all(self._is_met(step, name) for name in step.depends_on)
+            return has_room and self._is_free(step)
         if failed and not self._continues(step, failed):
             return False
         needed = step.depends_on
@@ -323,6 +310,9 @@ class Progress:
             for step in self._catching.get(name, ())
             if step.condition is None or step.condition not in self.runs or self._branch_taken(step)
         ]
+
+    def _is_free(self, step: Step) -> bool:
+        return all(self._is_met(step, name) for name in step.depends_on)
 
     def _is_met(self, step: Step, name: str) -> bool:
         return name in self.runs and self.runs[name].status in _MET_BY[step.triggers.get(name, COMPLETED)]

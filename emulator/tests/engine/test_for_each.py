@@ -134,6 +134,17 @@ def test_stop_stops_the_loop() -> None:
     assert (engine.status, engine.runs["Loop"].ended_at) == ("Stopped", 120)
 
 
+def test_stopped_loop_has_not_run_all_its_steps() -> None:
+    """Nothing stops a Lambda step, but the next one does not start."""
+    engine = run(["a", "b"], {"steps": {"Body": {"duration": 50}}}, bodies=(step("Body", "Lambda"),), limit=1)
+    engine.stop(10)
+    engine.advance(FOREVER)
+    assert [(name, each.status) for name, each in engine.runs.items()] == [
+        ("Loop", "Stopped"),
+        ("Body-0", "Succeeded"),
+    ]
+
+
 def test_retry_repeats_all_iterations_of_a_failed_loop() -> None:
     """A retry runs the whole ForEach step again; a loop that has succeeded stays."""
     engine = run(["a", "b"], {"steps": {"Body-0": {"fail": {"times": 1}}}})
@@ -205,7 +216,7 @@ def test_property_file_of_a_body_is_read_by_the_same_iteration() -> None:
     file = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Body.PropertyFiles.Eval"}, "Path": "auc"}}
     check = step("Check", "Lambda", Arguments={"auc": file}, CacheConfig={"Enabled": True})
     steps = {
-        f"Body-{index}": {"property_files": {"Eval": {"auc": auc}}} for index, auc in enumerate([1, 2, 1])
+        name: {"property_files": {"Eval": {"auc": auc}}} for name, auc in (("Body", 0.5), ("Body-1", 0.9))
     }
     engine = run(["a", "b", "c"], {"steps": steps}, bodies=(step("Body"), check))
     engine.find_cached = lambda *key: None
@@ -318,3 +329,14 @@ def test_invalid_loop_is_refused(change: dict[str, Any], message: str) -> None:
     body["Arguments"] |= change
     with pytest.raises(DefinitionError, match=message):
         parse(definition(body, step("Loop2-1", "Model"), parameters=(ITEMS,)))
+
+
+@pytest.mark.parametrize("reference", ["ForEach.CurrentItem", "IterationOutput.Body.OutputParameters['auc']"])
+def test_reference_of_a_loop_is_refused_outside(reference: str) -> None:
+    """The SDK says that it is valid inside only, also beside a loop that has the same one."""
+    selector = {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body.OutputParameters['auc']"}}
+    body = step("Body", Arguments={"x": {"Get": "ForEach.CurrentItem"}})
+    other = step("Other", Arguments={"x": [{"Get": reference}]})
+    parse(definition(loop(body, selector=selector), parameters=(ITEMS,)))
+    with pytest.raises(DefinitionError, match=r"^reference '\w+\.[^ ]+' is not in a ForEach step$"):
+        parse(definition(loop(body, selector=selector), other, parameters=(ITEMS,)))

@@ -230,12 +230,17 @@ def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:
 def test_iterations_of_a_loop_have_names_of_their_own() -> None:
     """They are AWS's: the name of the step and the index. They follow the loop, also one that was not declared."""
     order = [DeclaredStep(name, None) for name in ("Prepare", "Loop", "Report")]
-    steps = [iteration("Score-0", 0), iteration("Score", 1), step("Loop"), iteration("Tag-0", 0, "Other")]
-    steps += [step("Extra", StartTime=START), step("Other", StartTime=START), iteration("Odd-2", 2, 7)]
+    steps = [iteration("Score-0", 0), iteration("Score", 1), step("Loop"), iteration("Any-0", 0, "Other")]
+    steps += [
+        step("Extra", StartTime=START),
+        step("Other", StartTime=START),
+        iteration("Odd-2", 2, 7),
+        iteration("Odd-3", 3, "Gone"),
+    ]
 
     rows = rows_of(steps, order, EXECUTION)
 
-    names = ["Prepare", "Loop", "Score-0", "Score-1", "Report", "Extra", "Other", "Tag-0", "Odd-2"]
+    names = ["Prepare", "Loop", "Score-0", "Score-1", "Report", "Extra", "Other", "Any-0", "Odd-2", "Odd-3"]
     assert [row.name for row in rows] == names
     # The rows are the order of the next list, which has one iteration more.
     rows = rows_of([*steps, iteration("Score-2", 2)], rows, EXECUTION)

@@ -153,24 +153,24 @@ def web_identity_trust(
     issuer: str,
     audience: str,
     subject: str,
-    subject_claim: str = "sub",
     partition: str = "aws",
 ) -> dict[str, Any]:
     """
     Return the trust policy of a role that a web identity token may assume.
 
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html. Of other claims, such
+    as ``oid``, STS makes no condition keys, so a condition on one would refuse every token:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
 
     :param account: 12-digit id of the AWS account that has the role and the OIDC provider.
     :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the end may not.
     :param audience: ``azp`` of the token if it has one, otherwise ``aud``.
-    :param subject: ``sub`` of the token, or its claim ``subject_claim``.
-    :param subject_claim: ``sub``, or ``oid`` for the object id of Microsoft Entra ID.
+    :param subject: ``sub`` of the token.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     """
     provider = issuer.removeprefix("https://")
     principal = {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"}
-    required = {f"{provider}:aud": audience, f"{provider}:{subject_claim}": subject}
+    required = {f"{provider}:aud": audience, f"{provider}:sub": subject}
     return _trust(principal, "sts:AssumeRoleWithWebIdentity", required)
 
 

@@ -67,7 +67,6 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
         issuer=issuer.format(tenant=options.tenant),
         audience=options.audience,
         subject=options.subject,
-        subject_claim=options.subject_claim,
     )
 
 

@@ -233,19 +233,6 @@ def test_trust_policy_has_the_issuer_of_the_tenant(version: tuple[str, ...], pro
     }
 
 
-def test_trust_policy_can_name_the_object_id() -> None:
-    """The condition on the subject can be one on the claim ``oid``."""
-    document = printed_document(
-        *("trust", "--account", ACCOUNT, "--tenant", "TENANT", "--audience", "CLIENT"),
-        *("--subject", "OBJECT", "--subject-claim", "oid"),
-    )
-
-    provider = "login.microsoftonline.com/TENANT/v2.0"
-    assert document["Statement"][0]["Condition"] == {
-        "StringEquals": {f"{provider}:aud": "CLIENT", f"{provider}:oid": "OBJECT"}
-    }
-
-
 def test_connection_test_reports_identity_and_permissions(user: Account, emulator: EmulatorServer) -> None:
     """The connection test reports the identity and each permission, and changes nothing."""
     grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))

@@ -77,7 +77,7 @@ def identity_policy(
 
     :param account: 12-digit AWS account id.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
-    :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
+    :param pipelines: names or ARNs of the allowed pipelines; empty for all of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
     :param model_package_groups: names of the model package groups whose approval a sensor may wait for.
@@ -88,8 +88,11 @@ def identity_policy(
     :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask IAM about policies.
     """
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
-    arns = sorted({arn for name in pipelines for arn in pipeline_arns(f"{sagemaker}pipeline/", name)})
-    resources = [each for arn in arns for each in (arn, f"{arn}/execution/*")] or [f"{sagemaker}pipeline/*"]
+    arns = sorted({arn for each in pipelines for arn in pipeline_arns(f"{sagemaker}pipeline/", each)})
+    # The executions of a pipeline that AWS manages, whose ARN has no account, run in that of the caller.
+    executions = [f"{arn.replace(':aws:pipeline/', f':{account}:pipeline/')}/execution/*" for arn in arns]
+    resources = [arn for pair in zip(arns, executions, strict=True) for arn in pair]
+    resources = resources or [f"{sagemaker}pipeline/*"]
     objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
     # As with pipelines, ARNs may have the name in lower case.
     groups = sorted({spelling for name in model_package_groups for spelling in (name, name.lower())})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
+from polysync_airflow import ui
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution import console
 from polysync_airflow.execution.console import execution_url, is_studio_url, log_url, studio_url
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
@@ -36,12 +40,28 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
             "#/pipelines/Churn/executions/"
             "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:pipeline/churn/execution/abc",
         ),
+        (
+            "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
+            "https://eusc-de-east-1.console.amazonaws-eusc.eu/sagemaker/home?region=eusc-de-east-1"
+            "#/pipelines/Churn/executions/"
+            "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
+        ),
         ("arn:aws-iso:sagemaker:us-iso-east-1:123456789012:pipeline/churn/execution/abc", None),
     ],
 )
 def test_url_has_the_domain_of_the_partition(arn: str, url: str | None) -> None:
     """Region and domain come from the ARN, and the name of the pipeline keeps its spelling."""
     assert execution_url(arn, "Churn") == url
+
+
+def test_tab_opens_the_console_of_each_partition() -> None:
+    """The tab, whose code is JavaScript, knows the same domains."""
+    code = Path(ui.__file__).with_name("static").joinpath("validation.js").read_text()
+    (pattern,) = re.findall(r"^const CONSOLE_HOST =\s+/(.+)/;$", code, re.MULTILINE)
+
+    for domain in console._CONSOLE_DOMAINS.values():
+        assert re.fullmatch(pattern, f"eusc-de-east-1.{domain}")
+        assert not re.fullmatch(pattern, f"{domain}.example.com")
 
 
 def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:

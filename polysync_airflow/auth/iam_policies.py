@@ -76,7 +76,7 @@ def identity_policy(
     Return the identity policy with the least privileges that the provider needs.
 
     :param account: 12-digit AWS account id.
-    :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
+    :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
     :param pipelines: names or ARNs of the allowed pipelines; empty for all of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
@@ -169,7 +169,7 @@ def web_identity_trust(
     :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the end may not.
     :param audience: ``azp`` of the token if it has one, otherwise ``aud``.
     :param subject: ``sub`` of the token.
-    :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
+    :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
     """
     provider = issuer.removeprefix("https://")
     principal = {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
-from polysync_airflow.cli.output import OK, check_values, complete, write_result
+from polysync_airflow.cli.output import COMMANDS, OK, check_values, complete, write_result
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -20,13 +20,21 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with an error if a value is not valid, or an option lacks another."""
-    check_values(parser, options)
-    if options.document == "policy" and options.approve_models and not options.model_package_groups:
+def _check_policy(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with an error if an option lacks another, or an ARN is of another partition."""
+    if options.approve_models and not options.model_package_groups:
         parser.error("--approve-models needs --model-package-group: name the groups")
-    if options.document == "policy" and options.verify and not options.pass_roles:
+    if options.verify and not options.pass_roles:
         parser.error("--verify needs --pass-role: name the role of the pipelines")
+    for text in (*options.pipelines, *options.pass_roles, *options.callback_queues):
+        if text.startswith("arn:") and not text.startswith(f"arn:{options.partition}:"):
+            parser.error(f"{text!r} is not in the partition {options.partition} of --region or --partition")
+
+
+def _partition(region: str) -> str:
+    """Return the AWS partition of a region."""
+    by_prefix = COMMANDS["iam"]["partitions"].items()
+    return next((name for prefix, name in by_prefix if region.startswith(prefix)), "aws")
 
 
 def _document(*, document: str, allow_wildcards: bool, **options: Any) -> Mapping[str, Any]:
@@ -41,6 +49,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Print the document that the arguments name, and return the exit code."""
     parser = make_parser(prog)
     options = parser.parse_args(arguments)
-    _check(parser, options)
+    check_values(parser, options)
+    if options.document == "policy":
+        options.partition = options.partition or _partition(options.region)
+        _check_policy(parser, options)
     write_result(json.dumps(_document(**vars(options)), indent=2) + "\n")
     return OK

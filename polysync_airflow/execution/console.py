@@ -6,11 +6,13 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-# The isolated partitions have no public console, so they have no entry.
+# The isolated partitions have no public console, so they have no entry. A host begins with the region:
+# https://docs.aws.amazon.com/general/latest/gr/mgmt-console.html
 _CONSOLE_DOMAINS: Final = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-eusc": "console.amazonaws-eusc.eu",
 }
 # The whole URL: in a domain of Studio, people can run applications of their own.
 _STUDIO_URL: Final = re.compile(

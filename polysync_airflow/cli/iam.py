@@ -24,8 +24,9 @@ def _check_policy(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     """End with an error if an option lacks another, or an ARN is of another partition."""
     if options.approve_models and not options.model_package_groups:
         parser.error("--approve-models needs --model-package-group: name the groups")
-    if options.verify and not options.pass_roles:
-        parser.error("--verify needs --pass-role: name the role of the pipelines")
+    managed = [f"--pipeline {each}" for each in options.pipelines if ":aws:pipeline/" in each]
+    if not options.pass_roles and (needing := ["--verify"] if options.verify else managed):
+        parser.error(f"{needing[0]} needs --pass-role: name the role of the pipelines")
     for text in (*options.pipelines, *options.pass_roles, *options.callback_queues):
         if text.startswith("arn:") and not text.startswith(f"arn:{options.partition}:"):
             parser.error(f"{text!r} is not in the partition {options.partition} of --region or --partition")

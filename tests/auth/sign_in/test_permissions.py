@@ -192,7 +192,7 @@ def test_names_that_no_pipeline_can_have_are_refused(
     pipeline: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """All commands that take pipelines have the same check."""
-    problem = f"--pipeline {pipeline!r} is no pipeline: give its name, or arn:aws:sagemaker:<region>:"
+    problem = f"--pipeline {pipeline!r} is neither the name nor the ARN of a pipeline: give <name>, or arn:"
 
     for command in (
         ("iam", *POLICY),
@@ -204,8 +204,9 @@ def test_names_that_no_pipeline_can_have_are_refused(
 
 def resources(*pipelines: str) -> list[str]:
     """Return the ARNs of pipelines and executions in the policy for pipelines."""
-    options = (word for pipeline in pipelines for word in ("--pipeline", pipeline))
-    arns: list[str] = printed_document(*POLICY, *options)["Statement"][1]["Resource"]
+    options = [word for pipeline in pipelines for word in ("--pipeline", pipeline)]
+    document = printed_document(*POLICY, *options, "--pass-role", EXECUTION_ROLE)
+    arns: list[str] = document["Statement"][1]["Resource"]
     return arns
 
 
@@ -220,14 +221,16 @@ def test_policy_for_arns() -> None:
     ]
 
 
-def test_policy_for_a_pipeline_that_aws_manages() -> None:
-    """Its ARN has no account, and its executions run in the account of the caller."""
+def test_policy_for_a_pipeline_that_aws_manages(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its ARN has no account, its executions run in the account of the caller, and each start names a role."""
     managed = "arn:aws:sagemaker:us-east-1:aws:pipeline/model-eval"
 
     assert resources(managed) == [
         managed,
         f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/model-eval/execution/*",
     ]
+    problem = f"--pipeline {managed} needs --pass-role: name the role of the pipelines"
+    assert problem in refusal(capfd, "iam", *POLICY, "--pipeline", managed)
 
 
 def test_policy_has_both_spellings_of_a_name() -> None:

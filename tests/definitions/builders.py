@@ -73,6 +73,10 @@ class Structure:
         words = [use.partition(".")[0] for use in step.get("uses", ())]
         return {*step.get("after", ()), *words, *_steps_in(step.get("conditions", ()))} & self.steps.keys()
 
+    def references(self, name: str) -> list[str]:
+        """Return what a step refers to."""
+        return [self._get(use)["Get"] for use in self.steps[name].get("uses", ())]
+
     def _step(self, name: str) -> Json:
         step = self.steps[name]
         body: Json = {"Name": name, "Type": step["type"]}
@@ -123,7 +127,7 @@ class Structure:
             file = {"Get": f"Steps.{step}.PropertyFiles.{operand['file']}"}
             return {"Std:JsonGet": {"PropertyFile": file, "Path": path}}
         folder = {"Get": f"Steps.{step}.OutputDataConfig.S3OutputPath"}
-        return {"Std:JsonGet": {"S3Uri": _join("/", folder, "results.json"), "Path": operand["result"]}}
+        return {"Std:JsonGet": {"S3Uri": _join("/", folder, "results.json"), "Path": f"Result['{operand['result']}']"}}
 
 
 def read_structures() -> dict[str, Structure]:
@@ -140,7 +144,9 @@ def _structure(row: Json) -> Structure:
     parameters = {}
     for entry in row.get("parameters", ()):
         ((name, value),) = entry.items()
-        parameters[name] = value if isinstance(value, dict) else {"type": TYPES[type(value)], "default": value}
+        parameters[name] = (
+            value if isinstance(value, dict) else {"type": TYPES[type(value)], "default": value}
+        )
     return Structure(row["name"], parameters, {step["name"]: step for step in row["steps"]})
 
 
@@ -358,7 +364,9 @@ def _emr(uses: _Uses) -> Json:
 
 
 def _emr_serverless(uses: _Uses) -> Json:
-    driver = {"SparkSubmit": {"EntryPoint": f"{BUCKET}/job.py", "EntryPointArguments": [*uses.values().values()]}}
+    driver = {
+        "SparkSubmit": {"EntryPoint": f"{BUCKET}/job.py", "EntryPointArguments": [*uses.values().values()]}
+    }
     config = {"executionRoleArn": ROLE, "jobDriver": driver}
     return {"Arguments": {"ExecutionRoleArn": ROLE, "ApplicationId": "00abcdefg", "JobConfig": config}}
 

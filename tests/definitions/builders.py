@@ -1,8 +1,9 @@
 """
 Makes pipeline definitions from the rows of ``real_structures.toml``, which describes the structure of real ones.
 
-A definition has the members that the SageMaker Python SDK writes, in AWS's schema:
-https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+A definition has the members that the SageMaker Python SDK writes (``to_request`` of its steps). AWS's schema at
+https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/ lacks some of them,
+such as ``PropertyFiles`` and ``PipelineExperimentConfig``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ class Structure:
     A row: the structure of a pipeline in a public repository.
 
     :param name: the name of the pipeline.
-    :param parameters: the parameters by name, each with ``type``, and ``default`` and ``enum`` if it has them.
+    :param parameters: the parameters by name, each with ``type``, and ``default`` if it has one.
     :param steps: the steps by name, of all levels.
     """
 
@@ -127,7 +129,12 @@ class Structure:
             file = {"Get": f"Steps.{step}.PropertyFiles.{operand['file']}"}
             return {"Std:JsonGet": {"PropertyFile": file, "Path": path}}
         folder = {"Get": f"Steps.{step}.OutputDataConfig.S3OutputPath"}
-        return {"Std:JsonGet": {"S3Uri": _join("/", folder, "results.json"), "Path": f"Result['{operand['result']}']"}}
+        return {
+            "Std:JsonGet": {
+                "S3Uri": _join("/", folder, "results.json"),
+                "Path": f"Result['{operand['result']}']",
+            }
+        }
 
 
 def read_structures() -> dict[str, Structure]:
@@ -151,9 +158,8 @@ def _structure(row: Json) -> Structure:
 
 
 def _parameter(name: str, parameter: Json) -> Json:
-    members = {"DefaultValue": parameter.get("default"), "EnumValues": parameter.get("enum")}
-    present = {key: value for key, value in members.items() if value is not None}
-    return {"Name": name, "Type": parameter["type"], **present}
+    default = {"DefaultValue": parameter["default"]} if "default" in parameter else {}
+    return {"Name": name, "Type": parameter["type"], **default}
 
 
 def _steps_in(operand: Any) -> Iterator[str]:
@@ -204,7 +210,7 @@ class _Uses:
 
     def location(self) -> Any:
         """Remove the first location of what the step reads from S3, and return it; None if there is no other."""
-        if job := self._take("Steps.", ".TrainingJobName"):
+        if job := self._take("Steps.", "].TrainingJobName"):
             return _join("/", BUCKET, job, "output/model.tar.gz")
         return next((found for end in LOCATIONS if (found := self._take("Steps.", end))), None)
 
@@ -219,9 +225,12 @@ class _Uses:
 
     def values(self) -> Json:
         """Remove what is left, and return it with names, as the text that a job can have."""
-        named = {f"value{number}": _join("", each) for number, each in enumerate(self._left, 1)}
-        self._left = []
-        return named
+        return {f"value{number}": _join("", each) for number, each in enumerate(self.rest(), 1)}
+
+    def rest(self) -> list[Json]:
+        """Remove what is left, and return it."""
+        rest, self._left = self._left, []
+        return rest
 
 
 def _processing(uses: _Uses) -> Json:
@@ -304,7 +313,7 @@ def _register(uses: _Uses) -> Json:
     image, location = uses.model()
     arguments = {
         "ModelPackageGroupName": "models",
-        "ModelMetrics": {"ModelDataQuality": metrics},
+        **({"ModelMetrics": {"ModelDataQuality": metrics}} if metrics else {}),
         "InferenceSpecification": {
             "Containers": [{"Image": image, "ModelDataUrl": location}],
             "SupportedContentTypes": ["text/csv"],
@@ -329,7 +338,7 @@ def _transform(uses: _Uses) -> Json:
 
 
 def _fail(uses: _Uses) -> Json:
-    return {"Arguments": {"ErrorMessage": _join(" ", "No model:", *uses.values().values())}}
+    return {"Arguments": {"ErrorMessage": _join(" ", "No model:", *uses.rest())}}
 
 
 def _lambda(uses: _Uses) -> Json:
@@ -347,26 +356,25 @@ def _outside(uses: _Uses) -> Json:
     return {"Arguments": uses.values(), "OutputParameters": outputs}
 
 
-def _check(uses: _Uses) -> Json:
+def _check(kind: str, uses: _Uses) -> Json:
     """Return the members of a check step; ``SkipCheck`` and the others are beside its arguments."""
     flags = ("SkipCheck", "RegisterNewBaseline")
     body = {flag: uses.one("Parameters.Flag", False) for flag in flags}
     job = _processing(uses)["Arguments"]
     job["ProcessingOutputConfig"]["Outputs"] = [_output(uses.name, "result")]
-    return {**body, "ModelPackageGroupName": "models", "FailOnViolation": True, "Arguments": job}
+    own = {"CheckType": kind, "ModelPackageGroupName": "models", "FailOnViolation": True}
+    return {**own, **body, "Arguments": job}
 
 
 def _emr(uses: _Uses) -> Json:
     cluster = uses.one("Parameters.Text", "j-1ABCDEFGHIJKL")
-    jar = {"Jar": "command-runner.jar", "Args": list(uses.values().values())}
+    jar = {"Jar": "command-runner.jar", "Args": uses.rest()}
     config = {"ActionOnFailure": "CONTINUE", "HadoopJarStep": jar}
     return {"Arguments": {"ClusterId": cluster, "StepConfig": config}}
 
 
 def _emr_serverless(uses: _Uses) -> Json:
-    driver = {
-        "SparkSubmit": {"EntryPoint": f"{BUCKET}/job.py", "EntryPointArguments": [*uses.values().values()]}
-    }
+    driver = {"SparkSubmit": {"EntryPoint": f"{BUCKET}/job.py", "EntryPointArguments": uses.rest()}}
     config = {"executionRoleArn": ROLE, "jobDriver": driver}
     return {"Arguments": {"ExecutionRoleArn": ROLE, "ApplicationId": "00abcdefg", "JobConfig": config}}
 
@@ -393,8 +401,8 @@ _MEMBERS: Mapping[str, Callable[[_Uses], Json]] = {
     "Fail": _fail,
     "Lambda": _lambda,
     "Callback": _callback,
-    "QualityCheck": _check,
-    "ClarifyCheck": _check,
+    "QualityCheck": partial(_check, "DATA_QUALITY"),
+    "ClarifyCheck": partial(_check, "DATA_BIAS"),
     "EMR": _emr,
     "EMRServerless": _emr_serverless,
     "AutoML": _auto_ml,

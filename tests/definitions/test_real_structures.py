@@ -18,6 +18,7 @@ from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine.definition import parse, references
+from tests.dags.catalogues import job, parameter
 from tests.dags.catalogues import parse as parse_file
 from tests.definitions.builders import Structure, read_rows, read_structures
 from tests.fakes.airflow_encoding import check_dag
@@ -28,7 +29,12 @@ STRUCTURES = read_structures()
 EACH = pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
 BEFORE = {"Version": "2020-12-01", "Steps": [{"Name": "Before", "Type": "Fail", "Arguments": {}}]}
 # What makes a comparison true or false, if it is added to the right side.
-OFFSETS = {"GreaterThan": (1, 0), "GreaterThanOrEqualTo": (0, -1), "LessThan": (-1, 0), "LessThanOrEqualTo": (0, 1)}
+OFFSETS = {
+    "GreaterThan": (1, 0),
+    "GreaterThanOrEqualTo": (0, -1),
+    "LessThan": (-1, 0),
+    "LessThanOrEqualTo": (0, 1),
+}
 FIELDS = {"String": "string", "Integer": "integer", "Float": "number", "Boolean": "boolean"}
 
 
@@ -65,17 +71,17 @@ def test_all_are_imported_and_have_a_form(emulator: EmulatorServer, tmp_path: Pa
     put_pipelines(emulator, definitions, update=True)
 
     imported = run_task(PolysyncListImportOperator(task_id="import", pipeline_names=[*STRUCTURES])).result
-    jobs = catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=[*STRUCTURES]), None)
-    parsed = parse_file(tmp_path, "polysync_dags('jobs.yaml')", *jobs)
+    entries = catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=[*STRUCTURES]), None)
+    parsed = parse_file(tmp_path, "polysync_dags('jobs.yaml')", *entries)
 
-    for job in imported:
-        declared = STRUCTURES[job["name"]].parameters.items()
-        assert job["parameters_error"] is None
-        assert job["parameters"] == [
-            {"name": name, "default": None, "enum_values": None, **each} for name, each in declared
+    for each in imported:
+        declared = STRUCTURES[each["name"]].parameters.items()
+        assert each["parameters_error"] is None
+        assert each["parameters"] == [
+            {"name": name, "default": None, "enum_values": None, **members} for name, members in declared
         ]
     assert parsed.errors == {}
-    assert parsed.dags.keys() == {job["name"] for job in imported} == STRUCTURES.keys()
+    assert parsed.dags.keys() == {each["name"] for each in imported} == STRUCTURES.keys()
     for name, dag in parsed.dags.items():
         check_dag(dag)
         fields = {each: dag.params.get_param(each) for each in dag.params}
@@ -102,7 +108,8 @@ class Choice(NamedTuple):
     An outcome of all conditions of a pipeline.
 
     :param is_true: whether the steps in ``if`` run.
-    :param deferrable: the mode of the task. The modes take turns: what they have in common is tested elsewhere.
+    :param deferrable: the mode of the task. Few are deferred, which takes twice the time: what is done with an
+        execution that has ended is done by a worker in both modes.
     """
 
     structure: Structure
@@ -178,11 +185,15 @@ def _write(steps: dict[str, Any], operand: Any, value: Any) -> None:
 
 
 def _choices() -> Iterator[Choice]:
-    for number, structure in enumerate(STRUCTURES.values()):
-        yield Choice(structure, True, number % 2 == 0)
+    outcomes = [
+        (structure, is_true)
+        for structure in STRUCTURES.values()
+        for is_true in (True, False)
         # The emulator does not know what a function returns: a condition that compares it counts as true.
-        if structure.conditions and '"result"' not in json.dumps(structure.steps):
-            yield Choice(structure, False, number % 2 == 1)
+        if is_true or (structure.conditions and '"result"' not in json.dumps(structure.steps))
+    ]
+    for number, (structure, is_true) in enumerate(outcomes):
+        yield Choice(structure, is_true, deferrable=number % 12 == 0)
 
 
 @pytest.mark.parametrize("choice", list(_choices()), ids=str)
@@ -192,8 +203,8 @@ def test_execution_ends_as_its_structure_says(
     """Started with the values of the form; ``steps`` and ``outputs`` name all steps that have run."""
     name, steps = choice.structure.name, choice.structure.steps
     put_pipelines(emulator, {name: json.loads(choice.structure.definition())})
-    (job,) = catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=[name]), None)
-    form = job_form(job, {})
+    parameters = [parameter(each, **declared) for each, declared in choice.structure.parameters.items()]
+    form = job_form(job(name, *parameters), {})
     given = {each: param.value for each, param in form.params.items() if each not in form.required}
     emulator.control.put_scenario(choice.scenario())
 
@@ -207,9 +218,12 @@ def test_execution_ends_as_its_structure_says(
         )
     )
 
+    (call,) = emulator.control.calls("StartPipelineExecution")
+    sent = {each["Name"] for each in call["request"].get("PipelineParameters", ())}
+    assert sent == {each for each, field in form.params.items() if field.value is not None}
     ran = choice.expected()
     failed = {each for each in ran if steps[each]["type"] == "Fail"}
-    states = {each: "NotStarted" for each in steps}
+    states = dict.fromkeys(steps, "NotStarted")
     states |= {each: "Failed" if each in failed else "Success" for each in ran}
     assert type(run.error) is (exceptions.PipelineExecutionFailedError if failed else type(None))
     assert run.xcoms["run"]["state"] == ("Failed" if failed else "Success")

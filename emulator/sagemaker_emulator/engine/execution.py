@@ -37,7 +37,7 @@ from typing import Any
 
 from sagemaker_emulator.engine.conditions import CHECKS, check_failure, flag, outcome
 from sagemaker_emulator.engine.definition import Definition, Step
-from sagemaker_emulator.engine.durations import EXECUTION_START, STOPPING, TIMEOUTS, default_duration
+from sagemaker_emulator.engine.durations import DEFAULTS, EXECUTION_START, STOPPING, TIMEOUTS
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.scenarios import (
     FAILURE_REASON_LENGTH,
@@ -152,7 +152,7 @@ class Execution:
         for run in self._progress.running():
             if run.is_loop:
                 run.status = "Stopping"
-            elif run.waiting or default_duration(run.step.type).interruptible:
+            elif run.waiting or DEFAULTS[run.step.type].interruptible:
                 run.status = "Stopping"
                 self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
             elif run.step.type in ("Lambda", "Callback"):
@@ -279,7 +279,7 @@ class Execution:
             return
         step = run.step
         number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        default, scenario = default_duration(step.type), self._scenario_of(step)
+        default, scenario = DEFAULTS[step.type], self._scenario_of(step)
         total = default.total if scenario.duration is None else scenario.duration
         starting = min(default.starting, total)
         run.attempts.append(Attempt(number, at, at + starting, scenario))

@@ -240,7 +240,7 @@ def _definition(call: Call) -> Definition | None:
     try:
         return parse(inline)
     except DefinitionError as error:
-        raise invalid(f"Unable to parse pipeline definition: {error}") from error
+        raise invalid(f"Unable to parse pipeline definition. Model Validation failed: {error}") from error
 
 
 def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:

@@ -166,6 +166,7 @@ def test_items_must_be_a_list(items: str) -> None:
         ({"ForEachBody": [fail("A", "x")]}, "must be one step"),
         ({"ForEachBody": [step("A" * 60)]}, "does not match"),
         ({"ForEachBody": [{"Name": "A"}]}, "has no 'Type'"),
+        ({"ForEachBody": [step("A", "Spark")]}, "Value 'Spark' for 'StepType' failed"),
         ({"MaxConcurrency": 0}, "between 1 and 50"),
         ({"MaxConcurrency": 51}, "between 1 and 50"),
         ({"MaxConcurrency": True}, "between 1 and 50"),

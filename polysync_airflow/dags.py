@@ -190,10 +190,9 @@ def _fits(parameter: CatalogueParameter, value: Value) -> bool:
 def _param(
     parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
 ) -> Param:
-    description = parameter.description
-    if may_be_empty:
-        default_text = f"Empty: {template}" if template else "May be empty."
-        description = f"{description} {default_text}" if description else default_text
+    empty = f"Empty: {template}" if template else "May be empty."
+    sentences = [parameter.description, empty if may_be_empty else None]
+    description = " ".join(filter(None, sentences)) or None
     schema = _schema(parameter, default, may_be_empty=may_be_empty)
     if default is None and not may_be_empty:
         return Param(description=description, **schema)

@@ -18,6 +18,8 @@ _STUDIO_URL: Final = re.compile(
     r"/pipelines/view/[A-Za-z0-9-]+/executions/[a-z0-9]+/graph"
 )
 
+_S3_URI: Final = re.compile(r"s3[an]?://([^/]+)/?((?:.*/)?)[^/]*", re.DOTALL)
+
 
 def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
     """
@@ -97,19 +99,20 @@ def log_url(execution_arn: str, group: str, stream_prefix: str) -> str | None:
     return service_url(execution_arn, "cloudwatch", fragment)
 
 
-def bucket_url(execution_arn: str, uri: str) -> str | None:
+def folder_url(execution_arn: str, uri: str) -> str | None:
     """
-    Return the URL of a folder in the S3 console; None for another URI or without a public console.
+    Return the URL of a file's folder in the S3 console; None for another URI or without a public console.
 
     :param execution_arn: an ARN of the same partition and region.
-    :param uri: ``s3://<bucket>/<key>``.
+    :param uri: ``s3://<bucket>/<key>``; EMR also writes ``s3n`` and ``s3a``. A key that ends with a slash is
+        that of the folder itself.
     """
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    home = service_url(execution_arn, "s3", "")
-    if home is None or not uri.startswith("s3://") or not bucket:
+    match, home = _S3_URI.fullmatch(uri), service_url(execution_arn, "s3", "")
+    if home is None or match is None:
         return None
+    bucket, folder = (quote(part, safe="") for part in match.groups())
     base, _, query = home.removesuffix("#").partition("/s3/home?")
-    return f"{base}/s3/buckets/{quote(bucket, safe='')}?{query}&prefix={quote(key, safe='')}"
+    return f"{base}/s3/buckets/{bucket}?{query}&prefix={folder}"
 
 
 def _encode(text: str) -> str:

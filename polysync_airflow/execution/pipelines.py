@@ -85,6 +85,9 @@ class DeclaredParameter(FrozenModel):
         None, validation_alias="DefaultValue"
     )
     enum_values: list[texts.ValueText] | None = Field(None, validation_alias="EnumValues", max_length=1000)
+    description: Annotated[texts.DescriptionText | None, texts.LENIENT] = Field(
+        None, validation_alias="Description"
+    )
 
 
 class Job(FrozenModel):

@@ -12,6 +12,7 @@ from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job, PipelineDescription
+from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # A pipeline's name and its job; None if there is no such pipeline. The definition, which can have 1 MiB, is
@@ -110,22 +111,36 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
 def _describe_all(
     hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str], on_described: OnDescribed
 ) -> Iterator[NamedJob]:
-    for name, job in calls.map(partial(_describe, hook), names):
-        if job and job.parameters_error:
-            hook.log.warning("Pipeline %s: its parameters cannot be read: %s", job.name, job.parameters_error)
+    for name, job, warnings in calls.map(partial(_describe, hook), names):
+        for warning in warnings:
+            hook.log.warning("Pipeline %s: %s", name, warning)
         if on_described:
             on_described(name)
         yield name, job
 
 
-def _describe(hook: PolysyncSageMakerHook, name: str) -> NamedJob:
+def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, Sequence[str]]:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-            return name, None
+            return name, None, ()
         raise
-    return name, _job(pipeline, hook.client_region)
+    job = _job(pipeline, hook.client_region)
+    return name, job, list(_warnings(job, pipeline.definition))
+
+
+def _warnings(job: Job, definition: str | None) -> Iterator[str]:
+    if job.parameters_error:
+        yield f"its parameters cannot be read: {job.parameters_error}"
+    unknown = [
+        f"{step.name} ({step.type or 'no type'})"
+        for step in pipelines.declared_steps(definition)
+        if step.type not in STEP_TYPES.values()
+    ]
+    if unknown:
+        listed = ", ".join(texts.first_problems(unknown))
+        yield f"it has steps of a type that AWS does not have, or that is newer than this version: {listed}"
 
 
 def _job(pipeline: PipelineDescription, region: str) -> Job:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.execution.texts import storable_number
 from polysync_airflow.jobs.catalogue import read_catalogue
 from sagemaker_emulator import EmulatorServer
@@ -14,6 +15,7 @@ from tests.cli.conftest import Polysync
 from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines
 
 PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
+NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
 
 
 def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
@@ -102,6 +104,24 @@ def test_descriptions_of_people_are_kept(
         ("InputDataUrl", "A CSV file"),
     ]
     assert "Changed: abalone\n" in result.err
+
+
+def test_descriptions_and_unknown_types_of_a_definition(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has the description of a parameter; stderr names the step whose type this version does not know."""
+    path = tmp_path / "jobs.yaml"
+    parameters = [{"Name": "Rows", "Type": "Integer", "Description": "How many: all"}]
+    put_pipelines(emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}})
+    monkeypatch.delitem(STEP_TYPES, "Athena")
+
+    result = polysync("jobs", "import", "--output", path)
+
+    described = [(p.name, p.description) for job in read_catalogue(path).jobs for p in job.parameters]
+    assert [pair for pair in described if pair[1]] == [("Rows", "How many: all")]
+    assert result.err.count("newer than this version") == 1
+    assert "Pipeline own: it has steps of a type that AWS does not have, or that is" in result.err
+    assert ": Query (Athena)" in result.err
 
 
 def test_import_with_a_prefix_keeps_the_others(

@@ -88,7 +88,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
             "Version": "2020-12-01",
             "Parameters": [
                 {"Name": "Tier", "Type": "String", "DefaultValue": "gold", "EnumValues": ["gold", "silver"]},
-                {"Name": "Count", "Type": "Integer"},
+                {"Name": "Count", "Type": "Integer", "Description": "How many\x1b[31m\nrows"},
                 {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
                 {"Name": "Dry", "Type": "Boolean", "DefaultValue": False},
             ],
@@ -101,6 +101,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
 
     (job,) = run_import(pipeline_names=["Tuned"])
 
+    none, text = {"description": None}, "How many\N{REPLACEMENT CHARACTER}[31m\nrows"
     assert job.pop("created_at").endswith("Z")
     assert job.pop("modified_at").endswith("Z")
     assert re.fullmatch("sha256:[0-9a-f]{64}", job.pop("definition_digest"))
@@ -114,10 +115,10 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
         "last_run_at": None,
         "max_parallel_steps": 3,
         "parameters": [
-            {"name": "Tier", "type": "String", "default": "gold", "enum_values": ["gold", "silver"]},
-            {"name": "Count", "type": "Integer", "default": None, "enum_values": None},
-            {"name": "Rate", "type": "Float", "default": 0.5, "enum_values": None},
-            {"name": "Dry", "type": "Boolean", "default": False, "enum_values": None},
+            {"name": "Tier", "type": "String", "default": "gold", "enum_values": ["gold", "silver"], **none},
+            {"name": "Count", "type": "Integer", "default": None, "enum_values": None, "description": text},
+            {"name": "Rate", "type": "Float", "default": 0.5, "enum_values": None, **none},
+            {"name": "Dry", "type": "Boolean", "default": False, "enum_values": None, **none},
         ],
         "parameters_error": None,
     }
@@ -195,6 +196,45 @@ def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) 
 
     assert [(job.name, job.parameters) for job in jobs] == [("abalone", []), ("fanout", [])]
     assert all("not JSON" in str(job.parameters_error) for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("x" * 4096, "x" * 4096), ("x" * 4097, "x" * 4093 + "..."), ("", ""), (7, None), ({"Get": "P"}, None)],
+)
+def test_description_of_a_parameter_is_bounded(given: Any, kept: str | None) -> None:
+    """AWS allows 4,096 characters. What is no text hides no parameters."""
+    (declared,) = declared_parameters(json.dumps({"Parameters": [{"Name": "P", "Description": given}]}))
+
+    assert declared.description == kept
+
+
+def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) -> None:
+    """A warning names the pipeline, and its steps with their types. The jobs are imported all the same."""
+    nested = {"Name": "Tune\x1b[31m", "Type": "Tunning"}
+    branches = {"Conditions": [], "IfSteps": [nested], "ElseSteps": [{"Name": "Typeless"}]}
+    steps = [
+        {"Name": "Train", "Type": "Training"},
+        {"Name": "Spark", "Type": "Glue"},
+        {"Name": "Check", "Type": "Condition", "Arguments": branches},
+    ]
+    hook = PolysyncSageMakerHook()
+    client: Any = hook.conn
+    client.meta.events.register(
+        "after-call.sagemaker.DescribePipeline",
+        lambda parsed, **_: parsed.update(
+            PipelineDefinition=json.dumps({"Steps": steps[: 3 if parsed["PipelineName"] == "fanout" else 1]})
+        ),
+    )
+
+    with capture_logs() as logs:
+        jobs = import_jobs(hook, names=["abalone", "fanout"])
+
+    assert [job.name for job in jobs] == ["abalone", "fanout"]
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
+        "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
+        "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type)"
+    ]
 
 
 @pytest.mark.parametrize(

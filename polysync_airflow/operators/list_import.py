@@ -32,7 +32,8 @@ class PolysyncListImportOperator(PolysyncOperator):
 
     Each job is a dict: name, arn, region, role_arn, display_name, description, created_at, modified_at,
     last_run_at (ISO 8601 UTC), max_parallel_steps, definition_digest (``sha256:<hex>``), parameters (name,
-    type, default, enum_values), parameters_error.
+    type, default, enum_values, description), parameters_error. A warning names the steps of a type that AWS
+    does not have, as far as this version knows.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html and
     API_DescribePipeline.html
 

@@ -231,7 +231,9 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
         jobs = import_jobs(hook, names=["abalone", "fanout"])
 
     assert [job.name for job in jobs] == ["abalone", "fanout"]
-    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
+    assert [
+        line["event"] % line.get("positional_args", ()) for line in logs if line["log_level"] == "warning"
+    ] == [
         "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
         "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type)"
     ]

@@ -96,7 +96,8 @@ EMULATOR_LAYERS = (
 )
 EMULATOR_FOLDER_LAYERS = {
     "engine": (
-        {"clock", "definition", "durations", "expressions"},
+        {"clock", "durations", "expressions"},
+        {"definition"},
         {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
         {"step_runs"},
         {"execution"},

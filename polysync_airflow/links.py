@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, TaskInstanceKey, XCom, conf
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.console import is_console_url, is_studio_url
+from polysync_airflow.execution.console import is_console_url, is_studio_url, is_unified_studio_url
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 STUDIO_URL_XCOM_KEY: Final = "studio_url"
@@ -56,6 +56,17 @@ class PolysyncStudioLink(UrlLink):
     name = "SageMaker Studio"
     key = STUDIO_URL_XCOM_KEY
     is_allowed = staticmethod(is_studio_url)
+
+
+class PolysyncUnifiedStudioLink(UrlLink):
+    """The button "SageMaker Unified Studio" of a task whose connection names a domain or a project of it."""
+
+    name = "SageMaker Unified Studio"
+    key = "unified_studio_url"
+    is_allowed = staticmethod(is_unified_studio_url)
+
+
+EXECUTION_LINKS: Final = (PolysyncPipelineExecutionLink(), PolysyncStudioLink(), PolysyncUnifiedStudioLink())
 
 
 class PolysyncFailedStepLogLink(UrlLink):

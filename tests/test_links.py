@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
+from polysync_airflow import ui
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.console import execution_url, is_studio_url, log_url, studio_url
+from polysync_airflow.execution import console
+from polysync_airflow.execution.console import (
+    execution_url,
+    is_studio_url,
+    is_unified_studio_url,
+    log_url,
+    studio_url,
+)
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
     PolysyncPipelineExecutionLink,
     PolysyncStudioLink,
+    PolysyncUnifiedStudioLink,
 )
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
@@ -36,12 +47,28 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
             "#/pipelines/Churn/executions/"
             "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:pipeline/churn/execution/abc",
         ),
+        (
+            "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
+            "https://eusc-de-east-1.console.amazonaws-eusc.eu/sagemaker/home?region=eusc-de-east-1"
+            "#/pipelines/Churn/executions/"
+            "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
+        ),
         ("arn:aws-iso:sagemaker:us-iso-east-1:123456789012:pipeline/churn/execution/abc", None),
     ],
 )
 def test_url_has_the_domain_of_the_partition(arn: str, url: str | None) -> None:
     """Region and domain come from the ARN, and the name of the pipeline keeps its spelling."""
     assert execution_url(arn, "Churn") == url
+
+
+def test_tab_opens_the_console_of_each_partition() -> None:
+    """The tab, whose code is JavaScript, knows the same domains."""
+    code = Path(ui.__file__).with_name("static").joinpath("validation.js").read_text()
+    (pattern,) = re.findall(r"^const CONSOLE_HOST =\s+/(.+)/;$", code, re.MULTILINE)
+
+    for domain in console._CONSOLE_DOMAINS.values():
+        assert re.fullmatch(pattern, f"eusc-de-east-1.{domain}")
+        assert not re.fullmatch(pattern, f"{domain}.example.com")
 
 
 def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
@@ -83,7 +110,53 @@ def test_buttons_show_the_xcoms_of_users() -> None:
     """So a button costs no request; the UI reads the value as Airflow's own backend stores it."""
     links = PolysyncStartPipelineOperator.operator_extra_links
 
-    assert [link.xcom_key for link in links] == ["console_url", "studio_url", "failed_step_log_url"]
+    assert [link.xcom_key for link in links] == [
+        "console_url",
+        "studio_url",
+        "unified_studio_url",
+        "failed_step_log_url",
+    ]
+
+
+DOMAIN = "https://dzd_4h7jbz76qckoh5.sagemaker.eu-west-1.on.aws"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        DOMAIN,
+        f"{DOMAIN}/",
+        f"{DOMAIN}/projects/adwbpi493gd9k9",
+        f"{DOMAIN.replace('_', '-')}/projects/adwbpi493gd9k9/overview",
+    ],
+)
+def test_url_of_unified_studio(url: str) -> None:
+    """It is that of a domain, as AWS returns it, or that of a project, as the browser shows it."""
+    assert is_unified_studio_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        DOMAIN.replace("https", "http"),
+        DOMAIN.replace("dzd_", "abc"),
+        DOMAIN.replace(".sagemaker.", ".lambda-url."),
+        DOMAIN.replace("sagemaker.eu-west-1", "sagemaker"),
+        f"{DOMAIN}.example.com",
+        DOMAIN.replace("https://", "https://example.com/"),
+        f"{DOMAIN}:8443",
+        # People can run applications of their own there, too.
+        f"{DOMAIN}/proxy/8000/",
+        f"{DOMAIN}/projects/../proxy/8000/",
+        f"{DOMAIN}/projects/adwbpi493gd9k9/jupyterlab",
+        f"{DOMAIN}?next=https://example.com",
+        f"{DOMAIN}\n",
+    ],
+)
+def test_url_of_nothing_else_in_unified_studio(url: Any) -> None:
+    """Whoever edits a connection or an XCom sends nobody elsewhere."""
+    assert not is_unified_studio_url(url)
 
 
 ASKED = pytest.mark.skipif(CAPABILITIES.links_are_xcoms, reason="Airflow 3 shows the XCom")
@@ -112,6 +185,7 @@ def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any) -> str:
 def test_button_opens_studio(monkeypatch: pytest.MonkeyPatch) -> None:
     """The URL is the one that the task has stored; the other buttons do not lead there."""
     assert studio_link(monkeypatch, STUDIO_URL) == STUDIO_URL
+    assert PolysyncUnifiedStudioLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
     assert PolysyncPipelineExecutionLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
 
 

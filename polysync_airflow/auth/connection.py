@@ -29,6 +29,7 @@ from polysync_airflow.auth.sts import (
 )
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.console import UNIFIED_STUDIO_URL
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
 from polysync_airflow.execution.texts import clean_line, first_problems
 
@@ -54,6 +55,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
+UnifiedStudioUrl = Annotated[str, StringConstraints(pattern=f"^{UNIFIED_STUDIO_URL}$")]
 Region = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
 AccessKeyId = Annotated[str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=65536), AfterValidator(_check_secret)]
@@ -77,6 +79,7 @@ class BaseCredentials(BaseModel):
     :param region_name: AWS region, such as ``eu-central-1``.
     :param execution_role_arn: role for executions whose start names no role.
     :param studio_domain_id: domain of SageMaker Studio in which users look at executions.
+    :param unified_studio_url: URL of the domain of SageMaker Unified Studio, or of a project in it.
     :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints or an emulator.
     :param sts_endpoint_url: URL of the STS endpoint; as ``endpoint_url``.
     :param verify: whether to verify TLS certificates, or the path of a CA bundle to verify them with.
@@ -89,6 +92,7 @@ class BaseCredentials(BaseModel):
     region_name: Region
     execution_role_arn: RoleArn | None = None
     studio_domain_id: StudioDomainId | None = None
+    unified_studio_url: UnifiedStudioUrl | None = None
     endpoint_url: Url | None = None
     sts_endpoint_url: Url | None = None
     verify: Annotated[bool | str, pydantic.BeforeValidator(_parse_verify)] = True

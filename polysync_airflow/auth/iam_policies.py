@@ -76,8 +76,8 @@ def identity_policy(
     Return the identity policy with the least privileges that the provider needs.
 
     :param account: 12-digit AWS account id.
-    :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
-    :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
+    :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
+    :param pipelines: names or ARNs of the allowed pipelines; empty for all of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
     :param model_package_groups: names of the model package groups whose approval a sensor may wait for.
@@ -88,8 +88,11 @@ def identity_policy(
     :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask IAM about policies.
     """
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
-    arns = sorted({arn for name in pipelines for arn in pipeline_arns(f"{sagemaker}pipeline/", name)})
-    resources = [each for arn in arns for each in (arn, f"{arn}/execution/*")] or [f"{sagemaker}pipeline/*"]
+    arns = sorted({arn for each in pipelines for arn in pipeline_arns(f"{sagemaker}pipeline/", each)})
+    # The executions of a pipeline that AWS manages, whose ARN has no account, run in that of the caller.
+    executions = [f"{arn.replace(':aws:pipeline/', f':{account}:pipeline/')}/execution/*" for arn in arns]
+    resources = [arn for pair in zip(arns, executions, strict=True) for arn in pair]
+    resources = resources or [f"{sagemaker}pipeline/*"]
     objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
     # As with pipelines, ARNs may have the name in lower case.
     groups = sorted({spelling for name in model_package_groups for spelling in (name, name.lower())})
@@ -153,24 +156,24 @@ def web_identity_trust(
     issuer: str,
     audience: str,
     subject: str,
-    subject_claim: str = "sub",
     partition: str = "aws",
 ) -> dict[str, Any]:
     """
     Return the trust policy of a role that a web identity token may assume.
 
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html. Of other claims, such
+    as ``oid``, STS makes no condition keys, so a condition on one would refuse every token:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
 
     :param account: 12-digit id of the AWS account that has the role and the OIDC provider.
     :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the end may not.
     :param audience: ``azp`` of the token if it has one, otherwise ``aud``.
-    :param subject: ``sub`` of the token, or its claim ``subject_claim``.
-    :param subject_claim: ``sub``, or ``oid`` for the object id of Microsoft Entra ID.
-    :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
+    :param subject: ``sub`` of the token.
+    :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
     """
     provider = issuer.removeprefix("https://")
     principal = {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"}
-    required = {f"{provider}:aud": audience, f"{provider}:{subject_claim}": subject}
+    required = {f"{provider}:aud": audience, f"{provider}:sub": subject}
     return _trust(principal, "sts:AssumeRoleWithWebIdentity", required)
 
 

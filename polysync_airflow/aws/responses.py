@@ -164,8 +164,7 @@ def _hint_fields(
     places = {"partition": partition, "region": region, "key": request.get("Key")}
     if member == "PipelineName":
         prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
-        arns = [value] if value.startswith("arn:") else pipeline_arns(prefix, value)
-        places["pipeline_arns"] = " and ".join(arns)
+        places["pipeline_arns"] = " and ".join(pipeline_arns(prefix, value))
     elif member == "QueueUrl":
         places["queue"] = ":".join(value.split("/")[-2:])
         # The actions of IAM are those for one message.

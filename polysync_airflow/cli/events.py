@@ -17,6 +17,7 @@ from polysync_airflow.cli.output import (
     OK,
     Parser,
     airflow_in_use,
+    check_values,
     complete,
     write_message,
     write_result,
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         if not options.yes and not sys.stdin.isatty():
             parser.error(f"{' '.join(CONFIRMATION.split())} If that does no harm, add --yes")
         return _tail(options) if options.yes or _confirms() else FAILED
+    check_values(parser, options)
     write_result(_setup(options))
     return OK
 

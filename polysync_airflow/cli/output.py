@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -119,3 +120,19 @@ def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: M
     for name, each in command["commands"].items():
         settings = {key: each[key] for key in ("help", "description", "add_help") if key in each}
         _complete(commands.add_parser(name, **settings), each, types)
+
+
+def check_values(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with an error if a value has not the form of its option, or allows more than it seems to."""
+    for name, value in vars(options).items():
+        form = COMMANDS["forms"].get(name, {"option": f"--{name.replace('_', '-')}", "pattern": "(?s).*"})
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str):
+                continue
+            if not text.strip():
+                parser.error(f"{form['option']} is empty: give a value")
+            if not vars(options).get("allow_wildcards") and ("*" in text or "?" in text):
+                hint = "add --allow-wildcards" if "allow_wildcards" in options else "give one for each"
+                parser.error(f"{form['option']} {text!r} has a wildcard, which allows more than one: {hint}")
+            if not re.fullmatch(form["pattern"], text):
+                parser.error(f"{form['option']} {text!r} {form['problem']}")

@@ -6,16 +6,25 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-# The isolated partitions have no public console, so they have no entry.
+# The isolated partitions have no public console, so they have no entry. A host begins with the region:
+# https://docs.aws.amazon.com/general/latest/gr/mgmt-console.html
 _CONSOLE_DOMAINS: Final = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-eusc": "console.amazonaws-eusc.eu",
 }
 # The whole URL: in a domain of Studio, people can run applications of their own.
 _STUDIO_URL: Final = re.compile(
     r"https://studio-d-[a-z0-9-]+\.studio\.[a-z0-9-]+\.sagemaker\.aws"
     r"/pipelines/view/[A-Za-z0-9-]+/executions/[a-z0-9]+/graph"
+)
+# AWS gives the URL of a domain (https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetDomain.html,
+# ``portalUrl``), and the ids that are in it and in that of a project:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UnifiedStudioSettings.html
+UNIFIED_STUDIO_URL: Final = (
+    r"https://dzd[-_][a-zA-Z0-9_-]{1,36}\.sagemaker\.[a-z0-9-]{1,24}\.on\.aws"
+    r"(?:/projects/[a-zA-Z0-9_-]{1,36}(?:/overview)?)?/?"
 )
 
 _S3_URI: Final = re.compile(r"s3[an]?://([^/]+)/?((?:.*/)?)[^/]*", re.DOTALL)
@@ -55,6 +64,15 @@ def is_studio_url(url: object) -> bool:
     :param url: the text, for example of an XCom that others can edit.
     """
     return isinstance(url, str) and _STUDIO_URL.fullmatch(url) is not None
+
+
+def is_unified_studio_url(url: object) -> bool:
+    """
+    Return whether a text is the URL of a domain, or of a project, of SageMaker Unified Studio.
+
+    :param url: the text, for example of an XCom that others can edit.
+    """
+    return isinstance(url, str) and re.fullmatch(UNIFIED_STUDIO_URL, url) is not None
 
 
 def is_console_url(url: object) -> bool:

@@ -433,8 +433,6 @@ class Memory:
         return is_new
 
 
-# The longest suffix makes 64 characters, the limit of a rule's name.
-_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
 MAX_PATTERN: Final = 2048
 MAX_RECEIVES: Final = 1000
@@ -458,11 +456,11 @@ class Setup(NamedTuple):
     What to set up.
 
     :param queue: the name of the queue.
-    :param pipelines: the names of the pipelines; empty for all.
+    :param pipelines: the names or ARNs of the pipelines; empty for all.
     :param running: also events of executions and steps that begin or are stopping.
     :param steps: also events of steps.
     :param model_packages: also events of model packages.
-    :param groups: the groups of these model packages; empty for all.
+    :param model_package_groups: the groups of these model packages; empty for all.
     :param max_receives: how often a message is received before SQS moves it to the dead-letter queue.
     """
 
@@ -471,28 +469,15 @@ class Setup(NamedTuple):
     running: bool = False
     steps: bool = False
     model_packages: bool = False
-    groups: tuple[str, ...] = ()
+    model_package_groups: tuple[str, ...] = ()
     max_receives: int = 5
 
     def check(self) -> None:
         """
-        Check the values.
+        Check the limits of SQS and EventBridge.
 
-        :raises ParametersError: one of them is not valid.
+        :raises ParametersError: one of them is not kept.
         """
-        if not _QUEUE_NAME.fullmatch(self.queue):
-            raise ParametersError(
-                f"--queue {texts.shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
-            )
-        for option, names, pattern in (
-            ("--pipeline", self.pipelines, models.PIPELINE_NAME_PATTERN),
-            ("--model-package-group", self.groups, GROUP_PATTERN),
-        ):
-            for name in names:
-                if not re.fullmatch(pattern, name):
-                    raise ParametersError(
-                        f"{option} {texts.shorten(name)} is not a name: give it without wildcards."
-                    )
         if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
             raise ParametersError(
                 f"--max-receives {self.max_receives}: give {FEWEST_RECEIVES} to {MAX_RECEIVES}."
@@ -511,14 +496,17 @@ class Setup(NamedTuple):
         if self.steps:
             ends = {} if self.running else {"currentStepStatus": _END_STATUSES}
             found["steps"] = _pattern(STEP_CHANGE, {**ends, **self._of_pipelines()})
-        if self.model_packages or self.groups:
-            groups = {"ModelPackageGroupName": list(self.groups)} if self.groups else {}
+        if self.model_packages or self.model_package_groups:
+            names = list(self.model_package_groups)
+            groups = {"ModelPackageGroupName": names} if names else {}
             found["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, groups)
         return found
 
     def _of_pipelines(self) -> dict[str, Any]:
-        # ARNs of older pipelines have the name in lower case.
-        names = sorted({spelling for name in self.pipelines for spelling in (name, name.lower())})
+        # By the end of the ARN: older ones have the name in lower case, and AWS does not document whether an
+        # event has the account or ``aws`` in that of a pipeline that AWS manages.
+        given = {pipeline.rpartition("/")[2] for pipeline in self.pipelines}
+        names = sorted(given | {name.lower() for name in given})
         return {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]} if names else {}
 
 

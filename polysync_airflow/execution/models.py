@@ -59,15 +59,17 @@ def pipeline_name_from_arn(execution_arn: str) -> str:
     return execution_arn.split(":pipeline/", 1)[1].split("/", 1)[0]
 
 
-def pipeline_arns(prefix: str, pipeline_name: str) -> list[str]:
+def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
     """
     Return the ARNs that a pipeline may have.
 
     AWS keeps the case of the name in the ARNs of newer pipelines. ARNs of older ones have it in lower case.
 
     :param prefix: the ARN up to the name, such as ``arn:aws:sagemaker:<region>:<account>:pipeline/``.
+    :param pipeline: the name of the pipeline, or an ARN, whose prefix counts in place of the other.
     """
-    return [prefix + name for name in sorted({pipeline_name, pipeline_name.lower()})]
+    own_prefix, slash, name = pipeline.rpartition("/")
+    return [(own_prefix + slash or prefix) + spelling for spelling in sorted({name, name.lower()})]
 
 
 # defer_build: the operators import this module, and Airflow parses a DAG file every 30 seconds. Pydantic

@@ -243,6 +243,11 @@ def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
 MAX_STEPS: Final = 500
 # Of a step.
 MAX_PROPERTY_FILES: Final = 50
+# AWS names the steps that a ForEach step runs after those of its body: Score-0 for the first item.
+_FIRST: Final = "-0"
+_INDEX: Final = re.compile(r"-\d+$")
+# Of a Condition step, by the outcome with which they run.
+_BRANCHES: Final = {"IfSteps": "True", "ElseSteps": "False"}
 _STEP_REFERENCE: Final = re.compile(r"Steps\.([A-Za-z0-9\-_]+)")
 _DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
 
@@ -308,6 +313,7 @@ class DeclaredStep(NamedTuple):
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param needs: the steps that it names in ``DependsOn``, or whose properties it uses.
     :param not_selected: whether a selective execution has not selected it.
+    :param body: of a ForEach step, the steps that it runs for each item, as AWS names those of the first.
     """
 
     name: str
@@ -317,6 +323,7 @@ class DeclaredStep(NamedTuple):
     property_files: Sequence[PropertyFile] = ()
     needs: frozenset[str] = frozenset()
     not_selected: bool = False
+    body: Sequence[DeclaredStep] = ()
 
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
@@ -333,29 +340,51 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
     except (ValueError, RecursionError):
         return []
     found: list[DeclaredStep] = []
-    pending: deque[tuple[Any, str | None, str | None]] = deque(_steps_in(parsed))
+    pending: deque[tuple[Any, str | None, str | None]] = deque(
+        (each, None, None) for each in _steps_in(parsed)
+    )
     while pending and len(found) < MAX_STEPS:
         step, condition, branch = pending.popleft()
-        name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
-        name = texts.clean_line(name, 256) if isinstance(name, str) else None
-        if name is not None:
-            files = _property_files_in(step.get("PropertyFiles"))
-            needs = _needs_of(step) - {name}
-            kind = texts.clean_line(kind, 64) if isinstance(kind, str) else None
-            found.append(DeclaredStep(name, kind, condition, branch, files, needs))
-        if isinstance(arguments, dict):
-            if_steps = _steps_in(arguments, "IfSteps", name, "True")
-            pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
+        declared, arguments = _declared_step(step), step.get("Arguments")
+        body = [_declared_step(each) for each in _steps_in(arguments, "ForEachBody")]
+        needs = declared.needs.union(*(each.needs for each in body)) - {each.name for each in body}
+        first = [each._replace(name=each.name + _FIRST) for each in body]
+        found.append(declared._replace(condition=condition, branch=branch, needs=needs, body=first))
+        branches = [
+            (each, declared.name, _BRANCHES[key]) for key in _BRANCHES for each in _steps_in(arguments, key)
+        ]
+        pending.extendleft(reversed(branches))
     return found
 
 
-def _steps_in(
-    parent: Any, member: str = "Steps", condition: str | None = None, branch: str | None = None
-) -> list[tuple[dict[str, Any], str | None, str | None]]:
-    """Return steps, each with the condition and the branch in which it is."""
+def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
     steps = parent.get(member) if isinstance(parent, dict) else None
-    listed = steps if isinstance(steps, list) else []
-    return [(step, condition, branch) for step in listed if isinstance(step, dict)]
+    entries = [each for each in steps if isinstance(each, dict)] if isinstance(steps, list) else []
+    return [each for each in entries if isinstance(each.get("Name"), str)]
+
+
+def _declared_step(step: dict[str, Any]) -> DeclaredStep:
+    name, kind = texts.clean_line(step["Name"], 256), step.get("Type")
+    kind = texts.clean_line(kind, 64) if isinstance(kind, str) else None
+    files = _property_files_in(step.get("PropertyFiles"))
+    return DeclaredStep(name, kind, property_files=files, needs=_needs_of(step) - {name})
+
+
+def all_steps(declared: Iterable[DeclaredStep]) -> list[DeclaredStep]:
+    """Return the steps of a definition, also those that its loops run for the first item."""
+    return [each for step in declared for each in (step, *step.body)]
+
+
+def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | None:
+    """
+    Return the step of a definition that AWS lists under a name.
+
+    A ForEach step runs those of its body as ``<name>-<index>``, says AWS's package sagemaker-mlops, in
+    class ``ForEachStep``.
+    """
+    steps = {step.name: step for step in declared}
+    of_loops = {each.name: each for step in declared for each in step.body}
+    return steps.get(name) or of_loops.get(_INDEX.sub(_FIRST, name))
 
 
 def _property_files_in(value: Any) -> list[PropertyFile]:
@@ -375,19 +404,14 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
         # An entry is a name, or an object with a trigger.
         name = entry.get("Step") if isinstance(entry, dict) else entry
         needs |= {name} if isinstance(name, str) else set()
-    arguments = step.get("Arguments")
-    own = arguments if isinstance(arguments, dict) else {}
-    pending: list[Any] = [
-        {member: value for member, value in step.items() if member != "Arguments"},
-        {member: value for member, value in own.items() if member not in ("IfSteps", "ElseSteps")},
-    ]
+    pending: list[Any] = [step]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
             reference = value.get("Get")
             match = _STEP_REFERENCE.match(reference) if isinstance(reference, str) else None
             needs |= {match[1]} if match else set()
-            pending.extend(value.values())
+            pending.extend(each for member, each in value.items() if member not in _BRANCHES)
         elif isinstance(value, list):
             pending.extend(value)
     return frozenset(needs)

@@ -28,7 +28,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, FiniteFloat, StringConstraints
 
 from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
-from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile
+from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
 from polysync_airflow.execution.texts import LENIENT, ArnText, Count, NameText, clean_value
 
@@ -436,40 +436,30 @@ def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
 MAX_BYTES: Final = 256 * 1024
 # Databases limit how deeply JSON may be nested: MySQL to 100.
 MAX_DEPTH: Final = 32
-# The iterations of a ForEach step repeat the names of its steps.
-_ITERATION: Final = re.compile(r"\[\d+\]$")
 
 _TOO_DEEP: Final = "it is nested too deeply"
 
 PropertyFiles = bool | Sequence[str]
 
 
-def files_to_read(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> dict[str, list[PropertyFile]]:
+def files_to_read(step: DeclaredStep | None, wanted: PropertyFiles) -> list[PropertyFile]:
     """
-    Return the property files to read, by the name of the step.
+    Return the property files to read of a step.
 
     :param wanted: True for all that the definition declares, or the names of some.
     """
-    found = {
-        step.name: [file for file in step.property_files if wanted is True or file.name in _names(wanted)]
-        for step in declared
-    }
-    return {name: files for name, files in found.items() if files}
+    declared = step.property_files if step else ()
+    return [file for file in declared if wanted is True or file.name in _names(wanted)]
 
 
-def missing_names(files: Mapping[str, Sequence[PropertyFile]], wanted: PropertyFiles) -> list[str]:
+def missing_names(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> list[str]:
     """Return the wanted names that the definition does not declare."""
-    declared = {file.name for each in files.values() for file in each}
-    return [name for name in _names(wanted) if name not in declared]
+    names = {file.name for step in all_steps(declared) for file in step.property_files}
+    return [name for name in _names(wanted) if name not in names]
 
 
 def _names(wanted: PropertyFiles) -> Sequence[str]:
     return () if isinstance(wanted, bool) else wanted
-
-
-def declared_name(step_name: str) -> str:
-    """Return the name that the definition has for a step, which may be an iteration of a ForEach step."""
-    return _ITERATION.sub("", step_name)
 
 
 def uri_of(file: PropertyFile, output_uris: Mapping[str, str | None]) -> str | None:

@@ -135,7 +135,7 @@ def _warnings(job: Job, definition: str | None) -> Iterator[str]:
         yield f"its parameters cannot be read: {job.parameters_error}"
     unknown = [
         f"{step.name} ({step.type or 'no type'})"
-        for step in pipelines.declared_steps(definition)
+        for step in pipelines.all_steps(pipelines.declared_steps(definition))
         if step.type not in STEP_TYPES.values()
     ]
     if unknown:

@@ -12,7 +12,7 @@ from polysync_airflow.execution import models
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.execution.waiter import ExecutionEvent, check_event
-from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
+from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     choices = base.Chosen(base.PollChoices)
     # As those of Airflow's PythonOperator: they may hold what cannot be copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
-    operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
+    operator_extra_links = EXECUTION_LINKS
     ui_color = "#fff6df"
 
     def __init__(

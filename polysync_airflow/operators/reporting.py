@@ -48,22 +48,24 @@ def push_links(
     context: Context, hook: PolysyncSageMakerHook, execution_arn: str, pipeline_name: str, task_log: Any
 ) -> None:
     """
-    Push ``console_url`` and ``studio_url``, the links to an execution.
+    Push ``console_url``, ``studio_url`` and ``unified_studio_url``, the links to an execution.
 
-    :param hook: a hook with the task's connection, which may name the domain of Studio.
+    :param hook: a hook with the task's connection, which may name where people use Studio.
     :param pipeline_name: the name or ARN of the pipeline.
     """
-    console = execution_url(execution_arn, pipeline_name)
-    links.push_url(context["ti"], links.CONSOLE_URL_XCOM_KEY, console, links.PolysyncPipelineExecutionLink())
-    domain_id = hook.credentials.studio_domain_id if hook.credentials else None
-    studio = studio_url(execution_arn, pipeline_name, domain_id)
-    if studio:
-        links.push_url(context["ti"], links.STUDIO_URL_XCOM_KEY, studio, links.PolysyncStudioLink())
+    fields, ids = hook.credentials, (execution_arn, pipeline_name)
+    urls = (
+        execution_url(*ids),
+        studio_url(*ids, fields.studio_domain_id) if fields else None,
+        fields.unified_studio_url if fields else None,
+    )
     # Lines of their own: Airflow's log pane shows about 100 characters of a line.
     task_log.info("Execution: %s", execution_arn)
-    for name, url in (("Console", console), ("Studio", studio)):
+    for link, url in zip(links.EXECUTION_LINKS, urls, strict=True):
         if url:
-            task_log.info("%s: %s", name, url)
+            task_log.info("%s: %s", link.name.removeprefix("SageMaker "), url)
+        if url or link.key == links.CONSOLE_URL_XCOM_KEY:
+            links.push_url(context["ti"], link.key, url, link)
 
 
 def push_started(
@@ -249,11 +251,7 @@ class ReportChoices(base.LimitChoices):
 class ReportingOperator(base.ExecutionOperator):
     """Base of the Start operator and of the sensor."""
 
-    operator_extra_links = (
-        links.PolysyncPipelineExecutionLink(),
-        links.PolysyncStudioLink(),
-        links.PolysyncFailedStepLogLink(),
-    )
+    operator_extra_links = (*links.EXECUTION_LINKS, links.PolysyncFailedStepLogLink())
     ui_color = "#e5f1ff"
     choices: base.Chosen[ReportChoices]
     # The XCom ``run``, which this process has pushed or read; None while there is no execution.

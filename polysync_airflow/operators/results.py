@@ -23,7 +23,7 @@ from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_r
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
 from polysync_airflow.execution import clock, results
 from polysync_airflow.execution.outcome import FailedStep
-from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
+from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection, step_named
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.texts import storable_xcom
@@ -133,7 +133,7 @@ class ResultReader:
         found = {name: dict(made) for name, made in outputs.items()}
         described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
-            files = self._declared_files() if self.wanted else {}
+            declared = self._declared_steps() if self.wanted else ()
             for step in steps:
                 jobs = self._describe(step)
                 if not jobs:
@@ -141,8 +141,9 @@ class ResultReader:
                 made = found.setdefault(step.name, {})
                 for job in jobs:
                     found[step.name] = made = {**job.outputs, **made}
-                wanted = files.get(results.declared_name(step.name), ())
-                self._add_files(step.name, wanted if _has_succeeded(step) else (), jobs[0], made)
+                if _has_succeeded(step):
+                    wanted = results.files_to_read(step_named(step.name, declared), self.wanted)
+                    self._add_files(step.name, wanted, jobs[0], made)
                 described += [(step, job) for job in jobs]
         billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
         reused = {step.name for step in steps if step.is_reused}
@@ -190,17 +191,17 @@ class ResultReader:
             self._jobs[key] = self._call(kind.operation, describe, what)
         return self._jobs[key]
 
-    def _declared_files(self) -> dict[str, list[PropertyFile]]:
+    def _declared_steps(self) -> Sequence[DeclaredStep]:
         describe = partial(self.hook.describe_pipeline_definition_for_execution, self.arn)
         what = "The definition, which names the property files, could not be read"
-        declared = self._call("DescribePipelineDefinitionForExecution", describe, what)
+        declared: Sequence[DeclaredStep] | None = self._call(
+            "DescribePipelineDefinitionForExecution", describe, what
+        )
         if declared is None:
-            return {}
-        files = results.files_to_read(declared, self.wanted)
-        missing = results.missing_names(files, self.wanted)
-        if missing:
+            return ()
+        if missing := results.missing_names(declared, self.wanted):
             self._problems.append(f"The definition declares no property file {', '.join(missing)}.")
-        return files
+        return declared
 
     def _add_files(
         self, step: str, files: Sequence[PropertyFile], job: results.JobDescription, made: dict[str, Any]

@@ -13,7 +13,7 @@ from polysync_airflow.execution.models import pipeline_name_from_arn, region_fro
 from polysync_airflow.execution.outcome import outcome_message, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.execution.waiter import ExecutionEvent, check_event
-from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
+from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
@@ -54,7 +54,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
     """
 
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
-    operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
+    operator_extra_links = EXECUTION_LINKS
     ui_color = "#fdeaea"
     choices = base.Chosen(StopChoices)
 

@@ -66,7 +66,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     :param display_name_pattern: a pattern of the display name, such as ``nightly-*`` (templated).
     :param parameters: the values that parameters of the execution must have, as ``str(value)``; others do not
         count (templated). This costs a call for each execution in the window.
-    :param step_name: wait for the end of this step only, which decides the outcome (templated).
+    :param step_name: wait for the end of this step only, which decides the outcome (templated). What a
+        ForEach step runs for its first item is ``Score-0`` for a step ``Score`` of its body.
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :param deferrable: wait in the triggerer instead of on a worker, whatever ``mode`` is.

@@ -20,7 +20,7 @@ from sagemaker_emulator import EmulatorServer
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations
 POLLING = {"sagemaker": OPERATIONS}
-REGIONS = ["us-east-1", "cn-north-1", "us-gov-west-1"]
+REGIONS = ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"]
 
 
 def make_client(

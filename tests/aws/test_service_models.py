@@ -25,7 +25,7 @@ from polysync_airflow.triggers.poller import PollingHook
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations
 POLLING = {"sagemaker": OPERATIONS}
-REGIONS = ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "ap-southeast-7"]
+REGIONS = ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-7"]
 
 
 def data_file(path: str) -> str:

@@ -174,21 +174,27 @@ def test_printed_connection_leads_to_the_emulator(
     assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
 
 
-@pytest.mark.parametrize("is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)])
-def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
-    """``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the folder without any."""
-    definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)
-    command = [*COMMAND, "emulator", "--port", "0", "--definitions", definitions]
+def run_emulator(*options: str) -> tuple[int, str, str]:
+    """Run ``polysync emulator`` until it serves; return its exit code, its first line and the others."""
+    command = [*COMMAND, "emulator", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         line = process.stdout.readline()
         process.terminate()
         rest = process.stdout.read()
+    return process.returncode, line, rest
+
+
+@pytest.mark.parametrize("is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
+    """``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the folder without any."""
+    definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)
+    code, line, rest = run_emulator("--definitions", definitions)
 
     assert line.startswith("SageMaker emulator on http://127.0.0.1:")
     assert (f"No pipelines: {tmp_path} has no *.json files." in rest) is is_empty
     assert ("abalone" in rest) is not is_empty
-    assert process.returncode == 0
+    assert code == 0
 
 
 def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:

@@ -153,9 +153,17 @@ def test_all_pipelines(polysync: Polysync) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--queue", "a b"], "--queue 'a b': give a name"),
+        (["--queue", "a b"], "--queue 'a b' is not a name of 1 to 48 letters, digits, '-' and '_'"),
         (["--queue", "x" * 49], "--queue"),
-        (["--queue", "q", "--pipeline", "a*"], "--pipeline 'a*' is not a name"),
+        (["--queue", ""], "--queue is empty"),
+        (
+            ["--queue", "q", "--pipeline", "a*"],
+            "--pipeline 'a*' has a wildcard, which allows more than one: give one",
+        ),
+        (
+            ["--queue", "q", "--model-package-group", "-"],
+            "--model-package-group '-' is not the name of a model",
+        ),
         (["--queue", "q", "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
         (
             ["--queue", "q", *(w for i in range(20) for w in ("--pipeline", f"{'x' * 100}{i}"))],

@@ -89,7 +89,11 @@ def test_every_xcom_is_documented(
     emulated_time: EmulatedTime, emulator: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks push the keys that the page lists, and the page lists no others."""
-    text = connection(endpoint_url=emulator.endpoint_url, studio_domain_id="d-abcdefghijkl")
+    text = connection(
+        endpoint_url=emulator.endpoint_url,
+        studio_domain_id="d-abcdefghijkl",
+        unified_studio_url="https://dzd-abc.sagemaker.us-east-1.on.aws",
+    )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
     emulator.control.put_scenario({"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}})
     start = run_task(

@@ -18,12 +18,17 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
     SageMakerApiError,
 )
-from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
+from polysync_airflow.links import (
+    PolysyncPipelineExecutionLink,
+    PolysyncStudioLink,
+    PolysyncUnifiedStudioLink,
+)
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES, connection
+from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 ROLE = "arn:aws:iam::123456789012:role/Other"
@@ -129,6 +134,41 @@ def test_xcoms_and_link_are_pushed_before_the_wait(
         "execution_arn": arn,
         "console_url": url,
     }
+
+
+UNIFIED_STUDIO = "https://dzd-4h7jbz76qckoh5.sagemaker.eu-west-1.on.aws/projects/adwbpi493gd9k9"
+
+
+@pytest.mark.parametrize("url", [UNIFIED_STUDIO, None])
+@IN_BOTH_MODES
+def test_link_to_unified_studio(
+    deferrable: bool,
+    url: str | None,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Start and Stop push the URL of the connection, if it has one, and the log has it."""
+    more = {"unified_studio_url": url} if url else {}
+    text = connection(endpoint_url=emulator.endpoint_url, **more)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
+
+    with capture_logs() as logs:
+        started = run_task(make_task(deferrable=deferrable))
+    stopped = run_task(
+        PolysyncStopPipelineOperator(
+            task_id="stop", execution_arn=started.xcoms["execution_arn"], deferrable=deferrable
+        )
+    )
+
+    link = PolysyncUnifiedStudioLink()
+    keys = {"unified_studio_url", *([link.xcom_key] if CAPABILITIES.links_are_xcoms else [])}
+    for run in (started, stopped):
+        assert {run.xcoms.get(key) for key in keys} == {url}
+        assert run.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")
+        assert "studio_url" not in run.xcoms
+    lines = [entry["event"] % entry.get("positional_args", ()) for entry in logs]
+    assert [line for line in lines if "Unified Studio" in line] == ([f"Unified Studio: {url}"] if url else [])
 
 
 @pytest.mark.parametrize("domain_id", ["d-abcdefghijkl", None])

@@ -96,8 +96,9 @@ EMULATOR_LAYERS = (
 )
 EMULATOR_FOLDER_LAYERS = {
     "engine": (
-        {"clock", "durations", "expressions"},
+        {"clock", "durations"},
         {"definition"},
+        {"expressions"},
         {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
         {"step_runs"},
         {"execution"},

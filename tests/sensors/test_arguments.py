@@ -136,5 +136,6 @@ def test_sensor_is_one_of_airflows() -> None:
     assert {link.name for link in sensor.operator_extra_links} == {
         "SageMaker Console",
         "SageMaker Studio",
+        "SageMaker Unified Studio",
         "Failed step's log",
     }

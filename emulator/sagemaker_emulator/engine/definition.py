@@ -4,15 +4,16 @@ Parses and validates pipeline definitions: the parameters, the steps and the dep
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html. Dependencies with a trigger
-(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker Python SDK only, from
-version 3.26 on, in the classes ``StepDependency`` and ``ForEachStep``.
+(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker Python SDK only, in the
+classes ``StepDependency`` and ``ForEachStep`` (the latter as of version 3.27).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -26,6 +27,8 @@ PARAMETER_TYPES = ("String", "Integer", "Float", "Boolean")
 COMPLETED = "Completed"
 TRIGGERS = (COMPLETED, "Failed", "Stopped", "Any")
 MAX_CONCURRENCY = 50
+#: How many items a ForEach step may name in its definition.
+MAX_LITERAL_ITEMS = 100
 #: The beginning of the names of Lambda functions that do not exist; all others do. A name that nobody gives.
 MISSING_FUNCTION = "polysync-no-such-function"
 #: The exception types of retry policies, and the limits of their members; see
@@ -55,6 +58,10 @@ _DURATION_UNITS = (365 * _DAY, 30 * _DAY, 7 * _DAY, _DAY, 3600.0, 60.0, 1.0)
 _STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
 # The name of an iteration is the name of the body step, a hyphen and the index.
 _BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
+# What the selector of a ForEach step compares. ``ChildOutput`` is the word of version 3.26 of the SDK.
+SELECTOR_FIELD = re.compile(r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)")
+# What only the body or the selector of a ForEach step can refer to.
+_OF_LOOPS = ("ForEach.", "IterationOutput.", "ChildOutput.")
 _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
 
 
@@ -114,6 +121,12 @@ class Step:
         return arguments
 
     @property
+    def loop_body(self) -> list[Mapping[str, Any]]:
+        """The steps that a ForEach step runs for each item; none for all other steps."""
+        steps: list[Mapping[str, Any]] = self.arguments["ForEachBody"] if self.type == "ForEach" else []
+        return steps
+
+    @property
     def calls_missing_function(self) -> bool:
         """Whether the Lambda function of the step is one that does not exist."""
         arn = self.body.get("FunctionArn")
@@ -125,18 +138,30 @@ class Step:
         return tuple(entry["PropertyFileName"] for entry in self.body.get("PropertyFiles") or ())
 
     def iterations(self, items: list[Any]) -> list[Step]:
-        """Return the steps of a ForEach step, one for each item."""
-        (body,) = self.arguments["ForEachBody"]
-        return [
-            Step(
-                f"{body['Name']}-{index}",
-                body["Type"],
-                body,
-                frozenset(),
-                iteration=Iteration(self.name, index, item),
-            )
-            for index, item in enumerate(items)
-        ]
+        """Return the steps of a ForEach step: those of its body, for each item."""
+        steps: list[Step] = []
+        for index, item in enumerate(items):
+            # What a step of the body says of another one is meant of the one with the same item.
+            names = {body["Name"]: iteration_name(body["Name"], index) for body in self.loop_body}
+            for body in self.loop_body:
+                triggers = _triggers(body["Name"], body)
+                needs = _dependencies(body["Name"], body, triggers)
+                steps.append(
+                    Step(
+                        names[body["Name"]],
+                        body["Type"],
+                        _renamed(body, names),
+                        frozenset(names[name] for name in needs if name in names),
+                        triggers={names[name]: triggers[name] for name in triggers if name in names},
+                        iteration=Iteration(self.name, index, item),
+                    )
+                )
+        return steps
+
+
+def iteration_name(body: str, index: int) -> str:
+    """Return the name of the step that runs a step of a ForEach step's body for an item."""
+    return f"{body}-{index}"
 
 
 @dataclass(frozen=True)
@@ -178,7 +203,12 @@ def parse(text: str) -> Definition:
         if step.name in steps:
             raise DefinitionError(f"step name '{step.name}' is not unique")
         steps[step.name] = step
+    _check_bodies(steps)
     _check_references(document["Steps"], parameters)
+    in_loops = [[step.loop_body, step.arguments.get("Selector")] for step in steps.values() if step.loop_body]
+    for reference in Counter(references(document["Steps"])) - Counter(references(in_loops)):
+        if reference.startswith(_OF_LOOPS):
+            raise DefinitionError(f"reference '{reference}' is not in a ForEach step")
     _check_graph(steps)
     return Definition(parameters, steps, document.get("PipelineExperimentConfig"), text)
 
@@ -195,6 +225,19 @@ def references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from references(item)
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a JSON value with other names of steps in its references."""
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    reference = value.get("Get")
+    match = _STEP_REFERENCE.match(reference) if len(value) == 1 and isinstance(reference, str) else None
+    if match and match[1] in names:
+        return {"Get": f"Steps.{names[match[1]]}{match.string[match.end(1) :]}"}
+    return {key: _renamed(item, names) for key, item in value.items()}
 
 
 def _parameters(entries: Any) -> dict[str, Parameter]:
@@ -225,9 +268,11 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
         _check_cache_config(name, body.get("CacheConfig", {}))
         _check_retry_policies(name, body.get("RetryPolicies", []))
         triggers = _triggers(name, body)
-        yield Step(name, kind, body, _dependencies(name, body, triggers), condition, branch, triggers)
+        needs = _dependencies(name, body, triggers)
         if kind == "ForEach":
             _check_for_each(name, body)
+            needs = _loop_dependencies(needs, body["Arguments"]["ForEachBody"])
+        yield Step(name, kind, body, needs, condition, branch, triggers)
         if kind == "Condition":
             arguments = body.get("Arguments") or {}
             if not isinstance(arguments.get("Conditions"), list):
@@ -277,22 +322,73 @@ def _dependencies(name: str, body: Mapping[str, Any], depends_on: Mapping[str, s
     return frozenset(depends_on) | frozenset(referenced)
 
 
+def _loop_dependencies(needs: frozenset[str], steps: list[dict[str, Any]]) -> frozenset[str]:
+    """
+    Return the steps that a ForEach step depends on, also for those of its body, which depend on each other.
+
+    AWS documents neither; the SDK's graph of a pipeline has both.
+
+    :param needs: what it depends on, with the references of its body.
+    :param steps: its body.
+    """
+    graph = {step["Name"]: _dependencies(step["Name"], step, _triggers(step["Name"], step)) for step in steps}
+    _check_acyclic(graph)
+    return needs.union(*graph.values()) - graph.keys()
+
+
 def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
     arguments = body.get("Arguments") or {}
     steps = _objects(arguments.get("ForEachBody"), f"ForEachBody of step '{name}'", "Name", "Type")
+    if not steps or any(step["Type"] in ("Condition", "Fail", "ForEach") for step in steps):
+        raise DefinitionError(
+            f"'ForEachBody' of step '{name}' must be steps that are no Condition, Fail or ForEach steps"
+        )
     for step in steps:
         _check_type(step["Type"])
-    if len(steps) != 1 or steps[0]["Type"] in ("Condition", "Fail", "ForEach"):
-        raise DefinitionError(
-            f"'ForEachBody' of step '{name}' must be one step that is no Condition, Fail or ForEach step"
-        )
-    if not _BODY_STEP_NAME.fullmatch(steps[0]["Name"]):
-        raise DefinitionError(f"step name {steps[0]['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
+        if not _BODY_STEP_NAME.fullmatch(step["Name"]):
+            raise DefinitionError(f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
     limit = arguments.get("MaxConcurrency")
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_CONCURRENCY:
         raise DefinitionError(f"'MaxConcurrency' of step '{name}' is not between 1 and {MAX_CONCURRENCY}")
-    if not isinstance(arguments.get("IterableItems"), dict):
-        raise DefinitionError(f"'IterableItems' of step '{name}' is not a reference")
+    _check_items(name, arguments.get("IterableItems"))
+    selector = arguments.get("Selector")
+    if selector is None:
+        return
+    reference = next(references(selector), "")
+    match = SELECTOR_FIELD.fullmatch(reference)
+    if selector.get("Pick") not in ("MaxBy", "MinBy") or match is None:
+        raise DefinitionError(f"'Selector' of step '{name}' has no 'Pick' or no 'Field'")
+    if match[1] not in [step["Name"] for step in steps]:
+        raise DefinitionError(f"'Selector' of step '{name}': '{reference}' is no step of its 'ForEachBody'")
+
+
+def _check_items(name: str, items: Any) -> None:
+    if isinstance(items, dict):
+        return
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_LITERAL_ITEMS:
+        raise DefinitionError(
+            f"'IterableItems' of step '{name}' is neither a reference nor a list of 1 to "
+            f"{MAX_LITERAL_ITEMS} items"
+        )
+    for item in items:
+        if not isinstance(item, str | int | float) and not (isinstance(item, dict) and any(references(item))):
+            raise DefinitionError(
+                f"'IterableItems' of step '{name}': {item!r} is neither a value nor a reference"
+            )
+
+
+def _check_bodies(steps: Mapping[str, Step]) -> None:
+    """Check that the name of each iteration is unique, however many items there are."""
+    bodies: set[str] = set()
+    for step in steps.values():
+        for body in step.loop_body:
+            if body["Name"] in bodies or body["Name"] in steps:
+                raise DefinitionError(f"step name '{body['Name']}' is not unique")
+            bodies.add(body["Name"])
+    for name in steps:
+        of_body, hyphen, index = name.rpartition("-")
+        if hyphen and index.isdecimal() and of_body in bodies:
+            raise DefinitionError(f"step name '{name}' is that of an iteration of step '{of_body}'")
 
 
 def duration_seconds(text: Any) -> float | None:
@@ -332,7 +428,7 @@ def _check_retry_policies(name: str, entries: Any) -> None:
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
         root, _, name = reference.partition(".")
-        if root not in ("Parameters", "Steps", "Execution", "ForEach", "ChildOutput"):
+        if root not in ("Parameters", "Steps", "Execution") and not reference.startswith(_OF_LOOPS):
             raise DefinitionError(
                 f"reference '{reference}' does not start with Parameters, Steps or Execution"
             )
@@ -349,6 +445,10 @@ def _check_graph(steps: Mapping[str, Step]) -> None:
             if steps[other].type == "Fail":
                 raise DefinitionError(f"{step.name} can not depends on {other}, which is a Fail step")
         graph[step.name] = {*step.depends_on, *([step.condition] if step.condition else [])}
+    _check_acyclic(graph)
+
+
+def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

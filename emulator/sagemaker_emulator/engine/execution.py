@@ -344,17 +344,28 @@ class Execution:
 
     def _start_loop(self, run: StepRun, at: float) -> None:
         try:
-            items = loop_items(evaluate(run.step.arguments["IterableItems"], self.scope))
+            given = run.step.arguments["IterableItems"]
+            is_list = isinstance(given, list)
+            items = loop_items(
+                [evaluate(item, self.scope) for item in given] if is_list else evaluate(given, self.scope)
+            )
         except ExpressionError as error:
             self._end(run, at, "Failed", str(error))
             return
         run.iterations = tuple(run.step.iterations(items))
+        self.scope.scenario_names |= {
+            step.name: step.name if step.name in self.scenario.steps else step.body["Name"]
+            for step in run.iterations
+        }
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
             self._end(run, at, status, LOOP_FAILURE if status == "Failed" else None)
-            for name, value in {**self.loop_result(run), "Status": status}.items():
+            result = self.loop_result(run)
+            for name, value in {**result, "Status": status}.items():
                 self.scope.properties[run.step.name, name] = value
+            if "Selector" in result:
+                self.scope.selected[run.step.name] = result["Selector"]["StepName"]
 
     def _end(self, run: StepRun, at: float, status: str, reason: str | None = None) -> None:
         if not run.running:
@@ -390,7 +401,7 @@ class Execution:
 
     def loop_result(self, run: StepRun) -> dict[str, Any]:
         """Return the counts and the selection of a ForEach step."""
-        return loop_result(run, self._progress.children(run), self.scope.outputs)
+        return loop_result(run, self._progress.children(run), self.scope)
 
     def _scenario_of(self, step: Step) -> StepScenario:
         if step.calls_missing_function:

@@ -13,12 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sagemaker_emulator.engine.definition import iteration_name
+
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_\-]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
 _OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2\]")
 _PROPERTY_FILE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.PropertyFiles\.(.+)")
 _METRIC = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.FinalMetricDataList\[(['\"])(.+)\2\]\.Value")
 _PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.([A-Za-z]+)")
 _OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
+_ITERATION = re.compile(r"Steps\.[A-Za-z0-9\-_]+\.IterationOutputs\[(\d+)\]\.([A-Za-z0-9\-_]+)([.\[].*)")
+_SELECTED = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Selected([.\[].*)")
+_CURRENT_ITEM = re.compile(r"CurrentItem((?:[.\[].*)?)")
 
 
 class ExpressionError(ValueError):
@@ -42,6 +47,8 @@ class Scope:
 
     :param metrics: the metrics of steps, by step name and metric name.
     :param properties: the known properties of steps, by step name and property name.
+    :param scenario_names: under which name the scenario has a step that a ForEach step runs.
+    :param selected: the steps that the selectors of ForEach steps have picked, by the names of these.
     :param item: the item of the iteration, for the body of a ForEach step.
     :param resolve: returns the value of a step property that no other member has, by its reference.
     """
@@ -53,6 +60,8 @@ class Scope:
     property_files: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     metrics: Mapping[tuple[str, str], float] = field(default_factory=dict)
     properties: dict[tuple[str, str], Any] = field(default_factory=dict)
+    scenario_names: dict[str, str] = field(default_factory=dict)
+    selected: dict[str, str] = field(default_factory=dict)
     item: Any = None
     resolve: Callable[[str], Any] = Unknown
 
@@ -112,28 +121,36 @@ def _get(reference: str, scope: Scope) -> Any:
 
 
 def _step_value(reference: str, scope: Scope) -> Any:
+    reference = _of_iteration(reference, scope)
     if match := _OUTPUT.fullmatch(reference):
         return scope.outputs.get(match[1], {}).get(match[3], Unknown(reference))
     if match := _OUTCOME.fullmatch(reference):
         return scope.outcomes.get(match[1], Unknown(reference))
     if match := _METRIC.fullmatch(reference):
-        return scope.metrics.get((match[1], match[3]), Unknown(reference))
+        name = scope.scenario_names.get(match[1], match[1])
+        return scope.metrics.get((name, match[3]), Unknown(reference))
     match = _PROPERTY.fullmatch(reference)
     if match and (match[1], match[2]) in scope.properties:
         return scope.properties[match[1], match[2]]
     return scope.resolve(reference)
 
 
+def _of_iteration(reference: str, scope: Scope) -> str:
+    """Return a reference to the results of a ForEach step as one to the step that has them."""
+    if match := _ITERATION.fullmatch(reference):
+        return f"Steps.{iteration_name(match[2], int(match[1]))}{match[3]}"
+    match = _SELECTED.fullmatch(reference)
+    if match and match[1] in scope.selected:
+        return f"Steps.{scope.selected[match[1]]}{match[2]}"
+    return reference
+
+
 def _current_item(path: str, scope: Scope) -> Any:
-    """Return the item of an iteration, or one field of an item that is a JSON object."""
-    name, _, member = path.partition(".")
-    if name != "CurrentItem":
+    """Return the item of an iteration, or what an item that is a JSON object has at a path."""
+    match = _CURRENT_ITEM.fullmatch(path)
+    if match is None:
         raise ExpressionError(f"ForEach.{path} is not ForEach.CurrentItem or one of its fields")
-    if not member:
-        return scope.item
-    if not isinstance(scope.item, dict) or member not in scope.item:
-        raise ExpressionError(f"The item of the iteration has no field '{member}'")
-    return scope.item[member]
+    return _walk(scope.item, match[1], "in the item of the iteration")
 
 
 def _join(operand: Any, scope: Scope) -> str:
@@ -151,22 +168,22 @@ def _json_get(operand: Any, scope: Scope) -> Any:
         raise ExpressionError(f"Std:JsonGet needs 'Path': {operand!r}") from error
     reference = source.get("Get", "") if isinstance(source, dict) else ""
     match = _PROPERTY_FILE.fullmatch(reference)
-    key = (match[1], match[2]) if match else ("", "")
+    key = (scope.scenario_names.get(match[1], match[1]), match[2]) if match else ("", "")
     path = evaluate(path, scope)
     if key not in scope.property_files:
         return Unknown(f"{reference or json.dumps(operand)}:{path}")
-    return _walk(scope.property_files[key], text(path), key[1])
+    return _walk(scope.property_files[key], text(path), f"in property file '{key[1]}'")
 
 
-def _walk(content: Any, path: str, file: str) -> Any:
+def _walk(content: Any, path: str, where: str) -> Any:
     position = 1 if path.startswith("$") else 0
     while position < len(path):
         part = _PATH_PART.match(path, position)
         if part is None:
-            raise ExpressionError(f"Path '{path}' of property file '{file}' is not a valid JSON path")
+            raise ExpressionError(f"Path '{path}' {where} is not a valid JSON path")
         try:
             content = content[int(part[2])] if part[2] else content[part[1] or part[4]]
         except (KeyError, IndexError, TypeError) as error:
-            raise ExpressionError(f"Path '{path}' does not exist in property file '{file}'") from error
+            raise ExpressionError(f"Path '{path}' does not exist {where}") from error
         position = part.end()
     return content

@@ -10,15 +10,15 @@ branches go on; here they do. A step is stopped only with its execution, so no s
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from sagemaker_emulator.engine import caching
-from sagemaker_emulator.engine.definition import COMPLETED, Definition, Step
-from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown
+from sagemaker_emulator.engine.definition import COMPLETED, SELECTOR_FIELD, Definition, Step, references
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate
 from sagemaker_emulator.engine.retry_policies import Retries, retries
 from sagemaker_emulator.engine.scenarios import StepScenario
 
@@ -29,7 +29,6 @@ _MET_BY: Mapping[str, tuple[str, ...]] = {
     "Any": ("Succeeded", "Failed", "Stopped"),
 }
 _CATCHING = ("Failed", "Any")
-_CHILD_OUTPUT = re.compile(r"ChildOutput\.[A-Za-z0-9\-_]+\.OutputParameters\[(['\"])(.+)\1\]")
 
 
 @dataclass
@@ -206,12 +205,13 @@ class Progress:
         ended: list[tuple[StepRun, str]] = []
         for loop in self.running():
             children = self.children(loop)
-            complete = len(children) == len(loop.iterations)
-            waits = loop.status == "Executing" and not complete
+            # A step of the body that depends on one that has failed never starts.
+            left = any(each.name not in self.runs and self._is_free(each) for each in loop.iterations)
+            waits = loop.status == "Executing" and left
             if not loop.is_loop or waits or any(child.running for child in children):
                 continue
             statuses = {child.status for child in children}
-            stopped = "Stopped" in statuses or not complete
+            stopped = "Stopped" in statuses or left
             ended.append((loop, "Failed" if "Failed" in statuses else "Stopped" if stopped else "Succeeded"))
         return ended
 
@@ -247,7 +247,8 @@ class Progress:
         if step.iteration is not None:
             loop = self.runs[step.iteration.parent]
             running = sum(child.running for child in self.children(loop))
-            return loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
+            has_room = loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
+            return has_room and self._is_free(step)
         if failed and not self._continues(step, failed):
             return False
         needed = step.depends_on
@@ -310,6 +311,9 @@ class Progress:
             if step.condition is None or step.condition not in self.runs or self._branch_taken(step)
         ]
 
+    def _is_free(self, step: Step) -> bool:
+        return all(self._is_met(step, name) for name in step.depends_on)
+
     def _is_met(self, step: Step, name: str) -> bool:
         return name in self.runs and self.runs[name].status in _MET_BY[step.triggers.get(name, COMPLETED)]
 
@@ -327,10 +331,12 @@ def loop_items(value: Any) -> list[Any]:
     The text of a JSON object counts as that object, and a value that only a job can produce as one item.
 
     :param value: the evaluated ``IterableItems``.
-    :raises ExpressionError: if the value is not the text of a JSON list.
+    :raises ExpressionError: if the value is neither a list nor the text of a JSON list.
     """
     if isinstance(value, Unknown):
         return [str(value)]
+    if isinstance(value, list):
+        return [str(item) if isinstance(item, Unknown) else _item(item) for item in value]
     try:
         items = json.loads(value)
     except (TypeError, ValueError) as error:
@@ -349,42 +355,38 @@ def _item(item: Any) -> Any:
     return item
 
 
-def loop_result(
-    loop: StepRun, children: list[StepRun], outputs: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def loop_result(loop: StepRun, children: list[StepRun], scope: Scope) -> dict[str, Any]:
     """
     Return the results of a ForEach step: the members of ``ForEachStepMetadata`` except ``Status``.
 
     :param loop: the run of the ForEach step.
     :param children: the runs of its iterations.
-    :param outputs: the output parameters of the steps, by step name.
+    :param scope: the values that its selector can refer to.
     """
+    items = {step.iteration.index for step in loop.iterations if step.iteration}
     counts = {status: sum(child.status == status for child in children) for status in _MET_BY["Any"]}
     result: dict[str, Any] = {
-        "InputItemCount": len(loop.iterations),
+        "InputItemCount": len(items),
         "TotalStepCount": len(loop.iterations),
         **{f"{status}StepCount": count for status, count in counts.items()},
     }
-    selected = _selected(loop.step.arguments.get("Selector"), children, outputs)
+    selected = _selected(loop.step.arguments.get("Selector"), children, scope)
     if selected is not None and selected.step.iteration is not None:
         result["Selector"] = {"StepName": selected.step.name, "Index": selected.step.iteration.index}
     return result
 
 
-def _selected(
-    selector: Any, children: list[StepRun], outputs: Mapping[str, Mapping[str, Any]]
-) -> StepRun | None:
+def _selected(selector: Any, children: list[StepRun], scope: Scope) -> StepRun | None:
     """Return the child with the greatest or least value; None without a selector or a value."""
-    field_reference = selector.get("Field") if isinstance(selector, dict) else None
-    path = field_reference.get("Get") if isinstance(field_reference, dict) else None
-    match = _CHILD_OUTPUT.fullmatch(path) if isinstance(path, str) else None
+    match = SELECTOR_FIELD.fullmatch(next(references(selector), "")) if selector else None
     values: list[tuple[float, StepRun]] = []
     for child in children:
-        try:
-            values.append((float(outputs[child.step.name][match[2]]) if match else 0.0, child))
-        except (KeyError, ValueError):
+        if match is None or child.step.body["Name"] != match[1] or child.status != "Succeeded":
             continue
-    if match is None or not values:
+        value = evaluate({"Get": f"Steps.{child.step.name}{match[2]}"}, scope)
+        with suppress(ValueError):
+            values.append((float(str(value)), child))
+    if not values:
         return None
     choose = min if selector.get("Pick") == "MinBy" else max
     return choose(values, key=lambda pair: pair[0])[1]

@@ -25,7 +25,7 @@ ACCOUNT = "123456789012"
 #: The role of the account, and the session of it that signs in with any access key.
 DEFAULT_ROLE = "SageMakerRole"
 DEFAULT_SESSION = "emulator"
-_PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"))
+_PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc"))
 #: The partitions of AWS that the emulator has.
 PARTITIONS = ("aws", *(name for _, name in _PARTITIONS))
 # In place of the number of a run.

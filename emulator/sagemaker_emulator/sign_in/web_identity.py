@@ -23,6 +23,8 @@ from sagemaker_emulator.sign_in.issuers import invalid_token_error
 
 _HTTPS = "https://"
 _REQUIRED = ("exp", "iss", "aud", "sub")
+# The claims that are condition keys as they are, if a token has them. AWS offers no key for any other claim.
+_OPTIONAL_KEYS = ("amr", "email")
 # The allowed difference between the clock of an issuer and that of AWS, in seconds. AWS does not document it;
 # five minutes is what AWS allows for request signatures.
 _LEEWAY = 300.0
@@ -36,18 +38,18 @@ class WebIdentity:
     :param header: the decoded header of the token.
     :param issuer: the URL of the issuer.
     :param subject: the claim ``sub``.
-    :param object_id: the claim ``oid``, which tokens of Microsoft Entra have; None if there is none.
     :param audience: the audience that AWS uses: ``azp`` if the token has this claim, else ``aud``.
     :param audience_claim: the claim ``aud``.
+    :param optional: the claims ``amr`` and ``email``, if the token has them.
     :param provider: the ARN of the issuer's provider in IAM.
     """
 
     header: dict[str, Any]
     issuer: str
     subject: str
-    object_id: str | None
     audience: list[str]
     audience_claim: list[str]
+    optional: dict[str, list[str]]
     provider: str
 
     def context(self) -> dict[str, list[str]]:
@@ -64,7 +66,7 @@ class WebIdentity:
             f"{name}:aud": self.audience,
             f"{name}:oaud": self.audience_claim,
             f"{name}:sub": [self.subject],
-            **({f"{name}:oid": [self.object_id]} if self.object_id else {}),
+            **{f"{name}:{claim}": values for claim, values in self.optional.items()},
         }
 
 
@@ -96,14 +98,25 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
     if client_ids is None:
         text = f"No OpenIDConnect provider found in your account for {issuer}"
         raise ApiError("InvalidIdentityToken", text)
-    audience_claim = list(map(str, claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]))
+    audience_claim = _texts(claims["aud"])
     audience = [str(claims["azp"])] if claims.get("azp") else audience_claim
     if not set(client_ids) & set(audience):
         claim = "azp" if claims.get("azp") else "aud"
         detail = f"the token's {claim} is {audience}; the provider's client ids are {client_ids}"
         raise ApiError("InvalidIdentityToken", "Incorrect token audience", detail=detail)
-    subject, object_id = str(claims["sub"]), str(claims["oid"]) if claims.get("oid") else None
-    return WebIdentity(decoded["header"], issuer, subject, object_id, audience, audience_claim, provider)
+    return WebIdentity(
+        header=decoded["header"],
+        issuer=issuer,
+        subject=str(claims["sub"]),
+        audience=audience,
+        audience_claim=audience_claim,
+        optional={name: _texts(claims[name]) for name in _OPTIONAL_KEYS if claims.get(name)},
+        provider=provider,
+    )
+
+
+def _texts(claim: Any) -> list[str]:
+    return [str(value) for value in (claim if isinstance(claim, list) else [claim])]
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> None:

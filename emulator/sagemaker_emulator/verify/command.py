@@ -43,6 +43,10 @@ about 0.01 US dollars: this assumes 0.05 an hour, the price in us-east-1. Other 
 https://aws.amazon.com/sagemaker/pricing/"""
 _HINT: Final = "Run polysync verify --clean."
 _PACKAGES: Final = ("polysync-airflow", "sagemaker-pipelines-emulator", "boto3", "apache-airflow")
+# The partitions of AWS with a public console: https://docs.aws.amazon.com/general/latest/gr/rande.html
+AWS_ENDPOINT: Final = (
+    r"https://[^/]+\.(amazonaws\.(com|com\.cn|eu)|api\.(aws|amazonwebservices\.(com\.cn|eu)))/?"
+)
 _ROLE: Final = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+"
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
 _QUEUE: Final = r"https?://(?:sqs(?:-fips)?\.([a-z0-9-]+)\.)?[A-Za-z0-9.:-]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}"
@@ -252,7 +256,7 @@ def _write_problems(problems: Mapping[str, BaseException]) -> int:
 
 def _write_report(path: Path, results: Sequence[Result], account: Account, *, is_complete: bool) -> None:
     url, session = account.client().meta.endpoint_url, account.session
-    is_aws = re.fullmatch(r"https://[^/]+\.(amazonaws\.com(\.cn)?|api\.aws)/?", url)
+    is_aws = re.fullmatch(AWS_ENDPOINT, url)
     about = {"region": account.region, "endpoint": "AWS" if is_aws else "not one of AWS"}
     about["sign_in"] = session.description
     for package in _PACKAGES:

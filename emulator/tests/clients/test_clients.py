@@ -140,6 +140,22 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
         3: {
             "steps": ["Check", "Train"],
             "reasons": ["Score is too low"],
+            "loops": [
+                *(
+                    "Best",
+                    "Check-0",
+                    "Check-1",
+                    "Check-2",
+                    "End",
+                    "Field-0",
+                    "If",
+                    "Literals",
+                    "Objects",
+                    "Third",
+                ),
+                *("Work-0", "Work-1", "Work-2"),
+            ],
+            "counts": ["3 6 Succeeded"],
             "refused": True,
             "restored": True,
         },

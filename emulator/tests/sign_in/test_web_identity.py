@@ -283,18 +283,39 @@ def test_trailing_slash_is_part_of_the_issuer(
         assert error_of(assume, web_identity=token(shorter))[1].endswith(f"in your account for {shorter}")
 
 
-def test_trust_policy_can_have_a_condition_on_the_object_id(
-    assume: Callable[[str], Any], issuer: Issuer, client_of: ClientOf
+@pytest.mark.parametrize(
+    ("claim", "value", "is_key"),
+    [
+        ("sub", "wanted", True),
+        ("email", "wanted", True),
+        ("amr", ["pwd", "wanted"], True),
+        ("oid", "wanted", False),
+        ("tid", "wanted", False),
+        ("groups", ["wanted"], False),
+    ],
+)
+def test_trust_policy_can_have_conditions_on_the_claims_of_aws(
+    claim: str,
+    value: Any,
+    is_key: bool,
+    assume: Callable[[str], Any],
+    issuer: Issuer,
+    client_of: ClientOf,
 ) -> None:
-    """The claim ``oid`` of a token is a condition key; a token without it does not match."""
+    """Only the claims that AWS knows are condition keys; a condition on any other claim never matches."""
     name = issuer.url.removeprefix("https://")
     provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{name}"
-    trust = policy({"Federated": provider}, {"StringEquals": {f"{name}:oid": "object"}}, ACTION)
+    condition = {"ForAnyValue:StringEquals": {f"{name}:{claim}": "wanted"}}
+    trust = policy({"Federated": provider}, condition, ACTION)
     client_of("iam").update_assume_role_policy(RoleName="R", PolicyDocument=json.dumps(trust))
 
-    assert assume(token(issuer.url, sub="anybody", oid="object"))["Credentials"]
-    assert error_of(assume, web_identity=token(issuer.url, oid="another")) == ACCESS_DENIED
-    assert error_of(assume, web_identity=token(issuer.url)) == ACCESS_DENIED
+    if is_key:
+        assert assume(token(issuer.url, **{claim: value}))["Credentials"]
+    else:
+        assert error_of(assume, web_identity=token(issuer.url, **{claim: value})) == ACCESS_DENIED
+    assert error_of(assume, web_identity=token(issuer.url, **{claim: "other"})) == ACCESS_DENIED
+    if claim != "sub":
+        assert error_of(assume, web_identity=token(issuer.url)) == ACCESS_DENIED
 
 
 def test_authorized_party_is_the_audience(assume: Callable[[str], Any], issuer: Issuer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.verify import command, session
@@ -59,6 +62,20 @@ def verify(
         return Outcome(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.mark.parametrize("dual_stack", [False, True])
+@pytest.mark.parametrize("region", ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"])
+def test_endpoint_of_aws(region: str, dual_stack: bool) -> None:
+    """The report says so of the endpoint that boto3 has for a region, and of no other."""
+    config = Config(use_dualstack_endpoint=dual_stack)
+    client = boto3.client(
+        "sts", region_name=region, config=config, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+
+    url = client.meta.endpoint_url
+    assert re.fullmatch(command.AWS_ENDPOINT, url)
+    assert not re.fullmatch(command.AWS_ENDPOINT, f"{url}.example.com")
 
 
 def test_run(verify: Verify, server: EmulatorServer, tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ MAX_BODY_LENGTH: Final = 1024 * 1024
 Outputs = dict[str, str]
 
 _QUEUE_URL: Final = re.compile(r"https?://(?P<host>[^/?#@\s]{1,200})/\d{12}/[\w.-]{1,80}")
-_QUEUE_HOST: Final = re.compile(r"(?:[a-z-]+\.)?sqs\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.|api\.aws)")
+_QUEUE_HOST: Final = re.compile(
+    r"(?:[a-z-]+\.)?sqs\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.|api\.(?:aws|amazonwebservices\.))"
+)
 
 
 def _secret(value: Any) -> Any:
@@ -135,7 +137,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
 
 
 def _metadata_of(step: StepDescription) -> Mapping[str, Any]:
-    metadata = (step.metadata or {}).get(CALLBACK)
+    metadata = step.metadata.get(CALLBACK)
     return metadata if isinstance(metadata, dict) else {}
 
 

@@ -125,11 +125,11 @@ class StepDescription(models.FrozenModel):
     ended_at: models.ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
     is_reused: bool = False
+    # The ForEach step that runs it.
+    loop: Annotated[texts.NameText | None, texts.LENIENT] = None
     # A damaged ARN must not hide the step.
     reused_from: Annotated[models.ExecutionArn | None, texts.LENIENT] = None
-    metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
-        None, validation_alias="Metadata"
-    )
+    metadata: Annotated[dict[str, Any], BeforeValidator(_bounded)] = Field({}, validation_alias="Metadata")
 
     @model_validator(mode="before")
     @classmethod
@@ -142,20 +142,23 @@ class StepDescription(models.FrozenModel):
         source = reused.get("SourcePipelineExecutionArn") if isinstance(reused, Mapping) else None
         flat: dict[str, Any] = {
             **data,
+            "Metadata": data.get("Metadata") or {},
             "cache_hit": bool(cache_hit),
             "is_reused": bool(reused),
             "reused_from": source,
         }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
-            # The iterations of a ForEach step repeat the names of its steps.
-            flat["StepName"] = f"{data.get('StepName')}[{iteration['Index']}]"
+            # The name that AWS's SDK documents, whether AWS's list has the index in it or not.
+            suffix = f"-{iteration['Index']}"
+            flat["StepName"] = f"{str(data.get('StepName')).removesuffix(suffix)}{suffix}"
+            flat["loop"] = iteration.get("ParentStepName")
         return flat
 
     @property
     def kind(self) -> str | None:
         """The member of the metadata that is set, which tells the kind of the step."""
-        return next((kind for kind, value in (self.metadata or {}).items() if isinstance(value, dict)), None)
+        return next((kind for kind, value in self.metadata.items() if isinstance(value, dict)), None)
 
     @property
     def facts(self) -> StepKind:
@@ -164,7 +167,7 @@ class StepDescription(models.FrozenModel):
 
     def text(self, member: str | None) -> str | None:
         """Return the text of a member of what AWS says of the step's kind; None if it is none."""
-        value = self.metadata[self.kind].get(member) if self.metadata and self.kind else None
+        value = self.metadata[self.kind].get(member) if self.kind else None
         return value if isinstance(value, str) else None
 
     @property
@@ -280,10 +283,7 @@ def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
 
 def order_of(text: str) -> list[DeclaredStep]:
     """Return the steps of which ``order_text`` has made a text."""
-    return [
-        DeclaredStep(name, kind, condition, branch, not_selected=not_selected)
-        for name, kind, condition, branch, not_selected in json.loads(text)
-    ]
+    return [DeclaredStep(*row)._replace(not_selected=left_out) for *row, left_out in json.loads(text)]
 
 
 def rows_of(
@@ -295,7 +295,7 @@ def rows_of(
     Return the rows of the XCom ``steps``: the steps that AWS has begun, and those that it has not.
 
     :param order: the steps in the order of the definition, or the rows before. Steps that are not in it
-        follow in the order in which AWS began them.
+        follow in the order in which AWS began them, those of a loop right after it.
     """
     by_name = {step.name: step for step in steps}
     outcomes = {step.name: step.outcome for step in steps}
@@ -323,14 +323,18 @@ def rows_of(
         )
     # Those that have not begun have no time; they come last.
     others = sorted(by_name.values(), key=lambda step: (not step.started_at, step.started_at, step.name))
-    return rows + [_row_of(step, None, execution_arn) for step in others]
+    rows += [_row_of(step, None, execution_arn) for step in others]
+    # What a loop runs follows it.
+    places = {row.name: place for place, row in enumerate(rows)}
+    loops = {step.name: places[step.loop] for step in steps if step.loop in places}
+    return sorted(rows, key=lambda row: (loops.get(row.name, places[row.name]), row.name in loops))
 
 
 def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any]]:
     """Return the XCom ``outputs``: what each step made, by the name of the step."""
     outputs = {}
     for step in sorted(steps, key=lambda step: step.name):
-        if step.kind and step.metadata and (made := outputs_of(step.kind, step.metadata[step.kind])):
+        if step.kind and (made := outputs_of(step.kind, step.metadata[step.kind])):
             outputs[step.name] = made
     return outputs
 

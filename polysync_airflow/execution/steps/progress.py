@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,7 +34,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent, LogLine, TriggerArguments, check_event
 
@@ -176,8 +175,6 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
 
 
 _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
-# AWS's listing adds the number of an iteration to the names of a loop's steps.
-_ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 
 
 class StepTriggerArguments(TriggerArguments):
@@ -287,19 +284,15 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
     :param kind: the type that the step must have, such as ``Callback``; None for any.
     :raises ParametersError: it has no such step, or the step is of another type.
     """
-    types = {step.name: step.type for step in declared}
-    known = step_name if step_name in types else _ITERATION.sub("", step_name)
-    if known in types:
-        if kind not in (None, types[known]):
-            raise ParametersError(
-                f"step_name = {texts.shorten(step_name)} is a step of type {types[known]}: give the name of "
-                f"a step of type {kind}."
-            )
+    found = step_named(step_name, declared)
+    if found and kind not in (None, found.type):
+        raise ParametersError(
+            f"step_name = {texts.shorten(step_name)} is a step of type {found.type}: give the name of "
+            f"a step of type {kind}."
+        )
+    if found or not declared:
         return
-    if not types or "ForEach" in types.values():
-        # The declared steps are without the bodies of loops.
-        return
-    names = [name for name in types if kind in (None, types[name])]
+    names = [step.name for step in all_steps(declared) if kind in (None, step.type)]
     similar = texts.nearest_name(step_name, names)
     listed = texts.clean_line(", ".join(names)) or "none"
     cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."

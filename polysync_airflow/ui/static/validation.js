@@ -14,7 +14,7 @@ const REPLACEMENT = "\ufffd";
 
 // The hosts of the AWS console, each also with a region before it. The same domains are in execution/console.py.
 const CONSOLE_HOST =
-  /^(?:[a-z0-9-]{1,32}\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)$/;
+  /^(?:[a-z0-9-]{1,32}\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com|amazonaws-eusc\.eu)$/;
 const EXECUTION_ARN = /^arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:pipeline\/[a-zA-Z0-9-]+\/execution\/[a-zA-Z0-9]+$/;
 const MAX_URL = 4096;
 

@@ -84,10 +84,12 @@ class Account:
     Administration of the emulated AWS account.
 
     :param emulator: the emulator, with an ``endpoint_url``.
+    :param region: the region of the administrator, whose partition has users, roles and identity providers.
     """
 
-    def __init__(self, emulator: EmulatorServer) -> None:
+    def __init__(self, emulator: EmulatorServer, region: str = "us-east-1") -> None:
         self.endpoint_url = emulator.endpoint_url
+        self.region = region
         self.iam = self.client("iam")
         self.sts = self.client("sts")
 
@@ -98,7 +100,7 @@ class Account:
         prepare(session)
         return session.create_client(
             service,
-            region_name="us-east-1",
+            region_name=self.region,
             endpoint_url=self.endpoint_url,
             aws_access_key_id="AKIAROOTROOTROOTROOT",
             aws_secret_access_key="secret-of-the-administrator",

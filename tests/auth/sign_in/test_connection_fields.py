@@ -109,6 +109,11 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
         ({"session_name": "with space"}, ["- session_name"]),
         ({"studio_domain_id": "d-x.example.com/"}, ["- studio_domain_id: String should match"]),
         ({"studio_domain_id": "d-x\n"}, ["- studio_domain_id: String should match"]),
+        ({"unified_studio_url": "https://example.com"}, ["- unified_studio_url: String should match"]),
+        (
+            {"unified_studio_url": "https://dzd-a.sagemaker.eu-west-1.on.aws\n"},
+            ["- unified_studio_url: String should match"],
+        ),
         ({"endpoint_url": "sagemaker.local"}, ["- endpoint_url"]),
         ({"sts_endpoint_url": "file:///etc/passwd"}, ["- sts_endpoint_url"]),
         (

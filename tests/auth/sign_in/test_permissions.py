@@ -104,32 +104,133 @@ def test_required_permissions_are_sufficient_without_step_reasons(
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
+POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
+PIPELINE_ARN = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/Churn"
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must refuse a value, and return its error."""
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments])
+    assert caught.value.code == 2
+    return capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("policy", "--account", "*", "--region", "us-east-1"),
-        ("policy", "--account", "12345", "--region", "us-east-1"),
-        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "churn*"),
-        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", ""),
-        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pass-role", "arn:aws:iam::*:role/x"),
-        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--property-files", "s3://ml-*/"),
-        ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", ""),
+        ("policy", "--account", "1234*", "--region", "us-east-1"),
+        ("policy", "--account", ACCOUNT, "--region", "us-*"),
+        (*POLICY, "--pipeline", "churn*"),
+        (*POLICY, "--pipeline", "ch??n-*-x"),
+        (*POLICY, "--pipeline", f"arn:aws:sagemaker:*:{ACCOUNT}:pipeline/churn-*"),
+        (*POLICY, "--pipeline", "arn:aws:sagemaker:us-east-1:*:pipeline/churn"),
+        (*POLICY, "--pass-role", "arn:aws:iam::*:role/x"),
+        (*POLICY, "--property-files", "s3://ml-*/"),
+        (*POLICY, "--model-package-group", "churn-*"),
         ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", "*"),
     ],
     ids=" ".join,
 )
-def test_command_refuses_values_that_allow_too_much(
-    arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Wildcards and empty values are errors; wildcards are accepted with --allow-wildcards."""
-    with pytest.raises(SystemExit) as caught:
-        main(["iam", *arguments])
+def test_wildcards_must_be_allowed(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+    """Wildcards are an error that names the option for them, and are accepted with it."""
+    assert "has a wildcard, which allows more than one: add --allow-wildcards" in refusal(
+        capfd, "iam", *arguments
+    )
+    main(["iam", *arguments, "--allow-wildcards"])
+    assert "Statement" in capfd.readouterr().out
 
-    assert caught.value.code == 2
-    assert "error: --" in capfd.readouterr().err
-    if "" not in arguments:
-        main(["iam", *arguments, "--allow-wildcards"])
-        assert "Statement" in capfd.readouterr().out
+
+@pytest.mark.parametrize("allowing", [(), ("--allow-wildcards",)], ids=["", "allowing"])
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ("policy", "--account", "12345", "--region", "us-east-1"),
+            "--account '12345' is not an AWS account",
+        ),
+        (("policy", "--account", f"{ACCOUNT}3", "--region", "us-east-1"), "is not an AWS account id"),
+        (("policy", "--account", ACCOUNT, "--region", "us-east"), "--region 'us-east' is not an AWS region"),
+        (("policy", "--account", ACCOUNT, "--region", "US-EAST-1"), "is not an AWS region"),
+        (("policy", "--account", ACCOUNT, "--region", "us-east-1a"), "is not an AWS region"),
+        ((*POLICY, "--pass-role", "role/x"), "--pass-role 'role/x' is no role: give arn:aws:iam::"),
+        ((*POLICY, "--model-package-group", "a_b"), "--model-package-group 'a_b' is not the name"),
+        ((*POLICY, "--model-package-group", "g" * 64), "is not the name of a model package group"),
+        ((*POLICY, "--pipeline", ""), "--pipeline is empty: give a value"),
+        (("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", ""), "is empty"),
+    ],
+)
+def test_values_that_cannot_be_right_are_refused(
+    arguments: tuple[str, ...], problem: str, allowing: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the option and its value, also where wildcards are allowed."""
+    assert problem in refusal(capfd, "iam", *arguments, *allowing)
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "my_pipeline",
+        "-churn",
+        "churn-",
+        "churn tuning",
+        "churn\n",
+        "churn/execution/abc",
+        "x" * 257,
+        f"{PIPELINE_ARN}/execution/abc",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{PIPELINE_ARN}",
+        "arn:aws:sagemaker:us-east-1:12345:pipeline/churn",
+        "arn:aws:sagemaker:us-east-1::pipeline/churn",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{'x' * 257}",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/churn",
+        f"arn:aws:states:us-east-1:{ACCOUNT}:pipeline/churn",
+    ],
+)
+def test_names_that_no_pipeline_can_have_are_refused(
+    pipeline: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All commands that take pipelines have the same check."""
+    problem = f"--pipeline {pipeline!r} is neither the name nor the ARN of a pipeline: give <name>, or arn:"
+
+    for command in (
+        ("iam", *POLICY),
+        ("iam", *POLICY, "--allow-wildcards"),
+        ("events", "setup", "--queue", "q"),
+    ):
+        assert problem in refusal(capfd, *command, f"--pipeline={pipeline}")
+
+
+def resources(*pipelines: str) -> list[str]:
+    """Return the ARNs of pipelines and executions in the policy for pipelines."""
+    options = [word for pipeline in pipelines for word in ("--pipeline", pipeline)]
+    document = printed_document(*POLICY, *options, "--pass-role", EXECUTION_ROLE)
+    arns: list[str] = document["Statement"][1]["Resource"]
+    return arns
+
+
+def test_policy_for_arns() -> None:
+    """An ARN counts as it is, with both spellings of the name; also one of another account or region."""
+    other = "arn:aws:sagemaker:eu-west-1:210987654321:pipeline/churn"
+
+    assert resources(PIPELINE_ARN) == resources("Churn")
+    assert resources(other, "a") == [
+        *(other, f"{other}/execution/*"),
+        *(f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{name}" for name in ("a", "a/execution/*")),
+    ]
+
+
+def test_policy_for_a_pipeline_that_aws_manages(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its ARN has no account, its executions run in the account of the caller, and each start names a role."""
+    managed = "arn:aws:sagemaker:us-east-1:aws:pipeline/model-eval"
+
+    assert resources(managed) == [
+        managed,
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/model-eval/execution/*",
+    ]
+    problem = f"--pipeline {managed} needs --pass-role: name the role of the pipelines"
+    assert problem in refusal(capfd, "iam", *POLICY, "--pipeline", managed)
 
 
 def test_policy_has_both_spellings_of_a_name() -> None:
@@ -161,7 +262,7 @@ def test_pass_role_is_granted_for_named_roles_only() -> None:
 
 def test_property_files_are_granted_for_named_folders_only() -> None:
     """Without a slash at the end, the pattern would allow other folders and buckets, too."""
-    policy = ("policy", "--account", ACCOUNT, "--region", "r", "--property-files")
+    policy = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--property-files")
 
     assert "s3:" not in json.dumps(iam_policies.identity_policy())
     assert printed_document(*policy, "s3://ml-bucket/eval/")["Statement"][-1] == {
@@ -177,7 +278,7 @@ def test_property_files_are_granted_for_named_folders_only() -> None:
 
 def test_callback_steps_are_granted_for_named_queues_only() -> None:
     """The answers name no resource, and the messages those queues that the author of the policy has named."""
-    policy = ("policy", "--account", ACCOUNT, "--region", "r", "--callback-queue")
+    policy = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--callback-queue")
     queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:approvals"
 
     assert "sqs:" not in json.dumps(iam_policies.identity_policy())
@@ -230,19 +331,6 @@ def test_trust_policy_has_the_issuer_of_the_tenant(version: tuple[str, ...], pro
     assert statement["Principal"] == {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"}
     assert statement["Condition"] == {
         "StringEquals": {f"{provider}:aud": "api://polysync", f"{provider}:sub": "SUBJECT"}
-    }
-
-
-def test_trust_policy_can_name_the_object_id() -> None:
-    """The condition on the subject can be one on the claim ``oid``."""
-    document = printed_document(
-        *("trust", "--account", ACCOUNT, "--tenant", "TENANT", "--audience", "CLIENT"),
-        *("--subject", "OBJECT", "--subject-claim", "oid"),
-    )
-
-    provider = "login.microsoftonline.com/TENANT/v2.0"
-    assert document["Statement"][0]["Condition"] == {
-        "StringEquals": {f"{provider}:aud": "CLIENT", f"{provider}:oid": "OBJECT"}
     }
 
 

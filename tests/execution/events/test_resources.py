@@ -16,9 +16,10 @@ SETUP = Setup(
     pipelines=("Churn", "abalone"),
     steps=True,
     model_packages=True,
-    groups=("g", "h"),
+    model_package_groups=("g", "h"),
     max_receives=7,
 )
+PREFIX = "arn:aws:sagemaker:us-east-1"
 EXPECTED: dict[str, Any] = json.loads(Path(__file__).with_name("resources.json").read_text())
 ENDS = ["Succeeded", "Failed", "CompletedWithFailures", "Stopped"]
 
@@ -47,7 +48,18 @@ def test_cloudformation() -> None:
             },
         ),
         (
-            Setup("q", running=True, groups=("g",)),
+            # AWS manages the second.
+            Setup(
+                "q", running=True, pipelines=(f"{PREFIX}:123456789012:pipeline/A", f"{PREFIX}:aws:pipeline/b")
+            ),
+            {
+                "executions": {
+                    "pipelineArn": [{"suffix": f":pipeline/{name}"} for name in ("A", "a", "b")],
+                }
+            },
+        ),
+        (
+            Setup("q", running=True, model_package_groups=("g",)),
             {"executions": None, "model-packages": {"ModelPackageGroupName": ["g"]}},
         ),
     ],
@@ -63,13 +75,10 @@ def test_rules(setup: Setup, details: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("setup", "problem"),
     [
-        (Setup("a b"), "--queue 'a b': give a name of 1 to 48 letters, digits, '-' and '_'."),
-        (Setup("q", pipelines=("a", "b*")), "--pipeline 'b*' is not a name: give it without wildcards."),
-        (Setup("q", groups=("-",)), "--model-package-group '-' is not a name: give it without wildcards."),
         (Setup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
         (Setup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
         (
-            Setup("q", groups=tuple(f"{'g' * 60}{number}" for number in range(40))),
+            Setup("q", model_package_groups=tuple(f"{'g' * 60}{number}" for number in range(40))),
             "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
             "none for all, and let the watchers select.",
         ),
@@ -88,7 +97,7 @@ def test_limits_are_allowed() -> None:
     Setup("q" * 48, max_receives=3).check()
     Setup("q", max_receives=1000).check()
     names = [f"{'g' * 60}{number}" for number in range(10, 30)]
-    length = len(json.dumps(Setup("q", groups=tuple(names)).rules()["model-packages"]))
+    length = len(json.dumps(Setup("q", model_package_groups=tuple(names)).rules()["model-packages"]))
     # Each further name has a comma, a space and quotes, and at most 63 characters.
     while length < 2048:
         name = "g" * min(63, 2048 - length - 4)
@@ -96,7 +105,7 @@ def test_limits_are_allowed() -> None:
             name = name[:-5]
         names.append(name)
         length += len(name) + 4
-    setup = Setup("q", groups=tuple(names))
+    setup = Setup("q", model_package_groups=tuple(names))
 
     setup.check()
     assert len(json.dumps(setup.rules()["model-packages"])) == 2048

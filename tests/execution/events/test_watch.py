@@ -116,6 +116,7 @@ def test_problems_are_lines() -> None:
     [
         (URL, "us-east-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/changes", "cn-north-1"),
+        ("https://sqs.eusc-de-east-1.amazonaws.eu/123456789012/changes", "eusc-de-east-1"),
         ("https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/changes", "us-gov-west-1"),
         ("http://127.0.0.1:4599/123456789012/changes", None),
     ],

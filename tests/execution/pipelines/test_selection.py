@@ -63,6 +63,17 @@ def test_needs_are_those_of_the_step_itself() -> None:
     }
 
 
+def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
+    """What the steps of the body need of each other is nobody else's."""
+    body = [step("Score", "Prepare"), step("Tag", "Score", uses="Steps.Train.ModelArtifacts")]
+    loop = {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": body}}
+
+    (found,) = declared(loop)
+
+    assert found.needs == {"Prepare", "Train"}
+    assert [each.name for each in found.body] == ["Score-0", "Tag-0"]
+
+
 @pytest.mark.parametrize(
     ("selected", "has_source", "problems"),
     [

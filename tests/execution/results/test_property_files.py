@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.pipelines import PropertyFile, declared_steps
+from polysync_airflow.execution.pipelines import PropertyFile, declared_steps, step_named
 from polysync_airflow.execution.results import (
     MAX_BYTES,
     MAX_DEPTH,
-    declared_name,
     files_to_read,
     missing_names,
     parse,
@@ -52,20 +51,43 @@ def test_files_of_all_branches_are_found_by_name() -> None:
     condition = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": [branch], "ElseSteps": []}}
     steps = declared_steps(json.dumps({"Steps": [{"Name": "Train"}, condition]}))
 
-    assert files_to_read(steps, True).keys() == {"Compare"}
-    assert files_to_read(steps, ["Eval"]) == {"Compare": [EVAL]}
-    assert files_to_read(steps, ["Evil"]) == {}
-    assert missing_names(files_to_read(steps, ["Eval", "Evil"]), ["Eval", "Evil"]) == ["Evil"]
-    assert missing_names(files_to_read(steps, True), True) == []
+    compare = step_named("Compare", steps)
+    assert [file.name for file in files_to_read(compare, True)] == ["Bias", "Eval"]
+    assert files_to_read(compare, ["Eval"]) == [EVAL]
+    assert files_to_read(compare, ["Evil"]) == files_to_read(step_named("Train", steps), True) == []
+    assert missing_names(steps, ["Eval", "Evil"]) == ["Evil"]
+    assert missing_names(steps, True) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("Score-0", [EVAL]),
+        ("Score-12", [EVAL]),
+        ("Score", []),
+        ("Score-x", []),
+        ("Score-0-1", []),
+        ("Loop", []),
+        ("Report-1", []),
+    ],
+)
+def test_files_of_a_loop_are_those_of_its_body(name: str, files: list[PropertyFile]) -> None:
+    """AWS lists a step of the body for each item. A step beside the loop may have such a name, too."""
+    body = [{"Name": "Score", "Type": "Processing", "PropertyFiles": [entry()]}, {"Name": 7}]
+    loop = {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": body}}
+    report = {"Name": "Report-0", "PropertyFiles": [entry(PropertyFileName="Other")]}
+    steps = declared_steps(json.dumps({"Steps": [loop, report]}))
+
+    assert files_to_read(step_named(name, steps), True) == files
+    assert missing_names(steps, ["Eval"]) == []
 
 
 def test_place_of_a_file() -> None:
-    """Slashes do not repeat; an iteration has the files of its step."""
+    """Slashes do not repeat."""
     assert uri_of(EVAL, {"report": "s3://b/x/"}) == uri_of(EVAL, {"report": "s3://b/x"})
     assert uri_of(EVAL._replace(path="/a/b.json"), {"report": "s3://b"}) == "s3://b/a/b.json"
     assert uri_of(EVAL._replace(path="X.json"), {"report": "s3://b/X"}) == "s3://b/X/X.json"
     assert uri_of(EVAL, {"model": "s3://b"}) is None
-    assert (declared_name("Evaluate[12]"), declared_name("Evaluate")) == ("Evaluate", "Evaluate")
 
 
 def nested(depth: int) -> bytes:

@@ -23,7 +23,7 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
 DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
-LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach")]
+LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Callback")])]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x7f", 7, None])
@@ -43,17 +43,15 @@ def test_not_a_name(name: object) -> None:
     [
         ("Wait", DECLARED, "Callback"),
         ("Train", DECLARED, None),
-        ("Wait-1[1]", DECLARED, "Callback"),
         ("Train-2", [DeclaredStep("Train-2", "Training")], "Training"),
-        ("Train[0]", DECLARED, None),
-        ("Train-2", DECLARED, None),
         ("Other", [], "Callback"),
-        ("Other", LOOP, "Callback"),
-        ("Other[3]", LOOP, None),
+        ("Ask-0", LOOP, "Callback"),
+        ("Ask-3", LOOP, "Callback"),
+        ("Loop", LOOP, None),
     ],
 )
 def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> None:
-    """Names of iterations are accepted, and any name if the definition does not say all."""
+    """Names of iterations are accepted, and any name if the definition is not known."""
     check_step_name(name)
     check_step_declared(name, declared, kind)
 
@@ -66,7 +64,7 @@ def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> 
         ("Trai", None, "is not a step of the pipeline: do you mean 'Train'?"),
         ("Z", None, "is not a step of the pipeline: it has Wait, Train."),
         ("Train", "Callback", "is a step of type Training: give the name of a step of type Callback."),
-        ("Train-1", "Callback", "is a step of type Training: give the name of a step of type Callback."),
+        ("Train-1", None, "is not a step of the pipeline: do you mean 'Train'?"),
     ],
 )
 def test_not_declared(name: str, kind: str | None, text: str) -> None:
@@ -151,3 +149,22 @@ def test_event_of_the_trigger() -> None:
         "'^[A-Za-z]{1,64}$'). If another version of the provider was installed meanwhile, clear the task. An execution "
         "that it has started may still be running."
     )
+
+
+@pytest.mark.parametrize("name", ["Ask", "Ask[0]", "Ask-0[0]", "Ask-x", "Wait-0"])
+def test_name_that_no_iteration_has(name: str) -> None:
+    """The names of its steps are known, not how many items there will be."""
+    with pytest.raises(ParametersError) as caught:
+        check_step_declared(name, LOOP, "Callback")
+
+    meant = "Wait" if name == "Wait-0" else "Ask-0"
+    assert str(caught.value) == (
+        f"step_name = '{name}' is not a step of type Callback of the pipeline: do you mean '{meant}'?"
+    )
+
+
+def test_iteration_of_another_type() -> None:
+    """The type is that of the step in the body."""
+    loop = DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Lambda")])
+    with pytest.raises(ParametersError, match=r"step_name = 'Ask-7' is a step of type Lambda: "):
+        check_step_declared("Ask-7", [loop], "Callback")

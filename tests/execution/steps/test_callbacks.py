@@ -130,6 +130,9 @@ def test_token_that_is_none(token: Any) -> None:
     [
         (QUEUE, "us-east-2"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/012345678901/q.fifo", "cn-north-1"),
+        ("https://sqs.eusc-de-east-1.amazonaws.eu/012345678901/q", "eusc-de-east-1"),
+        ("https://sqs.eusc-de-east-1.api.amazonwebservices.eu/012345678901/q", "eusc-de-east-1"),
+        ("https://sqs.us-east-2.api.aws/012345678901/q", "us-east-2"),
         ("https://eu-west-1.queue.amazonaws.com/012345678901/q", None),
         ("http://127.0.0.1:4599/012345678901/q", None),
     ],

@@ -299,10 +299,30 @@ def test_emr_links_to_the_folder_of_its_log(kind: str, execution: str, path: Any
     assert url is None or is_console_url(url)
 
 
+def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:
+    """Return a step that a loop runs."""
+    context = {"ParentStepName": parent, "Index": index}
+    return step(name, IterationContext=context, StartTime=START + timedelta(seconds=index))
+
+
 def test_iterations_of_a_loop_have_names_of_their_own() -> None:
-    """ForEach repeats the names of its steps."""
-    steps = [step("Score", IterationContext={"ParentStepName": "Loop", "Index": index}) for index in (0, 1)]
-    assert [row.name for row in rows_of(steps, (), EXECUTION)] == ["Score[0]", "Score[1]"]
+    """They are AWS's: the name of the step and the index. They follow the loop, also one that was not declared."""
+    order = [DeclaredStep(name, None) for name in ("Prepare", "Loop", "Report")]
+    steps = [iteration("Score-0", 0), iteration("Score", 1), step("Loop"), iteration("Any-0", 0, "Other")]
+    steps += [
+        step("Extra", StartTime=START),
+        step("Other", StartTime=START),
+        iteration("Odd-2", 2, 7),
+        iteration("Odd-3", 3, "Gone"),
+    ]
+
+    rows = rows_of(steps, order, EXECUTION)
+
+    names = ["Prepare", "Loop", "Score-0", "Score-1", "Report", "Extra", "Other", "Any-0", "Odd-2", "Odd-3"]
+    assert [row.name for row in rows] == names
+    # The rows are the order of the next list, which has one iteration more.
+    rows = rows_of([*steps, iteration("Score-2", 2)], rows, EXECUTION)
+    assert [row.name for row in rows][2:6] == ["Score-0", "Score-1", "Score-2", "Report"]
 
 
 @pytest.mark.parametrize("count", [60, 200, 1000])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import rows_of
+from polysync_airflow.execution.steps.descriptions import order_of, order_text, rows_of
 from tests.execution.steps.test_rows import EXECUTION, step
 
 
@@ -26,6 +26,8 @@ def test_rows_of_a_selective_execution() -> None:
     rows = {row.name: row for row in rows_of(steps, before, EXECUTION)}
 
     assert [row.not_selected for row in before] == [True, False, True]
+    # A trigger has them as a text.
+    assert order_of(order_text(before)) == order
     assert {name: row.reused_from for name, row in rows.items() if row.reused_from} == {
         "Prepare": source,
         "Cached": source,

@@ -12,17 +12,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import ProxyConnectionError, WaiterError
 from sagemaker.core.helper.iam_role_resolver import RoleValidationError
 from sagemaker.core.helper.session_helper import get_execution_role
+from sagemaker.core.lambda_helper import Lambda
 from sagemaker.core.workflow.conditions import ConditionGreaterThan
-from sagemaker.core.workflow.parameters import ParameterFloat
+from sagemaker.core.workflow.functions import Join
+from sagemaker.core.workflow.parameters import ParameterFloat, ParameterString
 from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.mlops.workflow.condition_step import ConditionStep
 from sagemaker.mlops.workflow.fail_step import FailStep
+from sagemaker.mlops.workflow.for_each_step import CurrentItem, ForEachSelector, ForEachStep, IterationOutput
+from sagemaker.mlops.workflow.lambda_step import LambdaOutput, LambdaStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.steps import TrainingStep
 from sagemaker.train import ModelTrainer
@@ -57,6 +62,40 @@ def build(session: PipelineSession, folder: Path, role: str | None = None) -> Pi
     return Pipeline("SdkPipeline", [score], steps=[check], sagemaker_session=session)
 
 
+def loops(session: PipelineSession) -> Pipeline:
+    """
+    Return a pipeline with two loops: one has items in the definition, two steps in its body, of which one uses the
+    other's result, and a selector; the other one is in a branch, and its items are objects.
+    """
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:score"
+
+    def call(name: str, *values: object) -> LambdaStep:
+        inputs = {f"value{number}": value for number, value in enumerate(values)}
+        outputs = [LambdaOutput("auc")]
+        return LambdaStep(name, lambda_func=Lambda(function_arn=arn), inputs=inputs, outputs=outputs)
+
+    work, item = call("Work", CurrentItem()), CurrentItem()
+    first = ForEachStep(
+        "Literals",
+        iterable_items=["a", 2, ParameterString("Third", default_value="c")],
+        max_concurrency=2,
+        for_each_body=[work, call("Check", item, work.properties.Outputs["auc"])],
+        selector=ForEachSelector("MaxBy", IterationOutput(work).OutputParameters["auc"]),
+    )
+    items = ParameterString("Items", default_value='[{"a": {"b": 1}}]')
+    second = ForEachStep(
+        "Objects", iterable_items=items, max_concurrency=1, for_each_body=[call("Field", item.a["b"])]
+    )
+    counts = [first.properties.InputItemCount, first.properties.TotalStepCount, second.properties.Status]
+    best = call("Best", first.properties.Selected.OutputParameters["auc"])
+    third = call("Third", first.properties.IterationOutputs[2].Check.OutputParameters["auc"])
+    end = FailStep("End", error_message=Join(on=" ", values=counts))
+    has_run_all = ConditionGreaterThan(first.properties.TotalStepCount, 5)
+    branch = ConditionStep("If", conditions=[has_run_all], if_steps=[second])
+    steps = [first, branch, best, third, end]
+    return Pipeline("Loops", [first.iterable_items[2], items], steps=steps, sagemaker_session=session)
+
+
 def run(folder: Path) -> dict[str, object]:
     """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
     session = PipelineSession()
@@ -81,6 +120,15 @@ def run(folder: Path) -> dict[str, object]:
     stopped = pipeline.start()
     stopped.stop()
     results["stopping"] = stopped.describe()["PipelineExecutionStatus"]
+
+    pipeline = loops(session)
+    pipeline.upsert()
+    looped = pipeline.start()
+    with suppress(WaiterError):
+        looped.wait(delay=1, max_attempts=60)
+    entries = sorted(looped.list_steps(), key=lambda entry: entry["StepName"])
+    results["loops"] = [entry["StepName"] for entry in entries]
+    results["counts"] = [entry["FailureReason"] for entry in entries if "FailureReason" in entry]
 
     role = boto3.client("iam").create_role(RoleName="Bare", AssumeRolePolicyDocument=json.dumps(TRUST))
     try:

@@ -191,8 +191,7 @@ def _param(
     parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
 ) -> Param:
     empty = f"Empty: {template}" if template else "May be empty."
-    sentences = [parameter.description, empty if may_be_empty else None]
-    description = " ".join(filter(None, sentences)) or None
+    description = " ".join(filter(None, [parameter.description, empty if may_be_empty else ""])) or None
     schema = _schema(parameter, default, may_be_empty=may_be_empty)
     if default is None and not may_be_empty:
         return Param(description=description, **schema)

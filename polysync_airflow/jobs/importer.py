@@ -133,13 +133,10 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, 
 def _warnings(job: Job, definition: str | None) -> Iterator[str]:
     if job.parameters_error:
         yield f"its parameters cannot be read: {job.parameters_error}"
-    unknown = [
-        f"{step.name} ({step.type or 'no type'})"
-        for step in pipelines.all_steps(pipelines.declared_steps(definition))
-        if step.type not in STEP_TYPES.values()
-    ]
-    if unknown:
-        listed = ", ".join(texts.first_problems(unknown))
+    steps = pipelines.all_steps(pipelines.declared_steps(definition))
+    if unknown := [each for each in steps if each.type not in STEP_TYPES.values()]:
+        named = [f"{each.name} ({each.type or 'no type'})" for each in unknown]
+        listed = ", ".join(texts.first_problems(named))
         yield f"it has steps of a type that AWS does not have, or that is newer than this version: {listed}"
 
 

@@ -261,6 +261,9 @@ class StepRow(models.FrozenModel):
     log_lines: Sequence[texts.LineText] = ()
 
 
+# What an entry has, under the same names, of the definition and of AWS's list.
+_OF_DEFINITION: Final = ("name", "type", "condition", "branch", "not_selected")
+_OF_LIST: Final = StepRow.model_fields.keys() & {*StepDescription.model_fields, "seconds", "job_arn"}
 # Built on first use, which is on a worker: Airflow parses a DAG file every 30 seconds.
 _ROWS: Final = TypeAdapter(
     Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=ConfigDict(defer_build=True)
@@ -277,8 +280,7 @@ def parse_rows(value: Any) -> list[StepRow]:
 
 def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
     """Return what a definition says of each step in the XCom ``steps``, in its order, for ``order_of``."""
-    rows = [(step.name, step.type, step.condition, step.branch, step.not_selected) for step in steps]
-    return json.dumps(rows)
+    return json.dumps([[getattr(step, member) for member in _OF_DEFINITION] for step in steps])
 
 
 def order_of(text: str) -> list[DeclaredStep]:
@@ -312,12 +314,8 @@ def rows_of(
             not_taken.add(declared.name)
         rows.append(
             StepRow(
-                name=declared.name,
-                type=declared.type,
-                condition=declared.condition,
-                branch=declared.branch,
+                **{member: getattr(declared, member) for member in _OF_DEFINITION},
                 not_taken=declared.name in not_taken,
-                not_selected=declared.not_selected,
                 state=NOT_STARTED,
             )
         )
@@ -394,10 +392,6 @@ def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
         return fitted, None
     more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
     return fitted, f"The XCom outputs lacks what is too long: {', '.join(left_out[:MAX_NAMED])}{more}."
-
-
-# What an entry has of AWS's list under the same name.
-_OF_LIST: Final = StepRow.model_fields.keys() & {*StepDescription.model_fields, "seconds", "job_arn"}
 
 
 def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:

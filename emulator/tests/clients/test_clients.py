@@ -20,6 +20,7 @@ import pytest
 
 from sagemaker_emulator import EmulatorServer, RealClock
 from sagemaker_emulator.builders import ROLE, definition, step
+from sagemaker_emulator.engine.durations import DEFAULTS
 from tests.builders import condition, fail
 from tests.clients.outside import proxy
 
@@ -119,6 +120,8 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
     python = environment(f"POLYSYNC_SDK{version}_PYTHON")
     more = {"PYTHONPATH": str(PROJECT)} if version == 3 else {}
     outcome = run(tmp_path, python, PROGRAMS / f"sagemaker_v{version}.py", tmp_path, **more)
+    unknown = set(outcome.results.pop("types")) - DEFAULTS.keys()
+    assert not unknown, f"the SDK has types of steps that DEFAULTS in engine/durations.py lacks: {unknown}"
     arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/SdkPipeline"
     both = {
         "without": "ProxyConnectionError",

@@ -25,7 +25,7 @@ from sagemaker.workflow.functions import Join
 from sagemaker.workflow.parameters import ParameterFloat, ParameterString
 from sagemaker.workflow.pipeline import Pipeline
 from sagemaker.workflow.pipeline_context import PipelineSession
-from sagemaker.workflow.steps import ProcessingStep
+from sagemaker.workflow.steps import ProcessingStep, StepTypeEnum
 
 
 def build(session: PipelineSession, role: str, folder: Path) -> Pipeline:
@@ -61,7 +61,7 @@ def send_sts_to_the_emulator() -> None:
 
 def main(folder: Path) -> None:
     """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
-    results: dict[str, object] = {}
+    results: dict[str, object] = {"types": [each.value for each in StepTypeEnum]}
     try:
         get_execution_role()
     except ProxyConnectionError as error:

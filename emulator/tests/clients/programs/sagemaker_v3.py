@@ -29,7 +29,7 @@ from sagemaker.mlops.workflow.fail_step import FailStep
 from sagemaker.mlops.workflow.for_each_step import CurrentItem, ForEachSelector, ForEachStep, IterationOutput
 from sagemaker.mlops.workflow.lambda_step import LambdaOutput, LambdaStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
-from sagemaker.mlops.workflow.steps import TrainingStep
+from sagemaker.mlops.workflow.steps import StepTypeEnum, TrainingStep
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, SourceCode
 
@@ -141,7 +141,7 @@ def run(folder: Path) -> dict[str, object]:
 def main(folder: Path) -> None:
     """Run the pipeline in the context manager, and see that it leaves nothing behind."""
     before = dict(os.environ), boto3.DEFAULT_SESSION
-    results: dict[str, object] = {}
+    results: dict[str, object] = {"types": [each.value for each in StepTypeEnum]}
     try:
         get_execution_role()
     except ProxyConnectionError as error:

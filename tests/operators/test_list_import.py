@@ -217,13 +217,14 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
         {"Name": "Train", "Type": "Training"},
         {"Name": "Spark", "Type": "Glue"},
         {"Name": "Check", "Type": "Condition", "Arguments": branches},
+        {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": [{"Name": "Each", "Type": "Map"}]}},
     ]
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
     client.meta.events.register(
         "after-call.sagemaker.DescribePipeline",
         lambda parsed, **_: parsed.update(
-            PipelineDefinition=json.dumps({"Steps": steps[: 3 if parsed["PipelineName"] == "fanout" else 1]})
+            PipelineDefinition=json.dumps({"Steps": steps[: 4 if parsed["PipelineName"] == "fanout" else 1]})
         ),
     )
 
@@ -235,7 +236,7 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
         line["event"] % line.get("positional_args", ()) for line in logs if line["log_level"] == "warning"
     ] == [
         "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
-        "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type)"
+        "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type), Each-0 (Map)"
     ]
 
 

@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException, Param, Ta
 
 from polysync_airflow.exceptions import CatalogueError, ParametersError
 from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import MAX_INTEGER
+from polysync_airflow.execution.models import MAX_INTEGER, name_or_arn
 from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
 from polysync_airflow.jobs.catalogue import BrokenJob, CatalogueJob, CatalogueParameter, read_catalogue
 from polysync_airflow.operators import PolysyncStartPipelineOperator
@@ -354,7 +354,8 @@ def _dag(
 
 def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
     of_job = {"region_name": job.region, "execution_display_name": job.execution_display_name}
-    PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": job.name, **of_job, **arguments})
+    name = name_or_arn(job.name, job.arn)
+    PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": name, **of_job, **arguments})
 
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:

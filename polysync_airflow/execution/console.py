@@ -6,6 +6,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
+from polysync_airflow.execution.models import pipeline_name_of
+
 # The isolated partitions have no public console, so they have no entry. A host begins with the region:
 # https://docs.aws.amazon.com/general/latest/gr/mgmt-console.html
 _CONSOLE_DOMAINS: Final = {
@@ -37,8 +39,8 @@ def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
     :param execution_arn: ARN of the execution, with its partition and region.
     :param pipeline_name: name (as the owner of the pipeline spells it; ARNs have it in lower case) or ARN.
     """
-    name = pipeline_name.rsplit("/", 1)[-1]
-    return service_url(execution_arn, "sagemaker", f"/pipelines/{name}/executions/{execution_arn}")
+    page = f"/pipelines/{pipeline_name_of(pipeline_name)}/executions/{execution_arn}"
+    return service_url(execution_arn, "sagemaker", page)
 
 
 def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) -> str | None:
@@ -52,7 +54,7 @@ def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) ->
     _, partition, _, region, *_ = execution_arn.split(":")
     if domain_id is None or partition != "aws":
         return None
-    name, execution_id = pipeline_name.rsplit("/", 1)[-1], execution_arn.rsplit("/", 1)[-1]
+    name, execution_id = pipeline_name_of(pipeline_name), execution_arn.rsplit("/", 1)[-1]
     host = f"studio-{domain_id}.studio.{region}.sagemaker.aws"
     return f"https://{host}/pipelines/view/{name}/executions/{execution_id}/graph"
 

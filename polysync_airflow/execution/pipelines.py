@@ -36,6 +36,7 @@ class PipelineSummary(FrozenModel):
     """One entry of ListPipelines."""
 
     name: PipelineName = Field(validation_alias="PipelineName")
+    arn: texts.ArnText = Field("", validation_alias="PipelineArn")
 
 
 class PipelineDescription(FrozenModel):

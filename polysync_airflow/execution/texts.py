@@ -139,7 +139,7 @@ def describe_arguments(
     :param show: returns the text of a key or an index of an argument.
     """
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in error.errors():
         if not problem["loc"]:
             lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
             continue

@@ -55,7 +55,7 @@ class CatalogueJob(models.FrozenModel):
     model_config = ConfigDict(extra="forbid")
 
     name: models.PipelineName
-    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}")]
+    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}$")]
     region: Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)]
     role_arn: models.RoleArn | None = None
     execution_display_name: models.ExecutionDisplayName | None = None

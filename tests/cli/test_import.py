@@ -13,6 +13,7 @@ from polysync_airflow.jobs.catalogue import read_catalogue
 from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
 from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 
 PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
 NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
@@ -33,6 +34,25 @@ def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
     assert result.out.startswith("# SageMaker pipelines as jobs")
     assert "abalone needs a value for: InputDataUrl" in result.err
     assert result.error == "stdout: 5 jobs (5 added, 0 changed, 0 removed, 0 unchanged)"
+
+
+@NEEDS_ROLE
+def test_pipelines_that_aws_manages_have_a_file_of_their_own(polysync: Polysync, tmp_path: Path) -> None:
+    """They are imported and compared on request, and replace no jobs of the account."""
+    own, managed = tmp_path / "jobs.yaml", tmp_path / "managed.yaml"
+    polysync("jobs", "import", "--output", own)
+
+    result = polysync("jobs", "import", "--managed-by", "AWS", "--output", managed)
+    diff = polysync("jobs", "diff", managed, "--managed-by", "AWS")
+    mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", "--output", own)
+
+    assert result.error == f"{managed}: 1 jobs (1 added, 0 changed, 0 removed, 0 unchanged)"
+    (job,) = read_catalogue(managed).jobs
+    assert (job.arn, job.role_arn) == (MANAGED, None)
+    assert (diff.code, diff.error) == (0, f"{managed}: no drift; 1 pipelines compared")
+    assert mixed.code == 2
+    assert "is of account aws, region us-east-1, and the jobs of the file are of account 123" in mixed.error
+    assert "--managed-by" in mixed.error
 
 
 def test_second_import_writes_the_same_text(

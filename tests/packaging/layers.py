@@ -26,8 +26,9 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution": (
-        {"clock", "console", "texts"},
+        {"clock", "texts"},
         {"models"},
+        {"console"},
         {"events", "parameters", "waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},

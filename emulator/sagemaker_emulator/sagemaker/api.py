@@ -98,10 +98,10 @@ class SageMaker:
                 self.scenarios[pipeline_name.lower()] = scenario
 
     def pipeline_names(self) -> dict[str, list[str]]:
-        """Return the names of all pipelines, by region."""
+        """Return the names of all pipelines that were created, by region."""
         with self._lock:
             return {
-                name: sorted(pipeline.name for pipeline in region.pipelines.values())
+                name: sorted(each.name for each in region.pipelines.values() if not each.is_managed)
                 for name, region in self.regions.items()
             }
 

@@ -47,7 +47,9 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
 def _start(call: Call) -> dict[str, Any]:
     request, region = call.request, call.region
     pipeline = region.pipeline(request["PipelineName"])
-    if "RoleArn" in request:
+    if pipeline.is_managed and "RoleArn" not in request:
+        raise invalid("RoleArn is required to start an execution of a pipeline that AWS manages.")
+    if "RoleArn" in request and not pipeline.is_managed:
         raise invalid(
             "RoleArn can't be specified for a pipeline that you created: "
             "its executions use the pipeline's role."
@@ -61,7 +63,7 @@ def _start(call: Call) -> dict[str, Any]:
         raise invalid(str(error)) from error
     selection = select(call, pipeline, version)
     identifier = region.identifier(12, pipeline.arn, region.started)
-    arn = f"{pipeline.arn}/execution/{identifier}"
+    arn = region.execution_arn(pipeline, identifier)
     engine = RecordedExecution(
         seed=region.identifier(12, arn, "engine"),
         definition=version.definition,
@@ -184,6 +186,7 @@ def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
         PipelineVersionId=record.version.id,
         PipelineVersionAliases=sorted(record.version.aliases) or None,
         MLflowConfig=_mlflow(record),
+        RoleArn=record.role_arn if record.pipeline.is_managed else None,
     )
 
 

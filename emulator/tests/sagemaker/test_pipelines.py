@@ -304,14 +304,6 @@ def test_pipelines_are_filtered_by_creation_time(sagemaker: Any) -> None:
     assert names(sagemaker.list_pipelines(CreatedBefore=times["a-two"])) == ["b-one"]
 
 
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support ManagedBy")
-@pytest.mark.usefixtures("three_pipelines")
-def test_no_pipeline_is_managed_by_aws(sagemaker: Any) -> None:
-    """All pipelines in the emulator are managed by the customer."""
-    assert names(sagemaker.list_pipelines(ManagedBy="AWS")) == []
-    assert len(names(sagemaker.list_pipelines(ManagedBy="CUSTOMER"))) == 3
-
-
 @pytest.mark.usefixtures("three_pipelines")
 def test_pages_do_not_repeat_or_skip_pipelines(sagemaker: Any, create: Callable[..., str]) -> None:
     """A pipeline that is created between two list calls does not change the second page."""

@@ -114,7 +114,7 @@ class Descriptions:
             ended_at=attempt.ended_at,
             failure_reason=attempt.failure_reason,
             metrics=attempt.scenario.metrics,
-            role_arn=self._record.pipeline.role_arn,
+            role_arn=self._record.role_arn,
         )
 
     def arguments(self, run: StepRun) -> dict[str, Any]:

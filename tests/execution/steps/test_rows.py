@@ -480,7 +480,9 @@ def test_steps_of_a_branch_that_was_not_taken(outcomes: dict[str, str | None], n
     assert rows_of(steps, rows, EXECUTION) == rows
 
 
-@pytest.mark.parametrize("metadata", [{"Condition": {"Outcome": 7}}, {"Condition": "x"}, {"Lambda": {"Outcome": "True"}}])
+@pytest.mark.parametrize(
+    "metadata", [{"Condition": {"Outcome": 7}}, {"Condition": "x"}, {"Lambda": {"Outcome": "True"}}]
+)
 def test_unusable_outcome_leaves_no_branch_out(metadata: dict[str, Any]) -> None:
     """For example, a step of another kind has the name of the condition."""
     rows = rows_of([step("Check", Metadata=metadata)], NESTED, EXECUTION)

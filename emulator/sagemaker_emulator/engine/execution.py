@@ -404,7 +404,6 @@ class Execution:
         return loop_result(run, self._progress.children(run), self.scope)
 
     def _scenario_of(self, step: Step) -> StepScenario:
-        if step.calls_missing_function:
-            return MISSING_FUNCTION
         body = () if step.iteration is None else (step.body["Name"],)
-        return self.scenario.step(step.name, *body)
+        default = MISSING_FUNCTION if step.calls_missing_function else StepScenario()
+        return self.scenario.step(step.name, *body, default=default)

@@ -28,6 +28,9 @@ after it was set, not to executions that are already running.
 The metrics of a tuning job are those of its best training job. Those of an AutoML job are metrics of its best
 candidate, with AWS's names, such as ``AUC``. A job that does not succeed has none.
 
+A Lambda step fails if its function is ``polysync-no-such-function``, with any ending, unless the scenario
+names the step.
+
 A step of a ForEach step has the scenario of its own name (``Body-0``), else that of its body step (``Body``).
 
 The violations are in the violation report in S3. The step fails because of them, unless its
@@ -122,9 +125,9 @@ class Scenario:
     step_delay: float = STEP_START
     event_copies: int = 1
 
-    def step(self, *names: str) -> StepScenario:
+    def step(self, *names: str, default: StepScenario) -> StepScenario:
         """Return the behaviour of the step with the first of these names that the scenario has."""
-        return next((self.steps[name] for name in names if name in self.steps), StepScenario())
+        return next((self.steps[name] for name in names if name in self.steps), default)
 
     @property
     def any_failure_allowed(self) -> bool:

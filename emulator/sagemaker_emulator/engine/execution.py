@@ -256,6 +256,7 @@ class Execution:
 
     def _start(self, step: Step, at: float) -> StepRun:
         run = self._progress.add(step, at)
+        self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self.last_modified = at
         if run.is_loop:
             self._start_loop(run, at)
@@ -353,10 +354,6 @@ class Execution:
             self._end(run, at, "Failed", str(error))
             return
         run.iterations = tuple(run.step.iterations(items))
-        self.scope.scenario_names |= {
-            step.name: step.name if step.name in self.scenario.steps else step.body["Name"]
-            for step in run.iterations
-        }
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
@@ -406,5 +403,4 @@ class Execution:
     def _scenario_of(self, step: Step) -> StepScenario:
         if step.calls_missing_function:
             return MISSING_FUNCTION
-        body = () if step.iteration is None else (step.body["Name"],)
-        return self.scenario.step(step.name, *body)
+        return self.scenario.steps.get(self.scenario.name_of(step), StepScenario())

@@ -17,7 +17,7 @@ from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedErr
 from sagemaker_emulator.sagemaker.jobs import descriptions, model_packages
 from sagemaker_emulator.sagemaker.jobs.callback_messages import send_callback_messages
 from sagemaker_emulator.sagemaker.jobs.logs import log_streams
-from sagemaker_emulator.sagemaker.jobs.reports import write_property_files, write_violation_reports
+from sagemaker_emulator.sagemaker.jobs.reports import write_files, write_violation_reports
 from sagemaker_emulator.sagemaker.status_events import unsent_events
 from sagemaker_emulator.sagemaker.store import Region
 from sagemaker_emulator.sagemaker.validation import check_request, check_response, service_model
@@ -154,7 +154,7 @@ class SageMaker:
             ]:
                 region.advance(now)
                 model_packages.register_model_packages(region, self._services, now)
-                write_property_files(region, self._services, now)
+                write_files(region, self._services, now)
                 write_violation_reports(region, self._services)
                 for record in region.executions():
                     for stream in log_streams(region, record, now):

@@ -29,6 +29,7 @@ from sagemaker_emulator.sagemaker.calls import (
     omit_none,
     parallelism_configuration,
 )
+from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
@@ -72,7 +73,7 @@ def _start(call: Call) -> dict[str, Any]:
         selection=selection,
         find_cached=partial(_find_cached, pipeline, arn),
     )
-    pipeline.executions[arn] = ExecutionRecord(
+    record = pipeline.executions[arn] = ExecutionRecord(
         arn=arn,
         id=identifier,
         pipeline=pipeline,
@@ -81,6 +82,9 @@ def _start(call: Call) -> dict[str, Any]:
         request=request,
         display_name=request.get("PipelineExecutionDisplayName"),
         description=request.get("PipelineExecutionDescription"),
+    )
+    engine.scope.resolve = lambda reference: Descriptions(region, record, engine.last_modified).property(
+        reference
     )
     region.started += 1
     pipeline.last_run_at, version.last_execution_arn = call.now, arn

@@ -119,14 +119,15 @@ class Descriptions:
 
     def arguments(self, run: StepRun) -> dict[str, Any]:
         """Return the evaluated arguments of a step, with the properties of the steps that it refers to."""
-        scope = replace(self._record.engine.scope_of(run.step), resolve=self._property)
+        scope = replace(self._record.engine.scope_of(run.step), resolve=self.property)
         try:
             arguments: dict[str, Any] = evaluate_all(dict(run.step.arguments), scope)
         except ExpressionError:
             return {}
         return arguments
 
-    def _property(self, reference: str) -> Any:
+    def property(self, reference: str) -> Any:
+        """Return the value of a step's property; `Unknown` if the description of its job does not have it."""
         match = STEP_PROPERTY.fullmatch(reference)
         run = self._record.engine.runs.get(match[1]) if match else None
         if match is None or run is None:

@@ -106,6 +106,7 @@ class Execution:
                 run = self._progress.add(step, self.created_at)
                 run.status, run.ended_at = "Succeeded", self.created_at
                 run.reused_from = self.selection.source_arn
+                self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self._add_event(self.created_at + EXECUTION_START, self._set_ready)
 
     @property

@@ -153,7 +153,7 @@ class SageMaker:
                 self.regions[name] for name in region_names or self.regions if name in self.regions
             ]:
                 region.advance(now)
-                model_packages.register_model_packages(region, self._services, now)
+                model_packages.register_model_packages(region, self._services)
                 write_files(region, self._services, now)
                 write_violation_reports(region, self._services)
                 for record in region.executions():
@@ -173,13 +173,13 @@ class SageMaker:
             events = []
             if region := self.regions.get(region_name):
                 region.advance(now)
-                model_packages.register_model_packages(region, self._services, now)
+                model_packages.register_model_packages(region, self._services)
                 for record in region.executions():
                     events += unsent_events(region, record)
             for each in self.regions.values():
                 # A queue may be in another region than its pipeline.
                 each.advance(now)
-                send_callback_messages(each, self._services, now)
+                send_callback_messages(each, self._services)
             packages = self._services.model_package_events(region_name, now)
             events += [event for event in packages for _ in range(self.default_scenario.event_copies)]
             for event in sorted(events, key=lambda event: event.time):

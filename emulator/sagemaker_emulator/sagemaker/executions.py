@@ -231,7 +231,7 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
     if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
         # The version of a model package depends on those that other executions have created before.
         call.region.advance(call.now)
-        register_model_packages(call.region, call.services, call.now)
+        register_model_packages(call.region, call.services)
     shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
     return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
 

@@ -117,14 +117,16 @@ def _on_default_outputs(**members: Any) -> str:
     """Return the definition of three steps on each other's outputs, which are where the SDK puts them."""
     values = ["s3:/", "bucket", {"Get": "Execution.PipelineExecutionId"}, "Prepare", "output"]
     location = {"Std:Join": {"On": "/", "Values": values}}
-    prepare = step("Prepare", **{**CACHED, **members})
+    prepare = {**step("Prepare"), **CACHED, **members}
     prepare["Arguments"] = {
         "ProcessingOutputConfig": {"Outputs": [{"OutputName": "data", "S3Output": {"S3Uri": location}}]}
     }
-    train, evaluate = step("Train", "Training", **CACHED), step("Evaluate", **CACHED)
+    train, evaluate = {**step("Train", "Training"), **CACHED}, {**step("Evaluate"), **CACHED}
     data = {"Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"}
     train["Arguments"] = {"InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": data}}}]}
-    source = {"Std:Join": {"On": "/", "Values": [{"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, "x"]}}
+    source = {
+        "Std:Join": {"On": "/", "Values": [{"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, "x"]}
+    }
     evaluate["Arguments"] = {"ProcessingInputs": [{"InputName": "m", "S3Input": {"S3Uri": source}}]}
     return definition(prepare, train, evaluate)
 

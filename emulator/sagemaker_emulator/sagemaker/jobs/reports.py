@@ -1,18 +1,14 @@
 """
-The files that jobs write to S3: property files, results of functions, and the violations that checks have found.
+The files that jobs write to S3: property files, results of functions, and violations that checks have found.
 
 A step with a property file names the output of its job that has the file, and the path in it; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html. The emulator writes the
 content in the scenario. A file whose content the scenario does not have is missing.
 
-The job of a function that is a step (``@step``) stores what the function returns as the SageMaker Python SDK
-does, in its modules ``remote_function.core.stored_function`` and ``remote_function.core.serialization``: pickled,
-with a hash, and as JSON. ``execution.result()`` reads the first one, other steps read the second one. In the
-emulator, no job runs the function, and the scenario has the result.
-
-The schemas of the reports of QualityCheck and ClarifyCheck steps are those of
-https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-interpreting-violations.html and
-https://docs.aws.amazon.com/sagemaker/latest/dg/clarify-model-monitor-bias-drift-violations.html
+The job of a function that is a step (``@step``) stores what the function returns, as in the modules
+``remote_function.core.stored_function`` and ``remote_function.core.serialization`` of the SageMaker Python
+SDK: pickled and with a hash, for ``execution.result()``, and as JSON, for other steps. In the emulator,
+no job runs the function, and the scenario has the result.
 """
 
 from __future__ import annotations
@@ -42,7 +38,7 @@ _REPORT = "constraint_violations.json"
 
 def write_files(region: Region, services: AwsServices, now: float) -> None:
     """
-    Write the property files and results of all jobs that have succeeded, in the order of their ends, once each.
+    Write the files of all jobs that have succeeded, in the order of their ends, once each.
 
     All executions of the region must have been advanced to the present.
 
@@ -105,7 +101,9 @@ def _unwritten(
     for record in region.executions():
         for run in record.engine.history:
             for attempt in run.attempts:
-                has_result = run.step.type == "Training" and FUNCTION_RESULT in attempt.scenario.property_files
+                has_result = (
+                    run.step.type == "Training" and FUNCTION_RESULT in attempt.scenario.property_files
+                )
                 has_files = has_result or (run.step.type == "Processing" and run.step.property_files)
                 is_new = (record.arn, run.step.name, attempt.number) not in region.written
                 if has_files and attempt.status == "Succeeded" and is_new:

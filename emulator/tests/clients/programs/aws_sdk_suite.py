@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -64,10 +65,13 @@ def sleep(seconds: float) -> None:
 
 
 RedirectedBoto3(EMULATOR, region_name="us-west-2").start()
+s3 = boto3.client("s3")
 # As in an account where the SDK was used before.
-boto3.client("s3").create_bucket(
-    Bucket="sagemaker-us-west-2-123456789012", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
-)
+with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+    s3.create_bucket(
+        Bucket="sagemaker-us-west-2-123456789012",
+        CreateBucketConfiguration={"LocationConstraint": "us-west-2"},
+    )
 time.sleep = sleep  # type: ignore[assignment]
 
 

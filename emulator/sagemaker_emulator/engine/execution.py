@@ -106,6 +106,7 @@ class Execution:
                 run = self._progress.add(step, self.created_at)
                 run.status, run.ended_at = "Succeeded", self.created_at
                 run.reused_from = self.selection.source_arn
+                self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self._add_event(self.created_at + EXECUTION_START, self._set_ready)
 
     @property
@@ -256,6 +257,7 @@ class Execution:
 
     def _start(self, step: Step, at: float) -> StepRun:
         run = self._progress.add(step, at)
+        self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self.last_modified = at
         if run.is_loop:
             self._start_loop(run, at)
@@ -353,10 +355,6 @@ class Execution:
             self._end(run, at, "Failed", str(error))
             return
         run.iterations = tuple(run.step.iterations(items))
-        self.scope.scenario_names |= {
-            step.name: step.name if step.name in self.scenario.steps else step.body["Name"]
-            for step in run.iterations
-        }
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
@@ -404,6 +402,5 @@ class Execution:
         return loop_result(run, self._progress.children(run), self.scope)
 
     def _scenario_of(self, step: Step) -> StepScenario:
-        body = () if step.iteration is None else (step.body["Name"],)
         default = MISSING_FUNCTION if step.calls_missing_function else StepScenario()
-        return self.scenario.step(step.name, *body, default=default)
+        return self.scenario.steps.get(self.scenario.name_of(step), default)

@@ -29,6 +29,7 @@ from sagemaker_emulator.sagemaker.calls import (
     omit_none,
     parallelism_configuration,
 )
+from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
@@ -74,7 +75,7 @@ def _start(call: Call) -> dict[str, Any]:
         selection=selection,
         find_cached=partial(_find_cached, pipeline, arn),
     )
-    pipeline.executions[arn] = ExecutionRecord(
+    record = pipeline.executions[arn] = ExecutionRecord(
         arn=arn,
         id=identifier,
         pipeline=pipeline,
@@ -83,6 +84,9 @@ def _start(call: Call) -> dict[str, Any]:
         request=request,
         display_name=request.get("PipelineExecutionDisplayName"),
         description=request.get("PipelineExecutionDescription"),
+    )
+    engine.scope.resolve = lambda reference: Descriptions(region, record, engine.last_modified).property(
+        reference
     )
     region.started += 1
     pipeline.last_run_at, version.last_execution_arn = call.now, arn
@@ -230,7 +234,7 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
     if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
         # The version of a model package depends on those that other executions have created before.
         call.region.advance(call.now)
-        register_model_packages(call.region, call.services, call.now)
+        register_model_packages(call.region, call.services)
     shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
     return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
 

@@ -170,6 +170,7 @@ class ExecutionRecord:
     An execution as the API knows it. ``engine`` simulates it.
 
     :param model_packages: the ARNs of the model packages that its steps have created, by step name.
+    :param properties: the properties of the steps that have a job, by the numbers of their runs.
     :param sent_changes: how many of the changes of its statuses were sent to EventBridge.
     """
 
@@ -182,6 +183,7 @@ class ExecutionRecord:
     display_name: str | None = None
     description: str | None = None
     model_packages: dict[str, str] = field(default_factory=dict)
+    properties: dict[int, dict[str, Any]] = field(default_factory=dict)
     sent_changes: int = 0
 
     @property

@@ -53,6 +53,8 @@ def run(folder: Path, *command: str | Path, **more: str) -> Run:
     config = folder / "config.yaml"
     config.write_text(NO_TELEMETRY)
     with EmulatorServer(clock=RealClock(speed=300)) as server, proxy() as outside:
+        # What the function of a step returns, which no job runs.
+        server.control.put_scenario({"steps": {"add": {"result": 5}}}, "Functions")
         variables = {
             **outside.variables,
             "PATH": os.environ["PATH"],
@@ -110,6 +112,12 @@ def test_generic_client(client: str, tmp_path: Path) -> None:
     )
 
 
+def test_queues_of_the_aws_cli(tmp_path: Path) -> None:
+    """Version 1 of the AWS CLI has an address of its own for SQS, which only its option replaces."""
+    outcome = run(tmp_path, "bash", PROGRAMS / "aws_cli_queue.sh", environment("POLYSYNC_AWS_CLI"))
+    assert outcome == Run({"body": ["hello"]}, outside=["queue.amazonaws.com:443"], server_errors=[])
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
     """
@@ -139,6 +147,7 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
             "failed": "Step failure: One or multiple steps failed.",
             "reasons": ["Score is only 0.1"],
             "refused": "ValidationException",
+            "function": 5,
         },
         3: {
             "steps": ["Check", "Train"],

@@ -139,6 +139,7 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
         "updated": arn,
         "succeeded": "Succeeded",
         "stopping": "Stopping",
+        "function": 5,
     }
     only: dict[int, dict[str, Any]] = {
         2: {
@@ -147,7 +148,6 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
             "failed": "Step failure: One or multiple steps failed.",
             "reasons": ["Score is only 0.1"],
             "refused": "ValidationException",
-            "function": 5,
         },
         3: {
             "steps": ["Check", "Train"],

@@ -124,7 +124,8 @@ class Descriptions:
         if match is None or run is None:
             return Unknown(reference)
         record, source = source_of(self._record, run)
-        if source.attempts and (source.running or source.order not in record.properties):
+        # A step starts after those that it refers to have ended, so their properties do not change any more.
+        if source.attempts and source.order not in record.properties:
             described = Descriptions(self._region, record, self._now)
             record.properties[source.order] = described._properties_of(source)
         value = property_at(record.properties.get(source.order), match[2])

@@ -100,6 +100,26 @@ def test_other_steps_use_the_result(
     assert steps_of(shown[1])["Low"]["FailureReason"] == "Only 0.7"
 
 
+def test_selective_execution_reuses_the_result(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    sagemaker: Any,
+) -> None:
+    """A step that runs alone has the result of the function that it needs from the source execution."""
+    create(definition(function(), fail("End", result_of(NAME, ""))))
+    server.control.put_scenario({"steps": {"score": {"result": 5}}})
+    source = start()
+    server.control.advance(2000)
+    selected = {"SourcePipelineExecutionArn": source, "SelectedSteps": [{"StepName": "End"}]}
+    execution = sagemaker.start_pipeline_execution(PipelineName="Demo", SelectiveExecutionConfig=selected)
+    server.control.advance(60)
+    shown = steps_of(execution["PipelineExecutionArn"])
+    assert shown[NAME]["SelectiveExecutionResult"] == {"SourcePipelineExecutionArn": source}
+    assert shown["End"]["FailureReason"] == "5"
+
+
 def test_repeated_function_is_another_job(
     create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
 ) -> None:

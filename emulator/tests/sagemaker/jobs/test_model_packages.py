@@ -161,14 +161,16 @@ def test_properties_in_the_message_of_a_fail_step(
         {"Get": "Steps.Train.TrainingJobStatus"},
         {"Get": "Steps.Register.ModelApprovalStatus"},
         {"Get": "Steps.Register.ModelPackageGroupName"},
+        {"Get": "Steps.Again.ModelApprovalStatus"},
         {"Get": "Steps.Train.NotThere"},
     ]
     text = fail("Stop", {"Std:Join": {"On": ",", "Values": properties}})
-    create(definition(step("Train", "Training"), register(), text, parameters=(STATUS,)))
+    again = step("Again", "RegisterModel", Arguments={"ModelPackageGroupName": "Churn"})
+    create(definition(step("Train", "Training"), register(), again, text, parameters=(STATUS,)))
     execution = start()
     server.control.advance(700)
     message = steps_of(execution)["Stop"]["FailureReason"]
-    assert message == "Completed,Approved,Churn,Steps.Train.NotThere"
+    assert message == "Completed,Approved,Churn,PendingManualApproval,Steps.Train.NotThere"
 
 
 def test_model_card_and_life_cycle(

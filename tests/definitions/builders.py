@@ -127,7 +127,12 @@ class Structure:
             file = {"Get": f"Steps.{step}.PropertyFiles.{operand['file']}"}
             return {"Std:JsonGet": {"PropertyFile": file, "Path": path}}
         folder = {"Get": f"Steps.{step}.OutputDataConfig.S3OutputPath"}
-        return {"Std:JsonGet": {"S3Uri": _join("/", folder, "results.json"), "Path": f"Result['{operand['result']}']"}}
+        return {
+            "Std:JsonGet": {
+                "S3Uri": _join("/", folder, "results.json"),
+                "Path": f"Result['{operand['result']}']",
+            }
+        }
 
 
 def read_structures() -> dict[str, Structure]:

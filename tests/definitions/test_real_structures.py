@@ -28,7 +28,12 @@ STRUCTURES = read_structures()
 EACH = pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
 BEFORE = {"Version": "2020-12-01", "Steps": [{"Name": "Before", "Type": "Fail", "Arguments": {}}]}
 # What makes a comparison true or false, if it is added to the right side.
-OFFSETS = {"GreaterThan": (1, 0), "GreaterThanOrEqualTo": (0, -1), "LessThan": (-1, 0), "LessThanOrEqualTo": (0, 1)}
+OFFSETS = {
+    "GreaterThan": (1, 0),
+    "GreaterThanOrEqualTo": (0, -1),
+    "LessThan": (-1, 0),
+    "LessThanOrEqualTo": (0, 1),
+}
 FIELDS = {"String": "string", "Integer": "integer", "Float": "number", "Boolean": "boolean"}
 
 
@@ -72,7 +77,8 @@ def test_all_are_imported_and_have_a_form(emulator: EmulatorServer, tmp_path: Pa
         declared = STRUCTURES[job["name"]].parameters.items()
         assert job["parameters_error"] is None
         assert job["parameters"] == [
-            {"name": name, "default": None, "enum_values": None, **each} for name, each in declared
+            {"name": name, "default": None, "enum_values": None, "description": None, **each}
+            for name, each in declared
         ]
     assert parsed.errors == {}
     assert parsed.dags.keys() == {job["name"] for job in imported} == STRUCTURES.keys()
@@ -209,7 +215,7 @@ def test_execution_ends_as_its_structure_says(
 
     ran = choice.expected()
     failed = {each for each in ran if steps[each]["type"] == "Fail"}
-    states = {each: "NotStarted" for each in steps}
+    states = dict.fromkeys(steps, "NotStarted")
     states |= {each: "Failed" if each in failed else "Success" for each in ran}
     assert type(run.error) is (exceptions.PipelineExecutionFailedError if failed else type(None))
     assert run.xcoms["run"]["state"] == ("Failed" if failed else "Success")

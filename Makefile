@@ -89,7 +89,8 @@ BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_
 # Its tests are a project of their own, with their own options.
 EMULATOR_PYTEST = cd emulator && ../$(EMULATOR_VENV)/bin/python -m pytest
 # What has tests with the marker "documentation".
-EXAMPLE_TESTS := tests/documentation tests/records tests/sensors tests/test_example_dags.py
+EXAMPLE_TESTS := tests/documentation tests/auth/sign_in/test_documented_path.py tests/records tests/sensors \
+    tests/test_example_dags.py
 # One process of tests for each core.
 # One more process than there are cores, since some tests wait.
 IN_PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal

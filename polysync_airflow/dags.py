@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException, Param, Ta
 
 from polysync_airflow.exceptions import CatalogueError, ParametersError
 from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import MAX_INTEGER
+from polysync_airflow.execution.models import MAX_INTEGER, name_or_arn
 from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
 from polysync_airflow.jobs.catalogue import BrokenJob, CatalogueJob, CatalogueParameter, read_catalogue
 from polysync_airflow.operators import PolysyncStartPipelineOperator
@@ -190,10 +190,8 @@ def _fits(parameter: CatalogueParameter, value: Value) -> bool:
 def _param(
     parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
 ) -> Param:
-    description = parameter.description
-    if may_be_empty:
-        default_text = f"Empty: {template}" if template else "May be empty."
-        description = f"{description} {default_text}" if description else default_text
+    empty = f"Empty: {template}" if template else "May be empty."
+    description = " ".join(filter(None, [parameter.description, empty if may_be_empty else ""])) or None
     schema = _schema(parameter, default, may_be_empty=may_be_empty)
     if default is None and not may_be_empty:
         return Param(description=description, **schema)
@@ -356,7 +354,8 @@ def _dag(
 
 def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
     of_job = {"region_name": job.region, "execution_display_name": job.execution_display_name}
-    PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": job.name, **of_job, **arguments})
+    name = name_or_arn(job.name, job.arn)
+    PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": name, **of_job, **arguments})
 
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:

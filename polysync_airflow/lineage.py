@@ -23,7 +23,7 @@ from openlineage.client.facet_v2 import JobFacet, RunFacet
 
 from polysync_airflow import __version__
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.results import Datasets
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH, MAX_VALUE_LENGTH, clean_line, clean_value
@@ -150,7 +150,7 @@ def _others(annotated: Iterable[Any], known: Iterable[Dataset]) -> Iterator[Any]
 
 
 def _pipeline(pipeline_name: str, region: str | None) -> SageMakerPipelineJobFacet:
-    name = clean_line(pipeline_name.rsplit("/", 1)[-1], 256)
+    name = clean_line(pipeline_name_of(pipeline_name), 256)
     return SageMakerPipelineJobFacet(
         pipelineName=name, region=None if region is None else clean_line(region, 64), producer=PRODUCER
     )

@@ -77,7 +77,7 @@ class BaseCredentials(BaseModel):
     The fields that all sign-in methods have.
 
     :param region_name: AWS region, such as ``eu-central-1``.
-    :param execution_role_arn: role for executions whose start names no role.
+    :param execution_role_arn: role for executions of pipelines that AWS manages, whose start names no role.
     :param studio_domain_id: domain of SageMaker Studio in which users look at executions.
     :param unified_studio_url: URL of the domain of SageMaker Unified Studio, or of a project in it.
     :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints or an emulator.

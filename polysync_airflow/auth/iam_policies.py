@@ -100,7 +100,7 @@ def identity_policy(
     logs = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
     of_queues = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
     of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
-    jobs = job_arns(sagemaker, JOB_OPERATIONS)
+    jobs = [f"{sagemaker}{kind}/*" for kind in JOB_OPERATIONS.values()]
     verified = f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"
     identities = [f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")]
     rows: list[tuple[str, str, Iterable[str], list[str]]] = [
@@ -131,23 +131,6 @@ def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
     """Return the identity policy for the reader of the queue with events of SageMaker."""
     statement = _allow("ReadEvents", QUEUE_OPERATIONS, [queue_arn], service="sqs")
     return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def job_arns(prefix: str, operations: Iterable[str]) -> list[str]:
-    """Return the ARN patterns of what some of ``JOB_OPERATIONS`` describe."""
-    return [f"{prefix}{JOB_OPERATIONS[operation]}/*" for operation in operations]
-
-
-def missing_statement(
-    operations: Iterable[str], resource: str | list[str], *, service: str = "sagemaker"
-) -> dict[str, Any]:
-    """
-    Return the policy statement that would allow denied operations.
-
-    :param resource: ARNs, or ARN patterns, of the resources on which they were denied.
-    """
-    actions = [f"{service}:{operation}" for operation in operations]
-    return {"Effect": "Allow", "Action": actions, "Resource": resource}
 
 
 def web_identity_trust(
@@ -197,7 +180,8 @@ def _trust(principal: dict[str, str], action: str, required: dict[str, str]) -> 
 def _allow(
     statement_id: str, operations: Iterable[str], resources: list[str], *, service: str = "sagemaker"
 ) -> dict[str, Any]:
-    return {"Sid": statement_id, **missing_statement(operations, resources, service=service)}
+    actions = [f"{service}:{operation}" for operation in operations]
+    return {"Sid": statement_id, "Effect": "Allow", "Action": actions, "Resource": resources}
 
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
@@ -247,18 +231,11 @@ def connection_report(hook: Any) -> tuple[bool, str]:
 
 
 def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
-    of_jobs, of_logs = (
-        [each for each in denied if each in known] for known in (JOB_OPERATIONS, LOG_OPERATIONS)
-    )
-    if of_pipelines := [operation for operation in denied if operation not in (*of_jobs, *of_logs)]:
-        yield json.dumps(missing_statement(of_pipelines, pipelines_arn))
-    if of_jobs:
-        arns = job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
-        yield json.dumps(missing_statement(of_jobs, arns))
-    if of_logs:
-        _, partition, _, region, account, _ = pipelines_arn.split(":")
-        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
-        yield json.dumps(missing_statement(of_logs, groups, service="logs"))
+    """Yield the statements of the policy, each with the denied actions only."""
+    _, partition, _, region, account, _ = pipelines_arn.split(":")
+    for statement in identity_policy(account=account, region=region, partition=partition)["Statement"]:
+        if actions := [each for each in statement["Action"] if each.partition(":")[2] in denied]:
+            yield json.dumps({**statement, "Action": actions})
 
 
 def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:

@@ -51,8 +51,8 @@ def import_command(options: argparse.Namespace) -> int:
         loss = None if options.force else catalogue.loss_by_import(before, jobs, scope, region)
         if loss:
             raise CatalogueError(
-                f"{options.output} was not written: {loss}. Check --region, --conn-id and --prefix. With "
-                "--force, it is written all the same."
+                f"{options.output} was not written: {loss}. Check --region, --conn-id, --prefix and "
+                "--managed-by. With --force, it is written all the same."
             )
         for line in importer.describe_import(jobs)[1:]:
             output.write_message(line)
@@ -133,7 +133,9 @@ def _imported(options: argparse.Namespace) -> tuple[list[Job], str]:
 
     hook = _hook(options)
     with output.progress("Pipelines described:") as on_described:
-        jobs = import_jobs(hook, name_prefix=options.prefix, on_described=on_described)
+        jobs = import_jobs(
+            hook, name_prefix=options.prefix, managed_by=options.managed_by, on_described=on_described
+        )
     region = hook.client_region
     if not jobs:
         output.write_message(

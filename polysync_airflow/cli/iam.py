@@ -9,6 +9,7 @@ from typing import Any
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
 from polysync_airflow.cli.output import COMMANDS, OK, check_values, complete, write_result
+from polysync_airflow.execution.models import is_managed
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -24,7 +25,7 @@ def _check_policy(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     """End with an error if an option lacks another, or an ARN is of another partition."""
     if options.approve_models and not options.model_package_groups:
         parser.error("--approve-models needs --model-package-group: name the groups")
-    managed = [f"--pipeline {each}" for each in options.pipelines if ":aws:pipeline/" in each]
+    managed = [f"--pipeline {each}" for each in options.pipelines if is_managed(each)]
     if not options.pass_roles and (needing := ["--verify"] if options.verify else managed):
         parser.error(f"{needing[0]} needs --pass-role: name the role of the pipelines")
     for text in (*options.pipelines, *options.pass_roles, *options.callback_queues):

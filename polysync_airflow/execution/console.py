@@ -6,6 +6,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
+from polysync_airflow.execution.models import pipeline_name_of
+
 # The isolated partitions have no public console, so they have no entry. A host begins with the region:
 # https://docs.aws.amazon.com/general/latest/gr/mgmt-console.html
 _CONSOLE_DOMAINS: Final = {
@@ -27,6 +29,8 @@ UNIFIED_STUDIO_URL: Final = (
     r"(?:/projects/[a-zA-Z0-9_-]{1,36}(?:/overview)?)?/?"
 )
 
+_S3_URI: Final = re.compile(r"s3[an]?://([^/]+)/?((?:.*/)?)[^/]*", re.DOTALL)
+
 
 def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
     """
@@ -35,8 +39,8 @@ def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
     :param execution_arn: ARN of the execution, with its partition and region.
     :param pipeline_name: name (as the owner of the pipeline spells it; ARNs have it in lower case) or ARN.
     """
-    name = pipeline_name.rsplit("/", 1)[-1]
-    return service_url(execution_arn, "sagemaker", f"/pipelines/{name}/executions/{execution_arn}")
+    page = f"/pipelines/{pipeline_name_of(pipeline_name)}/executions/{execution_arn}"
+    return service_url(execution_arn, "sagemaker", page)
 
 
 def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) -> str | None:
@@ -50,7 +54,7 @@ def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) ->
     _, partition, _, region, *_ = execution_arn.split(":")
     if domain_id is None or partition != "aws":
         return None
-    name, execution_id = pipeline_name.rsplit("/", 1)[-1], execution_arn.rsplit("/", 1)[-1]
+    name, execution_id = pipeline_name_of(pipeline_name), execution_arn.rsplit("/", 1)[-1]
     host = f"studio-{domain_id}.studio.{region}.sagemaker.aws"
     return f"https://{host}/pipelines/view/{name}/executions/{execution_id}/graph"
 
@@ -115,19 +119,20 @@ def log_url(execution_arn: str, group: str, stream_prefix: str) -> str | None:
     return service_url(execution_arn, "cloudwatch", fragment)
 
 
-def bucket_url(execution_arn: str, uri: str) -> str | None:
+def folder_url(execution_arn: str, uri: str) -> str | None:
     """
-    Return the URL of a folder in the S3 console; None for another URI or without a public console.
+    Return the URL of a file's folder in the S3 console; None for another URI or without a public console.
 
     :param execution_arn: an ARN of the same partition and region.
-    :param uri: ``s3://<bucket>/<key>``.
+    :param uri: ``s3://<bucket>/<key>``; EMR also writes ``s3n`` and ``s3a``. A key that ends with a slash is
+        that of the folder itself.
     """
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    home = service_url(execution_arn, "s3", "")
-    if home is None or not uri.startswith("s3://") or not bucket:
+    match, home = _S3_URI.fullmatch(uri), service_url(execution_arn, "s3", "")
+    if home is None or match is None:
         return None
+    bucket, folder = (quote(part, safe="") for part in match.groups())
     base, _, query = home.removesuffix("#").partition("/s3/home?")
-    return f"{base}/s3/buckets/{quote(bucket, safe='')}?{query}&prefix={quote(key, safe='')}"
+    return f"{base}/s3/buckets/{bucket}?{query}&prefix={folder}"
 
 
 def _encode(text: str) -> str:

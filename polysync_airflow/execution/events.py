@@ -104,7 +104,7 @@ class Change(models.FrozenModel, ABC):
     def payload(self) -> dict[str, Any]:
         """What the asset event says of the change, as JSON."""
         arn = self.execution_arn
-        name = models.pipeline_name_from_arn(arn) if arn else None
+        name = models.pipeline_name_of(arn) if arn else None
         return {
             "kind": self.kind.value,
             **self.model_dump(),
@@ -124,7 +124,7 @@ class _ChangeInExecution(Change):
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
-        return models.pipeline_name_from_arn(self.execution_arn)
+        return models.pipeline_name_of(self.execution_arn)
 
     state_of: ClassVar[Callable[[str], str]]
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from numbers import Number
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -29,11 +29,12 @@ MAX_INTEGER = 2**31 - 1
 PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
 DISPLAY_NAME_MAX = 82
-PIPELINE_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:([0-9]{12}|aws):pipeline/"
-PIPELINE_PATTERN = rf"^({PIPELINE_ARN_PATTERN}.*)?{PIPELINE_NAME_PATTERN}$"
-EXECUTION_ARN_PATTERN = (
-    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
-)
+_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+"
+PIPELINE_ARN_PATTERN = rf"{_ARN_PATTERN}:([0-9]{{12}}|aws):pipeline/{PIPELINE_NAME_PATTERN}"
+PIPELINE_PATTERN = rf"^({PIPELINE_ARN_PATTERN}|{PIPELINE_NAME_PATTERN})$"
+# Who manages a pipeline, as ListPipelines calls it.
+ManagedBy = Literal["AWS", "CUSTOMER"]
+EXECUTION_ARN_PATTERN = rf"^{_ARN_PATTERN}:[0-9]{{12}}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
 MLFLOW_ARN_PATTERN = r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+$"
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
@@ -54,9 +55,29 @@ def region_from_arn(execution_arn: str) -> str:
     return execution_arn.split(":")[3]
 
 
-def pipeline_name_from_arn(execution_arn: str) -> str:
-    """Return the name of an execution's pipeline, in lower case for older pipelines."""
-    return execution_arn.split(":pipeline/", 1)[1].split("/", 1)[0]
+def pipeline_name_of(name_or_arn: str) -> str:
+    """
+    Return the name of a pipeline.
+
+    :param name_or_arn: its name, its ARN, or that of an execution; ARNs of older pipelines are in lower case.
+    """
+    return name_or_arn.rpartition(":pipeline/")[2].partition("/")[0]
+
+
+def is_managed(pipeline: str) -> bool:
+    """
+    Return whether AWS manages a pipeline. Its executions are those of the account that starts them.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-managed.html
+
+    :param pipeline: its ARN, which has ``aws`` in place of an account. A name is that of an own pipeline.
+    """
+    return ":aws:pipeline/" in pipeline
+
+
+def name_or_arn(name: str, arn: str) -> str:
+    """Return what names a pipeline in a request: its name, or the ARN of one that AWS manages."""
+    return arn if is_managed(arn) else name
 
 
 def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
@@ -229,8 +250,8 @@ class StartRequest(BaseModel):
         # A field that is not valid itself is not in the data.
         if source and "selected_steps" in info.data and not info.data["selected_steps"]:
             raise ValueError("is given without selected_steps")
-        name = str(info.data.get("pipeline_name", "")).rsplit("/", 1)[-1]
-        if source and source != LATEST and name and pipeline_name_from_arn(source).lower() != name.lower():
+        name = pipeline_name_of(info.data.get("pipeline_name", ""))
+        if source and source != LATEST and name and pipeline_name_of(source).lower() != name.lower():
             raise ValueError(f"is an execution of another pipeline than {name}")
         return source
 

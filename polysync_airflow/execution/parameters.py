@@ -64,9 +64,8 @@ _NOT_STARTED: Final = "Nothing was started, because these arguments are not vali
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
 DEFER_BUILD: Final = ConfigDict(defer_build=True)
-_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=DEFER_BUILD)
+_PIPELINES: TypeAdapter[list[str]] = TypeAdapter(list[models.Pipeline], config=DEFER_BUILD)
 EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
-_PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=DEFER_BUILD)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -90,6 +89,23 @@ def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) 
             "client_request_token": token,
         }
     )
+
+
+def with_role(request: models.StartRequest, default: str | None) -> models.StartRequest:
+    """
+    Return a start request with the role that a pipeline managed by AWS needs, and that no other one accepts.
+
+    :param default: the role of the connection, for a request that names none.
+    :raises ParametersError: a managed pipeline has no role.
+    """
+    if request.execution_role_arn or not models.is_managed(request.pipeline_name):
+        return request
+    if default is None:
+        raise ParametersError(
+            f"{_NOT_STARTED}\n- execution_role_arn = None: AWS manages {request.pipeline_name}. Give the "
+            "role of its executions, arn:aws:iam::<12-digit account>:role/<name>, here or in the connection."
+        )
+    return request.model_copy(update={"execution_role_arn": default})
 
 
 def build_start_request(**arguments: Any) -> models.StartRequest:
@@ -140,18 +156,18 @@ def storable_parameters(argument: str, values: Any) -> Any:
 
 def check_pipeline_names(names: object) -> list[str]:
     """
-    Validate a list of pipeline names before AWS is called.
+    Validate a list of names or ARNs of pipelines before AWS is called.
 
-    :return: the names in the same order, without duplicates.
+    :return: the same in the same order, without duplicates.
     :raises ParametersError: the value is not a list of valid names.
     """
     try:
-        return list(dict.fromkeys(_PIPELINE_NAMES.validate_python(names)))
+        return list(dict.fromkeys(_PIPELINES.validate_python(names)))
     except ValidationError as error:
         invalid = error.errors(include_url=False)[0]["input"]
         raise ParametersError(
-            f"{texts.shorten(invalid)} is not valid as pipeline names: give a list of names. A name has 1 to "
-            "256 letters, digits and hyphens, and begins and ends with a letter or digit."
+            f"{texts.shorten(invalid)} is not valid as pipeline names: give a list of names or ARNs. A name "
+            "has 1 to 256 letters, digits and hyphens, and begins and ends with a letter or digit."
         ) from None
 
 
@@ -162,17 +178,6 @@ def is_valid(adapter: TypeAdapter[Any], value: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def check_pipeline(pipeline: object) -> None:
-    """
-    Validate the name or ARN of a pipeline before AWS is called.
-
-    :raises ParametersError: the value is neither.
-    """
-    if not is_valid(_PIPELINE, pipeline):
-        cure = models.StartRequest.model_fields["pipeline_name"].description
-        raise ParametersError(f"pipeline_name = {texts.shorten(pipeline)} is not valid. {cure}")
 
 
 def check_execution_arn(execution_arn: object) -> str:

@@ -36,6 +36,7 @@ class PipelineSummary(FrozenModel):
     """One entry of ListPipelines."""
 
     name: PipelineName = Field(validation_alias="PipelineName")
+    arn: texts.ArnText = Field("", validation_alias="PipelineArn")
 
 
 class PipelineDescription(FrozenModel):
@@ -85,6 +86,9 @@ class DeclaredParameter(FrozenModel):
         None, validation_alias="DefaultValue"
     )
     enum_values: list[texts.ValueText] | None = Field(None, validation_alias="EnumValues", max_length=1000)
+    description: Annotated[texts.DescriptionText | None, texts.LENIENT] = Field(
+        None, validation_alias="Description"
+    )
 
 
 class Job(FrozenModel):

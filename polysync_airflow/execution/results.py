@@ -108,7 +108,7 @@ CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 def first_of(member: str, *names: str) -> Any:
     """Return the field of the first of several members of an object in the response."""
-    aliases = (AliasPath(*member.split("."), name) for name in names)
+    aliases = (AliasPath(*member.split("."), name) for name in names)  # pragma: no mutate
     return Field(None, validation_alias=AliasChoices(*aliases))  # pragma: no mutate
 
 

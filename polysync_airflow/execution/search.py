@@ -122,7 +122,7 @@ class Search(BaseModel):
 
     def matches(self, execution: ListedExecution) -> bool:
         """Return whether an execution is looked for, as far as a list says."""
-        if models.pipeline_name_from_arn(execution.execution_arn).lower() != self.name.lower():
+        if models.pipeline_name_of(execution.execution_arn).lower() != self.name.lower():
             return False
         if execution.created_at < self.created_after:
             return False
@@ -134,7 +134,7 @@ class Search(BaseModel):
     @property
     def name(self) -> str:
         """The name of the pipeline."""
-        return self.pipeline_name.rsplit("/", 1)[-1]
+        return models.pipeline_name_of(self.pipeline_name)
 
 
 class SearchEvent(BaseModel):

@@ -139,7 +139,7 @@ def describe_arguments(
     :param show: returns the text of a key or an index of an argument.
     """
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in error.errors():
         if not problem["loc"]:
             lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
             continue
@@ -158,12 +158,13 @@ def _clean_if_text(clean: Callable[[str, int], str], max_length: int, value: Any
 
 # Types of fields for texts from AWS. Limits:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html,
-# API_PipelineExecutionStep.html and API_DescribePipeline.html
+# API_PipelineExecutionStep.html and API_DescribePipeline.html. A parameter's description may be the longest:
+# https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 MAX_REASON_LENGTH: Final = 1300
 NameText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 256))]
 ReasonText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_REASON_LENGTH))]
 LineText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))]
-DescriptionText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, 3072))]
+DescriptionText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))]
 ArnText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 2048))]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 MAX_VALUE_LENGTH: Final = 1024

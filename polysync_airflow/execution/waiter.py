@@ -351,7 +351,8 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
     @property
     def group(self) -> str:
         """The ARN of its pipeline, which AWS accepts in place of the name: one list polls all of them."""
-        return self.execution_arn.rpartition("/execution/")[0]
+        # The ARN of an execution has the account, also if AWS manages the pipeline.
+        return models.name_or_arn(self.execution_arn.rpartition("/execution/")[0], self.pipeline_name or "")
 
     def is_news(self, response: models.ExecutionDescription) -> bool:
         """Return whether the status has changed."""

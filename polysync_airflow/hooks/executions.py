@@ -46,8 +46,21 @@ Result = TypeVar("Result")
 Caller = Callable[[Callable[[], Response]], Response]
 
 
+# The members of requests that the oldest supported boto3 does not know came with this version.
+NEWEST_MEMBERS_SINCE: Final = "1.43.127"
+
+
 class HookCalls(PolysyncBaseHook):
     """Base of the classes that have the methods of the hook."""
+
+    def _check_member(self, operation: str, member: str, argument: str, value: Any) -> None:
+        """Raise an error if an argument has a value that the installed botocore cannot send."""
+        service_model = self._signed_in_client.meta.service_model
+        if value and member not in service_model.operation_model(operation).input_shape.members:
+            raise exceptions.ParametersError(
+                f"{argument} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer; this deployment has "
+                f"boto3 {version('boto3')}. Upgrade boto3, or leave the argument out."
+            )
 
     def _entries_of_list(
         self, operation: str, member: str, limit: int, through: Caller | None, **request: Any
@@ -133,10 +146,8 @@ def entries_of(page: Response, operation: str, member: str) -> list[Any]:
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
-# The members of StartPipelineExecution that the oldest supported boto3 does not know, with their arguments,
-# and the version with which they came.
+# Those of StartPipelineExecution, with their arguments.
 NEWEST_MEMBERS: Final = {"RoleArn": "execution_role_arn", "PipelineVersionAlias": "pipeline_version_alias"}
-NEWEST_MEMBERS_SINCE: Final = "1.43.127"
 
 
 class ExecutionMethods(HookCalls):
@@ -160,10 +171,10 @@ class ExecutionMethods(HookCalls):
         response = self.call(operation, **request.to_aws())
         arn, self.responded_at = self._arn_in(operation, response), models.sent_at(response)
         _, _, _, region, account, _ = arn.split(":", 5)
-        expected = {"region": (region, self.region_name)}
-        if request.pipeline_name.startswith("arn:"):
-            expected["account"] = (account, request.pipeline_name.split(":")[4])
-        for part, (actual, wanted) in expected.items():
+        # Only the ARN of an own pipeline says whose its executions are.
+        has_owner = request.pipeline_name.startswith("arn:") and not models.is_managed(request.pipeline_name)
+        owner = request.pipeline_name.split(":")[4] if has_owner else account
+        for part, actual, wanted in (("region", region, self.region_name), ("account", account, owner)):
             if actual != wanted:
                 raise invalid_response_error(operation, f"the execution's {part} is {actual}, not {wanted}")
         return arn
@@ -301,15 +312,8 @@ class ExecutionMethods(HookCalls):
 
         :raises ParametersError: a field of the request needs a newer boto3.
         """
-        service_model = self._signed_in_client.meta.service_model
-        members = service_model.operation_model("StartPipelineExecution").input_shape.members
         for member, name in NEWEST_MEMBERS.items():
-            value = getattr(request, name)
-            if value and member not in members:
-                raise exceptions.ParametersError(
-                    f"{name} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer; this deployment "
-                    f"has boto3 {version('boto3')}. Upgrade boto3, or leave the argument out."
-                )
+            self._check_member("StartPipelineExecution", member, name, getattr(request, name))
 
     def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:
         """Call an operation on an execution, and check that the response is about this execution."""
@@ -445,20 +449,24 @@ class PipelineMethods(HookCalls):
     """Describe and list pipelines, and describe jobs."""
 
     def list_pipelines(
-        self, name_prefix: str | None = None, *, through: Caller | None = None
+        self, name_prefix: str | None = None, *, managed_by: str | None = None, through: Caller | None = None
     ) -> Iterator[PipelineSummary]:
         """
-        Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
+        Iterate over the pipelines of the region, sorted by name. Pages are listed when needed.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 
         :param name_prefix: list only pipelines whose names begin with it.
+        :param managed_by: ``AWS`` for those that AWS manages; None for those of the account.
         :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
             the connection's rate limiter.
+        :raises ParametersError: the installed boto3 does not know ``managed_by``.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation = "ListPipelines"
+        self._check_member(operation, "ManagedBy", "managed_by", managed_by)
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
+        request["ManagedBy"] = managed_by
         entries = self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, **request)
         return (parse(PipelineSummary, operation, entry) for entry in entries)
 

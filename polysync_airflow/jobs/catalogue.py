@@ -31,7 +31,7 @@ class CatalogueParameter(DeclaredParameter):
     """
     A parameter of a job.
 
-    :param description: what people have written about it in the file; AWS has no such text.
+    :param description: that of the definition, or what people have written in its place.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -55,7 +55,7 @@ class CatalogueJob(models.FrozenModel):
     model_config = ConfigDict(extra="forbid")
 
     name: models.PipelineName
-    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}")]
+    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}$")]
     region: Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)]
     role_arn: models.RoleArn | None = None
     execution_display_name: models.ExecutionDisplayName | None = None
@@ -206,16 +206,15 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        try:
-            # A new file gets the mode that the umask leaves, as every file that this process makes.
-            temporary.write_text(catalogue_text(jobs), encoding="utf-8")
-            if target.exists():
-                shutil.copymode(target, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        # A new file gets the mode that the umask leaves, as every file that this process makes.
+        temporary.write_text(catalogue_text(jobs), encoding="utf-8")
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
     except OSError as error:
         raise CatalogueError(f"{path} cannot be written: {error.strerror}.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class Update(NamedTuple):
@@ -239,7 +238,7 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
     Return imported jobs as entries of a catalogue, with the texts of people that the file had before.
 
     Descriptions, and display names of executions, are kept by the names of jobs and parameters. AWS's
-    description of a pipeline is used only where the file has none.
+    description of a pipeline or a parameter is used only where the file has none.
 
     :param before: what the file had before; None for a new file.
     :raises CatalogueError: a job has a property that a catalogue cannot have.
@@ -249,11 +248,12 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
 
 
 def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
-    descriptions = {each.name: each.description for each in before.parameters} if before else {}
     entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields))
-    for parameter in entry["parameters"]:
-        parameter["description"] = descriptions.get(parameter["name"])
     if before:
+        descriptions = {each.name: each.description for each in before.parameters}
+        for parameter in entry["parameters"]:
+            kept = descriptions.get(parameter["name"])
+            parameter["description"] = parameter["description"] if kept is None else kept
         entry["execution_display_name"] = before.execution_display_name
         entry["description"] = job.description if before.description is None else before.description
     if len(job.parameters) > MAX_DECLARED_PARAMETERS:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import FrozenModel, PipelineName
+from polysync_airflow.execution.models import FrozenModel, PipelineName, name_or_arn
 from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems
 
 
@@ -38,7 +38,8 @@ def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
     :return: ``pipeline_name`` and ``pipeline_parameters``, for ``expand_kwargs``.
     """
     defaults = {each["name"]: each["default"] for each in job["parameters"] if each["default"] is not None}
-    return inert_arguments({"pipeline_name": job["name"], "pipeline_parameters": defaults})
+    name = name_or_arn(job["name"], job.get("arn", ""))
+    return inert_arguments({"pipeline_name": name, "pipeline_parameters": defaults})
 
 
 def inert_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +64,7 @@ class _Parameter(DeclaredParameter):
 
 class _Job(FrozenModel):
     name: PipelineName
+    arn: texts.ArnText = ""
     parameters: list[_Parameter] = Field(default_factory=list)
     parameters_error: texts.ReasonText | None = None
 
@@ -144,10 +146,9 @@ def choose(
             left_out.append(f"{parsed.name} {'; '.join(reasons)}")
         else:
             # AWS accepts no empty value in a request. Without the parameter, it uses the empty default.
-            defaults = {
-                each.name: each.default for each in parsed.parameters if each.default not in (None, "")
-            }
-            chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": defaults | given})
+            defaults = {p.name: p.default for p in parsed.parameters if p.default not in (None, "")}
+            name = name_or_arn(parsed.name, parsed.arn)
+            chosen.append({"pipeline_name": name, "pipeline_parameters": defaults | given})
     _log.info("%s of %s jobs are started.", len(chosen), len(jobs))
     if left_out:
         lines = "\n".join(f"- {texts.clean_line(line, 2000)}" for line in texts.first_problems(left_out))

@@ -10,12 +10,14 @@ from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
+from polysync_airflow.execution.models import ManagedBy, name_or_arn
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job, PipelineDescription
+from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# A pipeline's name and its job; None if there is no such pipeline. The definition, which can have 1 MiB, is
-# not kept.
+# The name or ARN of a pipeline, and its job; None if there is no such pipeline. The definition, which can
+# have 1 MiB, is not kept.
 NamedJob = tuple[str, Job | None]
 OnDescribed = Callable[[str], object] | None
 
@@ -25,6 +27,7 @@ def import_jobs(
     *,
     name_prefix: str | None = None,
     names: Sequence[str] | None = None,
+    managed_by: ManagedBy = "CUSTOMER",
     on_described: OnDescribed = None,
 ) -> list[Job]:
     """
@@ -32,10 +35,11 @@ def import_jobs(
 
     :param hook: the hook, best with the config ``aws.sessions.RATE_LIMITED_CONFIG``.
     :param name_prefix: only pipelines whose names begin with it.
-    :param names: only these pipelines; each must exist.
-    :param on_described: called in this thread with the name of each pipeline that has been described.
+    :param names: only these pipelines, by name or ARN; each must exist.
+    :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those that AWS manages.
+    :param on_described: called in this thread with the name or ARN of each pipeline that has been described.
     :return: the jobs, sorted by name.
-    :raises ParametersError: if both are given, or a name does not exist.
+    :raises ParametersError: if ``names`` and another choice are given, or one of them does not exist.
     :raises SageMakerApiError: if AWS refuses a call.
     """
     if name_prefix is not None and not isinstance(name_prefix, str):
@@ -43,30 +47,30 @@ def import_jobs(
             f"pipeline_name_prefix = {name_prefix!r:.100} is not valid: give the beginning of a "
             "pipeline name."
         )
-    if names is None:
-        jobs = _import_by_prefix(hook, name_prefix or "", on_described)
-    elif name_prefix:
-        raise ParametersError("pipeline_name_prefix and pipeline_names are both given: give one of them.")
-    else:
-        jobs = _import_by_name(hook, check_pipeline_names(names), on_described)
-    return sorted(jobs, key=lambda job: job.name)
-
-
-def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str, on_described: OnDescribed) -> list[Job]:
+    if names is not None and (name_prefix or managed_by == "AWS"):
+        other = "pipeline_name_prefix" if name_prefix else "managed_by"
+        raise ParametersError(f"{other} and pipeline_names are both given: give one of them.")
     # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it gets "churn", and the
     # names that it returns are filtered here.
+    prefix = name_prefix or ""
     aws_prefix = prefix.rstrip("-")
-    check_pipeline_names([aws_prefix] if aws_prefix else [])
-    jobs = []
+    wanted: Iterable[str] = check_pipeline_names([aws_prefix] * bool(aws_prefix) if names is None else names)
     with _concurrent_calls(hook) as calls:
-        listed = hook.list_pipelines(aws_prefix or None, through=calls.call)
-        names = (summary.name for summary in listed if summary.name.startswith(prefix))
-        for name, job in _describe_all(hook, calls, names, on_described):
-            if job is None:
-                hook.log.info("Pipeline %s was deleted during the import: skipped.", name)
-            else:
-                jobs.append(job)
-    return jobs
+        if names is None:
+            # An older boto3 cannot name those of the account.
+            by = "AWS" if managed_by == "AWS" else None
+            listed = hook.list_pipelines(aws_prefix or None, managed_by=by, through=calls.call)
+            wanted = (name_or_arn(each.name, each.arn) for each in listed if each.name.startswith(prefix))
+        jobs = dict(_describe_all(hook, calls, wanted, on_described))
+    missing = [name for name, job in jobs.items() if job is None]
+    if missing and names is not None:
+        raise ParametersError(
+            f"These pipeline_names do not exist in region {hook.region_name}: "
+            + ", ".join(texts.first_problems(missing))
+        )
+    for name in missing:
+        hook.log.info("Pipeline %s was deleted during the import: skipped.", name)
+    return sorted((job for job in jobs.values() if job), key=lambda job: job.name)
 
 
 def describe_import(jobs: Sequence[Job]) -> list[str]:
@@ -79,19 +83,6 @@ def describe_import(jobs: Sequence[Job]) -> list[str]:
         elif required:
             lines.append(f"{job.name} needs a value for: {', '.join(required)}")
     return [f"Imported {len(jobs):,} jobs.", *texts.first_problems(lines)]
-
-
-def _import_by_name(
-    hook: PolysyncSageMakerHook, names: Sequence[str], on_described: OnDescribed
-) -> list[Job]:
-    with _concurrent_calls(hook) as calls:
-        jobs = dict(_describe_all(hook, calls, names, on_described))
-    if missing := [name for name, job in jobs.items() if job is None]:
-        raise ParametersError(
-            f"These pipeline_names do not exist in region {hook.region_name}: "
-            + ", ".join(texts.first_problems(missing))
-        )
-    return [job for job in jobs.values() if job]
 
 
 def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
@@ -110,22 +101,33 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
 def _describe_all(
     hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str], on_described: OnDescribed
 ) -> Iterator[NamedJob]:
-    for name, job in calls.map(partial(_describe, hook), names):
-        if job and job.parameters_error:
-            hook.log.warning("Pipeline %s: its parameters cannot be read: %s", job.name, job.parameters_error)
+    for name, job, warnings in calls.map(partial(_describe, hook), names):
+        for warning in warnings:
+            hook.log.warning("Pipeline %s: %s", name, warning)
         if on_described:
             on_described(name)
         yield name, job
 
 
-def _describe(hook: PolysyncSageMakerHook, name: str) -> NamedJob:
+def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, Sequence[str]]:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-            return name, None
+            return name, None, ()
         raise
-    return name, _job(pipeline, hook.client_region)
+    job = _job(pipeline, hook.client_region)
+    return name, job, list(_warnings(job, pipeline.definition))
+
+
+def _warnings(job: Job, definition: str | None) -> Iterator[str]:
+    if job.parameters_error:
+        yield f"its parameters cannot be read: {job.parameters_error}"
+    steps = pipelines.all_steps(pipelines.declared_steps(definition))
+    if unknown := [each for each in steps if each.type not in STEP_TYPES.values()]:
+        named = [f"{each.name} ({each.type or 'no type'})" for each in unknown]
+        listed = ", ".join(texts.first_problems(named))
+        yield f"it has steps of a type that AWS does not have, or that is newer than this version: {listed}"
 
 
 def _job(pipeline: PipelineDescription, region: str) -> Job:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
+from polysync_airflow.execution.models import ManagedBy, pipeline_name_of
 from polysync_airflow.execution.parameters import Choices
 from polysync_airflow.execution.texts import first_problems
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
@@ -24,6 +25,7 @@ class ImportChoices(Choices):
     """What the DAG author chose for an import."""
 
     on_drift: OnDrift
+    managed_by: ManagedBy
 
 
 class PolysyncListImportOperator(PolysyncOperator):
@@ -32,13 +34,15 @@ class PolysyncListImportOperator(PolysyncOperator):
 
     Each job is a dict: name, arn, region, role_arn, display_name, description, created_at, modified_at,
     last_run_at (ISO 8601 UTC), max_parallel_steps, definition_digest (``sha256:<hex>``), parameters (name,
-    type, default, enum_values), parameters_error.
+    type, default, enum_values, description), parameters_error. A warning names the steps of a type that AWS
+    does not have, as far as this version knows.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html and
     API_DescribePipeline.html
 
     :param pipeline_name_prefix: import only pipelines whose names begin with this prefix (templated).
         Default: all pipelines of the region.
-    :param pipeline_names: import only these pipelines; each must exist (templated).
+    :param pipeline_names: import only these pipelines, by name or ARN; each must exist (templated).
+    :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those that AWS manages.
     :param compare_with: path of a catalogue file, which ``polysync jobs import`` has written. The task
         compares the imported jobs with it, and logs each difference (templated).
     :param on_drift: what the task does if they differ: ``fail``, without using its retries, or ``warn``, and
@@ -67,6 +71,7 @@ class PolysyncListImportOperator(PolysyncOperator):
         *,
         pipeline_name_prefix: str | None = None,
         pipeline_names: Sequence[str] | XComArg | None = None,
+        managed_by: ManagedBy = "CUSTOMER",
         compare_with: str | Path | None = None,
         on_drift: OnDrift = "fail",
         polysync_conn_id: str = DEFAULT_CONNECTION,
@@ -74,13 +79,14 @@ class PolysyncListImportOperator(PolysyncOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        ImportChoices.of({"on_drift": on_drift})
+        ImportChoices.of({"on_drift": on_drift, "managed_by": managed_by})
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
         # Airflow renders texts only.
         self.compare_with = str(compare_with) if isinstance(compare_with, Path) else compare_with
         self.on_drift = on_drift
+        self.managed_by = managed_by
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
 
@@ -93,7 +99,8 @@ class PolysyncListImportOperator(PolysyncOperator):
 
         catalogue = self._read_catalogue()
         hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG)
-        jobs = import_jobs(hook, name_prefix=self.pipeline_name_prefix, names=self.pipeline_names)
+        prefix, names = self.pipeline_name_prefix, self.pipeline_names
+        jobs = import_jobs(hook, name_prefix=prefix, names=names, managed_by=self.managed_by)
         for line in describe_import(jobs):
             self.log.info("%s", line)
         if catalogue is not None:
@@ -115,8 +122,9 @@ class PolysyncListImportOperator(PolysyncOperator):
         from polysync_airflow.jobs.catalogue import Scope
         from polysync_airflow.jobs.drift import compare, describe_drift
 
-        names = None if self.pipeline_names is None else frozenset(self.pipeline_names)
-        found = compare(catalogue, jobs, Scope(self.pipeline_name_prefix or "", names))
+        names = frozenset(map(pipeline_name_of, self.pipeline_names or ()))
+        scope = Scope(self.pipeline_name_prefix or "", None if self.pipeline_names is None else names)
+        found = compare(catalogue, jobs, scope)
         for drift in found:
             log = self.log.info if drift.is_note else self.log.warning
             log("%s", describe_drift(drift))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution import pipelines
-from polysync_airflow.execution.models import LATEST, StartRequest
+from polysync_airflow.execution.models import LATEST, StartRequest, is_managed, name_or_arn, pipeline_name_of
 from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -30,9 +30,9 @@ def check_selection(definition: str | None, request: StartRequest) -> None:
     """
     problems = _problems(definition, request)
     if problems:
-        name = request.pipeline_name.rsplit("/", 1)[-1]
-        first = f"The selected_steps do not fit pipeline {name}. Nothing was started."
-        raise exceptions.ParametersError("\n".join((first, *_items(problems))))
+        raise exceptions.ParametersError(
+            _listed("selected_steps", problems, request, " Nothing was started.")
+        )
 
 
 def with_source(
@@ -60,7 +60,7 @@ def with_source(
         if not token:
             break
     newest = f"of the newest {count:,} executions" if token else f"of its {count:,} executions"
-    name = request.pipeline_name.rsplit("/", 1)[-1]
+    name = pipeline_name_of(request.pipeline_name)
     raise exceptions.ParametersError(
         f"source_execution = {LATEST!r}: pipeline {name} has no execution that can be the source. None "
         f"{newest} has the status {' or '.join(pipelines.SOURCE_STATUSES)}. Nothing was started. Give "
@@ -146,7 +146,7 @@ def check_parameters(definition: str | None, request: StartRequest) -> None:
         ) from None
     problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
     if problems:
-        raise exceptions.ParametersError(_listed(problems, request, " Nothing was started."))
+        raise exceptions.ParametersError(_listed("parameters", problems, request, " Nothing was started."))
 
 
 def explain_refusal(
@@ -173,12 +173,10 @@ def explain_refusal(
             f"{error}\nThe parameters could not be compared with the definition of the pipeline: "
             f"{clean_line(str(reason), 1000)}"
         )
-    problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
-    if problems:
-        return error.with_message(f"{_listed(problems, request)}\n{error}")
-    items = _items(explain_selection(hook, request, definition))
-    if items:
-        return error.with_message("\n".join(("The selected steps do not fit:", *items, str(error))))
+    if problems := pipelines.parameter_problems(request.pipeline_parameters, declared):
+        return error.with_message(f"{_listed('parameters', problems, request)}\n{error}")
+    if problems := explain_selection(hook, request, definition):
+        return error.with_message(f"{_listed('selected_steps', problems, request)}\n{error}")
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is elsewhere."
     )
@@ -204,10 +202,11 @@ def _with_similar_name(
         return error.with_message(f"{error}\n{missing_source(source)}")
     if alias and alias in str(error):
         return error.with_message(f"{error}\nThe pipeline may have no version with the alias {alias!r}.")
-    if name.startswith("arn:"):
+    if name.startswith("arn:") and not is_managed(name):
         return error
     try:
-        names = [pipeline.name for pipeline in islice(hook.list_pipelines(), MAX_PIPELINES)]
+        listed = hook.list_pipelines(managed_by="AWS" if is_managed(name) else None)
+        names = [name_or_arn(each.name, each.arn) for each in islice(listed, MAX_PIPELINES)]
     except exceptions.PolysyncError:
         # The identity may not list pipelines. The error of the start says what to do.
         return error
@@ -215,14 +214,9 @@ def _with_similar_name(
     return error if similar in (None, name) else error.with_message(f"{error}\nDid you mean {similar}?")
 
 
-def _listed(problems: list[str], request: StartRequest, consequence: str = "") -> str:
+def _listed(what: str, problems: list[str], request: StartRequest, consequence: str = "") -> str:
     wanted = request.pipeline_version_id or request.pipeline_version_alias
     version = f" version {wanted}" if wanted else ""
     # The name, which is the end of an ARN: Airflow shows 100 characters of a line.
-    name = request.pipeline_name.rsplit("/", 1)[-1]
-    first = f"The parameters do not fit pipeline {name}{version}.{consequence}"
-    return "\n".join((first, *_items(problems)))
-
-
-def _items(problems: list[str]) -> list[str]:
-    return [f"- {problem}" for problem in problems]
+    name = pipeline_name_of(request.pipeline_name)
+    return "\n- ".join((f"The {what} do not fit pipeline {name}{version}.{consequence}", *problems))

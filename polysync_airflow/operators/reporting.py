@@ -124,7 +124,7 @@ def push_described(
     ended = has_ended(description.status)
     run = outcome.ExecutionRecord(
         execution_arn=description.execution_arn,
-        pipeline_name=pipeline_name or models.pipeline_name_from_arn(description.execution_arn),
+        pipeline_name=pipeline_name or models.pipeline_name_of(description.execution_arn),
         state=state_of(description.status).value,
         status=description.status,
         message=description.failure_reason,

@@ -65,8 +65,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     :param execution_description: at most 3,072 characters (templated). Default: none, or beside a display
         name of yours, the name that the execution would have without it.
     :param max_parallel_steps: how many steps may run at the same time, at least 1 (templated).
-    :param execution_role_arn: the role under which the execution runs (templated). Needs boto3 1.43.127; AWS
-        accepts it only for pipelines that AWS manages. Default: the role of the connection.
+    :param execution_role_arn: the role under which the execution of a pipeline that AWS manages runs, which
+        needs one (templated). AWS accepts it for no other pipeline. Needs boto3 1.43.127. Default: the role
+        of the connection.
     :param pipeline_version_id: the pipeline version to run, at least 1 (templated). Default: the latest.
     :param pipeline_version_alias: an alias of the version to run, in place of its number (templated). Needs
         boto3 1.43.127.

@@ -9,7 +9,7 @@ from typing import Any, cast
 from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.exceptions import PipelineExecutionError
-from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
+from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.execution.waiter import ExecutionEvent, check_event
@@ -87,7 +87,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         self._check_execution(self.execution_arn)
-        name = pipeline_name_from_arn(self.execution_arn)
+        name = pipeline_name_of(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
         status = self._request_stop(context)
         if has_ended(status) or not self.choices.wait_for_completion:

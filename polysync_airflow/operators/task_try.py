@@ -29,7 +29,7 @@ from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import decisions, instructions, machine
 from polysync_airflow.execution.lifecycle.instructions import Do, Instruction, StoredExecution
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason, refusal_error
-from polysync_airflow.execution.parameters import check_pipeline, make_start_request
+from polysync_airflow.execution.parameters import check_pipeline_names, make_start_request, with_role
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish, Wait
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import StopResult, request_stop, stop_execution
@@ -88,7 +88,7 @@ class ExecutionCalls:
         claimed = self._describe_claimed(claims.execution_arn) if claims and claims.execution_arn else None
         listed: list[models.ExecutionDescription] = []
         try:
-            check_pipeline(pipeline_name)
+            check_pipeline_names([pipeline_name])
             listed = list(self._newest_executions(hook, pipeline_name))
         except PolysyncError as error:
             if error.transient:
@@ -134,9 +134,7 @@ class ExecutionCalls:
     def _make_request(self, hook: PolysyncSageMakerHook, now: Instruction) -> models.StartRequest:
         task, start = now.task_try.task, (now.task_try.epoch, now.start_number)
         request = make_start_request(self.arguments, task.token(*start), task.display_name(*start))
-        if request.execution_role_arn is None and hook.credentials:
-            role = hook.credentials.execution_role_arn
-            request = request.model_copy(update={"execution_role_arn": role})
+        request = with_role(request, hook.credentials.execution_role_arn if hook.credentials else None)
         hook.check_supported(request)
         return request
 
@@ -521,7 +519,7 @@ class TaskTry:
         try:
             hook = self.hook_for_region(models.region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
-            name = end.pipeline_name or models.pipeline_name_from_arn(end.execution_arn)
+            name = end.pipeline_name or models.pipeline_name_of(end.execution_arn)
             record = machine.own_record_of(execution, task_identity(context), claims, name)
             if record:
                 record = record.model_copy(update={"try_number": store.try_number})

@@ -329,9 +329,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     # ---- the end
 
     def _pipeline_of(self, arn: str) -> str:
-        """Return the name of an execution's pipeline, which older ARNs have in lower case."""
-        in_arn, given = models.pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
-        return given if given.lower() == in_arn.lower() else in_arn
+        """Return the name of an execution's pipeline, lower-case in older ARNs; the ARN of a managed one."""
+        in_arn, given = models.pipeline_name_of(arn), self.pipeline_name or ""
+        name = models.pipeline_name_of(given)
+        return models.name_or_arn(name, given) if name.lower() == in_arn.lower() else in_arn
 
     def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
         """Push the outcome, and return the ARN of the execution, or raise the error of the task."""

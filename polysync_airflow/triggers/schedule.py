@@ -235,7 +235,7 @@ class Schedule:
         first = self._first()
         return first.due if first else None
 
-    def next_job(self, now: float, *, can_list: bool = True) -> Job:
+    def next_job(self, now: float, *, can_list: bool) -> Job:
         """
         Return the next poll. Nothing changes until ``begin``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -101,6 +102,22 @@ def test_responses_about_another_execution_are_not_believed(
     body = {"PipelineExecutionArn": arn, "PipelineExecutionStatus": "Succeeded"}
 
     assert error_of(monkeypatch, operation, json.dumps(body).encode()).transient
+
+
+@pytest.mark.parametrize(
+    ("owner", "refusal"),
+    [("123456789012", None), ("aws", None), ("210987654321", "account is 123456789012, not 210987654321")],
+)
+def test_account_of_a_started_execution(
+    monkeypatch: pytest.MonkeyPatch, owner: str, refusal: str | None
+) -> None:
+    """It must be that of the pipeline; executions of a pipeline that AWS manages are the caller's."""
+    pipeline = f"arn:aws:sagemaker:us-east-1:{owner}:pipeline/fanout"
+    request = REQUEST.model_copy(update={"pipeline_name": pipeline})
+    with responding(json.dumps({"PipelineExecutionArn": ARN}).encode()) as (url, _):
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        with pytest.raises(SageMakerApiError, match=refusal) if refusal else nullcontext():
+            assert PolysyncSageMakerHook().start_pipeline_execution(request) == ARN
 
 
 @pytest.mark.parametrize("code", [[], {}, 5, True])

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.execution.texts import storable_number
 from polysync_airflow.jobs.catalogue import read_catalogue
 from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
 from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 
 PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
+NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
 
 
 def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
@@ -31,6 +34,25 @@ def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
     assert result.out.startswith("# SageMaker pipelines as jobs")
     assert "abalone needs a value for: InputDataUrl" in result.err
     assert result.error == "stdout: 5 jobs (5 added, 0 changed, 0 removed, 0 unchanged)"
+
+
+@NEEDS_ROLE
+def test_pipelines_that_aws_manages_have_a_file_of_their_own(polysync: Polysync, tmp_path: Path) -> None:
+    """They are imported and compared on request, and replace no jobs of the account."""
+    own, managed = tmp_path / "jobs.yaml", tmp_path / "managed.yaml"
+    polysync("jobs", "import", "--output", own)
+
+    result = polysync("jobs", "import", "--managed-by", "AWS", "--output", managed)
+    diff = polysync("jobs", "diff", managed, "--managed-by", "AWS")
+    mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", "--output", own)
+
+    assert result.error == f"{managed}: 1 jobs (1 added, 0 changed, 0 removed, 0 unchanged)"
+    (job,) = read_catalogue(managed).jobs
+    assert (job.arn, job.role_arn) == (MANAGED, None)
+    assert (diff.code, diff.error) == (0, f"{managed}: no drift; 1 pipelines compared")
+    assert mixed.code == 2
+    assert "is of account aws, region us-east-1, and the jobs of the file are of account 123" in mixed.error
+    assert "--managed-by" in mixed.error
 
 
 def test_second_import_writes_the_same_text(
@@ -102,6 +124,24 @@ def test_descriptions_of_people_are_kept(
         ("InputDataUrl", "A CSV file"),
     ]
     assert "Changed: abalone\n" in result.err
+
+
+def test_descriptions_and_unknown_types_of_a_definition(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has the description of a parameter; stderr names the step whose type this version does not know."""
+    path = tmp_path / "jobs.yaml"
+    parameters = [{"Name": "Rows", "Type": "Integer", "Description": "How many: all"}]
+    put_pipelines(emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}})
+    monkeypatch.delitem(STEP_TYPES, "Athena")
+
+    result = polysync("jobs", "import", "--output", path)
+
+    described = [(p.name, p.description) for job in read_catalogue(path).jobs for p in job.parameters]
+    assert [pair for pair in described if pair[1]] == [("Rows", "How many: all")]
+    assert result.err.count("newer than this version") == 1
+    assert "Pipeline own: it has steps of a type that AWS does not have, or that is" in result.err
+    assert ": Query (Athena)" in result.err
 
 
 def test_import_with_a_prefix_keeps_the_others(

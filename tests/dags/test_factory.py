@@ -11,6 +11,7 @@ from airflow.serialization.helpers import serialize_template_field
 
 from tests.dags.catalogues import job, parameter, parse
 from tests.fakes.airflow_encoding import check_dag
+from tests.managed_pipelines import MANAGED, ROLE
 
 PLAIN = job("churn", parameter("Shards", "Integer", default=4))
 REQUIRED = job("scoring", parameter("Model"))
@@ -30,6 +31,15 @@ def test_each_job_is_a_dag(tmp_path: Path) -> None:
     assert Path(dag.fileloc).name == "dag_file.py"
 
 
+def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) -> None:
+    """Its name alone is that of a pipeline of the account. The DAG has the name of the job."""
+    code = f"polysync_dags('jobs.yaml', operator_args={{'execution_role_arn': '{ROLE}'}})"
+    parsed = parse(tmp_path, code, job("model-eval", arn=MANAGED))
+
+    (task,) = parsed.dags["model-eval"].tasks
+    assert (task.pipeline_name, task.execution_role_arn) == (MANAGED, ROLE)
+
+
 def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
     """It names the job and the cause. The DAGs of the others are there."""
     text = """\
@@ -37,6 +47,7 @@ version: 1
 jobs:
 - {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
 - {name: '{{ x }}', arn: nonsense, region: us-east-1}
+- {name: managed, arn: 'arn:aws:sagemaker:us-east-1:aws:pipeline/{{ x }}', region: us-east-1}
 - {name: scoring, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/scoring', region: us-east-1,
    parameters: [{name: A, type: Money}]}
 - just text
@@ -47,7 +58,14 @@ jobs:
     assert list(parsed.dags) == ["churn"]
     (error,) = parsed.errors.values()
     assert "jobs.yaml: these jobs cannot be DAGs" in error
-    for line in ("- {{ x }}: name:", "- scoring: parameters.0.type:", "- jobs[3]: ", "- churn: the file has"):
+    problems = (
+        "{{ x }}: name:",
+        "managed: arn:",
+        "scoring: parameters.0.type:",
+        "jobs[4]: ",
+        "churn: the file has",
+    )
+    for line in (f"- {problem}" for problem in problems):
         assert line in error
 
 

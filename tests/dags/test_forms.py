@@ -135,6 +135,22 @@ def test_template_of_the_author_is_not_in_the_form() -> None:
     assert param.description == "How many. Empty: {{ 2 + 3 }}"
 
 
+@pytest.mark.parametrize(
+    ("default", "text", "shown"),
+    [
+        ("x", "A folder.", "A folder."),
+        ("x", None, None),
+        ("", "A folder.", "A folder. May be empty."),
+        ("", None, "May be empty."),
+    ],
+)
+def test_text_of_a_field_is_the_description(default: str, text: str | None, shown: str | None) -> None:
+    """That of the definition, as the catalogue has it; no text of it is a template."""
+    assert field(parameter("P", default=default, description=text)).description == shown
+    described = parameter("P", default="x", description="{{ conn.x.password }}")
+    assert field(described).description == "{{ conn.x.password }}"
+
+
 def test_value_of_the_author_is_the_default() -> None:
     """It has the declared type."""
     assert field(parameter("P", "Integer"), 5).resolve() == 5

@@ -90,7 +90,7 @@ class Structure:
             }
         else:
             uses = _Uses(name, [self._get(use) for use in step.get("uses", ())], step.get("outputs", 0))
-            body |= _MEMBERS[step["type"]](uses)
+            body |= _MEMBERS["Function" if step.get("function") else step["type"]](uses)
         if "after" in step:
             body["DependsOn"] = step["after"]
         if "files" in step:
@@ -264,6 +264,14 @@ def _training(uses: _Uses) -> Json:
     return {"Arguments": {**_training_job(uses), "HyperParameters": uses.values()}}
 
 
+def _function(uses: _Uses) -> Json:
+    """Return the members of a step of a function: the SDK writes what it returns below the step's name."""
+    body = _training(uses)
+    folder = _join("/", BUCKET, {"Get": "Execution.PipelineExecutionId"}, uses.name, "results")
+    body["Arguments"]["OutputDataConfig"]["S3OutputPath"] = folder
+    return body
+
+
 def _training_job(uses: _Uses) -> Json:
     channels = [
         {"ChannelName": f"in{number}", "DataSource": {"S3DataSource": _s3_source(location)}}
@@ -394,6 +402,7 @@ def _auto_ml(uses: _Uses) -> Json:
 _MEMBERS: Mapping[str, Callable[[_Uses], Json]] = {
     "Processing": _processing,
     "Training": _training,
+    "Function": _function,
     "Tuning": _tuning,
     "Model": _model,
     "RegisterModel": _register,

@@ -78,7 +78,8 @@ def test_all_are_imported_and_have_a_form(emulator: EmulatorServer, tmp_path: Pa
         declared = STRUCTURES[each["name"]].parameters.items()
         assert each["parameters_error"] is None
         assert each["parameters"] == [
-            {"name": name, "default": None, "enum_values": None, **members} for name, members in declared
+            {"name": name, "default": None, "enum_values": None, "description": None, **members}
+            for name, members in declared
         ]
     assert parsed.errors == {}
     assert parsed.dags.keys() == {each["name"] for each in imported} == STRUCTURES.keys()
@@ -131,10 +132,10 @@ class Choice(NamedTuple):
         return values
 
     def scenario(self) -> dict[str, Any]:
-        """Return the scenario: callback steps are answered, and property files make the conditions true or false."""
+        """Return the scenario: callback steps are answered, and what conditions compare makes them true or false."""
         steps: dict[str, Any] = {name: _answers(each) for name, each in self.structure.steps.items()}
         for kind, left, right in self._comparisons():
-            if "file" in left:
+            if isinstance(left, dict):
                 value, other = self._sides(kind, right)
                 _write(steps, left, value)
                 _write(steps, right, other)
@@ -174,8 +175,11 @@ def _answers(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(steps: dict[str, Any], operand: Any, value: Any) -> None:
-    """Write the value of an operand into its property file."""
+    """Write the value of an operand into its property file, or into what a function returns."""
     if not isinstance(operand, dict):
+        return
+    if "result" in operand:
+        steps[operand["step"]]["result"] = {operand["result"]: value}
         return
     content = steps[operand["step"]].setdefault("property_files", {}).setdefault(operand["file"], {})
     *path, last = operand["path"].split(".")
@@ -189,8 +193,7 @@ def _choices() -> Iterator[Choice]:
         (structure, is_true)
         for structure in STRUCTURES.values()
         for is_true in (True, False)
-        # The emulator does not know what a function returns: a condition that compares it counts as true.
-        if is_true or (structure.conditions and '"result"' not in json.dumps(structure.steps))
+        if is_true or structure.conditions
     ]
     for number, (structure, is_true) in enumerate(outcomes):
         yield Choice(structure, is_true, deferrable=number % 12 == 0)

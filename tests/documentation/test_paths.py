@@ -12,6 +12,8 @@ from tests.documentation.traces import assert_documented, contains, traced
 from tests.operators.recovery.harness import START, RequestInterceptor
 from tests.tasks import EmulatedTime, run_task
 
+pytestmark = pytest.mark.documentation
+
 # Neither AWS nor the example pipelines have this text.
 VALUE = "value-that-is-followed"
 

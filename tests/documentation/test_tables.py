@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 from polysync_airflow.auth.connection import DISCRIMINATORS, choices_of
 from polysync_airflow.auth.iam_policies import identity_policy
@@ -17,7 +19,7 @@ from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices, S
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
-from polysync_airflow.execution.steps.descriptions import StepRow
+from polysync_airflow.execution.steps.descriptions import STEP_KINDS, STEP_TYPES, StepRow, outputs_of
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import page
 from tests.execution.events import samples
@@ -124,6 +126,29 @@ def test_fields_of_records_steps_and_jobs_are_documented() -> None:
     assert set(StepRow.model_fields) - step == set()
     assert set(Job.model_fields) - job == set()
     assert set(DeclaredParameter.model_fields) - job == set()
+
+
+def test_every_kind_of_step_is_documented() -> None:
+    """The tables have the links and the outputs of each kind, and the reason why one has no page."""
+    xcoms = page("reference/xcoms.md")
+    links, outputs = xcoms.rows("Which links has a step?"), xcoms.rows("What has outputs")
+    metadata: Any = get_session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
+
+    assert links.keys() - {"Type"} == set(STEP_TYPES.values()) == outputs.keys() - {"Step", "a newer type"}
+    for name, kind in STEP_KINDS.items():
+        page_text, log = (cell.strip() for cell in links[STEP_TYPES[name]].split("|")[:2])
+        assert page_text == f"none: {kind.no_page}" if kind.no_page else page_text.startswith("its "), name
+        # An older botocore does not know all kinds.
+        members = dict.fromkeys(metadata.members[name].members, "x") if name in metadata.members else {}
+        where = "CloudWatch" if kind.log_group else "S3" if "LogFilePath" in members else "none"
+        assert log.partition(":")[0] == where or not members, name
+        cell = outputs[STEP_TYPES[name]].split("|")[0]
+        made = set(
+            outputs_of(
+                name, {**members, "OutputParameters": []} if "OutputParameters" in members else members
+            )
+        )
+        assert made == names_in(cell) or not members or ("..." in cell and names_in(cell) < made), name
 
 
 def test_payloads_of_events_are_documented() -> None:

@@ -341,7 +341,7 @@ def api_error(**arguments: Any) -> SageMakerApiError:
         (CLOSED, FOUND, 0, "found", None),
         (OPEN, FOUND, 2 * HOUR, "found", None),
         (OPEN, None, HOUR - 1, None, None),
-        (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h"),
+        (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h."),
         (CLOSED, None, 0, "no_match", "The window has closed, and no execution in it matches."),
         (OPEN, api_error(permanent=False, transient=True), 0, None, None),
         (OPEN, api_error(permanent=False), 0, None, None),

@@ -9,7 +9,14 @@ from hypothesis import given
 from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.texts import Count, NotReserved, is_storable_text, storable, storable_number
+from polysync_airflow.execution.texts import (
+    Count,
+    NotReserved,
+    is_storable_text,
+    storable,
+    storable_number,
+    storable_xcom,
+)
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fuzz.strategies import json_values
 
@@ -145,3 +152,22 @@ def test_reserved_name() -> None:
     """The error says why the name cannot be used."""
     with pytest.raises(ValidationError, match="Value error, is a name that Airflow reserves"):
         TypeAdapter(Annotated[str, NotReserved]).validate_python("__var")
+
+
+def test_xcom_is_stored_as_far_as_it_can_be() -> None:
+    """A warning names the XCom, and each place in it that differs."""
+    warnings: list[str] = []
+
+    assert storable_xcom("run", {"a": 1}, warnings.append) == {"a": 1}
+    assert warnings == []
+
+    assert storable_xcom("run", {"a": 2**64, "b": [1e30]}, warnings.append) == {
+        "a": str(2**64),
+        "b": ["1e+30"],
+    }
+    changes: list[str] = []
+    storable({"a": 2**64, "b": [1e30]}, changes)
+    assert len(changes) == 2
+    assert warnings == [
+        "\n".join(["Airflow cannot store the XCom run as it is:", *(f"- {each}" for each in changes)])
+    ]

@@ -8,7 +8,8 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.pipelines import DeclaredParameter
@@ -20,6 +21,7 @@ from polysync_airflow.execution.texts import (
     clean_line,
     clean_text,
     clean_value,
+    describe_arguments,
     describe_validation_error,
     first_problems,
     shorten,
@@ -176,3 +178,28 @@ def test_problems_of_pydantic_name_their_fields() -> None:
     problem = "Input should be a valid integer, unable to parse string as an integer"
     assert described == f"inner.size: {problem}; name: {problem}"
     assert describe_validation_error(whole.value) == f"the whole value: {problem}"
+
+
+def test_problems_of_arguments_name_value_and_cure() -> None:
+    """Also those after a problem of the model as a whole, and of a value in a value."""
+
+    class Arguments(BaseModel):
+        sizes: dict[str, list[int]] = Field(description="Give lists of whole numbers.")
+        name: int = 0
+
+    whole = PydanticCustomError("value_error", "Value error, no such thing")
+    error = ValidationError.from_exception_data(
+        "Arguments",
+        [
+            {"type": whole, "loc": (), "input": 1},
+            {"type": "int_parsing", "loc": ("sizes", "a", 1), "input": "x"},
+            {"type": "int_parsing", "loc": ("name", "[key]"), "input": "y"},
+        ],
+    )
+
+    problem = "Input should be a valid integer, unable to parse string as an integer"
+    assert describe_arguments(Arguments, error).splitlines() == [
+        "- no such thing.",
+        f"- sizes['a']['1'] = 'x': {problem}. Give lists of whole numbers.",
+        f"- name = 'y': {problem}.",
+    ]

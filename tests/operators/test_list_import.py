@@ -10,16 +10,18 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import literal
 
 from polysync_airflow.aws import concurrent_calls, rate_limiter, retry
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.pipelines import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.jobs.fan_out import choose
+from polysync_airflow.jobs.fan_out import choose, start_arguments
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
+from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE
 from tests.tasks import run_task
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
@@ -88,7 +90,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
             "Version": "2020-12-01",
             "Parameters": [
                 {"Name": "Tier", "Type": "String", "DefaultValue": "gold", "EnumValues": ["gold", "silver"]},
-                {"Name": "Count", "Type": "Integer"},
+                {"Name": "Count", "Type": "Integer", "Description": "How many\x1b[31m\nrows"},
                 {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
                 {"Name": "Dry", "Type": "Boolean", "DefaultValue": False},
             ],
@@ -101,6 +103,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
 
     (job,) = run_import(pipeline_names=["Tuned"])
 
+    none, text = {"description": None}, "How many\N{REPLACEMENT CHARACTER}[31m\nrows"
     assert job.pop("created_at").endswith("Z")
     assert job.pop("modified_at").endswith("Z")
     assert re.fullmatch("sha256:[0-9a-f]{64}", job.pop("definition_digest"))
@@ -114,10 +117,10 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
         "last_run_at": None,
         "max_parallel_steps": 3,
         "parameters": [
-            {"name": "Tier", "type": "String", "default": "gold", "enum_values": ["gold", "silver"]},
-            {"name": "Count", "type": "Integer", "default": None, "enum_values": None},
-            {"name": "Rate", "type": "Float", "default": 0.5, "enum_values": None},
-            {"name": "Dry", "type": "Boolean", "default": False, "enum_values": None},
+            {"name": "Tier", "type": "String", "default": "gold", "enum_values": ["gold", "silver"], **none},
+            {"name": "Count", "type": "Integer", "default": None, "enum_values": None, "description": text},
+            {"name": "Rate", "type": "Float", "default": 0.5, "enum_values": None, **none},
+            {"name": "Dry", "type": "Boolean", "default": False, "enum_values": None, **none},
         ],
         "parameters_error": None,
     }
@@ -170,6 +173,65 @@ def test_names_are_described_without_listing(emulator: EmulatorServer) -> None:
     assert [c["operation"] for c in emulator.control.calls()] == ["DescribePipeline", "DescribePipeline"]
 
 
+@NEEDS_ROLE
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"managed_by": "AWS"},
+        {"managed_by": "AWS", "pipeline_name_prefix": "model-"},
+        {"pipeline_names": [MANAGED]},
+    ],
+    ids=str,
+)
+def test_pipelines_that_aws_manages(arguments: Any, emulator: EmulatorServer) -> None:
+    """They are imported on request, not one of the account with the same name, and start by their ARN."""
+    create_pipeline("model-eval", PLAIN)
+
+    (job,) = run_import(**arguments)
+
+    assert (job["name"], job["arn"], job["role_arn"]) == ("model-eval", MANAGED, None)
+    assert [parameter["name"] for parameter in job["parameters"]] == ["ModelPackageArn", "InstanceType"]
+    assert choose([job], {"ModelPackageArn": MODEL})[0]["pipeline_name"] == MANAGED
+    assert start_arguments(job)["pipeline_name"] == literal(MANAGED)
+    assert {c["request"]["PipelineName"] for c in emulator.control.calls("DescribePipeline")} == {MANAGED}
+    own = next(each for each in run_import() if each["name"] == "model-eval")
+    assert own["arn"] == MANAGED.replace(":aws:pipeline", ":123456789012:pipeline")
+    assert choose([own], {})[0]["pipeline_name"] == "model-eval"
+
+
+def test_older_botocore_cannot_list_pipelines_that_aws_manages(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a botocore before 1.43.127, the error says so; those of the account are imported."""
+    client: Any = PolysyncSageMakerHook().conn
+    shape = client.meta.service_model.operation_model("ListPipelines").input_shape
+    monkeypatch.delitem(shape.members, "ManagedBy", raising=False)
+    monkeypatch.setattr(PolysyncSageMakerHook, "_signed_in_client", client)
+
+    run = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
+
+    assert isinstance(run.error, ParametersError)
+    assert "managed_by = 'AWS' needs boto3 1.43.127 or newer" in str(run.error)
+    assert emulator.control.calls() == []
+    assert len(run_import()) == 5
+
+
+@pytest.mark.parametrize("other", [{"pipeline_name_prefix": "model-"}, {"managed_by": "AWS"}], ids=str)
+def test_names_and_another_choice(other: dict[str, Any], emulator: EmulatorServer) -> None:
+    """The names say which pipelines are imported, so nothing else can."""
+    run = run_task(PolysyncListImportOperator(task_id="t", pipeline_names=["model-eval"], **other))
+
+    assert isinstance(run.error, ParametersError)
+    assert str(run.error) == f"{next(iter(other))} and pipeline_names are both given: give one of them."
+    assert emulator.control.calls() == []
+
+
+def test_unknown_manager_is_refused_in_the_dag() -> None:
+    """The error names the argument, its value and what is valid."""
+    with pytest.raises(ParametersError, match="managed_by = 'me' is not valid: give one of AWS, CUSTOMER"):
+        PolysyncListImportOperator(task_id="t", managed_by="me")  # type: ignore[arg-type]
+
+
 def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> None:
     """Of many missing names, 20 are listed, without those that exist."""
     names = ["fanout", *(f"Abalon{number}" for number in range(60))]
@@ -195,6 +257,48 @@ def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) 
 
     assert [(job.name, job.parameters) for job in jobs] == [("abalone", []), ("fanout", [])]
     assert all("not JSON" in str(job.parameters_error) for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("x" * 4096, "x" * 4096), ("x" * 4097, "x" * 4093 + "..."), ("", ""), (7, None), ({"Get": "P"}, None)],
+)
+def test_description_of_a_parameter_is_bounded(given: Any, kept: str | None) -> None:
+    """AWS allows 4,096 characters. What is no text hides no parameters."""
+    (declared,) = declared_parameters(json.dumps({"Parameters": [{"Name": "P", "Description": given}]}))
+
+    assert declared.description == kept
+
+
+def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) -> None:
+    """A warning names the pipeline, and its steps with their types. The jobs are imported all the same."""
+    nested = {"Name": "Tune\x1b[31m", "Type": "Tunning"}
+    branches = {"Conditions": [], "IfSteps": [nested], "ElseSteps": [{"Name": "Typeless"}]}
+    steps = [
+        {"Name": "Train", "Type": "Training"},
+        {"Name": "Spark", "Type": "Glue"},
+        {"Name": "Check", "Type": "Condition", "Arguments": branches},
+        {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": [{"Name": "Each", "Type": "Map"}]}},
+    ]
+    hook = PolysyncSageMakerHook()
+    client: Any = hook.conn
+    client.meta.events.register(
+        "after-call.sagemaker.DescribePipeline",
+        lambda parsed, **_: parsed.update(
+            PipelineDefinition=json.dumps({"Steps": steps[: 4 if parsed["PipelineName"] == "fanout" else 1]})
+        ),
+    )
+
+    with capture_logs() as logs:
+        jobs = import_jobs(hook, names=["abalone", "fanout"])
+
+    assert [job.name for job in jobs] == ["abalone", "fanout"]
+    assert [
+        line["event"] % line.get("positional_args", ()) for line in logs if line["log_level"] == "warning"
+    ] == [
+        "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
+        "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type), Each-0 (Map)"
+    ]
 
 
 @pytest.mark.parametrize(

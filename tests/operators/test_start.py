@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.log_capture import capture_logs
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 ROLE = "arn:aws:iam::123456789012:role/Other"
@@ -349,25 +351,46 @@ def test_nothing_is_started_if_the_record_cannot_be_copied(emulator: EmulatorSer
     assert emulator.control.calls() == []
 
 
-def test_role_of_the_operator_overrides_the_connection(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+@NEEDS_ROLE
+def test_role_of_the_connection_is_for_pipelines_that_aws_manages(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The execution role is that of the operator, else that of the connection."""
-    client: Any = make_task().hook.conn
-    api = client.meta.service_model
-    supported = "RoleArn" in api.operation_model("StartPipelineExecution").input_shape.members
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_POLYSYNC_DEFAULT",
-        connection(endpoint_url=emulator.endpoint_url, execution_role_arn=ROLE.replace("Other", "Default")),
-    )
+    """They run under the role of the operator, else that of the connection. AWS accepts it for no other pipeline."""
+    default = ROLE.replace("Other", "Default")
+    conn = connection(endpoint_url=emulator.endpoint_url, execution_role_arn=default)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
+    managed = {**START_MANAGED, "execution_role_arn": None}
 
-    errors = [run_task(make_task(**arguments)).error for arguments in ({}, {"execution_role_arn": ROLE})]
+    runs = [
+        run_task(make_task(**arguments))
+        for arguments in (managed, {**managed, "execution_role_arn": ROLE}, {}, {"execution_role_arn": ROLE})
+    ]
 
-    # AWS accepts a role only for pipelines that it manages itself. Older botocores do not support a role.
-    assert [type(error) for error in errors] == 2 * [SageMakerApiError if supported else ParametersError]
-    sent_roles = [c["request"]["RoleArn"] for c in emulator.control.calls("StartPipelineExecution")]
-    roles = sent_roles if supported else [re.search(r"'(arn:.*?)'", str(error))[1] for error in errors]  # type: ignore[index]
-    assert roles == [ROLE.replace("Other", "Default"), ROLE]
+    assert [type(run.error) for run in runs] == [*3 * [type(None)], SageMakerApiError]
+    assert "RoleArn can't be specified" in str(runs[-1].error)
+    sent = [call["request"].get("RoleArn") for call in emulator.control.calls("StartPipelineExecution")]
+    assert sent == [default, ROLE, None, ROLE]
+
+
+@pytest.mark.parametrize("kind", ["polysync_sagemaker", "aws"])
+def test_pipeline_that_aws_manages_is_not_started_without_a_role(
+    kind: str, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the argument, the pipeline and the cure; AWS is not called, and no record is stored."""
+    if kind == "aws":
+        extra = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}
+        key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
+        conn = json.dumps({"conn_type": "aws", **key, "extra": extra})
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
+
+    run = run_task(make_task(**{**START_MANAGED, "execution_role_arn": None}))
+
+    assert isinstance(run.error, ParametersError)
+    assert "Nothing was started" in str(run.error)
+    assert f"execution_role_arn = None: AWS manages {MANAGED}" in str(run.error)
+    assert "arn:aws:iam::<12-digit account>:role/<name>" in str(run.error)
+    assert emulator.control.calls() == []
+    assert run.ti.store.get(RECORD_KEY) is None
 
 
 @pytest.mark.parametrize(

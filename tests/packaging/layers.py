@@ -26,8 +26,9 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution": (
-        {"clock", "console", "texts"},
+        {"clock", "texts"},
         {"models"},
+        {"console"},
         {"events", "parameters", "waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},
@@ -96,7 +97,8 @@ EMULATOR_LAYERS = (
 )
 EMULATOR_FOLDER_LAYERS = {
     "engine": (
-        {"clock", "definition", "durations"},
+        {"clock", "durations"},
+        {"definition"},
         {"expressions"},
         {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
         {"step_runs"},

@@ -80,10 +80,13 @@ def run_sensor(sensor: BaseSensorOperator, ti: TaskInstance | None = None, *, mo
     raise AssertionError(f"the sensor has not ended after {most} sessions")
 
 
-def start_execution(pipeline: str = "fanout", name: str | None = None, **parameters: str) -> str:
+def start_execution(
+    pipeline: str = "fanout", name: str | None = None, role: str | None = None, **parameters: str
+) -> str:
     """Start an execution as somebody else does, and return its ARN."""
     client: Any = PolysyncSageMakerHook().conn
     optional = {"PipelineExecutionDisplayName": name} if name else {}
+    optional |= {"RoleArn": role} if role else {}
     values = [{"Name": key, "Value": value} for key, value in parameters.items()]
     response = client.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values, **optional)
     return str(response["PipelineExecutionArn"])

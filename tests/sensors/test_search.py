@@ -14,6 +14,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.sensors.pipeline import default_window
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
+from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
 from tests.sensors.sessions import (
     HOUR,
     MODES,
@@ -217,3 +218,21 @@ def test_what_is_looked_for_is_in_the_log(emulator: EmulatorServer, airflow_time
         and "with a display name like x-*" in line["event"]
         for line in logs
     )
+
+
+@NEEDS_ROLE
+@pytest.mark.parametrize("mode", MODES)
+def test_execution_of_a_pipeline_that_aws_manages(
+    mode: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """It is looked for by the ARN of the pipeline, although its own ARN has the account."""
+    began_at = at(airflow_time.time())
+    arn = start_execution(MANAGED, role=ROLE, ModelPackageArn=MODEL)
+
+    run = run_sensor(make_sensor(mode, pipeline_name=MANAGED, created_after=began_at))
+
+    assert (run.error, run.result) == (None, arn)
+    assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (MANAGED, "Success")
+    assert run.xcoms["console_url"].endswith(f"#/pipelines/model-eval/executions/{arn}")

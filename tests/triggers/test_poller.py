@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth import base_hook
+from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime
 
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
@@ -89,6 +91,29 @@ def test_executions_of_one_pipeline_are_listed_together(
     assert all(event[0]["ended_at"] and event[0]["started_at"] for event in events)
     assert count_calls(emulator)[DESCRIBE] == 40
     assert count_calls(emulator)[LIST] < 20
+
+
+@NEEDS_ROLE
+def test_executions_of_a_managed_pipeline_are_listed_by_its_arn(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
+) -> None:
+    """Their ARNs have the account, in which there is no such pipeline."""
+    client: Any = PolysyncSageMakerHook().conn
+    request = StartRequest(
+        **START_MANAGED, execution_display_name="a", client_request_token="t" * 32
+    ).to_aws()
+    arns = []
+    for number in range(3):
+        request["ClientRequestToken"] = f"{number:0>32}"
+        arns.append(client.start_pipeline_execution(**request)["PipelineExecutionArn"])
+    emulator.control.clear_calls()
+
+    triggers = [make_trigger(arn, emulated_time.time(), pipeline_name=MANAGED) for arn in arns]
+    events = all_events(triggers, gate)
+
+    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
+    assert {call["request"]["PipelineName"] for call in emulator.control.calls(LIST)} == {MANAGED}
+    assert count_calls(emulator)[DESCRIBE] == 3
 
 
 def test_single_execution_is_described(

@@ -86,17 +86,22 @@ class TabPage:
             self.page.goto(f"{self._url}{task.page}")
         from playwright.sync_api import TimeoutError as PageTimeout
 
-        link = self.page.get_by_role("link", name="SageMaker", exact=True)
-        link.click()
         try:
-            self.tab.wait_for()
+            self._click_tab()
         except PageTimeout:
             # Beside all other suites of CI, Airflow's page has stayed without the tab's content. The cause is not
-            # known, so the summary of the tests has what the page shows.
-            warnings.warn(f"Loaded again: {self.page.locator('body').inner_text()!r}", stacklevel=2)
-            self.page.reload()
-            link.click()
-            self.tab.wait_for()
+            # known.
+            self.load_again()
+
+    def load_again(self) -> None:
+        """Load the page again, and click the tab. The summary of the tests has what the page shows now."""
+        warnings.warn(f"Loaded again: {self.page.locator('body').inner_text()!r}", stacklevel=2)
+        self.page.reload()
+        self._click_tab()
+
+    def _click_tab(self) -> None:
+        self.page.get_by_role("link", name="SageMaker", exact=True).click()
+        self.tab.wait_for()
 
     def _go(self, path: str) -> None:
         self.page.evaluate(

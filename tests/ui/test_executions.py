@@ -21,13 +21,14 @@ TEXTS = ".psm-badge, .psm-name, .psm-type, .psm-reason, .psm-mark, .psm-muted, d
 
 def test_running(site: Site, page: TabPage) -> None:
     """The header names the execution, and each step is shown in its order, with its state as a text."""
-    task = site.new_task("deferred")
-    site.publish(task, arranged.running())
+    task, xcoms = site.new_task("deferred"), arranged.running()
+    xcoms.run["pipeline_name"] = f"arn:aws:sagemaker:us-east-1:aws:pipeline/{arranged.PIPELINE}"
+    site.publish(task, xcoms)
 
     page.open(task)
     page.wait_for("TrainBest")
 
-    assert page.tab.get_by_role("heading").inner_text() == "churn-tuning"
+    assert page.tab.get_by_role("heading").inner_text() == arranged.PIPELINE
     assert page.tab.get_by_role("status").first.inner_text().split() == ["▶", "Running"]
     assert page.stat("AWS status") == "Executing"
     assert page.stat("Duration").startswith("16 min")

@@ -4,8 +4,10 @@ Step caching: which earlier run of a step has the same results.
 The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-caching.html and
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-default-keys.html: a step with ``CacheConfig``
 reuses the most recent successful run of the same step in the same pipeline, if the run is not older than
-``ExpireAfter`` and if the attributes that belong to the cache key have the same values. A value that only
-the job of another step can produce differs from job to job.
+``ExpireAfter`` and if the attributes that belong to the cache key have the same values. A step that reuses
+results has the properties of the job that made them: its outputs are where that job has written them, under
+the id of the earlier execution, so that the steps after it find their own results too. A value that only the
+job of another step can produce differs from job to job.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from sagemaker_emulator.engine.definition import Step, duration_seconds
-from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate, evaluate_all
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate_all
 
 # The attributes in the cache key, as paths in ``Arguments``. The page has none for Lambda, Callback and EMR
 # Serverless steps, which the SageMaker Python SDK lets cache: there, all arguments count.
@@ -89,64 +92,33 @@ def max_age(step: Step) -> float | None:
     return inf if expire_after is None else duration_seconds(expire_after)
 
 
-def cache_key(
-    step: Step, scope: Scope, steps: Mapping[str, Step], job_of: Callable[[str], str]
-) -> str | None:
+def cache_key(step: Step, scope: Scope, job_of: Callable[[str], str]) -> str | None:
     """
     Return the text that two runs have in common if one can replace the other; None if there is no caching.
 
     :param step: the step.
     :param scope: the values that the arguments of the step can refer to.
-    :param steps: all steps of the definition.
     :param job_of: returns the identity of the job of another step.
     """
     if step.type not in _KEYS:
         return None
-    resolver = _Resolver(scope, steps, job_of)
-    attributes = {path: resolver.value(_at(step.arguments, path)) for path in _KEYS[step.type]}
-    members = {name: resolver.value(step.body.get(name)) for name in _STEP_MEMBERS.get(step.type, ())}
+
+    def resolve(reference: str) -> Any:
+        value, match = scope.resolve(reference), STEP_PROPERTY.match(reference)
+        return f"{reference} of {job_of(match[1])}" if match and isinstance(value, Unknown) else value
+
+    compared = replace(scope, resolve=resolve)
+    attributes = {path: _value(_at(step.arguments, path), compared) for path in _KEYS[step.type]}
+    members = {name: _value(step.body.get(name), compared) for name in _STEP_MEMBERS.get(step.type, ())}
     content = json.dumps([step.type, attributes, members], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-class _Resolver:
-    """Evaluates the arguments of a step. A value that only a job can produce is named by that job."""
-
-    def __init__(self, scope: Scope, steps: Mapping[str, Step], job_of: Callable[[str], str]) -> None:
-        self._scope = scope
-        self._steps = steps
-        self._job_of = job_of
-
-    def value(self, value: Any) -> Any:
-        if isinstance(value, dict) and len(value) == 1 and "Std:Join" in value:
-            operand = value["Std:Join"] if isinstance(value["Std:Join"], dict) else {}
-            parts = operand.get("Values")
-            return [operand.get("On"), [self.value(part) for part in parts or ()]]
-        try:
-            result = evaluate(value, self._scope)
-        except ExpressionError as error:
-            return str(error)
-        if isinstance(result, Unknown):
-            return self._property(result.reference)
-        if isinstance(result, dict):
-            return {key: self.value(item) for key, item in result.items()}
-        if isinstance(result, list):
-            return [self.value(item) for item in result]
-        return result
-
-    def _property(self, reference: str) -> Any:
-        """
-        Return the value of a step's property. A property that is part of the step's own arguments, such as an
-        output location, has the same value there.
-        """
-        match = STEP_PROPERTY.match(reference)
-        if match is None:
-            return reference
-        if match[1] in self._steps:
-            argument = property_at(self._steps[match[1]].arguments, match[2])
-            if argument is not None:
-                return evaluate_all(argument, self._scope)
-        return f"{reference} of {self._job_of(match[1])}"
+def _value(value: Any, scope: Scope) -> Any:
+    try:
+        return evaluate_all(value, scope)
+    except ExpressionError as error:
+        return str(error)
 
 
 def _at(arguments: Any, path: str) -> Any:

@@ -20,6 +20,8 @@ from graphlib import CycleError, TopologicalSorter
 from math import inf
 from typing import Any
 
+from sagemaker_emulator.engine.durations import DEFAULTS
+
 PARAMETER_TYPES = ("String", "Integer", "Float", "Boolean")
 #: The trigger of a dependency that names no other: the step runs if the other step succeeds.
 COMPLETED = "Completed"
@@ -261,6 +263,7 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
             raise DefinitionError(f"step name {name!r} does not match {_STEP_NAME.pattern}")
         if not isinstance(kind, str):
             raise DefinitionError(f"step '{name}' has no 'Type'")
+        _check_type(kind)
         _objects(body.get("PropertyFiles") or [], f"PropertyFiles of step '{name}'", "PropertyFileName")
         _check_cache_config(name, body.get("CacheConfig", {}))
         _check_retry_policies(name, body.get("RetryPolicies", []))
@@ -276,6 +279,13 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
                 raise DefinitionError(f"condition step '{name}' has no 'Conditions'")
             yield from _steps(arguments.get("IfSteps") or [], name, True)
             yield from _steps(arguments.get("ElseSteps") or [], name, False)
+
+
+def _check_type(kind: str) -> None:
+    # AWS says this of other enums, such as ProcessingS3InputMode; it documents no error of a type.
+    if kind not in DEFAULTS:
+        allowed = ", ".join(sorted(DEFAULTS))
+        raise DefinitionError(f"Value '{kind}' for 'StepType' failed to satisfy enum value set: [{allowed}]")
 
 
 def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:
@@ -334,6 +344,7 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
             f"'ForEachBody' of step '{name}' must be steps that are no Condition, Fail or ForEach steps"
         )
     for step in steps:
+        _check_type(step["Type"])
         if not _BODY_STEP_NAME.fullmatch(step["Name"]):
             raise DefinitionError(f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
     limit = arguments.get("MaxConcurrency")

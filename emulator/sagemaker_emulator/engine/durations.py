@@ -23,20 +23,22 @@ TIMEOUTS: Mapping[str, tuple[float, str]] = {
 @dataclass(frozen=True)
 class StepDuration:
     """
-    The default duration of a step type.
+    The default duration of a step type. Without arguments, that of a processing job.
 
     :param starting: seconds in the status Starting, which are part of ``total``.
     :param total: seconds from the start to the end of the step.
     :param interruptible: whether StopPipelineExecution interrupts a running step.
     """
 
-    starting: float
-    total: float
+    starting: float = 30
+    total: float = 240
     interruptible: bool = True
 
 
-_DEFAULTS: Mapping[str, StepDuration] = {
-    "Processing": StepDuration(30, 240),
+#: By the type of the step: all types that AWS has, by the service model (``PipelineExecutionStepMetadata``,
+#: whose TrainingJob is a step of type Training) and the SageMaker Python SDK (``StepTypeEnum``).
+DEFAULTS: Mapping[str, StepDuration] = {
+    "Processing": StepDuration(),
     "Training": StepDuration(60, 600),
     "Tuning": StepDuration(60, 1800),
     "Transform": StepDuration(60, 420),
@@ -45,7 +47,6 @@ _DEFAULTS: Mapping[str, StepDuration] = {
     "EMRServerless": StepDuration(30, 600),
     "ClarifyCheck": StepDuration(30, 300),
     "QualityCheck": StepDuration(30, 300),
-    "NotebookJob": StepDuration(30, 300),
     "Endpoint": StepDuration(10, 300),
     "EndpointConfig": StepDuration(0, 3, interruptible=False),
     "Model": StepDuration(0, 3, interruptible=False),
@@ -54,10 +55,15 @@ _DEFAULTS: Mapping[str, StepDuration] = {
     "Fail": StepDuration(0, 1, interruptible=False),
     "Lambda": StepDuration(0, 15, interruptible=False),
     "Callback": StepDuration(0, inf, interruptible=False),
+    "ForEach": StepDuration(),
+    "InferenceComponent": StepDuration(),
+    "Lineage": StepDuration(),
+    "Athena": StepDuration(),
+    "Cleanup": StepDuration(),
+    "Job": StepDuration(),
+    "HubContent": StepDuration(),
+    "BedrockCustomModel": StepDuration(),
+    "BedrockCustomModelDeployment": StepDuration(),
+    "BedrockProvisionedModelThroughput": StepDuration(),
+    "BedrockModelImport": StepDuration(),
 }
-_OTHER = StepDuration(30, 240)
-
-
-def default_duration(step_type: str) -> StepDuration:
-    """Return the default duration of a step type."""
-    return _DEFAULTS.get(step_type, _OTHER)

@@ -37,7 +37,7 @@ from typing import Any
 
 from sagemaker_emulator.engine.conditions import CHECKS, check_failure, flag, outcome
 from sagemaker_emulator.engine.definition import Definition, Step
-from sagemaker_emulator.engine.durations import EXECUTION_START, STOPPING, TIMEOUTS, default_duration
+from sagemaker_emulator.engine.durations import DEFAULTS, EXECUTION_START, STOPPING, TIMEOUTS
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.scenarios import (
     FAILURE_REASON_LENGTH,
@@ -106,6 +106,7 @@ class Execution:
                 run = self._progress.add(step, self.created_at)
                 run.status, run.ended_at = "Succeeded", self.created_at
                 run.reused_from = self.selection.source_arn
+                self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self._add_event(self.created_at + EXECUTION_START, self._set_ready)
 
     @property
@@ -152,7 +153,7 @@ class Execution:
         for run in self._progress.running():
             if run.is_loop:
                 run.status = "Stopping"
-            elif run.waiting or default_duration(run.step.type).interruptible:
+            elif run.waiting or DEFAULTS[run.step.type].interruptible:
                 run.status = "Stopping"
                 self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
             elif run.step.type in ("Lambda", "Callback"):
@@ -256,6 +257,7 @@ class Execution:
 
     def _start(self, step: Step, at: float) -> StepRun:
         run = self._progress.add(step, at)
+        self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self.last_modified = at
         if run.is_loop:
             self._start_loop(run, at)
@@ -279,7 +281,7 @@ class Execution:
             return
         step = run.step
         number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        default, scenario = default_duration(step.type), self._scenario_of(step)
+        default, scenario = DEFAULTS[step.type], self._scenario_of(step)
         total = default.total if scenario.duration is None else scenario.duration
         starting = min(default.starting, total)
         run.attempts.append(Attempt(number, at, at + starting, scenario))
@@ -353,10 +355,6 @@ class Execution:
             self._end(run, at, "Failed", str(error))
             return
         run.iterations = tuple(run.step.iterations(items))
-        self.scope.scenario_names |= {
-            step.name: step.name if step.name in self.scenario.steps else step.body["Name"]
-            for step in run.iterations
-        }
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
@@ -404,7 +402,5 @@ class Execution:
         return loop_result(run, self._progress.children(run), self.scope)
 
     def _scenario_of(self, step: Step) -> StepScenario:
-        if step.calls_missing_function:
-            return MISSING_FUNCTION
-        body = () if step.iteration is None else (step.body["Name"],)
-        return self.scenario.step(step.name, *body)
+        default = MISSING_FUNCTION if step.calls_missing_function else StepScenario()
+        return self.scenario.steps.get(self.scenario.name_of(step), default)

@@ -13,11 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sagemaker_emulator.engine.definition import iteration_name
+from sagemaker_emulator.engine.definition import iteration_name, references
 
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_\-]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
 _OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2\]")
-_PROPERTY_FILE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.PropertyFiles\.(.+)")
+# A property file, or where the SageMaker Python SDK stores what a function that is a step returns.
+_PROPERTY_FILE = re.compile(
+    r"Steps\.([A-Za-z0-9\-_]+)\.(?:PropertyFiles\.(.+)|OutputDataConfig\.S3OutputPath)"
+)
+#: The file with this value.
+FUNCTION_RESULT = "results.json"
 _METRIC = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.FinalMetricDataList\[(['\"])(.+)\2\]\.Value")
 _PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.([A-Za-z]+)")
 _OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
@@ -47,7 +52,7 @@ class Scope:
 
     :param metrics: the metrics of steps, by step name and metric name.
     :param properties: the known properties of steps, by step name and property name.
-    :param scenario_names: under which name the scenario has a step that a ForEach step runs.
+    :param scenario_names: under which name the scenario has a step that has started.
     :param selected: the steps that the selectors of ForEach steps have picked, by the names of these.
     :param item: the item of the iteration, for the body of a ForEach step.
     :param resolve: returns the value of a step property that no other member has, by its reference.
@@ -122,17 +127,17 @@ def _get(reference: str, scope: Scope) -> Any:
 
 def _step_value(reference: str, scope: Scope) -> Any:
     reference = _of_iteration(reference, scope)
+    known: Mapping[Any, Any] = scope.properties
+    key: Any = None
     if match := _OUTPUT.fullmatch(reference):
-        return scope.outputs.get(match[1], {}).get(match[3], Unknown(reference))
-    if match := _OUTCOME.fullmatch(reference):
-        return scope.outcomes.get(match[1], Unknown(reference))
-    if match := _METRIC.fullmatch(reference):
-        name = scope.scenario_names.get(match[1], match[1])
-        return scope.metrics.get((name, match[3]), Unknown(reference))
-    match = _PROPERTY.fullmatch(reference)
-    if match and (match[1], match[2]) in scope.properties:
-        return scope.properties[match[1], match[2]]
-    return scope.resolve(reference)
+        known, key = scope.outputs.get(match[1], {}), match[3]
+    elif match := _OUTCOME.fullmatch(reference):
+        known, key = scope.outcomes, match[1]
+    elif match := _METRIC.fullmatch(reference):
+        known, key = scope.metrics, (scope.scenario_names.get(match[1], match[1]), match[3])
+    elif match := _PROPERTY.fullmatch(reference):
+        key = (match[1], match[2])
+    return known[key] if key in known else scope.resolve(reference)
 
 
 def _of_iteration(reference: str, scope: Scope) -> str:
@@ -163,15 +168,17 @@ def _join(operand: Any, scope: Scope) -> str:
 
 def _json_get(operand: Any, scope: Scope) -> Any:
     try:
-        path, source = operand["Path"], operand.get("PropertyFile")
+        path, source = operand["Path"], operand.get("PropertyFile") or operand.get("S3Uri")
     except (KeyError, TypeError, AttributeError) as error:
         raise ExpressionError(f"Std:JsonGet needs 'Path': {operand!r}") from error
-    reference = source.get("Get", "") if isinstance(source, dict) else ""
+    reference = next(references(source), "")
     match = _PROPERTY_FILE.fullmatch(reference)
-    key = (scope.scenario_names.get(match[1], match[1]), match[2]) if match else ("", "")
+    key = ("", "")
+    if match:
+        key = (scope.scenario_names.get(match[1], match[1]), match[2] or FUNCTION_RESULT)
     path = evaluate(path, scope)
     if key not in scope.property_files:
-        return Unknown(f"{reference or json.dumps(operand)}:{path}")
+        return scope.resolve(f"{reference or json.dumps(operand)}:{path}")
     return _walk(scope.property_files[key], text(path), f"in property file '{key[1]}'")
 
 

@@ -10,6 +10,7 @@ As JSON (all members are optional)::
                                   "log_lines": ["...", "..."]},  the last lines of the log of the job
                          "outputs": {"ok": "yes"},  output parameters of a Lambda or Callback step
                          "property_files": {"Eval": {"auc": 0.9}},   also written to S3
+                         "result": [0, 1],          what the function of a step with @step returns; in S3
                          "violations": [{"feature_name": "age",      of a QualityCheck or ClarifyCheck step
                                          "constraint_check_type": "completeness_check",
                                          "description": "..."}],
@@ -28,7 +29,11 @@ after it was set, not to executions that are already running.
 The metrics of a tuning job are those of its best training job. Those of an AutoML job are metrics of its best
 candidate, with AWS's names, such as ``AUC``. A job that does not succeed has none.
 
+A Lambda step fails if its function is ``polysync-no-such-function``, with any ending, unless the scenario
+names the step.
+
 A step of a ForEach step has the scenario of its own name (``Body-0``), else that of its body step (``Body``).
+A step that the SageMaker Python SDK has named after its function and a UUID has that of the function.
 
 The violations are in the violation report in S3. The step fails because of them, unless its
 ``FailOnViolation`` is false. With ``SkipCheck``, it finds none.
@@ -42,14 +47,15 @@ with a traceback and the reason; see `sagemaker.jobs.logs`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
-from sagemaker_emulator.engine.definition import EXCEPTION_TYPES
+from sagemaker_emulator.engine.definition import EXCEPTION_TYPES, Step
 from sagemaker_emulator.engine.durations import STEP_START
-from sagemaker_emulator.engine.expressions import Scope
+from sagemaker_emulator.engine.expressions import FUNCTION_RESULT, Scope
 
 FAILURE_REASON_LENGTH = 1024
 EXECUTION_FAILURE_REASON_LENGTH = 1300
@@ -60,6 +66,7 @@ MAX_METRICS = 40
 METRIC_NAME_LENGTH = 255
 MAX_EVENT_COPIES = 10
 MAX_VIOLATIONS = 1000
+_UUID = re.compile(r"-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _MEMBERS = {"steps", "end_as", "step_delay", "failure_reason", "statuses", "event_copies"}
 # The errors in the failure reasons of jobs, and their exception types in
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
@@ -122,9 +129,10 @@ class Scenario:
     step_delay: float = STEP_START
     event_copies: int = 1
 
-    def step(self, *names: str) -> StepScenario:
-        """Return the behaviour of the step with the first of these names that the scenario has."""
-        return next((self.steps[name] for name in names if name in self.steps), StepScenario())
+    def name_of(self, step: Step) -> str:
+        """Return the name under which the scenario has a step, or its own."""
+        names = (step.name, step.body.get("Name", ""), _UUID.sub("", step.name))
+        return next((name for name in names if name in self.steps), step.name)
 
     @property
     def any_failure_allowed(self) -> bool:
@@ -185,15 +193,20 @@ def _copies(body: Mapping[str, Any], where: str) -> int:
 
 def _step(document: Any, where: str) -> StepScenario:
     body = _object(
-        document, where, {"duration", "fail", "outputs", "property_files", "metrics", "violations"}
+        document,
+        where,
+        {"duration", "fail", "outputs", "property_files", "result", "metrics", "violations"},
     )
     outputs = _object(body.get("outputs", {}), f"{where}.outputs", None)
     if not all(isinstance(value, str) and len(value) <= 1024 for value in outputs.values()):
         raise ScenarioError(f"{where}.outputs must map names to strings of at most 1024 characters")
+    files = _object(body.get("property_files", {}), f"{where}.property_files", None)
+    if "result" in body:
+        files = {**files, FUNCTION_RESULT: {"Result": body["result"], "Exception": None}}
     return StepScenario(
         duration=_seconds(body, "duration", where, inf) if "duration" in body else None,
         outputs=outputs,
-        property_files=_object(body.get("property_files", {}), f"{where}.property_files", None),
+        property_files=files,
         metrics=_metrics(body.get("metrics", {}), f"{where}.metrics"),
         violations=_violations(body.get("violations", []), f"{where}.violations"),
         **({} if body.get("fail") is None else _failure(body["fail"], f"{where}.fail")),

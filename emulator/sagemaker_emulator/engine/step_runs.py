@@ -185,7 +185,7 @@ class Progress:
         :param scope: the values that the arguments of the step can refer to.
         :param find_cached: finds the results of earlier executions.
         """
-        run.cache_key = caching.cache_key(run.step, scope, self._steps, partial(self._job_of, seed))
+        run.cache_key = caching.cache_key(run.step, scope, partial(self._job_of, seed))
         age = caching.max_age(run.step)
         if age is None or run.cache_key is None:
             return None

@@ -17,7 +17,7 @@ from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedErr
 from sagemaker_emulator.sagemaker.jobs import descriptions, model_packages
 from sagemaker_emulator.sagemaker.jobs.callback_messages import send_callback_messages
 from sagemaker_emulator.sagemaker.jobs.logs import log_streams
-from sagemaker_emulator.sagemaker.jobs.reports import write_property_files, write_violation_reports
+from sagemaker_emulator.sagemaker.jobs.reports import write_files, write_violation_reports
 from sagemaker_emulator.sagemaker.status_events import unsent_events
 from sagemaker_emulator.sagemaker.store import Region
 from sagemaker_emulator.sagemaker.validation import check_request, check_response, service_model
@@ -98,10 +98,10 @@ class SageMaker:
                 self.scenarios[pipeline_name.lower()] = scenario
 
     def pipeline_names(self) -> dict[str, list[str]]:
-        """Return the names of all pipelines, by region."""
+        """Return the names of all pipelines that were created, by region."""
         with self._lock:
             return {
-                name: sorted(pipeline.name for pipeline in region.pipelines.values())
+                name: sorted(each.name for each in region.pipelines.values() if not each.is_managed)
                 for name, region in self.regions.items()
             }
 
@@ -153,8 +153,8 @@ class SageMaker:
                 self.regions[name] for name in region_names or self.regions if name in self.regions
             ]:
                 region.advance(now)
-                model_packages.register_model_packages(region, self._services, now)
-                write_property_files(region, self._services, now)
+                model_packages.register_model_packages(region, self._services)
+                write_files(region, self._services, now)
                 write_violation_reports(region, self._services)
                 for record in region.executions():
                     for stream in log_streams(region, record, now):
@@ -173,13 +173,13 @@ class SageMaker:
             events = []
             if region := self.regions.get(region_name):
                 region.advance(now)
-                model_packages.register_model_packages(region, self._services, now)
+                model_packages.register_model_packages(region, self._services)
                 for record in region.executions():
                     events += unsent_events(region, record)
             for each in self.regions.values():
                 # A queue may be in another region than its pipeline.
                 each.advance(now)
-                send_callback_messages(each, self._services, now)
+                send_callback_messages(each, self._services)
             packages = self._services.model_package_events(region_name, now)
             events += [event for event in packages for _ in range(self.default_scenario.event_copies)]
             for event in sorted(events, key=lambda event: event.time):

@@ -29,6 +29,7 @@ from sagemaker_emulator.sagemaker.calls import (
     omit_none,
     parallelism_configuration,
 )
+from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
@@ -47,7 +48,9 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
 def _start(call: Call) -> dict[str, Any]:
     request, region = call.request, call.region
     pipeline = region.pipeline(request["PipelineName"])
-    if "RoleArn" in request:
+    if pipeline.is_managed and "RoleArn" not in request:
+        raise invalid("RoleArn is required to start an execution of a pipeline that AWS manages.")
+    if "RoleArn" in request and not pipeline.is_managed:
         raise invalid(
             "RoleArn can't be specified for a pipeline that you created: "
             "its executions use the pipeline's role."
@@ -61,7 +64,7 @@ def _start(call: Call) -> dict[str, Any]:
         raise invalid(str(error)) from error
     selection = select(call, pipeline, version)
     identifier = region.identifier(12, pipeline.arn, region.started)
-    arn = f"{pipeline.arn}/execution/{identifier}"
+    arn = region.execution_arn(pipeline, identifier)
     engine = RecordedExecution(
         seed=region.identifier(12, arn, "engine"),
         definition=version.definition,
@@ -72,7 +75,7 @@ def _start(call: Call) -> dict[str, Any]:
         selection=selection,
         find_cached=partial(_find_cached, pipeline, arn),
     )
-    pipeline.executions[arn] = ExecutionRecord(
+    record = pipeline.executions[arn] = ExecutionRecord(
         arn=arn,
         id=identifier,
         pipeline=pipeline,
@@ -81,6 +84,9 @@ def _start(call: Call) -> dict[str, Any]:
         request=request,
         display_name=request.get("PipelineExecutionDisplayName"),
         description=request.get("PipelineExecutionDescription"),
+    )
+    engine.scope.resolve = lambda reference: Descriptions(region, record, engine.last_modified).property(
+        reference
     )
     region.started += 1
     pipeline.last_run_at, version.last_execution_arn = call.now, arn
@@ -184,6 +190,7 @@ def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
         PipelineVersionId=record.version.id,
         PipelineVersionAliases=sorted(record.version.aliases) or None,
         MLflowConfig=_mlflow(record),
+        RoleArn=record.role_arn if record.pipeline.is_managed else None,
     )
 
 
@@ -227,7 +234,7 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
     if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
         # The version of a model package depends on those that other executions have created before.
         call.region.advance(call.now)
-        register_model_packages(call.region, call.services, call.now)
+        register_model_packages(call.region, call.services)
     shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
     return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
 

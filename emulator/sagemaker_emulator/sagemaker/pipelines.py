@@ -122,7 +122,7 @@ def pipeline_details(pipeline: Pipeline, version: Version) -> dict[str, Any]:
 
 
 def list_pipelines(call: Call) -> dict[str, Any]:
-    """List the pipelines. The emulator has no pipelines that AWS manages."""
+    """List the pipelines that were created; with ``ManagedBy`` AWS, those that AWS manages."""
     request = call.request
     prefix = request.get("PipelineNamePrefix", "")
     matching = [
@@ -130,7 +130,7 @@ def list_pipelines(call: Call) -> dict[str, Any]:
         for pipeline in call.region.pipelines.values()
         if pipeline.name.startswith(prefix)
         and created_within(pipeline.created_at, request)
-        and request.get("ManagedBy") != "AWS"
+        and pipeline.is_managed is (request.get("ManagedBy") == "AWS")
     ]
     by_name = request.get("SortBy") == "Name"
     shown, token = page(
@@ -168,6 +168,9 @@ def update_pipeline_version(call: Call) -> dict[str, Any]:
     """
     request = call.request
     pipeline = call.region.pipeline(request["PipelineArn"])
+    if pipeline.is_managed:
+        # AWS does not document how it refuses this. The members of the other operations accept no such ARN.
+        raise invalid(f"Pipeline '{pipeline.arn}' can't be changed, because AWS manages it.")
     version = pipeline.version(request["PipelineVersionId"])
     changes = request.get("PipelineVersionAliasOperations", {})
     added = set(changes.get("Add", ()))
@@ -240,7 +243,7 @@ def _definition(call: Call) -> Definition | None:
     try:
         return parse(inline)
     except DefinitionError as error:
-        raise invalid(f"Unable to parse pipeline definition: {error}") from error
+        raise invalid(f"Unable to parse pipeline definition. Model Validation failed: {error}") from error
 
 
 def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:

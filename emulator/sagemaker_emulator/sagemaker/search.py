@@ -76,7 +76,8 @@ def search(call: Call) -> dict[str, Any]:
 
 def _pipelines(call: Call) -> Iterator[Record]:
     for pipeline in call.region.pipelines.values():
-        yield {**pipeline_details(pipeline, pipeline.version()), "Tags": tags_of(pipeline)}
+        if not pipeline.is_managed:
+            yield {**pipeline_details(pipeline, pipeline.version()), "Tags": tags_of(pipeline)}
 
 
 def _executions(call: Call) -> Iterator[Record]:

@@ -5,6 +5,9 @@ ARNs contain the pipeline name as it was written, like those of AWS since about 
 whether it finds pipelines by a name in another case; the emulator does. Nor does it document how long it
 keeps a ClientRequestToken, and how it responds to a token that is used for a different request.
 The emulator keeps tokens without limit and responds with ConflictException.
+
+Each region has one pipeline that AWS manages. Its ARN has ``aws`` in place of an account; its executions are
+the account's: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-managed.html
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
-from sagemaker_emulator.engine.definition import Definition
+from sagemaker_emulator.engine.definition import Definition, parse
 from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.engine.step_runs import StepRun
@@ -28,6 +33,9 @@ DEFAULT_SESSION = "emulator"
 _PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc"))
 #: The partitions of AWS that the emulator has.
 PARTITIONS = ("aws", *(name for _, name in _PARTITIONS))
+_MANAGED: Final = Path(__file__).parents[1] / "definitions" / "managed"
+# In place of the account of a pipeline.
+_AWS: Final = "aws"
 # In place of the number of a run.
 _OF_THE_EXECUTION = 0
 
@@ -37,9 +45,14 @@ def partition(region: str) -> str:
     return next((name for prefix, name in _PARTITIONS if region.startswith(prefix)), "aws")
 
 
-def resource_arn(region: str, kind: str, name: str) -> str:
+def resource_arn(region: str, kind: str, name: str, account: str = ACCOUNT) -> str:
     """Return the ARN of a SageMaker resource. The resource does not have to exist."""
-    return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name}"
+    return f"arn:{partition(region)}:sagemaker:{region}:{account}:{kind}/{name}"
+
+
+@cache
+def _managed_definitions() -> Mapping[str, Definition]:
+    return {path.stem: parse(path.read_text()) for path in sorted(_MANAGED.glob("*.json"))}
 
 
 @dataclass
@@ -57,11 +70,15 @@ class Version:
 
 @dataclass
 class Pipeline:
-    """A pipeline. Times are in seconds since the epoch."""
+    """
+    A pipeline. Times are in seconds since the epoch.
+
+    :param role_arn: its role; None if AWS manages it, and each start names one.
+    """
 
     name: str
     arn: str
-    role_arn: str
+    role_arn: str | None
     created_at: float
     versions: list[Version]
     display_name: str | None = None
@@ -71,6 +88,11 @@ class Pipeline:
     last_run_at: float | None = None
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether AWS manages the pipeline."""
+        return self.role_arn is None
 
     def version(self, version_id: int | None = None, alias: str | None = None) -> Version:
         """
@@ -148,6 +170,7 @@ class ExecutionRecord:
     An execution as the API knows it. ``engine`` simulates it.
 
     :param model_packages: the ARNs of the model packages that its steps have created, by step name.
+    :param properties: the properties of the steps that have a job, by the numbers of their runs.
     :param sent_changes: how many of the changes of its statuses were sent to EventBridge.
     """
 
@@ -160,7 +183,13 @@ class ExecutionRecord:
     display_name: str | None = None
     description: str | None = None
     model_packages: dict[str, str] = field(default_factory=dict)
+    properties: dict[int, dict[str, Any]] = field(default_factory=dict)
     sent_changes: int = 0
+
+    @property
+    def role_arn(self) -> str:
+        """The role under which the steps run."""
+        return self.pipeline.role_arn or str(self.request["RoleArn"])
 
     @property
     def shown_display_name(self) -> str:
@@ -179,7 +208,11 @@ class Region:
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
         self._seed = seed
+        #: By the names in lower case, those that AWS manages by their ARNs.
         self.pipelines: dict[str, Pipeline] = {}
+        for each, definition in _managed_definitions().items():
+            arn = resource_arn(name, "pipeline", each, _AWS)
+            self.pipelines[arn] = Pipeline(each, arn, None, 0.0, [Version(1, definition, 0.0)])
         #: The number of started executions, including those of deleted pipelines.
         self.started = 0
         #: The attempts whose logs are complete, by execution, step and number.
@@ -227,10 +260,14 @@ class Region:
                 return pipeline.executions[arn]
         raise not_found(f"Pipeline execution '{arn}' does not exist.")
 
+    def execution_arn(self, pipeline: Pipeline, identifier: str) -> str:
+        """Return the ARN of an execution, which is the account's, also if AWS manages the pipeline."""
+        return self.arn("pipeline", f"{pipeline.name}/execution/{identifier}")
+
     def execution_with_id(self, identifier: str) -> ExecutionRecord | None:
         """Return the execution with an id, which is the end of its ARN; None if it does not exist."""
         for pipeline in self.pipelines.values():
-            record = pipeline.executions.get(f"{pipeline.arn}/execution/{identifier}")
+            record = pipeline.executions.get(self.execution_arn(pipeline, identifier))
             if record is not None:
                 return record
         return None

@@ -5,8 +5,9 @@ Runs moto behind the emulator: its unmodified WSGI app, and what pipelines read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from werkzeug.test import Client
 
 from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import LogStream, ServiceEvent
+from sagemaker_emulator.sagemaker.jobs.model_packages import MEMBERS_BESIDE_MOTO
 from sagemaker_emulator.sagemaker.store import ACCOUNT, partition
 from sagemaker_emulator.server.event_bus import ModelPackageEvents, deliver, timestamp_of
 
@@ -134,6 +136,10 @@ class Moto:
         # moto describes it, but does not take it.
         if request.get("SkipModelValidation") in _SKIPPED_VALIDATION:
             package.skip_model_validation = request["SkipModelValidation"]
+        # moto neither takes nor describes them. An update sets attributes with these names, too.
+        for name in MEMBERS_BESIDE_MOTO:
+            setattr(package, xform_name(name), request.get(name))
+        package.gen_response_object = partial(_described, package, package.gen_response_object)
         return arn
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
@@ -211,3 +217,8 @@ class Moto:
     def send_event(self, region: str, event: ServiceEvent) -> None:
         """Send an event of SageMaker to the rules of the default event bus."""
         deliver(region, event)
+
+
+def _described(package: Any, by_moto: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    members = {name: getattr(package, xform_name(name)) for name in MEMBERS_BESIDE_MOTO}
+    return by_moto() | {name: value for name, value in members.items() if value is not None}

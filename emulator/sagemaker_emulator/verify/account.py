@@ -7,46 +7,66 @@ Each pipeline is remembered before it is created, so that ``clean`` deletes it a
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
-
-from sagemaker_emulator.verify.calls import POLL_SECONDS, Calls, Facts, code_of
+from sagemaker_emulator.verify.calls import POLL_SECONDS, Calls, Facts
 from sagemaker_emulator.verify.cleaning import PREFIX, delete_pipelines, run_tags
-from sagemaker_emulator.verify.definitions import NO_FUNCTION
-from sagemaker_emulator.verify.models import CONFLICT, Refusal, Response, Seen, VerifyError, within
+from sagemaker_emulator.verify.definitions import CHAIN_LENGTH, NO_FUNCTION, chain
+from sagemaker_emulator.verify.models import NotCheckedError, Observed, Refusal, Response, Seen, within
 from sagemaker_emulator.verify.session import Session
 
+# How long a search waits for an execution in a list.
+LISTED_SECONDS: Final = 60.0
 # An execution of conditions takes some seconds.
 END_SECONDS: Final = 180.0
+_LOOKS: Final = 180
 RUNNING: Final = ("Executing", "Stopping")
-_STOP_ATTEMPTS: Final = 5
-_STOP_PAUSE_SECONDS: Final = 0.3
 
 
 @dataclass(frozen=True)
 class End:
-    """An execution that has ended, and its steps, listed right after the end was seen."""
+    """
+    An execution that has ended.
+
+    :param listed: its steps, listed right after the end was seen, or why they are not.
+    """
 
     arn: str
     answer: Response
-    steps: list[Response]
+    listed: Sequence[Response] | Seen | NotCheckedError
 
     @property
     def status(self) -> str:
         """The status of the execution."""
         return str(self.answer["PipelineExecutionStatus"])
 
+    @property
+    def steps(self) -> dict[str, Response]:
+        """
+        The steps by their names.
+
+        :raises NotCheckedError: AWS has not listed them.
+        """
+        if isinstance(self.listed, Seen | NotCheckedError):
+            raise NotCheckedError(str(self.listed))
+        return {step["StepName"]: step for step in self.listed}
+
     def step(self, name: str) -> Response:
-        """Return a step; without members if it is not listed."""
-        return next((step for step in self.steps if step["StepName"] == name), {})
+        """
+        Return a step on which checks rely.
+
+        :raises NotCheckedError: it is not listed.
+        """
+        if name not in self.steps:
+            raise NotCheckedError(f"the step {name} is not listed")
+        return self.steps[name]
 
     def each(self, member: str) -> dict[str, Any]:
         """Return a member of each step, by its name."""
-        return {step["StepName"]: step.get(member) for step in self.steps}
+        return {name: step.get(member) for name, step in self.steps.items()}
 
 
 class Account(Calls):
@@ -69,9 +89,10 @@ class Account(Calls):
 
     def once(self, experiment: Callable[[Account], Facts]) -> Facts:
         """
-        Return the facts that an experiment finds. It is made once, by the first check that asks for it.
+        Return the facts that an experiment finds, and that nobody changes. It is made once, by the first
+        scenario that asks for it.
 
-        :raises Exception: the error of the experiment, in each check.
+        :raises Exception: the error of the experiment, in each scenario.
         """
         with self._lock:
             is_first = experiment not in self._facts
@@ -139,19 +160,10 @@ class Account(Calls):
         """
         Request a stop.
 
-        AWS answers with a conflict for a moment while an execution moves between two steps.
-
         :param token: the client request token; None for a new one.
         """
         request = {"PipelineExecutionArn": arn, "ClientRequestToken": token or self.token()}
-        for attempt in range(_STOP_ATTEMPTS):
-            try:
-                self.call("StopPipelineExecution", **request)
-                return
-            except ClientError as error:
-                if code_of(error) != CONFLICT or attempt == _STOP_ATTEMPTS - 1:
-                    raise
-            self.sleep(_STOP_PAUSE_SECONDS)
+        self.call("StopPipelineExecution", **request)
 
     def resume(self, arn: str, token: str | None = None) -> str:
         """Request a resume, and return the ARN of the execution. The token is that of ``stop``."""
@@ -170,40 +182,102 @@ class Account(Calls):
         """Return whether AWS finds an execution."""
         return not isinstance(self.attempt(self.describe, arn), Refusal)
 
-    def wait_for(
-        self,
-        what: str,
-        is_there: Callable[[], bool],
-        seconds: float = END_SECONDS,
-        pause: float = POLL_SECONDS,
-    ) -> None:
+    def wait_for(self, what: str, is_there: Callable[[], bool], seconds: float = END_SECONDS) -> None:
         """
         Wait until a condition is true.
 
         :param what: what is waited for, for the error.
-        :raises VerifyError: it takes too long.
+        :raises NotCheckedError: it takes too long.
         """
         until = self.now() + seconds
         while not is_there():
             if self.now() > until:
-                raise VerifyError(f"{what} did not come within {seconds:.0f} s.")
-            self.sleep(pause)
+                raise NotCheckedError(f"{what} did not come within {seconds:.0f} s")
+            # What may take longer is looked at less often.
+            self.sleep(max(POLL_SECONDS, seconds / _LOOKS))
 
     def has_ended(self, arn: str) -> bool:
         """Return whether an execution has ended. AWS may not find it at once."""
         status = self.attempt(self.status, arn)
         return isinstance(status, str) and status not in RUNNING
 
-    def end(self, arn: str, seconds: float = END_SECONDS, pause: float = POLL_SECONDS) -> End:
-        """Wait until an execution has ended."""
-        self.wait_for("The end of an execution", lambda: self.has_ended(arn), seconds, pause)
-        return End(arn, self.describe(arn), self.steps(arn))
+    def end(self, arn: str, premise: str = "", seconds: float = END_SECONDS) -> End:
+        """
+        Wait until an execution has ended.
 
-    def run(self, subject: str, definition: str) -> End:
-        """Create a pipeline, and wait for the end of an execution."""
-        return self.end(self.start(self.create(subject, definition)))
+        :param premise: the status on which checks rely; empty for any.
+        :raises NotCheckedError: it has ended with another status.
+        """
+        self.wait_for("The end of an execution", lambda: self.has_ended(arn), seconds)
+        end = End(arn, self.describe(arn), self.observe(self.steps, arn))
+        self.expect(end.status, premise or end.status)
+        return end
 
-    def seconds_until(self, is_there: Callable[[], bool], limit: float) -> Seen:
+    def run(self, subject: str, definition: str, premise: str = "") -> End:
+        """Create a pipeline, and wait for the end of an execution, as ``end`` does."""
+        return self.end(self.start(self.create(subject, definition)), premise)
+
+    def begin(self, subject: str, length: int = CHAIN_LENGTH) -> tuple[str, str]:
+        """
+        Create a pipeline of steps that run one after the other, and start it until its second step has begun.
+
+        :return: the name of the pipeline, and the ARN of the execution.
+        :raises NotCheckedError: the execution does not run.
+        """
+        name = self.create(subject, chain(length))
+        arn = self.start(name)
+
+        def has_begun() -> bool:
+            steps = self.attempt(self.steps, arn)
+            names = [step["StepName"] for step in steps] if isinstance(steps, list) else []
+            return "Step2" in names or self.has_ended(arn)
+
+        # The first one has succeeded then.
+        self.wait_for("The second step of an execution", has_begun)
+        self.expect(self.status(arn), "Executing")
+        return name, arn
+
+    @staticmethod
+    def expect(status: str, *wanted: str) -> str:
+        """
+        Return the status of an execution on which checks rely.
+
+        :param wanted: the statuses that it may be.
+        :raises NotCheckedError: it is another one.
+        """
+        if status not in wanted:
+            raise NotCheckedError(f"the execution {'is' if status in RUNNING else 'ended as'} {status}")
+        return status
+
+    @staticmethod
+    def require(what: str, answer: Observed) -> None:
+        """
+        Go on if AWS has accepted a request on which checks rely.
+
+        :raises NotCheckedError: it has not.
+        """
+        if answer != "accepted":
+            raise answer if isinstance(answer, NotCheckedError) else NotCheckedError(f"{what} is {answer}")
+
+    def given(self, arn: str, observed: Observed, *statuses: str) -> Observed:
+        """
+        Return what was observed of an execution if its status is still one of these.
+
+        It was so before, too: a status that has passed does not come again unless somebody resumes.
+        """
+        status = self.observe(self.expect, self.status(arn), *statuses)
+        return status if isinstance(status, NotCheckedError) else observed
+
+    def wait_for_list(self, pipeline: str, count: int) -> Sequence[Response]:
+        """
+        Return the executions of a pipeline, once so many are listed.
+
+        :raises NotCheckedError: they are not within a minute.
+        """
+        self.wait_for("A list", lambda: len(self.executions(pipeline)) >= count, LISTED_SECONDS)
+        return self.executions(pipeline)
+
+    def seconds_until(self, is_there: Callable[[], bool], limit: float = LISTED_SECONDS) -> Seen:
         """Return how long it takes until something is there. It is looked for longer than the limit."""
         begin = self.now()
         while not is_there():

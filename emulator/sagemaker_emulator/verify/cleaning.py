@@ -19,7 +19,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from sagemaker_emulator.verify.calls import Calls, code_of, is_denied
-from sagemaker_emulator.verify.models import CONFLICT, INVALID, NOT_FOUND, VerifyError
+from sagemaker_emulator.verify.models import CONFLICT, INVALID, NOT_FOUND, NotCheckedError, VerifyError
 
 # AWS's pattern for the beginning of a name has no hyphen at the end.
 PREFIX: Final = "polysync-verify"
@@ -87,8 +87,9 @@ def _delete(calls: Calls, name: str) -> None:
                 "verify --clean again in some minutes."
             )
         except ClientError as error:
-            if code_of(error) == NOT_FOUND:
-                # Deleted, perhaps by a request whose response was lost; or it was never created.
+            if code_of(error) == NOT_FOUND or (code_of(error) == INVALID and not is_own):
+                # Deleted, perhaps by a request whose response was lost; or it was never created. Others than
+                # AWS refuse to describe what is not there.
                 return
             # An execution that is not listed yet also keeps AWS from the delete.
             if code_of(error) not in (CONFLICT, INVALID):
@@ -120,12 +121,12 @@ def _stop_executions(calls: Calls, name: str) -> int:
     """
     Request the stop of all executions that run, and return how many have not ended.
 
-    Without the permission to list them, none: they end by themselves, and AWS deletes no pipeline before.
+    If they cannot be listed, none: they end by themselves, and AWS deletes no pipeline before.
     """
     try:
         executions = calls.executions(name)
-    except ClientError as error:
-        if is_denied(error):
+    except (ClientError, NotCheckedError) as error:
+        if isinstance(error, NotCheckedError) or is_denied(error):
             return 0
         raise
     count = 0

@@ -23,7 +23,7 @@ from sagemaker_emulator.verify.calls import Calls
 from sagemaker_emulator.verify.cleaning import NotOwnError, delete_pipelines, leftovers
 from sagemaker_emulator.verify.definitions import JOB_INSTANCE, JOB_SECONDS
 from sagemaker_emulator.verify.models import AWS_ERRORS, Belief, NotCheckedError, Result, VerifyError, choose
-from sagemaker_emulator.verify.report import as_json, count, has_failed, mask, table
+from sagemaker_emulator.verify.report import as_json, has_failed, in_words, mask, summary
 from sagemaker_emulator.verify.runner import run, with_unchecked
 from sagemaker_emulator.verify.scenarios.links import links
 from sagemaker_emulator.verify.session import sign_in
@@ -92,8 +92,9 @@ def make_parser(prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> ar
     role = "role of the pipelines, which needs permissions for --with-job only"
     add("--role-arn", type=partial(_matching, _ROLE), metavar="ARN", help=role)
     add("--report", type=_file, metavar="FILE", help="write a report as JSON, for an issue")
-    only = "only this check, or those of this subject, such as stop; may be repeated"
+    only = "only this check, or those of this subject, such as stop; money: those on which money depends"
     add("--only", action="append", default=[], metavar="CHECK", help=only)
+    switch("--verbose", help="write a line for each check, with what was seen")
     switch("--open", help="print the console links, and wait until somebody has looked")
     job = "also run one processing job with this image, which costs money"
     add("--with-job", type=partial(_matching, _IMAGE), metavar="IMAGE", help=job)
@@ -183,14 +184,13 @@ def _verify(options: argparse.Namespace, given: Mapping[str, Any], stderr: _Mask
         finally:
             left = _delete(account)
     finally:
-        # Before the table, because whoever reads that may close the pipe.
+        # Before the summary, because whoever reads that may close the pipe.
         results = with_unchecked(beliefs, results)
         if options.report:
             _write_report(options.report, results, account, is_complete=is_complete)
-    sys.stdout.write(table(results, session.secrets))
+    sys.stdout.write(summary(results, session.secrets, is_verbose=options.verbose))
     sys.stdout.flush()
-    counted = ", ".join(f"{number} {verdict}" for verdict, number in count(results).items() if number)
-    _write(f"{_number(len(results), 'check')}: {counted}.")
+    _write(f"{_number(len(results), 'check')}: {in_words(results)}.")
     return FAILED if has_failed(results) or left else OK
 
 

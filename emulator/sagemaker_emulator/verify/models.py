@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -23,8 +23,12 @@ class VerifyError(Exception):
     """Raised when the command line is wrong, or a check cannot be made."""
 
 
-class NotCheckedError(Exception):
-    """Raised or returned by a scenario for what cannot be checked here; the text says why."""
+class NotCheckedError(VerifyError):
+    """
+    Raised or returned by a scenario for what cannot be checked here; the text says why.
+
+    Raised, it is about all beliefs of the scenario that it has not observed yet: their premise is not true.
+    """
 
 
 Response = Mapping[str, Any]
@@ -42,17 +46,21 @@ class Seen:
     value: str
     detail: str = ""
 
+    def __str__(self) -> str:
+        return self.value
+
 
 class Refusal(Seen):
     """An answer of AWS that refuses a request: the error code in words, and AWS's message."""
 
 
 Observed = Seen | str | NotCheckedError
-Observations = Mapping[str, Observed]
+#: What a scenario observes, in this order, by the names of the beliefs.
+Observations = Iterator[Mapping[str, Observed]]
 
 
-def refusal_that(answer: Observed, wanted: str, yes: str, no: str) -> Observed:
-    """Return a refusal with one of two texts, ``yes`` if its message has the wanted words."""
+def worded(answer: Observed, wanted: str, yes: str, no: str) -> Observed:
+    """Return a refusal in one of two wordings, ``yes`` if its message has the wanted words."""
     if not isinstance(answer, Refusal):
         return answer
     return Seen(f"{answer.value}, {yes if wanted in answer.detail else no}", answer.detail)
@@ -81,6 +89,7 @@ class Belief:
     :param expected: what is seen if it is true.
     :param relied_on_by: the modules and pages that depend on it, as paths from the root of the repository.
     :param option: the option without which it is not checked; None for none.
+    :param money: whether AWS bills a second execution, or one that nobody stops, if it is not true.
     """
 
     subject: str
@@ -90,6 +99,7 @@ class Belief:
     expected: str
     relied_on_by: Sequence[str]
     option: str | None
+    money: bool = False
 
     @property
     def id(self) -> str:
@@ -101,6 +111,8 @@ _TEXT: Final = files("sagemaker_emulator.verify").joinpath("beliefs.toml").read_
 _TABLES: Final[Mapping[str, Mapping[str, Any]]] = tomllib.loads(_TEXT)
 #: The subjects, as titles of tables.
 SUBJECTS: Final = {subject: str(table["title"]) for subject, table in _TABLES.items()}
+#: Names the beliefs on which money depends, of all subjects.
+MONEY: Final = "money"
 
 
 BELIEFS: Final = tuple(
@@ -116,16 +128,17 @@ def choose(only: Sequence[str]) -> list[Belief]:
     """
     Return the beliefs that are named.
 
-    :param only: ids, or subjects such as ``stop``; empty for all.
+    :param only: ids, subjects such as ``stop``, or ``money``; empty for all.
     :raises VerifyError: a name is neither.
     """
-    known = [*SUBJECTS, *(belief.id for belief in BELIEFS)]
+    known = [*SUBJECTS, MONEY, *(belief.id for belief in BELIEFS)]
     for name in only:
         if name not in known:
             similar = difflib.get_close_matches(name, known, n=1)
             cure = f"did you mean {similar[0]}?" if similar else f"the subjects are {', '.join(SUBJECTS)}"
             raise VerifyError(f"--only {name!r} is no check; {cure}")
-    return [belief for belief in BELIEFS if not only or {belief.id, belief.subject} & {*only}]
+    named = {*only, *(belief.id for belief in BELIEFS if belief.money and MONEY in only)}
+    return [belief for belief in BELIEFS if not only or {belief.id, belief.subject} & named]
 
 
 class Verdict(StrEnum):
@@ -143,7 +156,7 @@ class Result:
     The result of a check.
 
     :param seen: what was seen; of an error or of what was not checked, why.
-    :param seconds: how long the check took, with what it shares with others if it was the first of them.
+    :param seconds: how long its scenario took, also for the other beliefs.
     """
 
     belief: Belief

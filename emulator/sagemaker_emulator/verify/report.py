@@ -1,5 +1,5 @@
 """
-What is told of a run: the lines of a table, and a report as JSON that can be attached to an issue.
+What is told of a run: a summary, and a report as JSON that can be attached to an issue.
 
 Neither has the number of an account, the name of a role or user, or a secret: ``mask`` removes them.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Final
 
 from sagemaker_emulator.verify.models import Result, Verdict
@@ -18,6 +19,8 @@ from sagemaker_emulator.verify.models import Result, Verdict
 VERSION: Final = 1
 _NO_ACCOUNT: Final = "0" * 12
 _MASK: Final = "***"
+# No secret is shorter. The invented keys of an emulator may be a word that other texts have, too.
+_MIN_SECRET: Final = 8
 _ACCOUNT: Final = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
 _IDENTITY: Final = re.compile(
     r"(?<![\w/.-])(assumed-role|role|user|federated-user|group|policy|instance-profile)/[^\s'\",;)\]<]+"
@@ -31,38 +34,52 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
     :param secrets: texts that must not be shown.
     """
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    for secret in sorted((each for each in secrets if len(each) >= _MIN_SECRET), key=len, reverse=True):
         text = text.replace(secret, _MASK)
     text = _ACCOUNT.sub(_NO_ACCOUNT, text)
     text = _IDENTITY.sub(rf"\1/{_MASK}", text)
     return _KEY_ID.sub(_MASK, text)
 
 
-def table(results: Sequence[Result], secrets: Sequence[str] = ()) -> str:
+def summary(results: Sequence[Result], secrets: Sequence[str] = (), *, is_verbose: bool = False) -> str:
     """
-    Return one line for each check: the check, the verdict, and what was seen.
+    Return what is told of a run: the verdicts of each subject, what differs, and why others were not checked.
 
     A check that needs attention has lines below: the belief, what was expected, figures and texts of AWS, and
-    what relies on the belief.
+    what relies on the belief. Only what was seen is masked: the other texts are those of ``beliefs.toml``.
+
+    :param is_verbose: whether it also has a line for each check.
     """
     width = max(len(result.belief.id) for result in results)
-    return "".join(mask(line, secrets) + "\n" for result in results for line in _lines(result, width))
 
+    def row(result: Result) -> str:
+        return f"{result.belief.id:{width}}  {result.verdict.value:11}  {mask(result.seen, secrets)}"
 
-def _lines(result: Result, width: int) -> Iterator[str]:
-    yield f"{result.belief.id:{width}}  {result.verdict.value:11}  {result.seen}"
-    if not has_failed([result]):
-        return
-    texts = [result.belief.sentence, f"Expected: {result.belief.expected}", result.detail]
-    if result.verdict is Verdict.DIFFERS:
-        texts.append(f"This changes what these rely on: {', '.join(result.belief.relied_on_by)}")
-    yield from (f"    {text}" for text in texts if text)
+    lines = [row(result) for result in results] if is_verbose else []
+    for subject, group in groupby(results, lambda result: result.belief.subject):
+        lines.append(f"{subject:{width}}  {in_words([*group])}")
+    for result in results:
+        if has_failed([result]):
+            belief, is_different = result.belief, result.verdict is Verdict.DIFFERS
+            relying = f"This changes what these rely on: {', '.join(belief.relied_on_by)}" * is_different
+            texts = [belief.sentence, f"Expected: {belief.expected}", mask(result.detail, secrets), relying]
+            lines += ["", row(result), *(f"    {text}" for text in texts if text)]
+    unchecked = [result for result in results if result.verdict is Verdict.NOT_CHECKED]
+    for reason in dict.fromkeys(result.seen for result in unchecked):
+        ids = ", ".join(result.belief.id for result in unchecked if result.seen == reason)
+        lines += ["", f"{Verdict.NOT_CHECKED}: {mask(reason, secrets)}", f"    {ids}"]
+    return "\n".join([*lines, ""])
 
 
 def count(results: Sequence[Result]) -> dict[str, int]:
     """Return how many checks have each verdict."""
     counted = Counter(result.verdict for result in results)
     return {verdict.value: counted[verdict] for verdict in Verdict}
+
+
+def in_words(results: Sequence[Result]) -> str:
+    """Return how many checks have each verdict that there is, in words."""
+    return ", ".join(f"{number} {verdict}" for verdict, number in count(results).items() if number)
 
 
 def has_failed(results: Sequence[Result]) -> bool:

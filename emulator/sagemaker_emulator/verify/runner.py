@@ -1,23 +1,20 @@
-"""Runs the checks: those of one subject one after the other, the subjects side by side."""
+"""Runs the checks: the scenarios side by side, those on which money depends first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
-from itertools import groupby
-from threading import Lock
 from typing import Final
 
 from sagemaker_emulator.verify.account import Account
-from sagemaker_emulator.verify.calls import CancelledError, is_denied
-from sagemaker_emulator.verify.models import Belief, NotCheckedError, Result, Seen, Verdict
+from sagemaker_emulator.verify.calls import ENDED, CancelledError, is_denied
+from sagemaker_emulator.verify.models import Belief, NotCheckedError, Observed, Result, Seen, Verdict
 
 Listener = Callable[[Result], object]
-# Each subject waits most of the time, and has one or two executions at a time. An account can run twenty.
+# Each scenario waits most of the time, and has one or two executions at a time. An account can run twenty.
 WORKERS: Final = 10
 MAX_TEXT: Final = 300
-_ENDED: Final = "the run was ended"
 
 
 def run(
@@ -28,25 +25,19 @@ def run(
 
     If it is interrupted, it ends the checks before it raises the interruption. Nothing is deleted here.
 
-    :param on_result: called with each result, in the order in which the checks end, from several threads but
-        never at the same time.
+    :param on_result: called with each result, in the order in which the scenarios end.
     :return: the results in the order of the beliefs.
     """
     results: list[Result] = []
-    lock = Lock()
-
-    def check_all(subject: Sequence[Belief]) -> None:
-        for belief in subject:
-            result = _check(belief, account)
-            with lock:
-                results.append(result)
-                on_result(result)
-
-    subjects = [list(group) for _, group in groupby(beliefs, lambda belief: belief.subject)]
+    scenarios: dict[tuple[str, str], list[Belief]] = {}
+    for belief in sorted(beliefs, key=lambda belief: not belief.money):
+        scenarios.setdefault((belief.subject, belief.scenario), []).append(belief)
     with ThreadPoolExecutor(workers, thread_name_prefix="polysync-verify") as pool:
         try:
-            for future in as_completed([pool.submit(check_all, subject) for subject in subjects]):
-                future.result()
+            for future in as_completed([pool.submit(_check, each, account) for each in scenarios.values()]):
+                for result in future.result():
+                    results.append(result)
+                    on_result(result)
         except BaseException:
             # The end of the block waits for the checks that run.
             account.cancel()
@@ -58,34 +49,39 @@ def run(
 def with_unchecked(beliefs: Sequence[Belief], results: Sequence[Result]) -> list[Result]:
     """Return the results of a run, in the order of the beliefs, with those that it has not checked."""
     made = {result.belief.id: result for result in results}
-    return [made.get(belief.id) or Result(belief, Verdict.NOT_CHECKED, _ENDED) for belief in beliefs]
+    return [made.get(belief.id) or Result(belief, Verdict.NOT_CHECKED, ENDED) for belief in beliefs]
 
 
-def _check(belief: Belief, account: Account) -> Result:
+def _check(beliefs: Sequence[Belief], account: Account) -> list[Result]:
+    """Run the scenario of some beliefs until they are observed. A problem is about those that are not."""
     begin = account.now()
-    verdict, seen = _look(belief, account)
-    return Result(belief, verdict, _line(seen.value), _line(seen.detail), max(0.0, account.now() - begin))
-
-
-def _look(belief: Belief, account: Account) -> tuple[Verdict, Seen]:
+    found: dict[str, Observed] = {}
+    problem: Exception = LookupError("the scenario does not observe it")
     try:
-        if belief.option and belief.option not in account.options:
-            raise NotCheckedError(f"{belief.option} is not given")
-        scenarios = import_module(f"sagemaker_emulator.verify.scenarios.{belief.subject}s")
-        observed = account.once(getattr(scenarios, belief.scenario))[belief.name]
-        if isinstance(observed, NotCheckedError):
-            raise observed
-        seen = Seen(observed) if isinstance(observed, str) else observed
-    except NotCheckedError as reason:
-        return Verdict.NOT_CHECKED, Seen(str(reason))
-    except CancelledError:
-        return Verdict.NOT_CHECKED, Seen(_ENDED)
+        if (option := beliefs[0].option) and option not in account.options:
+            raise NotCheckedError(f"{option} is not given")
+        scenarios = import_module(f"sagemaker_emulator.verify.scenarios.{beliefs[0].subject}s")
+        for observed in getattr(scenarios, beliefs[0].scenario)(account):
+            found |= observed
+            if found.keys() >= {belief.name for belief in beliefs}:
+                break
     except Exception as error:
-        if is_denied(error):
-            return Verdict.NOT_CHECKED, Seen(f"no permission for {error.operation_name}", str(error))
         # An answer that no check expects, such as a member of another type, must not end the others.
-        return Verdict.ERROR, Seen(f"{type(error).__name__}: {error}")
-    return (Verdict.AS_BELIEVED if seen.value == belief.expected else Verdict.DIFFERS), seen
+        problem = error
+    seconds = max(0.0, account.now() - begin)
+    return [_result(belief, found.get(belief.name, problem), seconds) for belief in beliefs]
+
+
+def _result(belief: Belief, observed: Observed | Exception, seconds: float) -> Result:
+    verdict, seen = Verdict.NOT_CHECKED, Seen(str(observed))
+    if isinstance(observed, Seen | str):
+        seen = Seen(observed) if isinstance(observed, str) else observed
+        verdict = Verdict.AS_BELIEVED if seen.value == belief.expected else Verdict.DIFFERS
+    elif is_denied(observed):
+        seen = Seen(f"no permission for {observed.operation_name}", str(observed))
+    elif not isinstance(observed, NotCheckedError | CancelledError):
+        verdict, seen = Verdict.ERROR, Seen(f"{type(observed).__name__}: {observed}")
+    return Result(belief, verdict, _line(seen.value), _line(seen.detail), seconds)
 
 
 def _line(text: str) -> str:

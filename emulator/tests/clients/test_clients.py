@@ -20,6 +20,7 @@ import pytest
 
 from sagemaker_emulator import EmulatorServer, RealClock
 from sagemaker_emulator.builders import ROLE, definition, step
+from sagemaker_emulator.engine.durations import DEFAULTS
 from tests.builders import condition, fail
 from tests.clients.outside import proxy
 
@@ -52,6 +53,8 @@ def run(folder: Path, *command: str | Path, **more: str) -> Run:
     config = folder / "config.yaml"
     config.write_text(NO_TELEMETRY)
     with EmulatorServer(clock=RealClock(speed=300)) as server, proxy() as outside:
+        # What the function of a step returns, which no job runs.
+        server.control.put_scenario({"steps": {"add": {"result": 5}}}, "Functions")
         variables = {
             **outside.variables,
             "PATH": os.environ["PATH"],
@@ -109,6 +112,12 @@ def test_generic_client(client: str, tmp_path: Path) -> None:
     )
 
 
+def test_queues_of_the_aws_cli(tmp_path: Path) -> None:
+    """Version 1 of the AWS CLI has an address of its own for SQS, which only its option replaces."""
+    outcome = run(tmp_path, "bash", PROGRAMS / "aws_cli_queue.sh", environment("POLYSYNC_AWS_CLI"))
+    assert outcome == Run({"body": ["hello"]}, outside=["queue.amazonaws.com:443"], server_errors=[])
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
     """
@@ -119,6 +128,8 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
     python = environment(f"POLYSYNC_SDK{version}_PYTHON")
     more = {"PYTHONPATH": str(PROJECT)} if version == 3 else {}
     outcome = run(tmp_path, python, PROGRAMS / f"sagemaker_v{version}.py", tmp_path, **more)
+    unknown = set(outcome.results.pop("types")) - DEFAULTS.keys()
+    assert not unknown, f"the SDK has types of steps that DEFAULTS in engine/durations.py lacks: {unknown}"
     arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/SdkPipeline"
     both = {
         "without": "ProxyConnectionError",
@@ -128,6 +139,7 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
         "updated": arn,
         "succeeded": "Succeeded",
         "stopping": "Stopping",
+        "function": 5,
     }
     only: dict[int, dict[str, Any]] = {
         2: {

@@ -9,21 +9,21 @@ import pytest
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.engine.caching import cache_key, max_age
 from sagemaker_emulator.engine.definition import DefinitionError, Step, duration_seconds, parse
-from sagemaker_emulator.engine.expressions import Scope
+from sagemaker_emulator.engine.expressions import Scope, Unknown
 
 IMAGE = {"ImageUri": "image"}
+OUTPUT = "Steps.First.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri"
 
 
 def key_of(
     arguments: dict[str, Any], kind: str = "Processing", job: str = "job-1", **members: Any
 ) -> str | None:
-    """Return the cache key of a step that runs after a processing step with one output location."""
-    outputs = [{"OutputName": "train", "S3Output": {"S3Uri": {"Get": "Parameters.Out"}}}]
-    first = {**step("First"), "Arguments": {"ProcessingOutputConfig": {"Outputs": outputs}}}
+    """Return the cache key of a step that runs after a processing step, whose jobs share one output location."""
     second = {"Name": "A", "Type": kind, "Arguments": arguments, **members}
-    parameter = {"Name": "Out", "Type": "String"}
-    steps = parse(definition(first, second, parameters=(parameter,))).steps
-    return cache_key(steps["A"], Scope(parameters={"Out": "s3://out"}), steps, lambda name: f"{name} {job}")
+    steps = parse(definition(step("First"), second)).steps
+    known = {OUTPUT: "s3://out"}
+    scope = Scope(resolve=lambda reference: known.get(reference, Unknown(reference)))
+    return cache_key(steps["A"], scope, lambda name: f"{name} {job}")
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,9 @@ def test_members_of_the_step_count() -> None:
     assert key_of({}, "QualityCheck", SkipCheck=True) != key_of({}, "QualityCheck", SkipCheck=False)
 
 
-def test_output_location_of_another_step_is_its_argument() -> None:
-    """An output location that another step names in its arguments does not depend on the job of that step."""
-    location = {"Get": "Steps.First.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri"}
-    arguments = {"ProcessingInputs": [{"S3Input": {"S3Uri": location}}]}
+def test_known_property_of_another_step_counts_by_its_value() -> None:
+    """A property that is the same for two jobs of another step, such as a fixed output location, is no change."""
+    arguments = {"ProcessingInputs": [{"S3Input": {"S3Uri": {"Get": OUTPUT}}}]}
     literal = {"ProcessingInputs": [{"S3Input": {"S3Uri": "s3://out"}}]}
     assert key_of(arguments, job="job-1") == key_of(arguments, job="job-2") == key_of(literal)
 
@@ -70,6 +69,9 @@ def test_output_location_of_another_step_is_its_argument() -> None:
         {"Get": "Steps.First.ProcessingOutputConfig.Outputs['test'].S3Output.S3Uri"},
         {"Std:Join": {"On": "/", "Values": ["x", {"Get": "Steps.First.ProcessingJobName"}]}},
         {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.First.PropertyFiles.F"}, "Path": "a"}},
+        {"Std:JsonGet": {"S3Uri": {"Get": "Steps.First.OutputDataConfig.S3OutputPath"}, "Path": "Result"}},
+        {"Get": "Steps.First.OutputParameters['a']"},
+        {"Get": "Steps.First.FinalMetricDataList['a'].Value"},
     ],
 )
 def test_result_of_another_job_differs_from_job_to_job(value: Any) -> None:

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.engine.definition import DefinitionError, parse
+from sagemaker_emulator.engine.durations import DEFAULTS
 from tests.builders import condition, fail
 
 
@@ -21,6 +23,9 @@ from tests.builders import condition, fail
         ('{"Version": "2020-12-01"}', "'Steps'"),
         ('{"Version": "2020-12-01", "Steps": []}', "'Steps'"),
         (definition({"Name": "A"}), "no 'Type'"),
+        (definition(step("A", "Trainning")), "Value 'Trainning' for 'StepType' failed to satisfy enum value"),
+        (definition(step("A", "TrainingJob")), "Value 'TrainingJob' for 'StepType'"),
+        (definition(condition("C", [], [], [step("A", "Spark")])), "Value 'Spark' for 'StepType'"),
         (definition(step("A b")), "'A b' does not match"),
         (definition(step("A"), step("A")), "'A' is not unique"),
         (definition(step("A", "Processing", "B")), "depends on 'B', which does not exist"),
@@ -42,6 +47,13 @@ def test_invalid_definition_is_rejected(text: str, reason: str) -> None:
     with pytest.raises(DefinitionError) as error:
         parse(text)
     assert reason in str(error.value)
+
+
+def test_types_of_steps_are_those_of_the_service_model() -> None:
+    """A newer botocore may have more of them than this release."""
+    metadata: Any = get_session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
+    unknown = {member.removesuffix("Job") or member for member in metadata.members} - DEFAULTS.keys()
+    assert not unknown, f"botocore has types of steps that DEFAULTS in engine/durations.py lacks: {unknown}"
 
 
 def test_nested_steps_are_listed_after_their_condition_step() -> None:

@@ -314,6 +314,7 @@ def test_items_must_be_a_list(items: str) -> None:
         ({"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.A.x"}}}, "no step of its"),
         ({"ForEachBody": [step("A" * 60)]}, "does not match"),
         ({"ForEachBody": [{"Name": "A"}]}, "has no 'Type'"),
+        ({"ForEachBody": [step("A", "Spark")]}, "Value 'Spark' for 'StepType' failed"),
         ({"MaxConcurrency": 0}, "between 1 and 50"),
         ({"MaxConcurrency": 51}, "between 1 and 50"),
         ({"MaxConcurrency": True}, "between 1 and 50"),

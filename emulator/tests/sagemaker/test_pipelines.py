@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sagemaker_emulator import EmulatorServer, VirtualClock
-from sagemaker_emulator.builders import ROLE
+from sagemaker_emulator.builders import ROLE, definition, step
 from sagemaker_emulator.sagemaker.api import SageMaker
 from tests.builders import Services, chain
 from tests.conftest import ClientOf
@@ -94,8 +94,31 @@ def test_invalid_definition_is_rejected(sagemaker: Any) -> None:
     )
     assert (code, message) == (
         "ValidationException",
-        "Unable to parse pipeline definition: 'Version' is missing or not a string",
+        "Unable to parse pipeline definition. Model Validation failed: 'Version' is missing or not a string",
     )
+
+
+@pytest.mark.parametrize("operation", ["create_pipeline", "update_pipeline"])
+def test_type_of_a_step_that_aws_does_not_have(
+    create: Callable[..., str], sagemaker: Any, operation: str
+) -> None:
+    """The error names the type, and those that AWS has. The pipeline stays as it was."""
+    create(chain("A"))
+    wrong = definition(step("A", "Trainning"))
+    request = {"RoleArn": ROLE} if operation == "create_pipeline" else {}
+    name = "New" if request else "Demo"
+    code, message = error_of(
+        getattr(sagemaker, operation), PipelineName=name, PipelineDefinition=wrong, **request
+    )
+    assert code == "ValidationException"
+    assert message.startswith(
+        "Unable to parse pipeline definition. Model Validation failed: Value 'Trainning' for 'StepType' "
+        "failed to satisfy enum value set: [Athena, AutoML, BedrockCustomModel, "
+    )
+    assert message.endswith(", QualityCheck, RegisterModel, Training, Transform, Tuning]")
+    listed = sagemaker.list_pipelines()["PipelineSummaries"]
+    assert [entry["PipelineName"] for entry in listed] == ["Demo"]
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("A")
 
 
 def test_definition_in_s3(client_of: ClientOf, sagemaker: Any) -> None:
@@ -279,14 +302,6 @@ def test_pipelines_are_filtered_by_creation_time(sagemaker: Any) -> None:
     times = {e["PipelineName"]: e["CreationTime"] for e in sagemaker.list_pipelines()["PipelineSummaries"]}
     assert names(sagemaker.list_pipelines(CreatedAfter=times["a-two"])) == ["b-three"]
     assert names(sagemaker.list_pipelines(CreatedBefore=times["a-two"])) == ["b-one"]
-
-
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support ManagedBy")
-@pytest.mark.usefixtures("three_pipelines")
-def test_no_pipeline_is_managed_by_aws(sagemaker: Any) -> None:
-    """All pipelines in the emulator are managed by the customer."""
-    assert names(sagemaker.list_pipelines(ManagedBy="AWS")) == []
-    assert len(names(sagemaker.list_pipelines(ManagedBy="CUSTOMER"))) == 3
 
 
 @pytest.mark.usefixtures("three_pipelines")

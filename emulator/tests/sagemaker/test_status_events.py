@@ -173,6 +173,7 @@ def test_model_packages(client_of: ClientOf, sagemaker: Any, receive: Receive) -
         "Rejected",
     ]
     assert found[0]["detail"]["ModelPackageGroupName"] == "churn"
+    assert None not in found[0]["detail"].values()
     assert (found[0]["detail"]["ModelPackageVersion"], found[0]["detail"]["ModelPackageArn"]) == (1, arn)
     assert found[1]["detail"]["UpdatedModelPackageFields"] == ["ModelApprovalStatus"]
     assert found[1]["resources"] == [arn]

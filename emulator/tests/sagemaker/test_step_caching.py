@@ -113,6 +113,48 @@ def test_step_on_another_job_runs_again(
     assert "CacheHitResult" not in shown["Train"]
 
 
+def _on_default_outputs(**members: Any) -> str:
+    """Return the definition of three steps on each other's outputs, which are where the SDK puts them."""
+    values = ["s3:/", "bucket", {"Get": "Execution.PipelineExecutionId"}, "Prepare", "output"]
+    location = {"Std:Join": {"On": "/", "Values": values}}
+    prepare = {**step("Prepare"), **CACHED, **members}
+    prepare["Arguments"] = {
+        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "data", "S3Output": {"S3Uri": location}}]}
+    }
+    train, evaluate = {**step("Train", "Training"), **CACHED}, {**step("Evaluate"), **CACHED}
+    data = {"Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"}
+    train["Arguments"] = {"InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": data}}}]}
+    source = {
+        "Std:Join": {"On": "/", "Values": [{"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, "x"]}
+    }
+    evaluate["Arguments"] = {"ProcessingInputs": [{"InputName": "m", "S3Input": {"S3Uri": source}}]}
+    return definition(prepare, train, evaluate)
+
+
+@pytest.mark.parametrize("is_first_cached", [True, False])
+def test_steps_after_a_cached_step(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    is_first_cached: bool,
+) -> None:
+    """
+    The outputs of a cached step are those of the job that made them, so the steps after it are cached as well.
+
+    The first step's output is under the id of its execution: if it runs again, so does all that reads it.
+    """
+    create(_on_default_outputs(CacheConfig={"Enabled": is_first_cached}))
+    first = start()
+    server.control.advance(3000)
+    executions = [start(), start()]
+    server.control.advance(3000)
+    expected = [first] * 3 if is_first_cached else [None] * 3
+    for execution in executions:
+        hits = [each.get("CacheHitResult") for each in steps_of(execution).values()]
+        assert [hit and hit["SourcePipelineExecutionArn"] for hit in hits] == expected
+
+
 def test_outputs_of_a_cached_lambda_step(
     create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,20 +27,31 @@ LetAnswer = Callable[[str, Answer], None]
 
 
 class EmulatedTime:
-    """Replaces the module ``time`` of the checks; ``slept`` lists the seconds of each wait of at least 0.2 s."""
+    """
+    Replaces the module ``time`` of the checks; ``slept`` lists the seconds of each wait of at least 0.2 s.
+
+    ``speed``: how many emulated seconds pass in a second of the checks.
+    """
 
     def __init__(self, server: EmulatorServer) -> None:
         self._clock: Any = server.clock
         self.slept: list[float] = []
+        self.speed = 1.0
+        self._now = 1000.0
 
     def monotonic(self) -> float:
-        """Return the emulated time."""
-        return float(self._clock.now())
+        """Return the time of the checks."""
+        return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let the emulated time pass."""
+        """Let the time pass, while a check waits."""
         self.slept += [seconds] if seconds >= 0.2 else []
-        self._clock.advance(seconds)
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> None:
+        """Let the time pass."""
+        self._now += max(0.0, seconds)
+        self._clock.advance(max(0.0, seconds) * self.speed)
 
 
 @pytest.fixture
@@ -60,7 +72,8 @@ def make_session(
 
     def make(**members: Any) -> Session:
         identity = client_of("sts").get_caller_identity()
-        return Session(client_of, identity, [], **members)
+        # As many as those of a run.
+        return Session(partial(client_of, retries=7), identity, [], **members)
 
     return make
 

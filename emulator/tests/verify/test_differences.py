@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from sagemaker_emulator.verify import runner
 from sagemaker_emulator.verify.models import BELIEFS, Verdict
-from sagemaker_emulator.verify.report import has_failed, table
+from sagemaker_emulator.verify.report import has_failed, summary
 from tests.verify.conftest import RUN_ID, Answer, LetAnswer, MakeAccount, refuse
 
 Request = dict[str, Any]
@@ -28,7 +28,7 @@ DIFFERENT = {
 
 def is_about(request: Request, subject: str) -> bool:
     """Return whether a request is about the pipeline of a subject."""
-    return f"-{RUN_ID}-{subject}" in request["PipelineExecutionArn"]
+    return f"-{RUN_ID}-{subject}/" in request["PipelineExecutionArn"]
 
 
 def refuse_used_tokens_in_another_way(request: Request, send: Send) -> Any:
@@ -92,7 +92,7 @@ def repeat_with_the_new_definition(request: Request, send: Send) -> Any:
 
 def resume_after_fail_steps(request: Request, send: Send) -> Any:
     """An execution that has ended with a Fail step is resumed."""
-    return request if is_about(request, "failed") else send(request)
+    return request if is_about(request, "resume-failstep") else send(request)
 
 
 def test_differences(make_account: MakeAccount, let_answer: LetAnswer) -> None:
@@ -112,19 +112,19 @@ def test_differences(make_account: MakeAccount, let_answer: LetAnswer) -> None:
 
     found = {result.belief.id: result.seen for result in results if has_failed([result])}
     assert found == DIFFERENT
-    told = table(results)
+    told = summary(results)
     for result in results:
         if result.verdict is Verdict.DIFFERS:
             assert f"This changes what these rely on: {', '.join(result.belief.relied_on_by)}\n" in told
 
 
 def test_an_answer_that_nothing_expects(make_account: MakeAccount, let_answer: LetAnswer) -> None:
-    """A damaged answer is an error of those checks that look at it, which the others do not notice."""
+    """A damaged answer is an error of those checks that look at it, which the others of a scenario do not notice."""
     let_answer("ListPipelineExecutionSteps", lambda request, send: {"PipelineExecutionSteps": [None]})
-    ids = ("outcome.statuses", "list.steps-order", "list.pages", "list.prefix")
+    ids = ("outcome.statuses", "outcome.steps", "list.steps-order", "list.pages")
     beliefs = [belief for belief in BELIEFS if belief.id in ids]
 
     results = runner.run(beliefs, make_account(), workers=1)
 
     errors = {result.belief.id for result in results if result.verdict is Verdict.ERROR}
-    assert errors == {"outcome.statuses", "list.steps-order", "list.pages"}
+    assert errors == {"outcome.steps", "list.steps-order"}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from sagemaker_emulator.verify.models import BELIEFS, SUBJECTS, Result, Verdict, VerifyError, choose
-from sagemaker_emulator.verify.report import as_json, count, has_failed, mask, table
+from sagemaker_emulator.verify.report import as_json, count, has_failed, mask, summary
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 TEXT = (
@@ -31,7 +32,10 @@ def test_nothing_secret_is_told() -> None:
     found = [result(Verdict.ERROR, TEXT, TEXT), result(Verdict.DIFFERS, TEXT, TEXT)]
     about = {"region": "eu-central-1", "sign_in": "assume_role arn:aws:iam::210987654321:role/Team-Airflow"}
 
-    for text in (json.dumps(as_json(found, about, AT, [SECRET], is_complete=True)), table(found, [SECRET])):
+    for text in (
+        json.dumps(as_json(found, about, AT, [SECRET], is_complete=True)),
+        summary(found, [SECRET], is_verbose=True),
+    ):
         assert not re.search("210987654321|Team|example.com|teams/a|Pipelines|AKIA", text)
         assert SECRET not in text
         assert "arn:aws:sagemaker:eu-central-1:000000000000:pipeline/polysync-verify-x" in text
@@ -122,3 +126,38 @@ def test_choose_what_does_not_exist(name: str, cure: str) -> None:
         choose([name])
 
     assert str(error.value).startswith(f"--only {name!r} is no check; {cure}")
+
+
+def test_summary() -> None:
+    """It counts by subject, and has what differs and why others were not checked; a line for each only on demand."""
+    reason, belief = "role/Team is missing", BELIEFS[1]
+    found = [
+        result(Verdict.AS_BELIEVED, "many of any"),
+        Result(belief, Verdict.DIFFERS, "user/me", "a detail"),
+        *(Result(each, Verdict.NOT_CHECKED, reason) for each in BELIEFS[2:4]),
+    ]
+
+    lines = summary(found, ["any"]).splitlines()
+
+    assert lines[0].split(maxsplit=1) == ["start", "1 as believed, 1 differs, 2 not checked"]
+    assert lines[2].split() == [belief.id, "differs", "user/***"]
+    assert lines[3:6] == [
+        f"    {text}" for text in (belief.sentence, f"Expected: {belief.expected}", "a detail")
+    ]
+    assert lines[-2:] == ["not checked: role/*** is missing", f"    {BELIEFS[2].id}, {BELIEFS[3].id}"]
+    first, *others = summary(found, ["any"], is_verbose=True).splitlines()
+    # An invented key that is a word is none.
+    assert first.split(maxsplit=1) == [BELIEFS[0].id, "as believed  many of any"]
+    assert others[3:] == lines
+
+
+def test_own_words_are_not_masked() -> None:
+    """Only what was seen comes from AWS: beliefs, and the names of pages, stay as they are."""
+    own = replace(BELIEFS[0], sentence="The policy/name is 123456789012.", relied_on_by=["user/page.md"])
+    differing = Result(own, Verdict.DIFFERS, "user/me 123456789012")
+
+    told = summary([differing])
+
+    assert "The policy/name is 123456789012." in told
+    assert "rely on: user/page.md" in told
+    assert "user/*** 000000000000" in told

@@ -30,7 +30,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import MAX_TIMESTAMP, MIN_TIMESTAMP, STRICT, ExecutionArn, FrozenModel
-from polysync_airflow.execution.steps.descriptions import StepDescription, outputs_of
+from polysync_airflow.execution.steps.descriptions import StepDescription, outputs_by_step
 
 # The member of a step's metadata, and the type of a step in a definition.
 CALLBACK: Final = "Callback"
@@ -122,23 +122,17 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
     """
     if step.kind not in (CALLBACK, None):
         raise CallbackStepError(f"Step {step.name} is a step of type {step.kind}, not a callback step.")
-    metadata = _metadata_of(step)
-    token = _secret(metadata.get("CallbackToken"))
+    token = _secret(step.text("CallbackToken"))
     if step.status == states.STATUS_STARTING or token is None:
         return None
-    url = metadata.get("SqsQueueUrl")
-    queue = parse_queue_url(url) if isinstance(url, str) else None
+    url = step.text("SqsQueueUrl")
+    queue = parse_queue_url(url) if url else None
     if queue is None:
         raise CallbackStepError(
             f"The queue of step {step.name} is {texts.shorten(url)}, which is not the URL of an SQS queue: "
             "correct sqs_queue_url of the step in the pipeline."
         )
     return RunningCallback(SecretStr(token), queue)
-
-
-def _metadata_of(step: StepDescription) -> Mapping[str, Any]:
-    metadata = step.metadata.get(CALLBACK)
-    return metadata if isinstance(metadata, dict) else {}
 
 
 class Situation(Enum):
@@ -199,13 +193,13 @@ def is_news(name: str, status: str | None, steps: Sequence[StepDescription] | Ba
 def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
     """Return whether a callback step may still wait for its answer; True if no step has the token."""
     secret = token and token.get_secret_value()
-    found = [step for step in steps if secret and _metadata_of(step).get("CallbackToken") == secret]
+    found = [step for step in steps if secret and step.text("CallbackToken") == secret]
     return not found or not all(states.has_ended(step.status) for step in found)
 
 
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
-    made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters")
+    made = outputs_by_step([step]).get(step.name, {}).get("output_parameters")
     parameters = made if isinstance(made, dict) else {}
     outputs: Outputs = texts.storable(
         {name: str(value) for name, value in parameters.items() if value is not None}, []

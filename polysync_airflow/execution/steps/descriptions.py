@@ -31,9 +31,11 @@ from polysync_airflow.states import PolysyncState, state_of_step
 class StepKind(NamedTuple):
     """A kind of step; kinds.toml says what its members mean."""
 
-    noun: str
+    noun: str | None = None
     job_member: str = "Arn"
+    id_member: str | None = None
     page: str | None = None
+    no_page: str | None = None
     log_group: str | None = None
     stream_prefix: str = "{name}/"
     service: str = "sagemaker"
@@ -44,6 +46,8 @@ STEP_KINDS: Final = {
     name: StepKind(**members)
     for name, members in tomllib.loads(Path(__file__).with_name("kinds.toml").read_text()).items()
 }
+# The type of a step in a definition, by the member of the metadata: Training for TrainingJob.
+STEP_TYPES: Final = {kind: kind.removesuffix("Job") or kind for kind in STEP_KINDS}
 # The type of a step that ends its execution as failed.
 FAIL: Final = "Fail"
 # A person who reads it can end the step in place of the system that should.
@@ -61,8 +65,7 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
     :param kind: the member of the step's metadata.
     """
-    known = STEP_KINDS.get(kind)
-    noun = known.noun if known else snake_case(kind)
+    noun = STEP_KINDS.get(kind, StepKind()).noun or snake_case(kind)
     outputs: dict[str, Any] = {}
     for member, value in metadata.items():
         if value is None or member in _SECRET_MEMBERS:
@@ -158,18 +161,24 @@ class StepDescription(models.FrozenModel):
         return next((kind for kind, value in self.metadata.items() if isinstance(value, dict)), None)
 
     @property
+    def facts(self) -> StepKind:
+        """What this version knows of the kind of the step."""
+        return STEP_KINDS.get(self.kind or "", StepKind())
+
+    def text(self, member: str | None) -> str | None:
+        """Return the text of a member of what AWS says of the step's kind; None if it is none."""
+        value = self.metadata[self.kind].get(member) if self.kind else None
+        return value if isinstance(value, str) else None
+
+    @property
     def outcome(self) -> str | None:
         """The outcome of a condition: ``True`` or ``False``; None if there is none yet."""
-        condition = self.metadata.get("Condition")
-        outcome = condition.get("Outcome") if isinstance(condition, dict) else None
-        return outcome if isinstance(outcome, str) else None
+        return self.text("Outcome") if self.kind == "Condition" else None
 
     @property
     def job_arn(self) -> str | None:
         """The ARN of what the step runs or makes; None if it has none."""
-        kind = self.kind
-        arn = self.metadata[kind].get(STEP_KINDS.get(kind, StepKind("")).job_member) if kind else None
-        return arn if isinstance(arn, str) else None
+        return self.text(self.facts.job_member)
 
     @property
     def seconds(self) -> float | None:
@@ -185,17 +194,17 @@ def log_source(step: StepDescription) -> tuple[str, str] | None:
 
     :return: None if the kind of the step writes no log, or if it has no job yet.
     """
-    kind, name = STEP_KINDS.get(step.kind or ""), job_name_of(step)
-    if kind is None or name is None or kind.log_group is None:
+    kind, name = step.facts, job_name_of(step)
+    if name is None or kind.log_group is None:
         return None
     return kind.log_group.format(name=name), kind.stream_prefix.format(name=name)
 
 
 def job_name_of(step: StepDescription) -> str | None:
-    """Return the name of a step's job, which is the end of its ARN; None if it has no job yet."""
+    """Return the name of a step's job, which is the end of its ARN, or its id; None if it has no job yet."""
     arn = step.job_arn
     if arn is None or not arn.startswith("arn:"):
-        return None
+        return step.text(step.facts.id_member)
     name = arn.split(":", 5)[-1]
     # arn:aws:sagemaker:<region>:<account>:training-job/<name>
     # arn:aws:lambda:<region>:<account>:function:<name>
@@ -252,6 +261,9 @@ class StepRow(models.FrozenModel):
     log_lines: Sequence[texts.LineText] = ()
 
 
+# What an entry has, under the same names, of the definition and of AWS's list.
+_OF_DEFINITION: Final = ("name", "type", "condition", "branch", "not_selected")
+_OF_LIST: Final = StepRow.model_fields.keys() & {*StepDescription.model_fields, "seconds", "job_arn"}
 # Built on first use, which is on a worker: Airflow parses a DAG file every 30 seconds.
 _ROWS: Final = TypeAdapter(
     Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=ConfigDict(defer_build=True)
@@ -268,8 +280,7 @@ def parse_rows(value: Any) -> list[StepRow]:
 
 def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
     """Return what a definition says of each step in the XCom ``steps``, in its order, for ``order_of``."""
-    rows = [(step.name, step.type, step.condition, step.branch, step.not_selected) for step in steps]
-    return json.dumps(rows)
+    return json.dumps([[getattr(step, member) for member in _OF_DEFINITION] for step in steps])
 
 
 def order_of(text: str) -> list[DeclaredStep]:
@@ -303,12 +314,8 @@ def rows_of(
             not_taken.add(declared.name)
         rows.append(
             StepRow(
-                name=declared.name,
-                type=declared.type,
-                condition=declared.condition,
-                branch=declared.branch,
+                **{member: getattr(declared, member) for member in _OF_DEFINITION},
                 not_taken=declared.name in not_taken,
-                not_selected=declared.not_selected,
                 state=NOT_STARTED,
             )
         )
@@ -388,26 +395,16 @@ def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
 
 
 def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:
-    key = step.kind or ""
-    kind, name = STEP_KINDS.get(key), job_name_of(step)
     return StepRow(
-        name=step.name,
-        # The type in a definition: Training for TrainingJob.
-        type=key.removesuffix("Job") or key if kind else (declared and declared.type) or step.kind,
+        **{member: getattr(step, member) for member in _OF_LIST},
+        type=STEP_TYPES.get(step.kind or "") or (declared and declared.type) or step.kind,
         condition=declared and declared.condition,
         branch=declared and declared.branch,
         state=state_of_step(step.status).value,
-        status=step.status,
-        started_at=step.started_at,
-        ended_at=step.ended_at,
-        seconds=step.seconds,
         attempt=step.attempt_count,
-        cache_hit=step.cache_hit,
-        reused_from=step.reused_from,
         reason=step.failure_reason,
-        job_arn=step.job_arn,
-        job_name=name,
-        console_url=_job_url(kind, name, execution_arn),
+        job_name=job_name_of(step),
+        console_url=_job_url(step, execution_arn),
         log_url=log_url_of(step, execution_arn),
     )
 
@@ -418,12 +415,12 @@ def log_url_of(step: StepDescription, execution_arn: str) -> str | None:
     if source:
         return console.log_url(execution_arn, *source)
     # EMR and EMR Serverless write their logs to S3.
-    path = step.metadata[step.kind].get("LogFilePath") if step.kind else None
-    return console.bucket_url(execution_arn, path) if isinstance(path, str) else None
+    return console.folder_url(execution_arn, step.text("LogFilePath") or "")
 
 
-def _job_url(kind: StepKind | None, name: str | None, execution_arn: str) -> str | None:
-    if kind is None or kind.page is None or name is None:
+def _job_url(step: StepDescription, execution_arn: str) -> str | None:
+    kind, name = step.facts, job_name_of(step)
+    if kind.page is None or name is None:
         return None
     return console.service_url(execution_arn, kind.service, kind.page.format(name=name))
 

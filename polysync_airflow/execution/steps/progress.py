@@ -147,7 +147,7 @@ def known_from(rows: Sequence[StepRow]) -> str:
 
 def _key(status: str | None, attempt: int | None) -> str:
     # A step that is Starting is soon Executing, which is no news.
-    return f"{states.STATUS_EXECUTING if status == states.STATUS_STARTING else status} {attempt or 0}"
+    return f"{states.STATUS_EXECUTING if status == states.STATUS_STARTING else status} {attempt or 1}"
 
 
 def _level(step: StepDescription) -> int:
@@ -157,7 +157,7 @@ def _level(step: StepDescription) -> int:
 def _line(step: StepDescription, resumed_at: float | None) -> str:
     state = states.state_of_step(step.status)
     after = "" if step.seconds is None else f" after {texts.format_seconds(step.seconds)}"
-    attempt = f" (attempt {step.attempt_count})" if (step.attempt_count or 0) > 1 else ""
+    attempt = f" (attempt {count})" if (count := step.attempt_count or 1) > 1 else ""
     if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
     if state is states.PolysyncState.SUCCESS and step.reused_from:

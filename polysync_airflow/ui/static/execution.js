@@ -45,7 +45,8 @@ export function readRun(value) {
   }
   return {
     arn,
-    pipeline: readText(property(value, "pipeline_name"), NAME),
+    // The end of its ARN, if the task has named it so.
+    pipeline: readText(property(value, "pipeline_name"), ARN)?.split(":pipeline/").at(-1) ?? null,
     state: readChoice(property(value, "state"), RUN_STATES, "Unknown"),
     status: readText(property(value, "status"), NAME),
     message: readText(property(value, "message"), MESSAGE),

@@ -157,7 +157,7 @@ function detailsOf({ step, before, runArn, consoleUrl }) {
     ],
     step.results?.metrics.length > 0 && ["Metrics", h(Metrics, { step, before })],
     step.results && step.results.seconds !== null && ["Billable time", h(BilledStep, { step, before })],
-    step.logUrl && ["Log", h(ConsoleLink, { url: step.logUrl }, "Open the log in CloudWatch")],
+    step.logUrl && ["Log", h(ConsoleLink, { url: step.logUrl }, `Open the log in ${logServiceOf(step.logUrl)}`)],
     (step.jobArn ?? step.jobName ?? step.consoleUrl) && ["Job", h(Job, { step })],
     step.outputs.length > 0 && [
       "Outputs",
@@ -170,6 +170,11 @@ function detailsOf({ step, before, runArn, consoleUrl }) {
   return details.map(([name, value]) =>
     h("div", { key: name, className: "psm-detail" }, h("dt", null, name), h("dd", null, value)),
   );
+}
+
+/** Returns where a log is: EMR and EMR Serverless write to S3. */
+function logServiceOf(url) {
+  return url.includes("/s3/buckets/") ? "S3" : "CloudWatch";
 }
 
 function ReusedFrom({ arn, runArn, consoleUrl }) {

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.conftest import SignInContext
 from tests.documentation.traces import assert_documented, traced
+
+pytestmark = pytest.mark.documentation
 
 # What all clients and their logs have in common; parts of it run once in a process.
 PASSED = ("hooks/", "execution/", "metrics.py", "get_provider_info.py")

@@ -21,6 +21,8 @@ from polysync_airflow.operators import (
 )
 from sagemaker_emulator import EmulatorServer
 from tests.auth.sign_in.conftest import ACCOUNT, ALLOWED_FOLDERS_VARIABLE, Account, use_connection
+from tests.conftest import IN_BOTH_MODES
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime, run_task
 
 EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
@@ -89,6 +91,33 @@ def test_policy_for_one_pipeline_allows_no_other(
     assert allowed.xcoms["state"] == "Success"
     assert isinstance(other.error, SageMakerApiError)
     assert other.error.error_code == "AccessDeniedException"
+
+
+@NEEDS_ROLE
+@IN_BOTH_MODES
+def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
+    deferrable: bool, user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """It allows the ARN of the pipeline, its executions in the account, and to pass the role; no other pipeline."""
+    policy = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", MANAGED)
+    grant(user, printed_document(*policy, "--pass-role", EXECUTION_ROLE))
+    start = {**START_MANAGED, "poll_interval": 60, "deferrable": deferrable}
+    cases: list[dict[str, Any]] = [
+        {"execution_role_arn": EXECUTION_ROLE, "validate_parameters": True},
+        {"execution_role_arn": EXECUTION_ROLE.replace("Execution", "Other")},
+        {"pipeline_name": "fanout", "pipeline_parameters": {}, "execution_role_arn": None},
+    ]
+
+    runs = [run_task(PolysyncStartPipelineOperator(task_id="t", **{**start, **case})) for case in cases]
+    jobs = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
+
+    assert runs[0].error is None
+    assert runs[0].xcoms["steps"][0]["state"] == "Success"
+    for run, text in zip(runs[1:], ("iam:PassRole", "sagemaker:StartPipelineExecution"), strict=True):
+        assert isinstance(run.error, SageMakerApiError)
+        assert run.error.error_code == "AccessDeniedException"
+        assert text in str(run.error)
+    assert [job["arn"] for job in jobs.result] == [MANAGED]
 
 
 def test_required_permissions_are_sufficient_without_step_reasons(
@@ -374,14 +403,9 @@ def test_connection_test_reports_missing_permissions(user: Account, emulator: Em
     assert "ListPipelineExecutionSteps: denied" in message
     assert "StartPipelineExecution: granted" in message
     assert "DescribePipeline: unknown: ThrottlingException" in message
-    of_pipelines, of_jobs = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
-    assert of_pipelines == iam_policies.missing_statement(
-        ["StopPipelineExecution", *iam_policies.OPTIONAL_OPERATIONS],
-        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/*",
-    )
-    whole = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
-    (expected,) = (each for each in whole if each["Sid"] == "DescribeJobs")
-    assert of_jobs == {name: expected[name] for name in ("Effect", "Action", "Resource")}
+    missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
+    _, run, optional, jobs, _ = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
+    assert missing == [{**run, "Action": ["sagemaker:StopPipelineExecution"]}, optional, jobs]
 
 
 def test_connection_test_reports_missing_log_permissions(user: Account, emulator: EmulatorServer) -> None:
@@ -397,9 +421,7 @@ def test_connection_test_reports_missing_log_permissions(user: Account, emulator
     assert "DescribeLogStreams: denied -- GetLogEvents: denied" in message
     statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
     policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
-    (of_policy,) = (each for each in policy if each["Sid"] == "ReadLogs")
-    assert statement["Action"] == of_policy["Action"]
-    assert [statement["Resource"]] == of_policy["Resource"]
+    assert statement == next(each for each in policy if each["Sid"] == "ReadLogs")
 
 
 def test_connection_test_reports_failed_sign_in(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription, rows_of
-from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.steps.progress import MAX_LINES, Progress, known_from
+from polysync_airflow.execution.texts import MAX_REASON_LENGTH
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
@@ -107,7 +107,7 @@ def test_news_are_another_status_or_another_attempt() -> None:
     """A step that is Starting is soon Executing, which is no news; AWS may repeat a step."""
     progress, news = Progress(60, 0), []
     for status, attempt in (
-        ("Starting", 1),
+        ("Starting", None),
         ("Executing", 1),
         ("Executing", 2),
         ("Executing", 2),
@@ -116,6 +116,34 @@ def test_news_are_another_status_or_another_attempt() -> None:
         news.append(len(progress.update([step("Train", status, AttemptCount=attempt)])))
 
     assert news == [1, 0, 1, 0, 1]
+
+
+def test_first_attempt_and_the_whole_reason_of_a_failure() -> None:
+    """A first attempt is not counted, also where AWS leaves its number out. A reason is as long as in the message."""
+    reason = "r" * MAX_REASON_LENGTH
+
+    (entry,) = Progress(60).update([step("Train", "Failed", 5, FailureReason=reason)])
+
+    assert entry.text == f"Step Train failed after 5 s: {reason}"
+
+
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
+    """Thousands of lines would stop the event loop of a triggerer. The last line counts those that are left out."""
+    steps = [step(f"S{number:02}", "Executing") for number in range(MAX_LINES + left_out - 1)]
+
+    *entries, last = Progress(60).update([*steps, step("Z", "Failed", 1)])
+
+    more = [f"{left_out} more steps changed"] if left_out else []
+    lines = [line for entry in (*entries, last) for line in entry.text.splitlines()]
+    assert lines[: len(lines) - len(more)] == [
+        *(f"Step S{number:02} started" for number in range(MAX_LINES - 1)),
+        "Step Z failed after 1 s",
+    ]
+    assert lines[len(lines) - len(more) :] == more
+    assert (last.level, last.text) == (
+        (logging.INFO, *more) if more else (logging.ERROR, "Step Z failed after 1 s")
+    )
 
 
 def test_what_the_rows_show_is_not_reported_again() -> None:
@@ -136,13 +164,6 @@ def test_reused_steps_name_their_execution() -> None:
     assert [line.text for line in Progress(0, 0).update(steps)] == [
         f"Step A was not selected: its result is that of {EXECUTION.rsplit('/', maxsplit=1)[-1]}"
     ]
-
-
-def polled(status: str) -> ExecutionDescription:
-    """Return the response of a poll."""
-    return ExecutionDescription.model_validate(
-        {"PipelineExecutionArn": EXECUTION, "PipelineExecutionStatus": status}
-    )
 
 
 def refused(code: str, *, transient: bool = False, permanent: bool = False) -> SageMakerApiError:

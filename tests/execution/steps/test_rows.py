@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.session import Session
 
+from polysync_airflow.execution.console import is_console_url
 from polysync_airflow.execution.pipelines import MAX_STEPS, DeclaredStep, declared_steps
 from polysync_airflow.execution.steps.descriptions import (
     MAX_XCOM_BYTES,
@@ -112,6 +113,7 @@ def test_row_of_a_failed_training_step() -> None:
         ("EndpointConfig", "endpoint-config/a", "sagemaker/home?region=eu-central-1#/endpointConfig/a"),
         ("Lambda", "function:a", "lambda/home?region=eu-central-1#/functions/a"),
         ("RegisterModel", "model-package/a/1", None),
+        ("InferenceComponent", "inference-component/a", None),
     ],
 )
 def test_page_of_each_kind_in_the_console(kind: str, resource: str, page: str | None) -> None:
@@ -153,6 +155,12 @@ def test_isolated_partition_has_no_links() -> None:
             {"check_type": "DATA", "check_job_arn": "arn:c", "skip_check": False},
         ),
         ({"Fail": {"ErrorMessage": "auc"}}, {"error_message": "auc"}),
+        ({"BedrockModelImport": {"Arn": "arn:b"}}, {"model_import_arn": "arn:b"}),
+        ({"InferenceComponent": {"Arn": "arn:i"}}, {"inference_component_arn": "arn:i"}),
+        ({"Lineage": {"ActionArns": {"act": "arn:l"}}}, {"action_arns": {"act": "arn:l"}}),
+        ({"HubContent": {"HubContentArn": "arn:h"}}, {"hub_content_arn": "arn:h"}),
+        ({"Cleanup": {"CleanedSteps": ["Train"]}}, {"cleaned_steps": ["Train"]}),
+        ({"ForEach": {"InputItemCount": 2}}, {"input_item_count": 2}),
         ({"QuantumJob": {"Arn": "arn:q", "Qubits": 3}}, {"quantum_job_arn": "arn:q", "qubits": 3}),
         ({"RegisterModel": {}}, None),
         ({}, None),
@@ -163,15 +171,55 @@ def test_outputs_of_each_kind(metadata: dict[str, Any], outputs: dict[str, Any] 
     assert outputs_by_step([step("It", Metadata=metadata)]) == ({"It": outputs} if outputs else {})
 
 
-def test_every_kind_with_a_job_is_in_the_table() -> None:
-    """A new kind in botocore that has an ARN of its own needs an entry."""
-    model = Session().get_service_model("sagemaker")
-    metadata: Any = model.shape_for("PipelineExecutionStepMetadata")
-    kinds = metadata.members
-    with_arn = {
-        name for name, shape in kinds.items() if "Arn" in shape.members or "CheckJobArn" in shape.members
-    }
-    assert with_arn - {"ForEach"} <= STEP_KINDS.keys()
+def test_every_kind_of_botocore_is_in_the_table() -> None:
+    """Each has a page or a reason why not, and the members from which its job is read."""
+    metadata: Any = Session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
+    unknown = metadata.members.keys() - STEP_KINDS.keys()
+    assert not unknown, (
+        f"botocore has kinds of steps that are not in execution/steps/kinds.toml: {', '.join(unknown)}. Add "
+        "them there, to the table in docs/reference/xcoms.md, and to engine/durations.py of the emulator."
+    )
+    for name, shape in metadata.members.items():
+        kind = STEP_KINDS[name]
+        assert (kind.page is None) != (kind.no_page is None), f"{name} needs either page or no_page"
+        if kind.page or kind.log_group:
+            assert (kind.id_member or kind.job_member) in shape.members, name
+        assert kind.id_member is None or kind.id_member in shape.members, name
+        assert "Arn" not in shape.members or kind.job_member == "Arn", name
+
+
+@pytest.mark.parametrize("kind", STEP_KINDS)
+def test_type_of_each_kind_is_that_of_the_definition(kind: str) -> None:
+    """A row has the same type before and after its step begins."""
+    (row,) = rows_of([step("It", Metadata={kind: {}})], (), EXECUTION)
+
+    assert row.type == kind.removesuffix("Job") or row.type == kind == "Job"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name", "page"),
+    [
+        (
+            {"EMR": {"ClusterId": "j-1", "StepId": "s-1"}},
+            "j-1",
+            "emr/home?region=eu-central-1#/clusterDetails/j-1",
+        ),
+        (
+            {"Athena": {"QueryExecutionId": "12-ab"}},
+            "12-ab",
+            "athena/home?region=eu-central-1#/query-editor/history/12-ab",
+        ),
+        ({"EMRServerless": {"JobRunId": "00f1"}}, "00f1", None),
+        ({"EMR": {"StepId": "s-1"}}, None, None),
+        ({"EMR": {"ClusterId": 7}}, None, None),
+    ],
+)
+def test_job_without_an_arn_has_its_id(metadata: Any, name: str | None, page: str | None) -> None:
+    """It is the name of the job, and leads to its page."""
+    (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
+
+    assert (row.job_arn, row.job_name) == (None, name)
+    assert row.console_url == (page and f"https://eu-central-1.console.aws.amazon.com/{page}")
 
 
 def test_model_packages_are_found() -> None:
@@ -210,15 +258,45 @@ def test_log_source(metadata: Any, source: tuple[str, str] | None) -> None:
     assert log_source(step("It", Metadata=metadata)) == source
 
 
-def test_emr_serverless_links_to_its_log_folder() -> None:
-    """EMR writes to S3."""
-    metadata = {"EMRServerless": {"JobRunId": "1", "LogFilePath": "s3://logs/emr run/1"}}
+AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
 
-    (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), EXECUTION)
 
-    assert row.log_url == (
-        "https://eu-central-1.console.aws.amazon.com/s3/buckets/logs?region=eu-central-1&prefix=emr%20run%2F1"
-    )
+@pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])
+@pytest.mark.parametrize(
+    ("execution", "path", "url"),
+    [
+        (
+            EXECUTION,
+            "s3://logs/emr run/steps/s-1/stderr.gz",
+            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=emr%20run%2Fsteps%2Fs-1%2F",
+        ),
+        (EXECUTION, "s3n://logs/a/b/", f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=a%2Fb%2F"),
+        (EXECUTION, "s3://logs", f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix="),
+        (
+            EXECUTION.replace("aws:sagemaker:eu-central-1", "aws-cn:sagemaker:cn-north-1"),
+            "s3://logs/a/stderr.gz",
+            "https://cn-north-1.console.amazonaws.cn/s3/buckets/logs?region=cn-north-1&prefix=a%2F",
+        ),
+        (
+            EXECUTION.replace("aws:sagemaker:eu-central-1", "aws-us-gov:sagemaker:us-gov-west-1"),
+            "s3://logs/a/stderr.gz",
+            "https://us-gov-west-1.console.amazonaws-us-gov.com/s3/buckets/logs?region=us-gov-west-1&prefix=a%2F",
+        ),
+        (EXECUTION.replace("arn:aws:", "arn:aws-iso:"), "s3://logs/a/stderr.gz", None),
+        (EXECUTION, "https://evil.example.com/a", None),
+        (EXECUTION, "s3://", None),
+        (EXECUTION, None, None),
+        (EXECUTION, 7, None),
+    ],
+)
+def test_emr_links_to_the_folder_of_its_log(kind: str, execution: str, path: Any, url: str | None) -> None:
+    """EMR writes to S3. The folder has all logs of the step; the path is that of the one with the cause."""
+    metadata = {kind: {"LogFilePath": path}}
+
+    (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), execution)
+
+    assert row.log_url == url
+    assert url is None or is_console_url(url)
 
 
 def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:
@@ -402,7 +480,9 @@ def test_steps_of_a_branch_that_was_not_taken(outcomes: dict[str, str | None], n
     assert rows_of(steps, rows, EXECUTION) == rows
 
 
-@pytest.mark.parametrize("metadata", [{"Condition": {"Outcome": 7}}, {"Condition": "x"}, {"Lambda": {}}])
+@pytest.mark.parametrize(
+    "metadata", [{"Condition": {"Outcome": 7}}, {"Condition": "x"}, {"Lambda": {"Outcome": "True"}}]
+)
 def test_unusable_outcome_leaves_no_branch_out(metadata: dict[str, Any]) -> None:
     """For example, a step of another kind has the name of the condition."""
     rows = rows_of([step("Check", Metadata=metadata)], NESTED, EXECUTION)

@@ -47,8 +47,13 @@ DEFAULTS: dict[str, list[Any]] = {
 
 
 def parameter(name: str = "P", **fields: Any) -> DeclaredParameter:
-    """Return a declared parameter; ``type``, ``default`` and ``enum_values`` as given."""
-    aliases = {"type": "Type", "default": "DefaultValue", "enum_values": "EnumValues"}
+    """Return a declared parameter; its other members as given."""
+    aliases = {
+        "type": "Type",
+        "default": "DefaultValue",
+        "enum_values": "EnumValues",
+        "description": "Description",
+    }
     content = {aliases[field]: value for field, value in fields.items()}
     return DeclaredParameter.model_validate({"Name": name, **content})
 

@@ -87,6 +87,24 @@ def test_descriptions_of_parameters_are_kept_by_name() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("in_file", "in_aws", "kept"),
+    [("mine", "theirs", "mine"), ("", "theirs", ""), (None, "theirs", "theirs"), ("mine", None, "mine")],
+)
+def test_description_of_a_parameter_is_that_of_people(
+    in_file: str | None, in_aws: str | None, kept: str
+) -> None:
+    """The definition's is used where the file has none, also for a job that the file does not have."""
+    before = Catalogue([described("churn", None, **({"A": in_file} if in_file is not None else {}))], [])
+    imported = [job("churn", parameter("A", description=in_aws))]
+
+    (made,) = catalogue_jobs(imported, before)
+    (new,) = catalogue_jobs(imported, None)
+
+    assert made.parameters[0].description == kept
+    assert new.parameters[0].description == in_aws
+
+
 def test_descriptions_of_other_jobs_are_not_taken() -> None:
     """A parameter of the same name in another job keeps its own description."""
     before = Catalogue([described("other", "text", A="about A")], [])

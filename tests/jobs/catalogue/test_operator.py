@@ -17,6 +17,7 @@ from polysync_airflow.operators import PolysyncListImportOperator
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.jobs.catalogue.builders import STEPS, definitions, delete_pipelines, put_pipelines
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import Run, run_task
 
 CHANGED = {"Version": "2020-12-01", "Parameters": [{"Name": "New", "Type": "Integer"}], "Steps": STEPS}
@@ -162,3 +163,18 @@ def test_on_drift_is_checked_in_the_dag_file() -> None:
     """Another value is refused when the DAG is parsed."""
     with pytest.raises(ParametersError, match="on_drift = 'ignore' is not valid: give one of fail, warn"):
         PolysyncListImportOperator(task_id="t", on_drift="ignore")  # type: ignore[arg-type]
+
+
+@NEEDS_ROLE
+@pytest.mark.parametrize("arguments", [{"managed_by": "AWS"}, {"pipeline_names": [MANAGED]}], ids=str)
+def test_pipelines_that_aws_manages(arguments: Any, tmp_path: Path, emulator: EmulatorServer) -> None:
+    """They are compared with a file of their own, also by their ARNs."""
+    path = tmp_path / "managed.yaml"
+    jobs = catalogue_jobs(import_jobs(PolysyncSageMakerHook(), managed_by="AWS"), None)
+    write_catalogue(path, [job.model_copy(update={"parameters": []}) for job in jobs])
+
+    result, lines = run(path, **arguments)
+
+    assert type(result.error) is CatalogueDriftError
+    assert any(line.startswith("model-eval, parameter ModelPackageArn: a new parameter") for line in lines)
+    assert not any("does not have this pipeline" in line for line in lines)

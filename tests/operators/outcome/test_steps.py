@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -14,6 +15,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_airflow import AIRFLOW
+from tests.jobs.catalogue.builders import put_pipelines
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 LIST_STEPS = "ListPipelineExecutionSteps"
@@ -138,6 +140,30 @@ def test_without_progress_steps_are_listed_at_the_end_only(
 
     assert len(emulator.control.calls(LIST_STEPS)) == 1
     assert len(run.xcoms["outputs"]) == 5
+
+
+@IN_BOTH_MODES
+@pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])
+def test_failed_emr_step_leads_to_its_log_in_s3(
+    kind: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The entry of the step, the button and the error have the link; the entry has the id of the job."""
+    steps = [{"Name": "Spark", "Type": kind, "Arguments": {}}]
+    put_pipelines(emulator, {"churn-tuning": {"Version": "2020-12-01", "Steps": steps}}, update=True)
+    emulator.control.put_scenario({"steps": {"Spark": {"fail": {"reason": "ExitCode 1"}}}})
+
+    run = run_churn(deferrable)
+
+    (row,) = run.xcoms["steps"]
+    made = run.xcoms["outputs"]["Spark"]
+    folder = made["log_file_path"].removeprefix("s3://aws-logs-123456789012-us-east-1/").rpartition("/")[0]
+    url = f"{CONSOLE}/s3/buckets/aws-logs-123456789012-us-east-1?region=us-east-1&prefix="
+    assert row["log_url"] == f"{url}{quote(folder, safe='')}%2F"
+    assert run.xcoms["failed_step_log_url"] == row["log_url"]
+    assert row["job_name"] == made["cluster_id" if kind == "EMR" else "job_run_id"]
+    assert f"  Log: {row['log_url']}" in str(run.error).splitlines()
+    page = f"{CONSOLE}/emr/home?region=us-east-1#/clusterDetails/{row['job_name']}"
+    assert row["console_url"] == (page if kind == "EMR" else None)
 
 
 def test_error_leads_to_the_log_of_the_failed_step(

@@ -15,6 +15,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import RECORD_KEY, TRY_NUMBER
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.operators.recovery.harness import MERGE_FAILS
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
@@ -234,6 +235,14 @@ def test_misspelt_pipeline_names_are_corrected(validate: bool, emulator: Emulato
     for run in (unlike, of_arn, right, not_listed):
         assert "There is no pipeline" in str(run.error)
         assert "Did you mean" not in str(run.error)
+
+
+@NEEDS_ROLE
+def test_misspelt_arn_of_a_managed_pipeline_is_corrected(emulator: EmulatorServer) -> None:
+    """The similar one is looked for among those that AWS manages."""
+    misspelt = start(**{**START_MANAGED, "pipeline_name": MANAGED.replace("model-eval", "modeleval")})
+
+    assert str(misspelt.error).endswith(f"\nDid you mean {MANAGED}?")
 
 
 def test_the_version_of_the_start_is_compared(emulator: EmulatorServer) -> None:

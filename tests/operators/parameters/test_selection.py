@@ -251,8 +251,8 @@ def test_refused_source_is_explained(
 
     assert isinstance(run.error, SageMakerApiError)
     expected = {
-        "running": f"- source_execution: {source} has the status Executing; give an execution that is Succeeded",
-        "step": f"- source_execution: step AbaloneProcess has not succeeded in {source}; select it, too",
+        "running": f"selected_steps do not fit pipeline abalone.\n- source_execution: {source} has the status Executing; give an execution that is Succeeded",
+        "step": f"selected_steps do not fit pipeline abalone.\n- source_execution: step AbaloneProcess has not succeeded in {source}; select it, too",
         "missing": f"\nsource_execution: {source} does not exist; give another execution, or 'latest'",
     }
     assert expected[case] in str(run.error)

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.calls import AwsServices
-from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
-from sagemaker_emulator.sagemaker.jobs.names import value_of
+from sagemaker_emulator.sagemaker.jobs.names import arguments_of, value_of
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _STOPPING = "Stopping"
@@ -40,7 +39,7 @@ class _Message(NamedTuple):
         return self.record.arn, self.run.order, self.run.attempt, self.status
 
 
-def send_callback_messages(region: Region, services: AwsServices, now: float) -> None:
+def send_callback_messages(region: Region, services: AwsServices) -> None:
     """
     Send the messages of all Callback steps, in the order of their times, once each.
 
@@ -48,7 +47,6 @@ def send_callback_messages(region: Region, services: AwsServices, now: float) ->
 
     :param region: the region.
     :param services: the queues.
-    :param now: the time, in seconds since the epoch.
     """
     for message in sorted(_unsent(region), key=lambda each: (each.at, each.record.arn, each.run.order)):
         region.messages.add(message.key)
@@ -56,9 +54,7 @@ def send_callback_messages(region: Region, services: AwsServices, now: float) ->
         url = urlsplit(text(value_of(record, run, run.step.body.get("SqsQueueUrl")) or ""))
         queue, host = url.path.rpartition("/")[2], _QUEUE_HOST.match(url.netloc)
         if _QUEUE_NAME.fullmatch(queue):
-            services.send_message(
-                host[1] if host else region.name, queue, json.dumps(_body(region, message, now))
-            )
+            services.send_message(host[1] if host else region.name, queue, json.dumps(_body(message)))
 
 
 def _unsent(region: Region) -> Iterator[_Message]:
@@ -73,10 +69,10 @@ def _unsent(region: Region) -> Iterator[_Message]:
             yield from (message for message in messages if message.key not in region.messages)
 
 
-def _body(region: Region, message: _Message, now: float) -> dict[str, Any]:
+def _body(message: _Message) -> dict[str, Any]:
     body = {
         "token": message.run.callback_token,
         "pipelineExecutionArn": message.record.arn,
-        "arguments": Descriptions(region, message.record, now).arguments(message.run),
+        "arguments": arguments_of(message.record, message.run),
     }
     return body if message.status is None else {**body, "status": message.status}

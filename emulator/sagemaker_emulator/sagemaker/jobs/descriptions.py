@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_emulator.engine.caching import STEP_PROPERTY, property_at
-from sagemaker_emulator.engine.expressions import ExpressionError, Unknown, evaluate_all
+from sagemaker_emulator.engine.expressions import Unknown
 from sagemaker_emulator.engine.step_runs import Attempt, StepRun
 from sagemaker_emulator.sagemaker.jobs.job import Job
-from sagemaker_emulator.sagemaker.jobs.names import job_name, source_of, training_job_names
+from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_name, source_of, training_job_names
 from sagemaker_emulator.sagemaker.jobs.processing import (
     describe_endpoint,
     describe_processing_job,
@@ -44,6 +44,7 @@ _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     # Only for the arguments of other steps: no operation of the emulator describes them.
     "Model": lambda job: {"ModelName": job.name},
     "EndpointConfig": lambda job: {"EndpointConfigName": job.name},
+    "RegisterModel": lambda job: {"ModelApprovalStatus": "PendingManualApproval", **job.arguments},
 }
 _ENDED = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
 _EXECUTION_ID = re.compile(r"(?:pipelines-)?([a-z0-9]{12})-.+")
@@ -92,7 +93,6 @@ class Descriptions:
         self._region = region
         self._record = record
         self._now = now
-        self._properties: dict[str, dict[str, Any]] = {}
 
     def of(self, run: StepRun, attempt: Attempt) -> dict[str, Any]:
         """Return the description of the job of an attempt; empty for a type of step that has none."""
@@ -107,35 +107,28 @@ class Descriptions:
             region=self._region,
             kind=run.step.type,
             name=job_name(self._region, self._record, run, attempt.number),
-            arguments=self.arguments(run),
+            arguments=arguments_of(self._record, run),
             status=_ENDED.get(attempt.status, "Stopping" if is_stopping else "InProgress"),
             created_at=attempt.started_at,
             started_at=attempt.executing_at if attempt.executing_at <= until else None,
             ended_at=attempt.ended_at,
             failure_reason=attempt.failure_reason,
             metrics=attempt.scenario.metrics,
-            role_arn=self._record.pipeline.role_arn,
+            role_arn=self._record.role_arn,
         )
 
-    def arguments(self, run: StepRun) -> dict[str, Any]:
-        """Return the evaluated arguments of a step, with the properties of the steps that it refers to."""
-        scope = replace(self._record.engine.scope_of(run.step), resolve=self._property)
-        try:
-            arguments: dict[str, Any] = evaluate_all(dict(run.step.arguments), scope)
-        except ExpressionError:
-            return {}
-        return arguments
-
-    def _property(self, reference: str) -> Any:
+    def property(self, reference: str) -> Any:
+        """Return the value of a step's property; `Unknown` if the description of its job does not have it."""
         match = STEP_PROPERTY.fullmatch(reference)
         run = self._record.engine.runs.get(match[1]) if match else None
         if match is None or run is None:
             return Unknown(reference)
-        if match[1] not in self._properties:
-            record, source = source_of(self._record, run)
-            described = self if record is self._record else Descriptions(self._region, record, self._now)
-            self._properties[match[1]] = described._properties_of(source) if source.attempts else {}
-        value = property_at(self._properties[match[1]], match[2])
+        record, source = source_of(self._record, run)
+        # A step starts after those that it refers to have ended, so their properties do not change any more.
+        if source.attempts and source.order not in record.properties:
+            described = Descriptions(self._region, record, self._now)
+            record.properties[source.order] = described._properties_of(source)
+        value = property_at(record.properties.get(source.order), match[2])
         return Unknown(reference) if value is None else value
 
     def _properties_of(self, run: StepRun) -> dict[str, Any]:

@@ -21,17 +21,19 @@ from botocore.model import StructureShape
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
-from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
+from sagemaker_emulator.sagemaker.jobs.names import arguments_of
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 from sagemaker_emulator.sagemaker.validation import matching_members, service_model
 
 _DEFAULT_GROUP = "emulated"
+#: The members of model packages that moto does not have.
+MEMBERS_BESIDE_MOTO = ("ModelCard", "ModelLifeCycle", "SourceUri")
 # The members of UpdateModelPackage that replace what the package has.
-_REPLACED = ("ModelApprovalStatus", "ApprovalDescription")
+_REPLACED = ("ModelApprovalStatus", "ApprovalDescription", *MEMBERS_BESIDE_MOTO)
 
 
-def register_model_packages(region: Region, services: AwsServices, now: float) -> None:
+def register_model_packages(region: Region, services: AwsServices) -> None:
     """
     Create the model packages of all RegisterModel steps that have succeeded, in the order of their ends.
 
@@ -39,10 +41,9 @@ def register_model_packages(region: Region, services: AwsServices, now: float) -
 
     :param region: the region.
     :param services: the model registry.
-    :param now: the time, in seconds since the epoch.
     """
     for _, record, run in sorted(_unregistered(region), key=lambda entry: entry[0]):
-        request = Descriptions(region, record, now).arguments(run)
+        request = arguments_of(record, run)
         if not request.get("ModelPackageName"):
             request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
         # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetadataProperties.html

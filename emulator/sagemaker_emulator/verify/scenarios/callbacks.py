@@ -9,12 +9,11 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.htm
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import RUNNING, Account
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, Seen, one_of, within
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of, within
 from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox
 
 _STEP: Final = "Ask"
@@ -29,27 +28,15 @@ _STOP_SECONDS: Final = 30.0
 _UNKNOWN_TOKEN: Final = "0" * 10
 
 
-@dataclass(frozen=True)
-class Asked:
+def _ask(account: Account, subject: str) -> tuple[str, str, float]:
     """
-    A callback step that waits for its answer.
+    Start an execution, and wait for the message of its callback step.
 
-    :param status: of the step, when it has its token.
-    :param content: its message; empty if none has come.
-    :param delay: from its token to its message.
+    :return: its ARN, the token of the step, and when that was seen.
     """
-
-    arn: str
-    token: str
-    status: str
-    content: dict[str, Any]
-    delay: Seen
-
-
-def _ask(account: Account, subject: str) -> Asked:
-    """Start an execution, and wait for the message of its callback step."""
     # An error if nobody may answer: the step would wait for seven days, and its pipeline with it.
-    account.once(unknown_token)
+    if isinstance(refusal := account.once(_answer_nothing), NotCheckedError):
+        raise refusal
     box = account.once(Inbox)
     arn = account.start(account.create(subject, definitions.callback(account.options["--queue-url"])))
 
@@ -65,14 +52,11 @@ def _ask(account: Account, subject: str) -> Asked:
     account.wait_for("The token of a callback step", has_begun)
     begin, first = account.now(), token()
     account.session.secrets.append(first)
-    status = _step(account, arn).get("StepStatus")
     box.look_for(lambda: bool(box.about(arn, _MEMBER)) or not token())
-    messages = box.about(arn, _MEMBER)
-    if not first or not (messages or token()):
+    if not first or not (box.about(arn, _MEMBER) or token()):
         reason = _step(account, arn).get("FailureReason")
         raise NotCheckedError(f"the step has ended: {reason}; may the role send messages to the queue?")
-    delay = within(max(0.0, messages[0].at - begin), DELAY_SECONDS) if messages else Seen("no message")
-    return Asked(arn, first, str(status), messages[0].content if messages else {}, delay)
+    return arn, first, begin
 
 
 def _step(account: Account, arn: str) -> Any:
@@ -89,42 +73,53 @@ def _answer(account: Account, token: str, answer: dict[str, Any]) -> Observed:
 def answered(account: Account) -> Observations:
     """Answer a callback step, several times."""
     try:
-        asked = _ask(account, "callback")
-        found = {
-            "success": _answer(account, asked.token, _YES),
-            "same-answer": _answer(account, asked.token, _YES),
-            "other-answer": _answer(account, asked.token, _NO),
-        }
-        end = account.end(asked.arn)
-        found["same-answer-after-end"] = _answer(account, asked.token, _YES)
+        arn, token, begin = _ask(account, "callback")
+        yield {"status": str(_step(account, arn).get("StepStatus"))}
+        yield _of_message(account, arn, token, begin)
+        success = _answer(account, token, _YES)
+        yield {"success": success}
+        account.require("the answer", success)
+        yield {"same-answer": _answer(account, token, _YES)}
+        yield {"other-answer": _answer(account, token, _NO)}
+        end = account.end(arn)
+        yield {"next-step": end.status, "same-answer-after-end": _answer(account, token, _YES)}
     finally:
         account.once(Inbox).give_back()
     outputs = end.step(_STEP).get("Metadata", {}).get("Callback", {}).get("OutputParameters", [])
-    sent = one_of("token" in asked.content, "another token", "no token")
+    yield {"outputs": json.dumps({each["Name"]: each["Value"] for each in outputs}, sort_keys=True)}
+
+
+def _of_message(account: Account, arn: str, token: str, begin: float) -> dict[str, Observed]:
+    messages = account.once(Inbox).about(arn, _MEMBER)
+    if not messages:
+        none = NotCheckedError("the step has sent no message")
+        return {"token": none, "inputs": none, "delay": "no message"}
+    content = messages[0].content
+    sent = one_of("token" in content, "another token", "no token")
     return {
-        **found,
-        "token": "the token of the step" if asked.content.get("token") == asked.token else sent,
-        "inputs": json.dumps(asked.content.get("arguments"), sort_keys=True),
-        "status": asked.status,
-        "delay": asked.delay,
-        "outputs": json.dumps({each["Name"]: each["Value"] for each in outputs}, sort_keys=True),
-        "next-step": end.status,
+        "token": "the token of the step" if content.get("token") == token else sent,
+        "inputs": json.dumps(content.get(_MEMBER), sort_keys=True),
+        "delay": within(max(0.0, messages[0].at - begin), DELAY_SECONDS),
     }
 
 
 def failed(account: Account) -> Observations:
     """Answer a callback step with a failure."""
-    asked = _ask(account, "callback-failed")
-    _answer(account, asked.token, _NO)
-    step = account.end(asked.arn).step(_STEP)
+    arn, token, _ = _ask(account, "callback-failed")
+    account.require("the answer", _answer(account, token, _NO))
+    step = account.end(arn).step(_STEP)
     status, reason = step.get("StepStatus"), step.get("FailureReason")
     texts = (f"{status}, with the reason", f"{status}, with another reason")
-    return {"failure": one_of(reason == _REASON, *texts, reason)}
+    yield {"failure": one_of(reason == _REASON, *texts, reason)}
 
 
 def unknown_token(account: Account) -> Observations:
     """Answer with a token that AWS does not know."""
-    return {"unknown-token": _answer(account, _UNKNOWN_TOKEN, _NO)}
+    yield {"unknown-token": account.once(_answer_nothing)}
+
+
+def _answer_nothing(account: Account) -> Observed:
+    return _answer(account, _UNKNOWN_TOKEN, _NO)
 
 
 def stopped(account: Account) -> Observations:
@@ -133,23 +128,21 @@ def stopped(account: Account) -> Observations:
 
     def is_told() -> bool:
         # AWS's pages have both spellings.
-        contents = [each.content for each in box.about(asked.arn, _MEMBER)]
+        contents = [each.content for each in box.about(arn, _MEMBER)]
         return any("Stopping" in (each.get("status"), each.get("Status")) for each in contents)
 
     try:
-        asked = _ask(account, "callback-stopped")
-        account.told(account.stop, asked.arn)
+        arn, token, _ = _ask(account, "callback-stopped")
+        account.require("the stop", account.told(account.stop, arn))
         begin = account.now()
         box.look_for(is_told)
         account.sleep(begin + _STOP_SECONDS - account.now())
-        later = account.status(asked.arn)
-        answer = _answer(account, asked.token, _NO)
-        end = account.end(asked.arn)
+        later = account.status(arn)
+        yield {"stop-message": one_of(is_told(), "Stopping", "no message"), "stop-waits": later}
+        account.expect(later, "Stopping")
+        answer = _answer(account, token, _NO)
+        yield {"answer-after-stop": answer}
+        account.require("the answer", answer)
+        yield {"stopped": account.end(arn).status}
     finally:
         box.give_back()
-    return {
-        "stop-message": one_of(is_told(), "Stopping", "no message"),
-        "stop-waits": later,
-        "answer-after-stop": answer,
-        "stopped": end.status,
-    }

@@ -11,13 +11,12 @@ from typing import Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, End
-from sagemaker_emulator.verify.models import Observations, Seen, VerifyError, one_of
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Seen, one_of
 
 LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
 _KIND: Final = "ProcessingJob"
 # A job waits some minutes for its instance.
 _END_SECONDS: Final = definitions.JOB_SECONDS + 900.0
-_POLL_SECONDS: Final = 10.0
 _LOG_SECONDS: Final = 60.0
 
 
@@ -25,29 +24,29 @@ def finished(account: Account) -> tuple[str, End]:
     """Run a pipeline with a job, and return the name of the job."""
     definition = definitions.with_job(account.options["--with-job"], account.role_arn)
     arn = account.start(account.create("job", definition))
-    end = account.end(arn, _END_SECONDS, _POLL_SECONDS)
+    end = account.end(arn, seconds=_END_SECONDS)
     job_arn = end.step("Job").get("Metadata", {}).get(_KIND, {}).get("Arn")
     if not job_arn:
-        raise VerifyError(f"The step has no job. FailureReason: {end.answer.get('FailureReason')}")
+        reason = end.step("Job").get("FailureReason", end.answer.get("FailureReason"))
+        raise NotCheckedError(f"the step has no job: {reason}")
     return job_arn.rpartition("/")[2], end
 
 
 def job(account: Account) -> Observations:
     """Look at a job that has ended."""
     name, end = account.once(finished)
-    step, described = end.step("Job"), account.call("DescribeProcessingJob", ProcessingJobName=name)
+    step = end.step("Job")
+    yield {"status": Seen(end.status, step.get("FailureReason", ""))}
+    yield {"metadata": Seen(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"])}
+    account.expect(end.status, "Succeeded")
+    described = account.call("DescribeProcessingJob", ProcessingJobName=name)
     seconds = (described["ProcessingEndTime"] - described["ProcessingStartTime"]).total_seconds()
+    instance = described["ProcessingResources"]["ClusterConfig"]["InstanceType"]
+    yield {"seconds": Seen(instance, f"{seconds:.0f} s")}
     lines = _lines(account, name)
     is_written = any(definitions.JOB_LINE in line for line in lines)
     detail = f"{LOG_GROUP}; the line of the job is {'' if is_written else 'not '}there"
-    return {
-        "status": Seen(end.status, step.get("FailureReason", "")),
-        "metadata": Seen(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"]),
-        "log": one_of(lines, "lines", "no lines", detail),
-        "seconds": Seen(
-            described["ProcessingResources"]["ClusterConfig"]["InstanceType"], f"{seconds:.0f} s"
-        ),
-    }
+    yield {"log": one_of(lines, "lines", "no lines", detail)}
 
 
 def _lines(account: Account, name: str) -> list[str]:

@@ -30,7 +30,8 @@ def links(account: Account) -> dict[str, str]:
 
     :raises NotCheckedError: there are none.
     """
-    found = {f"an execution that has failed, with {definitions.REASON!r}": _execution_link(account)}
+    url, status = _execution_link(account), account.once(failed).status
+    found = {f"an execution that has ended as {status}, with {definitions.REASON!r}": url}
     if "--with-job" in account.options and account.session.log_link:
         name, end = account.once(finished)
         found["the log of the job"] = account.session.log_link(end.arn, LOG_GROUP, f"{name}/") or ""
@@ -43,4 +44,4 @@ def link(account: Account) -> Observations:
     parts = urlsplit(url)
     is_complete = arn in parts.fragment and parts.query == f"region={account.region}"
     is_console = parts.scheme == "https" and (parts.hostname or "").startswith(f"{account.region}.console.")
-    return {"execution": one_of(is_complete and is_console, "well-formed", "not well-formed", url)}
+    yield {"execution": one_of(is_complete and is_console, "well-formed", "not well-formed", url)}

@@ -13,11 +13,10 @@ from typing import Any, Final
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, missing_execution
 from sagemaker_emulator.verify.cleaning import PREFIX, run_tags
-from sagemaker_emulator.verify.models import Observations, Observed, one_of
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of
 
-# When a wait polls an execution for the first time, and how long a search waits for its entry in a list.
+# When a wait polls an execution for the first time.
 _DESCRIBED_SECONDS: Final = 5.0
-_LISTED_SECONDS: Final = 60.0
 # botocore sends times in whole seconds.
 _APART_SECONDS: Final = 3.0
 _MAX_TOKEN_LENGTH: Final = 8192
@@ -32,11 +31,10 @@ def lags(account: Account) -> Observations:
 
     name = account.create("lag", definitions.succeeding())
     arn = account.start(name)
-    described = account.seconds_until(lambda: account.is_found(arn), _DESCRIBED_SECONDS)
-    listed = account.seconds_until(lambda: is_listed("PipelineExecutionArn", arn), _LISTED_SECONDS)
+    yield {"describe-lag": account.seconds_until(lambda: account.is_found(arn), _DESCRIBED_SECONDS)}
+    yield {"list-lag": account.seconds_until(lambda: is_listed("PipelineExecutionArn", arn))}
     end = account.end(arn).status
-    ended = account.seconds_until(lambda: is_listed("PipelineExecutionStatus", end), _LISTED_SECONDS)
-    return {"describe-lag": described, "list-lag": listed, "status-lag": ended}
+    yield {"status-lag": account.seconds_until(lambda: is_listed("PipelineExecutionStatus", end))}
 
 
 def _three(account: Account) -> tuple[str, list[str]]:
@@ -48,7 +46,7 @@ def _three(account: Account) -> tuple[str, list[str]]:
         arns.append(account.start(name))
     for arn in arns:
         account.end(arn)
-    account.seconds_until(lambda: len(account.executions(name)) >= len(arns), _LISTED_SECONDS)
+    account.wait_for_list(name, len(arns))
     return name, arns
 
 
@@ -59,19 +57,18 @@ def orders(account: Account) -> Observations:
     def listed(**members: Any) -> list[str]:
         return [each["PipelineExecutionArn"] for each in account.executions(name, **members)]
 
-    steps = [step["StepName"] for step in account.steps(arns[0])]
+    shown = account.call("DescribePipeline", PipelineName=name).get("PipelineDefinition")
     created = account.describe(arns[1])["CreationTime"]
     later = listed(CreatedAfter=created - timedelta(seconds=1))
-    shown = account.call("DescribePipeline", PipelineName=name).get("PipelineDefinition")
-    is_same, missing = shown == definitions.failing(), missing_execution(arns[0])
-    return {
-        "executions-order": _order(listed(SortBy="CreationTime", SortOrder="Descending"), arns),
-        "executions-default-order": _order(listed(), arns),
-        "steps-order": _order(steps, _STEPS),
-        "definition": one_of(is_same, "as it was sent", "in another form", shown),
-        "missing-execution": account.told(account.describe, missing),
-        "created-after": one_of({*later} == {*arns[1:]}, "only the later ones", "others"),
-    }
+    yield {"executions-order": _order(listed(SortBy="CreationTime", SortOrder="Descending"), arns)}
+    yield {"executions-default-order": _order(listed(), arns)}
+    yield {"definition": one_of(shown == definitions.failing(), "as it was sent", "in another form", shown)}
+    yield {"missing-execution": account.told(account.describe, missing_execution(arns[0]))}
+    yield {"created-after": one_of({*later} == {*arns[1:]}, "only the later ones", "others")}
+    steps = [step["StepName"] for step in account.steps(arns[0])]
+    if {*steps} != {*_STEPS}:
+        raise NotCheckedError(f"the steps {', '.join(steps) or 'none'} are listed")
+    yield {"steps-order": _order(steps, _STEPS)}
 
 
 def _order(listed: Sequence[str], begun: Sequence[str]) -> str:
@@ -83,50 +80,47 @@ def _order(listed: Sequence[str], begun: Sequence[str]) -> str:
 def pages(account: Account) -> Observations:
     """Read lists page by page."""
     name, arns = account.once(_three)
-    other, _ = account.once(_two_cases)
     executions = account.pages("ListPipelineExecutions", page_size=1, PipelineName=name)
     on_pages = [page["PipelineExecutionSummaries"] for page in executions]
+    if len(on_pages) == 1:
+        raise NotCheckedError("the list of executions has one page only")
     listed = sorted(each["PipelineExecutionArn"] for page in on_pages for each in page)
     is_complete = listed == sorted(arns) and {*map(len, on_pages[: len(arns)])} == {1}
-    steps = account.steps(arns[0], page_size=2)
-    has_steps = sorted(step["StepName"] for step in steps) == _STEPS
-    token = str(executions[0].get("NextToken", ""))
-    fits = 0 < len(token) <= _MAX_TOKEN_LENGTH
-    other_list = {"PipelineName": other, "NextToken": token}
     counts = f"{len(listed)} entries on {len(on_pages)} pages"
-    return {
-        "pages": one_of(is_complete, "each execution once", counts),
-        "step-pages": one_of(has_steps, "each step once", f"{len(steps)} entries"),
-        "token-length": one_of(fits, "fits", "does not fit", f"{len(token)} characters"),
-        "token-of-another-list": account.told(account.call, "ListPipelineExecutions", **other_list),
-    }
+    yield {"pages": one_of(is_complete, "each execution once", counts)}
+    token = str(executions[0]["NextToken"])
+    fits = len(token) <= _MAX_TOKEN_LENGTH
+    yield {"token-length": one_of(fits, "fits", "does not fit", f"{len(token)} characters")}
+    other_list = {"PipelineName": account.create("other", definitions.succeeding()), "NextToken": token}
+    yield {"token-of-another-list": account.told(account.call, "ListPipelineExecutions", **other_list)}
 
 
-def _two_cases(account: Account) -> tuple[str, str]:
-    """Create a pipeline whose name has upper and lower case, and return its name and its ARN."""
-    name = account.create("Case", definitions.succeeding())
-    return name, account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
+def step_pages(account: Account) -> Observations:
+    """Read a list of steps page by page."""
+    arn = account.once(_three)[1][0]
+    pages = account.pages("ListPipelineExecutionSteps", page_size=2, PipelineExecutionArn=arn)
+    if len(pages) == 1:
+        raise NotCheckedError("the list of steps has one page only")
+    names = sorted(step["StepName"] for page in pages for step in page["PipelineExecutionSteps"])
+    yield {"step-pages": one_of(names == _STEPS, "each step once", f"{len(names)} entries")}
 
 
 def names(account: Account) -> Observations:
-    """Look for a pipeline by its name."""
-    name, arn = account.once(_two_cases)
-    tags = account.call("ListTags", ResourceArn=arn)["Tags"]
-    prefix, other_case = f"{PREFIX}-{account.run_id}", account.name_of("case")
-    by_name = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": prefix}
+    """Look for pipelines by their names."""
+    name = account.create("Case", definitions.succeeding())
+    arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
+    yield {"case-in-arn": _case(arn.rpartition("/")[2], name)}
+    yield {"case-in-execution-arn": _case(account.start(name).split("/")[-3], name)}
+    yield {"other-case": account.told(account.call, "DescribePipeline", PipelineName=account.name_of("case"))}
+    yield {"same-name-in-another-case": account.told(account.create, "case", definitions.succeeding())}
+    first, second = (account.create(each, definitions.succeeding()) for each in ("name-first", "name-second"))
+    by_name = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": first[:-1]}
     entries = account.entries("ListPipelines", "PipelineSummaries", **by_name)
     listed = [each["PipelineName"] for each in entries]
-    is_own = all(each.startswith(prefix) for each in listed)
-    return {
-        "tags": one_of(tags == run_tags(account.run_id), "as they were sent", "others", tags),
-        "case-in-arn": _case(arn.rpartition("/")[2], name),
-        "case-in-execution-arn": _case(account.start(name).split("/")[-3], name),
-        "other-case": account.told(account.call, "DescribePipeline", PipelineName=other_case),
-        "same-name-in-another-case": account.told(account.create, "case", definitions.succeeding()),
-        "prefix": one_of(is_own, "only those with the prefix", "others, too")
-        if name in listed
-        else "not listed",
-    }
+    found = one_of(second in listed, "others, too", "only those with the prefix")
+    yield {"prefix": found if first in listed else NotCheckedError("a new pipeline is not listed yet")}
+    tags = account.call("ListTags", ResourceArn=arn)["Tags"]
+    yield {"tags": one_of(tags == run_tags(account.run_id), "as they were sent", "others", tags)}
 
 
 def _case(shown: str, name: str) -> Observed:
@@ -136,4 +130,4 @@ def _case(shown: str, name: str) -> Observed:
 def hyphen(account: Account) -> Observations:
     """List pipelines by a beginning of a name that ends with a hyphen."""
     listed = account.told(account.call, "ListPipelines", PipelineNamePrefix=f"{PREFIX}-", MaxResults=1)
-    return {"prefix-with-hyphen": listed}
+    yield {"prefix-with-hyphen": listed}

@@ -12,7 +12,7 @@ from typing import Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
-from sagemaker_emulator.verify.models import Observations, Refusal, Seen, refusal_that
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Refusal, Seen, worded
 
 # By declared type: the texts that are tried.
 SPELLINGS: Final = {
@@ -38,7 +38,8 @@ def _start(account: Account, **values: str) -> str:
 
 def spellings(account: Account) -> Observations:
     """Start executions with texts that may be values."""
-    return {kind.lower(): _spellings(account, kind) for kind in SPELLINGS}
+    for kind in SPELLINGS:
+        yield {kind.lower(): _spellings(account, kind)}
 
 
 def _spellings(account: Account, kind: str) -> Seen:
@@ -53,17 +54,19 @@ def listed(account: Account) -> Observations:
     """List the parameters of executions."""
 
     def listed_of(values: Mapping[str, str], *names: str) -> str:
-        arn = account.end(_start(account, **values)).arn
+        arn = account.attempt(_start, account, **values)
+        if isinstance(arn, Refusal):
+            raise NotCheckedError(f"a start with {', '.join(values.values())} is {arn.value}")
+        account.end(arn)
         operation, member = "ListPipelineParametersForExecution", "PipelineParameters"
         entries = account.entries(operation, member, PipelineExecutionArn=arn)
         found = {entry["Name"]: entry["Value"] for entry in entries}
         return ", ".join(found.get(name, "none") for name in names)
 
-    default = account.attempt(listed_of, {}, "String")
-    return {
-        "as-sent": account.attempt(listed_of, _SENT, *_SENT),
-        "defaults": "listed" if default == _DEFAULTS["String"] else "not listed",
-    }
+    default = account.observe(listed_of, {}, "String")
+    yield {"as-sent": account.observe(listed_of, _SENT, *_SENT)}
+    is_listed = "listed" if default == _DEFAULTS["String"] else "not listed"
+    yield {"defaults": is_listed if isinstance(default, str) else default}
 
 
 def values(account: Account) -> Observations:
@@ -71,11 +74,12 @@ def values(account: Account) -> Observations:
     told = partial(account.told, _start, account)
     naming = "with its name in quotes", "without its name in quotes"
     required = account.create("required", definitions.succeeding(definitions.parameter("Text", "String")))
-    return {
-        "unknown": refusal_that(told(Unknown="a"), "'Unknown'", *naming),
-        "wrong-type": refusal_that(told(Integer="many"), "'Integer'", *naming),
-        "empty": told(String=""),
-        "enum": told(Choice="c"),
-        "case": told(STRING="a"),
-        "missing": account.told(account.start, required),
-    }
+    # What differs from these in one value only.
+    _start(account, Integer="8", String="b", Choice="b")
+    account.start(required, PipelineParameters=[{"Name": "Text", "Value": "a"}])
+    yield {"unknown": worded(told(Unknown="a"), "'Unknown'", *naming)}
+    yield {"wrong-type": worded(told(Integer="many"), "'Integer'", *naming)}
+    yield {"empty": told(String="")}
+    yield {"enum": told(Choice="c")}
+    yield {"case": told(STRING="a")}
+    yield {"missing": account.told(account.start, required)}

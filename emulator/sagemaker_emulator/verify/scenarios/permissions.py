@@ -16,11 +16,6 @@ from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.calls import code_of
 from sagemaker_emulator.verify.models import NotCheckedError, Observations, Seen
 
-# By error code: why the policies cannot be simulated.
-_NOT_SIMULATED: Final = {
-    "NoSuchEntity": "IAM does not find the role: one with a path cannot be simulated",
-    "UnknownOperationException": "the endpoint has no simulation of policies",
-}
 _ROLE_SESSION: Final = re.compile(r"^arn:(aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.+$")
 _IDENTITY: Final = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/.+")
 
@@ -53,7 +48,7 @@ def policy(account: Account) -> Observations:
     ]
     names = ", ".join(sorted({action for action, _ in denied}))
     cures = " ".join(f"Allow {action} on {resource}." for action, resource in denied[:3])
-    return {"policy": Seen(f"denied: {names}", cures) if denied else "all are allowed"}
+    yield {"policy": Seen(f"denied: {names}", cures) if denied else "all are allowed"}
 
 
 def _allowed(account: Account, source: str, actions: list[str], resource: str) -> set[str]:
@@ -63,8 +58,9 @@ def _allowed(account: Account, source: str, actions: list[str], resource: str) -
     try:
         pages = account.pages("SimulatePrincipalPolicy", service="iam", **request)
     except ClientError as error:
-        if code_of(error) in _NOT_SIMULATED:
-            raise NotCheckedError(_NOT_SIMULATED[code_of(error)]) from None
+        if code_of(error) == "NoSuchEntity":
+            reason = "IAM does not find the role: one with a path cannot be simulated"
+            raise NotCheckedError(reason) from None
         raise
     results = [each for page in pages for each in page["EvaluationResults"]]
     return {each["EvalActionName"] for each in results if each["EvalDecision"] == "allowed"}

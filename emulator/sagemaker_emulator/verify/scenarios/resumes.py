@@ -10,68 +10,47 @@ from functools import partial
 from typing import Final
 
 from sagemaker_emulator.verify import definitions
-from sagemaker_emulator.verify.account import Account, End, missing_execution
-from sagemaker_emulator.verify.models import Observations, Observed, Response, Seen, one_of
-from sagemaker_emulator.verify.scenarios.outcomes import failed, succeeded
+from sagemaker_emulator.verify.account import RUNNING, Account, missing_execution
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, Response, Seen, one_of
 
 # The end of the name of the function after the update.
 _UPDATED: Final = "-after-update"
+# A step begins within these after a resume.
+_BEGIN_SECONDS: Final = 3.0
 
 
 def resumes(account: Account) -> Observations:
-    """Start an execution that fails, update its pipeline, and resume it twice."""
+    """Start an execution that fails, update its pipeline, and resume it."""
     definition = definitions.failing(account.function_arn())
     name = account.create("resume", definition)
     arn = account.start(name, ParallelismConfiguration={"MaxParallelExecutionSteps": 1})
-    before = account.end(arn)
+    before = account.end(arn, "Failed")
     account.update(name, definitions.failing(account.function_arn(_UPDATED)))
-    token = account.token()
-    resume = partial(account.told, account.resume)
-    found: dict[str, Observed] = {
-        "failed": account.attempt(lambda: "the same" if account.resume(arn, token) == arn else "another"),
-        "status": account.status(arn),
-        "same-token": resume(arn, token),
-        "other-token": resume(arn),
-    }
-    after = account.end(arn)
+    answer = account.observe(lambda: "the same" if account.resume(arn) == arn else "another")
+    yield {"failed": answer}
+    account.require("the resume", "accepted" if answer == "the same" else answer)
+    status, after = account.status(arn), account.end(arn)
+    ended, ended_again = (end.each("EndTime") for end in (before, after))
+    repeated = sorted(name for name, at in ended_again.items() if at not in (None, ended.get(name)))
+    yield {"status": account.observe(account.expect, status, *RUNNING) if repeated else status}
+    # Otherwise, what was seen may be the first end.
+    account.expect("Executing" if repeated else status, *RUNNING)
+    yield {"repeated": ", ".join(repeated) or "none"}
 
-    def again() -> Observed:
-        account.resume(arn, token)
-        is_resumed = account.status(arn) == "Executing"
-        return one_of(is_resumed, "accepted, and resumes again", "accepted, and resumes nothing")
+    def shown() -> Seen:
+        response = account.call("DescribePipelineDefinitionForExecution", PipelineExecutionArn=arn)
+        return one_of(response["PipelineDefinition"] == definition, "that of the start", "another")
 
-    def second() -> Observed:
-        begun = account.end(account.resume(arn)).step("Third").get("StartTime")
-        is_repeated = begun != after.step("Third").get("StartTime")
-        return one_of(is_repeated, "accepted, and repeats the failed step", "accepted, and repeats nothing")
-
-    found |= {"same-token-after-end": account.attempt(again), "second": account.attempt(second)}
-    shown = account.call("DescribePipelineDefinitionForExecution", PipelineExecutionArn=arn)
-    is_shown = shown["PipelineDefinition"] == definition
-    return {
-        **found,
-        **_compared(before, after),
-        "definition": _definition(account, after.step("Third")),
-        "shown-definition": one_of(is_shown, "that of the start", "another"),
-        "missing": resume(missing_execution(arn)),
-        "succeeded": resume(account.once(succeeded).arn),
-        "fail-step": resume(account.once(failed).arn),
-    }
-
-
-def _compared(before: End, after: End) -> Observations:
-    """Compare the first end with that after the first resume."""
-    begun = before.each("StartTime")
-    repeated = sorted(name for name, at in after.each("StartTime").items() if at != begun.get(name))
+    yield {"shown-definition": account.observe(shown)}
     is_kept = after.answer["CreationTime"] == before.answer["CreationTime"]
-    limit, limit_after = (end.answer.get("ParallelismConfiguration") for end in (before, after))
-    other = "that of the pipeline" if limit else "not shown"
-    return {
-        "repeated": ", ".join(repeated) or "none",
-        "attempts": str(after.step("Third").get("AttemptCount")),
-        "creation-time": one_of(is_kept, "kept", "changed"),
-        "parallelism": one_of(limit and limit == limit_after, "that of the start", other),
-    }
+    limits = [end.answer.get("ParallelismConfiguration") for end in (before, after)]
+    limit = one_of(limits[0] == limits[1], "that of the start", "that of the pipeline")
+    yield {"creation-time": one_of(is_kept, "kept", "changed")}
+    yield {"parallelism": limit if limits[0] else NotCheckedError("the limit of the start is not shown")}
+    if "Third" not in repeated:
+        raise NotCheckedError("the failed step is not repeated")
+    third = after.step("Third")
+    yield {"attempts": str(third.get("AttemptCount")), "definition": _definition(account, third)}
 
 
 def _definition(account: Account, step: Response) -> Observed:
@@ -79,5 +58,42 @@ def _definition(account: Account, step: Response) -> Observed:
     arn = step.get("Metadata", {}).get("Lambda", {}).get("Arn")
     text = f"{arn} {step.get('FailureReason')}"
     if account.function_arn() not in text:
-        return Seen("the function is not shown", text)
+        return NotCheckedError("the step does not show its function")
     return one_of(account.function_arn(_UPDATED) in text, "that of the update", "that of the start", text)
+
+
+def tokens(account: Account) -> Observations:
+    """Resume an execution that fails again, several times."""
+    arn = account.run("resume-again", definitions.failing(account.function_arn()), "Failed").arn
+    token, told = account.token(), partial(account.told, account.resume)
+    account.require("the resume", told(arn, token))
+    found = {"same-token": account.given(arn, told(arn, token), "Executing")}
+    found["other-token"] = account.given(arn, told(arn), "Executing")
+    # An execution that had ended meanwhile, and was resumed by one of these, runs, too.
+    attempts = account.end(arn, "Failed").step("Third").get("AttemptCount", 0)
+    yield dict.fromkeys(found, NotCheckedError("the execution had ended")) if attempts > 2 else found
+
+    def is_repeated(*token: str) -> bool:
+        before = account.end(arn, "Failed")
+        account.resume(arn, *token)
+        account.sleep(_BEGIN_SECONDS)
+        return account.end(arn).each("StartTime") != before.each("StartTime")
+
+    texts = ("accepted, and resumes again", "accepted, and resumes nothing")
+    yield {"same-token-after-end": account.observe(lambda: one_of(is_repeated(token), *texts))}
+    texts = ("accepted, and repeats the failed step", "accepted, and repeats nothing")
+    yield {"second": account.observe(lambda: one_of(is_repeated(), *texts))}
+
+
+def refusals(account: Account) -> Observations:
+    """Resume what cannot be resumed."""
+    arn = account.start(account.create("resume-ended", definitions.succeeding()))
+    yield {"missing": account.told(account.resume, missing_execution(arn))}
+    account.end(arn, "Succeeded")
+    yield {"succeeded": account.told(account.resume, arn)}
+
+
+def fail_step(account: Account) -> Observations:
+    """Resume an execution that a Fail step has ended."""
+    arn = account.run("resume-failstep", definitions.failing(), "Failed").arn
+    yield {"fail-step": account.told(account.resume, arn)}

@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 from sagemaker_emulator.verify import definitions
-from sagemaker_emulator.verify.account import Account, End, missing_execution
-from sagemaker_emulator.verify.models import Observations, Observed, one_of, refusal_that
-from sagemaker_emulator.verify.scenarios.stops import stops
+from sagemaker_emulator.verify.account import Account, missing_execution
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Refusal, one_of, worded
 
 
 def _select(account: Account, pipeline: str, *steps: str, source: str | None = None) -> str:
@@ -25,41 +24,39 @@ def _select(account: Account, pipeline: str, *steps: str, source: str | None = N
 def selections(account: Account) -> Observations:
     """Select steps of a pipeline of three steps, with an execution that has succeeded as the source."""
     name = account.create("select", definitions.chain(length=3))
-    source = account.end(account.start(name)).arn
+    source = account.end(account.start(name), "Succeeded").arn
     missing, naming = missing_execution(source), ("which names it", "which does not name it")
     told = partial(account.told, _select, account, name)
-    reused = account.attempt(
-        lambda: _reused(account.end(_select(account, name, "Step3", source=source)), source)
-    )
-    return {
-        **(reused if isinstance(reused, dict) else dict.fromkeys(("reused", "shown"), reused)),
-        "without-source": told("Step3"),
-        "gap": told("Step1", "Step3", source=source),
-        "first-step": told("Step1"),
-        "unknown-step": told("Step4", source=source),
-        "missing-source": refusal_that(told("Step3", source=missing), missing, *naming),
-    }
-
-
-def _reused(end: End, source: str) -> dict[str, Observed]:
-    def source_in(config: Any) -> bool:
-        return isinstance(config, dict) and config.get("SourcePipelineExecutionArn") == source
-
+    selected = account.attempt(_select, account, name, "Step3", source=source)
+    if isinstance(selected, Refusal):
+        yield {"reused": selected}
+        raise NotCheckedError(f"a selection with a source is {selected}")
+    end = account.end(selected, "Succeeded")
+    config = end.answer.get("SelectiveExecutionConfig")
+    yield {"shown": one_of(_source(config) == source, "shown", "not shown")}
+    if not config:
+        raise NotCheckedError("the execution shows no selection")
+    yield {"first-step": told("Step1")}
+    yield {"without-source": told("Step3")}
+    yield {"gap": told("Step1", "Step3", source=source)}
+    yield {"unknown-step": told("Step4", source=source)}
+    yield {"missing-source": worded(told("Step3", source=missing), missing, *naming)}
     results = end.each("SelectiveExecutionResult")
-    reused = sorted(name for name, result in results.items() if source_in(result))
+    reused = sorted(name for name, result in results.items() if _source(result) == source)
     own = sorted(name for name, result in results.items() if not result)
-    is_shown = source_in(end.answer.get("SelectiveExecutionConfig"))
-    return {
-        "reused": f"runs {', '.join(own) or 'none'}; reuses {', '.join(reused) or 'none'}",
-        "shown": one_of(is_shown, "shown", "not shown"),
-    }
+    yield {"reused": f"runs {', '.join(own) or 'none'}; reuses {', '.join(reused) or 'none'}"}
+
+
+def _source(config: dict[str, Any] | None) -> object:
+    return (config or {}).get("SourcePipelineExecutionArn")
 
 
 def other_sources(account: Account) -> Observations:
-    """Select a step, with an execution that runs, and one that was stopped, as the source."""
-    name = account.create("select-running", definitions.chain())
-    arn = account.start(name)
-    selected = account.told(_select, account, name, "Step3", source=arn)
-    # Nobody waits for its end.
-    account.told(account.stop, arn)
-    return {"running-source": selected, "stopped-source": account.once(stops)["as-source"]}
+    """Select a step, with an execution that runs, and is stopped then, as the source."""
+    # The step before the selected one has succeeded.
+    name, arn = account.begin("select-running")
+    select = partial(account.told, _select, account, name, "Step2", source=arn)
+    yield {"running-source": account.given(arn, select(), "Executing")}
+    account.require("the stop", account.told(account.stop, arn))
+    account.end(arn, "Stopped")
+    yield {"stopped-source": select()}

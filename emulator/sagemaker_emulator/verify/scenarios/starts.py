@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
-from sagemaker_emulator.verify.models import Observations, Observed, one_of, refusal_that, within
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of, within, worded
 
 _LONGEST_NAME: Final = "a" * 82
 # By how much AWS's clocks, and the seconds of the header, may differ.
@@ -32,25 +32,20 @@ def tokens(account: Account) -> Observations:
     name = account.create("tokens", definitions.succeeding(definitions.parameter("Text", "String", "a")))
     token = account.token()
     first = account.start(name, ClientRequestToken=token, **text("b"))
-    found = {
-        "same-token": account.attempt(start, **text("b")),
-        "same-token-other-parameters": account.attempt(start, **text("c")),
-    }
+    yield {"same-token": account.observe(start, **text("b"))}
+    yield {"same-token-other-parameters": account.observe(start, **text("c"))}
     other = account.start(name, **text("b"))
+    yield {"other-token": one_of(other != first, "another execution", "the same execution")}
     account.end(first)
-    found["same-token-after-end"] = account.attempt(start, **text("b"))
-    account.end(other)
-    return {
-        **found,
-        "other-token": one_of(other != first, "another execution", "the same execution"),
-        "count": f"{len(account.executions(name))} executions",
-    }
+    yield {"same-token-after-end": account.observe(start, **text("b"))}
+    yield {"count": f"{len(account.wait_for_list(name, len({first, other})))} executions"}
 
 
 def members(account: Account) -> Observations:
-    """Start executions that differ in one member."""
+    """Start executions that differ in one member from one that is accepted."""
     name = account.create("plain", definitions.succeeding())
     told, alias = partial(account.told, account.start, name), "polysync-verify-none"
+    response = account.call("StartPipelineExecution", PipelineName=name, ClientRequestToken=account.token())
 
     def shown(member: str, value: object) -> Observed:
         seen = account.end(account.start(name, **{member: value})).answer.get(member)
@@ -58,31 +53,32 @@ def members(account: Account) -> Observations:
 
     naming = "which names it", "which does not name it"
     arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
+    yield {"display-name": account.observe(shown, "PipelineExecutionDisplayName", _LONGEST_NAME)}
+    yield {"longer-display-name": told(PipelineExecutionDisplayName=f"{_LONGEST_NAME}a")}
+    yield {"display-name-characters": told(PipelineExecutionDisplayName="manual__2026-01-01T00:00:00")}
+    yield {"missing-alias": worded(told(PipelineVersionAlias=alias), alias, *naming)}
+    yield {"role": told(RoleArn=account.role_arn)}
+    yield {"by-arn": account.told(account.start, arn)}
+    yield {"missing-pipeline": account.told(account.start, account.name_of("missing"))}
     limit = {"MaxParallelExecutionSteps": 1}
-    response = account.call("StartPipelineExecution", PipelineName=name, ClientRequestToken=account.token())
+    yield {"parallelism": account.observe(shown, "ParallelismConfiguration", limit)}
     sent = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
     created = account.end(response["PipelineExecutionArn"]).answer["CreationTime"]
-    return {
-        "display-name": account.attempt(shown, "PipelineExecutionDisplayName", _LONGEST_NAME),
-        "longer-display-name": told(PipelineExecutionDisplayName=f"{_LONGEST_NAME}a"),
-        "display-name-characters": told(PipelineExecutionDisplayName="manual__2026-01-01T00:00:00"),
-        "missing-alias": refusal_that(told(PipelineVersionAlias=alias), alias, *naming),
-        "role": told(RoleArn=account.role_arn),
-        "by-arn": account.told(account.start, arn),
-        "clock": within(abs((created - sent).total_seconds()), _CLOCK_SECONDS),
-        "missing-pipeline": account.told(account.start, account.name_of("missing")),
-        "parallelism": account.attempt(shown, "ParallelismConfiguration", limit),
-    }
+    yield {"clock": within(abs((created - sent).total_seconds()), _CLOCK_SECONDS)}
 
 
 def others(account: Account) -> Observations:
-    """Use the token of a refused start again, and start the first version of a pipeline after an update."""
+    """Use the token of a refused start again."""
     name = account.create("refusal", definitions.succeeding(definitions.parameter("Number", "Integer", 1)))
     start = partial(account.told, account.start, name, ClientRequestToken=account.token())
-    wrong = start(PipelineParameters=[{"Name": "Number", "Value": "many"}])
-    updated = account.create("version", definitions.succeeding())
-    account.update(updated, definitions.failing())
-    return {
-        "token-of-a-refusal": "the first request is accepted" if wrong == "accepted" else start(),
-        "version": account.attempt(lambda: account.end(account.start(updated, PipelineVersionId=1)).status),
-    }
+    if start(PipelineParameters=[{"Name": "Number", "Value": "many"}]) == "accepted":
+        raise NotCheckedError("a start with a wrong value is accepted")
+    yield {"token-of-a-refusal": start()}
+
+
+def versions(account: Account) -> Observations:
+    """Start the first version of a pipeline after an update that lets it fail."""
+    name = account.create("version", definitions.succeeding())
+    account.update(name, definitions.failing())
+    account.end(account.start(name), "Failed")
+    yield {"version": account.observe(lambda: account.end(account.start(name, PipelineVersionId=1)).status)}

@@ -10,9 +10,8 @@ from functools import partial
 from typing import Final
 
 from sagemaker_emulator.verify import definitions
-from sagemaker_emulator.verify.account import Account, missing_execution
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of
-from sagemaker_emulator.verify.scenarios.outcomes import succeeded
+from sagemaker_emulator.verify.account import RUNNING, Account, missing_execution
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Refusal, one_of
 
 # Enough to be stopped in between, and few enough to wait for all of them.
 _STEPS: Final = 7
@@ -22,59 +21,70 @@ _ONLY_EXECUTING: Final = "Only pipelines with 'Executing' status can be stopped"
 
 def deletion(account: Account) -> Observations:
     """Delete a pipeline with an execution that runs. It has no other checks: AWS may delete it."""
-    name = account.create("delete", definitions.chain())
-    arn = account.start(name)
+    older = account.start(account.create("delete-older", definitions.chain()))
+    name, arn = account.begin("delete")
     request = {"PipelineName": name, "ClientRequestToken": account.token()}
     deleted = account.told(account.call, "DeletePipeline", **request)
-    # Nobody waits for its end.
-    account.told(account.stop, arn)
-    return {"delete": deleted}
+    # It has the same steps, and has begun earlier: if it runs, so did the other one, which may be deleted.
+    observed = account.given(older, deleted, "Executing")
+    # Nobody waits for their ends.
+    for each in (older, arn):
+        account.told(account.stop, each)
+    yield {"delete": observed}
 
 
 def stops(account: Account) -> Observations:
-    """Stop an execution several times, and resume it; ``as-source`` selects its steps meanwhile."""
-    name = account.create("stop", definitions.chain(length=_STEPS))
-    arn, token = account.start(name), account.token()
-    stop, resume = partial(account.told, account.stop), partial(account.told, account.resume)
-
-    def has_second_step() -> bool:
-        return account.is_found(arn) and "Step2" in [step["StepName"] for step in account.steps(arn)]
-
-    # The first one has succeeded then.
-    account.wait_for("The second step of an execution", has_second_step, pause=0.3)
-    found: dict[str, Observed] = {
-        "running": stop(arn, token),
-        "stopping": account.status(arn),
-        "same-token": stop(arn, token),
-        "other-token": stop(arn),
-        "resume-while-stopping": resume(arn),
-    }
+    """Stop an execution several times."""
+    _, arn = account.begin("stop", _STEPS)
+    token, stop = account.token(), partial(account.told, account.stop)
+    stopped = account.given(arn, stop(arn, token), *RUNNING, "Stopped")
+    yield {"running": stopped}
+    account.require("the stop", stopped)
+    status = account.status(arn)
+    yield {"stopping": account.observe(account.expect, status, *RUNNING)}
+    yield {"same-token": account.given(arn, stop(arn, token), "Stopping")}
+    yield {"other-token": account.given(arn, stop(arn), "Stopping")}
+    if f"Step{_STEPS}" in [step["StepName"] for step in account.steps(arn)]:
+        raise NotCheckedError("the last step had begun before the stop")
     end = account.end(arn)
+    yield {"stopped": end.status}
+    account.expect(end.status, "Stopped")
+    end.step("Step1")
     statuses = {*end.each("StepStatus").values()}
     running = statuses & {"Executing", "Starting", "Stopping"}
-    after_end = stop(arn)
-    source = {"SelectedSteps": [{"StepName": "Step2"}], "SourcePipelineExecutionArn": arn}
-    found |= {
-        "stopped": end.status,
-        "steps": one_of(running, "some", "none", ", ".join(sorted(statuses))),
-        "same-token-after-end": stop(arn, token),
-        "text": one_of(_ONLY_EXECUTING in str(after_end), "has the words", "has other words", after_end),
-        "missing": stop(missing_execution(arn)),
-        "as-source": account.told(account.start, name, SelectiveExecutionConfig=source),
-        # Last, because the execution runs then.
-        "resume-of-stopped": resume(arn),
-    }
-    found |= _after_resume(account, arn, token, found["resume-of-stopped"])
-    return {**found, "ended": stop(account.once(succeeded).arn)}
+    yield {"steps": one_of(running, "some", "none", ", ".join(sorted(statuses)))}
+    yield {"same-token-after-end": stop(arn, token)}
+    answer = stop(arn)
+    if not isinstance(answer, Refusal):
+        raise NotCheckedError("the stop of a stopped execution is not refused")
+    has_words = _ONLY_EXECUTING in answer.detail
+    yield {"text": one_of(has_words, "has the words", "has other words", answer.detail)}
 
 
-def _after_resume(account: Account, arn: str, token: str, resume: Observed) -> Observations:
-    if resume != "accepted":
-        reason = NotCheckedError("the stopped execution is not resumed")
-        return {"token-before-resume": reason, "resumed-end": reason}
-    account.told(account.stop, arn, token)
-    status = account.status(arn)
-    return {
-        "token-before-resume": one_of(status == "Executing", "goes on", "is stopped", f"status {status}"),
-        "resumed-end": account.end(arn).status,
-    }
+def resumed(account: Account) -> Observations:
+    """Stop an execution, and resume it."""
+    _, arn = account.begin("stop-resume", _STEPS)
+    token, told = account.token(), account.told
+    account.require("the stop", told(account.stop, arn, token))
+    answer = told(account.resume, arn)
+    yield {"resume-while-stopping": account.given(arn, answer, "Stopping")}
+    if answer == "accepted":
+        raise NotCheckedError("the execution was resumed before its end")
+    account.end(arn, "Stopped")
+    answer = told(account.resume, arn)
+    yield {"resume-of-stopped": answer}
+    account.require("the resume", answer)
+    account.expect(account.status(arn), "Executing")
+    told(account.stop, arn, token)
+    status = account.expect(account.status(arn), *RUNNING, "Stopped")
+    yield {"token-before-resume": one_of(status == "Executing", "goes on", "is stopped", f"status {status}")}
+    account.expect(status, "Executing")
+    yield {"resumed-end": account.end(arn).status}
+
+
+def refusals(account: Account) -> Observations:
+    """Stop what cannot be stopped."""
+    arn = account.start(account.create("stop-ended", definitions.succeeding()))
+    yield {"missing": account.told(account.stop, missing_execution(arn))}
+    account.end(arn, "Succeeded")
+    yield {"ended": account.told(account.stop, arn)}

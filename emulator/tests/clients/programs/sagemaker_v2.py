@@ -5,7 +5,7 @@ Its argument is a folder for files. It prints its results as JSON.
 """
 
 # The SDK is installed in that environment only.
-# mypy: disable-error-code="import-not-found,union-attr"
+# mypy: disable-error-code="import-not-found,union-attr,untyped-decorator"
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from sagemaker.processing import ScriptProcessor
 from sagemaker.workflow.condition_step import ConditionStep
 from sagemaker.workflow.conditions import ConditionGreaterThan
 from sagemaker.workflow.fail_step import FailStep
+from sagemaker.workflow.function_step import step
 from sagemaker.workflow.functions import Join
 from sagemaker.workflow.parameters import ParameterFloat, ParameterString
 from sagemaker.workflow.pipeline import Pipeline
 from sagemaker.workflow.pipeline_context import PipelineSession
-from sagemaker.workflow.steps import ProcessingStep
+from sagemaker.workflow.steps import ProcessingStep, StepTypeEnum
 
 
 def build(session: PipelineSession, role: str, folder: Path) -> Pipeline:
@@ -51,6 +52,20 @@ def build(session: PipelineSession, role: str, folder: Path) -> Pipeline:
     return Pipeline("SdkPipeline", [source, score], steps=[prepare, check], sagemaker_session=session)
 
 
+def result_of_a_function(session: PipelineSession, role: str) -> object:
+    """Return what a function that is a step has returned. It returns something else in the emulator."""
+
+    @step(role=role, image_uri="image", instance_type="ml.m5.large")
+    def add(a: int, b: int) -> int:
+        return a - b
+
+    pipeline = Pipeline("Functions", steps=[add(2, 3)], sagemaker_session=session)
+    pipeline.upsert(role)
+    execution = pipeline.start()
+    execution.wait(delay=1, max_attempts=60)
+    return execution.result(execution.list_steps()[0]["StepName"])
+
+
 def send_sts_to_the_emulator() -> None:
     """Set up boto3 as docs/how-to/emulator.md shows it for programs without this package."""
     boto3.setup_default_session()
@@ -61,7 +76,7 @@ def send_sts_to_the_emulator() -> None:
 
 def main(folder: Path) -> None:
     """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
-    results: dict[str, object] = {}
+    results: dict[str, object] = {"types": [each.value for each in StepTypeEnum]}
     try:
         get_execution_role()
     except ProxyConnectionError as error:
@@ -97,6 +112,7 @@ def main(folder: Path) -> None:
         pipeline.start(parameters={"Nonsense": "x"})
     except ClientError as error:
         results["refused"] = error.response["Error"]["Code"]
+    results["function"] = result_of_a_function(session, role)
     print(json.dumps(results))
 
 

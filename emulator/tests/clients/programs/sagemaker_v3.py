@@ -5,7 +5,7 @@ Its argument is a folder for files. It prints its results as JSON.
 """
 
 # The SDK is installed in that environment only.
-# mypy: disable-error-code="import-not-found"
+# mypy: disable-error-code="import-not-found,untyped-decorator"
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.mlops.workflow.condition_step import ConditionStep
 from sagemaker.mlops.workflow.fail_step import FailStep
 from sagemaker.mlops.workflow.for_each_step import CurrentItem, ForEachSelector, ForEachStep, IterationOutput
+from sagemaker.mlops.workflow.function_step import step
 from sagemaker.mlops.workflow.lambda_step import LambdaOutput, LambdaStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
-from sagemaker.mlops.workflow.steps import TrainingStep
+from sagemaker.mlops.workflow.steps import StepTypeEnum, TrainingStep
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, SourceCode
 
@@ -96,6 +97,20 @@ def loops(session: PipelineSession) -> Pipeline:
     return Pipeline("Loops", [first.iterable_items[2], items], steps=steps, sagemaker_session=session)
 
 
+def result_of_a_function(session: PipelineSession) -> object:
+    """Return what a function that is a step has returned. It returns something else in the emulator."""
+
+    @step(image_uri="image", instance_type="ml.m5.large", role=get_execution_role(session))
+    def add(a: int, b: int) -> int:
+        return a - b
+
+    pipeline = Pipeline(name="Functions", steps=[add(2, 3)], sagemaker_session=session)
+    pipeline.upsert(get_execution_role(session))
+    execution = pipeline.start()
+    execution.wait(delay=1, max_attempts=60)
+    return execution.result(execution.list_steps()[0]["StepName"])
+
+
 def run(folder: Path) -> dict[str, object]:
     """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
     session = PipelineSession()
@@ -120,6 +135,7 @@ def run(folder: Path) -> dict[str, object]:
     stopped = pipeline.start()
     stopped.stop()
     results["stopping"] = stopped.describe()["PipelineExecutionStatus"]
+    results["function"] = result_of_a_function(session)
 
     pipeline = loops(session)
     pipeline.upsert()
@@ -141,7 +157,7 @@ def run(folder: Path) -> dict[str, object]:
 def main(folder: Path) -> None:
     """Run the pipeline in the context manager, and see that it leaves nothing behind."""
     before = dict(os.environ), boto3.DEFAULT_SESSION
-    results: dict[str, object] = {}
+    results: dict[str, object] = {"types": [each.value for each in StepTypeEnum]}
     try:
         get_execution_role()
     except ProxyConnectionError as error:

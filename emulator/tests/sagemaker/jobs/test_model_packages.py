@@ -7,7 +7,7 @@ from typing import Any
 
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
-from tests.builders import chain
+from tests.builders import chain, fail
 from tests.sagemaker.test_pipelines import error_of
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
@@ -151,3 +151,47 @@ def test_definition_of_an_execution_does_not_change(
     assert described["CreationTime"] == created_at
     steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
     assert [entry["StepName"] for entry in steps] == ["B", "A"]
+
+
+def test_properties_in_the_message_of_a_fail_step(
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+) -> None:
+    """The properties of a step are those that its Describe operation returns, also in a message."""
+    properties = [
+        {"Get": "Steps.Train.TrainingJobStatus"},
+        {"Get": "Steps.Register.ModelApprovalStatus"},
+        {"Get": "Steps.Register.ModelPackageGroupName"},
+        {"Get": "Steps.Again.ModelApprovalStatus"},
+        {"Get": "Steps.Train.NotThere"},
+    ]
+    text = fail("Stop", {"Std:Join": {"On": ",", "Values": properties}})
+    again = step("Again", "RegisterModel", Arguments={"ModelPackageGroupName": "Churn"})
+    create(definition(step("Train", "Training"), register(), again, text, parameters=(STATUS,)))
+    execution = start()
+    server.control.advance(700)
+    message = steps_of(execution)["Stop"]["FailureReason"]
+    assert message == "Completed,Approved,Churn,PendingManualApproval,Steps.Train.NotThere"
+
+
+def test_model_card_and_life_cycle(
+    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+) -> None:
+    """A package keeps the members that moto does not know, and an update replaces them."""
+    card = {"ModelCardStatus": "Draft", "ModelCardContent": "{}"}
+    cycle = {"Stage": "Development", "StageStatus": "In-Progress", "StageDescription": "Begun"}
+    create(
+        definition(
+            register(ModelCard=card, ModelLifeCycle=cycle, InferenceSpecification={}), parameters=(STATUS,)
+        )
+    )
+    start()
+    server.control.advance(60)
+    arn = f"{GROUP}/1"
+    described = sagemaker.describe_model_package(ModelPackageName=arn)
+    assert (described["ModelCard"], described["ModelLifeCycle"]) == (card, cycle)
+    assert "SourceUri" not in described
+    done = {"Stage": "Development", "StageStatus": "Done"}
+    sagemaker.update_model_package(ModelPackageArn=arn, ModelLifeCycle=done, SourceUri="s3://b/m")
+    described = sagemaker.describe_model_package(ModelPackageName=arn)
+    assert (described["ModelCard"], described["ModelLifeCycle"]) == (card, done)
+    assert described["SourceUri"] == "s3://b/m"

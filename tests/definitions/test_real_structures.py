@@ -199,7 +199,14 @@ def _choices() -> Iterator[Choice]:
         yield Choice(structure, is_true, deferrable=number % 12 == 0)
 
 
-@pytest.mark.parametrize("choice", list(_choices()), ids=str)
+# All of them in `make nightly`.
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param(choice, id=str(choice), marks=[pytest.mark.nightly] if number % 6 else [])
+        for number, choice in enumerate(_choices())
+    ],
+)
 def test_execution_ends_as_its_structure_says(
     choice: Choice, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

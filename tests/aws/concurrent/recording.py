@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock, Thread, get_ident
+from threading import Event, Lock, Thread, get_ident
 from threading import enumerate as all_threads
 from typing import Any
 
@@ -91,13 +91,18 @@ def raised_when(condition: Callable[[], bool], error: BaseException) -> Iterator
     """Raise an error in the main thread once a condition is met, as Airflow does at ``execution_timeout``."""
 
     def interrupt(*_: Any) -> None:
-        raise error
+        if not is_raised.is_set():
+            is_raised.set()
+            raise error
 
     def watch() -> None:
         wait_until(condition)
-        signal.pthread_kill(main, signal.SIGALRM)
+        # A signal that comes right before the main thread begins to wait for a lock does not end that wait.
+        while not is_raised.is_set():
+            signal.pthread_kill(main, signal.SIGALRM)
+            is_raised.wait(0.5)
 
-    main = get_ident()
+    main, is_raised = get_ident(), Event()
     before = signal.signal(signal.SIGALRM, interrupt)
     watcher = Thread(target=watch)
     watcher.start()

@@ -380,8 +380,8 @@ def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | No
     """
     Return the step of a definition that AWS lists under a name.
 
-    A ForEach step runs those of its body as ``<name>-<index>``, says AWS's package sagemaker-mlops, in
-    class ``ForEachStep``.
+    A ForEach step runs those of its body as ``<name>-<index>``, says class ``ForEachStep`` of AWS's package
+    ``sagemaker-mlops``.
     """
     steps = {step.name: step for step in declared}
     of_loops = {each.name: each for step in declared for each in step.body}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -220,3 +222,12 @@ def test_the_emulators_engine_is_pure() -> None:
     assert_no_imports(
         (path for path in engine if path.stem != "clock"), lambda name: name.split(".")[0] in impure
     )
+
+
+def test_no_file_names_the_host_of_a_package_index() -> None:
+    """Whoever installs the packages may have another one, for example a mirror of the company."""
+    hosts = re.compile("|".join(rf"{name}\.org" for name in ("pypi", "pythonhosted", "npmjs")))
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    texts = {name: (ROOT / name).read_text(errors="replace") for name in listed.stdout.split("\0") if name}
+
+    assert [name for name, text in texts.items() if hosts.search(text)] == []

@@ -64,7 +64,8 @@ def runs(airflow: PrivateAirflow) -> dict[str, Run]:
 def test_link_appears_while_the_task_waits(runs: dict[str, Run], waiting_state: str) -> None:
     """The XComs and the link exist while the execution runs, in the deferred and in the synchronous mode."""
     run = runs[waiting_state]
-    wait_until(lambda: run.link is not None and run.state == waiting_state, timeout=START_TIMEOUT)
+    # The task pushes ``run`` last.
+    wait_until(lambda: run.xcom("run") is not None and run.state == waiting_state, timeout=START_TIMEOUT)
 
     arn, url, link, record = run.xcom("execution_arn"), run.xcom("console_url"), run.link, run.xcom("run")
     state = run.state

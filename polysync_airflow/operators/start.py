@@ -113,6 +113,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
     choices = base.Chosen(StartChoices)
+    # Whether a cleared task stops an execution that runs.
+    stop_on_clear = True
 
     def __init__(
         self,

@@ -325,6 +325,25 @@ class StepTaskArguments(BaseModel):
 
 # ---- a clear
 
+# States of a task that was cleared, and whose next try has not begun.
+_BEFORE_TRY: Final = (None, "scheduled", "queued")
+
+
+def may_be_left(state: str | None) -> bool:
+    """Return whether an execution task in a state was cleared, and its next try has not begun."""
+    return state in _BEFORE_TRY
+
+
+def is_left_to_next_try(state: str | None, task_states: Mapping[str, str | None]) -> bool:
+    """
+    Return whether a cleared execution task goes on with its execution, so that nobody stops that.
+
+    :param state: the state of the execution task.
+    :param task_states: the states of the tasks of the steps.
+    """
+    return may_be_left(state) and len(cleared_steps(task_states)) < len(task_states)
+
+
 # AWS limits a selective execution: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
 MAX_SELECTED: Final = 50
 _SOURCES: Final = ("Succeeded", "Failed")

@@ -28,9 +28,9 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, write_xcom
+from polysync_airflow.airflow_compat.task_instances import read_state, read_states, read_xcom, write_xcom
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, waiter
+from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
@@ -164,12 +164,16 @@ class TriggerStop:
     :param waiter: the wait of the trigger, for the same attempt of the execution.
     :param client: what its poller calls AWS with.
     :param log: the log of the trigger.
+    :param step_task_ids: the tasks of the steps, if the task is that of a group of them.
     """
 
     ti: Any
     waiter: ExecutionWaiter
     client: SharedClient
     log: Any
+    step_task_ids: Sequence[str] = ()
+    # Whether the next try of a task that was cleared with some of its steps goes on with the execution.
+    _is_left: bool = False
 
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
@@ -200,8 +204,14 @@ class TriggerStop:
         return submit_stop(self.client.key[0], run, function, *arguments)
 
     async def _follow(self, asked: Future[bool]) -> None:
+        until = clock.time() + FOLLOW_SECONDS
         try:
-            if await asyncio.shield(asyncio.wrap_future(asked)):
+            has_asked = await asyncio.shield(asyncio.wrap_future(asked))
+            # Until the next try begins, somebody may end the task.
+            while self._is_left and clock.time() < until:
+                await asyncio.sleep(FOLLOW_POLL_SECONDS)
+                has_asked = await asyncio.shield(asyncio.wrap_future(self._submit(self._ask)))
+            if has_asked:
                 end = await self._wait_for_end()
                 await asyncio.shield(asyncio.wrap_future(self._submit(self._store_end, end)))
         except Exception as error:
@@ -239,6 +249,8 @@ class TriggerStop:
                 self._arn,
             )
             return False
+        if self._is_left_to_next_try(state):
+            return False
         # A trigger that has only moved needs no copy, which spares a request.
         copy = None if state == decisions.DEFERRED else self._copy_of_record()
         owner = decisions.owner_of_deferred(state, copy, self.ti.try_number)
@@ -252,6 +264,18 @@ class TriggerStop:
         self.log.warning("Task was ended (state %s). %s Execution: %s", state, result.text, self._arn)
         self._change_run(lambda run: run.stop_answered(result.status, result.error, clock.now()))
         return result.error is None
+
+    def _is_left_to_next_try(self, state: str | None) -> bool:
+        was_left = self._is_left
+        if self.step_task_ids and step_tasks.may_be_left(state):
+            found = call_airflow(partial(read_states, self.ti, self.step_task_ids))
+            self._is_left = step_tasks.is_left_to_next_try(state, found)
+        else:
+            self._is_left = False
+        if self._is_left and not was_left:
+            text = "The task was cleared with some of its steps. Its next try goes on with the execution: %s"
+            self.log.info(text, self._arn)
+        return self._is_left
 
     def _stop(self) -> StopResult:
         try:
@@ -420,6 +444,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
     :param declared_steps: the steps that the definition declares, as ``order_text`` returns them; None to
         read them from the XCom ``steps``.
+    :param step_task_ids: the tasks of the steps, if the task is that of a group of them; None if it is not.
     """
 
     # Whether the task has the XCom ``steps``.
@@ -444,6 +469,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         stop_on_kill: bool = False,
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
+        step_task_ids: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.execution_arn = execution_arn
@@ -457,13 +483,15 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.stop_on_kill = stop_on_kill
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
+        self.step_task_ids = step_task_ids
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
         path, arguments = super().serialize()
-        if self.declared_steps is None:
-            # The release before does not know it.
-            arguments.pop("declared_steps", None)
+        for name in ("declared_steps", "step_task_ids"):
+            if getattr(self, name) is None:
+                # The release before does not know it.
+                arguments.pop(name, None)
         return path, arguments
 
     def _find_poller(self) -> poller.ExecutionPoller:
@@ -503,7 +531,13 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         wait: Any = self._waiter()
         shared = self._poller and self._poller.client
         client = shared or SharedClient(self.polysync_conn_id, self.region_name)
-        stop = TriggerStop(ti=self.task_instance, waiter=wait, client=client, log=self.log)
+        stop = TriggerStop(
+            ti=self.task_instance,
+            waiter=wait,
+            client=client,
+            log=self.log,
+            step_task_ids=self.step_task_ids or (),
+        )
         await stop.on_kill()
 
     async def _handle_cancellation(self) -> None:

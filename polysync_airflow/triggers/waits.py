@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -46,6 +45,7 @@ from polysync_airflow.hooks.executions import StopResult, stop_execution
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import SharedClient
 from polysync_airflow.triggers.schedule import Step, StepChanges
+from polysync_airflow.triggers.threads import ThreadPools
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
 FINISH_SECONDS: Final = 10.0
@@ -110,46 +110,7 @@ STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # How long the end of a stop is waited for. AWS gives the container of a job two minutes.
 FOLLOW_SECONDS: Final = 900.0
 FOLLOW_POLL_SECONDS: Final = 15.0
-# For each connection. Not the event loop's own thread pool, which all triggers share, and not one pool for
-# all connections: a stop that AWS throttles, or whose endpoint does not respond, may take minutes.
-MAX_THREADS: Final = 8
-
-
-class StopThreads:
-    """Thread pools, one for each connection, that exist only while they have work."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._running: dict[str, int] = {}
-
-    def submit(self, connection_id: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """
-        Call a function in a thread.
-
-        :param connection_id: the connection that the function uses. It waits for functions with the same
-            connection only.
-        """
-        with self._lock:
-            if connection_id not in self._pools:
-                pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="polysync-stop")
-                self._pools[connection_id] = pool
-            self._running[connection_id] = self._running.get(connection_id, 0) + 1
-            future = self._pools[connection_id].submit(function, *arguments)
-        future.add_done_callback(partial(self._done, connection_id))
-        return future
-
-    def _done(self, connection_id: str, _: Future[Any]) -> None:
-        with self._lock:
-            self._running[connection_id] -= 1
-            if not self._running[connection_id]:
-                del self._running[connection_id]
-                self._pools.pop(connection_id).shutdown(wait=False)
-
-
-_STOP_THREADS: Final = StopThreads()
-submit_stop: Final = _STOP_THREADS.submit
-
+submit_stop: Final = ThreadPools("polysync-stop").submit
 
 # The event loop itself holds its tasks weakly.
 FOLLOWING: Final[set[asyncio.Task[None]]] = set()

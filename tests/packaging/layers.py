@@ -63,8 +63,8 @@ FOLDER_LAYERS = {
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
-        {"activity", "schedule"},
-        {"poller"},
+        {"activity", "schedule", "threads"},
+        {"poller", "task_end"},
         {"waits"},
         {"step_tasks"},
         {"__init__"},

@@ -12,7 +12,7 @@ from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
 from polysync_airflow.execution.models import ManagedBy, name_or_arn
 from polysync_airflow.execution.parameters import check_pipeline_names
-from polysync_airflow.execution.pipelines import DeclaredParameter, Job, PipelineDescription
+from polysync_airflow.execution.pipelines import DeclaredParameter, DeclaredStep, Job, PipelineDescription
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -91,6 +91,7 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     for model in (PipelineDescription, Job):
         model.model_rebuild()
     pipelines.declared_parameters("{}")
+    pipelines.job_steps(())
     limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
     # More threads than connections would connect anew for each call, and one connection is for this thread,
     # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
@@ -116,14 +117,18 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, 
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             return name, None, ()
         raise
-    job = _job(pipeline, hook.client_region)
-    return name, job, list(_warnings(job, pipeline.definition))
+    declared = pipelines.declared_steps(pipeline.definition)
+    steps, steps_error = pipelines.job_steps(declared)
+    job = _job(pipeline, hook.client_region).model_copy(update={"steps": steps})
+    return name, job, list(_warnings(job, declared, steps_error))
 
 
-def _warnings(job: Job, definition: str | None) -> Iterator[str]:
+def _warnings(job: Job, declared: Sequence[DeclaredStep], steps_error: str | None) -> Iterator[str]:
     if job.parameters_error:
         yield f"its parameters cannot be read: {job.parameters_error}"
-    steps = pipelines.all_steps(pipelines.declared_steps(definition))
+    if steps_error:
+        yield f"a catalogue cannot have its steps: {steps_error}"
+    steps = pipelines.all_steps(declared)
     if unknown := [each for each in steps if each.type not in STEP_TYPES.values()]:
         named = [f"{each.name} ({each.type or 'no type'})" for each in unknown]
         listed = ", ".join(texts.first_problems(named))

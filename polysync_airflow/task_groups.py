@@ -110,7 +110,11 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         rule = {"trigger_rule": arguments.pop("trigger_rule")} if "trigger_rule" in arguments else {}
         first = EmptyOperator(task_id=FIRST, task_group=self, **of_first, **rule)
         execution = PolysyncStepsExecutionOperator(
-            task_id=EXECUTION, task_group=self, step_task_ids=self.step_task_ids, **arguments
+            task_id=EXECUTION,
+            task_group=self,
+            first_task_id=first.task_id,
+            step_task_ids=self.step_task_ids,
+            **arguments,
         )
         first >> execution
         edges = _edges(steps)

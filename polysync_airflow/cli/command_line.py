@@ -108,11 +108,11 @@ def _write_table(found: Sequence[drift.Drift]) -> None:
     from polysync_airflow.jobs.drift import change_text
 
     table = Table(show_lines=False)
-    for title in ("Job", "Parameter", "Kind", "Change", "Breaking"):
+    for title in ("Job", "Parameter or step", "Kind", "Change", "Breaking"):
         table.add_column(title, overflow="fold")
     for each in found:
         breaking = "yes" if each.breaking else "no"
-        row = (each.job, each.parameter or "", each.kind, change_text(each), breaking)
+        row = (each.job, each.part, each.kind, change_text(each), breaking)
         # As plain texts: any user who may create a pipeline chooses the names.
         table.add_row(*map(Text, row), style="red" if each.breaking else None)
     width = None if sys.stdout.isatty() else output.WIDTH_OF_A_FILE

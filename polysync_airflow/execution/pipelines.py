@@ -19,17 +19,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import AliasPath, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, UtcTime
+from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, StepName, UtcTime
 
 
 class PipelineSummary(FrozenModel):
@@ -91,11 +100,54 @@ class DeclaredParameter(FrozenModel):
     )
 
 
+# More than AWS allows in a pipeline.
+MAX_STEPS: Final = 500
+
+
+class JobStep(FrozenModel):
+    """
+    A step of a job: what a task for this step depends on. Its members are those of ``DeclaredStep``.
+
+    :param needs: sorted; only steps that the job has.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: StepName
+    type: StepName | None = None
+    needs: tuple[str, ...] = Field((), max_length=MAX_STEPS)
+    condition: str | None = None
+    branch: Literal["True", "False"] | None = None
+
+
+def _checked_steps(steps: Sequence[JobStep]) -> list[JobStep]:
+    names = {step.name for step in steps}
+    if len(names) < len(steps):
+        raise ValueError(f"{Counter(step.name for step in steps).most_common(1)[0][0]} is there twice")
+    for step in steps:
+        if (step.condition or step.branch) and (step.condition not in names or not step.branch):
+            raise ValueError(f"{step.name} must have a branch and a condition that is a step, or neither")
+    known = [
+        step.model_copy(update={"needs": tuple(sorted(names.intersection(step.needs)))}) for step in steps
+    ]
+    try:
+        TopologicalSorter({step.name: (*step.needs, step.condition) for step in known}).prepare()
+    except CycleError as error:
+        raise ValueError(f"they depend on each other in a circle: {', '.join(error.args[1])}") from None
+    return known
+
+
+JobSteps = Annotated[list[JobStep], Field(max_length=MAX_STEPS), AfterValidator(_checked_steps)]
+_JOB_STEPS: Final[TypeAdapter[list[JobStep]]] = TypeAdapter(JobSteps, config=ConfigDict(defer_build=True))
+
+
 class Job(FrozenModel):
     """
     An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC.
 
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not JSON.
+    :param steps: for the catalogue; none if they cannot be read. Not in JSON, since the XCom with the jobs of
+        a whole account would be several times as large.
     """
 
     name: str
@@ -111,6 +163,7 @@ class Job(FrozenModel):
     definition_digest: str | None
     parameters: list[DeclaredParameter]
     parameters_error: str | None
+    steps: JobSteps = Field(default_factory=list, exclude=True)
 
 
 Value = str | int | float | bool
@@ -240,8 +293,6 @@ def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
     return None
 
 
-# More than AWS allows in a pipeline.
-MAX_STEPS: Final = 500
 # Of a step.
 MAX_PROPERTY_FILES: Final = 50
 # AWS names the steps that a ForEach step runs after those of its body: Score-0 for the first item.
@@ -366,9 +417,19 @@ def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
 
 def _declared_step(step: dict[str, Any]) -> DeclaredStep:
     name, kind = texts.clean_line(step["Name"], 256), step.get("Type")
-    kind = texts.clean_line(kind, 64) if isinstance(kind, str) else None
+    kind = texts.clean_line(kind, 64) if kind and isinstance(kind, str) else None
     files = _property_files_in(step.get("PropertyFiles"))
     return DeclaredStep(name, kind, property_files=files, needs=_needs_of(step) - {name})
+
+
+def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | None]:
+    """Return the steps of a job, without what loops run, or none and why a job cannot have them."""
+    members = [step._asdict() for step in declared]
+    steps = [{name: each[name] for name in JobStep.model_fields} for each in members]
+    try:
+        return _JOB_STEPS.validate_python(steps), None
+    except ValidationError as error:
+        return [], texts.describe_validation_error(error)
 
 
 def all_steps(declared: Iterable[DeclaredStep]) -> list[DeclaredStep]:

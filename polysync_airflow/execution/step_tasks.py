@@ -302,7 +302,9 @@ class StepTaskArguments(BaseModel):
     polysync_conn_id: models.ConnectionId
     region_name: models.RegionName | None
     poll_interval: Interval
+    property_files: bool | tuple[str, ...] = False
     retries: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
+    ends_task: bool = False
 
     def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
         """

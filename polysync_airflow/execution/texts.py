@@ -120,9 +120,10 @@ def describe_validation_error(error: ValidationError) -> str:
 
     The values are left out, since they may be secret or long.
     """
-    messages = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
-    found = zip([".".join(map(str, each["loc"])) for each in error.errors()], messages, strict=True)
-    problems = [f"{path or 'the whole value'}: {problem}" for path, problem in found]
+    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+    problems = [
+        f"{path or 'the whole value'}: {problem.removeprefix('Value error, ')}" for path, problem in found
+    ]
     return "; ".join(map(clean_line, first_problems(problems)))
 
 

@@ -17,11 +17,12 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import yaml
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from yaml.composer import Composer
 from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.pipelines import DeclaredParameter, Job
+from polysync_airflow.execution.pipelines import DeclaredParameter, DeclaredStep, Job, JobSteps
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
@@ -50,6 +51,8 @@ class CatalogueJob(models.FrozenModel):
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be read.
     :param parameters: the declared parameters, in the definition's order.
     :param parameters_error: why the parameters could not be read; None if they were.
+    :param steps: the declared steps, in the definition's order, without what loops run; none in a file of an
+        earlier version.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +66,7 @@ class CatalogueJob(models.FrozenModel):
     definition_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_DECLARED_PARAMETERS)
     parameters_error: texts.ReasonText | None = None
+    steps: JobSteps = Field(default_factory=list)
 
 
 class BrokenJob(NamedTuple):
@@ -111,17 +115,66 @@ class Scope(NamedTuple):
 
 def as_entry(job: CatalogueJob) -> dict[str, Any]:
     """Return a job as plain data for the file, without members that are empty."""
-    entry = job.model_dump(mode="json", exclude={"parameters"}, exclude_none=True)
+    entry = job.model_dump(mode="json", exclude={"parameters", "steps"}, exclude_none=True)
     entry["parameters"] = [each.model_dump(mode="json", exclude_none=True) for each in job.parameters]
+    if job.steps:
+        entry["steps"] = [each.model_dump(mode="json", exclude_defaults=True) for each in job.steps]
     return entry
+
+
+def declared_steps_of(job: CatalogueJob) -> list[DeclaredStep]:
+    """
+    Return the steps of a job, in the definition's order, without what loops run and without property files.
+
+    Their names and types are texts of others, as the defaults of parameters: Airflow must not render them.
+
+    :raises CatalogueError: the catalogue has no steps of the job.
+    """
+    if not job.steps:
+        raise CatalogueError(
+            f"The catalogue has no steps of the job {job.name}: an earlier version has written the file, or "
+            "the definition could not be read. Write the file again, and read the warnings: "
+            "polysync jobs import --output <file>"
+        )
+    return [
+        DeclaredStep(step.name, step.type, step.condition, step.branch, needs=frozenset(step.needs))
+        for step in job.steps
+    ]
 
 
 # libyaml reads a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
 _SAFE_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class CatalogueLoader(_SAFE_LOADER):  # type: ignore[misc] # the class depends on the host
-    """A safe loader that refuses duplicate keys, such as those of a merge of two versions of the file."""
+class _Constructed(yaml.Node):
+    """The value of a mapping, in place of the mapping's node."""
+
+    id = "mapping"
+
+
+class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class depends on the host
+    """
+    A safe loader that refuses duplicate keys, such as those of a merge of two versions of the file.
+
+    It makes the value of each mapping at once. The nodes of a whole file would keep Python's garbage
+    collector busy for more than half of the time.
+    """
+
+    def get_single_node(self) -> Any:
+        """Return the node of the only document. That of libyaml would have the nodes of the whole file."""
+        self.anchors: dict[str, Any] = {}
+        return Composer.get_single_node(self)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Return a node with the value of the next mapping."""
+        node = super().compose_mapping_node(anchor)
+        value = self.construct_object(node, deep=True)
+        self.constructed_objects.clear()
+        return _Constructed(node.tag, value, None, None)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return the value of a node."""
+        return node.value if isinstance(node, _Constructed) else super().construct_object(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """
@@ -248,7 +301,7 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
 
 
 def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
-    entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields))
+    entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields)) | {"steps": job.steps}
     if before:
         descriptions = {each.name: each.description for each in before.parameters}
         for parameter in entry["parameters"]:

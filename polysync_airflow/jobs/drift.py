@@ -2,8 +2,8 @@
 Compares the jobs of a catalogue with the pipelines that exist. Pure.
 
 It compares what a start depends on: which pipelines exist, which parameters they declare, and the names of
-their roles. It compares neither descriptions nor ARNs and regions, so that one catalogue can be compared with
-several accounts.
+their roles. It notes changes of the steps, and of the definition. It compares neither descriptions nor ARNs
+and regions, so that one catalogue can be compared with several accounts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from polysync_airflow.execution.pipelines import DeclaredParameter, Job, typed_value
+from polysync_airflow.execution.pipelines import DeclaredParameter, Job, JobStep, typed_value
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.jobs.catalogue import Catalogue, CatalogueJob, Scope
 
@@ -32,6 +32,11 @@ _TEXTS: Final = {
     "parameter_added": "a new parameter: {after}",
     "default_changed": "the default was {before}, and is {after}",
     "role_changed": "the role was {before}, and is {after}",
+    "step_removed": "the step does not exist any more; its type was {before}",
+    "step_added": "a new step; its type is {after}",
+    "step_type_changed": "the type was {before}, and is {after}",
+    "step_needs_changed": "it needed {before}, and needs {after}",
+    "step_branch_changed": "the branch was {before}, and is {after}",
     "definition_changed": "the definition has changed, but not the parameters",
 }
 KINDS: Final = tuple(_TEXTS)
@@ -46,9 +51,11 @@ class Drift(NamedTuple):
 
     :param kind: one of ``KINDS``.
     :param parameter: name of the parameter; None if the difference is not about one.
-    :param before: what the catalogue has: a type, default value, enum values, digest or problem.
+    :param before: what the catalogue has: a type, default value, enum values, digest, problem
+        or branch, or names of steps.
     :param after: what AWS has.
     :param breaking: whether a start that was right for the catalogue can fail now.
+    :param step: name of the step; None if the difference is not about one.
     """
 
     job: str
@@ -57,11 +64,17 @@ class Drift(NamedTuple):
     before: Value = None
     after: Value = None
     breaking: bool = False
+    step: str | None = None
 
     @property
     def is_note(self) -> bool:
         """Whether it is a note only: the definition differs, but not in what a start depends on."""
-        return self.kind == "definition_changed"
+        return self.kind == "definition_changed" or self.step is not None
+
+    @property
+    def part(self) -> str:
+        """The parameter or the step that it is about; empty if it is about the job."""
+        return self.parameter or self.step or ""
 
 
 def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Drift]:
@@ -91,13 +104,13 @@ def count_drift(found: Sequence[Drift], *, strict: bool = False) -> int:
 
 def describe_drift(drift: Drift) -> str:
     """Return a difference as one line of text."""
-    subject = drift.job if drift.parameter is None else f"{drift.job}, parameter {drift.parameter}"
+    part = f", {'step' if drift.step else 'parameter'} {drift.part}" if drift.part else ""
     breaking = " (breaking)" if drift.breaking else ""
-    return clean_line(f"{subject}: {change_text(drift)}{breaking}", 1000)
+    return clean_line(f"{drift.job}{part}: {change_text(drift)}{breaking}", 1000)
 
 
 def change_text(drift: Drift) -> str:
-    """Return what has changed, without the names of the job and the parameter."""
+    """Return what has changed, without the names of the job and of the parameter or step."""
     return _TEXTS[drift.kind].format(before=shown(drift.before), after=shown(drift.after))
 
 
@@ -122,11 +135,11 @@ def shown(value: Value) -> str:
 
 
 def _order(drift: Drift) -> tuple[Any, ...]:
-    return drift.job, not drift.breaking, KINDS.index(drift.kind), drift.parameter, shown(drift.before)
+    return drift.job, not drift.breaking, KINDS.index(drift.kind), drift.part, shown(drift.before)
 
 
 def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
-    found = list(_compare_parameters(before, after))
+    found = [*_compare_parameters(before, after), *_compare_steps(before, after)]
     digests = (before.definition_digest, after.definition_digest)
     if not found and None not in digests and digests[0] != digests[1]:
         found = [Drift(before.name, "definition_changed", None, *digests)]
@@ -157,6 +170,30 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
         yield Drift(job, kind, name, None, _declaration(new[name]), breaking=required)
     for name in old.keys() & new.keys():
         yield from _compare_parameter(job, old[name], new[name])
+
+
+def _compare_steps(before: CatalogueJob, after: Job) -> Iterator[Drift]:
+    # A file of an earlier version has none, and AWS may have some that a catalogue cannot have.
+    if not before.steps or not after.steps:
+        return
+    job = before.name
+    old, new = ({step.name: step for step in steps} for steps in (before.steps, after.steps))
+    for name in old.keys() - new.keys():
+        yield Drift(job, "step_removed", before=old[name].type, step=name)
+    for name in new.keys() - old.keys():
+        yield Drift(job, "step_added", after=new[name].type, step=name)
+    for name in old.keys() & new.keys():
+        was, now = _step_facts(old[name]), _step_facts(new[name])
+        changed = [kind for kind in was if was[kind] != now[kind]]
+        yield from (Drift(job, kind, None, was[kind], now[kind], step=name) for kind in changed)
+
+
+def _step_facts(step: JobStep) -> dict[str, Value]:
+    return {
+        "step_type_changed": step.type,
+        "step_needs_changed": list(step.needs) or None,
+        "step_branch_changed": step.condition and f"{step.condition}: {step.branch}",
+    }
 
 
 def _declaration(parameter: DeclaredParameter) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from pydantic import ValidationError
-
 from polysync_airflow import exceptions
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
@@ -14,13 +12,7 @@ from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
 from polysync_airflow.execution.models import ManagedBy, name_or_arn
 from polysync_airflow.execution.parameters import check_pipeline_names
-from polysync_airflow.execution.pipelines import (
-    DeclaredParameter,
-    DeclaredStep,
-    Job,
-    JobStep,
-    PipelineDescription,
-)
+from polysync_airflow.execution.pipelines import DeclaredParameter, DeclaredStep, Job, PipelineDescription
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -126,16 +118,9 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, 
             return name, None, ()
         raise
     declared = pipelines.declared_steps(pipeline.definition)
-    steps, steps_error = _steps(declared)
-    job = _job(pipeline, hook.client_region, steps)
+    steps, steps_error = pipelines.job_steps(declared)
+    job = _job(pipeline, hook.client_region).model_copy(update={"steps": steps})
     return name, job, list(_warnings(job, declared, steps_error))
-
-
-def _steps(declared: Sequence[DeclaredStep]) -> tuple[list[JobStep], str | None]:
-    try:
-        return pipelines.job_steps(declared), None
-    except ValidationError as error:
-        return [], texts.describe_validation_error(error)
 
 
 def _warnings(job: Job, declared: Sequence[DeclaredStep], steps_error: str | None) -> Iterator[str]:
@@ -150,7 +135,7 @@ def _warnings(job: Job, declared: Sequence[DeclaredStep], steps_error: str | Non
         yield f"it has steps of a type that AWS does not have, or that is newer than this version: {listed}"
 
 
-def _job(pipeline: PipelineDescription, region: str, steps: list[JobStep]) -> Job:
+def _job(pipeline: PipelineDescription, region: str) -> Job:
     parameters: list[DeclaredParameter] = []
     parameters_error = None
     try:
@@ -164,5 +149,4 @@ def _job(pipeline: PipelineDescription, region: str, steps: list[JobStep]) -> Jo
         definition_digest=pipelines.definition_digest(pipeline.definition),
         parameters=parameters,
         parameters_error=parameters_error,
-        steps=steps,
     )

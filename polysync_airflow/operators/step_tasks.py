@@ -7,13 +7,18 @@ How a step's task ends, and what a clear means, is decided in ``execution/step_t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow import exceptions, links
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
-from polysync_airflow.airflow_compat.task_instances import read_states
+from polysync_airflow.airflow_compat.task_instances import read_states, read_xcom, write_xcom
 from polysync_airflow.execution import outcome
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
 from polysync_airflow.operators import base
@@ -23,7 +28,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from polysync_airflow.execution.results import PropertyFiles
+    from polysync_airflow.execution.lifecycle.instructions import StoredExecution
     from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -40,15 +45,17 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
     ``PolysyncPipelineTaskGroup`` makes it. It is below the tasks of all steps, so that a clear with
     "Downstream" clears it, too, and starts as soon as the group's first task has succeeded.
 
+    :param first_task_id: the first task of the group. It never runs, so its XComs stay when it is cleared.
     :param step_task_ids: the ids of the tasks of the steps, by step, in the order of the definition.
     :param kwargs: the arguments of ``PolysyncStartPipelineOperator``. It is always deferred, and a retry
         resumes the execution.
     """
 
-    def __init__(self, *, step_task_ids: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *, first_task_id: str, step_task_ids: Mapping[str, str], **kwargs: Any) -> None:
         kwargs |= {"deferrable": True, "wait_for_completion": True, "retry_mode": "resume", "on_clear": "new"}
         # It starts at once, although it is below the tasks of the steps.
         super().__init__(**{**kwargs, "trigger_rule": "one_success"})
+        self.first_task_id = first_task_id
         self.step_task_ids = dict(step_task_ids)
 
     @base.apply_retry_policy
@@ -78,9 +85,9 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             return None
         from polysync_airflow.execution import step_tasks
         from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
-        from polysync_airflow.records import RecordStore, task_identity
+        from polysync_airflow.records import task_identity
 
-        record = RecordStore(context).read()
+        record = self._read_record(context)
         if record is None or record.execution_arn is None or record.epoch == ti.max_tries:
             return None
         incarnation = task_identity(context).incarnation
@@ -96,6 +103,33 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         steps = self._call_with_retry(list_steps) if has_ended(status) else ()
         return arn, step_tasks.after_clear(cleared, len(ids), status, steps)
 
+    def _read_record(self, context: Context) -> StoredExecution | None:
+        """Return the record of the earlier tries, also after a success; None if there is none."""
+        from polysync_airflow import records
+
+        store, ti = records.RecordStore(context), context["ti"]
+        record = store.read()
+        if record is None and store.lost is None:
+            value = read_xcom(self._first_task(ti), records.RECORD_KEY)
+            record = records.proven_copy(value, ti)
+            if record:
+                # From now on, the try continues with it as with that of a try that has failed.
+                store.write(record)
+        return record
+
+    def _forget(self, context: Context) -> None:
+        """Keep the record as an XCom in place of a Variable: it goes with the DAG run, and its clear needs it."""
+        from polysync_airflow import records
+
+        ti, record = context["ti"], self.this_try.own_record(context)[1]
+        if record:
+            value = records.to_stored(record.without_values(), TaskKey.of(ti))
+            write_xcom(self._first_task(ti), records.RECORD_KEY, value)
+        super()._forget(context)
+
+    def _first_task(self, ti: Any) -> TaskKey:
+        return replace(TaskKey.of(ti), task_id=self.first_task_id)
+
     def _trigger_arguments(self, waiter: Any, **more: Any) -> dict[str, Any]:
         return super()._trigger_arguments(waiter, step_task_ids=list(self.step_task_ids.values()), **more)
 
@@ -104,18 +138,15 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         return following if retry or by_fail_step or following is None else _CLEAR_STEPS
 
 
-class StepLink(links.UrlLink):
-    """The button "SageMaker Console" of a step's task: the job that it runs."""
-
-    name = "SageMaker Console"
-    key = links.CONSOLE_URL_XCOM_KEY
-
-
-class StepLogLink(links.UrlLink):
-    """The button "Log in CloudWatch" of a step's task."""
-
-    name = "Log in CloudWatch"
-    key = "log_url"
+# What Airflow does not do for a task that ends in the triggerer. A task that has one of these needs a worker.
+_ON_WORKER: Final = (
+    "on_execute_callback",
+    "on_skipped_callback",
+    "inlets",
+    "outlets",
+    "_pre_execute_hook",
+    "_post_execute_hook",
+)
 
 
 class PolysyncPipelineStepOperator(base.PolysyncOperator):
@@ -139,7 +170,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
     """
 
     template_fields: Sequence[str] = ("polysync_conn_id", "region_name")
-    operator_extra_links = (StepLink(), StepLogLink())
+    operator_extra_links = (links.PolysyncStepLink(), links.PolysyncStepLogLink())
     ui_color = "#e5f1ff"
 
     def __init__(
@@ -160,6 +191,13 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.region_name = region_name
         self.poll_interval = poll_interval
         self.property_files = property_files
+        if CAPABILITIES.start_from_trigger and not any(getattr(self, name, None) for name in _ON_WORKER):
+            self.start_from_trigger = True
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls="polysync_airflow.triggers.PolysyncStepTaskTrigger",
+                trigger_kwargs={**self._trigger_kwargs, "ends_task": True},
+                next_method="execute_failed",
+            )
 
     @property
     def _trigger_kwargs(self) -> dict[str, Any]:
@@ -169,6 +207,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             "polysync_conn_id": self.polysync_conn_id,
             "region_name": self.region_name,
             "poll_interval": self.poll_interval,
+            "property_files": self.property_files,
             "retries": self.retries or 0,
         }
 
@@ -189,7 +228,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         """
         from polysync_airflow.execution.step_tasks import StepTaskEvent
 
-        return self._end(context, check_event(StepTaskEvent, event))
+        return self.end(context, check_event(StepTaskEvent, event))
 
     @cached_property
     def hook(self) -> PolysyncSageMakerHook:
@@ -198,7 +237,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
         return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
 
-    def _end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
+    def end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
+        """Push what the step made, and return it, or raise the error of the task: on a worker or in a triggerer."""
         if end.outcome in ("refused", "timed_out"):
             raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
         if end.execution_arn:
@@ -260,7 +300,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         ti = context["ti"]
         (value,), _ = fit_rows([end.row])
         ti.xcom_push("step", value)
-        for link, url in ((StepLink(), end.row.console_url), (StepLogLink(), end.row.log_url)):
+        urls = (end.row.console_url, end.row.log_url)
+        for link, url in zip(self.operator_extra_links, urls, strict=True):
             if url:
                 links.push_url(ti, link.key, url, link)
 
@@ -273,5 +314,6 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             text = outcome.step_message(arn, end.pipeline_name or "", row, notes=notes)
         error: Any = exceptions.PipelineExecutionFailedError
         if state_of_step(status) is PolysyncState.CANCELLED:
-            error = exceptions.PipelineExecutionCancelledFailError
+            # Not one that forbids retries: only a worker could do that, and a retry waits for the execution.
+            error = exceptions.PipelineExecutionCancelledError
         return cast("exceptions.PolysyncError", error(text, execution_arn=arn, status=status))

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import Context, TaskDeferred
+from airflow.triggers.base import TriggerEvent
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
@@ -21,7 +25,10 @@ from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.schedule import Step
+from polysync_airflow.triggers.task_end import TaskEnd
 from polysync_airflow.triggers.waits import WaitTrigger
 
 # The executions of so many groups are kept.
@@ -135,7 +142,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds between two lists of the steps. All tasks of an execution share them.
+    :param property_files: which property files the task reads when it ends here.
     :param retries: how many retries the task has.
+    :param ends_task: whether the task has started here, and ends here, without a worker.
     """
 
     arguments_model = step_tasks.StepTaskArguments
@@ -149,7 +158,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         polysync_conn_id: str,
         region_name: str | None,
         poll_interval: float,
+        property_files: bool | Sequence[str] = False,
         retries: int = 0,
+        ends_task: bool = False,
     ) -> None:
         super().__init__()
         self.execution_task_id = execution_task_id
@@ -157,7 +168,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.poll_interval = poll_interval
+        self.property_files = property_files
         self.retries = retries
+        self.ends_task = ends_task
 
     def _waiter(self) -> step_tasks.StepTaskWaiter:
         arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
@@ -165,3 +178,25 @@ class PolysyncStepTaskTrigger(WaitTrigger):
 
     def _find_poller(self) -> StepTaskPoller:
         return poller.poller_for(StepTaskPoller, self.polysync_conn_id, self.region_name)
+
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        if isinstance(step, Finish):
+            self._end = step.event
+        return super()._handle(step)
+
+    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
+        if not self.ends_task:
+            return await super()._fired_event(payload)
+        end = TaskEnd(ti=self.task_instance, connection_id=self.polysync_conn_id, log=self.log)
+        event = await end.run(self._end_task)
+        if isinstance(event, TaskDeferred):
+            raise TypeError("the end of a step's task does not defer")
+        return event
+
+    def _end_task(self, context: Context) -> Any:
+        """Run the code of the task, in a thread."""
+        # By its name: the operators are above the triggers, which most processes use without them.
+        operator = import_module("polysync_airflow.operators.step_tasks").PolysyncPipelineStepOperator
+        names = ("execution_task_id", "step_name", "polysync_conn_id", "region_name", "property_files")
+        task = operator(task_id=context["ti"].task_id, **{name: getattr(self, name) for name in names})
+        return task.end(context, self._end)

@@ -352,7 +352,7 @@ class WaitTrigger(BaseTrigger):
             while payload is None:
                 payload = self._handle(await subscription.next_step())
             await self._finish()
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+            yield await self._fired_event(payload)
         except asyncio.CancelledError:
             await self._handle_cancellation()
             raise
@@ -380,6 +380,10 @@ class WaitTrigger(BaseTrigger):
 
     async def _finish(self) -> None:
         """End what must be over before the event is fired."""
+
+    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
+        """Return the event that is fired at the end of the wait."""
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
     async def _handle_cancellation(self) -> None:
         """Handle that Airflow has cancelled the trigger."""

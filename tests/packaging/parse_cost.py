@@ -28,6 +28,14 @@ PARAMETERS: Final = [
     {"name": "LearningRate", "type": "Float", "default": 0.1},
     {"name": "DryRun", "type": "Boolean", "default": False},
 ]
+STEPS: Final = [
+    {"name": "Prepare", "type": "Processing"},
+    {"name": "Train", "type": "Training", "needs": ["Prepare"]},
+    {"name": "Evaluate", "type": "Processing", "needs": ["Prepare", "Train"]},
+    {"name": "Check", "type": "Condition", "needs": ["Evaluate"]},
+    {"name": "Register", "type": "RegisterModel", "needs": ["Train"], "condition": "Check", "branch": "True"},
+    {"name": "Stop", "type": "Fail", "condition": "Check", "branch": "False"},
+]
 # Airflow parses a file in a process that has imported what all DAG files import.
 _PROGRAM: Final = """
 import logging, sys, time
@@ -59,6 +67,7 @@ def measure(folder: Path, jobs: int) -> float:
             "arn": f"{prefix}job-{number}",
             "region": "us-east-1",
             "parameters": PARAMETERS,
+            "steps": STEPS,
         }
         for number in range(jobs)
     ]

@@ -1,8 +1,8 @@
 """
 A task group that shows a SageMaker pipeline in Airflow's grid: a task for each step of its definition.
 
-The graph comes from a file, so a parse makes no call. Step names are checked before they become task ids, and no
-text of a definition is ever rendered as a template.
+The graph comes from a file, so a parse makes no call. Step names are checked before they become task ids, and
+no text of a definition is ever rendered as a template.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             churn >> report()
 
     The group has the task ``begin``, a task for each step, and below them ``execution``, which starts the
-    execution and is responsible for it, as ``PolysyncStartPipelineOperator`` is: its XComs, buttons and errors
-    are the same. A step in the branch of a condition has a task, too; a ForEach step is one task.
+    execution and is responsible for it, as ``PolysyncStartPipelineOperator`` is: its XComs, buttons and
+    errors are the same. A step in the branch of a condition has a task, too; a ForEach step is one task.
 
     See docs/how-to/steps-as-tasks.md for what a clear does.
 
     :param group_id: the id of the group.
     :param pipeline_name: the name or ARN of the pipeline (templated). Default: that of the job.
-    :param definition: a file with the pipeline's definition, as JSON. A relative path begins at the folder of the
-        DAG file.
+    :param definition: a file with the pipeline's definition, as JSON. A relative path begins at the folder of
+        the DAG file.
     :param job: the name of a job in ``catalogue``, in place of ``definition``.
     :param catalogue: the file that ``polysync jobs import`` has written.
     :param poll_interval: seconds between two lists of the steps, which all tasks share.
@@ -98,13 +98,16 @@ class PolysyncPipelineTaskGroup(TaskGroup):
     ) -> None:
         folder = Path(sys._getframe(1).f_globals.get("__file__", "")).parent
         for name in _OWN.keys() & kwargs.keys():
-            raise ParametersError(f"{name} = {texts.shorten(kwargs[name])}: leave it out, since {_OWN[name]}.")
-        steps, name = _steps_of(folder, definition, job, catalogue)
+            raise ParametersError(
+                f"{name} = {texts.shorten(kwargs[name])}: leave it out, since {_OWN[name]}."
+            )
+        steps, job_name = _steps_of(folder, definition, job, catalogue)
         super().__init__(group_id, **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs})
-        self._add_tasks(steps, {**kwargs, "pipeline_name": pipeline_name or name})
+        self._add_tasks(steps, {**kwargs, "pipeline_name": pipeline_name or job_name})
 
     def _add_tasks(self, steps: Sequence[DeclaredStep], arguments: dict[str, Any]) -> None:
-        self.step_task_ids = {step: self.child_id(id_) for step, id_ in _task_ids(steps).items()}
+        ids, prefix = _task_ids(steps), f"{self.group_id}." if self.prefix_group_id else ""
+        self.step_task_ids = {step: f"{prefix}{task_id}" for step, task_id in ids.items()}
         shared = {key: arguments[key] for key in _SHARED if key in arguments}
         of_first = {key: arguments[key] for key in _OF_ALL if key in arguments}
         rule = {"trigger_rule": arguments.pop("trigger_rule")} if "trigger_rule" in arguments else {}
@@ -120,7 +123,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         edges = _edges(steps)
         tasks = {
             step.name: PolysyncPipelineStepOperator(
-                task_id=self.step_task_ids[step.name].removeprefix(self.child_id("")),
+                task_id=ids[step.name],
                 task_display_name=step.name,
                 task_group=self,
                 execution_task_id=execution.task_id,
@@ -170,14 +173,14 @@ def _steps_of(
             raise ParametersError(f"job = {job!r}: give the file of the job, too, in the argument catalogue.")
         found = _job_of(folder / catalogue, job)
         return declared_steps_of(found), name_or_arn(found.name, found.arn)
-    path = folder / os.fspath(definition)
+    file = os.fspath(definition or "")
     try:
-        steps = declared_steps(path.read_text("utf-8"))
+        steps = declared_steps((folder / file).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ParametersError(f"definition = {os.fspath(definition)!r}: the file cannot be read: {error}.") from None
+        raise ParametersError(f"definition = {file!r}: the file cannot be read: {error}.") from None
     if not steps:
         raise ParametersError(
-            f"definition = {os.fspath(definition)!r}: the file has no steps. Give the JSON of a pipeline definition, "
+            f"definition = {file!r}: the file has no steps. Give the JSON of a pipeline definition, "
             "such as PipelineDefinition of DescribePipeline."
         )
     return steps, None
@@ -191,7 +194,9 @@ def _job_of(path: Path, name: str) -> CatalogueJob:
     jobs = {job.name: job for job in found.jobs}
     if name not in jobs:
         nearest = texts.nearest_name(name, jobs)
-        raise CatalogueError(f"{path.name} has no job {name!r}" + (f": did you mean {nearest!r}?" if nearest else "."))
+        raise CatalogueError(
+            f"{path.name} has no job {name!r}" + (f": did you mean {nearest!r}?" if nearest else ".")
+        )
     return jobs[name]
 
 
@@ -222,5 +227,7 @@ def _edges(steps: Sequence[DeclaredStep]) -> dict[str, list[str]]:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
         circle = " -> ".join(error.args[1])
-        raise ParametersError(f"The steps of the definition depend on each other in a circle: {circle}") from None
+        raise ParametersError(
+            f"The steps of the definition depend on each other in a circle: {circle}"
+        ) from None
     return edges

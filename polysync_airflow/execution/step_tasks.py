@@ -1,5 +1,5 @@
 """
-The steps of an execution as tasks of their own: how each of them ends, and what a clear of some of them means.
+The steps of an execution as tasks of their own: how each of them ends, and what a clear of some means.
 
 One task of the group, the *execution task*, starts the execution and is responsible for it, as every Start
 task is. The task of a step only watches.
@@ -13,9 +13,9 @@ Rules of the task of a step:
 3. A step in the branch of a condition that has the other outcome is skipped. So is a step that a selective
    execution leaves out, a step that the definition of the execution does not have, and a step that an
    execution has not begun which has succeeded.
-4. A step that has not begun fails if its execution has ended otherwise, as soon as the execution task is over.
-5. A retry waits while the step has failed and the execution task is not over: that task resumes the execution.
-   A failure from before the last resume is not looked at while the execution runs.
+4. A step that has not begun fails if its execution has ended otherwise, once the execution task is over.
+5. A retry waits while the step has failed and the execution task is not over: that task resumes the
+   execution. A failure from before the last resume is not looked at while the execution runs.
 6. If the execution task is over and has no execution, the step fails.
 
 Rules of the execution task after a clear, by the tasks of the steps that were cleared with it:
@@ -37,7 +37,7 @@ Everything here is pure. The drivers are ``triggers/step_tasks.py`` and ``operat
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -56,8 +56,8 @@ from polysync_airflow.execution.steps.progress import changes_of
 from polysync_airflow.execution.waiter import Interval, LogLine, Waiter, error_fields
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
-# States of the execution task in which its XComs are those of its current try: Airflow deletes them when a try
-# begins.
+# States of the execution task in which its XComs are those of its current try: Airflow deletes them when a
+# try begins.
 _WITH_OWN_XCOMS: Final = ("running", DEFERRED, "up_for_retry")
 
 
@@ -153,47 +153,51 @@ def verdict_of(name: str, seen: Seen, *, is_retry: bool) -> tuple[Verdict, str] 
         if not seen.is_over:
             return None
         return "failed", f"The task of the execution has ended (state {seen.state}) without an execution."
-    row, ended = seen.rows.get(name), has_ended(seen.status)
-    if row is None:
-        return _of_unknown(name, seen, ended=ended)
+    row = seen.rows.get(name)
+    if row is None or row.status is None:
+        return _of_unbegun(name, row, seen)
     state = state_of_step(row.status)
     if state is PolysyncState.SUCCESS:
         return "success", _success_text(row)
     if state in (PolysyncState.FAILED, PolysyncState.CANCELLED):
-        # AWS repeats it, or is going to.
-        is_repeated = is_retry or _is_before_resume(row, seen.run)
-        if (is_repeated and not ended) or (is_retry and not seen.is_over):
-            return None
-        verb = "failed" if state is PolysyncState.FAILED else "was stopped"
-        return "failed", f"Step {name} {verb} (AWS status {row.status})."
-    if row.status is None and row.not_taken:
-        return "skipped", f"Step {name} was not run: the condition {row.condition} had the other outcome."
-    if row.status is None and row.not_selected:
-        return "skipped", f"Step {name} was not selected, and no selected step needs it."
-    return _of_unended(name, seen) if ended else None
+        return _of_failed(row, seen, seen.run, is_retry=is_retry)
+    return _of_unended(name, seen)
 
 
-def _of_unknown(name: str, seen: Seen, *, ended: bool) -> tuple[Verdict, str] | None:
-    if seen.is_declared:
+def _of_failed(
+    row: StepRow, seen: Seen, run: ExecutionRecord, *, is_retry: bool
+) -> tuple[Verdict, str] | None:
+    resumed_at = run.attempt_started_at
+    is_old = bool(resumed_at and row.ended_at and row.ended_at < resumed_at)
+    # AWS repeats it, or is going to.
+    if (is_old and not has_ended(seen.status)) or (is_retry and not seen.is_over):
+        return None
+    verb = "failed" if state_of_step(row.status) is PolysyncState.FAILED else "was stopped"
+    return "failed", f"Step {row.name} {verb} (AWS status {row.status})."
+
+
+def _of_unbegun(name: str, row: StepRow | None, seen: Seen) -> tuple[Verdict, str] | None:
+    if row is None and seen.is_declared:
         return "unknown", (
             f"The execution has no step {name}: the pipeline has changed since the file of this group was "
             "written. Write it again: polysync jobs import"
         )
-    return _of_unended(name, seen) if ended else None
+    if row and row.not_taken:
+        return "skipped", f"Step {name} was not run: condition {row.condition} had the other outcome."
+    if row and row.not_selected:
+        return "skipped", f"Step {name} was not selected, and no selected step needs it."
+    return _of_unended(name, seen)
 
 
 def _of_unended(name: str, seen: Seen) -> tuple[Verdict, str] | None:
     """Return the verdict about a step that has not ended, or not begun, though its execution has ended."""
+    if not has_ended(seen.status):
+        return None
     if states.state_of(seen.status) is PolysyncState.SUCCESS:
         return "skipped", f"AWS has not run step {name}: the execution has succeeded without it."
     if not seen.is_over:
         return None
     return "failed", f"AWS has not run step {name}: the execution has ended before (status {seen.status})."
-
-
-def _is_before_resume(row: StepRow, run: ExecutionRecord) -> bool:
-    resumed_at = run.attempt_started_at
-    return bool(resumed_at and row.ended_at and row.ended_at < resumed_at)
 
 
 def _success_text(row: StepRow) -> str:
@@ -316,7 +320,7 @@ class StepTaskArguments(BaseModel):
         return StepTaskWaiter(
             execution_task=key,
             step_name=self.step_name,
-            # The first try after a clear waits in the same way: whether it is one is not known in a triggerer.
+            # The first try after a clear waits in the same way: a triggerer does not know whether it is one.
             is_retry=self.retries > 0 and ti.try_number > 1,
             poll_interval=self.poll_interval,
             since=now,
@@ -376,9 +380,7 @@ def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
     return [step for step, state in task_states.items() if state not in _KEPT]
 
 
-def after_clear(
-    cleared: Collection[str], count: int, status: str, steps: Sequence[StepDescription]
-) -> Clear:
+def after_clear(cleared: Sequence[str], count: int, status: str, steps: Sequence[StepDescription]) -> Clear:
     """
     Return what the execution task does after a clear. The rules are those at the top.
 

@@ -40,7 +40,7 @@ _CLEAR_STEPS = (
 
 class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
     """
-    Start the execution whose steps are tasks of their own, and wait for its end: the execution task of a group.
+    Start the execution whose steps are tasks of their own, and wait for its end: the *execution task*.
 
     ``PolysyncPipelineTaskGroup`` makes it. It is below the tasks of all steps, so that a clear with
     "Downstream" clears it, too, and starts as soon as the group's first task has succeeded.
@@ -118,7 +118,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         return record
 
     def _forget(self, context: Context) -> None:
-        """Keep the record as an XCom in place of a Variable: it goes with the DAG run, and its clear needs it."""
+        """Keep the record, which a clear needs, as an XCom, which goes with the DAG run."""
         from polysync_airflow import records
 
         ti, record = context["ti"], self.this_try.own_record(context)[1]
@@ -238,7 +238,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
 
     def end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
-        """Push what the step made, and return it, or raise the error of the task: on a worker or in a triggerer."""
+        """Push what the step made, and return it, or raise the error of the task. In any process."""
         if end.outcome in ("refused", "timed_out"):
             raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
         if end.execution_arn:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import TriggerEvent
+from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
@@ -24,8 +25,8 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.schedule import Step
 from polysync_airflow.triggers.task_end import TaskEnd
@@ -48,14 +49,17 @@ class KnownExecution:
     steps: Sequence[descriptions.StepDescription] = ()
     status: str | None = None
 
-    def is_of(self, run: ExecutionRecord | None) -> bool:
+    def is_of(self, run: ExecutionRecord) -> bool:
         """Return whether this is the execution, in the same attempt, that an XCom ``run`` names."""
-        known = self.run
-        return bool(run) and (run.execution_arn, run.resumes) == (known.execution_arn, known.resumes)
+        return _attempt_of(run) == _attempt_of(self.run)
 
     def seen(self, state: str | None) -> step_tasks.Seen:
         """Return what was seen last, now that the execution task has a state."""
         return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status)
+
+
+def _attempt_of(run: ExecutionRecord) -> tuple[str, int]:
+    return run.execution_arn, run.resumes
 
 
 class StepTaskPoller(poller.Poller):
@@ -100,7 +104,11 @@ class StepTaskPoller(poller.Poller):
         return seen
 
     def _ask_airflow(self, task: TaskKey) -> tuple[str | None, KnownExecution | None]:
-        """Return the state of the execution task, and its execution; None if it has none in its current try."""
+        """
+        Return the state of the execution task, and its execution.
+
+        :return: None in place of the execution if the task has none in its current try.
+        """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
         run = parse_run(value, self._warn)
         known = self._known.pop(task, None)
@@ -147,7 +155,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     :param ends_task: whether the task has started here, and ends here, without a worker.
     """
 
-    arguments_model = step_tasks.StepTaskArguments
+    arguments_model: ClassVar[type[BaseModel]] = step_tasks.StepTaskArguments
     __module__ = "polysync_airflow.triggers"
 
     def __init__(

@@ -319,7 +319,7 @@ class WaitTrigger(BaseTrigger):
     no credentials. Each argument is an attribute, which the model checks before AWS is called.
     """
 
-    arguments_model: ClassVar[type[waiter.WaitArguments]]
+    arguments_model: ClassVar[type[BaseModel]]
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
@@ -361,7 +361,9 @@ class WaitTrigger(BaseTrigger):
             self._poller.unsubscribe(subscription)
 
     def _waiter(self) -> waiter.Waiter[Any, Any]:
-        return check_trigger_arguments(self.arguments_model, self.serialize()[1]).waiter()
+        arguments: Any = check_trigger_arguments(self.arguments_model, self.serialize()[1])
+        wait: waiter.Waiter[Any, Any] = arguments.waiter()
+        return wait
 
     @abstractmethod
     def _find_poller(self) -> poller.Poller:

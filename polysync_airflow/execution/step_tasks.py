@@ -67,7 +67,12 @@ def is_current(state: str | None, run: ExecutionRecord | None) -> bool:
 
     :param state: the state of that task in Airflow; None if it was cleared or was not scheduled yet.
     """
-    return run is not None and (state in _WITH_OWN_XCOMS or (state is not None and is_over(state)))
+    return run is not None and (state in _WITH_OWN_XCOMS or is_finished(state))
+
+
+def is_finished(state: str | None) -> bool:
+    """Return whether a task has ended or was deleted, and was not cleared since."""
+    return state not in (None, "restarting") and is_over(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class Seen:
     @property
     def is_over(self) -> bool:
         """Whether the execution task is over, so that nobody resumes the execution."""
-        return self.state is not None and is_over(self.state)
+        return is_finished(self.state)
 
     def description(self, name: str) -> StepDescription | None:
         """Return AWS's description of a step; None if it has not begun."""

@@ -248,7 +248,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if end.outcome == "unknown":
                 self.log.warning("%s", end.text)
             raise AirflowSkipException(end.text)
-        made, notes = self._read_step(end)
+        end, made, notes = self._read_step(end)
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
@@ -257,9 +257,10 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             self.log.warning("%s", note)
         return made
 
-    def _read_step(self, end: StepTaskEvent) -> tuple[dict[str, Any], Sequence[str]]:
+    def _read_step(self, end: StepTaskEvent) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
-        Return what the step made, and notes on what is missing; add the end of its log to a row that failed.
+        Return the end, with the last lines of the log of a step that failed; what the step made; and notes on
+        what is missing.
 
         Raises no error of AWS's: the outcome of the step is known.
         """
@@ -268,7 +269,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         from polysync_airflow.operators.results import LOG_LINES, ResultReader
 
         if end.execution_arn is None or end.row is None:
-            return {}, ()
+            return end, {}, ()
         arn, name = end.execution_arn, end.step_name
         hook = type(self.hook)(self.polysync_conn_id, region_from_arn(arn))
         notes: list[str] = []
@@ -276,21 +277,21 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             # In the triggerer, the poll has read it.
             listed = (end.description,) if end.description else hook.list_pipeline_execution_steps(arn)
         except exceptions.PolysyncError as error:
-            return {}, (f"What the step made is not known: {error}",)
+            return end, {}, (f"What the step made is not known: {error}",)
         steps = [step for step in listed if step.name == name]
         reader = ResultReader(hook, arn, self.log.warning, self.property_files)
         report = reader.read(steps, descriptions.outputs_by_step(steps))
         if steps and state_of_step(end.row.status) is PolysyncState.FAILED:
             try:
                 lines = descriptions.last_lines(hook.read_step_log(steps[0], LOG_LINES), 1)
-                end.row = end.row.model_copy(update={"log_lines": lines})
+                end = end.model_copy(update={"row": end.row.model_copy(update={"log_lines": lines})})
             except exceptions.PolysyncError as error:
                 notes.append(f"The log of the step could not be read: {error}")
         fitting, note = descriptions.fit_outputs(
             storable_xcom("return_value", report.outputs, self.log.warning)
         )
         made = fitting.get(name)
-        return made if isinstance(made, dict) else {}, [*report.notes, *notes, *filter(None, (note,))]
+        return end, made if isinstance(made, dict) else {}, [*report.notes, *notes, *filter(None, (note,))]
 
     def _push_row(self, context: Context, end: StepTaskEvent) -> None:
         from polysync_airflow.execution.steps.descriptions import fit_rows

@@ -42,12 +42,14 @@ class KnownExecution:
     The execution of a group, as it was seen last.
 
     :param order: the steps of its definition; empty if they are not known.
+    :param due: when its steps are listed next, in seconds since the epoch.
     """
 
     run: ExecutionRecord
     order: Sequence[descriptions.StepRow]
     steps: Sequence[descriptions.StepDescription] = ()
     status: str | None = None
+    due: float = 0.0
 
     def is_of(self, run: ExecutionRecord) -> bool:
         """Return whether this is the execution, in the same attempt, that an XCom ``run`` names."""
@@ -55,7 +57,8 @@ class KnownExecution:
 
     def seen(self, state: str | None) -> step_tasks.Seen:
         """Return what was seen last, now that the execution task has a state."""
-        return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status)
+        due = None if has_ended(self.status) else self.due
+        return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status, due)
 
 
 def _attempt_of(run: ExecutionRecord) -> tuple[str, int]:
@@ -94,8 +97,9 @@ class StepTaskPoller(poller.Poller):
             state, known = self._ask_airflow(task)
         if known is None:
             return step_tasks.Seen(state)
-        if not has_ended(known.status):
+        if not has_ended(known.status) and known.due <= clock.time():
             self._ask_aws(known, is_wanted)
+            known.due = clock.time() + waiters[0].poll_interval
         seen = known.seen(state)
         if state is None and any(waiter.verdict(seen) for waiter in waiters):
             # Before a task ends: the execution task may have been cleared, or have begun its next try.

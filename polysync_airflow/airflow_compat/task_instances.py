@@ -144,6 +144,11 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
     XCom.set(key=key, value=value, **_key(ti))
 
 
+def delete_xcom(ti: Any, key: str) -> None:
+    """Delete an XCom of a task instance, if there is one. For a triggerer, from Airflow 3 on."""
+    XCom.delete(key=key, **_key(ti))
+
+
 def _key(ti: Any) -> dict[str, Any]:
     return {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
 

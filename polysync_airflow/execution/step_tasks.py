@@ -46,6 +46,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.decisions import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
@@ -53,15 +54,7 @@ from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
-from polysync_airflow.execution.waiter import (
-    FIRST_POLL_DELAY_SECONDS,
-    Finish,
-    Interval,
-    LogLine,
-    Wait,
-    Waiter,
-    error_fields,
-)
+from polysync_airflow.execution.waiter import Finish, Interval, LogLine, Wait, Waiter, error_fields
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
 # States of the execution task in which its XComs are those of its current try: Airflow deletes them when a
@@ -261,7 +254,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
     @property
     def first_delay(self) -> float:
         """None for a task that no worker has begun. What others have listed just now decides at once."""
-        return 0.0 if self.ends_task else FIRST_POLL_DELAY_SECONDS
+        return 0.0 if self.ends_task else waiting.FIRST_POLL_DELAY_SECONDS
 
     def decide(
         self, response: Seen | PolysyncError, now: float

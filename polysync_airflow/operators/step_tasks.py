@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import StartTriggerArgs
 
@@ -138,17 +138,6 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         return following if retry or by_fail_step or following is None else _CLEAR_STEPS
 
 
-# What Airflow does not do for a task that ends in the triggerer. A task that has one of these needs a worker.
-_ON_WORKER: Final = (
-    "on_execute_callback",
-    "on_skipped_callback",
-    "inlets",
-    "outlets",
-    "_pre_execute_hook",
-    "_post_execute_hook",
-)
-
-
 class PolysyncPipelineStepOperator(base.PolysyncOperator):
     """
     Wait for one step of the execution that another task of the same DAG run starts.
@@ -191,7 +180,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.region_name = region_name
         self.poll_interval = poll_interval
         self.property_files = property_files
-        if CAPABILITIES.start_from_trigger and not any(getattr(self, name, None) for name in _ON_WORKER):
+        if CAPABILITIES.start_from_trigger and not any(getattr(self, name) for name in base.ON_WORKERS_ONLY):
             self.start_from_trigger = True
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls="polysync_airflow.triggers.PolysyncStepTaskTrigger",

@@ -271,8 +271,10 @@ def test_log_of_the_wait() -> None:
     ]
     assert isinstance(end, Finish)
     assert (end.event.outcome, end.event.execution_arn, end.event.pipeline_name) == ("failed", ARN, "churn")
+    assert end.event.row
     assert end.event.row.status == "Failed"
     # Only for the process that has read it.
+    assert end.event.description
     assert end.event.description.name == "Train"
     assert "description" not in end.event.model_dump(mode="json")
     stored = end.event.model_dump(mode="json")

@@ -37,6 +37,10 @@ class AirflowService(ABC):
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom."""
 
+    def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
+        """Delete an XCom."""
+        raise NotImplementedError
+
     @abstractmethod
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
@@ -102,6 +106,12 @@ class Channel:
         from airflow.sdk.execution_time.comms import OKResponse
 
         self._service.put_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key, msg.value)
+        return OKResponse(ok=True)
+
+    def _answer_DeleteXCom(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import OKResponse
+
+        self._service.remove_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
         return OKResponse(ok=True)
 
     def _answer_GetConnection(self, msg: Any) -> Any:

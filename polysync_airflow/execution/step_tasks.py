@@ -260,7 +260,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         self, response: Seen | PolysyncError, now: float
     ) -> Wait[StepTaskWaiter] | Finish[StepTaskEvent]:
         """Return the instruction after a poll: the next one lists the steps, whoever has listed them last."""
-        step = Waiter.decide(self, response, now)
+        step: Wait[StepTaskWaiter] | Finish[StepTaskEvent] = Waiter.decide(self, response, now)
         if isinstance(step, Wait) and isinstance(response, Seen) and response.due is not None:
             return replace(step, seconds=max(0.0, response.due - now))
         return step

@@ -7,7 +7,7 @@ asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -34,6 +34,8 @@ from polysync_airflow.triggers.waits import WaitTrigger
 
 # The executions of so many groups are kept.
 MAX_KNOWN: Final = 1000
+# The event of a trigger that no triggerer runs.
+WITHOUT_TRIGGERER: Final = "without a triggerer"
 
 
 @dataclass
@@ -184,6 +186,23 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.retries = retries
         self.ends_task = ends_task
 
+    def run(self) -> AsyncIterator[TriggerEvent]:
+        """
+        Wait until the step is at its end.
+
+        ``dag.test()`` runs one task after the other, the trigger of each as well, which would wait there for
+        the execution task for ever. Only a triggerer tells a trigger of its task instance.
+        """
+        return _run_without_triggerer() if self.task_instance is None else super().run()
+
+    async def look(self, ti: Any) -> step_tasks.StepTaskEvent | None:
+        """Look at the execution once, without a triggerer; return the event if the step is at its end."""
+        self.task_instance = ti
+        waiter = self._waiter()
+        (seen,) = self._find_poller().poll((waiter,), lambda: True)
+        has_ended = self._handle(waiter.decide(seen, clock.time())) is not None
+        return self._end if has_ended else None
+
     def _waiter(self) -> step_tasks.StepTaskWaiter:
         arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
@@ -212,3 +231,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         names = ("execution_task_id", "step_name", "polysync_conn_id", "region_name", "property_files")
         task = operator(task_id=context["ti"].task_id, **{name: getattr(self, name) for name in names})
         return task.end(context, self._end)
+
+
+async def _run_without_triggerer() -> AsyncIterator[TriggerEvent]:
+    yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]  # Airflow's has no annotations

@@ -22,13 +22,14 @@ from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.schedule import Step
+from polysync_airflow.triggers.schedule import Step, Subscription
 from polysync_airflow.triggers.task_end import TaskEnd
 from polysync_airflow.triggers.waits import WaitTrigger
 
@@ -87,6 +88,17 @@ class StepTaskPoller(poller.Poller):
             text = f"Airflow does not return the state and the XComs of the execution's task: {error!r:.500}"
             result = PolysyncError(text, permanent=False)
         return len(waiters) * [result]
+
+    def _handle_responses(self, subscriptions: Sequence[Subscription], result: Any) -> None:
+        seen = result[0] if isinstance(result, list) else None
+        if isinstance(seen, step_tasks.Seen) and seen.run:
+            arn = seen.run.execution_arn
+            # With the region of the execution, as its task waits for it.
+            key = self.client.key[0], region_from_arn(arn)
+            executions = poller.existing_poller(poller.ExecutionPoller, *key)
+            if executions:
+                executions.share_steps(arn, seen.steps)
+        super()._handle_responses(subscriptions, result)
 
     def _look(
         self, waiters: Sequence[step_tasks.StepTaskWaiter], is_wanted: Callable[[], bool]

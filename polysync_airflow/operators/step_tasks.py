@@ -241,7 +241,6 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
-        self.log.info("%s", end.text)
         for note in notes:
             self.log.warning("%s", note)
         return made

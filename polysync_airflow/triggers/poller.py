@@ -557,7 +557,7 @@ class ExecutionPoller(Poller):
             subscription.send(schedule.StepChanges(result, lines))
 
     def share_steps(self, execution_arn: str, steps: Sequence[StepDescription]) -> None:
-        """Handle a list of the steps of an execution that another poller has made, in place of the next one."""
+        """Handle a list of the steps of an execution which another poller has made, in place of the next."""
         now = clock.time()
         for subscription in list(self._schedule.subscriptions.values()):
             if subscription.waiter.name == execution_arn and subscription.progress:

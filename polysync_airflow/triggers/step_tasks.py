@@ -7,10 +7,12 @@ asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
@@ -18,7 +20,7 @@ from airflow.triggers.base import TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, without_dag
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -196,6 +198,15 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.retries = retries
         self.ends_task = ends_task
 
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the end of the step, and yield the event."""
+        if self.ends_task:
+            # Its templates are rendered.
+            self.task_instance = without_dag(self.task_instance)
+        async with aclosing(super().run()) as events:
+            async for event in events:
+                yield event
+
     def _waiter(self) -> step_tasks.StepTaskWaiter:
         arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
@@ -211,7 +222,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
         if not self.ends_task:
             return await super()._fired_event(payload)
-        end = TaskEnd(ti=self.task_instance, connection_id=self.polysync_conn_id, log=self.log)
+        ti: Any = self.task_instance
+        ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
+        end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
         event = await end.run(self._end_task)
         if isinstance(event, TaskDeferred):
             raise TypeError("the end of a step's task does not defer")

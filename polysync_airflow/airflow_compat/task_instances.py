@@ -156,7 +156,7 @@ def _key(ti: Any) -> dict[str, Any]:
 
 @dataclass
 class BareTaskInstance:
-    """The key and the try of a task instance, without its task, for code that ends the task in a triggerer."""
+    """The key and the try of a task instance, for code that ends the task in a triggerer."""
 
     id: Any
     dag_id: str

@@ -7,7 +7,7 @@ asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
 from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
@@ -72,7 +73,9 @@ class StepTaskPoller(poller.Poller):
     """Lists the steps of executions for the tasks of their steps."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        operations = ("DescribePipelineExecution", "ListPipelineExecutionSteps")
+        # The tasks that end here describe the jobs of their steps with the same client.
+        of_jobs = (kind.operation for kind in JOB_KINDS.values())
+        operations = ("DescribePipelineExecution", "ListPipelineExecutionSteps", *sorted({*of_jobs}))
         client = poller.SharedClient(connection_id, region_name, polls="step_tasks", operations=operations)
         super().__init__(client)
         # By execution task. Each group is polled by one thread at a time.
@@ -198,11 +201,12 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.retries = retries
         self.ends_task = ends_task
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, and yield the event."""
         if self.ends_task:
             # Its templates are rendered.
-            self.task_instance = without_dag(self.task_instance)
+            bare: Any = without_dag(self.task_instance)
+            self.task_instance = bare
         async with aclosing(super().run()) as events:
             async for event in events:
                 yield event
@@ -236,4 +240,5 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         operator = import_module("polysync_airflow.operators.step_tasks").PolysyncPipelineStepOperator
         names = ("execution_task_id", "step_name", "polysync_conn_id", "region_name", "property_files")
         task = operator(task_id=context["ti"].task_id, **{name: getattr(self, name) for name in names})
-        return task.end(context, self._end)
+        shared: Any = self._poller
+        return task.end(context, self._end, None if self.property_files else shared.client.hook)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.triggers.base import StartTriggerArgs
@@ -239,15 +239,14 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             raise AirflowRescheduleException(datetime.now(UTC))
         return event
 
-    @cached_property
-    def hook(self) -> PolysyncSageMakerHook:
-        """The hook for the task's connection and region."""
-        from polysync_airflow.hooks import PolysyncSageMakerHook
+    def end(
+        self, context: Context, end: StepTaskEvent, hook: PolysyncSageMakerHook | None = None
+    ) -> dict[str, Any]:
+        """
+        Push what the step made, and return it, or raise the error of the task. In any process.
 
-        return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
-
-    def end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
-        """Push what the step made, and return it, or raise the error of the task. In any process."""
+        :param hook: a hook for the execution's region, which others use as well; None for a new one.
+        """
         if end.outcome in ("refused", "timed_out"):
             raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
         if end.execution_arn:
@@ -257,16 +256,17 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if end.outcome == "unknown":
                 self.log.warning("%s", end.text)
             raise AirflowSkipException(end.text)
-        end, made, notes = self._read_step(end)
+        end, made, notes = self._read_step(end, hook)
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
-        self.log.info("%s", end.text)
         for note in notes:
             self.log.warning("%s", note)
         return made
 
-    def _read_step(self, end: StepTaskEvent) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
+    def _read_step(
+        self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None
+    ) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
         Return the end, with the last lines of the log of a step that failed; what the step made; and notes on
         what is missing.
@@ -275,12 +275,13 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         """
         from polysync_airflow.execution.steps import descriptions
         from polysync_airflow.execution.texts import storable_xcom
+        from polysync_airflow.hooks import PolysyncSageMakerHook
         from polysync_airflow.operators.results import LOG_LINES, ResultReader
 
         if end.execution_arn is None or end.row is None:
             return end, {}, ()
         arn, name = end.execution_arn, end.step_name
-        hook = type(self.hook)(self.polysync_conn_id, region_from_arn(arn))
+        hook = hook or PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
         notes: list[str] = []
         try:
             # In the triggerer, the poll has read it.

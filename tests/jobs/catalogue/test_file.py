@@ -143,6 +143,10 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
         ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
         (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
+        (f"{HEAD}- &a {{name: *a}}\n", "is not YAML: found unconstructable recursive node"),
+        (f"{HEAD}- !!int {{=: {{a: 1}}}}\n", "is not YAML"),
+        (f"{HEAD}- {{? {{a: 1}} : 2}}\n", "is not YAML"),
+        ("version: 1\njobs: []\n---\nversion: 1\n", "is not YAML: expected a single document"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -153,6 +157,22 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
         read_catalogue(path)
 
     assert str(path) in str(caught.value)
+
+
+def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
+    """What people write with YAML's aliases is read as by every loader."""
+    text = f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
+    text += "- {name: c, arn: *arn, region: *region}\n- *a\n- {<<: *a, description: x}\n- {<<: *a, x: 1}\n"
+
+    found = read_catalogue(write(tmp_path, text))
+
+    assert found.jobs[1] == found.jobs[0].model_copy(update={"name": "c"})
+    assert len(found.jobs) == 2
+    assert [(broken.name, broken.problem[:15]) for broken in found.broken] == [
+        ("a", "the file has an"),
+        ("a", "the file has an"),
+        ("a", "x: Extra inputs"),
+    ]
 
 
 def test_bytes_are_no_catalogue(tmp_path: Path) -> None:

@@ -76,6 +76,20 @@ class PolysyncFailedStepLogLink(UrlLink):
     key = LOG_URL_XCOM_KEY
 
 
+class PolysyncStepLink(UrlLink):
+    """The button "SageMaker Console" of a step's task: the job that the step runs."""
+
+    name = "SageMaker Console"
+    key = CONSOLE_URL_XCOM_KEY
+
+
+class PolysyncStepLogLink(UrlLink):
+    """The button "Log in CloudWatch" of a step's task."""
+
+    name = "Log in CloudWatch"
+    key = "log_url"
+
+
 def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None:
     """
     Push the URL behind a button, so that the button works while the task is running.

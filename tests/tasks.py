@@ -89,6 +89,7 @@ class TaskInstance:
     :param status_code: with which Airflow refuses the requests of this try.
     :param interval: the data interval of its DAG run; None if it has none.
     :param first_session: when the first session of a try began that was rescheduled.
+    :param task: the task, which a triggerer knows if the task has started there.
     """
 
     task_id: str
@@ -108,6 +109,8 @@ class TaskInstance:
     status_code: int | None = None
     interval: tuple[datetime, datetime] | None = None
     first_session: datetime | None = None
+    task: Any = None
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def __post_init__(self) -> None:
         AIRFLOW.instances.append(self)
@@ -122,6 +125,10 @@ class TaskInstance:
         if self.interval:
             context["data_interval_start"], context["data_interval_end"] = self.interval
         return {**context, "task_state_store": self.task_state_store} if self.task_state_store else context
+
+    def get_template_context(self) -> Any:
+        """Return the context in which a triggerer renders the templates of the task."""
+        return self.context(self.task)
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
         """Return when the first session of a rescheduled try began, as on Airflow 3."""

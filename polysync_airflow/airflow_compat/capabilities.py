@@ -24,6 +24,7 @@ class Capabilities(NamedTuple):
     :param failure_callback_is_final: when a process has died, the DAG processor runs the failure callback
         only if no retry follows.
     :param shared_event_streams: event triggers can share a stream, and are told when their events are stored.
+    :param start_from_trigger: a task can start in the triggerer, which knows its task and DAG run.
     :param react_apps: a plugin can add a tab with a React component of its own to the page of a task
         instance.
     """
@@ -35,6 +36,7 @@ class Capabilities(NamedTuple):
     form_from_provider_info: bool
     failure_callback_is_final: bool
     shared_event_streams: bool
+    start_from_trigger: bool
     react_apps: bool
 
 
@@ -72,6 +74,7 @@ def capabilities_of(version: str) -> Capabilities:
         form_from_provider_info=is_3,
         failure_callback_is_final=is_3_3 or not is_3,
         shared_event_streams=is_3_3,
+        start_from_trigger=is_3_3,
         react_apps=is_3,
     )
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING or CAPABILITIES.task_sdk:
 else:
     from airflow.exceptions import AirflowRescheduleException
 
+if TYPE_CHECKING or CAPABILITIES.task_sdk:
+    from airflow.providers.standard.operators.empty import EmptyOperator
+else:
+    from airflow.operators.empty import EmptyOperator
+
 if TYPE_CHECKING or CAPABILITIES.retry_policy:
     from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 else:

@@ -6,7 +6,7 @@ Airflow stores the values of Variables encrypted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from datetime import datetime
 from importlib import import_module
@@ -41,6 +41,28 @@ def read_state(ti: Any) -> str | None:
     return next(iter(states.get(ti.run_id, {}).values()), DELETED)
 
 
+def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
+    """
+    Return the states of other task instances of the same DAG run and map index, by task id.
+
+    A task instance that does not exist is left out.
+
+    :raises Exception: Airflow's API server or database does not respond, or refuses the request.
+    """
+    if not CAPABILITIES.task_sdk:
+        rows = _rows_in_database(ti, task_ids)
+        return {row.task_id: row.state for row in rows}
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    found: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    # The key of a mapped task instance ends with its map index.
+    suffix = f"_{ti.map_index}" if ti.map_index >= 0 else ""
+    states = found.get(ti.run_id, {})
+    return {task_id: states[task_id + suffix] for task_id in task_ids if task_id + suffix in states}
+
+
 def newest_try_number(ti: Any) -> int | None:
     """
     Return the number of the newest try of a task instance; None if it was deleted. For a worker of Airflow 2.
@@ -57,6 +79,16 @@ def _row_in_database(ti: Any, column: str) -> Any:
 
     with create_session() as session:
         return session.query(getattr(TaskInstance, column)).filter_by(**_key(ti)).one_or_none()
+
+
+def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    key = {name: value for name, value in _key(ti).items() if name != "task_id"}
+    with create_session() as session:
+        query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(**key)
+        return list(query.filter(TaskInstance.task_id.in_(task_ids)))
 
 
 def read_incarnation(context: Context) -> dict[str, Any]:

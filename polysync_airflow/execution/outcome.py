@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.approval import ApprovalEvent
     from polysync_airflow.execution.search import SearchEvent
+    from polysync_airflow.execution.step_tasks import StepTaskEvent
     from polysync_airflow.execution.steps.descriptions import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]
@@ -253,7 +254,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def refusal_error(
-    end: ExecutionEvent | SearchEvent | ApprovalEvent, message: str
+    end: ExecutionEvent | SearchEvent | ApprovalEvent | StepTaskEvent, message: str
 ) -> exceptions.PolysyncError:
     """
     Return the error for a wait whose last poll failed.

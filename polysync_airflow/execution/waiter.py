@@ -596,6 +596,7 @@ class TriggerArguments(WaitArguments):
     stop_on_kill: Annotated[bool, Field(strict=True)]
     progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     declared_steps: str | None = None
+    step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None = None
 
 
 class ResourceArguments(WaitArguments):

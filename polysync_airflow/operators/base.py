@@ -6,9 +6,9 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, NoReturn, Self, TypeVar, cast
 
 from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat import sdk
@@ -67,6 +67,14 @@ class PolysyncOperator(sdk.BaseOperator):
             kwargs["retry_policy"] = retry_policy
         super().__init__(**kwargs)
         self.retry_policy = retry_policy or PolysyncRetryPolicy()
+
+    def execute_failed(self, context: Context, event: Mapping[str, Any]) -> NoReturn:
+        """
+        Fail a task that has failed for good in the triggerer, without its retries.
+
+        :raises AirflowFailException: always, with the text of the error.
+        """
+        raise sdk.AirflowFailException(event["error"])
 
 
 def apply_retry_policy(method: Method) -> Method:

@@ -113,6 +113,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
     choices = base.Chosen(StartChoices)
+    # Whether a cleared task stops an execution that runs.
+    stop_on_clear = True
 
     def __init__(
         self,
@@ -215,7 +217,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             self.known_run = reporting.push_started(context, self.hook, now, parameters, self.log)
             if not choices.wait_for_completion:
                 self._publish(context, record.arn, record.request.pipeline_name)
-                this_try.forget_record(context)
+                self._forget(context)
                 return record.arn
             event = self._wait_for_execution(context, now)
         return self.execute_complete(context, event.model_dump(mode="json"))
@@ -255,8 +257,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         if leaving.begins_again:
             return self.execute(context)
         arn = self._finish(context, end, note=leaving.text, is_own_stop=leaving.is_own_stop)
-        this_try.forget_record(context)
+        self._forget(context)
         return arn
+
+    def _forget(self, context: Context) -> None:
+        """Delete the record, because the task succeeds."""
+        self.this_try.forget_record(context)
 
     # Airflow's OpenLineage provider calls these. They make no call: what is known was set before.
 

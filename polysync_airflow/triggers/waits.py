@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -28,9 +27,9 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, write_xcom
+from polysync_airflow.airflow_compat.task_instances import read_state, read_states, read_xcom, write_xcom
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, waiter
+from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
@@ -46,6 +45,7 @@ from polysync_airflow.hooks.executions import StopResult, stop_execution
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import SharedClient
 from polysync_airflow.triggers.schedule import Step, StepChanges
+from polysync_airflow.triggers.threads import ThreadPools
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
 FINISH_SECONDS: Final = 10.0
@@ -110,46 +110,7 @@ STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # How long the end of a stop is waited for. AWS gives the container of a job two minutes.
 FOLLOW_SECONDS: Final = 900.0
 FOLLOW_POLL_SECONDS: Final = 15.0
-# For each connection. Not the event loop's own thread pool, which all triggers share, and not one pool for
-# all connections: a stop that AWS throttles, or whose endpoint does not respond, may take minutes.
-MAX_THREADS: Final = 8
-
-
-class StopThreads:
-    """Thread pools, one for each connection, that exist only while they have work."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._running: dict[str, int] = {}
-
-    def submit(self, connection_id: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """
-        Call a function in a thread.
-
-        :param connection_id: the connection that the function uses. It waits for functions with the same
-            connection only.
-        """
-        with self._lock:
-            if connection_id not in self._pools:
-                pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="polysync-stop")
-                self._pools[connection_id] = pool
-            self._running[connection_id] = self._running.get(connection_id, 0) + 1
-            future = self._pools[connection_id].submit(function, *arguments)
-        future.add_done_callback(partial(self._done, connection_id))
-        return future
-
-    def _done(self, connection_id: str, _: Future[Any]) -> None:
-        with self._lock:
-            self._running[connection_id] -= 1
-            if not self._running[connection_id]:
-                del self._running[connection_id]
-                self._pools.pop(connection_id).shutdown(wait=False)
-
-
-_STOP_THREADS: Final = StopThreads()
-submit_stop: Final = _STOP_THREADS.submit
-
+submit_stop: Final = ThreadPools("polysync-stop").submit
 
 # The event loop itself holds its tasks weakly.
 FOLLOWING: Final[set[asyncio.Task[None]]] = set()
@@ -164,12 +125,16 @@ class TriggerStop:
     :param waiter: the wait of the trigger, for the same attempt of the execution.
     :param client: what its poller calls AWS with.
     :param log: the log of the trigger.
+    :param step_task_ids: the tasks of the steps, if the task is that of a group of them.
     """
 
     ti: Any
     waiter: ExecutionWaiter
     client: SharedClient
     log: Any
+    step_task_ids: Sequence[str] = ()
+    # Whether the next try of a task that was cleared with some of its steps goes on with the execution.
+    _is_left: bool = False
 
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
@@ -200,8 +165,14 @@ class TriggerStop:
         return submit_stop(self.client.key[0], run, function, *arguments)
 
     async def _follow(self, asked: Future[bool]) -> None:
+        until = clock.time() + FOLLOW_SECONDS
         try:
-            if await asyncio.shield(asyncio.wrap_future(asked)):
+            has_asked = await asyncio.shield(asyncio.wrap_future(asked))
+            # Until the next try begins, somebody may end the task.
+            while self._is_left and clock.time() < until:
+                await asyncio.sleep(FOLLOW_POLL_SECONDS)
+                has_asked = await asyncio.shield(asyncio.wrap_future(self._submit(self._ask)))
+            if has_asked:
                 end = await self._wait_for_end()
                 await asyncio.shield(asyncio.wrap_future(self._submit(self._store_end, end)))
         except Exception as error:
@@ -239,6 +210,8 @@ class TriggerStop:
                 self._arn,
             )
             return False
+        if self._is_left_to_next_try(state):
+            return False
         # A trigger that has only moved needs no copy, which spares a request.
         copy = None if state == decisions.DEFERRED else self._copy_of_record()
         owner = decisions.owner_of_deferred(state, copy, self.ti.try_number)
@@ -252,6 +225,18 @@ class TriggerStop:
         self.log.warning("Task was ended (state %s). %s Execution: %s", state, result.text, self._arn)
         self._change_run(lambda run: run.stop_answered(result.status, result.error, clock.now()))
         return result.error is None
+
+    def _is_left_to_next_try(self, state: str | None) -> bool:
+        was_left = self._is_left
+        if self.step_task_ids and step_tasks.may_be_left(state):
+            found = call_airflow(partial(read_states, self.ti, self.step_task_ids))
+            self._is_left = step_tasks.is_left_to_next_try(state, found)
+        else:
+            self._is_left = False
+        if self._is_left and not was_left:
+            text = "The task was cleared with some of its steps. Its next try goes on with the execution: %s"
+            self.log.info(text, self._arn)
+        return self._is_left
 
     def _stop(self) -> StopResult:
         try:
@@ -334,7 +319,7 @@ class WaitTrigger(BaseTrigger):
     no credentials. Each argument is an attribute, which the model checks before AWS is called.
     """
 
-    arguments_model: ClassVar[type[waiter.WaitArguments]]
+    arguments_model: ClassVar[type[BaseModel]]
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
@@ -367,7 +352,7 @@ class WaitTrigger(BaseTrigger):
             while payload is None:
                 payload = self._handle(await subscription.next_step())
             await self._finish()
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+            yield await self._fired_event(payload)
         except asyncio.CancelledError:
             await self._handle_cancellation()
             raise
@@ -376,7 +361,9 @@ class WaitTrigger(BaseTrigger):
             self._poller.unsubscribe(subscription)
 
     def _waiter(self) -> waiter.Waiter[Any, Any]:
-        return check_trigger_arguments(self.arguments_model, self.serialize()[1]).waiter()
+        arguments: Any = check_trigger_arguments(self.arguments_model, self.serialize()[1])
+        wait: waiter.Waiter[Any, Any] = arguments.waiter()
+        return wait
 
     @abstractmethod
     def _find_poller(self) -> poller.Poller:
@@ -395,6 +382,10 @@ class WaitTrigger(BaseTrigger):
 
     async def _finish(self) -> None:
         """End what must be over before the event is fired."""
+
+    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
+        """Return the event that is fired at the end of the wait."""
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
     async def _handle_cancellation(self) -> None:
         """Handle that Airflow has cancelled the trigger."""
@@ -420,6 +411,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
     :param declared_steps: the steps that the definition declares, as ``order_text`` returns them; None to
         read them from the XCom ``steps``.
+    :param step_task_ids: the tasks of the steps, if the task is that of a group of them; None if it is not.
     """
 
     # Whether the task has the XCom ``steps``.
@@ -444,6 +436,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         stop_on_kill: bool = False,
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
+        step_task_ids: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.execution_arn = execution_arn
@@ -457,13 +450,15 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.stop_on_kill = stop_on_kill
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
+        self.step_task_ids = step_task_ids
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
         path, arguments = super().serialize()
-        if self.declared_steps is None:
-            # The release before does not know it.
-            arguments.pop("declared_steps", None)
+        for name in ("declared_steps", "step_task_ids"):
+            if getattr(self, name) is None:
+                # The release before does not know it.
+                arguments.pop(name, None)
         return path, arguments
 
     def _find_poller(self) -> poller.ExecutionPoller:
@@ -503,7 +498,13 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         wait: Any = self._waiter()
         shared = self._poller and self._poller.client
         client = shared or SharedClient(self.polysync_conn_id, self.region_name)
-        stop = TriggerStop(ti=self.task_instance, waiter=wait, client=client, log=self.log)
+        stop = TriggerStop(
+            ti=self.task_instance,
+            waiter=wait,
+            client=client,
+            log=self.log,
+            step_task_ids=self.step_task_ids or (),
+        )
         await stop.on_kill()
 
     async def _handle_cancellation(self) -> None:

@@ -13,6 +13,7 @@ LAYERS = (
     {"hooks"},
     {"events", "jobs", "triggers"},
     {"operators"},
+    {"task_groups"},
     {"dags", "notifications", "sensors"},
     {"cli", "testing"},
 )
@@ -34,6 +35,7 @@ FOLDER_LAYERS = {
         {"pipelines"},
         {"steps"},
         {"outcome", "results"},
+        {"step_tasks"},
         {"__init__"},
     ),
     "execution.lifecycle": (
@@ -61,9 +63,10 @@ FOLDER_LAYERS = {
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
-        {"activity", "schedule"},
-        {"poller"},
+        {"activity", "schedule", "threads"},
+        {"poller", "task_end"},
         {"waits"},
+        {"step_tasks"},
         {"__init__"},
     ),
     "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),
@@ -74,6 +77,7 @@ FOLDER_LAYERS = {
         {"task_try"},
         {"failure_callback"},
         {"callback", "list_import", "start", "stop"},
+        {"step_tasks"},
         {"__init__"},
     ),
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),

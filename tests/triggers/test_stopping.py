@@ -9,7 +9,8 @@ from threading import Barrier, Event, Lock
 
 import pytest
 
-from polysync_airflow.triggers.waits import MAX_THREADS, StopThreads, submit_stop
+from polysync_airflow.triggers.threads import MAX_THREADS, ThreadPools
+from polysync_airflow.triggers.waits import submit_stop
 
 # Seconds. No step of these tests may take this long, even on a busy machine.
 LONG = 20.0
@@ -29,14 +30,14 @@ def wait_until_no_thread_is_left() -> None:
 
 
 @pytest.fixture
-def threads() -> Iterator[StopThreads]:
+def threads() -> Iterator[ThreadPools]:
     """A thread pool; afterwards, none of its threads may be left."""
     wait_until_no_thread_is_left()
-    yield StopThreads()
+    yield ThreadPools("polysync-stop")
     wait_until_no_thread_is_left()
 
 
-def test_result_reaches_the_future_and_no_thread_is_left(threads: StopThreads) -> None:
+def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -> None:
     """A function gets its arguments, its result is in the future, and its thread ends."""
     future = threads.submit("c", divmod, 17, 5)
 
@@ -44,14 +45,14 @@ def test_result_reaches_the_future_and_no_thread_is_left(threads: StopThreads) -
     wait_until_no_thread_is_left()
 
 
-def test_functions_run_in_threads_with_the_name_of_this_provider(threads: StopThreads) -> None:
+def test_functions_run_in_threads_with_the_name_of_this_provider(threads: ThreadPools) -> None:
     """A function runs in a thread of its own, whose name shows its purpose."""
     name = threads.submit("c", lambda: threading.current_thread().name).result(LONG)
 
     assert name.startswith("polysync-stop")
 
 
-def test_at_most_eight_functions_run_at_the_same_time(threads: StopThreads) -> None:
+def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> None:
     """Of 30 functions, eight run at the same time, the others wait, and all of them are called."""
     lock, free = Lock(), Event()
     running = most = 0
@@ -81,7 +82,7 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: StopThreads) -> N
     assert most == MAX_THREADS
 
 
-def test_error_reaches_the_future(threads: StopThreads) -> None:
+def test_error_reaches_the_future(threads: ThreadPools) -> None:
     """The error of a function is raised by its future only, and its thread ends as well."""
     error = ZeroDivisionError("no")
 
@@ -96,14 +97,14 @@ def test_error_reaches_the_future(threads: StopThreads) -> None:
     assert succeeded.result(LONG) == 7
 
 
-def test_submit_works_again_after_an_idle_time(threads: StopThreads) -> None:
+def test_submit_works_again_after_an_idle_time(threads: ThreadPools) -> None:
     """After all threads have ended, the next function gets a new thread."""
     for number in range(3):
         assert threads.submit("c", abs, -number).result(LONG) == number
         wait_until_no_thread_is_left()
 
 
-def test_submit_while_the_last_function_ends(threads: StopThreads) -> None:
+def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:
     """A function that is submitted at the moment when the last one ends is called in any case."""
     results: list[int] = []
 
@@ -122,7 +123,7 @@ def test_submit_while_the_last_function_ends(threads: StopThreads) -> None:
     assert sorted(results) == list(range(400))
 
 
-def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: StopThreads) -> None:
+def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: ThreadPools) -> None:
     """If a waiting function is cancelled, it is never called, and the threads end with the others."""
     free = Event()
     running = [threads.submit("c", free.wait, LONG) for _ in range(MAX_THREADS)]
@@ -134,7 +135,7 @@ def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: StopThre
     assert all(future.result(LONG) for future in running)
 
 
-def test_function_may_submit_another_one(threads: StopThreads) -> None:
+def test_function_may_submit_another_one(threads: ThreadPools) -> None:
     """A function that submits another one while it runs does not block."""
     inner = threads.submit("c", lambda: threads.submit("c", int, "7")).result(LONG)
 
@@ -147,7 +148,7 @@ def test_all_triggers_share_the_threads() -> None:
     wait_until_no_thread_is_left()
 
 
-def test_stops_that_hang_do_not_block_other_connections(threads: StopThreads) -> None:
+def test_stops_that_hang_do_not_block_other_connections(threads: ThreadPools) -> None:
     """Eight stops with a connection whose endpoint does not respond leave the stops of others alone."""
     free = Event()
     hanging = [threads.submit("broken", free.wait, LONG) for _ in range(2 * MAX_THREADS)]

@@ -117,7 +117,7 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
         resumes = choice is None and choices.on_clear == "resume" and not is_success and not is_replaced
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
-        return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
+        return _in_new_epoch(status, resumes=resumes, may_stop=choices.stops_cleared)
     if stored.resume_is_pending:
         return _in_same_epoch(status, resumes=True)
     return _in_same_epoch(status, resumes=choices.retry_mode == "resume", failures_succeed=failures_succeed)

@@ -180,6 +180,13 @@ class RecoveryChoices(Choices):
     on_clear: OnClear
     on_completed_with_failures: OnCompletedWithFailures
     stop_on_kill: Flag
+    # Whether a cleared task stops an execution that runs. One that resumes it after its end does not.
+    stop_on_clear: Flag = True
+
+    @property
+    def stops_cleared(self) -> bool:
+        """Whether a cleared task stops an execution that runs."""
+        return self.stop_on_kill and self.stop_on_clear
 
 
 _TASK_DIGITS: Final = 10

@@ -376,11 +376,13 @@ def _reattach(now: Instruction, event: instructions.Described) -> Instruction:
 
 def _wait_for_end(now: Instruction, event: instructions.Described, do: Do = Do.WAIT_FOR_END) -> Instruction:
     task_try = now.task_try
-    stops = task_try.choices.stop_on_kill
+    choices = task_try.choices
+    stops = choices.stops_cleared
+    follows = "The task goes on with it" if not choices.stop_on_clear else "A new one starts"
+    kept = "" if choices.stop_on_kill else "; stop_on_kill=False keeps it running"
     line = warning(
-        f"The execution of an earlier try has not ended (AWS status {event.description.status}). A new one "
-        + ("starts after its end" if stops else "starts after its end; stop_on_kill=False keeps it running")
-        + f": execution {now.known.arn}"
+        f"The execution of an earlier try has not ended (AWS status {event.description.status}). {follows} "
+        f"after its end{kept}: execution {now.known.arn}"
     )
     if not stops or now.known.epoch == task_try.epoch:
         return now.next(do, line)

@@ -115,29 +115,37 @@ class Progress:
         self.due = max(self.due, now + THROTTLING_PAUSE_SECONDS)
 
     def update(self, steps: Sequence[StepDescription]) -> list[LogLine]:
-        """
-        Record the statuses of the steps, and return lines about those that have changed.
-
-        Of very many, the failed ones come first, and one line counts those that are left out.
-        """
-        before: dict[str, str] = json.loads(self.known)
-        after = {step.name: _key(step.status, step.attempt_count) for step in steps}
-        self.known = json.dumps(after)
-        changed = [step for step in steps if before.get(step.name) != after[step.name]]
-        left_out = len(changed) - MAX_LINES
-        if left_out > 0:
-            changed = sorted(changed, key=lambda step: _level(step) != logging.ERROR)[:MAX_LINES]
-        changed.sort(
-            key=lambda step: (step.ended_at or step.started_at, step.name) if step.started_at else ()
-        )
-        # One entry for several steps: each takes a millisecond of a triggerer's CPU.
-        lines = [
-            LogLine(level, "\n".join(_line(step, self.resumed_at) for step in steps))
-            for level, steps in groupby(changed, key=_level)
-        ]
-        if left_out > 0:
-            lines.append(LogLine(logging.INFO, f"{left_out:,} more steps changed"))
+        """Record the statuses of the steps, and return lines about those that have changed."""
+        self.known, lines = changes_of(self.known, steps, self.resumed_at)
         return lines
+
+
+def changes_of(
+    known: str, steps: Sequence[StepDescription], resumed_at: float | None
+) -> tuple[str, list[LogLine]]:
+    """
+    Return the statuses of steps, as ``Progress.known`` has them, and lines about those that have changed.
+
+    Of very many, the failed ones come first, and one line counts those that are left out.
+
+    :param known: the statuses before.
+    :param resumed_at: when the execution was resumed last, in seconds since the epoch; None if it was not.
+    """
+    before: dict[str, str] = json.loads(known)
+    after = {step.name: _key(step.status, step.attempt_count) for step in steps}
+    changed = [step for step in steps if before.get(step.name) != after[step.name]]
+    left_out = len(changed) - MAX_LINES
+    if left_out > 0:
+        changed = sorted(changed, key=lambda step: _level(step) != logging.ERROR)[:MAX_LINES]
+    changed.sort(key=lambda step: (step.ended_at or step.started_at, step.name) if step.started_at else ())
+    # One entry for several steps: each takes a millisecond of a triggerer's CPU.
+    lines = [
+        LogLine(level, "\n".join(_line(step, resumed_at) for step in steps))
+        for level, steps in groupby(changed, key=_level)
+    ]
+    if left_out > 0:
+        lines.append(LogLine(logging.INFO, f"{left_out:,} more steps changed"))
+    return json.dumps(after), lines
 
 
 def known_from(rows: Sequence[StepRow]) -> str:

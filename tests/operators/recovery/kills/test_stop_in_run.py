@@ -15,7 +15,7 @@ from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator, task_try
-from polysync_airflow.triggers import waits
+from polysync_airflow.triggers import threads, waits
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
 from tests.conftest import IN_BOTH_MODES
@@ -201,7 +201,7 @@ def test_stops_do_not_wait_for_the_ends_of_others(
 ) -> None:
     """To see how stops end takes no thread: with more of them than threads, all are requested at once."""
     arns = [arn]
-    for number in range(waits.MAX_THREADS + 1):
+    for number in range(threads.MAX_THREADS + 1):
         operator = PolysyncStartPipelineOperator(
             task_id=f"t{number}", pipeline_name="fanout", wait_for_completion=False
         )

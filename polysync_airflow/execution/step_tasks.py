@@ -1,0 +1,421 @@
+"""
+The steps of an execution as tasks of their own: how each of them ends, and what a clear of some means.
+
+One task of the group, the *execution task*, starts the execution and is responsible for it, as every Start
+task is. The task of a step only watches.
+
+Rules of the task of a step:
+
+1. It waits until the execution task has an execution in its current try. While that task waits for a slot, or
+   was cleared, what it has pushed belongs to an earlier try, and nothing is read from AWS.
+2. AWS's status of the step decides: Succeeded is a success, also with a result from the cache or from the
+   source of a selective execution. Failed and Stopped are failures.
+3. A step in the branch of a condition that has the other outcome is skipped. So is a step that a selective
+   execution leaves out, a step that the definition of the execution does not have, and a step that an
+   execution has not begun which has succeeded.
+4. A step that has not begun fails if its execution has ended otherwise, once the execution task is over.
+5. A retry waits while the step has failed and the execution task is not over: that task resumes the
+   execution. A failure from before the last resume is not looked at while the execution runs.
+6. If the execution task is over and has no execution, the step fails.
+
+Rules of the execution task after a clear, by the tasks of the steps that were cleared with it:
+
+1. All of them: a new execution, after the stop of one that runs.
+2. Some of them: an execution that runs goes on to its end. Then:
+3. If AWS can resume the execution, and no cleared step has succeeded in it, AWS resumes it, once. It repeats
+   all steps that have not succeeded.
+4. If a cleared step has succeeded, a selective execution runs the cleared steps, with this execution as its
+   source. AWS accepts only a source that has succeeded or failed.
+5. None of them: an execution that has failed is resumed.
+6. Otherwise the task fails with a sentence that says what to clear in place of it.
+
+A retry of the execution task resumes the execution.
+
+Everything here is pure. The drivers are ``triggers/step_tasks.py`` and ``operators/step_tasks.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from polysync_airflow import states
+from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.lifecycle.decisions import DEFERRED, is_over
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
+from polysync_airflow.execution.steps.progress import changes_of
+from polysync_airflow.execution.waiter import Interval, LogLine, Waiter, error_fields
+from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+
+# States of the execution task in which its XComs are those of its current try: Airflow deletes them when a
+# try begins.
+_WITH_OWN_XCOMS: Final = ("running", DEFERRED, "up_for_retry")
+
+
+def is_current(state: str | None, run: ExecutionRecord | None) -> bool:
+    """
+    Return whether the XCom ``run`` is that of the current try of the execution task.
+
+    :param state: the state of that task in Airflow; None if it was cleared or was not scheduled yet.
+    """
+    return run is not None and (state in _WITH_OWN_XCOMS or (state is not None and is_over(state)))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What a poll for all tasks of a group has seen.
+
+    :param state: the state of the execution task in Airflow.
+    :param run: its XCom ``run``; None while it is not that of its current try.
+    :param status: AWS's status of the execution; None if nobody has asked.
+    :param is_declared: whether the rows have all steps of the execution's definition.
+    :param rows: the steps by name, as the XCom ``steps`` has them.
+    :param steps: AWS's list of the steps.
+    """
+
+    state: str | None
+    run: ExecutionRecord | None = None
+    status: str | None = None
+    is_declared: bool = False
+    rows: Mapping[str, StepRow] = field(default_factory=dict)
+    steps: Sequence[StepDescription] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the execution task is over, so that nobody resumes the execution."""
+        return self.state is not None and is_over(self.state)
+
+    def description(self, name: str) -> StepDescription | None:
+        """Return AWS's description of a step; None if it has not begun."""
+        return next((step for step in self.steps if step.name == name), None)
+
+
+def seen_of(
+    state: str | None,
+    run: ExecutionRecord,
+    order: Sequence[DeclaredStep | StepRow],
+    steps: Sequence[StepDescription],
+    status: str | None,
+) -> Seen:
+    """
+    Return what a poll has seen of an execution.
+
+    :param order: the steps of its definition; empty if they are not known.
+    """
+    rows = {row.name: row for row in descriptions.rows_of(steps, order, run.execution_arn)}
+    return Seen(state, run, status, bool(order), rows, steps)
+
+
+Verdict = Literal["success", "skipped", "unknown", "failed", "refused", "timed_out"]
+
+
+class StepTaskEvent(BaseModel):
+    """
+    How the wait of a step's task ended.
+
+    :param outcome: that of the task; ``unknown`` if the execution has no such step, so that the task is
+        skipped with a warning; ``refused`` if AWS refuses to list the steps.
+    :param text: why, in one or two sentences.
+    :param row: the step, as the XCom ``steps`` has it; None if it is not known.
+    :param description: AWS's description of the step, in the process that has read it only.
+    """
+
+    model_config = models.STRICT
+
+    outcome: Verdict
+    step_name: models.StepName
+    text: Annotated[str, StringConstraints(max_length=4096)]
+    execution_arn: models.ExecutionArn | None = None
+    pipeline_name: texts.ArnText | None = None
+    row: StepRow | None = None
+    error_code: str | None = None
+    operation: str | None = None
+    description: StepDescription | None = Field(None, exclude=True)
+
+
+def verdict_of(name: str, seen: Seen, *, is_retry: bool) -> tuple[Verdict, str] | None:
+    """
+    Return how the task of a step ends, and why; None if it waits on. The rules are those at the top.
+
+    :param is_retry: whether an earlier try of the same clear has failed.
+    """
+    if seen.run is None:
+        if not seen.is_over:
+            return None
+        return "failed", f"The task of the execution has ended (state {seen.state}) without an execution."
+    row = seen.rows.get(name)
+    if row is None or row.status is None:
+        return _of_unbegun(name, row, seen)
+    state = state_of_step(row.status)
+    if state is PolysyncState.SUCCESS:
+        return "success", _success_text(row)
+    if state in (PolysyncState.FAILED, PolysyncState.CANCELLED):
+        return _of_failed(row, seen, seen.run, is_retry=is_retry)
+    return _of_unended(name, seen)
+
+
+def _of_failed(
+    row: StepRow, seen: Seen, run: ExecutionRecord, *, is_retry: bool
+) -> tuple[Verdict, str] | None:
+    resumed_at = run.attempt_started_at
+    is_old = bool(resumed_at and row.ended_at and row.ended_at < resumed_at)
+    # AWS repeats it, or is going to.
+    if (is_old and not has_ended(seen.status)) or (is_retry and not seen.is_over):
+        return None
+    verb = "failed" if state_of_step(row.status) is PolysyncState.FAILED else "was stopped"
+    return "failed", f"Step {row.name} {verb} (AWS status {row.status})."
+
+
+def _of_unbegun(name: str, row: StepRow | None, seen: Seen) -> tuple[Verdict, str] | None:
+    if row is None and seen.is_declared:
+        return "unknown", (
+            f"The execution has no step {name}: the pipeline has changed since the file of this group was "
+            "written. Write it again: polysync jobs import"
+        )
+    if row and row.not_taken:
+        return "skipped", f"Step {name} was not run: condition {row.condition} had the other outcome."
+    if row and row.not_selected:
+        return "skipped", f"Step {name} was not selected, and no selected step needs it."
+    return _of_unended(name, seen)
+
+
+def _of_unended(name: str, seen: Seen) -> tuple[Verdict, str] | None:
+    """Return the verdict about a step that has not ended, or not begun, though its execution has ended."""
+    if not has_ended(seen.status):
+        return None
+    if states.state_of(seen.status) is PolysyncState.SUCCESS:
+        return "skipped", f"AWS has not run step {name}: the execution has succeeded without it."
+    if not seen.is_over:
+        return None
+    return "failed", f"AWS has not run step {name}: the execution has ended before (status {seen.status})."
+
+
+def _success_text(row: StepRow) -> str:
+    after = "" if row.seconds is None else f" after {texts.format_seconds(row.seconds)}"
+    if row.cache_hit:
+        return f"Step {row.name} succeeded: its result was in the cache."
+    if row.reused_from:
+        source = row.reused_from.rsplit("/")[-1]
+        return f"Step {row.name} succeeded: its result is that of the earlier execution {source}."
+    return f"Step {row.name} succeeded{after}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
+    """
+    The state of the wait of a step's task.
+
+    :param execution_task: the execution task.
+    :param step_name: the step.
+    :param is_retry: whether an earlier try of the same clear has failed.
+    :param known: the statuses that the log has, of the step and of those that it runs, in JSON.
+    :param execution_arn: the execution; None while the execution task has none.
+    """
+
+    execution_task: TaskKey
+    step_name: str
+    is_retry: bool = False
+    known: str = "{}"
+    execution_arn: str | None = None
+    pipeline_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The step and its execution task, for the log of the triggerer."""
+        return f"{self.group} step {self.step_name}"
+
+    @property
+    def group(self) -> str:
+        """The execution task: one poll serves all steps of its execution."""
+        task = self.execution_task
+        return f"{task.dag_id}.{task.task_id} {task.run_id} {task.map_index}"
+
+    def verdict(self, seen: Seen) -> tuple[Verdict, str] | None:
+        """Return how the task ends with what was seen; None if it waits on."""
+        return verdict_of(self.step_name, seen, is_retry=self.is_retry)
+
+    def updated(self, response: Seen) -> Self:
+        """Return the state after a poll."""
+        if response.run is None:
+            return self
+        known, _ = self._changes(response, response.run)
+        arn, name = response.run.execution_arn, response.run.pipeline_name
+        return replace(self, known=known, execution_arn=arn, pipeline_name=name)
+
+    def lines_about(self, response: Seen, now: float) -> tuple[LogLine, ...]:
+        """Return lines about the execution, once, and about changes of the step and of those that it runs."""
+        run = response.run
+        if run is None:
+            return ()
+        is_new = run.execution_arn != self.execution_arn
+        lines = [LogLine(logging.INFO, f"Execution: {run.execution_arn}")] if is_new else []
+        return (*lines, *self._changes(response, run)[1])
+
+    def _changes(self, seen: Seen, run: ExecutionRecord) -> tuple[str, Sequence[LogLine]]:
+        steps = [each for each in seen.steps if self.step_name in (each.name, each.loop)]
+        resumed_at = run.attempt_started_at.timestamp() if run.attempt_started_at else None
+        return changes_of(self.known, steps, resumed_at)
+
+    def end_of(self, response: Seen, now: float) -> StepTaskEvent | None:
+        """Return the event if the step is at its end."""
+        verdict = self.verdict(response)
+        if verdict is None:
+            return None
+        outcome, text = verdict
+        row, description = response.rows.get(self.step_name), response.description(self.step_name)
+        return self.event(outcome, text).model_copy(update={"row": row, "description": description})
+
+    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> StepTaskEvent:
+        """Return the event of a wait that has ended."""
+        return StepTaskEvent(
+            outcome=outcome,
+            step_name=self.step_name,
+            text=texts.clean_text(message or "", 4096),
+            execution_arn=self.execution_arn,
+            pipeline_name=self.pipeline_name,
+            **error_fields(error),
+        )
+
+
+# The execution task has a timeout, so this only bounds the wait.
+MAX_SECONDS: Final = 400 * 24 * 3600.0
+
+
+class StepTaskArguments(BaseModel):
+    """
+    The arguments of the trigger of a step's task. The rest follows from its task instance.
+
+    :param execution_task_id: the task of the same DAG run and map index that starts the execution.
+    :param retries: how many retries the task has.
+    """
+
+    model_config = models.STRICT
+
+    execution_task_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
+    step_name: models.StepName
+    polysync_conn_id: models.ConnectionId
+    region_name: models.RegionName | None
+    poll_interval: Interval
+    property_files: bool | tuple[str, ...] = False
+    retries: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
+    ends_task: bool = False
+
+    def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
+        """
+        Return the wait of a task instance.
+
+        :param now: in seconds since the epoch.
+        """
+        key = replace(TaskKey.of(ti), task_id=self.execution_task_id)
+        return StepTaskWaiter(
+            execution_task=key,
+            step_name=self.step_name,
+            # The first try after a clear waits in the same way: a triggerer does not know whether it is one.
+            is_retry=self.retries > 0 and ti.try_number > 1,
+            poll_interval=self.poll_interval,
+            since=now,
+            deadline=now + MAX_SECONDS,
+            rate_limited=True,
+        )
+
+
+# ---- a clear
+
+# States of a task that was cleared, and whose next try has not begun.
+_BEFORE_TRY: Final = (None, "scheduled", "queued")
+
+
+def may_be_left(state: str | None) -> bool:
+    """Return whether an execution task in a state was cleared, and its next try has not begun."""
+    return state in _BEFORE_TRY
+
+
+def is_left_to_next_try(state: str | None, task_states: Mapping[str, str | None]) -> bool:
+    """
+    Return whether a cleared execution task goes on with its execution, so that nobody stops that.
+
+    :param state: the state of the execution task.
+    :param task_states: the states of the tasks of the steps.
+    """
+    return may_be_left(state) and len(cleared_steps(task_states)) < len(task_states)
+
+
+# AWS limits a selective execution: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
+MAX_SELECTED: Final = 50
+_SOURCES: Final = ("Succeeded", "Failed")
+# States of the task of a step which say that it was not cleared.
+_KEPT: Final = ("success", "skipped", "failed", "upstream_failed", "removed")
+
+ClearAction = Literal["new", "wait", "resume", "select"]
+
+
+class Clear(NamedTuple):
+    """
+    What the execution task does after a clear.
+
+    :param action: ``new``: a new execution, after the stop of one that runs; ``wait``: wait for its end, then
+        decide again; ``resume``; ``select``: a selective execution of ``steps``.
+    """
+
+    action: ClearAction
+    steps: Sequence[str] = ()
+
+
+def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
+    """
+    Return the steps whose tasks were cleared.
+
+    :param task_states: the states of their tasks in Airflow by step, in the order of the definition.
+    """
+    return [step for step, state in task_states.items() if state not in _KEPT]
+
+
+def after_clear(cleared: Sequence[str], count: int, status: str, steps: Sequence[StepDescription]) -> Clear:
+    """
+    Return what the execution task does after a clear. The rules are those at the top.
+
+    :param cleared: the steps whose tasks were cleared, in the order of the definition.
+    :param count: how many steps have a task.
+    :param status: AWS's status of the execution.
+    :param steps: AWS's list of its steps; it counts only if the execution has ended.
+    :raises ParametersError: AWS has nothing that does what was cleared. The text says what to clear.
+    """
+    if len(cleared) == count:
+        return Clear("new")
+    if not has_ended(status):
+        return Clear("wait")
+    succeeded = {step.name for step in steps if state_of_step(step.status) is PolysyncState.SUCCESS}
+    repeated = [name for name in cleared if name in succeeded]
+    if states.state_of(status) is PolysyncState.FAILED and not repeated:
+        return Clear("resume")
+    if not cleared:
+        raise ParametersError(
+            f"The execution has ended (AWS status {status}), and the task of no step was cleared, so there "
+            f"is nothing to repeat. {_CLEAR_ALL}"
+        )
+    if status not in _SOURCES:
+        raise ParametersError(
+            f"AWS can repeat single steps of an execution that has succeeded or failed only, and this one "
+            f"has the status {status}. {_CLEAR_ALL}"
+        )
+    if len(cleared) > MAX_SELECTED:
+        raise ParametersError(
+            f"{len(cleared)} steps were cleared, of which {repeated[0] if repeated else cleared[0]} has "
+            f"succeeded. AWS repeats at most {MAX_SELECTED} selected steps. {_CLEAR_ALL}"
+        )
+    return Clear("select", tuple(cleared))
+
+
+_CLEAR_ALL: Final = (
+    "For a new execution, clear the first task of the group with all tasks that follow (Downstream)."
+)

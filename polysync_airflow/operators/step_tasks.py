@@ -1,0 +1,319 @@
+"""
+The tasks of a group that shows a pipeline step by step: the execution task, and a task for each step.
+
+How a step's task ends, and what a clear means, is decided in ``execution/step_tasks.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from airflow.triggers.base import StartTriggerArgs
+
+from polysync_airflow import exceptions, links
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.task_instances import read_states, read_xcom, write_xcom
+from polysync_airflow.execution import outcome
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.waiter import check_event
+from polysync_airflow.operators import base
+from polysync_airflow.operators.start import PolysyncStartPipelineOperator
+from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+    from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+
+_CLEAR_STEPS = (
+    "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream). "
+    "That\n  repeats only the steps that had not succeeded."
+)
+
+
+class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
+    """
+    Start the execution whose steps are tasks of their own, and wait for its end: the *execution task*.
+
+    ``PolysyncPipelineTaskGroup`` makes it. It is below the tasks of all steps, so that a clear with
+    "Downstream" clears it, too, and starts as soon as the group's first task has succeeded.
+
+    :param first_task_id: the first task of the group. It never runs, so its XComs stay when it is cleared.
+    :param step_task_ids: the ids of the tasks of the steps, by step, in the order of the definition.
+    :param kwargs: the arguments of ``PolysyncStartPipelineOperator``. It is always deferred, and a retry
+        resumes the execution.
+    """
+
+    def __init__(self, *, first_task_id: str, step_task_ids: Mapping[str, str], **kwargs: Any) -> None:
+        kwargs |= {"deferrable": True, "wait_for_completion": True, "retry_mode": "resume", "on_clear": "new"}
+        # It starts at once, although it is below the tasks of the steps.
+        super().__init__(**{**kwargs, "trigger_rule": "one_success"})
+        self.first_task_id = first_task_id
+        self.step_task_ids = dict(step_task_ids)
+
+    @base.apply_retry_policy
+    def execute(self, context: Context) -> str:
+        """Start or continue with an execution, as the clear of some of the steps' tasks asks for."""
+        # The failure callback has nothing to do before there is an execution.
+        self.this_try.is_executed = True
+        clear = self._read_clear(context)
+        if clear:
+            arn, after = clear
+            self.on_clear = "resume" if after.action == "resume" else "new"
+            self.stop_on_clear = after.action != "wait"
+            if after.action == "select":
+                self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(after.steps))
+                self.selected_steps, self.source_execution = list(after.steps), arn
+        return super().execute(context)
+
+    def _read_clear(self, context: Context) -> tuple[str, Clear] | None:
+        """
+        Return the execution of the earlier tries, and what is done now that steps were cleared.
+
+        :return: None if this is the first try, or a retry, or if there is no execution that can be continued.
+        :raises ParametersError: AWS has nothing that does what was cleared.
+        """
+        ti = context["ti"]
+        if ti.try_number == 1:
+            return None
+        from polysync_airflow.execution import step_tasks
+        from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
+        from polysync_airflow.records import task_identity
+
+        record = self._read_record(context)
+        if record is None or record.execution_arn is None or record.epoch == ti.max_tries:
+            return None
+        incarnation = task_identity(context).incarnation
+        if is_of_other_incarnation(record, incarnation, ti.try_number) or record.choice_in(ti.max_tries):
+            return None
+        arn, ids = record.execution_arn, self.step_task_ids
+        found = read_states(ti, list(ids.values()))
+        # A task that a newer version of the DAG has added was not cleared.
+        cleared = step_tasks.cleared_steps({step: found.get(id_, "removed") for step, id_ in ids.items()})
+        hook = self.hook_for_region(region_from_arn(arn))
+        status = self._call_with_retry(partial(hook.describe_pipeline_execution, arn)).status
+        list_steps = partial(hook.list_pipeline_execution_steps, arn)
+        steps = self._call_with_retry(list_steps) if has_ended(status) else ()
+        return arn, step_tasks.after_clear(cleared, len(ids), status, steps)
+
+    def _read_record(self, context: Context) -> StoredExecution | None:
+        """Return the record of the earlier tries, also after a success; None if there is none."""
+        from polysync_airflow import records
+
+        store, ti = records.RecordStore(context), context["ti"]
+        record = store.read()
+        if record is None and store.lost is None:
+            value = read_xcom(self._first_task(ti), records.RECORD_KEY)
+            record = records.proven_copy(value, ti)
+            if record:
+                # From now on, the try continues with it as with that of a try that has failed.
+                store.write(record)
+        return record
+
+    def _forget(self, context: Context) -> None:
+        """Keep the record, which a clear needs, as an XCom, which goes with the DAG run."""
+        from polysync_airflow import records
+
+        ti, record = context["ti"], self.this_try.own_record(context)[1]
+        if record:
+            value = records.to_stored(record.without_values(), TaskKey.of(ti))
+            write_xcom(self._first_task(ti), records.RECORD_KEY, value)
+        super()._forget(context)
+
+    def _first_task(self, ti: Any) -> TaskKey:
+        return replace(TaskKey.of(ti), task_id=self.first_task_id)
+
+    def _trigger_arguments(self, waiter: Any, **more: Any) -> dict[str, Any]:
+        return super()._trigger_arguments(waiter, step_task_ids=list(self.step_task_ids.values()), **more)
+
+    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
+        following = super()._next_step(status, retry, by_fail_step=by_fail_step)
+        return following if retry or by_fail_step or following is None else _CLEAR_STEPS
+
+
+# What Airflow does not do for a task that ends in the triggerer. A task that has one of these needs a worker.
+_ON_WORKER: Final = (
+    "on_execute_callback",
+    "on_skipped_callback",
+    "inlets",
+    "outlets",
+    "_pre_execute_hook",
+    "_post_execute_hook",
+)
+
+
+class PolysyncPipelineStepOperator(base.PolysyncOperator):
+    """
+    Wait for one step of the execution that another task of the same DAG run starts.
+
+    ``PolysyncPipelineTaskGroup`` makes it. It only watches: a person who marks it as failed or as success
+    changes nothing in AWS. XComs: ``execution_arn``, ``step`` (the entry of the XCom ``steps``),
+    ``console_url`` and ``log_url`` of its job.
+
+    :param execution_task_id: the task that starts the execution.
+    :param step_name: the name of the step.
+    :param polysync_conn_id: Airflow connection (templated).
+    :param region_name: AWS region; overrides the region of the connection (templated).
+    :param poll_interval: seconds between two lists of the steps. All tasks of the execution share them.
+    :param property_files: read the JSON files that the step declares: True for all, or the names of some.
+    :return: what the step made, as in the XCom ``outputs`` of a Start task: metrics, artefacts, ...
+    :raises PipelineExecutionFailedError: the step has failed, or AWS has not run it.
+    :raises PipelineExecutionCancelledError: somebody has stopped the step.
+    :raises SageMakerApiError: AWS refuses to list the steps.
+    """
+
+    template_fields: Sequence[str] = ("polysync_conn_id", "region_name")
+    operator_extra_links = (links.PolysyncStepLink(), links.PolysyncStepLogLink())
+    ui_color = "#e5f1ff"
+
+    def __init__(
+        self,
+        *,
+        execution_task_id: str,
+        step_name: str,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
+        region_name: str | None = None,
+        poll_interval: float = base.DEFAULT_POLL_INTERVAL,
+        property_files: bool | Sequence[str] = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "trigger_rule": "all_success"})
+        self.execution_task_id = execution_task_id
+        self.step_name = step_name
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
+        self.property_files = property_files
+        if CAPABILITIES.start_from_trigger and not any(getattr(self, name, None) for name in _ON_WORKER):
+            self.start_from_trigger = True
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls="polysync_airflow.triggers.PolysyncStepTaskTrigger",
+                trigger_kwargs={**self._trigger_kwargs, "ends_task": True},
+                next_method="execute_failed",
+            )
+
+    @property
+    def _trigger_kwargs(self) -> dict[str, Any]:
+        return {
+            "execution_task_id": self.execution_task_id,
+            "step_name": self.step_name,
+            "polysync_conn_id": self.polysync_conn_id,
+            "region_name": self.region_name,
+            "poll_interval": self.poll_interval,
+            "property_files": self.property_files,
+            "retries": self.retries or 0,
+        }
+
+    @base.apply_retry_policy
+    def execute(self, context: Context) -> None:
+        """Wait in the triggerer."""
+        from polysync_airflow.triggers import PolysyncStepTaskTrigger
+
+        trigger = PolysyncStepTaskTrigger(**self._trigger_kwargs)
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    @base.apply_retry_policy
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """
+        Push what the step made, and succeed, fail or skip as the step has.
+
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
+        """
+        from polysync_airflow.execution.step_tasks import StepTaskEvent
+
+        return self.end(context, check_event(StepTaskEvent, event))
+
+    @cached_property
+    def hook(self) -> PolysyncSageMakerHook:
+        """The hook for the task's connection and region."""
+        from polysync_airflow.hooks import PolysyncSageMakerHook
+
+        return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
+
+    def end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
+        """Push what the step made, and return it, or raise the error of the task. In any process."""
+        if end.outcome in ("refused", "timed_out"):
+            raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
+        if end.execution_arn:
+            context["ti"].xcom_push("execution_arn", end.execution_arn)
+        if end.outcome in ("skipped", "unknown"):
+            self._push_row(context, end)
+            if end.outcome == "unknown":
+                self.log.warning("%s", end.text)
+            raise AirflowSkipException(end.text)
+        made, notes = self._read_step(end)
+        self._push_row(context, end)
+        if end.outcome == "failed":
+            raise self._error(end, notes)
+        self.log.info("%s", end.text)
+        for note in notes:
+            self.log.warning("%s", note)
+        return made
+
+    def _read_step(self, end: StepTaskEvent) -> tuple[dict[str, Any], Sequence[str]]:
+        """
+        Return what the step made, and notes on what is missing; add the end of its log to a row that failed.
+
+        Raises no error of AWS's: the outcome of the step is known.
+        """
+        from polysync_airflow.execution.steps import descriptions
+        from polysync_airflow.execution.texts import storable_xcom
+        from polysync_airflow.operators.results import LOG_LINES, ResultReader
+
+        if end.execution_arn is None or end.row is None:
+            return {}, ()
+        arn, name = end.execution_arn, end.step_name
+        hook = type(self.hook)(self.polysync_conn_id, region_from_arn(arn))
+        notes: list[str] = []
+        try:
+            # In the triggerer, the poll has read it.
+            listed = (end.description,) if end.description else hook.list_pipeline_execution_steps(arn)
+        except exceptions.PolysyncError as error:
+            return {}, (f"What the step made is not known: {error}",)
+        steps = [step for step in listed if step.name == name]
+        reader = ResultReader(hook, arn, self.log.warning, self.property_files)
+        report = reader.read(steps, descriptions.outputs_by_step(steps))
+        if steps and state_of_step(end.row.status) is PolysyncState.FAILED:
+            try:
+                lines = descriptions.last_lines(hook.read_step_log(steps[0], LOG_LINES), 1)
+                end.row = end.row.model_copy(update={"log_lines": lines})
+            except exceptions.PolysyncError as error:
+                notes.append(f"The log of the step could not be read: {error}")
+        fitting, note = descriptions.fit_outputs(
+            storable_xcom("return_value", report.outputs, self.log.warning)
+        )
+        made = fitting.get(name)
+        return made if isinstance(made, dict) else {}, [*report.notes, *notes, *filter(None, (note,))]
+
+    def _push_row(self, context: Context, end: StepTaskEvent) -> None:
+        from polysync_airflow.execution.steps.descriptions import fit_rows
+
+        if end.row is None:
+            return
+        ti = context["ti"]
+        (value,), _ = fit_rows([end.row])
+        ti.xcom_push("step", value)
+        urls = (end.row.console_url, end.row.log_url)
+        for link, url in zip(self.operator_extra_links, urls, strict=True):
+            if url:
+                links.push_url(ti, link.key, url, link)
+
+    def _error(self, end: StepTaskEvent, notes: Sequence[str]) -> exceptions.PolysyncError:
+        arn, row = end.execution_arn, end.row
+        status = row.status if row else None
+        has_ended = state_of_step(status) in (PolysyncState.FAILED, PolysyncState.CANCELLED)
+        text = end.text
+        if arn and row and has_ended:
+            text = outcome.step_message(arn, end.pipeline_name or "", row, notes=notes)
+        error: Any = exceptions.PipelineExecutionFailedError
+        if state_of_step(status) is PolysyncState.CANCELLED:
+            # Not one that forbids retries: only a worker could do that, and a retry waits for the execution.
+            error = exceptions.PipelineExecutionCancelledError
+        return cast("exceptions.PolysyncError", error(text, execution_arn=arn, status=status))

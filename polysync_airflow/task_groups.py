@@ -1,0 +1,233 @@
+"""
+A task group that shows a SageMaker pipeline in Airflow's grid: a task for each step of its definition.
+
+The graph comes from a file, so a parse makes no call. Step names are checked before they become task ids, and
+no text of a definition is ever rendered as a template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import TaskGroup
+
+from polysync_airflow.airflow_compat.sdk import EmptyOperator
+from polysync_airflow.exceptions import CatalogueError, ParametersError
+from polysync_airflow.execution import texts
+from polysync_airflow.execution.models import name_or_arn
+from polysync_airflow.execution.pipelines import DeclaredStep, declared_steps
+from polysync_airflow.jobs.catalogue import CatalogueJob, declared_steps_of, read_catalogue
+from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator, PolysyncStepsExecutionOperator
+
+__all__ = ["PolysyncPipelineTaskGroup"]
+
+# The ids of the first task, and of the one that is responsible for the execution.
+FIRST: Final = "begin"
+EXECUTION: Final = "execution"
+# Arguments of a Start task that a group sets itself, and why.
+_OWN: Final = {
+    "deferrable": "its tasks always wait in the triggerer",
+    "wait_for_completion": "its tasks show the steps while the execution runs",
+    "retry_mode": "a retry resumes the execution",
+    "on_clear": "what a clear does follows from the tasks that are cleared",
+    "outlets": "give them to a task after the group",
+}
+_GROUP_ARGUMENTS: Final = (
+    "prefix_group_id",
+    "parent_group",
+    "dag",
+    "default_args",
+    "tooltip",
+    "ui_color",
+    "ui_fgcolor",
+    "add_suffix_on_collision",
+    "group_display_name",
+)
+# Of Airflow's keys. The id of the group comes before it.
+_MAX_ID: Final = 120
+
+
+class PolysyncPipelineTaskGroup(TaskGroup):
+    """
+    Start a pipeline, and show each step of its definition as a task, with its state, log, times and links.
+
+    ::
+
+        with DAG("churn", schedule="@weekly"):
+            churn = PolysyncPipelineTaskGroup(
+                group_id="churn", pipeline_name="churn-tuning", definition="churn_tuning.json"
+            )
+            churn["TrainModel"] >> compare()
+            churn >> report()
+
+    The group has the task ``begin``, a task for each step, and below them ``execution``, which starts the
+    execution and is responsible for it, as ``PolysyncStartPipelineOperator`` is: its XComs, buttons and
+    errors are the same. A step in the branch of a condition has a task, too; a ForEach step is one task.
+
+    See docs/how-to/steps-as-tasks.md for what a clear does.
+
+    :param group_id: the id of the group.
+    :param pipeline_name: the name or ARN of the pipeline (templated). Default: that of the job.
+    :param definition: a file with the pipeline's definition, as JSON. A relative path begins at the folder of
+        the DAG file.
+    :param job: the name of a job in ``catalogue``, in place of ``definition``.
+    :param catalogue: the file that ``polysync jobs import`` has written.
+    :param poll_interval: seconds between two lists of the steps, which all tasks share.
+    :param retries: how often AWS resumes an execution that has failed. The tasks of the steps have as many.
+    :param kwargs: further arguments of ``PolysyncStartPipelineOperator`` and of ``TaskGroup``.
+    :raises ParametersError: an argument is not valid, or the file has no steps.
+    :raises CatalogueError: the catalogue cannot be read, or has no such job.
+    """
+
+    def __init__(
+        self,
+        group_id: str,
+        *,
+        pipeline_name: Any = None,
+        definition: str | os.PathLike[str] | None = None,
+        job: str | CatalogueJob | None = None,
+        catalogue: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        folder = Path(sys._getframe(1).f_globals.get("__file__", "")).parent
+        for name in _OWN.keys() & kwargs.keys():
+            raise ParametersError(
+                f"{name} = {texts.shorten(kwargs[name])}: leave it out, since {_OWN[name]}."
+            )
+        steps, job_name = _steps_of(folder, definition, job, catalogue)
+        super().__init__(group_id, **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs})
+        self._add_tasks(steps, {**kwargs, "pipeline_name": pipeline_name or job_name})
+
+    def _add_tasks(self, steps: Sequence[DeclaredStep], arguments: dict[str, Any]) -> None:
+        ids, prefix = _task_ids(steps), f"{self.group_id}." if self.prefix_group_id else ""
+        self.step_task_ids = {step: f"{prefix}{task_id}" for step, task_id in ids.items()}
+        shared = {key: arguments[key] for key in _SHARED if key in arguments}
+        of_first = {key: arguments[key] for key in _OF_ALL if key in arguments}
+        rule = {"trigger_rule": arguments.pop("trigger_rule")} if "trigger_rule" in arguments else {}
+        first = EmptyOperator(task_id=FIRST, task_group=self, **of_first, **rule)
+        execution = PolysyncStepsExecutionOperator(
+            task_id=EXECUTION,
+            task_group=self,
+            first_task_id=first.task_id,
+            step_task_ids=self.step_task_ids,
+            **arguments,
+        )
+        first >> execution
+        edges = _edges(steps)
+        tasks = {
+            step.name: PolysyncPipelineStepOperator(
+                task_id=ids[step.name],
+                task_display_name=step.name,
+                task_group=self,
+                execution_task_id=execution.task_id,
+                step_name=step.name,
+                **shared,
+            )
+            for step in steps
+        }
+        for name, task in tasks.items():
+            task.set_upstream([tasks[above] for above in edges[name]] or first)
+        for name in tasks.keys() - {above for each in edges.values() for above in each}:
+            tasks[name].set_downstream(execution)
+
+    def __getitem__(self, step: str) -> Any:
+        """
+        Return the task of a step.
+
+        :raises KeyError: the definition has no such step. The text names a similar one.
+        """
+        if step in self.step_task_ids:
+            return self.children[self.step_task_ids[step]]
+        nearest = texts.nearest_name(step, self.step_task_ids)
+        cure = f"did you mean {nearest!r}?" if nearest else f"it has {', '.join(self.step_task_ids)}"
+        raise KeyError(f"{self.group_id} has no step {step!r}: {cure}")
+
+
+# What the tasks of the steps share with the execution task.
+_OF_ALL: Final = ("pool", "priority_weight", "weight_rule", "queue", "owner", "start_date", "end_date")
+_OF_WAIT: Final = ("polysync_conn_id", "region_name", "poll_interval", "property_files")
+_SHARED: Final = (*_OF_ALL, *_OF_WAIT, "retries", "retry_delay", "on_failure_callback", "on_success_callback")
+
+
+def _steps_of(
+    folder: Path,
+    definition: str | os.PathLike[str] | None,
+    job: str | CatalogueJob | None,
+    catalogue: str | os.PathLike[str] | None,
+) -> tuple[Sequence[DeclaredStep], str | None]:
+    """Return the steps of the pipeline, and its name or ARN if that is known."""
+    if (definition is None) == (job is None):
+        both = "are both missing" if job is None else "are both given"
+        raise ParametersError(f"definition and job {both}: give one of them.")
+    if isinstance(job, CatalogueJob):
+        return declared_steps_of(job), name_or_arn(job.name, job.arn)
+    if job is not None:
+        if catalogue is None:
+            raise ParametersError(f"job = {job!r}: give the file of the job, too, in the argument catalogue.")
+        found = _job_of(folder / catalogue, job)
+        return declared_steps_of(found), name_or_arn(found.name, found.arn)
+    file = os.fspath(definition or "")
+    try:
+        steps = declared_steps((folder / file).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParametersError(f"definition = {file!r}: the file cannot be read: {error}.") from None
+    if not steps:
+        raise ParametersError(
+            f"definition = {file!r}: the file has no steps. Give the JSON of a pipeline definition, "
+            "such as PipelineDefinition of DescribePipeline."
+        )
+    return steps, None
+
+
+def _job_of(path: Path, name: str) -> CatalogueJob:
+    found = read_catalogue(path)
+    for broken in found.broken:
+        if broken.name == name:
+            raise CatalogueError(f"{path.name}: {name}: {broken.problem}")
+    jobs = {job.name: job for job in found.jobs}
+    if name not in jobs:
+        nearest = texts.nearest_name(name, jobs)
+        raise CatalogueError(
+            f"{path.name} has no job {name!r}" + (f": did you mean {nearest!r}?" if nearest else ".")
+        )
+    return jobs[name]
+
+
+def _task_ids(steps: Sequence[DeclaredStep]) -> dict[str, str]:
+    """Return the ids of the steps' tasks in the group: their names, where Airflow allows them."""
+    ids: dict[str, str] = {}
+    taken = {FIRST, EXECUTION}
+    for step in steps:
+        task_id = re.sub(r"[^A-Za-z0-9_-]", "_", step.name)[:_MAX_ID]
+        if task_id != step.name or task_id in taken:
+            task_id = f"{task_id}_{hashlib.sha256(step.name.encode()).hexdigest()[:8]}"
+        if step.name in ids or task_id in taken:
+            raise ParametersError(f"The definition has two steps {step.name!r}: AWS refuses it, too.")
+        ids[step.name] = task_id
+        taken.add(task_id)
+    return ids
+
+
+def _edges(steps: Sequence[DeclaredStep]) -> dict[str, list[str]]:
+    """
+    Return the steps above each step: what it depends on, and the condition in whose branch it is.
+
+    :raises ParametersError: the steps depend on each other in a circle.
+    """
+    names = {step.name for step in steps}
+    edges = {step.name: sorted({*step.needs, step.condition or ""} & names) for step in steps}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise ParametersError(
+            f"The steps of the definition depend on each other in a circle: {circle}"
+        ) from None
+    return edges

@@ -1,0 +1,210 @@
+"""
+The poller that all tasks of one group share, and the trigger of a step's task.
+
+For each group, one poll lists the steps of the execution. Before there is an execution, and after its end, it
+asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, ClassVar, Final
+
+from airflow.providers.common.compat.sdk import Context, TaskDeferred
+from airflow.triggers.base import TriggerEvent
+from pydantic import BaseModel
+
+from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock, step_tasks
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
+from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.schedule import Step
+from polysync_airflow.triggers.task_end import TaskEnd
+from polysync_airflow.triggers.waits import WaitTrigger
+
+# The executions of so many groups are kept.
+MAX_KNOWN: Final = 1000
+
+
+@dataclass
+class KnownExecution:
+    """
+    The execution of a group, as it was seen last.
+
+    :param order: the steps of its definition; empty if they are not known.
+    """
+
+    run: ExecutionRecord
+    order: Sequence[descriptions.StepRow]
+    steps: Sequence[descriptions.StepDescription] = ()
+    status: str | None = None
+
+    def is_of(self, run: ExecutionRecord) -> bool:
+        """Return whether this is the execution, in the same attempt, that an XCom ``run`` names."""
+        return _attempt_of(run) == _attempt_of(self.run)
+
+    def seen(self, state: str | None) -> step_tasks.Seen:
+        """Return what was seen last, now that the execution task has a state."""
+        return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status)
+
+
+def _attempt_of(run: ExecutionRecord) -> tuple[str, int]:
+    return run.execution_arn, run.resumes
+
+
+class StepTaskPoller(poller.Poller):
+    """Lists the steps of executions for the tasks of their steps."""
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        operations = ("DescribePipelineExecution", "ListPipelineExecutionSteps")
+        client = poller.SharedClient(connection_id, region_name, polls="step_tasks", operations=operations)
+        super().__init__(client)
+        # By execution task. Each group is polled by one thread at a time.
+        self._known: dict[TaskKey, KnownExecution] = {}
+
+    def poll(
+        self, waiters: Sequence[step_tasks.StepTaskWaiter], is_wanted: Callable[[], bool]
+    ) -> list[step_tasks.Seen | PolysyncError]:
+        """Look at the execution of a group once, for all of its tasks."""
+        try:
+            result: step_tasks.Seen | PolysyncError = self._look(waiters, is_wanted)
+        except PolysyncError as error:
+            result = error
+        except Exception as error:
+            text = f"Airflow does not return the state and the XComs of the execution's task: {error!r:.500}"
+            result = PolysyncError(text, permanent=False)
+        return len(waiters) * [result]
+
+    def _look(
+        self, waiters: Sequence[step_tasks.StepTaskWaiter], is_wanted: Callable[[], bool]
+    ) -> step_tasks.Seen:
+        task = waiters[0].execution_task
+        known, state = self._known.get(task), None
+        if known is None or has_ended(known.status):
+            state, known = self._ask_airflow(task)
+        if known is None:
+            return step_tasks.Seen(state)
+        if not has_ended(known.status):
+            self._ask_aws(known, is_wanted)
+        seen = known.seen(state)
+        if state is None and any(waiter.verdict(seen) for waiter in waiters):
+            # Before a task ends: the execution task may have been cleared, or have begun its next try.
+            state, current = self._ask_airflow(task)
+            return current.seen(state) if current is known else step_tasks.Seen(state)
+        return seen
+
+    def _ask_airflow(self, task: TaskKey) -> tuple[str | None, KnownExecution | None]:
+        """
+        Return the state of the execution task, and its execution.
+
+        :return: None in place of the execution if the task has none in its current try.
+        """
+        state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
+        run = parse_run(value, self._warn)
+        known = self._known.pop(task, None)
+        if run is None or not step_tasks.is_current(state, run):
+            return state, None
+        if known is None or not known.is_of(run):
+            rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
+            known = KnownExecution(run, descriptions.parse_rows(rows))
+        while len(self._known) >= MAX_KNOWN:
+            self._known.pop(next(iter(self._known)))
+        self._known[task] = known
+        return state, known
+
+    def _ask_aws(self, known: KnownExecution, is_wanted: Callable[[], bool]) -> None:
+        arn = known.run.execution_arn
+        steps = self.client.list_steps(arn, is_wanted=is_wanted)
+        if isinstance(steps, PolysyncError):
+            raise steps
+        known.steps = steps
+        if any(state_of_step(step.status) is PolysyncState.RUNNING for step in steps):
+            return
+        # AWS's list of the steps does not say whether more of them follow.
+        self.client.limiter.acquire()
+        execution = self.client.describe(arn)
+        if isinstance(execution, PolysyncError):
+            raise execution
+        known.status = execution.status
+
+    def _warn(self, text: str) -> None:
+        poller.log.warning("%s", text)
+
+
+class PolysyncStepTaskTrigger(WaitTrigger):
+    """
+    Wait for the end of one step of the execution that another task of the same DAG run starts.
+
+    :param execution_task_id: the task that starts the execution.
+    :param step_name: the step.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region; None for the connection's own.
+    :param poll_interval: seconds between two lists of the steps. All tasks of an execution share them.
+    :param property_files: which property files the task reads when it ends here.
+    :param retries: how many retries the task has.
+    :param ends_task: whether the task has started here, and ends here, without a worker.
+    """
+
+    arguments_model: ClassVar[type[BaseModel]] = step_tasks.StepTaskArguments
+    __module__ = "polysync_airflow.triggers"
+
+    def __init__(
+        self,
+        *,
+        execution_task_id: str,
+        step_name: str,
+        polysync_conn_id: str,
+        region_name: str | None,
+        poll_interval: float,
+        property_files: bool | Sequence[str] = False,
+        retries: int = 0,
+        ends_task: bool = False,
+    ) -> None:
+        super().__init__()
+        self.execution_task_id = execution_task_id
+        self.step_name = step_name
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
+        self.property_files = property_files
+        self.retries = retries
+        self.ends_task = ends_task
+
+    def _waiter(self) -> step_tasks.StepTaskWaiter:
+        arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
+        return arguments.waiter_of(self.task_instance, clock.time())
+
+    def _find_poller(self) -> StepTaskPoller:
+        return poller.poller_for(StepTaskPoller, self.polysync_conn_id, self.region_name)
+
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        if isinstance(step, Finish):
+            self._end = step.event
+        return super()._handle(step)
+
+    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
+        if not self.ends_task:
+            return await super()._fired_event(payload)
+        end = TaskEnd(ti=self.task_instance, connection_id=self.polysync_conn_id, log=self.log)
+        event = await end.run(self._end_task)
+        if isinstance(event, TaskDeferred):
+            raise TypeError("the end of a step's task does not defer")
+        return event
+
+    def _end_task(self, context: Context) -> Any:
+        """Run the code of the task, in a thread."""
+        # By its name: the operators are above the triggers, which most processes use without them.
+        operator = import_module("polysync_airflow.operators.step_tasks").PolysyncPipelineStepOperator
+        names = ("execution_task_id", "step_name", "polysync_conn_id", "region_name", "property_files")
+        task = operator(task_id=context["ti"].task_id, **{name: getattr(self, name) for name in names})
+        return task.end(context, self._end)

@@ -1,0 +1,50 @@
+"""The threads of a triggerer in which code runs that blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+# For each connection. Not the event loop's own thread pool, which all triggers share, and not one pool for
+# all connections: a call that AWS throttles, or whose endpoint does not respond, may take minutes.
+MAX_THREADS: Final = 8
+
+
+class ThreadPools:
+    """
+    Thread pools, one for each connection, that exist only while they have work.
+
+    :param name: the begin of the threads' names.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._running: dict[str, int] = {}
+
+    def submit(self, connection_id: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """
+        Call a function in a thread.
+
+        :param connection_id: the connection that the function uses. It waits for functions with the same
+            connection only.
+        """
+        with self._lock:
+            if connection_id not in self._pools:
+                pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=self._name)
+                self._pools[connection_id] = pool
+            self._running[connection_id] = self._running.get(connection_id, 0) + 1
+            future = self._pools[connection_id].submit(function, *arguments)
+        future.add_done_callback(partial(self._done, connection_id))
+        return future
+
+    def _done(self, connection_id: str, _: Future[Any]) -> None:
+        with self._lock:
+            self._running[connection_id] -= 1
+            if not self._running[connection_id]:
+                del self._running[connection_id]
+                self._pools.pop(connection_id).shutdown(wait=False)

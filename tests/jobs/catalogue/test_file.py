@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines import DeclaredParameter
+from polysync_airflow.jobs import catalogue
 from polysync_airflow.jobs.catalogue import CatalogueJob, catalogue_text, read_catalogue, write_catalogue
 from tests.jobs.catalogue.builders import ARN_TEXT, DEFAULTS, TRAPS, entry, parameter
 
@@ -84,6 +86,21 @@ def test_both_implementations_of_yaml_write_the_same(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("polysync_airflow.jobs.catalogue._DUMPER", yaml.SafeDumper)
 
     assert yaml.safe_load(catalogue_text(catalogue)) == yaml.safe_load(fast)
+
+
+def test_both_implementations_of_yaml_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML without libyaml reads the same jobs, and refuses the same keys."""
+    write_catalogue(tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])])
+    text = (tmp_path / "jobs.yaml").read_text()
+    fast = yaml.load(text, Loader=catalogue.CatalogueLoader)
+
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    source = runpy.run_path(str(catalogue.__file__))
+
+    assert issubclass(source["CatalogueLoader"], yaml.SafeLoader)
+    assert yaml.load(text, Loader=source["CatalogueLoader"]) == fast
+    with pytest.raises(yaml.YAMLError, match="a key is there twice"):
+        yaml.load("{a: 1, a: 2}", Loader=source["CatalogueLoader"])
 
 
 @pytest.mark.parametrize("trap", TRAPS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 
 from pydantic import Field, ValidationError
 
@@ -17,9 +17,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.approval import ApprovalEvent
     from polysync_airflow.execution.search import SearchEvent
-    from polysync_airflow.execution.step_tasks import StepTaskEvent
     from polysync_airflow.execution.steps.descriptions import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]
@@ -253,9 +251,23 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def refusal_error(
-    end: ExecutionEvent | SearchEvent | ApprovalEvent | StepTaskEvent, message: str
-) -> exceptions.PolysyncError:
+class EndOfWait(Protocol):
+    """The event of any wait."""
+
+    @property
+    def outcome(self) -> str:
+        """How it has ended."""
+
+    @property
+    def error_code(self) -> str | None:
+        """The error code of the last poll, if it failed."""
+
+    @property
+    def operation(self) -> str | None:
+        """The operation of AWS that failed."""
+
+
+def refusal_error(end: EndOfWait, message: str) -> exceptions.PolysyncError:
     """
     Return the error for a wait whose last poll failed.
 

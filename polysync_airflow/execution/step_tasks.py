@@ -46,6 +46,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.decisions import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
@@ -53,7 +54,7 @@ from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
-from polysync_airflow.execution.waiter import Interval, LogLine, Waiter, error_fields
+from polysync_airflow.execution.waiter import Finish, Interval, LogLine, Wait, Waiter, error_fields
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
 # States of the execution task in which its XComs are those of its current try: Airflow deletes them when a
@@ -67,7 +68,12 @@ def is_current(state: str | None, run: ExecutionRecord | None) -> bool:
 
     :param state: the state of that task in Airflow; None if it was cleared or was not scheduled yet.
     """
-    return run is not None and (state in _WITH_OWN_XCOMS or (state is not None and is_over(state)))
+    return run is not None and (state in _WITH_OWN_XCOMS or is_finished(state))
+
+
+def is_finished(state: str | None) -> bool:
+    """Return whether a task has ended or was deleted, and was not cleared since."""
+    return state not in (None, "restarting") and is_over(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class Seen:
     :param is_declared: whether the rows have all steps of the execution's definition.
     :param rows: the steps by name, as the XCom ``steps`` has them.
     :param steps: AWS's list of the steps.
+    :param due: when they are listed again, in seconds since the epoch; None if they were not listed.
     """
 
     state: str | None
@@ -89,11 +96,12 @@ class Seen:
     is_declared: bool = False
     rows: Mapping[str, StepRow] = field(default_factory=dict)
     steps: Sequence[StepDescription] = ()
+    due: float | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether the execution task is over, so that nobody resumes the execution."""
-        return self.state is not None and is_over(self.state)
+        return is_finished(self.state)
 
     def description(self, name: str) -> StepDescription | None:
         """Return AWS's description of a step; None if it has not begun."""
@@ -106,6 +114,7 @@ def seen_of(
     order: Sequence[DeclaredStep | StepRow],
     steps: Sequence[StepDescription],
     status: str | None,
+    due: float | None = None,
 ) -> Seen:
     """
     Return what a poll has seen of an execution.
@@ -113,7 +122,7 @@ def seen_of(
     :param order: the steps of its definition; empty if they are not known.
     """
     rows = {row.name: row for row in descriptions.rows_of(steps, order, run.execution_arn)}
-    return Seen(state, run, status, bool(order), rows, steps)
+    return Seen(state, run, status, bool(order), rows, steps, due)
 
 
 Verdict = Literal["success", "skipped", "unknown", "failed", "refused", "timed_out"]
@@ -218,6 +227,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
     :param execution_task: the execution task.
     :param step_name: the step.
     :param is_retry: whether an earlier try of the same clear has failed.
+    :param ends_task: whether the task ends in the triggerer.
     :param known: the statuses that the log has, of the step and of those that it runs, in JSON.
     :param execution_arn: the execution; None while the execution task has none.
     """
@@ -225,6 +235,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
     execution_task: TaskKey
     step_name: str
     is_retry: bool = False
+    ends_task: bool = False
     known: str = "{}"
     execution_arn: str | None = None
     pipeline_name: str | None = None
@@ -239,6 +250,20 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         """The execution task: one poll serves all steps of its execution."""
         task = self.execution_task
         return f"{task.dag_id}.{task.task_id} {task.run_id} {task.map_index}"
+
+    @property
+    def first_delay(self) -> float:
+        """None for a task that no worker has begun. What others have listed just now decides at once."""
+        return 0.0 if self.ends_task else waiting.FIRST_POLL_DELAY_SECONDS
+
+    def decide(
+        self, response: Seen | PolysyncError, now: float
+    ) -> Wait[StepTaskWaiter] | Finish[StepTaskEvent]:
+        """Return the instruction after a poll: the next one lists the steps, whoever has listed them last."""
+        step: Wait[StepTaskWaiter] | Finish[StepTaskEvent] = Waiter.decide(self, response, now)
+        if isinstance(step, Wait) and isinstance(response, Seen) and response.due is not None:
+            return replace(step, seconds=max(0.0, response.due - now))
+        return step
 
     def verdict(self, seen: Seen) -> tuple[Verdict, str] | None:
         """Return how the task ends with what was seen; None if it waits on."""
@@ -307,8 +332,8 @@ class StepTaskArguments(BaseModel):
     region_name: models.RegionName | None
     poll_interval: Interval
     property_files: bool | tuple[str, ...] = False
-    retries: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
-    ends_task: bool = False
+    retries: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)] = 0
+    ends_task: Annotated[bool, Field(strict=True)] = False
 
     def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
         """
@@ -322,6 +347,7 @@ class StepTaskArguments(BaseModel):
             step_name=self.step_name,
             # The first try after a clear waits in the same way: a triggerer does not know whether it is one.
             is_retry=self.retries > 0 and ti.try_number > 1,
+            ends_task=self.ends_task,
             poll_interval=self.poll_interval,
             since=now,
             deadline=now + MAX_SECONDS,

@@ -186,6 +186,11 @@ class Waiter(ABC, Generic[Response, Event]):
         return self.name
 
     @property
+    def first_delay(self) -> float:
+        """How many seconds after its begin a wait is polled at the earliest."""
+        return FIRST_POLL_DELAY_SECONDS
+
+    @property
     def last_poll_at(self) -> float:
         """When the last poll is due, in seconds since the epoch."""
         return self.deadline

@@ -77,6 +77,37 @@ class PolysyncOperator(sdk.BaseOperator):
         raise sdk.AirflowFailException(event["error"])
 
 
+# What Airflow does on workers only. See ``docs/reference/sensors.md``.
+ON_WORKERS_ONLY: Final = (
+    *("on_execute_callback", "on_success_callback", "on_skipped_callback", "email", "outlets"),
+    *("_pre_execute_hook", "_post_execute_hook", "execution_timeout"),
+)
+
+
+def check_start_in_triggerer(task: PolysyncOperator) -> None:
+    """
+    Check that a task can start and end in the triggerer, if it shall.
+
+    :raises ParametersError: Airflow is too old, or would not do what an argument says.
+    """
+    if not task.start_from_trigger:
+        return
+    if not CAPABILITIES.start_from_trigger:
+        raise ParametersError(
+            "start_from_trigger = True needs Airflow 3.3 or newer: before, a triggerer knows no task whose "
+            "templates it could render. Leave it out, and set deferrable = True."
+        )
+    given = {name: value for name in ON_WORKERS_ONLY if (value := getattr(task, name))}
+    if task.retry_policy != PolysyncRetryPolicy():
+        given["retry_policy"] = task.retry_policy
+    for name, value in given.items():
+        raise ParametersError(
+            f"{name.removeprefix('_').removesuffix('_hook')} = {value!r:.100} is for workers only, and with "
+            "start_from_trigger = True the task has none: leave out one of them. deferrable = True waits in "
+            "the triggerer, too, and timeout limits the wait in place of execution_timeout."
+        )
+
+
 def apply_retry_policy(method: Method) -> Method:
     """
     Decorate a method that Airflow calls to run a task: the task's retry policy decides about retries.

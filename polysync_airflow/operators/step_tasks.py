@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import StartTriggerArgs
 
@@ -138,17 +138,6 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         return following if retry or by_fail_step or following is None else _CLEAR_STEPS
 
 
-# What Airflow does not do for a task that ends in the triggerer. A task that has one of these needs a worker.
-_ON_WORKER: Final = (
-    "on_execute_callback",
-    "on_skipped_callback",
-    "inlets",
-    "outlets",
-    "_pre_execute_hook",
-    "_post_execute_hook",
-)
-
-
 class PolysyncPipelineStepOperator(base.PolysyncOperator):
     """
     Wait for one step of the execution that another task of the same DAG run starts.
@@ -191,7 +180,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.region_name = region_name
         self.poll_interval = poll_interval
         self.property_files = property_files
-        if CAPABILITIES.start_from_trigger and not any(getattr(self, name, None) for name in _ON_WORKER):
+        if CAPABILITIES.start_from_trigger and not any(getattr(self, name) for name in base.ON_WORKERS_ONLY):
             self.start_from_trigger = True
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls="polysync_airflow.triggers.PolysyncStepTaskTrigger",
@@ -248,18 +237,18 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if end.outcome == "unknown":
                 self.log.warning("%s", end.text)
             raise AirflowSkipException(end.text)
-        made, notes = self._read_step(end)
+        end, made, notes = self._read_step(end)
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
-        self.log.info("%s", end.text)
         for note in notes:
             self.log.warning("%s", note)
         return made
 
-    def _read_step(self, end: StepTaskEvent) -> tuple[dict[str, Any], Sequence[str]]:
+    def _read_step(self, end: StepTaskEvent) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
-        Return what the step made, and notes on what is missing; add the end of its log to a row that failed.
+        Return the end, with the last lines of the log of a step that failed; what the step made; and notes on
+        what is missing.
 
         Raises no error of AWS's: the outcome of the step is known.
         """
@@ -268,7 +257,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         from polysync_airflow.operators.results import LOG_LINES, ResultReader
 
         if end.execution_arn is None or end.row is None:
-            return {}, ()
+            return end, {}, ()
         arn, name = end.execution_arn, end.step_name
         hook = type(self.hook)(self.polysync_conn_id, region_from_arn(arn))
         notes: list[str] = []
@@ -276,21 +265,21 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             # In the triggerer, the poll has read it.
             listed = (end.description,) if end.description else hook.list_pipeline_execution_steps(arn)
         except exceptions.PolysyncError as error:
-            return {}, (f"What the step made is not known: {error}",)
+            return end, {}, (f"What the step made is not known: {error}",)
         steps = [step for step in listed if step.name == name]
         reader = ResultReader(hook, arn, self.log.warning, self.property_files)
         report = reader.read(steps, descriptions.outputs_by_step(steps))
         if steps and state_of_step(end.row.status) is PolysyncState.FAILED:
             try:
                 lines = descriptions.last_lines(hook.read_step_log(steps[0], LOG_LINES), 1)
-                end.row = end.row.model_copy(update={"log_lines": lines})
+                end = end.model_copy(update={"row": end.row.model_copy(update={"log_lines": lines})})
             except exceptions.PolysyncError as error:
                 notes.append(f"The log of the step could not be read: {error}")
         fitting, note = descriptions.fit_outputs(
             storable_xcom("return_value", report.outputs, self.log.warning)
         )
         made = fitting.get(name)
-        return made if isinstance(made, dict) else {}, [*report.notes, *notes, *filter(None, (note,))]
+        return end, made if isinstance(made, dict) else {}, [*report.notes, *notes, *filter(None, (note,))]
 
     def _push_row(self, context: Context, end: StepTaskEvent) -> None:
         from polysync_airflow.execution.steps.descriptions import fit_rows

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, Context, PokeReturnValue
+from airflow.providers.common.compat.sdk import BaseSensorOperator, Context, PokeReturnValue, XComArg
+from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow.airflow_compat import sdk, task_instances
-from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
+from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.exceptions import ModelApprovalError, ParametersError, PipelineExecutionError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.outcome import refusal_error
@@ -27,6 +30,26 @@ class SensorChoices(base.LimitChoices):
     timeout: Annotated[Seconds, seconds(0, base.MAX_TIMEOUT)]
 
 
+class _StartTriggerArgs:
+    """How a sensor starts in the triggerer: by its attributes when Airflow serializes it."""
+
+    def __get__(self, sensor: Any, owner: type) -> StartTriggerArgs | None:
+        if sensor is None or not sensor.start_from_trigger:
+            return None
+        fields = sensor._attributes((*sensor.template_fields, "soft_fail", "never_fail"))
+        for name, value in fields.items():
+            # A plain one is a template as a text, which renders to a text.
+            if isinstance(value, XComArg) and (name == "parameters" or not str(value).startswith("{{")):
+                raise ParametersError(
+                    f"{name} = {value!r:.100} cannot be rendered in the triggerer: give a template, or leave "
+                    "out start_from_trigger."
+                )
+        arguments = json.dumps({**fields, **sensor.choices.model_dump(mode="json")}, default=str)
+        trigger_kwargs = {"task_class": type(sensor).__name__, "arguments": json.loads(arguments)}
+        path = "polysync_airflow.triggers.PolysyncTaskTrigger"
+        return StartTriggerArgs(path, "execute_failed", trigger_kwargs)
+
+
 class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
@@ -40,6 +63,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     )
     # When this try began.
     _began_at: datetime
+    start_trigger_args: Any = _StartTriggerArgs()
 
     @abstractmethod
     def _check_arguments(self, context: Context) -> None:
@@ -97,6 +121,9 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         return PokeReturnValue(is_done=end is not None, xcom_value=end)
 
     def _end_or_defer(self, context: Context) -> str:
+        # In a triggerer, those of all tasks that start at the same time, and of the pollers.
+        limiter = rate_limiter_for((self.polysync_conn_id, self.hook.region_name), clock.monotonic())
+        limiter.acquire()
         end = self._poll(context)
         if end is None:
             self._defer()

@@ -18,7 +18,12 @@ from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, 
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.parameters import is_valid
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, Chosen
+from polysync_airflow.operators.base import (
+    DEFAULT_CONNECTION,
+    DEFAULT_DEFERRABLE,
+    Chosen,
+    check_start_in_triggerer,
+)
 from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
 
 OnRejected = Literal["fail", "skip"]
@@ -51,6 +56,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
     :param on_rejected: what a rejection does: ``fail``, without using the task's retries, or ``skip``.
     :param deferrable: wait in the triggerer instead of on a worker; ``mode`` is ignored.
         Default: ``[operators] default_deferrable``.
+    :param start_from_trigger: start, wait and end in the triggerer, without a worker; ``deferrable`` is then
+        True. From Airflow 3.3 on; the reference says what Airflow does not do for such a task.
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the ARN of the approved version (XCom ``return_value``).
@@ -80,6 +87,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         model_package_group: str | XComArg | None = None,
         on_rejected: OnRejected = "fail",
         deferrable: bool = DEFAULT_DEFERRABLE,
+        start_from_trigger: bool = False,
         polysync_conn_id: str = DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
@@ -89,10 +97,12 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.model_package_arn = cast("str | None", model_package_arn)
         self.model_package_group = cast("str | None", model_package_group)
         self.on_rejected = on_rejected
-        self.deferrable = deferrable
+        self.deferrable = deferrable or start_from_trigger
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
+        self.start_from_trigger = start_from_trigger
         _ = self.choices  # raises an error if one is not valid
+        check_start_in_triggerer(self)
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group

@@ -72,6 +72,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     :param region_name: AWS region; overrides the region of the connection (templated).
     :param deferrable: wait in the triggerer instead of on a worker, whatever ``mode`` is.
         Default: ``[operators] default_deferrable``.
+    :param start_from_trigger: start, wait and end in the triggerer, without a worker; ``deferrable`` is then
+        True. From Airflow 3.3 on; the reference says what Airflow does not do for such a task.
     :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
     :param on_cancelled: when somebody stopped the execution: ``fail`` without using retries, ``skip``, or
         ``retry`` (an ordinary failure, which uses retries).
@@ -124,6 +126,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         deferrable: bool = base.DEFAULT_DEFERRABLE,
+        start_from_trigger: bool = False,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
@@ -142,12 +145,14 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.step_name = cast("str | None", step_name)
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
-        self.deferrable = deferrable
+        self.deferrable = deferrable or start_from_trigger
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.progress_interval = progress_interval
         self.property_files = property_files
+        self.start_from_trigger = start_from_trigger
         _ = self.choices  # raises an error if one is not valid
+        base.check_start_in_triggerer(self)
         self._check_which_arguments(is_given=lambda value: value is not None)
 
     @property

@@ -5,7 +5,7 @@ Rules:
 
 1. The first polls are spread over the poll interval by the group of the wait (the pipeline of an execution),
    so that a triggerer that starts with thousands of triggers does not poll all of them at once. No poll comes
-   within the first seconds.
+   within the first seconds, unless the wait says that it may.
 2. A wait whose group is polled already is polled first in that group's next poll.
 3. Waits of a group that are due before the next poll are polled together if that takes fewer calls than to
    poll each alone. One ListPipelineExecutions call returns a hundred executions of a pipeline; each search in
@@ -189,7 +189,7 @@ class Schedule:
         group = self._groups.get(name) or Group(name, self._calls)
         due = first_poll(subscription.waiter, now, group.next_poll)
         subscription.number, subscription.group = next(self._numbers), group
-        subscription.earliest_poll = now + waiting.FIRST_POLL_DELAY_SECONDS
+        subscription.earliest_poll = now + subscription.waiter.first_delay
         self.subscriptions[subscription.number] = subscription
         self._groups[name] = group
         group.subscriptions.add(subscription)
@@ -324,8 +324,10 @@ def first_poll(waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | 
 
     :param next_poll: when its group is polled next; None if it is not polled yet.
     """
-    delay, interval = waiting.FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
+    delay, interval = waiter.first_delay, waiter.poll_interval
     earliest = now + delay
+    if not delay:
+        return now
     if next_poll is None:
         share = zlib.crc32(waiter.group.encode()) / 2**32
         due = earliest + share * max(interval - delay, delay)

@@ -7,10 +7,12 @@ asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
@@ -18,17 +20,18 @@ from airflow.triggers.base import TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, without_dag
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.schedule import Step
+from polysync_airflow.triggers.schedule import Step, Subscription
 from polysync_airflow.triggers.task_end import TaskEnd
 from polysync_airflow.triggers.waits import WaitTrigger
 
@@ -42,12 +45,14 @@ class KnownExecution:
     The execution of a group, as it was seen last.
 
     :param order: the steps of its definition; empty if they are not known.
+    :param due: when its steps are listed next, in seconds since the epoch.
     """
 
     run: ExecutionRecord
     order: Sequence[descriptions.StepRow]
     steps: Sequence[descriptions.StepDescription] = ()
     status: str | None = None
+    due: float = 0.0
 
     def is_of(self, run: ExecutionRecord) -> bool:
         """Return whether this is the execution, in the same attempt, that an XCom ``run`` names."""
@@ -55,7 +60,8 @@ class KnownExecution:
 
     def seen(self, state: str | None) -> step_tasks.Seen:
         """Return what was seen last, now that the execution task has a state."""
-        return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status)
+        due = None if has_ended(self.status) else self.due
+        return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status, due)
 
 
 def _attempt_of(run: ExecutionRecord) -> tuple[str, int]:
@@ -85,6 +91,17 @@ class StepTaskPoller(poller.Poller):
             result = PolysyncError(text, permanent=False)
         return len(waiters) * [result]
 
+    def _handle_responses(self, subscriptions: Sequence[Subscription], result: Any) -> None:
+        seen = result[0] if isinstance(result, list) else None
+        if isinstance(seen, step_tasks.Seen) and seen.run:
+            arn = seen.run.execution_arn
+            # With the region of the execution, as its task waits for it.
+            key = self.client.key[0], region_from_arn(arn)
+            executions = poller.existing_poller(poller.ExecutionPoller, *key)
+            if executions:
+                executions.share_steps(arn, seen.steps)
+        super()._handle_responses(subscriptions, result)
+
     def _look(
         self, waiters: Sequence[step_tasks.StepTaskWaiter], is_wanted: Callable[[], bool]
     ) -> step_tasks.Seen:
@@ -94,8 +111,9 @@ class StepTaskPoller(poller.Poller):
             state, known = self._ask_airflow(task)
         if known is None:
             return step_tasks.Seen(state)
-        if not has_ended(known.status):
+        if not has_ended(known.status) and known.due <= clock.time():
             self._ask_aws(known, is_wanted)
+            known.due = clock.time() + waiters[0].poll_interval
         seen = known.seen(state)
         if state is None and any(waiter.verdict(seen) for waiter in waiters):
             # Before a task ends: the execution task may have been cleared, or have begun its next try.
@@ -180,6 +198,15 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.retries = retries
         self.ends_task = ends_task
 
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the end of the step, and yield the event."""
+        if self.ends_task:
+            # Its templates are rendered.
+            self.task_instance = without_dag(self.task_instance)
+        async with aclosing(super().run()) as events:
+            async for event in events:
+                yield event
+
     def _waiter(self) -> step_tasks.StepTaskWaiter:
         arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
@@ -195,7 +222,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
         if not self.ends_task:
             return await super()._fired_event(payload)
-        end = TaskEnd(ti=self.task_instance, connection_id=self.polysync_conn_id, log=self.log)
+        ti: Any = self.task_instance
+        ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
+        end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
         event = await end.run(self._end_task)
         if isinstance(event, TaskDeferred):
             raise TypeError("the end of a step's task does not defer")

@@ -67,6 +67,10 @@ class SimulatedAirflow(AirflowService):
         self._raise_if_deleted(ti)
         ti.xcoms[key] = pulled(value)
 
+    def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
+        """Delete an XCom."""
+        self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms.pop(key, None)
+
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
         self._raise_if_cut_off()

@@ -16,6 +16,7 @@ from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.sensors import PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
+from tests.sensors.triggerer import run_from_trigger
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 MODES: dict[str, dict[str, Any]] = {
@@ -23,6 +24,8 @@ MODES: dict[str, dict[str, Any]] = {
     "reschedule": {"mode": "reschedule"},
     "deferrable": {"deferrable": True},
 }
+if CAPABILITIES.start_from_trigger:
+    MODES["triggerer"] = {"start_from_trigger": True}
 HOUR = 3600.0
 
 
@@ -65,6 +68,8 @@ def run_sensor(sensor: BaseSensorOperator, ti: TaskInstance | None = None, *, mo
     from polysync_airflow.execution import clock
 
     ti = ti or TaskInstance(sensor.task_id)
+    if getattr(sensor, "start_from_trigger", False):
+        return run_from_trigger(sensor, ti)
     ti.first_session = _SESSIONS[0] = None
     for _ in range(most):
         session = copy(sensor)

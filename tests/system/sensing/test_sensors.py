@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.links import PolysyncPipelineExecutionLink
 from sagemaker_emulator.builders import ROLE, definition, step
@@ -17,7 +18,9 @@ from tests.system.process.sessions import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
-DAG_ID = "sensing"
+DAG_IDS = ["sensing"]
+if CAPABILITIES.start_from_trigger:
+    DAG_IDS.append("sensing_without_worker")
 LINK = PolysyncPipelineExecutionLink.name
 TIMEOUT = 60.0
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/sensed"
@@ -86,6 +89,9 @@ class Others:
 def others(emulator: EmulatorProcess) -> Iterator[Others]:
     """People with two pipelines, which other tests must not see."""
     others = Others(emulator)
+    groups = emulator.client().list_model_package_groups()["ModelPackageGroupSummaryList"]
+    if "sensed" not in [group["ModelPackageGroupName"] for group in groups]:
+        emulator.client().create_model_package_group(ModelPackageGroupName="sensed")
     pipelines = (PIPELINE, FAILING_PIPELINE)
     for name in pipelines:
         others.create_pipeline(name)
@@ -94,25 +100,25 @@ def others(emulator: EmulatorProcess) -> Iterator[Others]:
         others.remove(name)
 
 
+@pytest.mark.parametrize("dag_id", DAG_IDS)
 def test_others_end_deferred_sensors(
-    airflow: PrivateAirflow, emulator: EmulatorProcess, others: Others
+    dag_id: str, airflow: PrivateAirflow, emulator: EmulatorProcess, others: Others
 ) -> None:
     """One DAG run: a search and an approval succeed, a failed execution and a rejection fail."""
     client, sagemaker = airflow.client, emulator.client()
-    sagemaker.create_model_package_group(ModelPackageGroupName="sensed")
     models = {name: others.register() for name in ("approved", "rejected")}
     failing = others.start(FAILING_PIPELINE, "x")
     # One that the search does not mean.
     others.start(PIPELINE, "manual-1")
-    client.wait_for_dag(DAG_ID)
-    run_id = client.trigger(DAG_ID, conf={"failing": failing, **models})
-    client.unpause(DAG_ID)
+    client.wait_for_dag(dag_id)
+    run_id = client.trigger(dag_id, conf={"failing": failing, **models})
+    client.unpause(dag_id)
 
     def states() -> dict[str, str]:
-        return client.task_states(DAG_ID, run_id)
+        return client.task_states(dag_id, run_id)
 
     def link(task: str) -> str | None:
-        return client.links(DAG_ID, run_id, task)[LINK]
+        return client.links(dag_id, run_id, task)[LINK]
 
     assert wait_until(lambda: set(states().values()) == {"deferred"}, timeout=TIMEOUT), states()
     assert link("find") is None
@@ -128,13 +134,19 @@ def test_others_end_deferred_sensors(
     )
     others.decide(models["approved"], "Approved")
     others.decide(models["rejected"], "Rejected")
-    assert client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT) == "failed"
+    assert client.wait_for_run(dag_id, run_id, timeout=TIMEOUT) == "failed"
 
     ends = {"find": "success", "approved": "success", "failing": "failed", "rejected": "failed"}
     assert states() == ends
-    assert {task["try_number"] for task in client.tasks(DAG_ID, run_id)} == {1}
-    assert client.xcom(DAG_ID, run_id, "find", "return_value") == found
-    assert client.xcom(DAG_ID, run_id, "find", "state") == "Success"
+    assert {task["try_number"] for task in client.tasks(dag_id, run_id)} == {1}
+    if dag_id == "sensing_without_worker":
+        # Only a worker can fail a task without the retries that it has.
+        without_worker = {
+            t["task_id"] for t in client.tasks(dag_id, run_id) if not t["hostname"] and not t["pid"]
+        }
+        assert without_worker == {"find", "approved", "failing"}
+    assert client.xcom(dag_id, run_id, "find", "return_value") == found
+    assert client.xcom(dag_id, run_id, "find", "state") == "Success"
     assert link("find") == execution_url(found, PIPELINE)
     assert link("failing") == execution_url(failing, FAILING_PIPELINE)
     for task, text in (
@@ -142,7 +154,7 @@ def test_others_end_deferred_sensors(
         ("rejected", f"Model package {models['rejected']} is rejected"),
         ("rejected", "Rejected by a test"),
     ):
-        assert text in "\n".join(client.log(DAG_ID, run_id, task))
+        assert text in "\n".join(client.log(dag_id, run_id, task))
     # Nobody has stopped or changed what others have started.
     assert not [
         call for call in emulator.control.calls("StopPipelineExecution") if "sensed" in str(call["request"])

@@ -1,0 +1,399 @@
+"""How the task of a step ends, and what the execution task does after a clear: each rule of the core."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.execution import step_tasks
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.step_tasks import Clear, Seen, StepTaskWaiter, seen_of, verdict_of
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.waiter import Finish, Wait
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
+SOURCE = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/old"
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+ORDER = [
+    DeclaredStep("Train", "Training"),
+    DeclaredStep("Check", "Condition"),
+    DeclaredStep("Register", "RegisterModel", condition="Check", branch="True"),
+    DeclaredStep("Report", "Processing", condition="Check", branch="False"),
+]
+TASK = TaskKey("dag", "run", "group.execution", -1)
+OVER = ("success", "failed", "upstream_failed", "skipped", "removed", "deleted")
+ALIVE = ("running", "deferred", "up_for_retry")
+WITHOUT_TRY = (None, "scheduled", "queued", "restarting")
+
+
+def run_of(**members: Any) -> ExecutionRecord:
+    """Return the XCom ``run`` of the execution."""
+    return ExecutionRecord(
+        execution_arn=ARN, pipeline_name="churn", state="Running", parameters={}, **members
+    )
+
+
+def step(name: str, status: str | None, **members: Any) -> StepDescription:
+    """Return AWS's description of a step."""
+    return StepDescription.model_validate({"StepName": name, "StepStatus": status, **members})
+
+
+def condition(outcome: str) -> StepDescription:
+    """Return the condition with an outcome."""
+    return step("Check", "Succeeded", Metadata={"Condition": {"Outcome": outcome}})
+
+
+def seen(
+    *steps: StepDescription,
+    state: str | None = "deferred",
+    status: str | None = None,
+    run: ExecutionRecord | None = None,
+    order: Any = ORDER,
+) -> Seen:
+    """Return what a poll has seen."""
+    return seen_of(state, run or run_of(), order, steps, status)
+
+
+def outcome(name: str, found: Seen, *, is_retry: bool = False) -> str | None:
+    """Return the outcome of the task of a step; None if it waits."""
+    verdict = verdict_of(name, found, is_retry=is_retry)
+    return verdict[0] if verdict else None
+
+
+@pytest.mark.parametrize(
+    ("state", "current"),
+    [*((each, True) for each in (*ALIVE, *OVER)), *((each, False) for each in WITHOUT_TRY)],
+)
+def test_xcom_run_is_that_of_the_current_try(state: str | None, current: bool) -> None:
+    """Between a clear and the next try, Airflow still has the XComs of the try before."""
+    assert step_tasks.is_current(state, run_of()) is current
+    assert not step_tasks.is_current(state, None)
+
+
+@pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_TRY])
+def test_step_waits_for_an_execution(state: str | None) -> None:
+    """As long as the execution task may get one."""
+    assert outcome("Train", Seen(state)) is None
+
+
+@pytest.mark.parametrize("state", OVER)
+def test_step_fails_without_an_execution(state: str) -> None:
+    """The text says how the execution task has ended."""
+    verdict = verdict_of("Train", Seen(state), is_retry=False)
+
+    assert verdict == ("failed", f"The task of the execution has ended (state {state}) without an execution.")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("Starting", None),
+        ("Executing", None),
+        ("Stopping", None),
+        ("New", None),
+        ("Succeeded", "success"),
+        ("Failed", "failed"),
+        ("Stopped", "failed"),
+    ],
+)
+def test_status_of_the_step_decides(status: str, expected: str | None) -> None:
+    """While the execution runs."""
+    assert outcome("Train", seen(step("Train", status))) == expected
+
+
+def test_text_of_a_success_says_where_the_result_is_from() -> None:
+    """From the cache, from an earlier execution, or made by this one."""
+    began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
+    texts = [
+        verdict_of("Train", seen(step("Train", "Succeeded", **members)), is_retry=False)
+        for members in (
+            began,
+            {**began, "CacheHitResult": {"SourcePipelineExecutionArn": SOURCE}},
+            {**began, "SelectiveExecutionResult": {"SourcePipelineExecutionArn": SOURCE}},
+        )
+    ]
+
+    assert texts == [
+        ("success", "Step Train succeeded after 2 min."),
+        ("success", "Step Train succeeded: its result was in the cache."),
+        ("success", "Step Train succeeded: its result is that of the earlier execution old."),
+    ]
+
+
+@pytest.mark.parametrize(("taken", "expected"), [("True", (None, "skipped")), ("False", ("skipped", None))])
+def test_branch_that_is_not_taken_is_skipped_at_once(taken: str, expected: tuple[str | None, ...]) -> None:
+    """While the execution still runs."""
+    found = seen(step("Train", "Succeeded"), condition(taken))
+
+    assert (outcome("Register", found), outcome("Report", found)) == expected
+
+
+def test_step_that_is_not_selected_is_skipped() -> None:
+    """AWS neither runs it nor takes its result."""
+    order = [ORDER[0]._replace(not_selected=True), *ORDER[1:]]
+
+    assert outcome("Train", seen(order=order)) == "skipped"
+    assert outcome("Check", seen(order=order)) is None
+
+
+def test_step_of_another_definition_is_skipped_with_a_warning() -> None:
+    """The text names the command that writes the file again."""
+    verdict = verdict_of("Old", seen(), is_retry=False)
+
+    assert verdict is not None
+    assert verdict[0] == "unknown"
+    assert "polysync jobs import" in verdict[1]
+
+
+def test_step_waits_if_the_definition_is_not_known() -> None:
+    """It may begin later."""
+    assert outcome("Train", seen(order=())) is None
+    assert outcome("Train", seen(order=(), status="Succeeded")) == "skipped"
+
+
+@pytest.mark.parametrize("step_status", [None, "Executing"])
+@pytest.mark.parametrize(
+    ("status", "state", "expected"),
+    [
+        ("Executing", "deferred", None),
+        ("Succeeded", "running", "skipped"),
+        ("Failed", "deferred", None),
+        ("Failed", "up_for_retry", None),
+        ("Failed", "failed", "failed"),
+        ("Stopped", "failed", "failed"),
+        ("CompletedWithFailures", "success", "failed"),
+    ],
+)
+def test_end_of_the_execution_before_the_step(
+    status: str, state: str, expected: str | None, step_status: str | None
+) -> None:
+    """Only if nobody resumes it any more, the step has failed."""
+    steps = [step("Train", step_status)] if step_status else []
+
+    assert outcome("Train", seen(*steps, status=status, state=state)) == expected
+
+
+@pytest.mark.parametrize("step_status", ["Failed", "Stopped"])
+def test_retry_waits_for_the_resume(step_status: str) -> None:
+    """The execution task resumes the execution, unless it is over."""
+    failed = step("Train", step_status)
+    waits = [
+        outcome("Train", seen(failed, state=state, status=status), is_retry=True)
+        for state, status in itertools.product(ALIVE, ("Executing", "Failed"))
+    ]
+
+    assert set(waits) == {None}
+    assert outcome("Train", seen(failed, state="failed", status="Failed"), is_retry=True) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "status", "expected"),
+    [
+        (NOW - timedelta(seconds=1), "Executing", None),
+        (NOW - timedelta(seconds=1), "Failed", "failed"),
+        (NOW + timedelta(seconds=1), "Executing", "failed"),
+    ],
+)
+def test_failure_from_before_a_resume(ended_at: datetime, status: str, expected: str | None) -> None:
+    """AWS lists it until the step begins again."""
+    failed = step("Train", "Failed", StartTime=NOW - timedelta(hours=1), EndTime=ended_at)
+    run = run_of(resumes=1, attempt_started_at=NOW)
+
+    assert outcome("Train", seen(failed, run=run, status=status)) == expected
+
+
+# ---- the wait
+
+
+def make_waiter(**members: Any) -> StepTaskWaiter:
+    """Return the wait of the step Train."""
+    arguments = {"poll_interval": 5.0, "since": 0.0, "deadline": 1000.0, **members}
+    return StepTaskWaiter(execution_task=TASK, step_name="Train", **arguments)
+
+
+def test_all_steps_of_a_group_share_their_polls() -> None:
+    """Those of another task, DAG run or map index do not."""
+    waiters = [
+        make_waiter(),
+        StepTaskWaiter(execution_task=TASK, step_name="Check", poll_interval=5, since=0, deadline=9),
+    ]
+    others = [
+        TaskKey("dag", "run", "other", -1),
+        TaskKey("dag", "run2", "group.execution", -1),
+        TaskKey("dag", "run", "group.execution", 1),
+    ]
+
+    assert len({waiter.group for waiter in waiters}) == 1
+    assert len({waiter.name for waiter in waiters}) == 2
+    assert (
+        len(
+            {
+                make_waiter().group,
+                *(
+                    StepTaskWaiter(
+                        execution_task=key, step_name="Train", poll_interval=5, since=0, deadline=9
+                    ).group
+                    for key in others
+                ),
+            }
+        )
+        == 4
+    )
+
+
+def test_log_of_the_wait() -> None:
+    """The execution once, and each change of the step, and of those that a loop runs, once."""
+    began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
+    item = {"IterationContext": {"Index": 0, "ParentStepName": "Train"}}
+    polls = [
+        Seen(None),
+        seen(step("Train", "Executing", StartTime=NOW), step("Other", "Executing", StartTime=NOW)),
+        seen(step("Train", "Executing", StartTime=NOW), step("Score-0", "Succeeded", **item, **began)),
+        seen(step("Train", "Failed", **began), step("Score-0", "Succeeded", **item, **began)),
+    ]
+    waiter, lines = make_waiter(), []
+    for at, poll in enumerate(polls):
+        end = waiter.decide(poll, float(at))
+        lines.append([line.text for line in end.log_lines])
+        waiter = end.waiter if isinstance(end, Wait) else waiter
+
+    assert lines == [
+        [],
+        [f"Execution: {ARN}", "Step Train started"],
+        ["Step Score-0 succeeded after 2 min"],
+        ["Step Train failed after 2 min"],
+    ]
+    assert isinstance(end, Finish)
+    assert (end.event.outcome, end.event.execution_arn, end.event.pipeline_name) == ("failed", ARN, "churn")
+    assert end.event.row
+    assert end.event.row.status == "Failed"
+    # Only for the process that has read it.
+    assert end.event.description
+    assert end.event.description.name == "Train"
+    assert "description" not in end.event.model_dump(mode="json")
+    stored = end.event.model_dump(mode="json")
+    assert step_tasks.StepTaskEvent.model_validate(stored).model_dump(mode="json") == stored
+
+
+def test_refused_list_ends_the_wait() -> None:
+    """With AWS's error."""
+    error = SageMakerApiError(
+        "denied", error_code="AccessDenied", operation="ListPipelineExecutionSteps", permanent=True
+    )
+
+    end = make_waiter().decide(error, 1.0)
+
+    assert isinstance(end, Finish)
+    assert (end.event.outcome, end.event.text, end.event.error_code) == ("refused", "denied", "AccessDenied")
+
+
+@pytest.mark.parametrize(
+    ("retries", "try_number", "is_retry"), [(0, 1, False), (0, 3, False), (2, 1, False), (2, 2, True)]
+)
+def test_wait_of_a_stored_trigger(retries: int, try_number: int, is_retry: bool) -> None:
+    """It waits for the task of the same DAG run and map index."""
+    arguments = step_tasks.StepTaskArguments(
+        execution_task_id="group.execution",
+        step_name="Train",
+        polysync_conn_id="aws",
+        region_name=None,
+        poll_interval=7.0,
+        retries=retries,
+    )
+    ti = type(
+        "TI",
+        (),
+        {
+            "dag_id": "dag",
+            "run_id": "run",
+            "task_id": "group.Train",
+            "map_index": 3,
+            "try_number": try_number,
+        },
+    )
+
+    waiter = arguments.waiter_of(ti, 100.0)
+
+    assert waiter.execution_task == TaskKey("dag", "run", "group.execution", 3)
+    assert (waiter.step_name, waiter.poll_interval, waiter.is_retry) == ("Train", 7.0, is_retry)
+    assert waiter.deadline == 100.0 + step_tasks.MAX_SECONDS
+
+
+# ---- a clear
+
+
+def test_steps_that_were_cleared() -> None:
+    """Those that have not ended."""
+    kept = dict.fromkeys(("success", "skipped", "failed", "upstream_failed", "removed"))
+    cleared = [None, "scheduled", "queued", "running", "deferred", "up_for_retry", "restarting"]
+    task_states = {str(state): state for state in (*kept, *cleared)}
+
+    assert step_tasks.cleared_steps(task_states) == [str(state) for state in cleared]
+
+
+STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "expected"),
+    [
+        (("Train", "Check", "Register"), "Executing", Clear("new")),
+        (("Train", "Check", "Register"), "Succeeded", Clear("new")),
+        (("Check", "Register"), "Executing", Clear("wait")),
+        (("Check", "Register"), "Stopping", Clear("wait")),
+        ((), "Executing", Clear("wait")),
+        (("Check", "Register"), "Failed", Clear("resume")),
+        (("Check",), "CompletedWithFailures", Clear("resume")),
+        ((), "Failed", Clear("resume")),
+        (("Train", "Check"), "Failed", Clear("select", ("Train", "Check"))),
+        (("Train",), "Succeeded", Clear("select", ("Train",))),
+        (("Register",), "Succeeded", Clear("select", ("Register",))),
+    ],
+)
+def test_clear(cleared: tuple[str, ...], status: str, expected: Clear) -> None:
+    """One of three steps has succeeded, and one has failed."""
+    assert step_tasks.after_clear(cleared, 3, status, STEPS) == expected
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "text"),
+    [
+        ((), "Succeeded", "no step was cleared"),
+        ((), "Stopped", "no step was cleared"),
+        (("Check",), "Stopped", "status Stopped"),
+        (("Train",), "CompletedWithFailures", "status CompletedWithFailures"),
+        (("Train", *map(str, range(50))), "Succeeded", "51 steps were cleared"),
+    ],
+)
+def test_clear_that_aws_cannot_do(cleared: tuple[str, ...], status: str, text: str) -> None:
+    """The sentence says what to clear in place of it."""
+    with pytest.raises(ParametersError, match=text) as error:
+        step_tasks.after_clear(cleared, 99, status, STEPS)
+
+    assert "clear the first task of the group" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "kept", "expected"),
+    [
+        (None, True, True),
+        ("scheduled", True, True),
+        ("queued", True, True),
+        (None, False, False),
+        ("running", True, False),
+        ("deferred", True, False),
+        ("failed", True, False),
+        ("deleted", True, False),
+    ],
+)
+def test_cleared_execution_task_goes_on(state: str | None, kept: bool, expected: bool) -> None:
+    """If some of the steps were not cleared, until its next try begins."""
+    task_states = {"Train": "success" if kept else None, "Check": None}
+
+    assert step_tasks.is_left_to_next_try(state, task_states) is expected

@@ -103,7 +103,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             )
         steps, job_name = _steps_of(folder, definition, job, catalogue)
         super().__init__(group_id, **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs})
-        self._add_tasks(steps, {**kwargs, "pipeline_name": pipeline_name or job_name})
+        self._add_tasks(steps, {**kwargs, "dag": self.dag, "pipeline_name": pipeline_name or job_name})
 
     def _add_tasks(self, steps: Sequence[DeclaredStep], arguments: dict[str, Any]) -> None:
         ids, prefix = _task_ids(steps), f"{self.group_id}." if self.prefix_group_id else ""
@@ -151,7 +151,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
 
 
 # What the tasks of the steps share with the execution task.
-_OF_ALL: Final = ("pool", "priority_weight", "weight_rule", "queue", "owner", "start_date", "end_date")
+_OF_ALL: Final = ("dag", "pool", "priority_weight", "weight_rule", "queue", "owner", "start_date", "end_date")
 _OF_WAIT: Final = ("polysync_conn_id", "region_name", "poll_interval", "property_files")
 _SHARED: Final = (*_OF_ALL, *_OF_WAIT, "retries", "retry_delay", "on_failure_callback", "on_success_callback")
 

@@ -6,18 +6,20 @@ How a step's task ends, and what a clear means, is decided in ``execution/step_t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow import exceptions, links
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException, AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import read_states, read_xcom, write_xcom
-from polysync_airflow.execution import outcome
+from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
@@ -36,6 +38,10 @@ _CLEAR_STEPS = (
     "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream). "
     "That\n  repeats only the steps that had not succeeded."
 )
+
+
+# In ``dag.test()``.
+_SECONDS_BETWEEN_LOOKS: Final = 1.0
 
 
 class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
@@ -209,15 +215,29 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
         Push what the step made, and succeed, fail or skip as the step has.
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.step_tasks import StepTaskEvent
+        from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
 
+        if event == WITHOUT_TRIGGERER:
+            return self.end(context, self._look(context))
         return self.end(context, check_event(StepTaskEvent, event))
+
+    def _look(self, context: Context) -> StepTaskEvent:
+        """Return how the step has ended, in ``dag.test()``; let the other tasks run first, if it has not."""
+        from polysync_airflow.triggers import PolysyncStepTaskTrigger
+
+        event = asyncio.run(PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"]))
+        if event is None:
+            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+            # By Airflow's clock, which is that of the host also in a test.
+            raise AirflowRescheduleException(datetime.now(UTC))
+        return event
 
     def end(
         self, context: Context, end: StepTaskEvent, hook: PolysyncSageMakerHook | None = None

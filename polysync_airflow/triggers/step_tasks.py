@@ -38,6 +38,8 @@ from polysync_airflow.triggers.waits import WaitTrigger
 
 # The executions of so many groups are kept.
 MAX_KNOWN: Final = 1000
+# The event of a trigger that no triggerer runs.
+WITHOUT_TRIGGERER: Final = "without a triggerer"
 
 
 @dataclass
@@ -203,6 +205,11 @@ class PolysyncStepTaskTrigger(WaitTrigger):
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, and yield the event."""
+        if self.task_instance is None:
+            # In ``dag.test()``, which runs one task after the other, the trigger of each as well: it would
+            # wait for the execution task for ever.
+            yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]
+            return
         if self.ends_task:
             # Its templates are rendered.
             bare: Any = without_dag(self.task_instance)
@@ -210,6 +217,14 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         async with aclosing(super().run()) as events:
             async for event in events:
                 yield event
+
+    async def look(self, ti: Any) -> step_tasks.StepTaskEvent | None:
+        """Look at the execution once, without a triggerer; return the event if the step is at its end."""
+        self.task_instance = ti
+        waiter = self._waiter()
+        (seen,) = self._find_poller().poll((waiter,), lambda: True)
+        has_ended = self._handle(waiter.decide(seen, clock.time())) is not None
+        return self._end if has_ended else None
 
     def _waiter(self) -> step_tasks.StepTaskWaiter:
         arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])

@@ -3,8 +3,8 @@ Show each step of a pipeline as a task of its own, and deploy the model as soon 
 
 The graph comes from ``churn_tuning.json``, the definition of the pipeline:
 ``aws sagemaker describe-pipeline --pipeline-name churn-tuning --query PipelineDefinition --output text``.
-The task ``deploy`` needs the step ``ChurnRegister`` only, and is skipped if the condition of the pipeline does not
-let that run. To repeat some steps, clear their tasks with "Downstream".
+The task ``deploy`` needs the step ``ChurnRegister`` only, and is skipped if the condition of the pipeline
+does not let that run. To repeat some steps, clear their tasks with "Downstream".
 
 The DAG needs a connection ``polysync_default`` and the pipeline ``churn-tuning``.
 """

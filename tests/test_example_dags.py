@@ -222,9 +222,7 @@ def test_deploy_if_better_compares_with_the_model_that_was_deployed_last(
 
 @pytest.mark.documentation
 @pytest.mark.parametrize("good_enough", [True, False])
-def test_steps_as_tasks_shows_each_step(
-    example: Any, endpoint: SageMakerEmulator, good_enough: bool
-) -> None:
+def test_steps_as_tasks_shows_each_step(example: Any, endpoint: SageMakerEmulator, good_enough: bool) -> None:
     """Each step has a task with its outcome; the task after a step gets what it made, and is skipped with it."""
     if not good_enough:
         endpoint.set_property_file(
@@ -242,7 +240,7 @@ def test_steps_as_tasks_shows_each_step(
         f"churn.{other}": "skipped",
         "deploy": "success" if good_enough else "skipped",
     }
-    (arn,) = {xcom(run, f"churn.{name}", "execution_arn") for name in ("execution", *steps, other)}
+    (_,) = {xcom(run, f"churn.{name}", "execution_arn") for name in ("execution", *steps, other)}
     outputs = xcom(run, "churn.execution", "outputs")
     assert {name: xcom(run, f"churn.{name}", "return_value") for name in steps} == outputs
     assert [start.parameters["MaxJobs"] for start in endpoint.starts()] == ["8"]

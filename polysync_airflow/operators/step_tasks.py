@@ -236,7 +236,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         if event is None:
             clock.sleep(_SECONDS_BETWEEN_LOOKS)
             # By Airflow's clock, which is that of the host also in a test.
-            raise AirflowRescheduleException(datetime.now(UTC))
+            raise AirflowRescheduleException(datetime.now(UTC))  # type: ignore[no-untyped-call]
         return event
 
     def end(

@@ -11,13 +11,13 @@ import yaml
 
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipelines import DeclaredStep, declared_steps, job_steps
+from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import (
     catalogue_jobs,
     catalogue_text,
-    declared_steps_of,
     read_catalogue,
+    steps_of,
     write_catalogue,
 )
 from polysync_airflow.jobs.importer import import_jobs
@@ -96,16 +96,7 @@ def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> No
     (written,) = yaml.safe_load(path.read_text())["jobs"]
     assert written["steps"] == IN_FILE
     (read,) = read_catalogue(path).jobs
-    assert declared_steps_of(read) == [
-        DeclaredStep(
-            step["name"],
-            step["type"],
-            step.get("condition"),
-            step.get("branch"),
-            needs=frozenset(step.get("needs", ())),
-        )
-        for step in IN_FILE
-    ]
+    assert [each.model_dump(mode="json", exclude_defaults=True) for each in steps_of(read)] == IN_FILE
 
 
 def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) -> None:
@@ -116,8 +107,12 @@ def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) 
 
     write_catalogue(path, catalogue_jobs(jobs, None))
 
-    assert {each.name: declared_steps_of(each) for each in read_catalogue(path).jobs} == {
-        name: [step._replace(property_files=(), body=()) for step in steps]
+    members = ("name", "type", "condition", "branch")
+    assert {each.name: steps_of(each) for each in read_catalogue(path).jobs} == {
+        name: [
+            JobStep(**{member: getattr(step, member) for member in members}, needs=sorted(step.needs))
+            for step in steps
+        ]
         for name, steps in declared.items()
     }
 
@@ -148,7 +143,7 @@ def test_a_file_of_an_earlier_version_has_no_steps(tmp_path: Path) -> None:
     (read,) = read_catalogue(path).jobs
 
     with pytest.raises(CatalogueError, match=r"has no steps of the job churn: .*polysync jobs import"):
-        declared_steps_of(read)
+        steps_of(read)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +206,11 @@ def test_definitions_whose_steps_no_file_can_have(emulator: EmulatorServer, tmp_
     assert len(read) == 5
     for name in ("abalone", "fanout"):
         with pytest.raises(CatalogueError, match=rf"of the job {name}: .* the definition could not be read"):
-            declared_steps_of(read[name])
+            steps_of(read[name])
 
 
 def test_names_are_no_templates(tmp_path: Path) -> None:
     """Whoever writes a definition chooses the names of steps. They are returned as they are."""
     found = read_steps(tmp_path, {"name": "{{ conn.x.password }}", "type": "{% raw %}"})
 
-    assert [(step.name, step.type) for step in declared_steps_of(found)] == [
-        ("{{ conn.x.password }}", "{% raw %}")
-    ]
+    assert [(step.name, step.type) for step in steps_of(found)] == [("{{ conn.x.password }}", "{% raw %}")]

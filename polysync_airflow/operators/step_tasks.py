@@ -71,6 +71,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             if after.action == "select":
                 self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(after.steps))
                 self.selected_steps, self.source_execution = list(after.steps), arn
+            self.this_try.choices = self.choices
         return super().execute(context)
 
     def _read_clear(self, context: Context) -> tuple[str, Clear] | None:

@@ -57,9 +57,9 @@ from polysync_airflow.execution.steps.progress import changes_of
 from polysync_airflow.execution.waiter import Finish, Interval, LogLine, Wait, Waiter, error_fields
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
-# States of the execution task in which its XComs are those of its current try: Airflow deletes them when a
-# try begins.
-_WITH_OWN_XCOMS: Final = ("running", DEFERRED, "up_for_retry")
+# States of the execution task in which its XComs are those of its current try: while a try begins, a worker
+# still has to delete those of the earlier one.
+_WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry")
 
 
 def is_current(state: str | None, run: ExecutionRecord | None) -> bool:

@@ -28,8 +28,8 @@ ORDER = [
 ]
 TASK = TaskKey("dag", "run", "group.execution", -1)
 OVER = ("success", "failed", "upstream_failed", "skipped", "removed", "deleted")
-ALIVE = ("running", "deferred", "up_for_retry")
-WITHOUT_TRY = (None, "scheduled", "queued", "restarting")
+ALIVE = ("deferred", "up_for_retry")
+WITHOUT_OWN_XCOMS = (None, "scheduled", "queued", "running", "restarting")
 
 
 def run_of(**members: Any) -> ExecutionRecord:
@@ -68,15 +68,15 @@ def outcome(name: str, found: Seen, *, is_retry: bool = False) -> str | None:
 
 @pytest.mark.parametrize(
     ("state", "current"),
-    [*((each, True) for each in (*ALIVE, *OVER)), *((each, False) for each in WITHOUT_TRY)],
+    [*((each, True) for each in (*ALIVE, *OVER)), *((each, False) for each in WITHOUT_OWN_XCOMS)],
 )
 def test_xcom_run_is_that_of_the_current_try(state: str | None, current: bool) -> None:
-    """Between a clear and the next try, Airflow still has the XComs of the try before."""
+    """From a clear until a worker has begun the next try, Airflow still has the XComs of the try before."""
     assert step_tasks.is_current(state, run_of()) is current
     assert not step_tasks.is_current(state, None)
 
 
-@pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_TRY])
+@pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_OWN_XCOMS])
 def test_step_waits_for_an_execution(state: str | None) -> None:
     """As long as the execution task may get one."""
     assert outcome("Train", Seen(state)) is None

@@ -13,7 +13,7 @@ from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.step_tasks import Clear, Seen, StepTaskWaiter, seen_of, verdict_of
+from polysync_airflow.execution.step_tasks import Clear, FirstLook, Seen, StepTaskWaiter, seen_of, verdict_of
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import Finish, Wait
 
@@ -359,6 +359,53 @@ STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
 def test_clear(cleared: tuple[str, ...], status: str, expected: Clear) -> None:
     """One of three steps has succeeded, and one has failed."""
     assert step_tasks.after_clear(cleared, 3, status, STEPS) == expected
+
+
+def first_look(*succeeded: str) -> FirstLook:
+    """Return what was seen when the execution task looked first after a clear."""
+    return FirstLook(execution_arn=ARN, epoch=1, succeeded=list(succeeded))
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "before", "expected"),
+    [
+        (("Train", "Check"), "Failed", (), Clear("resume")),
+        (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
+        (("Check",), "Failed", ("Train",), Clear("resume")),
+        (("Train", "Register"), "Succeeded", (), Clear("resume")),
+        (("Train", "Register"), "Succeeded", ("Train",), Clear("select", ("Train", "Register"))),
+        ((), "Succeeded", (), Clear("resume")),
+        (("Train", "Check", "Register"), "Succeeded", (), Clear("new")),
+        (("Train",), "Executing", (), Clear("wait")),
+    ],
+)
+def test_clear_while_steps_run(
+    cleared: tuple[str, ...], status: str, before: tuple[str, ...], expected: Clear
+) -> None:
+    """What has succeeded only since the clear is not repeated: nobody knows whether its task was cleared."""
+    assert step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before)) == expected
+
+
+def test_step_that_succeeds_after_a_clear_of_others() -> None:
+    """What the first look has stored counts until the next clear."""
+    running = [step("Train", "Executing"), step("Report", "Succeeded")]
+    stored, is_first = step_tasks.first_look(None, ARN, 1, running)
+    assert (stored.succeeded, is_first) == (["Report"], True)
+    value = stored.model_dump(mode="json")
+
+    assert step_tasks.first_look(value, ARN, 1, STEPS) == (stored, False)
+    for others in ((value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)):
+        look, is_first = step_tasks.first_look(*others, STEPS)
+        assert (look.succeeded, is_first) == (["Train"], True)
+
+
+@pytest.mark.parametrize(
+    ("action", "on_clear", "stops"),
+    [("new", "new", True), ("select", "new", True), ("wait", "new", False), ("resume", "resume", False)],
+)
+def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
+    """Only what starts another execution stops the one that runs."""
+    assert Clear(action).choices == {"on_clear": on_clear, "stop_on_clear": stops}
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_steps_as_tasks_shows_each_step(example: Any, endpoint: SageMakerEmulato
         f"churn.{other}": "skipped",
         "deploy": "success" if good_enough else "skipped",
     }
-    (_,) = {xcom(run, f"churn.{name}", "execution_arn") for name in ("execution", *steps, other)}
+    assert len({xcom(run, f"churn.{name}", "execution_arn") for name in ("execution", *steps, other)}) == 1
     outputs = xcom(run, "churn.execution", "outputs")
     assert {name: xcom(run, f"churn.{name}", "return_value") for name in steps} == outputs
     assert [start.parameters["MaxJobs"] for start in endpoint.starts()] == ["8"]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
+# Of the first task: what had succeeded when the execution task looked first after a clear.
+FIRST_LOOK_KEY = "polysync_clear"
 _CLEAR_STEPS = (
     "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream). "
     "That\n  repeats only the steps that had not succeeded."
@@ -70,14 +72,15 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """Start or continue with an execution, as the clear of some of the steps' tasks asks for."""
         # The failure callback has nothing to do before there is an execution.
         self.this_try.is_executed = True
-        clear = self._read_clear(context)
-        if clear:
-            arn, after = clear
-            self.on_clear = "resume" if after.action == "resume" else "new"
-            self.stop_on_clear = after.action != "wait"
-            if after.action == "select":
-                self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(after.steps))
-                self.selected_steps, self.source_execution = list(after.steps), arn
+        found = self._read_clear(context)
+        if found:
+            arn, clear = found
+            for name, choice in clear.choices.items():
+                setattr(self, name, choice)
+            if clear.action == "select":
+                self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(clear.steps))
+                self.selected_steps, self.source_execution = list(clear.steps), arn
+            self.this_try.choices = self.choices
         return super().execute(context)
 
     def _read_clear(self, context: Context) -> tuple[str, Clear] | None:
@@ -90,7 +93,6 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         ti = context["ti"]
         if ti.try_number == 1:
             return None
-        from polysync_airflow.execution import step_tasks
         from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
         from polysync_airflow.records import task_identity
 
@@ -100,15 +102,38 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         incarnation = task_identity(context).incarnation
         if is_of_other_incarnation(record, incarnation, ti.try_number) or record.choice_in(ti.max_tries):
             return None
-        arn, ids = record.execution_arn, self.step_task_ids
+        return record.execution_arn, self._after_clear(ti, record.execution_arn)
+
+    def _after_clear(self, ti: Any, arn: str) -> Clear:
+        from polysync_airflow.execution.step_tasks import Clear
+
+        hook = self.hook_for_region(region_from_arn(arn))
+        status = None
+        try:
+            status = self._call_with_retry(partial(hook.describe_pipeline_execution, arn)).status
+            return self._decide(ti, arn, status, hook)
+        except Exception as error:
+            if has_ended(status):
+                self.this_try.is_handled = True
+                raise
+            # Nobody else is responsible for the execution. If this try cannot go on with it, it stops it.
+            self.log.warning("What was cleared is not known yet: %s: %s", type(error).__name__, error)
+            return Clear("wait")
+
+    def _decide(self, ti: Any, arn: str, status: str, hook: PolysyncSageMakerHook) -> Clear:
+        from polysync_airflow.execution import step_tasks
+
+        ids, first_task = self.step_task_ids, self._first_task(ti)
         found = read_states(ti, list(ids.values()))
         # A task that a newer version of the DAG has added was not cleared.
         cleared = step_tasks.cleared_steps({step: found.get(id_, "removed") for step, id_ in ids.items()})
-        hook = self.hook_for_region(region_from_arn(arn))
-        status = self._call_with_retry(partial(hook.describe_pipeline_execution, arn)).status
-        list_steps = partial(hook.list_pipeline_execution_steps, arn)
-        steps = self._call_with_retry(list_steps) if has_ended(status) else ()
-        return arn, step_tasks.after_clear(cleared, len(ids), status, steps)
+        steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
+        stored = read_xcom(first_task, FIRST_LOOK_KEY)
+        first, is_first = step_tasks.first_look(stored, arn, ti.max_tries, steps)
+        clear = step_tasks.after_clear(cleared, len(ids), status, steps, None if is_first else first)
+        if is_first and clear.action == "wait":
+            write_xcom(first_task, FIRST_LOOK_KEY, first.model_dump(mode="json"))
+        return clear
 
     def _read_record(self, context: Context) -> StoredExecution | None:
         """Return the record of the earlier tries, also after a success; None if there is none."""

@@ -21,13 +21,16 @@ Rules of the task of a step:
 Rules of the execution task after a clear, by the tasks of the steps that were cleared with it:
 
 1. All of them: a new execution, after the stop of one that runs.
-2. Some of them: an execution that runs goes on to its end. Then:
-3. If AWS can resume the execution, and no cleared step has succeeded in it, AWS resumes it, once. It repeats
-   all steps that have not succeeded.
-4. If a cleared step has succeeded, a selective execution runs the cleared steps, with this execution as its
+2. Some of them: an execution that runs goes on to its end. Airflow does not say whether a task that has not
+   ended was cleared. So a step that had not succeeded when the next try has looked first has not to be
+   repeated if it has succeeded since. Then:
+3. If AWS can resume the execution, and no step is to be repeated that has succeeded in it, AWS resumes it,
+   once. It repeats all steps that have not succeeded.
+4. If such a step is to be repeated, a selective execution runs the cleared steps, with this execution as its
    source. AWS accepts only a source that has succeeded or failed.
 5. None of them: an execution that has failed is resumed.
-6. Otherwise the task fails with a sentence that says what to clear in place of it.
+6. If the execution has succeeded since, and there is nothing to repeat, its outcome is that of the task.
+7. Otherwise the task fails with a sentence that says what to clear in place of it.
 
 A retry of the execution task resumes the execution.
 
@@ -41,7 +44,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError
@@ -57,9 +60,9 @@ from polysync_airflow.execution.steps.progress import changes_of
 from polysync_airflow.execution.waiter import Finish, Interval, LogLine, Wait, Waiter, error_fields
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
-# States of the execution task in which its XComs are those of its current try: Airflow deletes them when a
-# try begins.
-_WITH_OWN_XCOMS: Final = ("running", DEFERRED, "up_for_retry")
+# States of the execution task in which its XComs are those of its current try: while a try begins, a worker
+# still has to delete those of the earlier one.
+_WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry")
 
 
 def is_current(state: str | None, run: ExecutionRecord | None) -> bool:
@@ -378,6 +381,8 @@ def is_left_to_next_try(state: str | None, task_states: Mapping[str, str | None]
 
 # AWS limits a selective execution: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
 MAX_SELECTED: Final = 50
+# More than AWS allows in a pipeline, with the steps of its loops.
+MAX_STEPS: Final = 10_000
 _SOURCES: Final = ("Succeeded", "Failed")
 # States of the task of a step which say that it was not cleared.
 _KEPT: Final = ("success", "skipped", "failed", "upstream_failed", "removed")
@@ -390,11 +395,51 @@ class Clear(NamedTuple):
     What the execution task does after a clear.
 
     :param action: ``new``: a new execution, after the stop of one that runs; ``wait``: wait for its end, then
-        decide again; ``resume``; ``select``: a selective execution of ``steps``.
+        decide again; ``resume``: go on with it; ``select``: a selective execution of ``steps``.
     """
 
     action: ClearAction
     steps: Sequence[str] = ()
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What the lifecycle gets as the choices of the DAG's author."""
+        on_clear = "resume" if self.action == "resume" else "new"
+        return {"on_clear": on_clear, "stop_on_clear": self.action in ("new", "select")}
+
+
+class FirstLook(BaseModel):
+    """
+    What the execution task has seen when it looked first after a clear.
+
+    :param epoch: the epoch that the clear has begun.
+    :param succeeded: the steps that had succeeded.
+    """
+
+    model_config = models.STRICT
+
+    execution_arn: models.ExecutionArn
+    epoch: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
+    succeeded: Annotated[list[models.StepName], Field(max_length=MAX_STEPS)]
+
+
+def first_look(
+    stored: Any, execution_arn: str, epoch: int, steps: Sequence[StepDescription]
+) -> tuple[FirstLook, bool]:
+    """
+    Return what was seen first after a clear, and whether that was now.
+
+    :param stored: what an earlier look has stored; anything.
+    :param steps: AWS's list of the steps.
+    """
+    try:
+        look = FirstLook.model_validate(stored)
+    except ValidationError:
+        look = None
+    if look and (look.execution_arn, look.epoch) == (execution_arn, epoch):
+        return look, False
+    succeeded = [step.name for step in steps if state_of_step(step.status) is PolysyncState.SUCCESS]
+    return FirstLook(execution_arn=execution_arn, epoch=epoch, succeeded=succeeded[:MAX_STEPS]), True
 
 
 def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
@@ -406,7 +451,13 @@ def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
     return [step for step, state in task_states.items() if state not in _KEPT]
 
 
-def after_clear(cleared: Sequence[str], count: int, status: str, steps: Sequence[StepDescription]) -> Clear:
+def after_clear(
+    cleared: Sequence[str],
+    count: int,
+    status: str,
+    steps: Sequence[StepDescription],
+    first: FirstLook | None = None,
+) -> Clear:
     """
     Return what the execution task does after a clear. The rules are those at the top.
 
@@ -414,6 +465,7 @@ def after_clear(cleared: Sequence[str], count: int, status: str, steps: Sequence
     :param count: how many steps have a task.
     :param status: AWS's status of the execution.
     :param steps: AWS's list of its steps; it counts only if the execution has ended.
+    :param first: what was seen first after the clear; None if that is now.
     :raises ParametersError: AWS has nothing that does what was cleared. The text says what to clear.
     """
     if len(cleared) == count:
@@ -421,8 +473,9 @@ def after_clear(cleared: Sequence[str], count: int, status: str, steps: Sequence
     if not has_ended(status):
         return Clear("wait")
     succeeded = {step.name for step in steps if state_of_step(step.status) is PolysyncState.SUCCESS}
-    repeated = [name for name in cleared if name in succeeded]
-    if states.state_of(status) is PolysyncState.FAILED and not repeated:
+    repeated = [name for name in cleared if name in succeeded and (not first or name in first.succeeded)]
+    goes_on = (PolysyncState.FAILED, PolysyncState.SUCCESS) if first else (PolysyncState.FAILED,)
+    if states.state_of(status) in goes_on and not repeated:
         return Clear("resume")
     if not cleared:
         raise ParametersError(

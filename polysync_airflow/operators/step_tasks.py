@@ -6,18 +6,20 @@ How a step's task ends, and what a clear means, is decided in ``execution/step_t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow import exceptions, links
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException, AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import read_states, read_xcom, write_xcom
-from polysync_airflow.execution import outcome
+from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
@@ -32,10 +34,17 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
+# Of the first task: what had succeeded when the execution task looked first after a clear.
+FIRST_LOOK_KEY = "polysync_clear"
 _CLEAR_STEPS = (
     "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream). "
     "That\n  repeats only the steps that had not succeeded."
 )
+
+
+# In ``dag.test()``.
+_SECONDS_BETWEEN_LOOKS: Final = 1.0
+_AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
@@ -63,14 +72,15 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """Start or continue with an execution, as the clear of some of the steps' tasks asks for."""
         # The failure callback has nothing to do before there is an execution.
         self.this_try.is_executed = True
-        clear = self._read_clear(context)
-        if clear:
-            arn, after = clear
-            self.on_clear = "resume" if after.action == "resume" else "new"
-            self.stop_on_clear = after.action != "wait"
-            if after.action == "select":
-                self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(after.steps))
-                self.selected_steps, self.source_execution = list(after.steps), arn
+        found = self._read_clear(context)
+        if found:
+            arn, clear = found
+            for name, choice in clear.choices.items():
+                setattr(self, name, choice)
+            if clear.action == "select":
+                self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(clear.steps))
+                self.selected_steps, self.source_execution = list(clear.steps), arn
+            self.this_try.choices = self.choices
         return super().execute(context)
 
     def _read_clear(self, context: Context) -> tuple[str, Clear] | None:
@@ -83,7 +93,6 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         ti = context["ti"]
         if ti.try_number == 1:
             return None
-        from polysync_airflow.execution import step_tasks
         from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
         from polysync_airflow.records import task_identity
 
@@ -93,15 +102,38 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         incarnation = task_identity(context).incarnation
         if is_of_other_incarnation(record, incarnation, ti.try_number) or record.choice_in(ti.max_tries):
             return None
-        arn, ids = record.execution_arn, self.step_task_ids
+        return record.execution_arn, self._after_clear(ti, record.execution_arn)
+
+    def _after_clear(self, ti: Any, arn: str) -> Clear:
+        from polysync_airflow.execution.step_tasks import Clear
+
+        hook = self.hook_for_region(region_from_arn(arn))
+        status = None
+        try:
+            status = self._call_with_retry(partial(hook.describe_pipeline_execution, arn)).status
+            return self._decide(ti, arn, status, hook)
+        except Exception as error:
+            if has_ended(status):
+                self.this_try.is_handled = True
+                raise
+            # Nobody else is responsible for the execution. If this try cannot go on with it, it stops it.
+            self.log.warning("What was cleared is not known yet: %s: %s", type(error).__name__, error)
+            return Clear("wait")
+
+    def _decide(self, ti: Any, arn: str, status: str, hook: PolysyncSageMakerHook) -> Clear:
+        from polysync_airflow.execution import step_tasks
+
+        ids, first_task = self.step_task_ids, self._first_task(ti)
         found = read_states(ti, list(ids.values()))
         # A task that a newer version of the DAG has added was not cleared.
         cleared = step_tasks.cleared_steps({step: found.get(id_, "removed") for step, id_ in ids.items()})
-        hook = self.hook_for_region(region_from_arn(arn))
-        status = self._call_with_retry(partial(hook.describe_pipeline_execution, arn)).status
-        list_steps = partial(hook.list_pipeline_execution_steps, arn)
-        steps = self._call_with_retry(list_steps) if has_ended(status) else ()
-        return arn, step_tasks.after_clear(cleared, len(ids), status, steps)
+        steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
+        stored = read_xcom(first_task, FIRST_LOOK_KEY)
+        first, is_first = step_tasks.first_look(stored, arn, ti.max_tries, steps)
+        clear = step_tasks.after_clear(cleared, len(ids), status, steps, None if is_first else first)
+        if is_first and clear.action == "wait":
+            write_xcom(first_task, FIRST_LOOK_KEY, first.model_dump(mode="json"))
+        return clear
 
     def _read_record(self, context: Context) -> StoredExecution | None:
         """Return the record of the earlier tries, also after a success; None if there is none."""
@@ -209,25 +241,37 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
         Push what the step made, and succeed, fail or skip as the step has.
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.step_tasks import StepTaskEvent
+        from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
 
+        if event == WITHOUT_TRIGGERER:
+            return self.end(context, self._look(context))
         return self.end(context, check_event(StepTaskEvent, event))
 
-    @cached_property
-    def hook(self) -> PolysyncSageMakerHook:
-        """The hook for the task's connection and region."""
-        from polysync_airflow.hooks import PolysyncSageMakerHook
+    def _look(self, context: Context) -> StepTaskEvent:
+        """Return how the step has ended, in ``dag.test()``; let the other tasks run first, if it has not."""
+        from polysync_airflow.triggers import PolysyncStepTaskTrigger
 
-        return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
+        event = asyncio.run(PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"]))
+        if event is None:
+            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+            raise AirflowRescheduleException(_AT_ONCE)  # type: ignore[no-untyped-call]
+        return event
 
-    def end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
-        """Push what the step made, and return it, or raise the error of the task. In any process."""
+    def end(
+        self, context: Context, end: StepTaskEvent, hook: PolysyncSageMakerHook | None = None
+    ) -> dict[str, Any]:
+        """
+        Push what the step made, and return it, or raise the error of the task. In any process.
+
+        :param hook: a hook for the execution's region, which others use as well; None for a new one.
+        """
         if end.outcome in ("refused", "timed_out"):
             raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
         if end.execution_arn:
@@ -237,16 +281,17 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if end.outcome == "unknown":
                 self.log.warning("%s", end.text)
             raise AirflowSkipException(end.text)
-        end, made, notes = self._read_step(end)
+        end, made, notes = self._read_step(end, hook)
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
-        self.log.info("%s", end.text)
         for note in notes:
             self.log.warning("%s", note)
         return made
 
-    def _read_step(self, end: StepTaskEvent) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
+    def _read_step(
+        self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None
+    ) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
         Return the end, with the last lines of the log of a step that failed; what the step made; and notes on
         what is missing.
@@ -255,12 +300,13 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         """
         from polysync_airflow.execution.steps import descriptions
         from polysync_airflow.execution.texts import storable_xcom
+        from polysync_airflow.hooks import PolysyncSageMakerHook
         from polysync_airflow.operators.results import LOG_LINES, ResultReader
 
         if end.execution_arn is None or end.row is None:
             return end, {}, ()
         arn, name = end.execution_arn, end.step_name
-        hook = type(self.hook)(self.polysync_conn_id, region_from_arn(arn))
+        hook = hook or PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
         notes: list[str] = []
         try:
             # In the triggerer, the poll has read it.

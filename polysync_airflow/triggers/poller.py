@@ -556,6 +556,14 @@ class ExecutionPoller(Poller):
         if lines:
             subscription.send(schedule.StepChanges(result, lines))
 
+    def share_steps(self, execution_arn: str, steps: Sequence[StepDescription]) -> None:
+        """Handle a list of the steps of an execution which another poller has made, in place of the next."""
+        now = clock.time()
+        for subscription in list(self._schedule.subscriptions.values()):
+            if subscription.waiter.name == execution_arn and subscription.progress:
+                subscription.progress.postpone(now)
+                self._handle_steps(subscription, steps)
+
     def _pause_step_lists(self, now: float) -> None:
         for waiting in self._step_lists.values():
             waiting.clear()
@@ -639,3 +647,9 @@ def poller_for(
     if key not in _POLLERS:
         _POLLERS[key] = kind(connection_id, region_name, *more)
     return cast("AnyPoller", _POLLERS[key])
+
+
+def existing_poller(kind: type[AnyPoller], connection_id: str, region_name: str | None) -> AnyPoller | None:
+    """Return the poller of the running event loop, if there is one."""
+    key = (asyncio.get_running_loop(), kind, connection_id, region_name)
+    return cast("AnyPoller | None", _POLLERS.get(key))

@@ -13,7 +13,7 @@ from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.step_tasks import Clear, Seen, StepTaskWaiter, seen_of, verdict_of
+from polysync_airflow.execution.step_tasks import Clear, FirstLook, Seen, StepTaskWaiter, seen_of, verdict_of
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import Finish, Wait
 
@@ -28,8 +28,8 @@ ORDER = [
 ]
 TASK = TaskKey("dag", "run", "group.execution", -1)
 OVER = ("success", "failed", "upstream_failed", "skipped", "removed", "deleted")
-ALIVE = ("running", "deferred", "up_for_retry")
-WITHOUT_TRY = (None, "scheduled", "queued", "restarting")
+ALIVE = ("deferred", "up_for_retry")
+WITHOUT_OWN_XCOMS = (None, "scheduled", "queued", "running", "restarting")
 
 
 def run_of(**members: Any) -> ExecutionRecord:
@@ -68,15 +68,15 @@ def outcome(name: str, found: Seen, *, is_retry: bool = False) -> str | None:
 
 @pytest.mark.parametrize(
     ("state", "current"),
-    [*((each, True) for each in (*ALIVE, *OVER)), *((each, False) for each in WITHOUT_TRY)],
+    [*((each, True) for each in (*ALIVE, *OVER)), *((each, False) for each in WITHOUT_OWN_XCOMS)],
 )
 def test_xcom_run_is_that_of_the_current_try(state: str | None, current: bool) -> None:
-    """Between a clear and the next try, Airflow still has the XComs of the try before."""
+    """From a clear until a worker has begun the next try, Airflow still has the XComs of the try before."""
     assert step_tasks.is_current(state, run_of()) is current
     assert not step_tasks.is_current(state, None)
 
 
-@pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_TRY])
+@pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_OWN_XCOMS])
 def test_step_waits_for_an_execution(state: str | None) -> None:
     """As long as the execution task may get one."""
     assert outcome("Train", Seen(state)) is None
@@ -359,6 +359,53 @@ STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
 def test_clear(cleared: tuple[str, ...], status: str, expected: Clear) -> None:
     """One of three steps has succeeded, and one has failed."""
     assert step_tasks.after_clear(cleared, 3, status, STEPS) == expected
+
+
+def first_look(*succeeded: str) -> FirstLook:
+    """Return what was seen when the execution task looked first after a clear."""
+    return FirstLook(execution_arn=ARN, epoch=1, succeeded=list(succeeded))
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "before", "expected"),
+    [
+        (("Train", "Check"), "Failed", (), Clear("resume")),
+        (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
+        (("Check",), "Failed", ("Train",), Clear("resume")),
+        (("Train", "Register"), "Succeeded", (), Clear("resume")),
+        (("Train", "Register"), "Succeeded", ("Train",), Clear("select", ("Train", "Register"))),
+        ((), "Succeeded", (), Clear("resume")),
+        (("Train", "Check", "Register"), "Succeeded", (), Clear("new")),
+        (("Train",), "Executing", (), Clear("wait")),
+    ],
+)
+def test_clear_while_steps_run(
+    cleared: tuple[str, ...], status: str, before: tuple[str, ...], expected: Clear
+) -> None:
+    """What has succeeded only since the clear is not repeated: nobody knows whether its task was cleared."""
+    assert step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before)) == expected
+
+
+def test_step_that_succeeds_after_a_clear_of_others() -> None:
+    """What the first look has stored counts until the next clear."""
+    running = [step("Train", "Executing"), step("Report", "Succeeded")]
+    stored, is_first = step_tasks.first_look(None, ARN, 1, running)
+    assert (stored.succeeded, is_first) == (["Report"], True)
+    value = stored.model_dump(mode="json")
+
+    assert step_tasks.first_look(value, ARN, 1, STEPS) == (stored, False)
+    for others in ((value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)):
+        look, is_first = step_tasks.first_look(*others, STEPS)
+        assert (look.succeeded, is_first) == (["Train"], True)
+
+
+@pytest.mark.parametrize(
+    ("action", "on_clear", "stops"),
+    [("new", "new", True), ("select", "new", True), ("wait", "new", False), ("resume", "resume", False)],
+)
+def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
+    """Only what starts another execution stops the one that runs."""
+    assert Clear(action).choices == {"on_clear": on_clear, "stop_on_clear": stops}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -173,7 +174,8 @@ def test_nothing_is_read_from_aws_before_there_is_an_execution(
     emulated_time.after(1000, begin)
     # Long after the end of the execution.
     emulated_time.after(3000, count)
-    emulated_time.after(6000, lambda: (count(), setattr(task, "state", "failed")))
+    emulated_time.after(6000, count)
+    emulated_time.after(6000, lambda: setattr(task, "state", "failed"))
 
     (event,) = events_of([make_trigger("Train")])
 
@@ -247,7 +249,7 @@ def test_xcoms_of_an_earlier_try_count_for_nothing(
         task.state = "deferred"
 
     for seconds, state in ((300, "scheduled"), (600, "queued")):
-        emulated_time.after(seconds, lambda state=state: setattr(task, "state", state))
+        emulated_time.after(seconds, partial(setattr, task, "state", state))
     emulated_time.after(900, begin_next_try)
 
     (event,) = events_of([make_trigger("Train")])

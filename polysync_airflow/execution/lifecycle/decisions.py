@@ -10,6 +10,8 @@ Rules of a try that knows the status of that execution:
 3. In a new epoch, ``on_clear`` decides, or what the user chose for this clear: the user wants a new
    execution, or the rest of one that has failed. If the stored execution still runs, the user wants a new one
    in its place, and the try stops it first. Who chose to resume it wants its end, in the same way as a retry.
+   A group of steps chooses by the status (``stop_on_clear=False``): it waits for the end, to choose again,
+   or it resumes.
 4. While AWS has not responded to a resume, the next try sends the same request again, whatever
    ``retry_mode``, ``on_clear`` and ``on_completed_with_failures`` say: a process that was frozen may still
    send it, so nothing may be started beside it.
@@ -114,6 +116,10 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
             # Somebody may have resumed it outside of Airflow meanwhile: the user wants its end all the same.
             return _in_same_epoch(status, resumes=True)
         is_success = status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed
+        if not (choice or is_replaced or choices.stop_on_clear):
+            # The status may be another one than that by which this was chosen.
+            is_resumed = choices.on_clear == "resume"
+            return _in_same_epoch(status, resumes=True) if is_resumed else Action.WAIT_FOR_END
         resumes = choice is None and choices.on_clear == "resume" and not is_success and not is_replaced
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME

@@ -180,7 +180,8 @@ class RecoveryChoices(Choices):
     on_clear: OnClear
     on_completed_with_failures: OnCompletedWithFailures
     stop_on_kill: Flag
-    # Whether a cleared task stops an execution that runs. One that resumes it after its end does not.
+    # Whether a cleared task stops an execution that runs. If not, it goes on with it if ``on_clear`` is
+    # ``resume``; else it waits for its end, and chooses again.
     stop_on_clear: Flag = True
 
     @property

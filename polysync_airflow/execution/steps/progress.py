@@ -110,6 +110,10 @@ class Progress:
             return (LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),)
         return ()
 
+    def postpone(self, now: float) -> None:
+        """List no steps for the interval, because another wait has just listed them."""
+        self.due = max(self.due, now + self.interval)
+
     def pause(self, now: float) -> None:
         """List no steps for a minute, because AWS has throttled a call."""
         self.due = max(self.due, now + THROTTLING_PAUSE_SECONDS)

@@ -188,6 +188,18 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
+def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(status: str) -> None:
+    """Its choice follows from the status, which may have changed since."""
+    plain = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN)
+
+    waits = next_action(plain, 3, status, choose(stop_on_clear=False))
+    resumes = next_action(plain, 3, status, choose(stop_on_clear=False, on_clear="resume"))
+
+    assert waits is Action.WAIT_FOR_END
+    assert resumes is next_action(plain, 2, status, choose(retry_mode="resume"))
+
+
+@pytest.mark.parametrize("status", STATUSES)
 def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
     """
     It counts in the epoch that its clear has begun, also where the failures count as a success.

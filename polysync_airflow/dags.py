@@ -27,6 +27,7 @@ from polysync_airflow.execution.models import MAX_INTEGER, name_or_arn
 from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
 from polysync_airflow.jobs.catalogue import BrokenJob, CatalogueJob, CatalogueParameter, read_catalogue
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 
 __all__ = ["polysync_dags", "polysync_task_group"]
 
@@ -239,6 +240,7 @@ def polysync_dags(
     dag_id_prefix: str = "",
     operator_args: Mapping[str, Any] | None = None,
     job_args: ByJob | None = None,
+    steps_as_tasks: bool = False,
     **dag_args: Any,
 ) -> dict[str, DAG]:
     """
@@ -263,6 +265,8 @@ def polysync_dags(
     :param dag_id_prefix: what DAG ids begin with, before the name of the job.
     :param operator_args: arguments of ``PolysyncStartPipelineOperator`` for all jobs.
     :param job_args: the same by the name of the job.
+    :param steps_as_tasks: whether each DAG has, in place of the task ``run``, a group of this name with a
+        task for each step: a ``PolysyncPipelineTaskGroup``, for which the other arguments are then.
     :param dag_args: further arguments of ``DAG``, such as ``default_args``, ``tags``, ``catchup``.
     :return: the DAGs by their ids. Airflow finds them without further code.
     :raises CatalogueError: the file is not a catalogue.
@@ -277,11 +281,15 @@ def polysync_dags(
         given = (parameters or {}).get(job.name, {})
         scheduled = schedule.get(job.name) if by_job else schedule
         try:
-            dag = _dag(job, dag_id_prefix + job.name, scheduled, given, arguments, dag_args)
+            dag, values = _dag(job, dag_id_prefix + job.name, scheduled, given, dag_args)
+            arguments = {"dag": dag, "pipeline_parameters": values, **arguments}
+            _add_start(job, "run", arguments, steps_as_tasks=steps_as_tasks)
         except _MISTAKES as error:
             broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
             continue
-        dags[dag.dag_id] = dag
+        # Airflow registers a DAG of the file that it parses when its context ends: not one that has failed.
+        with dag:
+            dags[dag.dag_id] = dag
     show_broken_jobs(path.name, broken, caller)
     return dags
 
@@ -321,7 +329,7 @@ def polysync_task_group(
         try:
             values = _values(job, (parameters or {}).get(job.name, {}))
             arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
-            _start_task(job, job.name, {"task_group": group, "pipeline_parameters": values, **arguments})
+            _add_start(job, job.name, {"task_group": group, "pipeline_parameters": values, **arguments})
         except _MISTAKES as error:
             broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
     if broken:
@@ -330,8 +338,8 @@ def polysync_task_group(
 
 
 def _dag(
-    job: CatalogueJob, dag_id: str, schedule: Any, given: Any, arguments: Any, dag_args: Mapping[str, Any]
-) -> DAG:
+    job: CatalogueJob, dag_id: str, schedule: Any, given: Any, dag_args: Mapping[str, Any]
+) -> tuple[DAG, JobValues]:
     form = job_form(job, given)
     if schedule is not None and form.required:
         raise CatalogueError(
@@ -346,14 +354,16 @@ def _dag(
         "description": job.description or f"Runs the SageMaker pipeline {job.name}",
     }
     dag = DAG(dag_id, schedule=schedule, params=form.params, **{**defaults, **dag_args})
-    _start_task(job, "run", {"dag": dag, "pipeline_parameters": form.values, **arguments})
-    # Airflow registers a DAG of the file that it parses when its context ends. One that fails above is none.
-    with dag:
-        return dag
+    return dag, form.values
 
 
-def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
+def _add_start(
+    job: CatalogueJob, task_id: str, arguments: dict[str, Any], *, steps_as_tasks: bool = False
+) -> None:
     of_job = {"region_name": job.region, "execution_display_name": job.execution_display_name}
+    if steps_as_tasks:
+        PolysyncPipelineTaskGroup(**{"group_id": task_id, "job": job, **of_job, **arguments})
+        return
     name = name_or_arn(job.name, job.arn)
     PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": name, **of_job, **arguments})
 

@@ -77,9 +77,9 @@ class PolysyncFailedStepLogLink(UrlLink):
 
 
 class PolysyncStepLink(UrlLink):
-    """The button "SageMaker Console" of a step's task: the job that the step runs."""
+    """The button "Job in SageMaker" of a step's task: the job that the step runs."""
 
-    name = "SageMaker Console"
+    name = "Job in SageMaker"
     key = CONSOLE_URL_XCOM_KEY
 
 

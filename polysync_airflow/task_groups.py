@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +21,8 @@ from polysync_airflow.airflow_compat.sdk import EmptyOperator
 from polysync_airflow.exceptions import CatalogueError, ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import name_or_arn
-from polysync_airflow.execution.pipelines import DeclaredStep, declared_steps
-from polysync_airflow.jobs.catalogue import CatalogueJob, declared_steps_of, read_catalogue
+from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
+from polysync_airflow.jobs.catalogue import CatalogueJob, read_catalogue, steps_of
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator, PolysyncStepsExecutionOperator
 
 __all__ = ["PolysyncPipelineTaskGroup"]
@@ -103,9 +102,9 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             )
         steps, job_name = _steps_of(folder, definition, job, catalogue)
         super().__init__(group_id, **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs})
-        self._add_tasks(steps, {**kwargs, "pipeline_name": pipeline_name or job_name})
+        self._add_tasks(steps, {**kwargs, "dag": self.dag, "pipeline_name": pipeline_name or job_name})
 
-    def _add_tasks(self, steps: Sequence[DeclaredStep], arguments: dict[str, Any]) -> None:
+    def _add_tasks(self, steps: Sequence[JobStep], arguments: dict[str, Any]) -> None:
         ids, prefix = _task_ids(steps), f"{self.group_id}." if self.prefix_group_id else ""
         self.step_task_ids = {step: f"{prefix}{task_id}" for step, task_id in ids.items()}
         shared = {key: arguments[key] for key in _SHARED if key in arguments}
@@ -151,7 +150,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
 
 
 # What the tasks of the steps share with the execution task.
-_OF_ALL: Final = ("pool", "priority_weight", "weight_rule", "queue", "owner", "start_date", "end_date")
+_OF_ALL: Final = ("dag", "pool", "priority_weight", "weight_rule", "queue", "owner", "start_date", "end_date")
 _OF_WAIT: Final = ("polysync_conn_id", "region_name", "poll_interval", "property_files")
 _SHARED: Final = (*_OF_ALL, *_OF_WAIT, "retries", "retry_delay", "on_failure_callback", "on_success_callback")
 
@@ -161,27 +160,29 @@ def _steps_of(
     definition: str | os.PathLike[str] | None,
     job: str | CatalogueJob | None,
     catalogue: str | os.PathLike[str] | None,
-) -> tuple[Sequence[DeclaredStep], str | None]:
+) -> tuple[Sequence[JobStep], str | None]:
     """Return the steps of the pipeline, and its name or ARN if that is known."""
     if (definition is None) == (job is None):
         both = "are both missing" if job is None else "are both given"
         raise ParametersError(f"definition and job {both}: give one of them.")
     if isinstance(job, CatalogueJob):
-        return declared_steps_of(job), name_or_arn(job.name, job.arn)
+        return steps_of(job), name_or_arn(job.name, job.arn)
     if job is not None:
         if catalogue is None:
             raise ParametersError(f"job = {job!r}: give the file of the job, too, in the argument catalogue.")
         found = _job_of(folder / catalogue, job)
-        return declared_steps_of(found), name_or_arn(found.name, found.arn)
+        return steps_of(found), name_or_arn(found.name, found.arn)
     file = os.fspath(definition or "")
     try:
-        steps = declared_steps((folder / file).read_text("utf-8"))
+        text = (folder / file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ParametersError(f"definition = {file!r}: the file cannot be read: {error}.") from None
+    steps, problem = job_steps(declared_steps(text))
     if not steps:
+        problem = problem or "it has no steps"
         raise ParametersError(
-            f"definition = {file!r}: the file has no steps. Give the JSON of a pipeline definition, "
-            "such as PipelineDefinition of DescribePipeline."
+            f"definition = {file!r}: {problem}. Give the JSON of a pipeline definition, such as "
+            "PipelineDefinition of DescribePipeline."
         )
     return steps, None
 
@@ -200,7 +201,7 @@ def _job_of(path: Path, name: str) -> CatalogueJob:
     return jobs[name]
 
 
-def _task_ids(steps: Sequence[DeclaredStep]) -> dict[str, str]:
+def _task_ids(steps: Sequence[JobStep]) -> dict[str, str]:
     """Return the ids of the steps' tasks in the group: their names, where Airflow allows them."""
     ids: dict[str, str] = {}
     taken = {FIRST, EXECUTION}
@@ -208,26 +209,11 @@ def _task_ids(steps: Sequence[DeclaredStep]) -> dict[str, str]:
         task_id = re.sub(r"[^A-Za-z0-9_-]", "_", step.name)[:_MAX_ID]
         if task_id != step.name or task_id in taken:
             task_id = f"{task_id}_{hashlib.sha256(step.name.encode()).hexdigest()[:8]}"
-        if step.name in ids or task_id in taken:
-            raise ParametersError(f"The definition has two steps {step.name!r}: AWS refuses it, too.")
         ids[step.name] = task_id
         taken.add(task_id)
     return ids
 
 
-def _edges(steps: Sequence[DeclaredStep]) -> dict[str, list[str]]:
-    """
-    Return the steps above each step: what it depends on, and the condition in whose branch it is.
-
-    :raises ParametersError: the steps depend on each other in a circle.
-    """
-    names = {step.name for step in steps}
-    edges = {step.name: sorted({*step.needs, step.condition or ""} & names) for step in steps}
-    try:
-        TopologicalSorter(edges).prepare()
-    except CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise ParametersError(
-            f"The steps of the definition depend on each other in a circle: {circle}"
-        ) from None
-    return edges
+def _edges(steps: Sequence[JobStep]) -> dict[str, list[str]]:
+    """Return the steps above each step: what it depends on, and the condition in whose branch it is."""
+    return {step.name: sorted({*step.needs, *filter(None, (step.condition,))}) for step in steps}

@@ -186,7 +186,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     next_session = copy(operator)
     next_session.__dict__.pop("hook", None)
     with AIRFLOW.process(run.ti):
-        _allow_execute_in_this_thread()
+        allow_execute_in_this_thread()
         try:
             try:
                 run.result = operator.execute(context)
@@ -220,7 +220,7 @@ def resume_task(
     module, _, name = trigger[0].rpartition(".")
     stored = getattr(importlib.import_module(module), name)(**trigger[1])
     with AIRFLOW.process(ti):
-        _allow_execute_in_this_thread()
+        allow_execute_in_this_thread()
         try:
             deferral = TaskDeferred(trigger=stored, method_name=method_name)
             run.result = _resume(run, operator, context, deferral)
@@ -229,7 +229,8 @@ def resume_task(
     return run
 
 
-def _allow_execute_in_this_thread() -> None:
+def allow_execute_in_this_thread() -> None:
+    """Let this thread be the process of a task."""
     if not CAPABILITIES.task_sdk:
         # Airflow 2 knows one thread of a process that executes tasks. Here, each process is a thread.
         sentinel = importlib.import_module("airflow.models.baseoperator").ExecutorSafeguard._sentinel

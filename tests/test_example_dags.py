@@ -81,6 +81,7 @@ def test_all_examples_are_covered() -> None:
         "answer_callback_step",
         "react_to_others",
         "delete_old_records",
+        "steps_as_tasks",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -217,6 +218,34 @@ def test_deploy_if_better_compares_with_the_model_that_was_deployed_last(
         deployed.append(states["deploy"] == "success")
 
     assert deployed == [True, False, False, True]
+
+
+@pytest.mark.documentation
+@pytest.mark.parametrize("good_enough", [True, False])
+def test_steps_as_tasks_shows_each_step(example: Any, endpoint: SageMakerEmulator, good_enough: bool) -> None:
+    """Each step has a task with its outcome; the task after a step gets what it made, and is skipped with it."""
+    if not good_enough:
+        endpoint.set_property_file(
+            "ChurnEvaluate", "Eval", {"classification_metrics": {"auc": {"value": 0.1}}}
+        )
+    definition = json.loads((EXAMPLES / "churn_tuning.json").read_text())
+
+    run = example("steps_as_tasks")
+
+    assert definition == json.loads((DEFINITIONS / "churn_tuning.json").read_text())
+    taken, other = ("ChurnRegister", "ChurnReport") if good_enough else ("ChurnReport", "ChurnRegister")
+    steps = ("ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", taken)
+    assert {task_id: state for task_id, _, state in states_of(run)} == {
+        **{f"churn.{name}": "success" for name in ("begin", "execution", *steps)},
+        f"churn.{other}": "skipped",
+        "deploy": "success" if good_enough else "skipped",
+    }
+    assert len({xcom(run, f"churn.{name}", "execution_arn") for name in ("execution", *steps, other)}) == 1
+    outputs = xcom(run, "churn.execution", "outputs")
+    assert {name: xcom(run, f"churn.{name}", "return_value") for name in steps} == outputs
+    assert [start.parameters["MaxJobs"] for start in endpoint.starts()] == ["8"]
+    if good_enough:
+        assert xcom(run, "deploy", "return_value") == outputs["ChurnRegister"]["model_package_arn"]
 
 
 @pytest.mark.documentation

@@ -138,7 +138,10 @@ def _checked_steps(steps: Sequence[JobStep]) -> list[JobStep]:
 
 
 JobSteps = Annotated[list[JobStep], Field(max_length=MAX_STEPS), AfterValidator(_checked_steps)]
-_JOB_STEPS: Final[TypeAdapter[list[JobStep]]] = TypeAdapter(JobSteps, config=ConfigDict(defer_build=True))
+
+
+class _WithSteps(FrozenModel):
+    steps: JobSteps
 
 
 class Job(FrozenModel):
@@ -147,7 +150,7 @@ class Job(FrozenModel):
 
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not JSON.
     :param steps: for the catalogue; none if they cannot be read. Not in JSON, since the XCom with the jobs of
-        a whole account would be several times as large.
+        a whole account would be a third larger, and no start needs them.
     """
 
     name: str
@@ -427,7 +430,7 @@ def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | No
     members = [step._asdict() for step in declared]
     steps = [{name: each[name] for name in JobStep.model_fields} for each in members]
     try:
-        return _JOB_STEPS.validate_python(steps), None
+        return _WithSteps.model_validate({"steps": steps}).steps, None
     except ValidationError as error:
         return [], texts.describe_validation_error(error)
 

@@ -335,8 +335,8 @@ class StepTaskArguments(BaseModel):
     region_name: models.RegionName | None
     poll_interval: Interval
     property_files: bool | tuple[str, ...] = False
-    retries: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
-    ends_task: bool = False
+    retries: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)] = 0
+    ends_task: Annotated[bool, Field(strict=True)] = False
 
     def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
         """

@@ -22,7 +22,7 @@ from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.pipelines import DeclaredParameter, DeclaredStep, Job, JobSteps
+from polysync_airflow.execution.pipelines import DeclaredParameter, Job, JobStep, JobSteps
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
@@ -122,9 +122,9 @@ def as_entry(job: CatalogueJob) -> dict[str, Any]:
     return entry
 
 
-def declared_steps_of(job: CatalogueJob) -> list[DeclaredStep]:
+def steps_of(job: CatalogueJob) -> list[JobStep]:
     """
-    Return the steps of a job, in the definition's order, without what loops run and without property files.
+    Return the steps of a job, in the definition's order.
 
     Their names and types are texts of others, as the defaults of parameters: Airflow must not render them.
 
@@ -136,10 +136,7 @@ def declared_steps_of(job: CatalogueJob) -> list[DeclaredStep]:
             "the definition could not be read. Write the file again, and read the warnings: "
             "polysync jobs import --output <file>"
         )
-    return [
-        DeclaredStep(step.name, step.type, step.condition, step.branch, needs=frozenset(step.needs))
-        for step in job.steps
-    ]
+    return job.steps
 
 
 # libyaml reads a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.

@@ -127,7 +127,7 @@ def _warnings(job: Job, declared: Sequence[DeclaredStep], steps_error: str | Non
     if job.parameters_error:
         yield f"its parameters cannot be read: {job.parameters_error}"
     if steps_error:
-        yield f"a catalogue cannot have its steps: {steps_error}"
+        yield f"a catalogue cannot have its {steps_error}"
     steps = pipelines.all_steps(declared)
     if unknown := [each for each in steps if each.type not in STEP_TYPES.values()]:
         named = [f"{each.name} ({each.type or 'no type'})" for each in unknown]

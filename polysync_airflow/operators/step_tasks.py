@@ -6,18 +6,20 @@ How a step's task ends, and what a clear means, is decided in ``execution/step_t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow import exceptions, links
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException, AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import read_states, read_xcom, write_xcom
-from polysync_airflow.execution import outcome
+from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
@@ -38,6 +40,11 @@ _CLEAR_STEPS = (
     "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream). "
     "That\n  repeats only the steps that had not succeeded."
 )
+
+
+# In ``dag.test()``.
+_SECONDS_BETWEEN_LOOKS: Final = 1.0
+_AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
@@ -234,25 +241,37 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
         Push what the step made, and succeed, fail or skip as the step has.
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.step_tasks import StepTaskEvent
+        from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
 
+        if event == WITHOUT_TRIGGERER:
+            return self.end(context, self._look(context))
         return self.end(context, check_event(StepTaskEvent, event))
 
-    @cached_property
-    def hook(self) -> PolysyncSageMakerHook:
-        """The hook for the task's connection and region."""
-        from polysync_airflow.hooks import PolysyncSageMakerHook
+    def _look(self, context: Context) -> StepTaskEvent:
+        """Return how the step has ended, in ``dag.test()``; let the other tasks run first, if it has not."""
+        from polysync_airflow.triggers import PolysyncStepTaskTrigger
 
-        return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
+        event = asyncio.run(PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"]))
+        if event is None:
+            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+            raise AirflowRescheduleException(_AT_ONCE)  # type: ignore[no-untyped-call]
+        return event
 
-    def end(self, context: Context, end: StepTaskEvent) -> dict[str, Any]:
-        """Push what the step made, and return it, or raise the error of the task. In any process."""
+    def end(
+        self, context: Context, end: StepTaskEvent, hook: PolysyncSageMakerHook | None = None
+    ) -> dict[str, Any]:
+        """
+        Push what the step made, and return it, or raise the error of the task. In any process.
+
+        :param hook: a hook for the execution's region, which others use as well; None for a new one.
+        """
         if end.outcome in ("refused", "timed_out"):
             raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
         if end.execution_arn:
@@ -262,7 +281,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if end.outcome == "unknown":
                 self.log.warning("%s", end.text)
             raise AirflowSkipException(end.text)
-        end, made, notes = self._read_step(end)
+        end, made, notes = self._read_step(end, hook)
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
@@ -270,7 +289,9 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             self.log.warning("%s", note)
         return made
 
-    def _read_step(self, end: StepTaskEvent) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
+    def _read_step(
+        self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None
+    ) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
         Return the end, with the last lines of the log of a step that failed; what the step made; and notes on
         what is missing.
@@ -279,12 +300,13 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         """
         from polysync_airflow.execution.steps import descriptions
         from polysync_airflow.execution.texts import storable_xcom
+        from polysync_airflow.hooks import PolysyncSageMakerHook
         from polysync_airflow.operators.results import LOG_LINES, ResultReader
 
         if end.execution_arn is None or end.row is None:
             return end, {}, ()
         arn, name = end.execution_arn, end.step_name
-        hook = type(self.hook)(self.polysync_conn_id, region_from_arn(arn))
+        hook = hook or PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
         notes: list[str] = []
         try:
             # In the triggerer, the poll has read it.

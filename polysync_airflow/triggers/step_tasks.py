@@ -7,10 +7,12 @@ asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
@@ -18,13 +20,14 @@ from airflow.triggers.base import TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, without_dag
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
 from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
@@ -35,6 +38,8 @@ from polysync_airflow.triggers.waits import WaitTrigger
 
 # The executions of so many groups are kept.
 MAX_KNOWN: Final = 1000
+# The event of a trigger that no triggerer runs.
+WITHOUT_TRIGGERER: Final = "without a triggerer"
 
 
 @dataclass
@@ -70,7 +75,9 @@ class StepTaskPoller(poller.Poller):
     """Lists the steps of executions for the tasks of their steps."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        operations = ("DescribePipelineExecution", "ListPipelineExecutionSteps")
+        # The tasks that end here describe the jobs of their steps with the same client.
+        of_jobs = (kind.operation for kind in JOB_KINDS.values())
+        operations = ("DescribePipelineExecution", "ListPipelineExecutionSteps", *sorted({*of_jobs}))
         client = poller.SharedClient(connection_id, region_name, polls="step_tasks", operations=operations)
         super().__init__(client)
         # By execution task. Each group is polled by one thread at a time.
@@ -196,6 +203,29 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.retries = retries
         self.ends_task = ends_task
 
+    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
+        """Wait for the end of the step, and yield the event."""
+        if self.task_instance is None:
+            # In ``dag.test()``, which runs one task after the other, the trigger of each as well: it would
+            # wait for the execution task for ever.
+            yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]
+            return
+        if self.ends_task:
+            # Its templates are rendered.
+            bare: Any = without_dag(self.task_instance)
+            self.task_instance = bare
+        async with aclosing(super().run()) as events:
+            async for event in events:
+                yield event
+
+    async def look(self, ti: Any) -> step_tasks.StepTaskEvent | None:
+        """Look at the execution once, without a triggerer; return the event if the step is at its end."""
+        self.task_instance = ti
+        waiter = self._waiter()
+        (seen,) = self._find_poller().poll((waiter,), lambda: True)
+        has_ended = self._handle(waiter.decide(seen, clock.time())) is not None
+        return self._end if has_ended else None
+
     def _waiter(self) -> step_tasks.StepTaskWaiter:
         arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
@@ -211,7 +241,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
         if not self.ends_task:
             return await super()._fired_event(payload)
-        end = TaskEnd(ti=self.task_instance, connection_id=self.polysync_conn_id, log=self.log)
+        ti: Any = self.task_instance
+        ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
+        end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
         event = await end.run(self._end_task)
         if isinstance(event, TaskDeferred):
             raise TypeError("the end of a step's task does not defer")
@@ -223,4 +255,5 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         operator = import_module("polysync_airflow.operators.step_tasks").PolysyncPipelineStepOperator
         names = ("execution_task_id", "step_name", "polysync_conn_id", "region_name", "property_files")
         task = operator(task_id=context["ti"].task_id, **{name: getattr(self, name) for name in names})
-        return task.end(context, self._end)
+        shared: Any = self._poller
+        return task.end(context, self._end, None if self.property_files else shared.client.hook)

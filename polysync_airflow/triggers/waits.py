@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -336,7 +336,7 @@ class WaitTrigger(BaseTrigger):
         arguments = {field.alias or name: getattr(self, name) for name, field in fields}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """
         Wait until the decision core ends the wait; yield its event as a JSON-able dict.
 

@@ -26,6 +26,7 @@ from tests.benchmarks.parts import (
     endpoint_capacity,
     ends,
     everything,
+    groups,
     import_cost,
     limits,
     list_import,
@@ -93,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     real_triggerer.add_options(
         _part(parts, "triggerer", real_triggerer.show, "Deferred tasks in a real triggerer, on PostgreSQL.")
+    )
+    groups.add_options(
+        _part(
+            parts,
+            "groups",
+            groups.show,
+            "Tasks for each step, compared with Start tasks, in a whole Airflow.",
+        )
     )
     _part(parts, "capacity", endpoint_capacity.show, "Calls per second that the AWS test server can serve.")
     _part(

@@ -88,6 +88,7 @@ def test_drift_as_json(catalogue: Path, polysync: Polysync, emulator: EmulatorSe
                 "before": None,
                 "after": None,
                 "breaking": False,
+                "step": None,
             }
         ],
     }
@@ -113,9 +114,30 @@ def test_change_of_the_steps_is_drift_if_strict(
     usual, strict = polysync("jobs", "diff", catalogue), polysync("jobs", "diff", catalogue, "--strict")
 
     assert (usual.code, strict.code) == (0, 1)
-    assert "definition_changed" in usual.out
+    assert "│ Another" in usual.out
+    assert "step_added" in usual.out
     assert "no drift" in usual.err
-    assert "1 difference;" in strict.err
+    assert "2 differences;" in strict.err
+
+
+def test_changed_steps_as_json(catalogue: Path, polysync: Polysync, emulator: EmulatorServer) -> None:
+    """Each change has the name of its step, and what was and what is."""
+    second = {"Name": "B", "Type": "Fail", "Arguments": {"ErrorMessage": "x"}}
+    put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": [*STEPS, second]}}, update=True)
+    polysync("jobs", "import", "--output", catalogue)
+    steps = [*STEPS, {**second, "DependsOn": ["A"]}]
+    put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": steps}}, update=True)
+
+    result = polysync("jobs", "diff", catalogue, "--format", "json")
+    change = {"job": "churn-daily", "kind": "step_needs_changed", "parameter": None, "step": "B"}
+
+    assert (result.code, json.loads(result.out)["drift"]) == (0, False)
+    assert json.loads(result.out)["changes"] == [
+        {**change, "before": None, "after": ["A"], "breaking": False}
+    ]
+    imported = polysync("jobs", "import", "--output", catalogue)
+    assert "Changed: churn-daily\n" in imported.err
+    assert polysync("jobs", "diff", catalogue, "--strict").code == 0
 
 
 def test_another_role_is_drift(catalogue: Path, polysync: Polysync, emulator: EmulatorServer) -> None:

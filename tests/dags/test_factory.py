@@ -208,6 +208,51 @@ def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
     assert stored == ["the values of the run for Shards"] * 2
 
 
+STEPS = [
+    {"name": "Train", "type": "Training"},
+    {"name": "{{ x }}", "type": "Condition", "needs": ["Train"]},
+    {"name": "Register", "type": "RegisterModel", "condition": "{{ x }}", "branch": "True"},
+]
+
+
+def test_steps_as_tasks(tmp_path: Path) -> None:
+    """The DAG has a task for each step, in their order, and one that gets the values of the form."""
+    code = "polysync_dags('jobs.yaml', steps_as_tasks=True, operator_args={'max_parallel_steps': 3})"
+    parsed = parse(tmp_path, code, job("churn", parameter("Shards", "Integer", default=4), steps=STEPS))
+
+    dag = parsed.dags["churn"]
+    above = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
+    condition = next(name for name in above if name.startswith("run.___x____"))
+    assert above == {
+        "run.begin": [],
+        "run.Train": ["run.begin"],
+        condition: ["run.Train"],
+        "run.Register": [condition],
+        "run.execution": ["run.Register", "run.begin"],
+    }
+    execution = dag.get_task("run.execution")
+    assert (execution.pipeline_name, execution.region_name) == ("churn", "us-east-1")
+    assert (execution.max_parallel_steps, list(dag.params)) == (3, ["Shards"])
+    assert execution.pipeline_parameters({"params": {"Shards": 5}}, None) == {"Shards": 5}
+    check_dag(dag)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [("{}", "has no steps of the job scoring"), ("{'scoring': {'deferrable': True}}", "deferrable = True: ")],
+)
+def test_job_without_a_group_of_steps_breaks_only_itself(
+    arguments: str, message: str, tmp_path: Path
+) -> None:
+    """A file of an earlier version, or an argument that the group sets, is an import error of this job."""
+    code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
+    steps = STEPS if "deferrable" in arguments else []
+    parsed = parse(tmp_path, code, job("churn", steps=STEPS), job("scoring", steps=steps))
+
+    assert list(parsed.dags) == ["churn"]
+    assert f"- scoring: {message}" in parsed.errors["dag_file.py"].replace("The catalogue ", "")
+
+
 def test_task_group(tmp_path: Path) -> None:
     """One task for each job, with values of the author, and of other tasks."""
     code = """
@@ -264,9 +309,10 @@ def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_parsing_imports_no_boto3(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", ["", ", steps_as_tasks=True"])
+def test_parsing_imports_no_boto3(arguments: str, tmp_path: Path) -> None:
     """Airflow parses a DAG file every 30 seconds."""
-    parse(tmp_path, PARSE, PLAIN)
+    parse(tmp_path, f"polysync_dags('jobs.yaml'{arguments})", job("churn", steps=STEPS))
     code = "import runpy, sys; runpy.run_path(sys.argv[1]); print('boto3' in sys.modules, 'botocore' in sys.modules)"
     file = str(tmp_path / "dag_file.py")
 

@@ -188,7 +188,8 @@ def _write(steps: dict[str, Any], operand: Any, value: Any) -> None:
     content[last] = value
 
 
-def _choices() -> Iterator[Choice]:
+def choices() -> Iterator[Choice]:
+    """Yield each pipeline, once for each outcome of its conditions."""
     outcomes = [
         (structure, is_true)
         for structure in STRUCTURES.values()
@@ -204,7 +205,7 @@ def _choices() -> Iterator[Choice]:
     "choice",
     [
         pytest.param(choice, id=str(choice), marks=[pytest.mark.nightly] if number % 6 else [])
-        for number, choice in enumerate(_choices())
+        for number, choice in enumerate(choices())
     ],
 )
 def test_execution_ends_as_its_structure_says(

@@ -11,7 +11,7 @@ import io
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from tests.ui import arranged
 from tests.ui.airflow_site import ApiServer, Site, Task
@@ -19,7 +19,7 @@ from tests.ui.chromium import find_chromium, install_chromium
 from tests.ui.tab_page import TabPage
 
 if TYPE_CHECKING:
-    from playwright.sync_api import ViewportSize
+    from playwright.sync_api import Page, ViewportSize
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 SIZE: Final[ViewportSize] = {"width": 1400, "height": 1000}
@@ -27,11 +27,16 @@ SIZE: Final[ViewportSize] = {"width": 1400, "height": 1000}
 METRICS: Final = (0.8843, 0.8871, 0.8911, 0.8804, 0.8878, 0.9051, 0.9012, 0.8992, 0.899, 0.9132)
 STARTED: Final = datetime(2026, 3, 11, 13, tzinfo=UTC)
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
+STEPS_DAG: Final = "steps_as_tasks"
 FORM_HEIGHT: Final = 1400
 FAILURE_HEIGHT: Final = 1120
 TAB_HEIGHT: Final = 1600
+GRID_SIZES: Final[dict[str, ViewportSize]] = {
+    "light": {"width": 1440, "height": 900},
+    "dark": {"width": 1920, "height": 1080},
+}
 MAX_BYTES: Final = 150_000
-PALETTE_SIZE: Final = 128
+PALETTE_SIZE: Final = 256
 
 
 def failed_run() -> arranged.XComs:
@@ -138,6 +143,44 @@ def picture_of_form(page: TabPage, site: Site) -> bytes:
     return picture
 
 
+def grid_runs(site: Site) -> str:
+    """Create a run of the example with a group of steps that has succeeded, one that has failed, one that runs."""
+    steps = ("ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport")
+    names = ("churn.begin", "churn.execution", *(f"churn.{step}" for step in steps), "deploy")
+    succeeded = {**dict.fromkeys(names, "success"), "churn.ChurnReport": "skipped"}
+    failed = {
+        **dict.fromkeys(names, "upstream_failed"),
+        **dict.fromkeys(("churn.begin", "churn.ChurnPreprocess"), "success"),
+        **dict.fromkeys(("churn.ChurnTune", "churn.execution"), "failed"),
+    }
+    running = {
+        **dict.fromkeys(names),
+        **dict.fromkeys(names[:1] + names[2:4], "success"),
+        **dict.fromkeys(("churn.execution", "churn.ChurnEvaluate"), "deferred"),
+    }
+    site.new_run(STEPS_DAG, "success", succeeded, 2820)
+    run_id = site.new_run(STEPS_DAG, "failed", failed, 2130)
+    site.new_run(STEPS_DAG, "running", running, 2340)
+    return run_id
+
+
+def picture_of_grid(page: Page, url: str, run_id: str, scheme: Literal["light", "dark"]) -> bytes:
+    """Return a picture of the grid with a task for each step, and of the tasks of a run that has failed."""
+    page.set_viewport_size(GRID_SIZES[scheme])
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{url}dags/{STEPS_DAG}/runs/{run_id}")
+    expand = page.get_by_role("button", name="Expand all task groups").first
+    expand.wait_for()
+    # The browser remembers it.
+    if expand.is_enabled():
+        expand.click()
+    page.get_by_text("ChurnTune").first.wait_for()
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(1500)
+    picture: bytes = page.screenshot(animations="disabled")
+    return picture
+
+
 def main() -> None:
     """Make the pictures."""
     argparse.ArgumentParser(prog="make screenshots", description=__doc__).parse_args()
@@ -161,6 +204,9 @@ def main() -> None:
             page.page.emulate_media(color_scheme="light")
             write("tab-buttons.png", picture_of_buttons(page, site))
             write("trigger-form.png", picture_of_form(page, site))
+            run_id = grid_runs(site)
+            write("steps.png", picture_of_grid(page.page, site.url, run_id, "light"))
+            write("steps-dark.png", picture_of_grid(page.page, site.url, run_id, "dark"))
             browser.close()
             site.close()
 
@@ -170,7 +216,9 @@ def write(name: str, screenshot: bytes) -> None:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.open(io.BytesIO(screenshot)).convert("RGB").quantize(PALETTE_SIZE).save(file, "PNG", optimize=True)
+    image = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    # By this method, small areas keep their colours: the states in the grid.
+    image.quantize(PALETTE_SIZE, Image.Quantize.MAXCOVERAGE).save(file, "PNG", optimize=True)
     picture = file.getvalue()
     if len(picture) > MAX_BYTES:
         raise SystemExit(f"{name} has {len(picture):,} bytes, more than {MAX_BYTES:,}")

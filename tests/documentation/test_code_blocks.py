@@ -68,12 +68,16 @@ def set_connection(conn_id: str, endpoint: EmulatorServer, monkeypatch: pytest.M
 
 @pytest.fixture
 def folder(tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of DAGs with a catalogue of jobs, in which the block runs. The connection leads to the emulator."""
+    """
+    A folder of DAGs, in which the block runs, with a catalogue of jobs and a definition.
+
+    The connection leads to the emulator.
+    """
     set_connection("polysync_default", endpoint, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dags").mkdir()
-    for catalogue in EXAMPLES.glob("*.yaml"):
-        shutil.copy(catalogue, tmp_path)
+    for file in (*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("*.json")):
+        shutil.copy(file, tmp_path)
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     bundle = {"name": "documentation", "classpath": local, "kwargs": {"path": str(tmp_path)}}
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))

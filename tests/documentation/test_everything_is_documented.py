@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow import exceptions, operators, sensors
+from polysync_airflow import exceptions, operators, sensors, task_groups
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.operators.base import PolysyncOperator
+from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
+from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.documentation.pages import page
-from tests.tasks import EmulatedTime, run_task
+from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.test_structure import PACKAGE, entries_of
+from tests.triggers.test_step_tasks import ExecutionTask
 
 INFO = get_provider_info()
 OPERATORS: list[Any] = [
@@ -47,6 +51,17 @@ def test_every_argument_is_documented(operator: Any) -> None:
     }
     assert wrong == {}
     assert [name for name in own if f":param {name}:" not in operator.__doc__] == []
+
+
+def test_every_argument_of_the_group_of_steps_is_documented() -> None:
+    """Those of the class, those that its tasks share, those of the group, and those that it refuses."""
+    reference = page("reference/dags.md")
+    names = set(inspect.signature(task_groups.PolysyncPipelineTaskGroup.__init__).parameters)
+    names |= {*task_groups._SHARED, *task_groups._OWN}
+
+    text = reference.section("PolysyncPipelineTaskGroup")
+
+    assert {name for name in names - {"self", "kwargs"} if f"`{name}`" not in text} == set()
 
 
 def test_every_retry_policy_argument_is_documented() -> None:
@@ -123,19 +138,31 @@ def test_every_xcom_is_documented(
         assert f"`{key}`" in reference.prose
 
 
+def test_every_xcom_of_a_step_is_documented(emulated_time: EmulatedTime, emulator: EmulatorServer) -> None:
+    """The task of a step pushes the keys that the page lists, and the page lists no others."""
+    execution = ExecutionTask(emulator)
+    emulated_time.sleep(7200)
+    operator = PolysyncPipelineStepOperator(task_id="Train", execution_task_id="execution", step_name="Train")
+    ti = TaskInstance("Train")
+    operator.execute_complete(ti.context(operator), WITHOUT_TRIGGERER)
+
+    rows = page("reference/xcoms.md").rows("What the task of a step pushes")
+
+    documented = {name for keys in rows for name in keys.split(", ")} - {"XCom of a step's task"}
+    assert execution.arn == ti.xcoms["execution_arn"]
+    assert {key for key in ti.xcoms if not key.startswith("_link_")} | {"return_value"} == documented
+
+
 def test_every_link_is_documented() -> None:
-    """Each button that the provider registers, and that an operator has, is in the table."""
+    """Each button that the provider registers, and that an operator has, is in the tables."""
     classes = {path.rsplit(".", 1)[1]: path.rsplit(".", 1)[0] for path in INFO["extra-links"]}
-    buttons = {getattr(import_module(module), name).name: name for name, module in classes.items()}
-    buttons |= {
-        link.name: type(link).__name__ for each in OPERATORS + SENSORS for link in each.operator_extra_links
-    }
+    buttons = {(getattr(import_module(module), name).name, name) for name, module in classes.items()}
+    tasks = [*OPERATORS, *SENSORS, PolysyncPipelineStepOperator]
+    buttons |= {(link.name, type(link).__name__) for each in tasks for link in each.operator_extra_links}
 
-    rows = page("reference/links.md").rows("Links")
+    text = page("reference/links.md").section("Links")
 
-    assert {
-        name.strip("*"): rest.split("|")[0].strip(" `") for name, rest in rows.items() if name != "Button"
-    } == buttons
+    assert set(re.findall(r"^\| \*\*([^|]+)\*\* \| `(\w+)` \|", text, re.MULTILINE)) == buttons
 
 
 def test_every_connection_field_is_documented() -> None:

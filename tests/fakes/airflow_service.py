@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,11 +85,12 @@ class Channel:
     def _answer_GetTaskStates(self, msg: Any) -> Any:  # the name of the message
         from airflow.sdk.execution_time.comms import TaskStatesResult
 
-        (task_id,), (run_id,) = msg.task_ids, msg.run_ids
+        (run_id,) = msg.run_ids
         map_index = -1 if msg.map_index is None else msg.map_index
-        state = self._service.task_state(msg.dag_id, run_id, task_id, map_index)
-        key = task_id if map_index < 0 else f"{task_id}_{map_index}"
-        return TaskStatesResult(task_states={} if state is MISSING else {run_id: {key: state}})
+        found = {each: self._service.task_state(msg.dag_id, run_id, each, map_index) for each in msg.task_ids}
+        suffix = "" if map_index < 0 else f"_{map_index}"
+        states = {f"{each}{suffix}": state for each, state in found.items() if state is not MISSING}
+        return TaskStatesResult(task_states={run_id: states} if states else {})
 
     def _answer_GetXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import XComResult
@@ -161,6 +163,13 @@ class _Session:
         """Take the key of the task instance."""
         self._key = key
         return self
+
+    def filter(self, condition: Any) -> Iterator[Any]:
+        """Return the rows of several task instances of a DAG run, with their ids and states."""
+        for task_id in condition.right.value:
+            state = self._service.task_state(task_id=task_id, **self._key)
+            if state is not MISSING:
+                yield SimpleNamespace(task_id=task_id, state=state)
 
     def one_or_none(self) -> Any:
         """Return the row with the state; None if there is none."""

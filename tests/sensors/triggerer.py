@@ -61,7 +61,8 @@ class Started:
         arguments: Any = self.task.start_trigger_args
         kwargs = Trigger._decrypt_kwargs(Trigger.encrypt_kwargs(arguments.trigger_kwargs))
         module, _, name = arguments.trigger_cls.rpartition(".")
-        decoded = {key: smart_decode_trigger_kwargs(value) for key, value in kwargs.items()}
+        decode: Any = smart_decode_trigger_kwargs
+        decoded = {key: decode(value) for key, value in kwargs.items()}
         self.trigger: Any = getattr(import_module(module), name)(**decoded)
         context = runtime_ti.get_template_context()
         self.trigger.task_instance = runtime_ti

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,6 +133,24 @@ class Site:
         self.set_state(task, state, try_number)
         return task
 
+    def new_run(self, dag_id: str, state: str, tasks: Mapping[str, str | None], seconds: float) -> str:
+        """
+        Create a DAG run in a state, and put its task instances into states; return its id.
+
+        :param tasks: the states by task; None for a task that has not been scheduled.
+        :param seconds: how long the run takes, or has been running.
+        """
+        run_id: str = self._post(f"api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        for task_id, task_state in tasks.items():
+            self.set_state(Task(run_id, task_id, dag_id=dag_id), task_state)
+        now = datetime.now(UTC)
+        began, ended = now - timedelta(seconds=seconds), None if state == "running" else now
+        values = (state, *(time and time.isoformat(sep=" ") for time in (began, ended)), dag_id, run_id)
+        with closing(sqlite3.connect(self._database, timeout=30)) as database, database:
+            where = "WHERE dag_id = ? AND run_id = ?"
+            database.execute(f"UPDATE dag_run SET state = ?, start_date = ?, end_date = ? {where}", values)
+        return run_id
+
     def set_state(self, task: Task, state: str | None, try_number: int = 1) -> None:
         """Put a task instance into a state, as the scheduler and the task would."""
         began = datetime.now(UTC).isoformat(sep=" ") if state else None
@@ -141,7 +159,7 @@ class Site:
             changed = database.execute(
                 "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
                 f" WHERE dag_id = ? AND run_id = ? AND task_id = ? AND {INSTALLED.map_index} = ?",
-                (state, try_number, began, ended, DAG, task.run_id, task.task_id, task.map_index),
+                (state, try_number, began, ended, task.dag_id, task.run_id, task.task_id, task.map_index),
             ).rowcount
         assert changed == 1, f"{task} does not exist"
 

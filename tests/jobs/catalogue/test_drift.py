@@ -97,6 +97,87 @@ def test_definition_alone_is_a_note() -> None:
     assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
 
 
+TRAIN = {"name": "Train", "type": "Training"}
+CHECK = {"name": "Check", "type": "Condition"}
+SEND = {"name": "Send", "type": "Lambda"}
+
+
+def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
+    """Compare one job whose steps were these, and are those; the digest of its definition differs."""
+    catalogue = Catalogue([entry("churn", steps=before)], [])
+    return compare(catalogue, [job("churn", steps=after, definition_digest=OTHER_DIGEST)], Scope())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "drift", "text"),
+    [
+        (
+            [TRAIN],
+            [TRAIN, SEND],
+            Drift("churn", "step_added", after="Lambda", step="Send"),
+            "a new step; its type is Lambda",
+        ),
+        (
+            [TRAIN, SEND],
+            [TRAIN],
+            Drift("churn", "step_removed", before="Lambda", step="Send"),
+            "the step does not exist any more; its type was Lambda",
+        ),
+        (
+            [TRAIN, SEND],
+            [TRAIN, {**SEND, "type": "Callback"}],
+            Drift("churn", "step_type_changed", None, "Lambda", "Callback", step="Send"),
+            "the type was Lambda, and is Callback",
+        ),
+        (
+            [TRAIN, CHECK, SEND],
+            [TRAIN, CHECK, {**SEND, "needs": ["Train", "Check"]}],
+            Drift("churn", "step_needs_changed", None, None, ["Check", "Train"], step="Send"),
+            'it needed nothing, and needs ["Check", "Train"]',
+        ),
+        (
+            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
+            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "False"}],
+            Drift("churn", "step_branch_changed", None, "Check: True", "Check: False", step="Send"),
+            "the branch was Check: True, and is Check: False",
+        ),
+        (
+            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
+            [TRAIN, CHECK, SEND],
+            Drift("churn", "step_branch_changed", None, "Check: True", None, step="Send"),
+            "the branch was Check: True, and is nothing",
+        ),
+    ],
+)
+def test_change_of_a_step(old: Any, new: Any, drift: Drift, text: str) -> None:
+    """It is one difference, which names the step. It is no drift, unless it is asked for: starts stay right."""
+    found = step_differences(old, new)
+
+    assert found == [drift]
+    assert describe_drift(drift) == f"churn, step Send: {text}"
+    assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [([TRAIN, SEND], [SEND, TRAIN]), ([], [TRAIN]), ([TRAIN], []), ([TRAIN], [TRAIN])]
+)
+def test_steps_that_are_not_compared(old: Any, new: Any) -> None:
+    """The order says nothing; without the steps of both, only the definition has changed."""
+    assert [drift.kind for drift in step_differences(old, new)] == ["definition_changed"]
+
+
+def test_steps_are_noted_beside_the_parameters() -> None:
+    """What breaks a start comes first, and the steps of each kind are in the order of their names."""
+    catalogue = Catalogue([entry("churn", steps=[TRAIN])], [])
+    steps = [TRAIN, *({**SEND, "name": f"S{number}"} for number in (3, 1, 2))]
+
+    found = compare(catalogue, [job("churn", parameter("P"), steps=steps)], Scope())
+
+    assert [drift.kind for drift in found] == ["required_parameter_added", *["step_added"] * 3]
+    assert [drift.part for drift in found] == ["P", "S1", "S2", "S3"]
+    assert count_drift(found) == 1
+
+
 def role(name: str, account: str = "123456789012") -> str:
     """Return the ARN of a role."""
     return f"arn:aws:iam::{account}:role/{name}"
@@ -256,6 +337,7 @@ def test_json_is_stable() -> None:
                 "before": "x",
                 "after": None,
                 "breaking": True,
+                "step": None,
             },
             {
                 "job": "new",
@@ -264,6 +346,7 @@ def test_json_is_stable() -> None:
                 "before": None,
                 "after": None,
                 "breaking": False,
+                "step": None,
             },
         ],
     }

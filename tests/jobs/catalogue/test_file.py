@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines import DeclaredParameter
+from polysync_airflow.jobs import catalogue
 from polysync_airflow.jobs.catalogue import CatalogueJob, catalogue_text, read_catalogue, write_catalogue
 from tests.jobs.catalogue.builders import ARN_TEXT, DEFAULTS, TRAPS, entry, parameter
 
@@ -86,6 +88,21 @@ def test_both_implementations_of_yaml_write_the_same(monkeypatch: pytest.MonkeyP
     assert yaml.safe_load(catalogue_text(catalogue)) == yaml.safe_load(fast)
 
 
+def test_both_implementations_of_yaml_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML without libyaml reads the same jobs, and refuses the same keys."""
+    write_catalogue(tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])])
+    text = (tmp_path / "jobs.yaml").read_text()
+    fast = yaml.load(text, Loader=catalogue.CatalogueLoader)
+
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    source = runpy.run_path(str(catalogue.__file__))
+
+    assert issubclass(source["CatalogueLoader"], yaml.SafeLoader)
+    assert yaml.load(text, Loader=source["CatalogueLoader"]) == fast
+    with pytest.raises(yaml.YAMLError, match="a key is there twice"):
+        yaml.load("{a: 1, a: 2}", Loader=source["CatalogueLoader"])
+
+
 @pytest.mark.parametrize("trap", TRAPS)
 def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
     """A text that looks like a boolean, number, date or alias is the same text after it was read."""
@@ -143,6 +160,10 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
         ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
         (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
+        (f"{HEAD}- &a {{name: *a}}\n", "is not YAML: found unconstructable recursive node"),
+        (f"{HEAD}- !!int {{=: {{a: 1}}}}\n", "is not YAML"),
+        (f"{HEAD}- {{? {{a: 1}} : 2}}\n", "is not YAML"),
+        ("version: 1\njobs: []\n---\nversion: 1\n", "is not YAML: expected a single document"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -153,6 +174,22 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
         read_catalogue(path)
 
     assert str(path) in str(caught.value)
+
+
+def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
+    """What people write with YAML's aliases is read as by every loader."""
+    text = f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
+    text += "- {name: c, arn: *arn, region: *region}\n- *a\n- {<<: *a, description: x}\n- {<<: *a, x: 1}\n"
+
+    found = read_catalogue(write(tmp_path, text))
+
+    assert found.jobs[1] == found.jobs[0].model_copy(update={"name": "c"})
+    assert len(found.jobs) == 2
+    assert [(broken.name, broken.problem[:15]) for broken in found.broken] == [
+        ("a", "the file has an"),
+        ("a", "the file has an"),
+        ("a", "x: Extra inputs"),
+    ]
 
 
 def test_bytes_are_no_catalogue(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_change_of_the_steps_is_no_drift(catalogue: Path, emulator: EmulatorServ
     result, lines = run(catalogue)
 
     assert result.error is None
-    assert "steps-only: the definition has changed, but not the parameters" in lines
+    assert "steps-only, step Another: a new step; its type is Processing" in lines
+    assert "steps-only, step A: the step does not exist any more; its type was Processing" in lines
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,10 @@ class Others:
         )
         return str(response["PipelineExecutionArn"])
 
-    def register(self) -> str:
+    def register(self, group: str) -> str:
         """Register a model that waits for its approval, and return its ARN."""
         response = self.emulator.client().create_model_package(
-            ModelPackageGroupName="sensed", ModelApprovalStatus="PendingManualApproval"
+            ModelPackageGroupName=group, ModelApprovalStatus="PendingManualApproval"
         )
         return str(response["ModelPackageArn"])
 
@@ -89,9 +89,6 @@ class Others:
 def others(emulator: EmulatorProcess) -> Iterator[Others]:
     """People with two pipelines, which other tests must not see."""
     others = Others(emulator)
-    groups = emulator.client().list_model_package_groups()["ModelPackageGroupSummaryList"]
-    if "sensed" not in [group["ModelPackageGroupName"] for group in groups]:
-        emulator.client().create_model_package_group(ModelPackageGroupName="sensed")
     pipelines = (PIPELINE, FAILING_PIPELINE)
     for name in pipelines:
         others.create_pipeline(name)
@@ -106,7 +103,9 @@ def test_others_end_deferred_sensors(
 ) -> None:
     """One DAG run: a search and an approval succeed, a failed execution and a rejection fail."""
     client, sagemaker = airflow.client, emulator.client()
-    models = {name: others.register() for name in ("approved", "rejected")}
+    group = dag_id.replace("_", "-")
+    sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    models = {name: others.register(group) for name in ("approved", "rejected")}
     failing = others.start(FAILING_PIPELINE, "x")
     # One that the search does not mean.
     others.start(PIPELINE, "manual-1")

@@ -1,0 +1,182 @@
+"""
+Groups with a task for each step, compared with Start tasks for the same pipelines, in a whole Airflow on PostgreSQL.
+
+The executions are those of the emulator, and the steps of a pipeline are parallel chains. Each provider column of the
+other parts is here a way to run the pipelines. The lateness of a step is the end of its task, as Airflow has stored it,
+after the end of the step in AWS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from tests.benchmarks.context import BenchmarkContext
+from tests.benchmarks.measure.event_loop_lag import percentile
+from tests.benchmarks.results_cache import Metrics
+from tests.benchmarks.tables import compare
+from tests.chaos.deployment.postgres import private_postgres
+from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.emulator_process import EmulatorProcess
+
+TRIGGERER: Final = "triggerer"
+SETTINGS: Final = {
+    "AIRFLOW__TRIGGERER__CAPACITY": "10000",
+    "AIRFLOW__CORE__PARALLELISM": "32",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "5000",
+}
+CHAINS: Final = 10
+# Emulated seconds per second; a step takes ten emulated minutes.
+SPEED: Final = 30.0
+DAGS: Final = """
+from airflow.sdk import DAG
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
+with DAG("groups", schedule=None):
+    for number in range({groups}):
+        PolysyncPipelineTaskGroup(
+            f"group_{{number}}", pipeline_name="chains", definition={file!r}, poll_interval={poll}
+        )
+with DAG("starts", schedule=None):
+    for number in range({groups}):
+        PolysyncStartPipelineOperator(
+            task_id=f"start_{{number}}",
+            pipeline_name="chains",
+            deferrable=True,
+            poll_interval={poll},
+            progress_interval=max({poll}, 10),
+        )
+"""
+
+
+def _definition(steps: int) -> str:
+    names = [f"Step{number}" for number in range(steps)]
+    entries = [
+        {
+            "Name": name,
+            "Type": "Processing",
+            "Arguments": {},
+            **({"DependsOn": [names[number - CHAINS]]} if number >= CHAINS else {}),
+        }
+        for number, name in enumerate(names)
+    ]
+    return json.dumps({"Version": "2020-12-01", "Steps": entries})
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options of this part.
+
+    :param parser: the parser of this part.
+    """
+    parser.add_argument("--groups", type=int, default=20, help="number of groups, and of Start tasks")
+    parser.add_argument("--steps", type=int, default=50, help="number of steps of each pipeline")
+    parser.add_argument("--poll", type=float, default=5.0, help="seconds between two polls of an execution")
+
+
+def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
+    """
+    Measure both ways, and print the metrics.
+
+    :param options: the parsed command line.
+    :param context: the benchmark context.
+    """
+    with tempfile.TemporaryDirectory(prefix="polysync-benchmark-") as folder:
+        home, dags, definitions = (Path(folder, name) for name in ("home", "dags", "definitions"))
+        for each in (home, dags, definitions):
+            each.mkdir()
+        file = definitions / "chains.json"
+        file.write_text(_definition(options.steps))
+        dags.joinpath("both.py").write_text(
+            DAGS.format(groups=options.groups, file=str(file), poll=options.poll)
+        )
+        with (
+            EmulatorProcess(home, speed=SPEED, definitions=definitions) as emulator,
+            private_postgres() as database,
+            PrivateAirflow(
+                home,
+                dag_folders=[dags],
+                connections={"polysync_default": emulator.connection},
+                settings=SETTINGS,
+                database=database.url,
+            ) as airflow,
+        ):
+            results = {name: _run(name, airflow, emulator, context) for name in ("starts", "groups")}
+    what = f"groups {options.groups}, steps {options.steps}, poll {options.poll:g}"
+    print(f"\n### A task for each step: {what}\n\n{compare(results)}", flush=True)
+
+
+def _run(name: str, airflow: PrivateAirflow, emulator: EmulatorProcess, context: BenchmarkContext) -> Metrics:
+    context.log(name)
+    client = airflow.client
+    client.wait_for_dag(name)
+    airflow.start_component(TRIGGERER)
+    time.sleep(20)
+    emulator.control.clear_calls()
+    client.unpause(name)
+    cpu, memory, start = *_usage(airflow), time.time()
+    run_id = client.trigger(name)
+    state = client.wait_for_run(name, run_id, timeout=1200, interval=2)
+    wall, (cpu_after, memory_after) = time.time() - start, _usage(airflow)
+    calls = Counter(call["operation"] for call in emulator.control.calls())
+    tasks = _tasks(airflow, name, run_id)
+    late = _lateness(tasks, airflow, emulator, run_id) if name == "groups" else []
+    steps = [task for task in tasks if "Step" in task["task_id"]]
+    values = {
+        "CPU of the triggerer, s": cpu_after - cpu,
+        "peak memory of the triggerer above the start, MiB": memory_after - memory,
+        "lists of steps": calls["ListPipelineExecutionSteps"],
+        "descriptions and lists of executions": calls["DescribePipelineExecution"]
+        + calls["ListPipelineExecutions"],
+        "tasks of steps": len(steps),
+        "tasks of steps with a worker process": sum(1 for task in steps if task["pid"] or task["hostname"]),
+        "lateness of the steps' tasks, p50, s": percentile(late, 50) if late else None,
+        "lateness of the steps' tasks, p99, s": percentile(late, 99) if late else None,
+        "wall time, s": wall,
+    }
+    return Metrics(
+        {key: value for key, value in values.items() if value is not None},
+        None if state == "success" else state,
+    )
+
+
+def _tasks(airflow: PrivateAirflow, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        page = airflow.client.get(path, limit=100, offset=len(found))["task_instances"]
+        found += page
+        if not page:
+            return found
+
+
+def _lateness(
+    tasks: list[dict[str, Any]], airflow: PrivateAirflow, emulator: EmulatorProcess, run_id: str
+) -> list[float]:
+    """Return the seconds from the end of each step to the end of its task."""
+    now, emulated_now = time.time(), emulator.control.clock()["now"]
+    late = []
+    for task in tasks:
+        if "Step" in task["task_id"] and task["state"] == "success":
+            row = airflow.client.xcom("groups", run_id, task["task_id"], "step")
+            emulated = datetime.fromisoformat(row["ended_at"]).timestamp()
+            ended = now - (emulated_now - emulated) / SPEED
+            late.append(datetime.fromisoformat(task["end_date"]).timestamp() - ended)
+    return late
+
+
+def _usage(airflow: PrivateAirflow) -> tuple[float, float]:
+    cpu = memory = 0.0
+    for pid in airflow.components[TRIGGERER].members():
+        times = psutil.Process(pid).cpu_times()
+        cpu += times.user + times.system
+        memory += int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    return cpu, memory

@@ -22,9 +22,7 @@ from tests.operators.recovery.harness import RETRY, START, STOP, calls
 from tests.tasks import EmulatedTime
 
 # A and B are independent.
-STEPS = definition(
-    step("A"), step("B"), step("Join", "Processing", "A", "B"), step("End", "Processing", "Join")
-)
+STEPS = definition(step("A"), step("B"), step("Join", "Processing", "A", "B"), step("End", "Processing", "Join"))
 B_FAILS_ONCE = {"B": {"duration": 300, "fail": {"reason": "AlgorithmError: no data", "times": 1}}}
 ALL = ("A", "B", "Join", "End")
 MakeRun = Callable[..., SimulatedDagRun]

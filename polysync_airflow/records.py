@@ -339,6 +339,9 @@ class RecordStore:
         :raises PolysyncError: a later try has begun.
         :raises Exception: Airflow does not respond.
         """
+        if self.try_number == 1:
+            # No earlier try of an earlier version can have left a record there.
+            self._earlier_store = None
         record = self.read()
         number = number_in(task_instances.find_own_xcom(self._ti, RECORD_KEY))
         if number > self.try_number:

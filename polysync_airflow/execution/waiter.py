@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypeVar, cast
@@ -33,8 +34,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -58,6 +61,8 @@ QUIET_SECONDS: Final = 300.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end 41 s after the
 # deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
+# In an event.
+MAX_KNOWN_STEPS: Final = 2000
 
 
 class LogLine(NamedTuple):
@@ -284,6 +289,8 @@ class ExecutionEvent(BaseModel):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param attempt_started_at: when the attempt began, if it is a resume; None for the start, and in events of
         an earlier version.
+    :param known_steps: the statuses by step that the trigger has logged; None if the task must read the XCom
+        ``steps``.
     """
 
     model_config = models.STRICT
@@ -299,6 +306,13 @@ class ExecutionEvent(BaseModel):
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
+    known_steps: Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A worker of the release before refuses a member that it does not know.
+        values: dict[str, Any] = serialize(self)
+        return {name: value for name, value in values.items() if (name, value) != ("known_steps", None)}
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:

@@ -174,8 +174,12 @@ def pull_run(context: Context) -> outcome.ExecutionRecord | None:
 def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    value = storable_xcom("run", run.model_dump(mode="json"), log.warning)
-    context["ti"].xcom_push("run", value)
+    context["ti"].xcom_push("run", storable_run(run, log.warning))
+
+
+def storable_run(run: outcome.ExecutionRecord, warn: Callable[[str], object]) -> Any:
+    """Return ``run`` in a form that Airflow can store."""
+    return storable_xcom("run", run.model_dump(mode="json"), warn)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:
@@ -260,8 +264,9 @@ class ReportingOperator(base.ExecutionOperator):
     known_datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
-    # The XCom ``run``, if this process has read it after a deferral.
+    # The XCom ``run`` and the declared steps from before a deferral.
     started_run: outcome.ExecutionRecord | None = None
+    declared_steps: str | None = None
 
     @abstractmethod
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
@@ -298,7 +303,13 @@ class ReportingOperator(base.ExecutionOperator):
         """Push steps and outputs, and the end of the execution."""
         # The calls for the steps would be refused as well.
         is_refused = end.outcome == "refused"
-        report = self._report_steps(context, end.execution_arn, end.attempt_started_at, is_refused=is_refused)
+        report = self._report_steps(
+            context,
+            end.execution_arn,
+            end.attempt_started_at,
+            is_refused=is_refused,
+            known=end.known_steps,
+        )
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
         self.known_run = push_ended(context, end, report, started=started)
@@ -385,6 +396,7 @@ class ReportingOperator(base.ExecutionOperator):
         resumed_at: datetime | None = None,
         *,
         is_refused: bool = False,
+        known: Mapping[str, str] | None = None,
     ) -> StepReport:
         """List the steps at the end of the wait, unless AWS refuses calls, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
@@ -397,8 +409,12 @@ class ReportingOperator(base.ExecutionOperator):
             # The connection may have been deleted meanwhile. The outcome is known without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
-        with_mlflow = bool(self.mlflow_experiment_name)
-        return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
+        return reporter.report_end(
+            files=self.choices.property_files,
+            with_mlflow=bool(self.mlflow_experiment_name),
+            declared=self.declared_steps,
+            known=known,
+        )
 
 
 def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:

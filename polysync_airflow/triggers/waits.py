@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -367,6 +368,7 @@ class WaitTrigger(BaseTrigger):
             while payload is None:
                 payload = self._handle(await subscription.next_step())
             await self._finish()
+            payload |= self._known_steps(payload, progress)
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         except asyncio.CancelledError:
             await self._handle_cancellation()
@@ -392,6 +394,10 @@ class WaitTrigger(BaseTrigger):
         for line in step.log_lines:
             log.log(line.level, "%s", line.text)
         return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, waiter.Finish) else None
+
+    def _known_steps(self, payload: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+        """Return what the event says of the steps."""
+        return {}
 
     async def _finish(self) -> None:
         """End what must be over before the event is fired."""
@@ -487,6 +493,13 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             )
             self._pusher.push(steps)
         return payload
+
+    def _known_steps(self, payload: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+        # Only a worker that has given the declared steps knows this member.
+        is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
+        if not is_wanted or progress is None or len(progress.known) > descriptions.MAX_ORDER_LENGTH:
+            return {}
+        return {"known_steps": json.loads(progress.known)}
 
     async def _finish(self) -> None:
         if self._pusher:

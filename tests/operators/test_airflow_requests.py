@@ -49,17 +49,15 @@ def test_deferred_task_sends_few_requests(operator: BaseOperator, monkeypatch: p
         # The number of the try, the record with the request, and with the ARN; five when the execution exists, one
         # by the trigger, five at the end.
         "SetXCom": 14,
-        # The number of the try twice, ``run``, ``steps``.
+        # The number of the try twice.
         "GetXComSequenceSlice": 1,
-        "GetXCom": 3,
+        "GetXCom": 1,
         # The record when a try begins, before each write, and before it is deleted.
         "GetVariable": 4,
         "PutVariable": 2,
         "DeleteVariable": 1,
         # Whether the task still runs, before each change of the record.
         "GetTaskStates": 3,
-        # Where an earlier version has stored the record.
-        "GetTaskStateStore": 1,
     }
     assert [request for request in sessions.requests if "_link" in str(request)] == []
     assert sessions.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")

@@ -108,6 +108,7 @@ class TaskInstance:
     status_code: int | None = None
     interval: tuple[datetime, datetime] | None = None
     first_session: datetime | None = None
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def __post_init__(self) -> None:
         AIRFLOW.instances.append(self)

@@ -240,10 +240,10 @@ class TriggerStop:
                 self._arn,
             )
             return False
-        # A trigger that has only moved needs no copy, which spares a request.
-        copy = None if state == decisions.DEFERRED else self._copy_of_record()
-        owner = decisions.owner_of_deferred(state, copy, self.ti.try_number)
-        leaving = decisions.leave(copy, self.ti.try_number, stop_on_kill=True).owned_by(owner)
+        # A trigger that has only moved needs no record, which spares a request.
+        record = None if state == decisions.DEFERRED else self._record()
+        owner = decisions.owner_of_deferred(state, record, self._arn, self.ti.try_number)
+        leaving = decisions.leave(record, self.ti.try_number, stop_on_kill=True).owned_by(owner)
         if leaving.exit is not decisions.Exit.STOP:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
@@ -302,18 +302,18 @@ class TriggerStop:
 
     def _state_and_owner(self) -> tuple[str | None, decisions.Owner]:
         state = read_state(self.ti)
-        return state, decisions.owner_of_deferred(state, self._copy_of_record(), self.ti.try_number)
+        owner = decisions.owner_of_deferred(state, self._record(), self._arn, self.ti.try_number)
+        return state, owner
 
-    def _copy_of_record(self) -> StoredExecution | None:
+    def _record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
-        from polysync_airflow.records import RECORD_KEY, proven_copy
+        from polysync_airflow.records import read_record
 
         try:
-            value = call_airflow(lambda: read_xcom(self.ti, RECORD_KEY))
+            return call_airflow(lambda: read_record(self.ti))
         except Exception as error:
             self.log.warning("The record of the task cannot be read: %s", error)
             return None
-        return proven_copy(value, self.ti)
 
     def _task_state(self) -> str | None:
         for seconds in STATE_RETRY_SECONDS:

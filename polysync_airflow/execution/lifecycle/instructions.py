@@ -351,6 +351,8 @@ NOT_WHEN_KILLED: Final = frozenset(
 )
 
 
+# The requests that a try does not send once a later one is the current one.
+COSTS_MONEY: Final = frozenset({Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME})
 # With these, a try has its execution, or knows what it has to wait for.
 ENDS_THE_START: Final = frozenset({Do.WATCH, Do.WAIT_FOR_END})
 

@@ -18,9 +18,14 @@ WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
 BLOCKS = max(3, WALKS // 20_000)
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
-    f"before {each.name}" for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
+    f"sending {each.name}" for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
 ]
-BEFORE_THE_FIRST_WRITE = ["before the record is read", "before the claim", "before the write for START"]
+BEFORE_THE_FIRST_WRITE = [
+    "before the record is read",
+    "when the record is read",
+    "before the write for START",
+    "before the write that was allowed",
+]
 
 
 class Walk:
@@ -140,7 +145,7 @@ class Walk:
         ):
             airflow.history.append("frozen")
             self.frozen.append(process)
-            airflow.current = None
+            process.is_confirmed = False
             airflow.end_try("up_for_retry")
         elif chance < 0.1 and step == "waiting":
             return self._defer(process)
@@ -225,6 +230,7 @@ class Walk:
 
     def _step_frozen(self) -> None:
         process = self.random.choice(self.frozen)
+        process.is_confirmed = False
         if self.random.random() < 0.2:
             process.kill()
             self._finish(process)

@@ -257,15 +257,10 @@ def read_record(ti: Any) -> StoredExecution | None:
     Return the record of a task instance; None if there is none, or if it is not proven.
 
     :param ti: the task instance, in a triggerer or in the DAG processor.
+    :raises Exception: Airflow does not respond.
     """
-    task = TaskKey.of(ti)
-    key = variable_key(task)
-    text = task_instances.get_variable(key)
-    try:
-        return None if text is None else from_variable(text, task, place=place_of(key))
-    except StoredRecordError as error:
-        log.warning("%s It is not used: %s.", error.problem, place_of(key))
-        return None
+    context: Any = {"ti": ti}
+    return RecordStore(context).read()
 
 
 # Airflow takes longer than this to end a try and to begin the next one: what it has said about a try is still
@@ -371,7 +366,7 @@ class RecordStore:
 
         By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
         """
-        owner, stored, state = self._owner(record)
+        owner, stored, state = self.owner(record)
         # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
         if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != task_instances.DELETED:
             self._has_announced = True
@@ -389,11 +384,8 @@ class RecordStore:
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
-    def owner(self, record: StoredExecution) -> Owner:
-        """Return who decides about the execution of this try, without a change."""
-        return self._owner(record)[0]
-
-    def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
+    def owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
+        """Return who decides about the execution of this try, the stored record, and the task's state."""
         try:
             stored = self._read_if_proven()
             state = task_instances.read_state(self._ti)

@@ -18,8 +18,6 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 # Not a state of Airflow's.
 DELETED: Final = "deleted"
-# 410 if an earlier try had the id.
-_NOT_FOUND: Final = (404, 410)
 
 
 def read_state(ti: Any) -> str | None:
@@ -63,7 +61,8 @@ def is_current(ti: Any) -> bool:
     try:
         task_runner.SUPERVISOR_COMMS.send(ValidateInletsAndOutlets(ti_id=ti.id))
     except AirflowRuntimeError as error:
-        if (error.error.detail or {}).get("status_code") in _NOT_FOUND:
+        # 410 if an earlier try had the id.
+        if (error.error.detail or {}).get("status_code") in (404, 410):
             return False
         raise
     return True

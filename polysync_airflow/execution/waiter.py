@@ -34,10 +34,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -306,13 +304,10 @@ class ExecutionEvent(BaseModel):
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
-    known_steps: Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A worker of the release before refuses a member that it does not know.
-        values: dict[str, Any] = serialize(self)
-        return {name: value for name, value in values.items() if (name, value) != ("known_steps", None)}
+    # Not in all events, since a worker of the release before refuses a member that it does not know.
+    known_steps: Annotated[
+        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None, Field(exclude=True)
+    ] = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:

@@ -264,9 +264,9 @@ class ReportingOperator(base.ExecutionOperator):
     known_datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
-    # The XCom ``run`` and the declared steps from before a deferral.
+    # The XCom ``run`` from before a deferral, and what is known of the steps.
     started_run: outcome.ExecutionRecord | None = None
-    declared_steps: str | None = None
+    steps_before: tuple[str, Mapping[str, str]] | None = None
 
     @abstractmethod
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
@@ -303,13 +303,7 @@ class ReportingOperator(base.ExecutionOperator):
         """Push steps and outputs, and the end of the execution."""
         # The calls for the steps would be refused as well.
         is_refused = end.outcome == "refused"
-        report = self._report_steps(
-            context,
-            end.execution_arn,
-            end.attempt_started_at,
-            is_refused=is_refused,
-            known=end.known_steps,
-        )
+        report = self._report_steps(context, end.execution_arn, end.attempt_started_at, is_refused=is_refused)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
         self.known_run = push_ended(context, end, report, started=started)
@@ -396,7 +390,6 @@ class ReportingOperator(base.ExecutionOperator):
         resumed_at: datetime | None = None,
         *,
         is_refused: bool = False,
-        known: Mapping[str, str] | None = None,
     ) -> StepReport:
         """List the steps at the end of the wait, unless AWS refuses calls, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
@@ -409,12 +402,8 @@ class ReportingOperator(base.ExecutionOperator):
             # The connection may have been deleted meanwhile. The outcome is known without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
-        return reporter.report_end(
-            files=self.choices.property_files,
-            with_mlflow=bool(self.mlflow_experiment_name),
-            declared=self.declared_steps,
-            known=known,
-        )
+        with_mlflow, files = bool(self.mlflow_experiment_name), self.choices.property_files
+        return reporter.report_end(files=files, with_mlflow=with_mlflow, before=self.steps_before)
 
 
 def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:

@@ -353,17 +353,15 @@ class StepReporter:
         *,
         files: results.PropertyFiles,
         with_mlflow: bool = False,
-        declared: str | None = None,
-        known: Mapping[str, str] | None = None,
+        before: tuple[str, Mapping[str, str]] | None = None,
     ) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
-        :param declared: the declared steps, as ``order_text`` returns them.
-        :param known: the statuses that the trigger has logged. If this or ``declared`` is None, the XCom
-            ``steps`` says both.
+        :param before: the declared steps, as ``order_text`` returns them, and the statuses that the trigger
+            has logged; None to read the XCom ``steps``.
         """
         list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
@@ -373,12 +371,12 @@ class StepReporter:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(self._pushed_rows(), notes=(note,), error=error)
         order: Sequence[DeclaredStep | descriptions.StepRow]
-        if declared is None or known is None:
-            order = pushed = self._pushed_rows()
-            logged = known_from(pushed)
+        if before:
+            order, known = descriptions.order_of(before[0]), json.dumps(dict(before[1]))
         else:
-            order, logged = descriptions.order_of(declared), json.dumps(dict(known))
-        self._write(replace(self._progress, known=logged).update(steps))
+            order = pushed = self._pushed_rows()
+            known = known_from(pushed)
+        self._write(replace(self._progress, known=known).update(steps))
         rows, log_note = self._with_logs(descriptions.rows_of(steps, order, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))

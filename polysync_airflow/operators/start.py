@@ -255,8 +255,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         this_try = self.this_try
         this_try.is_executed = True
-        self._know_started(context, started or {})
+        self._know_started(context, (started or {}).get("run"))
         end = check_event(ExecutionEvent, event)
+        declared, known = (started or {}).get("declared_steps"), end.known_steps
+        self.steps_before = None if declared is None or known is None else (declared, known)
         leaving = this_try.finish(context, end, self.retry_policy)
         self._count_end(end)
         if leaving.begins_again:
@@ -292,14 +294,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         region = region_from_arn(end.execution_arn)
         count(EXECUTIONS_ENDED, state=state, connection=self.polysync_conn_id, region=region)
 
-    def _know_started(self, context: Context, started: Mapping[str, Any]) -> None:
+    def _know_started(self, context: Context, run: Any) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""
-        self.started_run, self.declared_steps = None, started.get("declared_steps")
+        self.started_run = None
         if self.known_run:
             return
         try:
-            run = parse_run(started.get("run"), self.log.warning) or reporting.pull_run(context)
-            self.started_run = self.known_run = run
+            known = parse_run(run, self.log.warning) or reporting.pull_run(context)
+            self.started_run = self.known_run = known
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)

@@ -644,7 +644,7 @@ class TaskTry:
     ) -> decisions.Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
         if leaving.exit is decisions.Exit.ASK_OWNER:
-            leaving = leaving.owned_by(store.owner(record))
+            leaving = leaving.owned_by(store.owner(record)[0])
         self._is_shutdown |= leaving.is_shutdown
         announced = leaving.announced(record)
         if leaving.exit is decisions.Exit.ANNOUNCE_STOP:

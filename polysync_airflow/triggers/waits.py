@@ -367,8 +367,7 @@ class WaitTrigger(BaseTrigger):
             payload = None
             while payload is None:
                 payload = self._handle(await subscription.next_step())
-            await self._finish()
-            payload |= self._known_steps(payload, progress)
+            await self._finish(payload, progress)
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         except asyncio.CancelledError:
             await self._handle_cancellation()
@@ -395,12 +394,8 @@ class WaitTrigger(BaseTrigger):
             log.log(line.level, "%s", line.text)
         return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, waiter.Finish) else None
 
-    def _known_steps(self, payload: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
-        """Return what the event says of the steps."""
-        return {}
-
-    async def _finish(self) -> None:
-        """End what must be over before the event is fired."""
+    async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
+        """End what must be over before the event is fired, and complete its payload."""
 
     async def _handle_cancellation(self) -> None:
         """Handle that Airflow has cancelled the trigger."""
@@ -494,16 +489,13 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             self._pusher.push(steps)
         return payload
 
-    def _known_steps(self, payload: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
-        # Only a worker that has given the declared steps knows this member.
-        is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
-        if not is_wanted or progress is None or len(progress.known) > descriptions.MAX_ORDER_LENGTH:
-            return {}
-        return {"known_steps": json.loads(progress.known)}
-
-    async def _finish(self) -> None:
+    async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
         if self._pusher:
             await self._pusher.finish()
+        # Only a worker that has given the declared steps knows this member.
+        is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
+        if is_wanted and progress and len(progress.known) <= descriptions.MAX_ORDER_LENGTH:
+            payload["known_steps"] = json.loads(progress.known)
 
     def _close(self) -> None:
         if self._pusher:

@@ -61,9 +61,11 @@ class Walk:
             self.unknown.clear()
             process = airflow.begin_try()
             self._run_try(process)
-            if airflow.state == "failed" and not process.wrote:
-                # Known limits: the last process dies before it could write anything; or the record is lost, and
-                # it ends before it has looked in AWS.
+            died = airflow.history[-2:] == ["crash", "-> failed"]
+            is_stopped = died and airflow.stored and not self.is_created_again
+            if airflow.state == "failed" and not process.wrote and not is_stopped:
+                # Known limits: the last process is ended before it could write anything; or the record is lost,
+                # and it ends before it has looked in AWS.
                 self.unknown.update(each.arn for each in airflow.running)
             self._between_tries()
             if airflow.state in ("success", "failed"):

@@ -137,6 +137,27 @@ def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_star
     assert calls(emulator, START) == [START, START]
 
 
+def test_process_that_comes_back_right_before_its_write_sends_nothing(
+    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow had confirmed its try; before the request, it is asked again."""
+    task = make_task()
+    store_set = task.store.set
+
+    def freeze(*arguments: Any) -> None:
+        monkeypatch.setattr(task.store, "set", store_set)
+        task.lose_heartbeat()
+        assert task.next_try().error is None
+        store_set(*arguments)
+
+    monkeypatch.setattr(task.store, "set", freeze)
+
+    late = task.next_try()
+
+    assert "Airflow does not run try 1 of this task any longer" in str(late.error)
+    assert calls(emulator, START) == [START]
+
+
 @pytest.mark.parametrize("is_later", [True, False])
 def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
     is_later: bool, task: Task, emulator: EmulatorServer, emulated_time: EmulatedTime

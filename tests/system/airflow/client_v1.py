@@ -55,13 +55,14 @@ class ClientV1(AirflowClient):
         except OperationalError as error:
             raise AirflowError(f"The database cannot be read: {error}") from error
 
-    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+    def clear_task(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
         """
-        See `AirflowClient.clear_task`.
+        See `AirflowClient.clear_task`. One task at a time.
 
         This sends the form of the UI: the REST API of Airflow 2 says that it has cleared a running task, but leaves it
         as it is.
         """
+        (task_id,) = task_ids
         page = self._http.get("/home", follow_redirects=True).raise_for_status().text
         token = CSRF_TOKEN.search(page)
         if token is None:
@@ -72,6 +73,7 @@ class ClientV1(AirflowClient):
             "task_id": task_id,
             "execution_date": self.get(self._run(dag_id, run_id))["logical_date"],
             "confirmed": "true",
+            **({"downstream": "true"} if downstream else {}),
         }
         response = self._http.post("/clear", data=form)
         if response.text != "1 task instances have been cleared":

@@ -21,14 +21,15 @@ Rules of the task of a step:
 Rules of the execution task after a clear, by the tasks of the steps that were cleared with it:
 
 1. All of them: a new execution, after the stop of one that runs.
-2. Some of them: an execution that runs goes on to its end. Then:
-3. If AWS can resume the execution, and no cleared step has succeeded in it, AWS resumes it, once. It repeats
-   all steps that have not succeeded. A step that has succeeded since the next try looked first does not
-   count: Airflow does not say whether the task of a step that runs was cleared.
-4. If a cleared step has succeeded, a selective execution runs the cleared steps, with this execution as its
+2. Some of them: an execution that runs goes on to its end. Airflow does not say whether a task that has not
+   ended was cleared. So a step that had not succeeded when the next try has looked first has not to be
+   repeated if it has succeeded since. Then:
+3. If AWS can resume the execution, and no step is to be repeated that has succeeded in it, AWS resumes it,
+   once. It repeats all steps that have not succeeded.
+4. If such a step is to be repeated, a selective execution runs the cleared steps, with this execution as its
    source. AWS accepts only a source that has succeeded or failed.
 5. None of them: an execution that has failed is resumed.
-6. None of them, and the execution has succeeded since: its outcome is that of the task.
+6. If the execution has succeeded since, and there is nothing to repeat, its outcome is that of the task.
 7. Otherwise the task fails with a sentence that says what to clear in place of it.
 
 A retry of the execution task resumes the execution.
@@ -473,10 +474,8 @@ def after_clear(
         return Clear("wait")
     succeeded = {step.name for step in steps if state_of_step(step.status) is PolysyncState.SUCCESS}
     repeated = [name for name in cleared if name in succeeded and (not first or name in first.succeeded)]
-    state = states.state_of(status)
-    if (state is PolysyncState.FAILED and not repeated) or (
-        state is PolysyncState.SUCCESS and first and not cleared
-    ):
+    goes_on = (PolysyncState.FAILED, PolysyncState.SUCCESS) if first else (PolysyncState.FAILED,)
+    if states.state_of(status) in goes_on and not repeated:
         return Clear("resume")
     if not cleared:
         raise ParametersError(

@@ -338,7 +338,7 @@ def make_operator(**arguments: Any) -> PolysyncPipelineStepOperator:
         {"execution_timeout": timedelta(hours=1)},
         {"pre_execute": callback},
     ],
-    ids=str,
+    ids=lambda arguments: next(iter(arguments)),
 )
 def test_what_needs_a_worker_lets_the_task_start_there(arguments: dict[str, Any]) -> None:
     """Airflow does it on workers only."""

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.auth import base_hook
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
@@ -27,7 +28,6 @@ from tests.tasks import EmulatedTime
 TEXT = definition(
     step("A"), step("B"), step("Join", "Processing", "A", "B"), step("End", "Processing", "Join")
 )
-# Each step takes 240 s.
 B_FAILS_ONCE = {"B": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}
 B_FAILS = {"B": {"fail": {"reason": "AlgorithmError: no data"}}}
 CHANGES = (START, RETRY, STOP)
@@ -45,19 +45,25 @@ def make_run(
     emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Make:
     """A factory of DAG runs of a group, whose tasks start in the triggerer if they can."""
-    # A trigger that was killed waits in real seconds.
-    monkeypatch.setattr(waits, "FOLLOW_POLL_SECONDS", 0.001)
+    # Hours would be many reads of the connection, which nobody changes here.
+    monkeypatch.setattr(base_hook, "READ_SECONDS", 1e9)
     put_pipelines(emulator, {"steps": json.loads(TEXT)})
     (tmp_path / "steps.json").write_text(TEXT)
 
-    def make(scenario: Any = None, **arguments: Any) -> SimulatedDagRun:
-        emulator.control.put_scenario({"steps": scenario or {}})
-        own = {"pipeline_name": "steps", "poll_interval": 60, "progress_interval": None}
+    def make(scenario: Any = None, *, run_id: str = "manual", **arguments: Any) -> SimulatedDagRun:
+        set_scenario(emulator, scenario or {})
+        own = {"pipeline_name": "steps", "poll_interval": 300, "progress_interval": None}
         with DAG("retraining", schedule=None) as dag:
             PolysyncPipelineTaskGroup("g", definition=tmp_path / "steps.json", **{**own, **arguments})
-        return SimulatedDagRun(dag, in_triggerer=CAPABILITIES.start_from_trigger)
+        return SimulatedDagRun(dag, in_triggerer=CAPABILITIES.start_from_trigger, run_id=run_id)
 
     return make
+
+
+def set_scenario(emulator: EmulatorServer, steps: dict[str, Any]) -> None:
+    """Let the steps run as a scenario says, and for a few seconds where it does not: time is polls."""
+    short = {name: {"duration": 5, **steps.get(name, {})} for name in ("A", "B", "Join", "End")}
+    emulator.control.put_scenario({"steps": short})
 
 
 def states_of(run: SimulatedDagRun) -> list[str | None]:
@@ -73,6 +79,18 @@ def selections(emulator: EmulatorServer) -> list[Any]:
         and ([each["StepName"] for each in config["SelectedSteps"]], config["SourcePipelineExecutionArn"])
         for config in configs
     ]
+
+
+def when_ended(run: SimulatedDagRun, time: EmulatedTime, step_name: str, then: Callable[[], Any]) -> None:
+    """Call a function when the task of a step has ended, which takes more than the time of its step."""
+
+    def look() -> None:
+        if run.states[f"g.{step_name}"] == "success":
+            then()
+        else:
+            time.after(10, look)
+
+    time.after(10, look)
 
 
 def succeed(run: SimulatedDagRun) -> None:
@@ -116,8 +134,8 @@ def test_clear_of_all_stops_the_execution_that_runs(
     make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
 ) -> None:
     """Rule 1, while it runs: no two executions run at the same time."""
-    run = make_run()
-    emulated_time.after(300, lambda: run.clear("g.begin"))
+    run = make_run({"B": {"duration": 7200}})
+    when_ended(run, emulated_time, "A", lambda: run.clear("g.begin"))
 
     run.run()
 
@@ -135,22 +153,33 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     emulated_time: EmulatedTime,
     execution_log: ExecutionLog,
 ) -> None:
-    """Rule 2: it is not stopped. After its end, the clear is decided as if it had come then."""
-    # A has ended, and B runs.
-    run = make_run({"B": {"duration": 900, **({"fail": {"times": 1}} if fails else {})}})
-    emulated_time.after(400, lambda: run.clear("g.B"))
+    """Rule 2: it is not stopped. B, which runs, has not to be repeated if it succeeds (rule 6)."""
+    run = make_run({"B": {"duration": 7200, **({"fail": {"times": 1}} if fails else {})}})
+    when_ended(run, emulated_time, "A", lambda: run.clear("g.B"))
 
     run.run()
 
-    (first, *_) = execution_log.arns
     assert states_of(run) == 5 * ["success"]
     assert run.try_numbers["g.A"] == 1
-    assert STOP not in calls(emulator)
-    if fails:
-        assert calls(emulator, *CHANGES) == [START, RETRY]
-        assert step_attempts(execution_log.executions[0]) == {"A": 1, "B": 2, "Join": 1, "End": 1}
-    else:
-        assert selections(emulator) == [None, (["B", "Join", "End"], first)]
+    assert calls(emulator, *CHANGES) == ([START, RETRY] if fails else [START])
+    attempts = {"A": 1, "B": 2 if fails else 1, "Join": 1, "End": 1}
+    assert step_attempts(execution_log.executions[0]) == attempts
+
+
+def test_clear_of_a_step_that_has_succeeded_while_others_run(
+    make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
+) -> None:
+    """Rules 2 and 4: after the end, it is repeated, with what follows and what ran meanwhile."""
+    run = make_run({"End": {"duration": 7200}})
+    when_ended(run, emulated_time, "Join", lambda: run.clear("g.Join"))
+
+    run.run()
+
+    (source, _) = execution_log.arns
+    assert states_of(run) == 5 * ["success"]
+    assert calls(emulator, *CHANGES) == [START, START]
+    assert selections(emulator) == [None, (["Join", "End"], source)]
+    assert execution_log.statuses == ["Succeeded", "Succeeded"]
 
 
 def test_clear_of_a_failed_step_resumes_once(
@@ -226,7 +255,7 @@ def test_clear_of_a_succeeded_step_after_a_failure_selects(
     """Rule 4, after a failure: a resume would not repeat the step that has succeeded."""
     run = make_run(B_FAILS)
     fail(run)
-    emulator.control.put_scenario({})
+    set_scenario(emulator, {})
 
     run.clear("g.A", "g.B")
     # All but one task are cleared.
@@ -254,7 +283,7 @@ def test_clear_of_no_step_resumes(make_run: Make, emulator: EmulatorServer) -> N
     ("ends_as", "cleared", "text"),
     [
         ("Succeeded", ["g.execution"], r"the task of no step was cleared, so there is nothing to repeat"),
-        ("Stopped", ["g.Join"], r"this one has the status Stopped"),
+        ("Stopped", ["g.B"], r"this one has the status Stopped"),
     ],
 )
 def test_clear_that_aws_cannot_do(
@@ -266,8 +295,8 @@ def test_clear_that_aws_cannot_do(
     emulated_time: EmulatedTime,
     execution_log: ExecutionLog,
 ) -> None:
-    """Rule 6: nothing is started, and the sentence says what to clear."""
-    run = make_run()
+    """Rule 7: nothing is started, and the sentence says what to clear."""
+    run = make_run({"B": {"duration": 900}})
     if ends_as == "Stopped":
         emulated_time.after(400, lambda: execution_log.executions[0].engine.stop(emulated_time.time()))
     run.run()
@@ -285,21 +314,22 @@ def test_clear_that_aws_cannot_do(
 
 
 def test_retry_resumes(make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog) -> None:
-    """The tasks of the steps wait in their retries for it."""
+    """Whether the task of B has failed before, too, or has seen the resume already."""
     run = make_run(B_FAILS_ONCE, retries=1)
 
     run.run()
 
     assert states_of(run) == 5 * ["success"]
     assert calls(emulator, *CHANGES) == [START, RETRY]
-    assert run.try_numbers == {"g.A": 1, "g.B": 2, "g.Join": 1, "g.End": 1, "g.execution": 2}
+    assert step_attempts(execution_log.executions[0]) == {"A": 1, "B": 2, "Join": 1, "End": 1}
+    assert run.try_numbers["g.execution"] == 2
 
 
 def test_retry_after_a_partial_clear_does_not_decide_again(make_run: Make, emulator: EmulatorServer) -> None:
     """It resumes the selective execution of the clear."""
     run = make_run(retries=1)
     succeed(run)
-    emulator.control.put_scenario({"steps": {"Join": {"fail": {"times": 1}}}})
+    set_scenario(emulator, {"Join": {"fail": {"times": 1}}})
 
     run.clear("g.Join")
     run.run()
@@ -331,48 +361,45 @@ def test_record_is_kept_after_a_success(make_run: Make) -> None:
 OTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/steps/execution/abcdefghijkl"
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda kept: None,
-        lambda kept: "a text",
-        lambda kept: {**kept, "execution_arn": OTHER},
-        lambda kept: {**kept, "signature": None},
-        lambda kept: {name: value for name, value in kept.items() if name != "signature"},
-        lambda kept: {**kept, "request": {**kept["request"], "pipeline_name": "abalone"}},
-    ],
-    ids=["deleted", "text", "other execution", "no signature", "unsigned", "other pipeline"],
-)
-def test_edited_record_is_ignored(edit: Any, make_run: Make, emulator: EmulatorServer) -> None:
+EDITS: dict[str, Callable[[Any], Any]] = {
+    "deleted": lambda kept: None,
+    "text": lambda kept: "a text",
+    "other execution": lambda kept: {**kept, "execution_arn": OTHER},
+    "no signature": lambda kept: {**kept, "signature": None},
+    "unsigned": lambda kept: {name: value for name, value in kept.items() if name != "signature"},
+    "other pipeline": lambda kept: {**kept, "request": {**kept["request"], "pipeline_name": "abalone"}},
+}
+
+
+def test_edited_record_is_ignored(make_run: Make, emulator: EmulatorServer) -> None:
     """Nobody but the task decides which execution it continues: it starts a new one."""
     run = make_run()
     succeed(run)
-    first_xcoms(run)[RECORD_KEY] = edit(first_xcoms(run)[RECORD_KEY])
-    emulator.control.clear_calls()
 
-    run.clear("g.Join")
-    run.run()
+    for name, edit in EDITS.items():
+        first_xcoms(run)[RECORD_KEY] = edit(first_xcoms(run)[RECORD_KEY])
+        emulator.control.clear_calls()
+        run.clear("g.Join")
+        run.run()
 
-    assert states_of(run) == 5 * ["success"]
-    assert selections(emulator) == [None]
-    assert OTHER not in str(emulator.control.calls())
+        assert states_of(run) == 5 * ["success"], name
+        assert selections(emulator) == [None], name
+        assert OTHER not in str(emulator.control.calls()), name
 
 
 def test_copied_record_is_ignored(make_run: Make, emulator: EmulatorServer) -> None:
-    """That of another task of the same DAG run, which the deployment itself has signed."""
-    run = make_run()
+    """That of another DAG run, which the deployment itself has signed."""
+    run, other = make_run(), make_run(run_id="other")
+    succeed(other)
     succeed(run)
-    other = make_run()
-    other.tasks = {each.replace("g.", "h."): task for each, task in other.tasks.items()}
-    copy = run.runs["g.begin"].ti.xcoms[RECORD_KEY]
-    forged = {**copy, "task_id": "g.begin"}
-    first_xcoms(run)[RECORD_KEY] = forged
+    first_xcoms(run)[RECORD_KEY] = first_xcoms(other)[RECORD_KEY]
     emulator.control.clear_calls()
 
     run.clear("g.Join")
     run.run()
 
     assert selections(emulator) == [None]
+    assert first_xcoms(other)[RECORD_KEY]["execution_arn"] not in str(emulator.control.calls())
 
 
 # ---- what is stopped
@@ -383,7 +410,7 @@ def test_end_of_the_dag_run_stops_the_execution(
 ) -> None:
     """Once, although the tasks of the steps are ended, too. The XCom ``run`` says how that ends."""
     run = make_run({"B": {"duration": None}})
-    emulated_time.after(600, run.end)
+    when_ended(run, emulated_time, "A", run.end)
 
     run.run()
 
@@ -391,14 +418,14 @@ def test_end_of_the_dag_run_stops_the_execution(
     assert calls(emulator, *CHANGES) == [START, STOP]
     assert execution_log.statuses == ["Stopped"]
     stop = run.runs["g.execution"].ti.xcoms["run"]["stop"]
-    assert (stop["reason"], stop["process"], stop["result"]) == ("ended_task", "triggerer", "stopped")
+    assert (stop["reason"], stop["process"], stop["result"]) == ("ended_task", "triggerer", "accepted")
 
 
 def test_mark_of_a_step_stops_nothing(
     make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
 ) -> None:
     """The task of a step only watches."""
-    run = make_run()
+    run = make_run({"B": {"duration": 900}})
     emulated_time.after(100, lambda: run.mark("g.B", "failed"))
 
     run.run()
@@ -408,27 +435,34 @@ def test_mark_of_a_step_stops_nothing(
     assert execution_log.statuses == ["Succeeded"]
 
 
-def leave_next_try_queued(
-    run: SimulatedDagRun, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch, then: Any
-) -> None:
+def clear_and_hold(
+    run: SimulatedDagRun, time: EmulatedTime, monkeypatch: pytest.MonkeyPatch, then: Callable[[], bool]
+) -> list[bool]:
     """
     Clear B and what follows while B runs. The next try of the execution task does not begin.
 
-    :param then: called when the trigger of the cleared task has looked at its task for the third time.
+    :param then: called when the trigger of the cleared task has looked at its task for the third time; whether
+        the next try begins then.
+    :return: whether it has left the execution to the next try, at each look.
     """
-    cleared, looks = list[bool](), list[bool]()
+    is_cleared, looks = list[bool](), list[bool]()
     look = waits.TriggerStop._is_left_to_next_try
 
-    def count(stop: waits.TriggerStop, state: str | None) -> bool:
+    def record(stop: waits.TriggerStop, state: str | None) -> bool:
         looks.append(look(stop, state))
-        if len(looks) == 3:
-            then()
+        if len(looks) == 3 and then():
+            is_cleared.clear()
+            run.schedule()
         return looks[-1]
 
-    monkeypatch.setattr(waits.TriggerStop, "_is_left_to_next_try", count)
-    emulated_time.after(400, lambda: (run.clear("g.B"), cleared.append(True)))
-    run.run(until=lambda: bool(cleared))
-    assert looks[:3] == 3 * [True]
+    def clear() -> None:
+        is_cleared.append(True)
+        run.clear("g.B")
+
+    monkeypatch.setattr(waits.TriggerStop, "_is_left_to_next_try", record)
+    when_ended(run, time, "A", clear)
+    run.run(until=lambda: bool(is_cleared))
+    return looks
 
 
 def test_ended_task_whose_next_try_has_not_begun_loses_its_execution(
@@ -440,15 +474,17 @@ def test_ended_task_whose_next_try_has_not_begun_loses_its_execution(
 ) -> None:
     """It was cleared with some of its steps, so its execution goes on until somebody ends the task."""
     run = make_run({"B": {"duration": None}})
-    stopped = list[int]()
+    stops = list[int]()
 
-    def end() -> None:
-        stopped.append(len(calls(emulator, STOP)))
+    def end() -> bool:
+        stops.append(len(calls(emulator, STOP)))
         run.end()
+        return False
 
-    leave_next_try_queued(run, emulated_time, monkeypatch, end)
+    looks = clear_and_hold(run, emulated_time, monkeypatch, end)
 
-    assert stopped == [0]
+    assert looks == [True, True, True, False]
+    assert stops == [0]
     assert calls(emulator, *CHANGES) == [START, STOP]
     emulated_time.sleep(60)
     assert execution_log.statuses == ["Stopped"]
@@ -462,15 +498,15 @@ def test_next_try_that_begins_keeps_its_execution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trigger of the try before then leaves it alone."""
-    run = make_run({"B": {"duration": 900}})
+    run = make_run({"B": {"duration": 7200}})
 
-    def begin() -> None:
-        run.states["g.execution"] = "running"
+    looks = clear_and_hold(run, emulated_time, monkeypatch, lambda: True)
 
-    leave_next_try_queued(run, emulated_time, monkeypatch, begin)
-
+    assert looks[:3] == [True, True, True]
+    assert looks[-1] is False
     assert calls(emulator, *CHANGES) == [START]
-    assert execution_log.statuses == ["Executing"]
+    assert states_of(run) == 5 * ["success"]
+    assert execution_log.statuses == ["Succeeded"]
 
 
 def test_trigger_of_an_earlier_release_stops_as_it_did(
@@ -480,23 +516,22 @@ def test_trigger_of_an_earlier_release_stops_as_it_did(
     execution_log: ExecutionLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It knows no tasks of steps, and gets no argument that the earlier release would not accept."""
+    """It knows no tasks of steps, and it gets no argument that the earlier release would not accept."""
     init = PolysyncPipelineExecutionTrigger.__init__
 
     def init_of_earlier_release(self: Any, *, step_task_ids: Any = None, **arguments: Any) -> None:
         init(self, **arguments)
 
     monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "__init__", init_of_earlier_release)
-    run = make_run({"B": {"duration": 900}})
-    emulated_time.after(400, lambda: run.clear("g.B"))
+    run = make_run({"B": {"duration": None}})
 
-    run.run()
+    looks = clear_and_hold(run, emulated_time, monkeypatch, lambda: False)
 
     trigger = run.runs["g.execution"].trigger
     assert trigger
     assert "step_task_ids" not in trigger[1]
-    assert calls(emulator, STOP)
-    assert execution_log.statuses[0] == "Stopped"
+    assert looks == [False]
+    assert calls(emulator, *CHANGES) == [START, STOP]
 
 
 def test_trigger_knows_the_tasks_of_the_steps(make_run: Make, emulator: EmulatorServer) -> None:

@@ -134,12 +134,15 @@ def _quick_clients() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def simulated_airflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SimulatedAirflow:
+def simulated_airflow(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SimulatedAirflow]:
     """Return what knows the task instances of a test. Airflow's client asks it, unless there is a database."""
     AIRFLOW.clear()
     if "airflow_database" not in request.fixturenames:
         airflow_service.install(monkeypatch, AIRFLOW)
-    return AIRFLOW
+    with airflow_service.forgotten_secrets():
+        yield AIRFLOW
 
 
 @pytest.fixture

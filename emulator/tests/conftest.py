@@ -59,7 +59,7 @@ def server(_server: EmulatorServer) -> EmulatorServer:
 
 
 @pytest.fixture
-def client_of(server: EmulatorServer) -> ClientOf:
+def new_client_of(server: EmulatorServer) -> ClientOf:
     """Create boto3 clients of the emulator, by default without retries."""
 
     # The type stubs of boto3.client have one overload for each literal service name.
@@ -73,6 +73,24 @@ def client_of(server: EmulatorServer) -> ClientOf:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _clients() -> dict[Any, Any]:
+    return {}
+
+
+@pytest.fixture
+def client_of(new_client_of: ClientOf, _clients: dict[Any, Any]) -> ClientOf:
+    """Return boto3 clients of the emulator. All tests share them: a new one takes as long as many calls."""
+
+    def get(*arguments: Any, **options: Any) -> Any:
+        key = (arguments, *sorted(options.items()))
+        if key not in _clients:
+            _clients[key] = new_client_of(*arguments, **options)
+        return _clients[key]
+
+    return get
 
 
 @pytest.fixture

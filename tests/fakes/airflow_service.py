@@ -69,7 +69,9 @@ def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
 @contextmanager
 def forgotten_secrets() -> Iterator[None]:
     """Forget afterwards the secrets that Airflow hides: with each new one, it compiles a pattern of all."""
-    module = "airflow.sdk._shared.secrets_masker" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+    module = (
+        "airflow.sdk._shared.secrets_masker" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+    )
     masker = importlib.import_module(module)._secrets_masker()
     patterns, replacer = set(masker.patterns), masker.replacer
     yield

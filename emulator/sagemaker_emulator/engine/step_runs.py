@@ -224,7 +224,7 @@ class Progress:
         return [self.runs[step.name] for step in loop.iterations if step.name in self.runs]
 
     def _candidates(self) -> list[Step]:
-        """Return the steps without a run, in order: of the definition, and of ForEach steps that start more."""
+        """Return the steps without a run, in order; of a ForEach step only while it may start more."""
         steps: list[Step] = []
         for step in self._steps.values():
             run = self.runs.get(step.name)

@@ -43,7 +43,11 @@ def unchecked(results: list[Result]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("speed", "latency"),
-    [(120, 0.01), (20, 0.5), *(nightly(*each) for each in [(10, 0.01), (700, 0.01), (10, 1.0), (40, 0.3), (120, 0.2)])],
+    [
+        (120, 0.01),
+        (20, 0.5),
+        *(nightly(*each) for each in [(10, 0.01), (700, 0.01), (10, 1.0), (40, 0.3), (120, 0.2)]),
+    ],
 )
 def test_fast_endpoint(
     speed: int,

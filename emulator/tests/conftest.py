@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from sagemaker_emulator.builders import ROLE
 from tests.sign_in.issuer import Issuer, certificates, running
 
+# The server's calls make so many objects that Python would look for garbage all the time.
+gc.set_threshold(50_000, 10, 10)
 # Tests must not use credentials of this host.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 for _name in (
@@ -29,6 +32,16 @@ for _name in (
 ClientOf = Callable[..., Any]
 #: By which names other containers might reach the server.
 HOSTS = ("sagemaker", "emulator.team_default", "172.18.0.3")
+
+
+def pytest_collection_finish() -> None:
+    """Let Python's garbage collector leave out what has been imported."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest find nothing to collect: it looks for garbage five times at the end."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailed
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, waits
+from polysync_airflow.triggers.task_end import TaskEnd
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from tests.fakes.log_capture import capture_logs
@@ -45,6 +46,7 @@ def make_run(
     emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Make:
     """A factory of DAG runs of a group, whose tasks start in the triggerer if they can."""
+    hold_time_while_tasks_end(emulated_time, monkeypatch)
     # Hours would be many reads of the connection, which nobody changes here.
     monkeypatch.setattr(base_hook, "READ_SECONDS", 1e9)
     put_pipelines(emulator, {"steps": json.loads(TEXT)})
@@ -58,6 +60,24 @@ def make_run(
         return SimulatedDagRun(dag, in_triggerer=CAPABILITIES.start_from_trigger, run_id=run_id)
 
     return make
+
+
+def hold_time_while_tasks_end(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass while the code of a task runs in a thread of the triggerer, as none does on a worker."""
+    running, run, timeout = list[TaskEnd](), TaskEnd.run, emulated_time.timeout
+
+    async def run_and_hold(end: TaskEnd, code: Any) -> Any:
+        running.append(end)
+        try:
+            return await run(end, code)
+        finally:
+            running.remove(end)
+
+    def timeout_unless_held(seconds: float | None, *, idle: bool) -> float | None:
+        return 0.01 if running else timeout(seconds, idle=idle)
+
+    monkeypatch.setattr(TaskEnd, "run", run_and_hold)
+    monkeypatch.setattr(emulated_time, "timeout", timeout_unless_held)
 
 
 def set_scenario(emulator: EmulatorServer, steps: dict[str, Any]) -> None:
@@ -134,8 +154,14 @@ def test_clear_of_all_stops_the_execution_that_runs(
     make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
 ) -> None:
     """Rule 1, while it runs: no two executions run at the same time."""
-    run = make_run({"B": {"duration": 7200}})
-    when_ended(run, emulated_time, "A", lambda: run.clear("g.begin"))
+    run = make_run({"B": {"duration": None}})
+
+    def clear() -> None:
+        # For executions that start from now on.
+        set_scenario(emulator, {})
+        run.clear("g.begin")
+
+    when_ended(run, emulated_time, "A", clear)
 
     run.run()
 
@@ -199,6 +225,7 @@ def test_clear_of_a_failed_step_resumes_once(
     assert run.runs["g.B"].ti.xcoms["step"]["attempt"] == 2
 
 
+@pytest.mark.nightly
 def test_second_clear_of_a_failed_step_resumes_again(make_run: Make, emulator: EmulatorServer) -> None:
     """With a token of its own. The same error, and the same advice, after the first one."""
     run = make_run({"B": {"fail": {"times": 2}}})
@@ -232,6 +259,7 @@ def test_clear_of_a_succeeded_step_selects(
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
 
 
+@pytest.mark.nightly
 def test_clear_after_a_selective_execution_selects_again(
     make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
 ) -> None:
@@ -325,6 +353,7 @@ def test_retry_resumes(make_run: Make, emulator: EmulatorServer, execution_log: 
     assert run.try_numbers["g.execution"] == 2
 
 
+@pytest.mark.nightly
 def test_retry_after_a_partial_clear_does_not_decide_again(make_run: Make, emulator: EmulatorServer) -> None:
     """It resumes the selective execution of the clear."""
     run = make_run(retries=1)

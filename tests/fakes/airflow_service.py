@@ -116,6 +116,12 @@ class Channel:
         value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
         return XComResult(key=msg.key, value=value)
 
+    def _answer_GetXComSequenceSlice(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import XComSequenceSliceResult
+
+        value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, -1, msg.key)
+        return XComSequenceSliceResult(root=[] if value is None else [value])
+
     def _answer_ValidateInletsAndOutlets(self, msg: Any) -> Any:
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
         from airflow.sdk.execution_time.comms import ErrorResponse, InactiveAssetsResult

@@ -6,6 +6,7 @@ On Airflow 3, it is behind the channel to the supervisor; on Airflow 2, it is th
 
 from __future__ import annotations
 
+import importlib
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -73,6 +74,18 @@ def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Channel(service), raising=False)
     else:
         _install_in_airflow_2(monkeypatch, service)
+
+
+@contextmanager
+def forgotten_secrets() -> Iterator[None]:
+    """Forget afterwards the secrets that Airflow hides: with each new one, it compiles a pattern of all."""
+    module = (
+        "airflow.sdk._shared.secrets_masker" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+    )
+    masker = importlib.import_module(module)._secrets_masker()
+    patterns, replacer = set(masker.patterns), masker.replacer
+    yield
+    masker.patterns, masker.replacer = patterns, replacer
 
 
 class Channel:

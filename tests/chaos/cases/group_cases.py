@@ -60,7 +60,7 @@ GROUP_CASES: Final = (
         step_groups.triggerer_killed,
         exclusive=True,
     ),
-    _case("52a", "user fails the DAG run while steps run", step_groups.dag_run_failed, STOP),
+    _case("52a", "user fails the DAG run while steps run", step_groups.dag_run_failed, STOP, short=True),
     _case("52b", "DAG run deleted while steps run", step_groups.dag_run_deleted, STOP),
     _case("52c", "user marks tasks of steps failed and success", step_groups.steps_marked),
     _case(
@@ -94,7 +94,6 @@ GROUP_CASES: Final = (
         "user clears the whole group while steps run",
         step_groups.all_cleared,
         _expected("Stopped", "Succeeded"),
-        short=True,
     ),
     _case("54a", "kill -9 of the execution's task before the start is sent", step_groups.killed_at_start),
     _case("54b", "kill -9 after AWS processed the start", step_groups.killed_at_start),

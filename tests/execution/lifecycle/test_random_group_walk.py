@@ -94,6 +94,8 @@ class GroupTry(TryProcess):
 
     airflow: GroupAirflow
     clear: Clear | None = None
+    # Whether it is not known whether AWS has accepted a resume, which is not wanted any more.
+    settles = False
 
     def _chosen(self) -> Generator[str, None, RecoveryChoices]:
         choices = self.airflow.choices
@@ -107,6 +109,7 @@ class GroupTry(TryProcess):
         is_other = is_of_other_incarnation(record, self.task.incarnation, self.number)
         if is_other or record.choice_in(self.epoch):
             return choices
+        self.settles = record.resume_is_pending
         self.clear = self._decide(record.execution_arn)
         yield f"chosen: {self.clear.action}"
         return choices.model_copy(update=self.clear.choices)
@@ -138,10 +141,8 @@ class GroupTry(TryProcess):
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
         """Check that the try does what was cleared."""
         epoch, record = before.task_try.epoch, before.known
-        # A resume that was stored before the clear, and whose response nobody knows, is settled before a selective
-        # execution. If AWS begins it only then, it is stopped.
-        goes_on = self.clear is not None and self.clear.action != "select"
-        if goes_on and self.epoch == self.airflow.max_tries and self.airflow.cleared != ALL:
+        is_of_the_clear = self.clear and self.epoch == self.airflow.max_tries
+        if is_of_the_clear and self.airflow.cleared != ALL and not self.settles:
             assert now.do is not Do.STOP, "some steps were cleared, and the execution is stopped"
         if self.clear is None or status != "Failed" or epoch in (record.epoch, record.replaced_by_epoch):
             return

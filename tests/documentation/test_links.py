@@ -15,7 +15,7 @@ from polysync_airflow import __version__
 from tests.documentation.pages import DOCS, README, ROOT, Page, page, pages
 
 pytestmark = pytest.mark.documentation
-MAX_README_LINES = 200
+MAX_README_LINES = 90
 
 
 def slug_of_code_host(heading: str) -> str:

@@ -21,7 +21,7 @@ from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.steps.descriptions import STEP_KINDS, STEP_TYPES, StepRow, outputs_of
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.documentation.pages import page
+from tests.documentation.pages import EMULATOR_DOCS, Page, page
 from tests.execution.events import samples
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
@@ -64,7 +64,7 @@ def test_clients_of_the_emulator_have_the_versions_that_are_tested() -> None:
         for name, version in clients
     }
 
-    rows = page("how-to/emulator.md").rows("Which clients can use it?")
+    rows = Page(EMULATOR_DOCS / "clients-and-services.md").rows("Which clients can use it?")
     documented = {client.split(":")[0]: rest.split("|")[0].strip() for client, rest in rows.items()}
 
     assert {name: version for name, version in documented.items() if name != "Client"} == {

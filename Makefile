@@ -25,7 +25,7 @@
 #   make release              build wheels, sdists, SBOMs and hashes into dist/, and run the demo from the wheels
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
-#   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
+#   make parse-cost           measure what a DAG file costs each time it is parsed: a DAG for each job, a task for each step
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
 #                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). ARGS="--executor celery" takes
 #                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor, and

@@ -170,7 +170,7 @@ class TriggerStop:
             has_asked = await asyncio.shield(asyncio.wrap_future(asked))
             # Until the next try begins, somebody may end the task.
             while self._is_left and clock.time() < until:
-                await asyncio.sleep(FOLLOW_POLL_SECONDS)
+                await asyncio.sleep(clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0)
                 has_asked = await asyncio.shield(asyncio.wrap_future(self._submit(self._ask)))
             if has_asked:
                 end = await self._wait_for_end()

@@ -70,7 +70,7 @@ def check(case: Case, run: Run, seconds: float) -> Outcome:
     states = tuple(sorted(task["state"] or "none" for task in tasks))
     tries = tuple(sorted(task["try_number"] for task in tasks))
     running = sum(execution.running for execution in executions)
-    seconds_together = overlap(executions) if len(tasks) == 1 else 0.0
+    seconds_together = overlap(executions) if case.group or len(tasks) == 1 else 0.0
     return Outcome(
         executions=len(executions),
         running=running,

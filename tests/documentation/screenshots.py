@@ -36,7 +36,7 @@ GRID_SIZES: Final[dict[str, ViewportSize]] = {
     "dark": {"width": 1920, "height": 1080},
 }
 MAX_BYTES: Final = 150_000
-PALETTE_SIZE: Final = 128
+PALETTE_SIZE: Final = 256
 
 
 def failed_run() -> arranged.XComs:
@@ -169,7 +169,11 @@ def picture_of_grid(page: Page, url: str, run_id: str, scheme: Literal["light", 
     page.set_viewport_size(GRID_SIZES[scheme])
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{url}dags/{STEPS_DAG}/runs/{run_id}")
-    page.get_by_role("button", name="Expand all task groups").first.click()
+    expand = page.get_by_role("button", name="Expand all task groups").first
+    expand.wait_for()
+    # The browser remembers it.
+    if expand.is_enabled():
+        expand.click()
     page.get_by_text("ChurnTune").first.wait_for()
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)
@@ -212,7 +216,9 @@ def write(name: str, screenshot: bytes) -> None:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.open(io.BytesIO(screenshot)).convert("RGB").quantize(PALETTE_SIZE).save(file, "PNG", optimize=True)
+    image = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    # By this method, small areas keep their colours: the states in the grid.
+    image.quantize(PALETTE_SIZE, Image.Quantize.MAXCOVERAGE).save(file, "PNG", optimize=True)
     picture = file.getvalue()
     if len(picture) > MAX_BYTES:
         raise SystemExit(f"{name} has {len(picture):,} bytes, more than {MAX_BYTES:,}")

@@ -35,15 +35,15 @@ class SimulatedDagRun:
     :param in_triggerer: whether a task starts in the triggerer if it may, as from Airflow 3.3 on.
     """
 
-    def __init__(self, dag: Any, *, in_triggerer: bool = False) -> None:
+    def __init__(self, dag: Any, *, in_triggerer: bool = False, run_id: str = "manual") -> None:
         self.tasks: dict[str, Any] = dict(dag.task_dict)
         self.states: dict[str, str | None] = dict.fromkeys(self.tasks)
-        self.runs: dict[str, Run] = {}
         self.try_numbers: Counter[str] = Counter()
-        self._in_triggerer = in_triggerer
+        self._in_triggerer, self._run_id = in_triggerer, run_id
         self._max_tries = {task_id: task.retries for task_id, task in self.tasks.items()}
         self._stores = {task_id: JsonStore() for task_id in self.tasks}
         self._dag_run = DagRun(datetime(2026, 2, 1, tzinfo=UTC) + timedelta(seconds=next(_STARTS)))
+        self.runs = {task_id: Run(self._instance(task_id)) for task_id in self.tasks}
         self._loop: asyncio.AbstractEventLoop | None = None
         # The tries that are not over, and the triggers of those that are deferred.
         self._tries: dict[str, asyncio.Task[None]] = {}
@@ -94,8 +94,6 @@ class SimulatedDagRun:
             self.states[task_id] = state
         elif type(task).__name__ == "EmptyOperator":
             # No try begins: the XComs of a task that was cleared stay.
-            if task_id not in self.runs:
-                self.runs[task_id] = Run(self._instance(task_id))
             self.states[task_id] = "success"
         else:
             self.try_numbers[task_id] += 1
@@ -112,6 +110,7 @@ class SimulatedDagRun:
     def _instance(self, task_id: str) -> TaskInstance:
         return TaskInstance(
             task_id,
+            run_id=self._run_id,
             try_number=max(1, self.try_numbers[task_id]),
             max_tries=self._max_tries[task_id],
             store=self._stores[task_id],
@@ -186,6 +185,14 @@ class SimulatedDagRun:
     def end(self, state: str = "failed") -> None:
         """Mark the DAG run: Airflow then ends all of its tasks that are not over. For any thread."""
         self._call(self._set_states, [each for each, old in self.states.items() if old not in _OVER], state)
+
+    def mark(self, task_id: str, state: str) -> None:
+        """Mark a task. For any thread."""
+        self._call(self._set_states, [task_id], state)
+
+    def schedule(self) -> None:
+        """Begin what can begin, also while the run waits for what others follow. For any thread."""
+        self._call(self._schedule)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         if self._loop is None:

@@ -49,9 +49,7 @@ def run_execution(emulator: EmulatorServer, scenario: Any, **arguments: Any) -> 
     )
     states = ["running"]
     started_at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=next(_RUNS))
-    run = run_task(
-        operator, TaskInstance("execution", state=lambda: states[-1], dag_run=DagRun(started_at))
-    )
+    run = run_task(operator, TaskInstance("execution", state=lambda: states[-1], dag_run=DagRun(started_at)))
     states.append("failed" if run.error else "success")
     emulator.control.clear_calls()
     return run
@@ -91,7 +89,9 @@ def row_of(execution: Run, step_name: str) -> dict[str, Any]:
 # ---- the ends
 
 
-def test_task_pushes_what_the_start_task_pushes(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_task_pushes_what_the_start_task_pushes(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Of a step of each type: the outputs, the row, the links; with the content of property files."""
     execution = run_execution(emulator, GOOD)
     outputs = execution.xcoms["outputs"]

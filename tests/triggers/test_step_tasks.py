@@ -298,6 +298,25 @@ def test_failure_from_before_a_resume_ends_no_wait(
     assert emulated_time.time() - began > 3600
 
 
+@pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "not resumed"])
+def test_retry_waits_for_the_resume(
+    is_resumed: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The first try ends at once; the second one when the execution task is over, or has resumed."""
+    task = ExecutionTask(emulator, steps={"Prepare": {"fail": {"times": 1}}})
+    emulated_time.sleep(600)
+    began = emulated_time.time()
+    (first,) = events_of([make_trigger("Prepare", retries=1)])
+    took = emulated_time.time() - began
+
+    emulated_time.after(1200, task.resume if is_resumed else lambda: setattr(task, "state", "failed"))
+    (second,) = events_of([make_trigger("Prepare", retries=1, try_number=2)])
+
+    assert (first["outcome"], took < 120) == ("failed", True)
+    assert second["outcome"] == ("success" if is_resumed else "failed")
+    assert emulated_time.time() - began > 1200
+
+
 def test_next_attempt_is_seen_before_an_end(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The poller knows the first attempt; between two lists, the execution has failed and was resumed."""
     fail = {"duration": 30, "fail": {"times": 1}}

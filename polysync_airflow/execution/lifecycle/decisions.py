@@ -336,9 +336,9 @@ def _is_unanswered(other: StoredExecution, record: StoredExecution) -> bool:
     """Return whether the try that wrote a record does not know what AWS has responded to the same request."""
     if not _is_of_same_execution(other, record):
         return False
-    return other.execution_arn is None or (
-        other.resume_is_pending and other.resume_token == record.resume_token
-    )
+    if other.execution_arn is None or other.resumes < record.resumes:
+        return True
+    return other.resume_is_pending and other.resume_token == record.resume_token
 
 
 class Exit(Enum):

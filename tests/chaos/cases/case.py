@@ -48,6 +48,7 @@ class Case:
     :param released: whether the executions end only when the scenario releases them; None: if the case is exclusive.
     :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
+    :param group: whether the task is a group of tasks of steps, of which one starts the execution.
     """
 
     number: str
@@ -60,6 +61,7 @@ class Case:
     released: bool | None = None
     short: tuple[str, ...] = LOCAL_AND_CELERY
     executors: tuple[str, ...] = LOCAL_AND_CELERY
+    group: bool = False
 
     @property
     def hold(self) -> bool:

@@ -115,10 +115,12 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
     later = resumed.model_copy(update={"try_number": 3, "resumed_at": None})
     with_other_token = later.model_copy(update={"resumes": 2, "resume_token": "d" * 32})
     without_arn = OF_A_LATER_TRY.model_copy(update={"execution_arn": None})
+    without_resume = OF_A_LATER_TRY.model_copy(update={"resumes": 0})
     owner = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
 
     assert owner_by_record(resumed, 2, state, later, copy) is owner
     assert owner_by_record(RECORD, 2, state, without_arn, copy) is owner
+    assert owner_by_record(resumed, 2, state, without_resume, copy) is owner
     assert owner_by_record(resumed, 2, state, with_other_token, copy) is Owner.LATER_TRY
     assert owner_by_record(resumed, 2, state, OF_ANOTHER_EXECUTION, copy) is Owner.LATER_TRY
 

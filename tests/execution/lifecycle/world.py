@@ -131,7 +131,15 @@ class Airflow:
         self.try_number += 1
         self.current, self.state, self.copy, self.number_in_xcom = self.try_number, "running", None, 0
         self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
+        return self.process_of_try()
+
+    def process_of_try(self) -> TryProcess:
+        """Return the process of the try that begins."""
         return TryProcess(self)
+
+    def forget_record(self) -> None:
+        """Delete the record of a task that succeeds."""
+        self.stored, self.lost = None, None
 
     def end_try(self, state: str) -> None:
         """Record how a try has ended."""
@@ -227,6 +235,7 @@ class TryProcess:
 
     def _begin(self) -> Generator[str, None, Instruction]:
         airflow = self.airflow
+        choices = yield from self._chosen()
         yield "before the record is read"
         self.last_known, lost = airflow.stored, airflow.lost
         yield "before the claim"
@@ -234,14 +243,19 @@ class TryProcess:
             raise ReplacedError
         if airflow.number_in_xcom < self.number:
             self._push(None)
-        return begin(Try(self.number, self.epoch, self.task, airflow.choices, lost), self.last_known)
+        return begin(Try(self.number, self.epoch, self.task, choices, lost), self.last_known)
+
+    def _chosen(self) -> Generator[str, None, RecoveryChoices]:
+        """Return what the author, or the operator, has chosen about the execution of the earlier tries."""
+        yield from ()
+        return self.airflow.choices
 
     def _end(self, *, failed: bool) -> Iterator[str]:
         """End the try. A task that succeeds deletes its record before Airflow knows that it has succeeded."""
         airflow = self.airflow
         if not failed and airflow.current == self.number and airflow.state == "running":
             yield "before the record is forgotten"
-            airflow.stored, airflow.lost = None, None
+            airflow.forget_record()
             yield "before Airflow knows of the success"
         if airflow.current == self.number and airflow.state == "running":
             airflow.fail_or_retry() if failed else airflow.end_try("success")

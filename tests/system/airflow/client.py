@@ -84,6 +84,10 @@ class AirflowClient(ABC):
         """Unpause a DAG, so that its runs start."""
         self._parse(self._http.patch(self._dag(dag_id), json={"is_paused": False}))
 
+    def pause(self, dag_id: str) -> None:
+        """Pause a DAG, so that none of its tasks begins."""
+        self._parse(self._http.patch(self._dag(dag_id), json={"is_paused": True}))
+
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None) -> str:
         """
         Trigger a DAG run.
@@ -153,14 +157,19 @@ class AirflowClient(ABC):
         body = {**self.marking, "new_state": state}
         self._parse(self._http.patch(self._task(dag_id, run_id, task_id), json=body))
 
-    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Clear a task in any state, as a user does in the UI."""
+    def clear_task(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
+        """
+        Clear tasks in any state, as a user does in the UI.
+
+        :param downstream: whether those that follow are cleared, too.
+        """
         body = {
             "dry_run": False,
             "only_failed": False,
             "reset_dag_runs": True,
             "dag_run_id": run_id,
-            "task_ids": [task_id],
+            "task_ids": task_ids,
+            "include_downstream": downstream,
         }
         self._parse(self._http.post(f"{self._dag(dag_id)}/clearTaskInstances", json=body))
 

@@ -6,8 +6,6 @@ edit it, so it is signed, and a task believes only what it has written itself. T
 Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers the task instance, so a
 record that was copied from another task fails the check. Without a key, everything that is stored in Airflow
 lies open, and the shape of the record is all that can be checked.
-
-The copy of a record in the XComs is for processes that cannot read the Variable.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -32,8 +31,9 @@ from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
+from polysync_airflow.execution.lifecycle.decisions import Owner, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import OnClear, StoredExecution, TaskKey
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
@@ -73,7 +73,7 @@ def warn_of_no_key() -> None:
     """Warn once in each process that records are not signed."""
     log.warning(
         "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit "
-        "Variables or XComs decides which execution a retry continues or stops. Set [core] fernet_key to the "
+        "Variables decides which execution a retry continues or stops. Set [core] fernet_key to the "
         "same key on all hosts."
     )
 
@@ -129,8 +129,8 @@ def _decoded(fernet_key: str) -> bytes:
     return key
 
 
-# Running tasks have stored their record under this key, and its copy under the same XCom key. With another
-# key, their next try would not find the record and would start a second execution.
+# Running tasks have stored their record under this key. With another one, their next try would not find the
+# record and would start a second execution.
 RECORD_KEY: Final = "polysync_execution"
 
 
@@ -188,41 +188,6 @@ def _refused(problem: str, place: str, record: StoredExecution | None = None) ->
         problem=problem,
         record=record,
     )
-
-
-# A field of the copy. A try that has not written a record has only this one.
-TRY_NUMBER: Final = "try_number"
-
-
-def pull_copy(ti: Any) -> StoredExecution | None:
-    """
-    Return the record in the XComs of a task instance; None if there is none, or if it is not proven.
-
-    :param ti: the task instance, on a worker or in the DAG processor.
-    """
-    return proven_copy(pull(ti), ti)
-
-
-def number_in(value: Any) -> int:
-    """Return the number of the try that has pushed a copy, or its number in place of it; 0 if nobody has."""
-    number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
-    return number if isinstance(number, int) else 0
-
-
-def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
-    """Return the record that an XCom holds; None if it holds none, or if it is not proven."""
-    if value is None or (isinstance(value, Mapping) and value.keys() == {TRY_NUMBER}):
-        return None
-    try:
-        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
-    except StoredRecordError as error:
-        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
-        return None
-
-
-def pull(ti: Any) -> Any:
-    """Return the XCom that holds the copy, or the number of the try; None if there is none."""
-    return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
 
 
 def task_identity(context: Context) -> instructions.TaskIdentity:
@@ -287,6 +252,35 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
     return from_stored(text if record is None else record, task, place=place)
 
 
+def proven_record(value: Any, ti: Any) -> StoredExecution | None:
+    """Return the record that an XCom holds for a task instance; None if there is none that is proven."""
+    if value is None:
+        return None
+    try:
+        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
+    except StoredRecordError as error:
+        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+        return None
+
+
+def read_record(ti: Any) -> StoredExecution | None:
+    """
+    Return the record of a task instance; None if there is none, or if it is not proven.
+
+    :param ti: the task instance, in a triggerer or in the DAG processor.
+    :raises Exception: Airflow does not respond.
+    """
+    context: Any = {"ti": ti}
+    return RecordStore(context).read()
+
+
+# Airflow takes longer than this to end a try and to begin the next one: what it has said about a try is still
+# true, unless the process was frozen since. A record that is deleted too soon is found again by the name of
+# its execution.
+CONFIRMED_SECONDS: Final = 5.0
+CONFIRMED_SECONDS_OF_SUCCESS: Final = 60.0
+
+
 class RecordStore:
     """
     Reads and writes the record of a task's execution, which outlives tries, crashes, deferrals and clears.
@@ -295,19 +289,18 @@ class RecordStore:
     from 3.4 on, Airflow empties it when a user clears the task.)
 
     Every try can write the Variable, whether Airflow has replaced it or not. So each try that continues with
-    an execution writes its number into the record. A try that finds another record than the one that it has
-    read or written last, or that the task is over, leaves the record and the execution alone.
-
-    Each write also pushes a copy as an XCom. Airflow deletes it when the next try begins, which tells the
-    tries apart, and the triggerer and the DAG processor read it. Before its first write, a try has only its
-    number there.
+    an execution writes its number into the record. Before a write, and before a request that costs money,
+    Airflow has confirmed within ``CONFIRMED_SECONDS`` that the try is still the current one. A process that
+    was frozen, and comes back when a later try exists, leaves the record and the execution alone.
 
     A task that succeeds deletes its Variable. If its process dies before Airflow stores that it has
     succeeded, the retry gets the same execution by its client token. The Variable of any other task is kept:
     its clear needs it, whichever DAG runs have come since.
+
+    :param confirmed_at: when Airflow has confirmed that this try is the current one.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, confirmed_at: float = -math.inf) -> None:
         self._ti: Any = context["ti"]
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
@@ -316,7 +309,9 @@ class RecordStore:
         self._earlier_store: Any = context.get("task_state_store")
         self._is_in_earlier_store = False
         self._last_known: StoredExecution | None = None
-        self._has_claimed = False
+        self._confirmed_at = confirmed_at
+        # Whether the record has a stop of this process, while its main thread may still go on.
+        self._has_announced = False
         # Why the record that is stored cannot be believed.
         self.lost: StoredRecordError | None = None
 
@@ -331,46 +326,50 @@ class RecordStore:
         return self._last_known
 
     def claim(self) -> StoredExecution | None:
+        """Return what ``read`` returns, for a try that begins."""
+        if self.try_number == 1:
+            # No earlier try of an earlier version can have left a record there.
+            self._earlier_store = None
+        return self.read()
+
+    def confirm(self, seconds: float = CONFIRMED_SECONDS) -> None:
         """
-        Return what ``read`` returns, for a try that begins, and push its number in place of the copy.
+        Ask Airflow whether this try is the current one of its task instance.
 
-        So a process finds out that it was replaced, if it was frozen before it could write a record.
-
-        :raises PolysyncError: a later try has begun.
+        :param seconds: for how long an earlier answer counts.
+        :raises PolysyncError: it is not, or this process stops its execution.
         :raises Exception: Airflow does not respond.
         """
-        record = self.read()
-        number = number_in(task_instances.find_own_xcom(self._ti, RECORD_KEY))
-        if number > self.try_number:
-            raise self._replaced_error()
-        if number < self.try_number:
-            self._push_number()
-        self._has_claimed = True
-        return record
+        now = clock.time()
+        is_known = 0 <= now - self._confirmed_at <= seconds
+        if not (is_known or task_instances.is_current(self._ti)) or self._has_announced:
+            raise PolysyncError(
+                f"Airflow does not run try {self.try_number} of this task any longer, so it ends.",
+                permanent=False,
+            )
+        self._confirmed_at = self._confirmed_at if is_known else now
 
     def write(self, record: StoredExecution) -> None:
         """
         Store the record.
 
-        :raises PolysyncError: another try has written a record meanwhile, or Airflow has ended this one.
+        :raises PolysyncError: this try is no longer the current one.
         :raises Exception: Airflow does not respond.
         """
-        self._raise_if_replaced()
-        self._ti.xcom_push(RECORD_KEY, self._put(record))
+        self.confirm()
+        self._put(record)
         self._forget_earlier_record()
 
     def delete(self) -> None:
         """
         Delete the record. Only correct if AWS has certainly not started an execution.
 
-        :raises PolysyncError: another try has written a record meanwhile, or Airflow has ended this one.
+        :raises PolysyncError: this try is no longer the current one.
         :raises Exception: Airflow does not respond.
         """
-        self._raise_if_replaced()
+        self.confirm()
         Variable.delete(self._key)
-        self._last_known = None
         self._forget_earlier_record()
-        self._push_number()
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
@@ -378,9 +377,10 @@ class RecordStore:
 
         By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
         """
-        owner, stored, state = self._owner(record)
+        owner, stored, state = self.owner(record)
         # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
         if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != task_instances.DELETED:
+            self._has_announced = True
             try:
                 self._put(record.with_choice_of(stored))
             except Exception as error:
@@ -390,38 +390,26 @@ class RecordStore:
     def withdraw_stop(self, record: StoredExecution) -> None:
         """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
         try:
-            self._raise_if_overwritten()
-            self._put(record.with_choice_of(self._last_known))
+            if self._read_if_proven() == self._last_known:
+                self._put(record.with_choice_of(self._last_known))
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
-    def owner(self, record: StoredExecution) -> Owner:
-        """Return who decides about the execution of this try, without a change."""
-        return self._owner(record)[0]
-
-    def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
+    def owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
+        """Return who decides about the execution of this try, the stored record, and the task's state."""
         try:
             stored = self._read_if_proven()
             state = task_instances.read_state(self._ti)
-            copy = None if state == task_instances.DELETED else pull_copy(self._ti)
+            is_current = state != task_instances.DELETED and task_instances.is_current(self._ti)
         except Exception as error:
             return self._unknown(error), None, None
-        return owner_by_record(record, self.try_number, state, stored, copy), stored, state
+        owner = owner_by_record(record, self.try_number, state, stored, is_current=is_current)
+        return owner, stored, state
 
     def forget(self) -> None:
-        """
-        Delete the record of a task that succeeds. Raises no error: the task has done its work.
-
-        After a deferral, the record is read here. It is this task's, unless a later try has written it.
-        """
+        """Delete the record of a task that succeeds. Raises no error: the task has done its work."""
         try:
-            if self._last_known is None:
-                stored = self.read()
-                if stored and stored.try_number > self.try_number:
-                    raise self._replaced_error()
-                self._raise_if_over()
-            else:
-                self._raise_if_replaced()
+            self.confirm(CONFIRMED_SECONDS_OF_SUCCESS)
             Variable.delete(self._key)
         except Exception as error:
             log.warning("The record of this task cannot be deleted: %s", error)
@@ -450,44 +438,7 @@ class RecordStore:
             self.lost = error
             return None
 
-    def _raise_if_replaced(self) -> None:
-        self._raise_if_overwritten()
-        self._raise_if_over()
-
-    def _raise_if_over(self) -> None:
-        state = task_instances.read_state(self._ti)
-        if is_over(state):
-            raise PolysyncError(
-                f"Airflow does not run try {self.try_number} of this task any longer (state {state}), so it "
-                "ends.",
-                permanent=False,
-            )
-
-    def _raise_if_overwritten(self) -> None:
-        stored = self._read_if_proven()
-        if stored and stored != self._last_known:
-            raise PolysyncError(
-                f"Another process continues with the execution of this task (try {stored.try_number}), so "
-                f"this one (try {self.try_number}) ends.",
-                permanent=False,
-            )
-        # Only a record with the number of this try tells it from a later one that has not written either.
-        is_own = stored is not None and stored.try_number == self.try_number
-        if self._has_claimed and not is_own:
-            # Lower if an earlier try was frozen right at its begin.
-            number = number_in(pull(self._ti))
-            if not 0 < number <= self.try_number:
-                raise self._replaced_error()
-
-    def _replaced_error(self) -> PolysyncError:
-        return PolysyncError(
-            f"A later try of this task has begun, so this one (try {self.try_number}) ends.", permanent=False
-        )
-
-    def _push_number(self) -> None:
-        self._ti.xcom_push(RECORD_KEY, {TRY_NUMBER: self.try_number})
-
-    def _put(self, record: StoredExecution) -> dict[str, Any]:
+    def _put(self, record: StoredExecution) -> None:
         record = record.without_values()
         value = to_stored(record, self._task)
         description = (
@@ -496,7 +447,6 @@ class RecordStore:
         )
         Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
-        return value
 
     def _forget_earlier_record(self) -> None:
         # It would count again after the deletion of the Variable.
@@ -511,8 +461,8 @@ class RecordStore:
 
 # ---- records in Airflow's database, without a task: the choice for the next clear, and the expiry
 #
-# A running try and the API server must not overwrite each other. A try writes only if the record is what it
-# has read or written last, and the API server only if the task has ended.
+# A running try and the API server must not overwrite each other: the API server writes only if the task has
+# ended.
 
 # In all other states, a try of the task runs or is on its way.
 ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})

@@ -101,11 +101,11 @@ class PolysyncPipelineTaskGroup(TaskGroup):
                 f"{name} = {texts.shorten(kwargs[name])}: leave it out, since {_OWN[name]}."
             )
         steps, job_name = _steps_of(folder, definition, job, catalogue)
-        name = job_name if pipeline_name is None else pipeline_name
-        if name is None:
+        pipeline = job_name if pipeline_name is None else pipeline_name
+        if pipeline is None:
             raise ParametersError("pipeline_name is missing: the file of a definition does not name it.")
         super().__init__(group_id, **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs})
-        self._add_tasks(steps, {**kwargs, "dag": self.dag, "pipeline_name": name})
+        self._add_tasks(steps, {**kwargs, "dag": self.dag, "pipeline_name": pipeline})
 
     def _add_tasks(self, steps: Sequence[JobStep], arguments: dict[str, Any]) -> None:
         ids, prefix = _task_ids(steps), f"{self.group_id}." if self.prefix_group_id else ""

@@ -16,6 +16,8 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+# A collection of all objects takes 0.2 s, and was a tenth of the CPU of all tests.
+gc.set_threshold(50_000, 10, 10)
 # Set before the first import of Airflow, which reads these variables only once.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="polysync-tests-")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
@@ -75,13 +77,13 @@ SYSTEM_TIMEOUT_SECONDS = 900
 
 
 def pytest_collection_finish() -> None:
-    """
-    Let Python's garbage collector run less often, and leave out what has been imported.
-
-    A collection of all objects takes 0.2 s, and was a tenth of the CPU of all tests.
-    """
-    gc.set_threshold(50_000, 10, 10)
+    """Let Python's garbage collector leave out what has been imported."""
     leave_out_of_collections()
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest find nothing to collect: it looks for garbage five times at the end, which takes a second."""
+    gc.freeze()
 
 
 def leave_out_of_collections() -> None:
@@ -134,12 +136,15 @@ def _quick_clients() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def simulated_airflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SimulatedAirflow:
+def simulated_airflow(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SimulatedAirflow]:
     """Return what knows the task instances of a test. Airflow's client asks it, unless there is a database."""
     AIRFLOW.clear()
     if "airflow_database" not in request.fixturenames:
         airflow_service.install(monkeypatch, AIRFLOW)
-    return AIRFLOW
+    with airflow_service.forgotten_secrets():
+        yield AIRFLOW
 
 
 @pytest.fixture

@@ -253,7 +253,8 @@ def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferr
     run.event = asyncio.run(fire(class_path, delivered(kwargs), run.ti))
     run.operator, next_session = operator, copy(operator)
     try:
-        return getattr(operator, deferral.method_name)(context, run.event)
+        kwargs = pulled(deferral.kwargs or {})
+        return getattr(operator, deferral.method_name)(context, run.event, **kwargs)
     except TaskDeferred as again:
         return _resume(run, next_session, context, again)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from sagemaker_emulator.builders import ROLE
 from tests.sign_in.issuer import Issuer, certificates, running
 
+# The server's calls make so many objects that Python would look for garbage all the time.
+gc.set_threshold(50_000, 10, 10)
 # Tests must not use credentials of this host.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 for _name in (
@@ -29,6 +32,16 @@ for _name in (
 ClientOf = Callable[..., Any]
 #: By which names other containers might reach the server.
 HOSTS = ("sagemaker", "emulator.team_default", "172.18.0.3")
+
+
+def pytest_collection_finish() -> None:
+    """Let Python's garbage collector leave out what has been imported."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest find nothing to collect: it looks for garbage five times at the end."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +72,7 @@ def server(_server: EmulatorServer) -> EmulatorServer:
 
 
 @pytest.fixture
-def client_of(server: EmulatorServer) -> ClientOf:
+def new_client_of(server: EmulatorServer) -> ClientOf:
     """Create boto3 clients of the emulator, by default without retries."""
 
     # The type stubs of boto3.client have one overload for each literal service name.
@@ -73,6 +86,24 @@ def client_of(server: EmulatorServer) -> ClientOf:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _clients() -> dict[Any, Any]:
+    return {}
+
+
+@pytest.fixture
+def client_of(new_client_of: ClientOf, _clients: dict[Any, Any]) -> ClientOf:
+    """Return boto3 clients of the emulator. All tests share them: a new one takes as long as many calls."""
+
+    def get(*arguments: Any, **options: Any) -> Any:
+        key = (arguments, *sorted(options.items()))
+        if key not in _clients:
+            _clients[key] = new_client_of(*arguments, **options)
+        return _clients[key]
+
+    return get
 
 
 @pytest.fixture

@@ -64,6 +64,33 @@ def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
     return {task_id: states[task_id + suffix] for task_id in task_ids if task_id + suffix in states}
 
 
+def is_current(ti: Any) -> bool:
+    """
+    Return whether the try of this process is still the current one of its task instance. For a worker.
+
+    On Airflow 3, each try has an id of its own, and a retry or a clear gives the task instance another one
+    (``prepare_db_for_next_try`` in airflow/models/taskinstance.py). Of the requests that name it, this one
+    changes nothing: ``validate_inlets_and_outlets`` in
+    airflow/api_fastapi/execution_api/routes/task_instances.py.
+
+    :raises Exception: Airflow's API server or database does not respond, or refuses the request.
+    """
+    if not CAPABILITIES.task_sdk:
+        return newest_try_number(ti) == int(ti.try_number)
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ValidateInletsAndOutlets
+
+    try:
+        task_runner.SUPERVISOR_COMMS.send(ValidateInletsAndOutlets(ti_id=ti.id))
+    except AirflowRuntimeError as error:
+        # 410 if an earlier try had the id.
+        if (error.error.detail or {}).get("status_code") in (404, 410):
+            return False
+        raise
+    return True
+
+
 def newest_try_number(ti: Any) -> int | None:
     """
     Return the number of the newest try of a task instance; None if it was deleted. For a worker of Airflow 2.
@@ -119,21 +146,6 @@ def is_start_planned(context: Context) -> bool:
 def read_xcom(ti: Any, key: str) -> Any:
     """Return the value of an XCom of a task instance; None if there is none. For a triggerer."""
     return XCom.get_one(key=key, **_key(ti))
-
-
-def find_own_xcom(ti: Any, key: str) -> Any:
-    """
-    Return the value of an XCom of this process's task instance, which may have none. For a worker.
-
-    On Airflow 3, ``xcom_pull`` writes an ERROR to the task's log if there is none. The list of all map
-    indexes does not, but says nothing of one of them: for a mapped task, None is returned.
-    """
-    if not CAPABILITIES.task_sdk:
-        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-    if ti.map_index >= 0:
-        return None
-    values = XCom.get_all(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
-    return values[0] if values else None
 
 
 def write_xcom(ti: Any, key: str, value: Any) -> None:
@@ -214,13 +226,25 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
 
 def get_variable(key: str) -> str | None:
     """
-    Return the value of a Variable as text; None if there is none.
+    Return the value of a Variable as text; None if there is none. For a worker, a triggerer or a callback.
+
+    On Airflow 3, ``Variable.get`` says that there is none also if Airflow does not respond.
 
     :raises Exception: Airflow does not respond.
     """
-    default: Any = {"default" if CAPABILITIES.task_sdk else "default_var": None}
-    value: str | None = Variable.get(key, **default)
-    return value
+    if not CAPABILITIES.task_sdk:
+        get: Any = Variable.get
+        return cast("str | None", get(key, default_var=None))
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable
+
+    response: Any = task_runner.SUPERVISOR_COMMS.send(GetVariable(key=key))
+    if not isinstance(response, ErrorResponse):
+        return cast("str | None", response.value)
+    if response.error is ErrorType.VARIABLE_NOT_FOUND:
+        return None
+    raise AirflowRuntimeError(response)
 
 
 def poke_until_done(sensor: Any, context: Context) -> Any:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypeVar, cast
@@ -58,6 +59,8 @@ QUIET_SECONDS: Final = 300.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end 41 s after the
 # deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
+# In an event.
+MAX_KNOWN_STEPS: Final = 2000
 
 
 class LogLine(NamedTuple):
@@ -289,6 +292,8 @@ class ExecutionEvent(BaseModel):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param attempt_started_at: when the attempt began, if it is a resume; None for the start, and in events of
         an earlier version.
+    :param known_steps: the statuses by step that the trigger has logged; None if the task must read the XCom
+        ``steps``.
     """
 
     model_config = models.STRICT
@@ -304,6 +309,10 @@ class ExecutionEvent(BaseModel):
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
+    # Not in all events, since a worker of the release before refuses a member that it does not know.
+    known_steps: Annotated[
+        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None, Field(exclude=True)
+    ] = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:

@@ -279,6 +279,7 @@ class ExecutionOperator(WaitingOperator):
         *,
         method_name: str = "execute_complete",
         after_poll: AfterPoll | None = None,
+        kwargs: dict[str, Any] | None = None,
         **more: Any,
     ) -> ExecutionEvent:
         """
@@ -286,13 +287,14 @@ class ExecutionOperator(WaitingOperator):
 
         :param method_name: the method in which Airflow resumes a deferred task.
         :param after_poll: called on the worker with the response of each poll but the last.
+        :param kwargs: what that method gets beside the event.
         :param more: further arguments of the trigger.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
             trigger = PolysyncPipelineExecutionTrigger(**self._trigger_arguments(waiter, **more))
-            self.defer(trigger=trigger, method_name=method_name)
+            self.defer(trigger=trigger, method_name=method_name, kwargs=kwargs)
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(

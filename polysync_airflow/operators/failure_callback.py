@@ -25,8 +25,7 @@ def stop_orphaned_execution(context: Context) -> None:
     processor runs this callback. After an ordinary failure the try itself has dealt with the execution, and
     the callback does nothing.
 
-    It reads the copy of the record in the XComs, and stops only what the failed try itself has written there:
-    Airflow deletes the XComs of a try when the next one begins.
+    It stops nothing that a later try has written into the record.
     """
     mapped = is_mapped(context["task"])
     if mapped:
@@ -39,10 +38,10 @@ def stop_orphaned_execution(context: Context) -> None:
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.decisions import Exit, leave, owner_of_dead_process
     from polysync_airflow.operators.task_try import stop_recorded_execution
-    from polysync_airflow.records import pull_copy
+    from polysync_airflow.records import read_record
 
     ti = context["ti"]
-    record = pull_copy(ti)
+    record = read_record(ti)
     # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the execution.
     retry_follows = not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
     owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)

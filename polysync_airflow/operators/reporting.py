@@ -174,8 +174,12 @@ def pull_run(context: Context) -> outcome.ExecutionRecord | None:
 def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    value = storable_xcom("run", run.model_dump(mode="json"), log.warning)
-    context["ti"].xcom_push("run", value)
+    context["ti"].xcom_push("run", storable_run(run, log.warning))
+
+
+def storable_run(run: outcome.ExecutionRecord, warn: Callable[[str], object]) -> Any:
+    """Return ``run`` in a form that Airflow can store."""
+    return storable_xcom("run", run.model_dump(mode="json"), warn)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:
@@ -260,8 +264,9 @@ class ReportingOperator(base.ExecutionOperator):
     known_datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
-    # The XCom ``run``, if this process has read it after a deferral.
+    # The XCom ``run`` from before a deferral, and what is known of the steps.
     started_run: outcome.ExecutionRecord | None = None
+    steps_before: tuple[str, Mapping[str, str]] | None = None
 
     @abstractmethod
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
@@ -397,8 +402,8 @@ class ReportingOperator(base.ExecutionOperator):
             # The connection may have been deleted meanwhile. The outcome is known without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
-        with_mlflow = bool(self.mlflow_experiment_name)
-        return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
+        with_mlflow, files = bool(self.mlflow_experiment_name), self.choices.property_files
+        return reporter.report_end(files=files, with_mlflow=with_mlflow, before=self.steps_before)
 
 
 def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:

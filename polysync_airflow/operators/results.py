@@ -8,6 +8,7 @@ permissions.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -347,23 +348,36 @@ class StepReporter:
             self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return steps
 
-    def report_end(self, *, files: results.PropertyFiles, with_mlflow: bool = False) -> StepReport:
+    def report_end(
+        self,
+        *,
+        files: results.PropertyFiles,
+        with_mlflow: bool = False,
+        before: tuple[str, Mapping[str, str]] | None = None,
+    ) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
+        :param before: the declared steps, as ``order_text`` returns them, and the statuses that the trigger
+            has logged; None to read the XCom ``steps``.
         """
-        before = descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))
         list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
             steps = call_with_retry(list_steps, until=until, warn=self.log.warning)
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
-            return StepReport(before, notes=(note,), error=error)
-        self._write(replace(self._progress, known=known_from(before)).update(steps))
-        rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
+            return StepReport(self._pushed_rows(), notes=(note,), error=error)
+        order: Sequence[DeclaredStep | descriptions.StepRow]
+        if before:
+            order, known = descriptions.order_of(before[0]), json.dumps(dict(before[1]))
+        else:
+            order = pushed = self._pushed_rows()
+            known = known_from(pushed)
+        self._write(replace(self._progress, known=known).update(steps))
+        rows, log_note = self._with_logs(descriptions.rows_of(steps, order, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
         stored = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs, log.warning)
@@ -387,6 +401,9 @@ class StepReporter:
     def _write(self, lines: Sequence[LogLine]) -> None:
         for line in lines:
             self.log.log(line.level, "%s", line.text)
+
+    def _pushed_rows(self) -> list[descriptions.StepRow]:
+        return descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))
 
     def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)

@@ -17,7 +17,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.instructions import Do, OnClear, OnCompletedWithFailures, RetryMode
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import OnCancelled
+from polysync_airflow.execution.outcome import OnCancelled, parse_run
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
@@ -242,16 +242,25 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         return self.execute(context)
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        started: dict[str, Any] | None = None,
+    ) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
 
+        :param started: what is known from before a deferral: the XCom ``run`` and the declared steps. None in
+            tasks that the release before has deferred.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         this_try = self.this_try
         this_try.is_executed = True
-        self._know_started(context)
+        self._know_started(context, (started or {}).get("run"))
         end = check_event(ExecutionEvent, event)
+        declared, known = (started or {}).get("declared_steps"), end.known_steps
+        self.steps_before = None if declared is None or known is None else (declared, known)
         leaving = this_try.finish(context, end, self.retry_policy)
         self._count_end(end)
         if leaving.begins_again:
@@ -291,13 +300,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         region = region_from_arn(end.execution_arn)
         count(EXECUTIONS_ENDED, state=state, connection=self.polysync_conn_id, region=region)
 
-    def _know_started(self, context: Context) -> None:
+    def _know_started(self, context: Context, run: Any) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""
         self.started_run = None
         if self.known_run:
             return
         try:
-            self.started_run = self.known_run = reporting.pull_run(context)
+            known = parse_run(run, self.log.warning) or reporting.pull_run(context)
+            self.started_run = self.known_run = known
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
@@ -332,8 +342,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             if isinstance(step, Finish):
                 return step.event
         self.this_try.raise_if_killed()
+        run = reporting.storable_run(self.known_run, self.log.debug) if self.known_run else None
         return self._wait_for_end(
             waiter,
+            kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
             stop_on_kill=choices.stop_on_kill,
             progress_interval=choices.progress_interval,
             declared_steps=reporter.declared_steps,

@@ -142,8 +142,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         store, ti = records.RecordStore(context), context["ti"]
         record = store.read()
         if record is None and store.lost is None:
-            value = read_xcom(self._first_task(ti), records.RECORD_KEY)
-            record = records.proven_copy(value, ti)
+            record = records.proven_record(read_xcom(self._first_task(ti), records.RECORD_KEY), ti)
             if record:
                 # From now on, the try continues with it as with that of a try that has failed.
                 store.write(record)

@@ -37,7 +37,7 @@ from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, cou
 from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.reporting import pull_run, push_run
-from polysync_airflow.records import RecordStore, pull_copy, task_identity
+from polysync_airflow.records import RecordStore, task_identity
 from polysync_airflow.retrying import next_retry
 
 Result = TypeVar("Result")
@@ -383,6 +383,8 @@ class TaskTry:
     # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
     # nothing to do.
     is_handled: bool = False
+    # Airflow has just begun this session.
+    _began_at: float = field(default_factory=clock.time)
     _ti: Any = None
     _store: RecordStore | None = None
     _now: Instruction | None = None
@@ -425,6 +427,8 @@ class TaskTry:
         )
         now = self._enter(store, machine.begin(task_try, record))
         while now.do not in instructions.ENDS_THE_START:
+            if now.do in instructions.COSTS_MONEY:
+                store.confirm()
             event = calls.perform(now)
             try:
                 following = self._enter(store, machine.after(now, event))
@@ -501,11 +505,12 @@ class TaskTry:
         if self._store and self._now:
             return self._store, self._announced or self._now.record
         store = RecordStore(context)
-        return store, store.read() or pull_copy(context["ti"])
+        return store, store.read()
 
     def forget_record(self, context: Context) -> None:
-        """Delete the record, because the task succeeds."""
-        (self._store or RecordStore(context)).forget()
+        """Delete the record, because the task succeeds. A task that was killed may have a later try."""
+        if not self._is_killed:
+            (self._store or RecordStore(context, confirmed_at=self._began_at)).forget()
 
     def _confirm(
         self, context: Context, store: RecordStore, end: ExecutionEvent
@@ -639,7 +644,7 @@ class TaskTry:
     ) -> decisions.Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
         if leaving.exit is decisions.Exit.ASK_OWNER:
-            leaving = leaving.owned_by(store.owner(record))
+            leaving = leaving.owned_by(store.owner(record)[0])
         self._is_shutdown |= leaving.is_shutdown
         announced = leaving.announced(record)
         if leaving.exit is decisions.Exit.ANNOUNCE_STOP:

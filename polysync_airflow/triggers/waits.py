@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -212,10 +213,10 @@ class TriggerStop:
             return False
         if self._is_left_to_next_try(state):
             return False
-        # A trigger that has only moved needs no copy, which spares a request.
-        copy = None if state == decisions.DEFERRED else self._copy_of_record()
-        owner = decisions.owner_of_deferred(state, copy, self.ti.try_number)
-        leaving = decisions.leave(copy, self.ti.try_number, stop_on_kill=True).owned_by(owner)
+        # A trigger that has only moved needs no record, which spares a request.
+        record = None if state == decisions.DEFERRED else self._record()
+        owner = decisions.owner_of_deferred(state, record, self._arn, self.ti.try_number)
+        leaving = decisions.leave(record, self.ti.try_number, stop_on_kill=True).owned_by(owner)
         if leaving.exit is not decisions.Exit.STOP:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
@@ -286,18 +287,18 @@ class TriggerStop:
 
     def _state_and_owner(self) -> tuple[str | None, decisions.Owner]:
         state = read_state(self.ti)
-        return state, decisions.owner_of_deferred(state, self._copy_of_record(), self.ti.try_number)
+        owner = decisions.owner_of_deferred(state, self._record(), self._arn, self.ti.try_number)
+        return state, owner
 
-    def _copy_of_record(self) -> StoredExecution | None:
+    def _record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
-        from polysync_airflow.records import RECORD_KEY, proven_copy
+        from polysync_airflow.records import read_record
 
         try:
-            value = call_airflow(lambda: read_xcom(self.ti, RECORD_KEY))
+            return call_airflow(lambda: read_record(self.ti))
         except Exception as error:
             self.log.warning("The record of the task cannot be read: %s", error)
             return None
-        return proven_copy(value, self.ti)
 
     def _task_state(self) -> str | None:
         for seconds in STATE_RETRY_SECONDS:
@@ -351,7 +352,7 @@ class WaitTrigger(BaseTrigger):
             payload = None
             while payload is None:
                 payload = self._handle(await subscription.next_step())
-            await self._finish()
+            await self._finish(payload, progress)
             yield await self._fired_event(payload)
         except asyncio.CancelledError:
             await self._handle_cancellation()
@@ -380,8 +381,8 @@ class WaitTrigger(BaseTrigger):
             log.log(line.level, "%s", line.text)
         return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, waiter.Finish) else None
 
-    async def _finish(self) -> None:
-        """End what must be over before the event is fired."""
+    async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
+        """End what must be over before the event is fired, and complete its payload."""
 
     async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
         """Return the event that is fired at the end of the wait."""
@@ -483,9 +484,13 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             self._pusher.push(steps)
         return payload
 
-    async def _finish(self) -> None:
+    async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
         if self._pusher:
             await self._pusher.finish()
+        # Only a worker that has given the declared steps knows this member.
+        is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
+        if is_wanted and progress and len(progress.known) <= descriptions.MAX_ORDER_LENGTH:
+            payload["known_steps"] = json.loads(progress.known)
 
     def _close(self) -> None:
         if self._pusher:

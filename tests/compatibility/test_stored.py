@@ -138,6 +138,8 @@ def test_a_stored_trigger_row_is_run(emulator: EmulatorServer, emulated_time: Em
 
     (payload,) = asyncio.run(fire())
 
+    # A worker of that version refuses an event with a member that it does not know.
+    assert payload.keys() <= json.loads(STORED)["event"].keys() | {"attempt", "attempt_started_at"}
     context = ti.context(operator)
     assert operator.execute_complete(context, payload) == arn
     assert ti.xcoms["state"] == "Success"

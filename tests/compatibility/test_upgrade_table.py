@@ -18,7 +18,7 @@ PROOFS: Final = {
     "after a return, a record": ["46a", "46b", "46c"],
     "after a return, no record": [],
     "after a rotation": [f"{RECORDS}/test_forged_records.py::test_key_rotation"],
-    "after such a rotation": ["tests/operators/test_failure_callback.py::test_copy_of_before_a_key_rotation_stops_nothing"],
+    "after such a rotation": ["tests/operators/test_failure_callback.py::test_record_of_before_a_key_rotation_stops_nothing"],
     "after a deletion": [f"{RECORDS}/test_damaged_records.py::test_execution_is_found_without_its_record"],
     "after a change of its parameters": ["44a", "44b"],
 }  # fmt: skip

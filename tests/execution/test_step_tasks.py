@@ -394,8 +394,8 @@ def test_step_that_succeeds_after_a_clear_of_others() -> None:
     value = stored.model_dump(mode="json")
 
     assert step_tasks.first_look(value, ARN, 1, STEPS) == (stored, False)
-    for others in ((value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)):
-        look, is_first = step_tasks.first_look(*others, STEPS)
+    for other, arn, epoch in ((value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)):
+        look, is_first = step_tasks.first_look(other, arn, epoch, STEPS)
         assert (look.succeeded, is_first) == (["Train"], True)
 
 

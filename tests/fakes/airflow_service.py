@@ -6,6 +6,8 @@ On Airflow 3, it is behind the channel to the supervisor; on Airflow 2, it is th
 
 from __future__ import annotations
 
+import importlib
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +32,13 @@ class AirflowService(ABC):
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
         """Return the value of an XCom."""
 
-    def listed_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-        """Return the value of an XCom in the list of all map indexes of a task that is not mapped."""
-        return self.xcom(dag_id, run_id, task_id, -1, key)
+    def is_current(self, ti_id: uuid.UUID) -> bool:
+        """Return whether a task instance has this id: each try has another one. On Airflow 3."""
+        return True
+
+    def try_number(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return the number of the newest try; MISSING if there is no such task instance. On Airflow 2."""
+        return 1
 
     @abstractmethod
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
@@ -70,6 +76,18 @@ def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
         _install_in_airflow_2(monkeypatch, service)
 
 
+@contextmanager
+def forgotten_secrets() -> Iterator[None]:
+    """Forget afterwards the secrets that Airflow hides: with each new one, it compiles a pattern of all."""
+    module = (
+        "airflow.sdk._shared.secrets_masker" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+    )
+    masker = importlib.import_module(module)._secrets_masker()
+    patterns, replacer = set(masker.patterns), masker.replacer
+    yield
+    masker.patterns, masker.replacer = patterns, replacer
+
+
 class Channel:
     """The channel to the supervisor. Its answers are those of the routes in airflow/api_fastapi/execution_api."""
 
@@ -98,11 +116,14 @@ class Channel:
         value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
         return XComResult(key=msg.key, value=value)
 
-    def _answer_GetXComSequenceSlice(self, msg: Any) -> Any:
-        from airflow.sdk.execution_time.comms import XComSequenceSliceResult
+    def _answer_ValidateInletsAndOutlets(self, msg: Any) -> Any:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse, InactiveAssetsResult
 
-        value = self._service.listed_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.key)
-        return XComSequenceSliceResult(root=[] if value is None else [value])
+        if self._service.is_current(msg.ti_id):
+            return InactiveAssetsResult(inactive_assets=[])
+        detail = {"status_code": 404, "message": "Task Instance not found"}
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
 
     def _answer_SetXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import OKResponse
@@ -149,14 +170,16 @@ class Channel:
 
 
 class _Session:
-    """A session of the database that knows the states of task instances only."""
+    """A session of the database that knows the states of task instances and the numbers of their tries."""
 
     def __init__(self, service: AirflowService) -> None:
         self._service = service
         self._key: dict[str, Any] = {}
+        self._column = ""
 
-    def query(self, *_: Any) -> _Session:
-        """Return the query for the state."""
+    def query(self, column: Any) -> _Session:
+        """Return the query for a column."""
+        self._column = column.key
         return self
 
     def filter_by(self, **key: Any) -> _Session:
@@ -172,9 +195,10 @@ class _Session:
                 yield SimpleNamespace(task_id=task_id, state=state)
 
     def one_or_none(self) -> Any:
-        """Return the row with the state; None if there is none."""
-        state = self._service.task_state(**self._key)
-        return None if state is MISSING else (state,)
+        """Return the row; None if there is none."""
+        read = self._service.try_number if self._column == "try_number" else self._service.task_state
+        value = read(**self._key)
+        return None if value is MISSING else (value,)
 
 
 def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:

@@ -72,23 +72,42 @@ def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(session, "_register_builtin_handlers", register_once)
     module: Any = hooks  # its stubs have no private classes
-    patch.setattr(module._PrefixTrie, "__copy__", _copy_of_trie)
+    trie = module._PrefixTrie
+    remove = trie.remove_item
+
+    def remove_from_copy(self: Any, key: str, value: Any) -> None:
+        self.__dict__ = self._recursive_copy(self.__dict__)
+        remove(self, key, value)
+
+    patch.setattr(trie, "__copy__", _copy_of_trie)
+    patch.setattr(trie, "append_item", _append_to_copy)
+    patch.setattr(trie, "remove_item", remove_from_copy)
     # Each client registers some more, for which botocore makes the signatures of functions.
     patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
 
 
 def _copy_of_trie(trie: Any) -> Any:
-    """Return what botocore's copy returns, without a look at the kind of each value."""
+    """Return a copy that has the same nodes, until something is added to one of the two."""
     copied = type(trie)()
-    copied._root = _copy_of_node(trie._root)
+    copied._root = trie._root
     return copied
 
 
+def _append_to_copy(trie: Any, key: str, value: Any, section: int = 1) -> None:
+    """Add a value as botocore does, to copies of the nodes on the way: other tries may have the same ones."""
+    node = trie._root = _copy_of_node(trie._root)
+    for part in key.split("."):
+        child = node["children"].get(part, {"chunk": part, "children": {}, "values": None})
+        node["children"][part] = node = _copy_of_node(child)
+    node["values"] = node["values"] or NodeList([], [], [])
+    node["values"][section].append(value)
+
+
 def _copy_of_node(node: dict[str, Any]) -> dict[str, Any]:
-    children, values = node["children"], node["values"]
+    values = node["values"]
     return {
         "chunk": node["chunk"],
-        "children": {name: _copy_of_node(child) for name, child in children.items()} if children else {},
+        "children": dict(node["children"]),
         "values": values and NodeList(values.first[:], values.middle[:], values.last[:]),
     }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -16,6 +17,9 @@ from tests.fakes.airflow_service import MISSING, AirflowService
 
 if TYPE_CHECKING:
     from tests.tasks import TaskInstance
+
+
+_WITH_NEW_ID: Final = (DELETED, "scheduled", "restarting", "up_for_retry", None)
 
 
 class AirflowApiError(Exception):
@@ -55,6 +59,18 @@ class SimulatedAirflow(AirflowService):
         self._raise_if_cut_off()
         state = self._find(TaskKey(dag_id, run_id, task_id, map_index)).state()
         return MISSING if state == DELETED else state
+
+    def is_current(self, ti_id: uuid.UUID) -> bool:
+        """Return whether a task instance has this id. A retry that is due, or a clear, gives it another one."""
+        self._raise_if_cut_off()
+        ti = next(each for each in self.instances if each.id == ti_id)
+        return self._find(TaskKey.of(ti)) is ti and ti.state() not in _WITH_NEW_ID
+
+    def try_number(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return the number of the newest try; MISSING if the task instance was deleted."""
+        self._raise_if_cut_off()
+        ti = self._find(TaskKey(dag_id, run_id, task_id, map_index))
+        return MISSING if ti.state() == DELETED else ti.try_number
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
         """Return the value of an XCom."""

@@ -40,26 +40,20 @@ def operator() -> BaseOperator:
 
 
 def test_deferred_task_sends_few_requests(operator: BaseOperator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is pushed twice with the same value, and the trigger reads nothing."""
+    """Nothing is pushed twice with the same value, and neither the trigger nor the end reads anything."""
     sessions = TaskSessions(monkeypatch)
 
     sessions.run(operator)
 
     assert sessions.counts == {
-        # The number of the try, the record with the request, and with the ARN; five when the execution exists, one
-        # by the trigger, five at the end.
-        "SetXCom": 14,
-        # The number of the try twice, ``run``, ``steps``.
-        "GetXComSequenceSlice": 1,
-        "GetXCom": 3,
-        # The record when a try begins, before each write, and before it is deleted.
-        "GetVariable": 4,
+        # Five when the execution exists, one by the trigger, five at the end.
+        "SetXCom": 11,
+        # The record: when the try begins, with the request, with the ARN, and deleted.
+        "GetVariable": 1,
         "PutVariable": 2,
         "DeleteVariable": 1,
-        # Whether the task still runs, before each change of the record.
-        "GetTaskStates": 3,
-        # Where an earlier version has stored the record.
-        "GetTaskStateStore": 1,
+        # Whether this try is the current one, before the request is stored and sent.
+        "ValidateInletsAndOutlets": 1,
     }
     assert [request for request in sessions.requests if "_link" in str(request)] == []
     assert sessions.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")

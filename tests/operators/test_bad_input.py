@@ -15,7 +15,6 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import run_task
@@ -144,7 +143,7 @@ def test_invalid_start_is_refused_before_any_call(
     # One line for each argument; no other argument here is wrong in two ways.
     assert str(run.error).count("\n- ") == 1
     assert emulator.control.calls() == []
-    assert run.xcoms == {RECORD_KEY: {"try_number": 1}}
+    assert run.xcoms == {}
 
 
 def test_message_about_100_000_parameters_is_short(emulator: EmulatorServer) -> None:

@@ -10,6 +10,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
+from tests.operators.recovery.harness import CrashError, crash
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 EDITED: list[Any] = ["a text", {}, {"execution_arn": "foo", "state": "Running"}, {"parameters": ["x"]}]
@@ -21,10 +22,7 @@ def test_task_succeeds_with_an_edited_run(
 ) -> None:
     """The XCom ``run`` is replaced by a text or another object during the wait; at the end it is right again."""
     ti = TaskInstance("t")
-    pull = ti.xcom_pull
-    monkeypatch.setattr(
-        ti, "xcom_pull", lambda **wanted: pull(**wanted) if wanted["key"] == RECORD_KEY else value
-    )
+    monkeypatch.setattr(ti, "xcom_pull", lambda **_: value)
 
     run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"), ti)
 
@@ -33,12 +31,12 @@ def test_task_succeeds_with_an_edited_run(
     assert run.xcoms["run"]["state"] == "Success"
 
 
-def unfinished_task() -> TaskInstance:
-    """Return a task instance whose execution runs, with the XComs that the task pushed."""
+def unfinished_task(emulated_time: EmulatedTime) -> TaskInstance:
+    """Return a task instance whose process has died while its execution runs."""
     ti = TaskInstance("t")
-    run_task(
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False), ti
-    )
+    emulated_time.after(60, crash)
+    with pytest.raises(CrashError):
+        run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"), ti)
     return ti
 
 
@@ -55,20 +53,22 @@ ANOTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/a
     "edit",
     [
         *(lambda _, value=value: value for value in EDITED),
-        lambda copy: {**copy, "execution_arn": ANOTHER},
-        lambda copy: {
-            **copy,
+        lambda record: {**record, "execution_arn": ANOTHER},
+        lambda record: {
+            **record,
             "execution_arn": None,
-            "request": {**copy["request"], "pipeline_name": "abalone"},
+            "request": {**record["request"], "pipeline_name": "abalone"},
         },
-        lambda copy: {name: value for name, value in copy.items() if name != "signature"},
-        lambda copy: {**copy, "try_number": 0},
+        lambda record: {name: value for name, value in record.items() if name != "signature"},
+        lambda record: {**record, "try_number": 0},
     ],
 )
-def test_failure_callback_believes_only_the_task_itself(edit: Any, emulator: EmulatorServer) -> None:
+def test_failure_callback_believes_only_the_task_itself(
+    edit: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The failure callback calls AWS only for a record that the failed try has signed."""
-    ti = unfinished_task()
-    ti.xcoms[RECORD_KEY] = edit(ti.xcoms[RECORD_KEY])
+    ti = unfinished_task(emulated_time)
+    ti.store.set(RECORD_KEY, edit(ti.store.get(RECORD_KEY)))
     emulator.control.clear_calls()
 
     call_failure_callback(ti)
@@ -76,9 +76,9 @@ def test_failure_callback_believes_only_the_task_itself(edit: Any, emulator: Emu
     assert emulator.control.calls() == []
 
 
-def test_edited_run_changes_nothing(emulator: EmulatorServer) -> None:
+def test_edited_run_changes_nothing(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The XCom ``run`` is for users. Whatever it says, the callback stops the task's own execution."""
-    ti = unfinished_task()
+    ti = unfinished_task(emulated_time)
     arn = ti.xcoms["execution_arn"]
     ti.xcoms["run"] = {**ti.xcoms["run"], "execution_arn": ANOTHER, "state": "Success"}
 
@@ -88,9 +88,11 @@ def test_edited_run_changes_nothing(emulator: EmulatorServer) -> None:
     assert stop["request"]["PipelineExecutionArn"] == arn
 
 
-def test_failure_callback_leaves_a_later_try_alone(emulator: EmulatorServer) -> None:
+def test_failure_callback_leaves_a_later_try_alone(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The DAG processor may run the callback when a user has cleared the task and the next try has begun."""
-    ti = unfinished_task()
+    ti = unfinished_task(emulated_time)
     emulator.control.clear_calls()
     ti.try_number = 0
 

@@ -96,10 +96,10 @@ def test_execution_of_a_dead_process_is_stopped(
     assert line in caplog.messages
 
 
-def test_copy_of_before_a_key_rotation_stops_nothing(
+def test_record_of_before_a_key_rotation_stops_nothing(
     emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the copy is that of this task cannot be proven with another key."""
+    """Whether the record is that of this task cannot be proven with another key."""
     ti = crash_while_waiting(emulated_time)
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "A" * 43 + "=")
 
@@ -156,7 +156,7 @@ def test_process_that_died_around_the_start(
 
 
 def test_refused_start_is_not_sent_again(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """AWS has started nothing. To get an ARN from the copy of the request would start an execution now."""
+    """AWS has started nothing. To get an ARN by the request would start an execution now."""
     emulator.control.add_fault(
         "error", "StartPipelineExecution", code="ValidationException", message="no", count=1
     )
@@ -185,10 +185,10 @@ def test_mapped_task_of_a_dead_process(
         # As Airflow serializes the DAG: the scheduler asks whether there is a callback to run.
         assert mapped.has_on_failure_callback
     ti = TaskInstance("train", map_index=1)
-    operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="fanout", wait_for_completion=False
-    )
-    arn = run_task(operator, ti).result
+    emulated_time.after(60, crash)
+    with pytest.raises(CrashError):
+        run_task(PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout"), ti)
+    arn = ti.xcoms["execution_arn"]
     context: Any = {"ti": ti, "task": mapped, "dag": dag, "params": {}, "expanded_ti_count": 2}
     context |= {"dag_run": SimpleNamespace(conf={}), "run_id": ti.run_id}
 
@@ -204,8 +204,10 @@ def test_values_in_a_worker_are_not_rendered_again(
 ) -> None:
     """In a worker the templates are rendered. A second time, a text from outside would be taken for a template."""
     monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
-    task = make_task(wait_for_completion=False)
-    run = run_task(task)
+    task, ti = make_task(), TaskInstance("train")
+    emulated_time.after(60, crash)
+    with pytest.raises(CrashError):
+        run_task(task, ti)
     task.this_try.is_handled = False
 
     def render_template(value: Any, context: Any) -> None:
@@ -213,7 +215,7 @@ def test_values_in_a_worker_are_not_rendered_again(
 
     monkeypatch.setattr(task, "render_template", render_template)
 
-    run_failure_callbacks(task, run.ti)
+    run_failure_callbacks(task, ti)
 
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 

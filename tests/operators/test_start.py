@@ -343,14 +343,6 @@ def test_error_after_the_start_stops_the_execution(emulator: EmulatorServer) -> 
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
-def test_nothing_is_started_if_the_record_cannot_be_copied(emulator: EmulatorServer) -> None:
-    """Without the copy in the XComs, the failure callback would not find the execution."""
-    run = run_task(make_task(), UnreachableTaskInstance("train", unreachable=RECORD_KEY))
-
-    assert isinstance(run.error, ConnectionError)
-    assert emulator.control.calls() == []
-
-
 @NEEDS_ROLE
 def test_role_of_the_connection_is_for_pipelines_that_aws_manages(
     emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch

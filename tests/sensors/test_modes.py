@@ -62,7 +62,7 @@ DENIED = {"code": "AccessDeniedException", "message": "not you"}
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
 CASES = [
     Case("Succeeded", "Success"),
-    Case("Succeeded before", "Success", after=0),
+    Case("Succeeded before", "Success", after=0, modes=ONE_MODE),
     Case(
         "Failed",
         "Failed",
@@ -114,6 +114,7 @@ CASES = [
         fault=("error", LIST, DENIED),
         error=exceptions.SageMakerApiError,
         texts=("sagemaker:ListPipelineExecutions",),
+        modes=ONE_MODE,
     ),
     Case("list throttled for some time", "Success", fault=("throttle", LIST, {"count": 4}), modes=ONE_MODE),
     Case("polls dropped for some time", "Success", fault=("dropped", DESCRIBE, {"count": 4})),

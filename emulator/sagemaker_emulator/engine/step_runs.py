@@ -224,15 +224,19 @@ class Progress:
         return [self.runs[step.name] for step in loop.iterations if step.name in self.runs]
 
     def _candidates(self) -> list[Step]:
-        """Return the steps of the definition and of the running ForEach steps, in order, that have no run."""
+        """Return the steps without a run, in order; of a ForEach step only while it may start more."""
         steps: list[Step] = []
         for step in self._steps.values():
             run = self.runs.get(step.name)
             if run is None:
                 steps.append(step)
-            elif run.running:
+            elif run.iterations and self._has_room(run):
                 steps += [child for child in run.iterations if child.name not in self.runs]
         return steps
+
+    def _has_room(self, loop: StepRun) -> bool:
+        running = sum(child.running for child in self.children(loop))
+        return loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
 
     def startable(self, any_failure_allowed: bool) -> list[Step]:
         """
@@ -245,10 +249,7 @@ class Progress:
 
     def _may_start(self, step: Step, failed: list[str]) -> bool:
         if step.iteration is not None:
-            loop = self.runs[step.iteration.parent]
-            running = sum(child.running for child in self.children(loop))
-            has_room = loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
-            return has_room and self._is_free(step)
+            return self._is_free(step)
         if failed and not self._continues(step, failed):
             return False
         needed = step.depends_on

@@ -293,10 +293,12 @@ def test_caller_named_in_the_trust_policy_needs_no_permission_to_assume(
     assert error_of(sts.assume_role, RoleArn=named, RoleSessionName="me")[0] == "AccessDenied"
 
 
-def test_caller_in_another_account_needs_a_permission_to_assume(client_of: ClientOf) -> None:
+def test_caller_in_another_account_needs_a_permission_to_assume(
+    client_of: ClientOf, new_client_of: ClientOf
+) -> None:
     """Across accounts, both the trust policy and the policies of the caller must allow AssumeRole."""
     other = "210987654321"
-    home = client_of("iam")
+    home = new_client_of("iam")
     # moto creates the user in the account that this header names.
     home.meta.events.register(
         "before-sign.iam", lambda request, **_: request.headers.add_header("x-moto-account-id", other)

@@ -66,14 +66,14 @@ def emulated_time(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Em
 
 @pytest.fixture
 def make_session(
-    server: EmulatorServer, client_of: ClientOf, emulated_time: EmulatedTime
+    server: EmulatorServer, client_of: ClientOf, new_client_of: ClientOf, emulated_time: EmulatedTime
 ) -> Callable[..., Session]:
     """Return a function that signs in to the emulator."""
 
     def make(**members: Any) -> Session:
         identity = client_of("sts").get_caller_identity()
-        # As many as those of a run.
-        return Session(partial(client_of, retries=7), identity, [], **members)
+        # As many retries as those of a run, which registers handlers of its own.
+        return Session(partial(new_client_of, retries=7), identity, [], **members)
 
     return make
 

@@ -52,9 +52,13 @@ def test_all_checks(make_account: MakeAccount, server: EmulatorServer, client_of
     server.control.put_scenario({"event_copies": 2})
     told: list[Result] = []
 
-    # Messages come first, as long as there are few. One after the other: the emulated time is that of all threads.
+    # One after the other: the emulated time is that of all threads.
     beliefs = sorted(BELIEFS, key=lambda belief: (belief.option != "--queue-url", belief.subject))
-    results = runner.run(beliefs, account, workers=1, on_result=told.append)
+    of_messages = sum(belief.option == "--queue-url" for belief in beliefs)
+    results = runner.run(beliefs[:of_messages], account, workers=1, on_result=told.append)
+    # moto counts all messages of a queue for each new one.
+    client_of("events").disable_rule(Name="events")
+    results += runner.run(beliefs[of_messages:], account, workers=1, on_result=told.append)
 
     unexpected = [r for r in results if r.verdict != Verdict.AS_BELIEVED and not r.seen.startswith(OLD_BOTO3)]
     assert [(r.belief.id, r.verdict, r.seen, r.detail) for r in unexpected] == []

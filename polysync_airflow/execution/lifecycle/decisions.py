@@ -19,8 +19,9 @@ Rules of a try that knows the status of that execution:
    stored one.
 
 Rules of a process that no longer waits: on a worker, in a triggerer, or in the DAG processor. ``state`` is
-the state of the task instance now; None if it has been cleared. ``copy`` is the proven record in its XComs;
-None if there is none.
+the state of the task instance now; None if it has been cleared. ``stored`` is the proven record in the store
+now; None if there is none. Only a worker can ask whether its try is still the current one of the task
+instance: not after a clear, or once a retry is due.
 
 1. An execution whose wait has ended with its own end is reported. If an earlier try of the task had asked for
    its stop, that is no decision of a user: the task begins again.
@@ -264,56 +265,52 @@ def owner_by_record(
     try_number: int,
     state: str | None,
     stored: StoredExecution | None,
-    copy: StoredExecution | None,
+    *,
+    is_current: bool,
 ) -> Owner:
     """
     Return who decides about the execution of a try, as its own process sees it.
 
-    A try that has gone on with the execution has written its number into the stored record. One that has
-    begun, but has not come so far, has caused that Airflow deleted the XComs. If the task has ended
-    since, and the later try has no response to a request that this one has sent late, only this one knows
-    what AWS has begun.
+    A try that has gone on with the execution has written its number into the stored record. If the task has
+    ended since, and the later try has no response to a request that this one has sent late, only this one
+    knows what AWS has begun.
 
-    :param stored: the record in the store now; None if there is none.
+    :param is_current: whether this try is still the current one of the task instance.
     """
     # The record that a process reads after a deferral may already be that of a later try.
     own = _started_at(record), try_number
-    # A process that was frozen may push the copy of an earlier try late, but none of a later one.
-    is_own_copy = copy is not None and _is_of_same_execution(copy, record) and _order(copy) <= own
     if stored and not (_is_of_same_execution(stored, record) and _order(stored) <= own):
         return Owner.NOBODY if is_over(state) and _is_unanswered(stored, record) else Owner.LATER_TRY
-    if state == _RUNNING:
-        return Owner.THIS_TRY if is_own_copy else Owner.LATER_TRY
+    if state == _RUNNING and is_current:
+        return Owner.THIS_TRY
     if state in _WITH_LATER_TRY:
         return Owner.LATER_TRY
-    if state == DELETED or is_own_copy:
-        return Owner.NOBODY
-    # The task has ended or was cleared before any later try, or this one, could write its number.
-    return Owner.NOBODY if stored and (copy is None or _order(stored) < own) else Owner.LATER_TRY
+    # Without a record, a later try may have succeeded and deleted it.
+    return Owner.NOBODY if is_current or stored or state == DELETED else Owner.LATER_TRY
 
 
-def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_number: int) -> Owner:
+def owner_of_deferred(state: str | None, stored: StoredExecution | None, arn: str, try_number: int) -> Owner:
     """
     Return who decides about the execution of a deferred task whose trigger Airflow has ended.
 
     If the task is still deferred, its trigger has only moved to another triggerer (Airflow 3.4 no longer
-    reports that), or the task was cleared: then its new try has stopped this execution, or waits for it.
+    reports that), or the task was cleared: then its new try has stopped this execution, or waits for it. A
+    try that is at work reads the record itself.
+
+    :param arn: the execution.
     """
     if state == DEFERRED:
         return Owner.OTHER_TRIGGER
-    if copy is not None:
-        # A triggerer that was suspended may learn only after the next try that its trigger has moved.
-        return Owner.LATER_TRY if copy.try_number > try_number else Owner.NOBODY
-    # Airflow deletes the XComs when a try begins. A try that is at work reads the record itself; if none is,
-    # nobody else stops the execution.
-    return Owner.LATER_TRY if state == _RUNNING else Owner.NOBODY
+    # A triggerer that was suspended may learn only after the next try that its trigger has moved.
+    is_replaced = stored is not None and (stored.execution_arn != arn or stored.try_number > try_number)
+    return Owner.LATER_TRY if state == _RUNNING or is_replaced else Owner.NOBODY
 
 
-def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retry_follows: bool) -> Owner:
+def owner_of_dead_process(stored: StoredExecution | None, try_number: int, *, retry_follows: bool) -> Owner:
     """
     Return who decides about the execution of a try whose process has died, as the DAG processor sees it.
     """
-    if retry_follows or copy is None or copy.try_number > try_number:
+    if retry_follows or stored is None or stored.try_number > try_number:
         return Owner.LATER_TRY
     return Owner.NOBODY
 

@@ -344,21 +344,10 @@ class Do(Enum):
     FAIL = auto()
 
 
+# The requests that a try does not send once a later one is the current one.
+COSTS_MONEY: Final = frozenset({Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME})
 # What a process must not do once it was killed.
-NOT_WHEN_KILLED: Final = frozenset(
-    {
-        Do.LOOK_UP,
-        Do.PREPARE,
-        Do.START,
-        Do.RESEND_START,
-        Do.RESUME,
-        Do.RESEND_RESUME,
-        Do.WATCH,
-        Do.WAIT_FOR_END,
-    }
-)
-
-
+NOT_WHEN_KILLED: Final = COSTS_MONEY | {Do.LOOK_UP, Do.PREPARE, Do.WATCH, Do.WAIT_FOR_END}
 # With these, a try has its execution, or knows what it has to wait for.
 ENDS_THE_START: Final = frozenset({Do.WATCH, Do.WAIT_FOR_END})
 

@@ -10,8 +10,9 @@ Rules:
    ARN before anything else is done with the execution. So a try that dies at any point leaves a record by
    which the next one finds, or gets, the same execution.
 3. Before anything else, a try writes its number into the record: an earlier try that is still alive must not
-   stop the execution from now on. A record of another incarnation of the task instance loses its epoch, so
-   that its execution is neither continued nor resumed, but stopped.
+   stop the execution from now on. Before each write, and before each request that costs money, the driver
+   makes sure that its try is still the current one of the task instance. A record of another incarnation of
+   the task instance loses its epoch, so that its execution is neither continued nor resumed, but stopped.
 4. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together.
 5. An execution that a new epoch replaces is marked before it is stopped: a retry must not resume it if it
    fails while it stops.

@@ -1,7 +1,7 @@
 // The buttons that act on an execution: resume or repeat it after a failure, stop it while it runs.
 import { readClearChoice, restart, stop, writeClearChoice } from "./actions_api.js";
 import { Button, h, Notice } from "./components.js";
-import { countStates, isLeftOut, isReused, START_OPERATOR } from "./execution.js";
+import { countStates, isLeftOut, isReused, isStart } from "./execution.js";
 
 const { useEffect, useId, useRef, useState } = globalThis.React;
 
@@ -80,7 +80,7 @@ function WhyNoButtons({ permission, task, refresh }) {
     const action = h(Button, { onClick: refresh }, "Try again");
     return h(Notice, { kind: "warning", title: "The buttons are not available", action }, permission.error);
   }
-  const isGone = permission.hasNoRecord && task.isEnded && task.operator === START_OPERATOR;
+  const isGone = permission.hasNoRecord && task.isEnded && isStart(task);
   return isGone && h(Notice, { kind: "info" }, NO_RECORD);
 }
 

@@ -14,6 +14,8 @@ import {
 import { readBilled, readResults } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
+// The second one is that of a group with a task for each step.
+const START_OPERATORS = [START_OPERATOR, "PolysyncStepsExecutionOperator"];
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];
@@ -232,6 +234,11 @@ export function timeSpan(run, steps, now) {
   const isRunning = run.state === "Running" || steps.some((step) => step.state === "Running");
   const end = Math.max(start + 1000, ...ends, ...starts, isRunning ? now : start);
   return { start, end };
+}
+
+/** Returns whether a task starts an execution. */
+export function isStart(task) {
+  return START_OPERATORS.includes(task.operator);
 }
 
 /** Returns for how long a step or an execution has run, in seconds; null if it has not started. */

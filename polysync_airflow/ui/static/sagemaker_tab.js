@@ -19,6 +19,7 @@ import {
   countStates,
   isLeftOut,
   isReused,
+  isStart,
   secondsOf,
   START_OPERATOR,
 } from "./execution.js";
@@ -32,6 +33,7 @@ import { STYLES } from "./styles.js";
 const TAB_NAME = "SageMaker";
 const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const SENSOR = "PolysyncPipelineSensor";
+const STEP_OPERATOR = "PolysyncPipelineStepOperator";
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
@@ -63,7 +65,7 @@ function Content({ state, refresh, refreshes }) {
   }
   if (execution === null) {
     const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
-    const mayHaveChoice = task.operator === START_OPERATOR && task.isEnded;
+    const mayHaveChoice = isStart(task) && task.isEnded;
     return [
       h(NoExecution, { key: "none", task, action }),
       // The last try may have failed before it has read the choice.
@@ -100,9 +102,8 @@ function ErrorNotice({ state, refresh }) {
 
 function NoExecution({ task, action }) {
   const found = { [STOP_OPERATOR]: "found the execution that it stops", [SENSOR]: "found an execution" }[task.operator];
-  const isStart = task.operator === START_OPERATOR;
   const isOurs = (task.operator ?? "").startsWith("Polysync");
-  if ((isStart || found) && !task.isEnded) {
+  if ((isStart(task) || found) && !task.isEnded) {
     const looks = task.operator === SENSOR && task.state === "up_for_reschedule";
     const what = found ?? "started its execution";
     const isWaiting = WAITING_STATES.includes(task.state) && !looks;
@@ -110,10 +111,14 @@ function NoExecution({ task, action }) {
     const text = `The execution appears here as soon as ${found ? "the task has found it" : "it exists"}.`;
     return h(Notice, { kind: "info", title, action }, text);
   }
-  if (isStart || found) {
+  if (isStart(task) || found) {
     const what = found ? "it had found the execution" : "SageMaker started an execution";
     const text = `The task ended before ${what}. The task's log says why.`;
     return h(Notice, { kind: "info", title: "There is no execution", action }, text);
+  }
+  if (task.operator === STEP_OPERATOR) {
+    const text = "The task “execution” of its group shows the execution here, with all steps.";
+    return h(Notice, { kind: "info", title: "This task watches one step" }, text);
   }
   const text =
     "This tab shows SageMaker pipeline executions that a task of " +

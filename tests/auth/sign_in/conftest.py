@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import Loader
 from botocore.session import Session
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
@@ -30,6 +31,8 @@ from tests.fakes.quick_emulator import connections_without_sockets
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/polysync"
 JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
+# Reads each data file once.
+_LOADER = Loader()
 ALLOWED_FOLDERS_VARIABLE = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS"
 
 
@@ -97,6 +100,7 @@ class Account:
         """Return a boto3 client of an administrator."""
         # The fake hosts get their credentials with this client while a test reads botocore's log.
         session = Session()
+        session.register_component("data_loader", _LOADER)
         prepare(session)
         return session.create_client(
             service,

@@ -91,17 +91,17 @@ def current_key(hook: PolysyncSageMakerHook | None = None) -> str:
 def test_many_hooks_refresh_once_per_expiry(
     auth_method: AuthMethod, context: SignInContext, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """40 hooks send one STS request for each refresh, after three quarters of the credentials' lifetime."""
+    """A dozen hooks send one STS request for each refresh, after three quarters of the credentials' lifetime."""
     auth_method(context)
     emulator.control.set_sign_in(sts={"lifetime": 1000, "clock": "emulated"})
-    hooks = [PolysyncSageMakerHook() for _ in range(40)]
+    hooks = [PolysyncSageMakerHook() for _ in range(12)]
 
     with ThreadPoolExecutor(8) as pool:
         all_credentials = list(pool.map(lambda hook: hook.get_session().get_credentials(), hooks))
         # No request has been sent so far: the credentials are fetched at their first use.
         for _ in range(20):
             keys = list(pool.map(lambda each: each.get_frozen_credentials().access_key, all_credentials))
-            assert len(keys) == 40
+            assert len(keys) == 12
             emulated_time.sleep(100)
 
     requests = [call for call in emulator.control.calls() if call["issued"]]

@@ -43,8 +43,7 @@ def assume_role(context: SignInContext, account: Account) -> dict[str, Any]:
     return {"login": login, "password": password, "role_arn": ROLE}
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
-@pytest.mark.parametrize("auth_method", [web_identity, assume_role], ids=lambda method: method.__name__)
+@pytest.mark.parametrize(("auth_method", "deferrable"), [(web_identity, True), (assume_role, False)])
 def test_task(
     auth_method: Callable[[SignInContext, Account], dict[str, Any]],
     deferrable: bool,

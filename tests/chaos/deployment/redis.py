@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 from tests.chaos.deployment.packages import PackageInstaller
 from tests.system.airflow.private_airflow import HOST, free_port
 from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
@@ -63,6 +60,9 @@ class RedisServer:
 
         :raises ProcessError: if it does not start in time.
         """
+        # The tests of the chaos cases' tables need no Redis.
+        from redis import Redis
+        from redis.exceptions import RedisError
 
         def ready() -> bool:
             self._server.check_alive()

@@ -27,7 +27,7 @@ OF_A_DELETED_DAG_RUN = RECORD.model_copy(
 OF_ANOTHER_EXECUTION = RECORD.model_copy(
     update={"request": RECORD.request.model_copy(update={"client_request_token": "b" * 32})}
 )
-
+WITH_ANOTHER_ARN = RECORD.model_copy(update={"execution_arn": RECORD.arn[:-1] + "z"})
 
 WITH_LATER_TRY = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
 WITHOUT = (None, "success", "failed", "skipped", "removed", "upstream_failed", "restarting", DELETED)
@@ -44,71 +44,60 @@ def test_task_that_keeps_its_xcoms() -> None:
     assert [state for state in (*WITH_LATER_TRY, *WITHOUT) if keeps_xcoms(state)] == list(WITHOUT[:-1])
 
 
+CURRENT = (True, False)
+
+
 @pytest.mark.parametrize(
-    ("state", "record", "copy", "owner"),
+    ("state", "record", "is_current", "owner"),
     [
         # A later try has written its number, or has begun an execution of its own.
         *(
-            (state, other, copy, Owner.LATER_TRY)
+            (state, other, is_current, Owner.LATER_TRY)
             for state in ("running", "failed", DELETED)
             for other in (OF_A_LATER_TRY, OF_ANOTHER_EXECUTION)
-            for copy in (RECORD, None)
+            for is_current in CURRENT
         ),
-        ("running", RECORD, RECORD, Owner.THIS_TRY),
-        ("running", None, RECORD, Owner.THIS_TRY),
-        # A process that was frozen has pushed its copy late.
-        ("running", RECORD, OF_AN_EARLIER_TRY, Owner.THIS_TRY),
-        # A later try has begun, which has deleted the XComs, but it has not come so far.
-        ("running", RECORD, None, Owner.LATER_TRY),
-        ("running", RECORD, OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
+        # The earlier try of the record, or of an earlier DAG run: this try was killed before it wrote its number.
         *(
-            (state, RECORD, copy, Owner.LATER_TRY)
+            ("running", record, is_current, Owner.THIS_TRY if is_current else Owner.LATER_TRY)
+            for record in (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN, None)
+            for is_current in CURRENT
+        ),
+        *(
+            (state, RECORD, is_current, Owner.LATER_TRY)
             for state in WITH_LATER_TRY
             if state != "running"
-            for copy in (RECORD, OF_A_LATER_TRY, None)
+            for is_current in CURRENT
         ),
         *(
-            (state, record, copy, owner)
+            (state, record, is_current, Owner.NOBODY)
             for state in WITHOUT
-            if state != DELETED
-            for record in (RECORD, None)
-            for copy, owner in (
-                (RECORD, Owner.NOBODY),
-                (OF_A_LATER_TRY, Owner.LATER_TRY),
-                (OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
-                # A later try has deleted the XComs. Either it has ended before it could write its number, or it
-                # has succeeded and deleted the record.
-                (None, Owner.NOBODY if record else Owner.LATER_TRY),
-            )
+            for record in (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN)
+            for is_current in CURRENT
         ),
-        *((DELETED, record, copy, Owner.NOBODY) for record in (RECORD, None) for copy in (RECORD, None)),
-        # This try was killed before it could write its number, so no copy is left.
-        ("running", OF_AN_EARLIER_TRY, None, Owner.LATER_TRY),
-        ("queued", OF_AN_EARLIER_TRY, None, Owner.LATER_TRY),
-        ("running", OF_A_DELETED_DAG_RUN, None, Owner.LATER_TRY),
-        ("failed", OF_A_DELETED_DAG_RUN, None, Owner.NOBODY),
-        *((state, OF_AN_EARLIER_TRY, None, Owner.NOBODY) for state in WITHOUT),
+        *((state, None, True, Owner.NOBODY) for state in WITHOUT),
+        # A later try has succeeded and deleted the record.
+        *((state, None, False, Owner.LATER_TRY) for state in WITHOUT if state != DELETED),
+        (DELETED, None, False, Owner.NOBODY),
     ],
 )
 def test_owner_as_the_process_of_a_try_sees_it(
-    state: str | None, record: StoredExecution | None, copy: StoredExecution | None, owner: Owner
+    state: str | None, record: StoredExecution | None, is_current: bool, owner: Owner
 ) -> None:
     """The number of the try in the record says who has gone on with the execution."""
-    assert owner_by_record(RECORD, 2, state, record, copy) is owner
+    assert owner_by_record(RECORD, 2, state, record, is_current=is_current) is owner
 
 
 def test_owner_of_a_record_that_a_later_try_has_written() -> None:
     """A process that was frozen during a deferral reads it as its own, and must leave the execution alone."""
-    owner = owner_by_record(OF_A_LATER_TRY, 2, "failed", OF_A_LATER_TRY, OF_A_LATER_TRY)
+    owner = owner_by_record(OF_A_LATER_TRY, 2, "failed", OF_A_LATER_TRY, is_current=False)
 
     assert owner is Owner.LATER_TRY
 
 
-@pytest.mark.parametrize("copy", [OF_A_LATER_TRY, None])
+@pytest.mark.parametrize("is_current", CURRENT)
 @pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
-def test_owner_of_a_request_to_which_a_later_try_has_no_response(
-    state: str | None, copy: StoredExecution | None
-) -> None:
+def test_owner_of_a_request_to_which_a_later_try_has_no_response(state: str | None, is_current: bool) -> None:
     """A process that was frozen sends it after the task has ended: only this process knows what AWS has begun."""
     token = "c" * 32
     resumed = RECORD.model_copy(update={"resumes": 1, "resume_token": token, "resumed_at": EARLIER})
@@ -118,55 +107,56 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
     without_resume = OF_A_LATER_TRY.model_copy(update={"resumes": 0})
     owner = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
 
-    assert owner_by_record(resumed, 2, state, later, copy) is owner
-    assert owner_by_record(RECORD, 2, state, without_arn, copy) is owner
-    assert owner_by_record(resumed, 2, state, without_resume, copy) is owner
-    assert owner_by_record(resumed, 2, state, with_other_token, copy) is Owner.LATER_TRY
-    assert owner_by_record(resumed, 2, state, OF_ANOTHER_EXECUTION, copy) is Owner.LATER_TRY
+    assert owner_by_record(resumed, 2, state, later, is_current=is_current) is owner
+    assert owner_by_record(RECORD, 2, state, without_arn, is_current=is_current) is owner
+    assert owner_by_record(resumed, 2, state, without_resume, is_current=is_current) is owner
+    for other in (with_other_token, OF_ANOTHER_EXECUTION):
+        assert owner_by_record(resumed, 2, state, other, is_current=is_current) is Owner.LATER_TRY
 
 
 def test_owner_of_a_record_of_an_earlier_version() -> None:
     """It does not name the DAG run's start. The next try has written it."""
     earlier = RECORD.model_copy(update={"incarnation": None})
 
-    assert owner_by_record(earlier, 2, "failed", earlier, earlier) is Owner.NOBODY
-    assert owner_by_record(earlier, 2, "failed", RECORD, None) is Owner.LATER_TRY
+    assert owner_by_record(earlier, 2, "failed", earlier, is_current=True) is Owner.NOBODY
+    assert owner_by_record(earlier, 2, "failed", RECORD, is_current=False) is Owner.LATER_TRY
 
 
 @pytest.mark.parametrize(
-    ("state", "copy", "owner"),
+    ("state", "record", "owner"),
     [
-        *(("deferred", copy, Owner.OTHER_TRIGGER) for copy in (RECORD, OF_A_LATER_TRY, None)),
+        *(("deferred", record, Owner.OTHER_TRIGGER) for record in (RECORD, OF_A_LATER_TRY, None)),
+        *(("running", record, Owner.LATER_TRY) for record in (RECORD, OF_A_LATER_TRY, None)),
         *(
-            (state, copy, owner)
-            for state in (*WITH_LATER_TRY, *WITHOUT)
-            if state != "deferred"
-            for copy, owner in ((RECORD, Owner.NOBODY), (OF_A_LATER_TRY, Owner.LATER_TRY))
-        ),
-        ("running", None, Owner.LATER_TRY),
-        *(
-            (state, None, Owner.NOBODY)
+            (state, record, owner)
             for state in (*WITH_LATER_TRY, *WITHOUT)
             if state not in ("running", "deferred")
+            for record, owner in (
+                (RECORD, Owner.NOBODY),
+                (OF_AN_EARLIER_TRY, Owner.NOBODY),
+                (None, Owner.NOBODY),
+                (OF_A_LATER_TRY, Owner.LATER_TRY),
+                (WITH_ANOTHER_ARN, Owner.LATER_TRY),
+            )
         ),
     ],
 )
-def test_owner_of_deferred_task(state: str | None, copy: StoredExecution | None, owner: Owner) -> None:
+def test_owner_of_deferred_task(state: str | None, record: StoredExecution | None, owner: Owner) -> None:
     """Airflow ends a trigger when the task ends, and when the trigger moves."""
-    assert owner_of_deferred(state, copy, 2) is owner
+    assert owner_of_deferred(state, record, RECORD.arn, 2) is owner
 
 
 @pytest.mark.parametrize(
-    ("copy", "retry_follows", "owner"),
+    ("record", "retry_follows", "owner"),
     [
         (RECORD, False, Owner.NOBODY),
         (RECORD, True, Owner.LATER_TRY),
         (OF_A_LATER_TRY, False, Owner.LATER_TRY),
-        # Airflow has deleted it when the last try began. A process that was frozen has pushed it again since.
+        # The last try has died before it could write its number.
         (OF_AN_EARLIER_TRY, False, Owner.NOBODY),
         (None, False, Owner.LATER_TRY),
     ],
 )
-def test_owner_of_dead_process(copy: StoredExecution | None, retry_follows: bool, owner: Owner) -> None:
+def test_owner_of_dead_process(record: StoredExecution | None, retry_follows: bool, owner: Owner) -> None:
     """The failure callback stops nothing that a later try has written."""
-    assert owner_of_dead_process(copy, 2, retry_follows=retry_follows) is owner
+    assert owner_of_dead_process(record, 2, retry_follows=retry_follows) is owner

@@ -18,9 +18,14 @@ WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
 BLOCKS = max(3, WALKS // 20_000)
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
-    f"before {each.name}" for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
+    f"sending {each.name}" for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
 ]
-BEFORE_THE_FIRST_WRITE = ["before the record is read", "before the claim", "before the write for START"]
+BEFORE_THE_FIRST_WRITE = [
+    "before the record is read",
+    "when the record is read",
+    "before the write for START",
+    "before the write that was allowed",
+]
 
 
 class Walk:
@@ -63,9 +68,11 @@ class Walk:
             self.unknown.clear()
             process = airflow.begin_try()
             self._run_try(process)
-            if airflow.state == "failed" and not process.wrote:
-                # Known limits: the last process dies before it could write anything; or the record is lost, and
-                # it ends before it has looked in AWS.
+            died = airflow.history[-2:] == ["crash", "-> failed"]
+            is_stopped = died and airflow.stored and not self.is_created_again
+            if airflow.state == "failed" and not process.wrote and not is_stopped:
+                # Known limits: the last process is ended before it could write anything; or the record is lost,
+                # and it ends before it has looked in AWS.
                 self.unknown.update(each.arn for each in airflow.running)
             self._between_tries()
             if airflow.state in ("success", "failed"):
@@ -147,7 +154,7 @@ class Walk:
         ):
             airflow.history.append("frozen")
             self.frozen.append(process)
-            airflow.current = None
+            process.is_confirmed = False
             airflow.end_try("up_for_retry")
         elif chance < 0.1 and step == "waiting":
             return self._defer(process)
@@ -232,6 +239,7 @@ class Walk:
 
     def _step_frozen(self) -> None:
         process = self.random.choice(self.frozen)
+        process.is_confirmed = False
         if self.random.random() < 0.2:
             process.kill()
             self._finish(process)

@@ -13,20 +13,22 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from zlib import crc32
 
+from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError
 from polysync_airflow.execution.lifecycle.decisions import (
     Exit,
     Leaving,
     Owner,
     after_wait,
-    is_over,
     leave,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
+    COSTS_MONEY,
     ENDS_THE_START,
     NOT_WHEN_KILLED,
     Accepted,
@@ -91,21 +93,19 @@ class Airflow:
         self.state: str | None = "scheduled"
         self.incarnation = Incarnation(dag_run_started_at=NOW)
         self.stored: StoredExecution | None = None
-        self.copy: StoredExecution | None = None
-        # The number of the try in the XCom with the copy, which a try without a copy pushes alone.
-        self.number_in_xcom = 0
         # Why the record cannot be believed: its key was rotated, or it was damaged.
         self.lost: StoredRecordError | None = None
         self.keys = 1
         self.parameter = "1"
-        # What a user chose in place of ``on_clear``, by the epoch that its clear began.
-        self.chosen: dict[int, OnClear] = {}
+        # What a user chose in place of ``on_clear``, by the epoch that its clear began; None if that may be lost.
+        self.chosen: dict[int, OnClear | None] = {}
         self.history: list[str] = []
 
     @property
     def task(self) -> TaskIdentity:
         """The identity of the task instance."""
-        return TaskIdentity(self.key, self.incarnation, (f"{self.keys:010x}",))
+        run = crc32(self.key.run_id.encode()) % 16**5
+        return TaskIdentity(self.key, self.incarnation, (f"{self.keys:05x}{run:05x}",))
 
     @property
     def running(self) -> list[Execution]:
@@ -127,9 +127,9 @@ class Airflow:
         self.chosen.pop(self.max_tries, None)
 
     def begin_try(self) -> TryProcess:
-        """Begin the next try, which deletes the XComs of the earlier ones."""
+        """Begin the next try."""
         self.try_number += 1
-        self.current, self.state, self.copy, self.number_in_xcom = self.try_number, "running", None, 0
+        self.current, self.state = self.try_number, "running"
         self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
         return self.process_of_try()
 
@@ -142,8 +142,10 @@ class Airflow:
         self.stored, self.lost = None, None
 
     def end_try(self, state: str) -> None:
-        """Record how a try has ended."""
+        """Record how a try has ended. Before a retry, Airflow 2 has the try as the current one for some time."""
         self.state = state
+        if state == "up_for_retry" and self.random.random() < 0.8:
+            self.current = None
         self.history.append(f"-> {state}")
 
     def fail_or_retry(self) -> None:
@@ -169,14 +171,14 @@ class Airflow:
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id. The record stays."""
         self.incarnation = Incarnation(dag_run_started_at=NOW + timedelta(days=len(self.history)))
-        self.current, self.state, self.copy, self.number_in_xcom = None, "scheduled", None, 0
+        self.current, self.state = None, "scheduled"
         self.try_number, self.max_tries = 0, self.retries
         self.chosen.clear()
         self.history.append("created again")
 
     def run_failure_callback(self) -> None:
         """Run what the DAG processor runs when the process of the last try has died."""
-        record = self.copy
+        record = self.stored
         owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
         leaving = leave(record, self.try_number, stop_on_kill=self.choices.stop_on_kill).owned_by(owner)
         if record and leaving.exit is Exit.STOP:
@@ -192,7 +194,8 @@ class TryProcess:
         self.killed = False
         self.now: Instruction | None = None
         self.wrote = False
-        self.last_known: StoredExecution | None = None
+        # Whether Airflow has said a moment ago that this try is the current one.
+        self.is_confirmed = False
         self.steps = self._run()
 
     def _run(self) -> Iterator[str]:
@@ -218,6 +221,9 @@ class TryProcess:
                 if now.do in ENDS_THE_START:
                     break
                 yield f"before {now.do.name}"
+                if now.do in COSTS_MONEY:
+                    self._confirm()
+                    yield f"sending {now.do.name}"
                 event = self._call(now)
                 yield f"after {now.do.name}"
                 before, now = now, after(now, event)
@@ -237,13 +243,9 @@ class TryProcess:
         airflow = self.airflow
         choices = yield from self._chosen()
         yield "before the record is read"
-        self.last_known, lost = airflow.stored, airflow.lost
-        yield "before the claim"
-        if airflow.number_in_xcom > self.number:
-            raise ReplacedError
-        if airflow.number_in_xcom < self.number:
-            self._push(None)
-        return begin(Try(self.number, self.epoch, self.task, choices, lost), self.last_known)
+        stored, lost = airflow.stored, airflow.lost
+        yield "when the record is read"
+        return begin(Try(self.number, self.epoch, self.task, choices, lost), stored)
 
     def _chosen(self) -> Generator[str, None, RecoveryChoices]:
         """Return what the author, or the operator, has chosen about the execution of the earlier tries."""
@@ -253,7 +255,7 @@ class TryProcess:
     def _end(self, *, failed: bool) -> Iterator[str]:
         """End the try. A task that succeeds deletes its record before Airflow knows that it has succeeded."""
         airflow = self.airflow
-        if not failed and airflow.current == self.number and airflow.state == "running":
+        if not failed and (self.is_confirmed or self._is_current):
             yield "before the record is forgotten"
             airflow.forget_record()
             yield "before Airflow knows of the success"
@@ -267,6 +269,8 @@ class TryProcess:
         if status != "Failed" or not is_of_the_clear or epoch in (record.epoch, record.replaced_by_epoch):
             return
         wanted = self.airflow.chosen.get(epoch, choices.on_clear)
+        if wanted is None:
+            return
         does = (Do.RESUME, Do.RESEND_RESUME) if wanted == "resume" else (Do.PREPARE, Do.RESEND_RESUME)
         assert now.do in does, f"the clear wants {wanted}, but the try does {now.do.name}"
 
@@ -275,16 +279,13 @@ class TryProcess:
             self.now = now
         if now.store is not Store.KEEP:
             yield f"before the write for {now.do.name}"
+            self._confirm()
+            yield "before the write that was allowed"
         if now.store is Store.WRITE:
-            self._raise_if_replaced()
             self._put(now.known)
-            yield "before the copy"
-            self._push(now.known)
             self.wrote = True
         elif now.store is Store.DELETE:
-            self._raise_if_replaced()
-            self.airflow.stored = self.last_known = None
-            self._push(None)
+            self.airflow.stored = None
         yield f"stored for {now.do.name}"
 
     def _call(self, now: Instruction) -> Event:
@@ -370,27 +371,26 @@ class TryProcess:
 
     def _owner(self, record: StoredExecution) -> Owner:
         airflow = self.airflow
-        return owner_by_record(record, self.number, airflow.state, airflow.stored, airflow.copy)
+        is_current = self._is_current
+        return owner_by_record(record, self.number, airflow.state, airflow.stored, is_current=is_current)
 
-    def _raise_if_replaced(self) -> None:
+    def _confirm(self) -> None:
+        """Ask Airflow whether this try is the current one, unless it has said so a moment ago."""
+        if not self.is_confirmed and not self._is_current:
+            raise ReplacedError
+        self.is_confirmed = True
+
+    @property
+    def _is_current(self) -> bool:
         airflow = self.airflow
-        stored = airflow.stored
-        if (stored and stored != self.last_known) or is_over(airflow.state):
-            raise ReplacedError
-        is_own = stored is not None and stored.try_number == self.number
-        if not is_own and airflow.number_in_xcom != self.number:
-            raise ReplacedError
-
-    def _push(self, copy: StoredExecution | None) -> None:
-        """Push the copy as an XCom; the number of the try alone if there is none."""
-        self.airflow.copy, self.airflow.number_in_xcom = copy, self.number
+        return airflow.current == self.number and airflow.task == self.task and airflow.state != DELETED
 
     def _put(self, record: StoredExecution) -> None:
-        # Known limit: a process of before the clear, which was frozen before it read the record, goes on while the
-        # process of the clear starts. It takes the choice for its own.
-        if self.epoch != self.airflow.max_tries:
-            self.airflow.chosen.pop(self.airflow.max_tries, None)
-        self.airflow.stored = self.last_known = record.without_values()
+        # Known limit: a process of before the clear, which was frozen right before its write, writes over the choice
+        # when it goes on.
+        if self.epoch != self.airflow.max_tries and self.airflow.max_tries in self.airflow.chosen:
+            self.airflow.chosen[self.airflow.max_tries] = None
+        self.airflow.stored = record.without_values()
         self.airflow.lost = None
 
 
@@ -416,7 +416,7 @@ def make_request(now: Instruction, parameter: str) -> StartRequest:
 
 def end_deferred(airflow: Airflow, record: StoredExecution, number: int) -> None:
     """Run ``on_kill`` of the trigger of a try."""
-    owner = owner_of_deferred(airflow.state, airflow.copy, number)
-    leaving = leave(airflow.copy, number, stop_on_kill=airflow.choices.stop_on_kill).owned_by(owner)
+    owner = owner_of_deferred(airflow.state, airflow.stored, record.arn, number)
+    leaving = leave(airflow.stored, number, stop_on_kill=airflow.choices.stop_on_kill).owned_by(owner)
     if leaving.exit is Exit.STOP:
         stop_recorded(airflow.aws, record)

@@ -12,7 +12,6 @@ from botocore.httpsession import URLLib3Session
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records import RECORD_KEY, TRY_NUMBER
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
@@ -105,8 +104,8 @@ def test_validation_before_the_start(
     assert first == f"The parameters do not fit pipeline {pipeline}. Nothing was started."
     assert listed == lines
     assert operations(emulator) == [DESCRIBE]
-    # No record, so that the next try resends nothing; only the number of the try.
-    assert run.xcoms == {RECORD_KEY: {TRY_NUMBER: 1}}
+    assert run.xcoms == {}
+    # No record, so that the next try resends nothing.
     assert ti.store.values == {}
 
 

@@ -13,7 +13,6 @@ from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import parameter_check as selection
-from polysync_airflow.records import RECORD_KEY, TRY_NUMBER
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
@@ -140,8 +139,7 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
     assert "None of the newest 2 executions has the status Succeeded or Failed. Nothing was started." in str(
         run.error
     )
-    # Of the record, only the number of the try.
-    assert (started(emulator), run.xcoms, ti.store.values) == ([], {RECORD_KEY: {TRY_NUMBER: 1}}, {})
+    assert (started(emulator), run.xcoms, ti.store.values) == ([], {}, {})
 
 
 def test_pipeline_without_a_source(emulator: EmulatorServer) -> None:

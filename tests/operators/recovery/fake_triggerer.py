@@ -7,7 +7,8 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.records import to_variable, variable_key
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 
@@ -26,11 +27,13 @@ class FakeSupervisor(SimulatedAirflow):
         super().__init__()
         self.instances = AIRFLOW.instances
         self.state, self.map_index = state, map_index
-        self.copy: Any = None
+        # The record of the task instance.
+        self.record: Any = None
         # The keys of the task instances whose states were requested.
         self.requests: list[tuple[str, str, str, int]] = []
         self.state_error: Exception | None = None
         self.xcom_error: Exception | None = None
+        self.variable_error: Exception | None = None
         self.xcoms: dict[str, Any] = {}
         # What was stored as the XCom ``run``.
         self.runs: list[dict[str, Any]] = []
@@ -45,15 +48,20 @@ class FakeSupervisor(SimulatedAirflow):
         return self.state
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
-        """Return the copy of the record or another XCom, or raise an error of Airflow's."""
+        """Return an XCom, or raise an error of Airflow's."""
         if self.xcom_error:
             raise self.xcom_error
         assert (dag_id, run_id, task_id, map_index) == (DAG, RUN, TASK, self.map_index)
-        return self.copy if key == RECORD_KEY else self.xcoms.get(key)
+        return self.xcoms.get(key)
 
-    def listed_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-        """Return no XCom: a worker, which only begins here, asks for it."""
-        return None
+    def variable(self, key: str) -> str | None:
+        """Return the Variable with the record, or raise an error of Airflow's."""
+        task = TaskKey(DAG, RUN, TASK, self.map_index)
+        if key != variable_key(task):
+            return super().variable(key)
+        if self.variable_error:
+            raise self.variable_error
+        return self.record and to_variable(self.record, task)
 
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom, and remember all values of ``run``."""

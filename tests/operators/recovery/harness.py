@@ -15,9 +15,10 @@ from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.records import CONFIRMED_SECONDS, RECORD_KEY
 from polysync_airflow.states import has_ended
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine.execution import Execution
@@ -186,6 +187,7 @@ class Task:
 
     def lose_heartbeat(self) -> None:
         """Let the scheduler replace a try that sends no heartbeats, while its process may still be alive."""
+        clock.sleep(CONFIRMED_SECONDS + 1)
         self.state = "up_for_retry"
 
     def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:

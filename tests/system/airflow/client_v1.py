@@ -15,6 +15,7 @@ from tests.system.airflow.client import AirflowClient, AirflowError
 # Airflow 2 returns a log as text. Each message begins with time, file and level.
 PREFIX: Final = re.compile(r"^\[\S+\] \{\S+\} [A-Z]+ - ", re.MULTILINE)
 # Each page of the UI has the token without which the web server accepts no form.
+CLEARED: Final = re.compile(r"[1-9][0-9]* task instances have been cleared")
 CSRF_TOKEN: Final = re.compile(r'name="csrf_token"[^>]*(?:value|content)="([^"]+)"')
 RUNNING_JOBS: Final = text("SELECT id FROM job WHERE state = 'running' AND job_type = :job_type")
 
@@ -55,9 +56,9 @@ class ClientV1(AirflowClient):
         except OperationalError as error:
             raise AirflowError(f"The database cannot be read: {error}") from error
 
-    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+    def clear_task(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
         """
-        See `AirflowClient.clear_task`.
+        See `AirflowClient.clear_task`. The tasks are cleared one after the other.
 
         This sends the form of the UI: the REST API of Airflow 2 says that it has cleared a running task, but leaves it
         as it is.
@@ -69,13 +70,15 @@ class ClientV1(AirflowClient):
         form = {
             "csrf_token": token[1],
             "dag_id": dag_id,
-            "task_id": task_id,
             "execution_date": self.get(self._run(dag_id, run_id))["logical_date"],
             "confirmed": "true",
+            **({"downstream": "true"} if downstream else {}),
         }
-        response = self._http.post("/clear", data=form)
-        if response.text != "1 task instances have been cleared":
-            raise AirflowError(f"The task {task_id} was not cleared: {response.status_code} {response.text}")
+        for task_id in task_ids:
+            response = self._http.post("/clear", data={**form, "task_id": task_id})
+            if not CLEARED.fullmatch(response.text):
+                text = f"{response.status_code} {response.text}"
+                raise AirflowError(f"The task {task_id} was not cleared: {text}")
 
     def connection_form(self, connection_type: str) -> NoReturn:
         """See `AirflowClient.connection_form`. Airflow 2 has the form only in its HTML pages."""

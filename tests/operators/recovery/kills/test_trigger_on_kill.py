@@ -98,21 +98,21 @@ def test_trigger_without_task_instance_stops_nothing(arn: str, emulator: Emulato
     assert calls(emulator, STOP) == []
 
 
-@pytest.mark.parametrize("copy", ["cannot be read", None, "a text", {"execution_arn": "x"}])
+@pytest.mark.parametrize("record", ["cannot be read", None, "a text", {"execution_arn": "x"}])
 @pytest.mark.parametrize(("state", "stops"), [("failed", [STOP]), ("running", [])])
 def test_without_a_proven_record_the_state_decides(
     state: str,
     stops: list[str],
-    copy: Any,
+    record: Any,
     arn: str,
     make_supervisor: MakeSupervisor,
     emulator: EmulatorServer,
 ) -> None:
     """Nobody else stops the execution of a task that has ended; a try that is at work decides itself."""
     supervisor = make_supervisor(state)
-    supervisor.copy = copy
-    if copy == "cannot be read":
-        supervisor.xcom_error = ConnectionError("no API server")
+    supervisor.record = record
+    if record == "cannot be read":
+        supervisor.variable_error = ConnectionError("no API server")
 
     call_on_kill(make_trigger(arn))
 

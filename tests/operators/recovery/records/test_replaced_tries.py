@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.records import RecordStore
+from polysync_airflow.records import CONFIRMED_SECONDS, RecordStore
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -40,7 +40,12 @@ def test_clear_while_the_start_is_in_flight(
 ) -> None:
     """The try does not store the ARN and fails; it has retries, but the user wanted its execution gone."""
     task = make_task()
-    interceptor.after(START, lambda _: task.clear_while_running())
+
+    def clear(_: Any) -> None:
+        task.clear_while_running()
+        emulated_time.sleep(CONFIRMED_SECONDS + 1)
+
+    interceptor.after(START, clear)
 
     task.next_try()
     emulator.control.advance(60)
@@ -70,7 +75,7 @@ def test_process_that_comes_back_before_its_first_write_starts_nothing(
     late = task.next_try()
 
     assert bool(later[0].error) is later_try_fails
-    assert "A later try of this task has begun, so this one (try 1) ends." in str(late.error)
+    assert "Airflow does not run try 1 of this task any longer, so it ends." in str(late.error)
     assert execution_log.statuses == ([] if later_try_fails else ["Succeeded"])
     assert calls(emulator, STOP) == []
 
@@ -83,7 +88,7 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow has the task as running, and nothing is stored: only the number of the later try is in the XComs."""
+    """Airflow has the task as running, and nothing is stored: only its id is that of the later try."""
     task = make_task(validate_parameters=True)
     store_get = task.store.get
 
@@ -102,7 +107,7 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
 
     late = task.next_try()
 
-    assert str(late.error) == "A later try of this task has begun, so this one (try 1) ends."
+    assert str(late.error) == "Airflow does not run try 1 of this task any longer, so it ends."
     assert calls(emulator, START) == []
     assert task.last_record is None
     task.lose_heartbeat()
@@ -128,8 +133,29 @@ def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_star
 
     late = task.next_try()
 
-    assert "A later try of this task has begun" in str(late.error)
+    assert "Airflow does not run try 2 of this task any longer" in str(late.error)
     assert calls(emulator, START) == [START, START]
+
+
+def test_process_that_comes_back_right_before_its_write_sends_nothing(
+    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow had confirmed its try; before the request, it is asked again."""
+    task = make_task()
+    store_set = task.store.set
+
+    def freeze(*arguments: Any) -> None:
+        monkeypatch.setattr(task.store, "set", store_set)
+        task.lose_heartbeat()
+        assert task.next_try().error is None
+        store_set(*arguments)
+
+    monkeypatch.setattr(task.store, "set", freeze)
+
+    late = task.next_try()
+
+    assert "Airflow does not run try 1 of this task any longer" in str(late.error)
+    assert calls(emulator, START) == [START]
 
 
 @pytest.mark.parametrize("is_later", [True, False])
@@ -137,14 +163,14 @@ def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
     is_later: bool, task: Task, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """A process that Airflow resumes after a deferral has read no record before."""
+    tries = []
     for _ in range(2):
         emulated_time.after(100, crash)
         task.next_try()
-    ti = task.ti
-    ti.try_number = 1 if is_later else 2
+        tries.append(task.ti)
     task.state = "running"
 
-    RecordStore(ti.context(task.operator)).forget()
+    RecordStore(tries[0 if is_later else 1].context(task.operator)).forget()
 
     assert (task.record is not None) is is_later
 
@@ -184,7 +210,7 @@ def test_process_that_comes_back_after_a_try_that_could_not_begin_stops_what_it_
     execution_log: ExecutionLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last try has died before it could read the record: Airflow has deleted the XComs of the earlier one."""
+    """The last try has died before it could read the record."""
     task = make_task(retries=1)
 
     def freeze(_: Any) -> None:

@@ -75,7 +75,7 @@ RELEASE_VENV := $(VENV)-release
 
 # The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 AIOBOTOCORE := 3.10.0
-# The clients of the emulator's tests. docs/how-to/emulator.md lists the same versions.
+# The clients of the emulator's tests. emulator/docs/clients-and-services.md lists the same versions.
 SAGEMAKER_SDK_2 := sagemaker==2.257.7
 SAGEMAKER_SDK_3 := sagemaker==3.27.0
 AWS_CLI := awscli==1.46.3

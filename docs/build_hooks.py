@@ -22,6 +22,7 @@ ROOT: Final = Path(__file__).parents[1]
 PUBLISHED: Final = (
     "README.md",
     "emulator/README.md",
+    "emulator/docs/*.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",

@@ -78,9 +78,9 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         the DAG file.
     :param job: the name of a job in ``catalogue``, in place of ``definition``.
     :param catalogue: the file that ``polysync jobs import`` has written.
-    :param poll_interval: seconds between two lists of the steps, which all tasks share.
-    :param retries: how often AWS resumes an execution that has failed. The tasks of the steps have as many.
     :param kwargs: further arguments of ``PolysyncStartPipelineOperator`` and of ``TaskGroup``.
+        ``poll_interval`` is the seconds between two lists of the steps, which all tasks share. ``retries`` is
+        how often AWS resumes an execution that has failed; the tasks of the steps have as many.
     :raises ParametersError: an argument is not valid, or the file has no steps.
     :raises CatalogueError: the catalogue cannot be read, or has no such job.
     """

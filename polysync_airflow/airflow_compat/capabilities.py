@@ -47,7 +47,7 @@ _UNSUPPORTED: Final = {
     "its scheduler does not retry a task whose process was killed",
     (3, 1): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection",
 }
-# docs/explanation/airflow-3.4.md has the bug.
+# docs/reference/versions.md has the bug.
 _SCHEDULER_EXITS: Final = ("3.4.0b1", "3.4.0b2")
 
 

@@ -12,6 +12,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 README: Final = ROOT / "README.md"
+EMULATOR_DOCS: Final = ROOT / "emulator" / "docs"
 EMULATOR_README: Final = ROOT / "emulator" / "README.md"
 # A fence may be indented, in a list.
 _BLOCK: Final = re.compile(
@@ -117,7 +118,7 @@ def page(name: str) -> Page:
 def pages() -> list[Page]:
     """Return all pages, with those at the top of the repository, but not the changelog."""
     top = (README, EMULATOR_README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
-    return [Page(path) for path in (*top, *sorted(DOCS.rglob("*.md")))]
+    return [Page(path) for path in (*top, *sorted(EMULATOR_DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.md")))]
 
 
 def blocks(*languages: str) -> list[Block]:

@@ -76,7 +76,7 @@ def test_every_retry_policy_argument_is_documented() -> None:
 def test_every_config_option_is_documented() -> None:
     """Each option is in the table, with its default."""
     (section,) = INFO["config"]
-    rows = page("reference/config.md").rows("Config options")
+    rows = page("reference/connection.md").rows("Config options")
 
     assert set(rows) - {"Option"} >= set(INFO["config"][section]["options"])
     for name, option in INFO["config"][section]["options"].items():

@@ -21,7 +21,7 @@ from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.steps.descriptions import STEP_KINDS, STEP_TYPES, StepRow, outputs_of
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.documentation.pages import page
+from tests.documentation.pages import EMULATOR_DOCS, Page, page
 from tests.execution.events import samples
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
@@ -46,7 +46,7 @@ def test_every_status_is_in_the_outcome_table() -> None:
     """The table has each status of AWS, with the state to which the code maps it."""
     documented = {
         status: rest.split("|")[0].strip()
-        for statuses, rest in page("explanation/outcomes.md").rows("Outcomes").items()
+        for statuses, rest in page("reference/errors.md").rows("Outcomes").items()
         for status in statuses.split(", ")
     }
 
@@ -64,7 +64,7 @@ def test_clients_of_the_emulator_have_the_versions_that_are_tested() -> None:
         for name, version in clients
     }
 
-    rows = page("how-to/emulator.md").rows("Which clients can use it?")
+    rows = Page(EMULATOR_DOCS / "clients-and-services.md").rows("Which clients can use it?")
     documented = {client.split(":")[0]: rest.split("|")[0].strip() for client, rest in rows.items()}
 
     assert {name: version for name, version in documented.items() if name != "Client"} == {
@@ -120,7 +120,7 @@ def test_fields_of_records_steps_and_jobs_are_documented() -> None:
     xcoms = page("reference/xcoms.md")
     record = names_in(xcoms.rows("What PolysyncStartPipelineOperator pushes")["run"])
     step = names_in(xcoms.section("What has an entry of steps"))
-    job = names_in(page("reference/jobs.md").section("Jobs"))
+    job = names_in(page("reference/dags.md").section("Jobs"))
 
     assert set(ExecutionRecord.model_fields) - record == set()
     assert set(StepRow.model_fields) - step == set()
@@ -153,7 +153,7 @@ def test_every_kind_of_step_is_documented() -> None:
 
 def test_payloads_of_events_are_documented() -> None:
     """The table has each member of the payload of an asset event, and no others."""
-    rows = page("reference/events.md").rows("What does an asset event have?")
+    rows = page("reference/triggers.md").rows("What does an asset event have?")
     documented = {name for names in rows for name in names.split(", ")} - {"Member of payload"}
     bodies = (samples.execution(), samples.of_step(), samples.model_package())
 

@@ -1,5 +1,5 @@
 """
-Writes the tables of docs/explanation/what-is-verified.md from the beliefs, and the states from a report.
+Writes the tables of emulator/docs/what-is-verified.md from the beliefs, and the states from a report.
 
 ``python -m tests.documentation.verified [REPORT]``
 """
@@ -16,7 +16,7 @@ from typing import Any, Final
 from sagemaker_emulator.verify.models import BELIEFS, SUBJECTS, Verdict
 
 ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = ROOT / "docs" / "explanation" / "what-is-verified.md"
+PAGE: Final = ROOT / "emulator" / "docs" / "what-is-verified.md"
 BELIEVED: Final = "believed"
 # What a report can say of a belief.
 _VERIFIED: Final = "verified on {day} in {region}"

@@ -164,7 +164,7 @@ _TWO: Final = AirflowVersion(
 
 
 _THREE_FOUR: Final = replace(_THREE, map_index="region_index")
-# docs/explanation/airflow-3.4.md has the bug.
+# docs/reference/versions.md has the bug.
 _THREE_FOUR_BETA: Final = replace(
     _THREE_FOUR,
     local_executor="tests.system.airflow.executors.LocalExecutorWithOwnSession",

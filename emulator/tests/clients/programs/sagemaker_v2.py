@@ -67,7 +67,7 @@ def result_of_a_function(session: PipelineSession, role: str) -> object:
 
 
 def send_sts_to_the_emulator() -> None:
-    """Set up boto3 as docs/how-to/emulator.md shows it for programs without this package."""
+    """Set up boto3 as docs/clients-and-services.md shows it for programs without this package."""
     boto3.setup_default_session()
     boto3.DEFAULT_SESSION.events.register(
         "before-send.sts", lambda request, **_: setattr(request, "url", os.environ["AWS_ENDPOINT_URL"])

@@ -211,7 +211,7 @@ def test_the_documentation_shows_the_example_and_its_warning(
     emulator: EmulatorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The page has the example DAG, and the warning that it logs."""
-    page = (ROOT / "docs" / "how-to" / "fan-out.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "jobs-as-dags.md").read_text()
     names = ["churn-tuning", "fanout", "scoring-required-params"]
     jobs = import_jobs(PolysyncSageMakerHook(), names=names)
 

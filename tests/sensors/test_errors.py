@@ -278,7 +278,9 @@ def test_outcome_is_that_of_the_table(
     assert outcome_of(run) == expected, repr(run.error)
 
 
-@pytest.mark.parametrize(("target", "mode"), [*zip(TARGETS, ("poke", "reschedule", "deferrable"), strict=True)])
+@pytest.mark.parametrize(
+    ("target", "mode"), [*zip(TARGETS, ("poke", "reschedule", "deferrable"), strict=True)]
+)
 def test_never_fail_skips_after_every_error(
     target: Callable[[World], Any],
     mode: str,

@@ -20,7 +20,7 @@ from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 START, DESCRIBE, LIST = "StartPipelineExecution", "DescribePipeline", "ListPipelines"
 ARN_PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/"
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "parameters.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "start-and-wait.md"
 SCORING = {"ModelName": "m", "ScoreDate": "2026-01-01", "InstanceCount": 2, "SampleRate": 0.5}
 # Name of the case: pipeline, parameters, lines that the error must have.
 CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -181,7 +181,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
     :param step_name: the name of the step.
     :param polysync_conn_id: Airflow connection (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
-    :param poll_interval: seconds between two lists of the steps. All tasks of the execution share them.
+    :param poll_interval: seconds, or a timedelta, between two lists of the steps, which all tasks of the
+        execution share.
     :param property_files: read the JSON files that the step declares: True for all, or the names of some.
     :return: what the step made, as in the XCom ``outputs`` of a Start task: metrics, artefacts, ...
     :raises PipelineExecutionFailedError: the step has failed, or AWS has not run it.
@@ -200,7 +201,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         step_name: str,
         polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
-        poll_interval: float = base.DEFAULT_POLL_INTERVAL,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
     ) -> None:
@@ -226,7 +227,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             "step_name": self.step_name,
             "polysync_conn_id": self.polysync_conn_id,
             "region_name": self.region_name,
-            "poll_interval": self.poll_interval,
+            "poll_interval": clock.as_seconds(self.poll_interval),
             "property_files": self.property_files,
             "retries": self.retries or 0,
         }

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException, Asset
+from airflow.providers.common.compat.sdk import AirflowSkipException, Asset, TaskDeferred
 from airflow.triggers.base import TaskFailedEvent
 
 from polysync_airflow import exceptions
@@ -351,3 +351,16 @@ def test_task_starts_in_the_triggerer_if_airflow_can() -> None:
 
     assert bool(operator.start_from_trigger) is CAPABILITIES.start_from_trigger
     assert not {"step_name", "execution_task_id"} & set(operator.template_fields)
+
+
+def test_interval_may_be_a_timedelta() -> None:
+    """The trigger, whose arguments Airflow stores, gets seconds."""
+    operator = make_operator(poll_interval=timedelta(minutes=2))
+    context: Any = {"ti": TaskInstance("step")}
+
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+
+    assert deferred.value.trigger.serialize()[1]["poll_interval"] == 120.0
+    if operator.start_trigger_args:
+        assert (operator.start_trigger_args.trigger_kwargs or {})["poll_interval"] == 120.0

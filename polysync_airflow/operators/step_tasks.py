@@ -42,6 +42,9 @@ _CLEAR_STEPS = (
 )
 
 
+# Airflow sends the whole DAG to the triggerer for each task that starts there. With 200 such tasks at a time
+# in a DAG of a thousand, that takes 2 GiB.
+MAX_TASKS_IN_TRIGGERER: Final = 200
 # In ``dag.test()``.
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -212,13 +215,20 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.region_name = region_name
         self.poll_interval = poll_interval
         self.property_files = property_files
-        if CAPABILITIES.start_from_trigger and not any(getattr(self, name) for name in base.ON_WORKERS_ONLY):
-            self.start_from_trigger = True
+        if CAPABILITIES.start_from_trigger:
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls="polysync_airflow.triggers.PolysyncStepTaskTrigger",
                 trigger_kwargs={**self._trigger_kwargs, "ends_task": True},
                 next_method="execute_failed",
             )
+
+    @property
+    def start_from_trigger(self) -> bool:  # type: ignore[override]  # Airflow has an attribute
+        """Whether the task starts and ends in the triggerer. Airflow asks when it serializes the DAG."""
+        needs_worker = any(getattr(self, name, None) for name in base.ON_WORKERS_ONLY)
+        has_dag: Any = self.has_dag
+        is_large = has_dag() and len(self.dag.task_ids) > MAX_TASKS_IN_TRIGGERER
+        return CAPABILITIES.start_from_trigger and not needs_worker and not is_large
 
     @property
     def _trigger_kwargs(self) -> dict[str, Any]:

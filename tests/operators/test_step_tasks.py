@@ -7,11 +7,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException, Asset, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Asset, TaskDeferred
 from airflow.triggers.base import TaskFailedEvent
 
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.sdk import EmptyOperator
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
@@ -364,3 +365,19 @@ def test_interval_may_be_a_timedelta() -> None:
     assert deferred.value.trigger.serialize()[1]["poll_interval"] == 120.0
     if operator.start_trigger_args:
         assert (operator.start_trigger_args.trigger_kwargs or {})["poll_interval"] == 120.0
+
+
+@pytest.mark.skipif(not CAPABILITIES.start_from_trigger, reason="no task starts in the triggerer")
+@pytest.mark.parametrize(("tasks", "in_triggerer"), [(200, True), (201, False)])
+def test_large_dag_needs_workers(tasks: int, in_triggerer: bool) -> None:
+    """Airflow sends the whole DAG to the triggerer for each task that starts there."""
+    with DAG("large", schedule=None) as dag:
+        step = make_operator()
+        for number in range(tasks - 1):
+            EmptyOperator(task_id=f"other_{number}")
+
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(step.task_id)
+
+    assert bool(stored.start_from_trigger) is in_triggerer

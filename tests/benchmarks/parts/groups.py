@@ -40,20 +40,21 @@ DAGS: Final = """
 from airflow.sdk import DAG
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
-with DAG("groups", schedule=None):
-    for number in range({groups}):
+for number in range({groups}):
+    with DAG(f"groups_{{number}}", schedule=None) as dag:
         PolysyncPipelineTaskGroup(
-            f"group_{{number}}", pipeline_name="chains", definition={file!r}, poll_interval={poll}
+            "group", pipeline_name="chains", definition={file!r}, poll_interval={poll}
         )
-with DAG("starts", schedule=None):
-    for number in range({groups}):
+    globals()[dag.dag_id] = dag
+    with DAG(f"starts_{{number}}", schedule=None) as dag:
         PolysyncStartPipelineOperator(
-            task_id=f"start_{{number}}",
+            task_id="start",
             pipeline_name="chains",
             deferrable=True,
             poll_interval={poll},
             progress_interval=max({poll}, 10),
         )
+    globals()[dag.dag_id] = dag
 """
 
 
@@ -109,26 +110,32 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
                 database=database.url,
             ) as airflow,
         ):
-            results = {name: _run(name, airflow, emulator, context) for name in ("starts", "groups")}
+            results = {
+                name: _run(name, options.groups, airflow, emulator, context) for name in ("starts", "groups")
+            }
     what = f"groups {options.groups}, steps {options.steps}, poll {options.poll:g}"
     print(f"\n### A task for each step: {what}\n\n{compare(results)}", flush=True)
 
 
-def _run(name: str, airflow: PrivateAirflow, emulator: EmulatorProcess, context: BenchmarkContext) -> Metrics:
+def _run(
+    name: str, groups: int, airflow: PrivateAirflow, emulator: EmulatorProcess, context: BenchmarkContext
+) -> Metrics:
     context.log(name)
     client = airflow.client
-    client.wait_for_dag(name)
+    dags = [f"{name}_{number}" for number in range(groups)]
+    for dag_id in dags:
+        client.wait_for_dag(dag_id)
+        client.unpause(dag_id)
     airflow.start_component(TRIGGERER)
     time.sleep(20)
     emulator.control.clear_calls()
-    client.unpause(name)
     cpu, memory, start = *_usage(airflow), time.time()
-    run_id = client.trigger(name)
-    state = client.wait_for_run(name, run_id, timeout=1200, interval=2)
+    runs = {dag_id: client.trigger(dag_id) for dag_id in dags}
+    ends = {client.wait_for_run(*run, timeout=1200, interval=2) for run in runs.items()}
     wall, (cpu_after, memory_after) = time.time() - start, _usage(airflow)
     calls = Counter(call["operation"] for call in emulator.control.calls())
-    tasks = _tasks(airflow, name, run_id)
-    late = _lateness(tasks, airflow, emulator, run_id) if name == "groups" else []
+    tasks = [task for run in runs.items() for task in _tasks(airflow, *run)]
+    late = _lateness(tasks, airflow, emulator) if name == "groups" else []
     steps = [task for task in tasks if "Step" in task["task_id"]]
     values = {
         "CPU of the triggerer, s": cpu_after - cpu,
@@ -144,7 +151,7 @@ def _run(name: str, airflow: PrivateAirflow, emulator: EmulatorProcess, context:
     }
     return Metrics(
         {key: value for key, value in values.items() if value is not None},
-        None if state == "success" else state,
+        None if ends == {"success"} else f"ended: {ends}",
     )
 
 
@@ -158,15 +165,14 @@ def _tasks(airflow: PrivateAirflow, dag_id: str, run_id: str) -> list[dict[str, 
             return found
 
 
-def _lateness(
-    tasks: list[dict[str, Any]], airflow: PrivateAirflow, emulator: EmulatorProcess, run_id: str
-) -> list[float]:
+def _lateness(tasks: list[dict[str, Any]], airflow: PrivateAirflow, emulator: EmulatorProcess) -> list[float]:
     """Return the seconds from the end of each step to the end of its task."""
     now, emulated_now = time.time(), emulator.control.clock()["now"]
     late = []
     for task in tasks:
         if "Step" in task["task_id"] and task["state"] == "success":
-            row = airflow.client.xcom("groups", run_id, task["task_id"], "step")
+            key = (task["dag_id"], task["dag_run_id"], task["task_id"])
+            row = airflow.client.xcom(*key, "step")
             emulated = datetime.fromisoformat(row["ended_at"]).timestamp()
             ended = now - (emulated_now - emulated) / SPEED
             late.append(datetime.fromisoformat(task["end_date"]).timestamp() - ended)

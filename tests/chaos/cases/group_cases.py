@@ -74,9 +74,15 @@ GROUP_CASES: Final = (
         "53a",
         "user clears a failed step while another branch runs",
         step_groups.failed_step_cleared_while_branch_runs,
+    ),
+    # Of these, the one in which the task defers once: beside other stages, the scheduler is seconds late, and fails a
+    # task that it resumes before it has noticed the end of the session before.
+    _case(
+        "53b",
+        "user clears a failed step after the end",
+        step_groups.failed_steps_cleared("Train"),
         short=True,
     ),
-    _case("53b", "user clears a failed step after the end", step_groups.failed_steps_cleared("Train")),
     _case(
         "53c",
         "user clears three failed steps after the end",

@@ -53,7 +53,7 @@ from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.decisions import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
-from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.pipelines import MAX_STEPS, SOURCE_STATUSES, DeclaredStep
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
@@ -379,11 +379,6 @@ def is_left_to_next_try(state: str | None, task_states: Mapping[str, str | None]
     return may_be_left(state) and len(cleared_steps(task_states)) < len(task_states)
 
 
-# AWS limits a selective execution: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
-MAX_SELECTED: Final = 50
-# More than AWS allows in a pipeline, with the steps of its loops.
-MAX_STEPS: Final = 10_000
-_SOURCES: Final = ("Succeeded", "Failed")
 # States of the task of a step which say that it was not cleared.
 _KEPT: Final = ("success", "skipped", "failed", "upstream_failed", "removed")
 
@@ -438,7 +433,9 @@ def first_look(
         look = None
     if look and (look.execution_arn, look.epoch) == (execution_arn, epoch):
         return look, False
-    succeeded = [step.name for step in steps if state_of_step(step.status) is PolysyncState.SUCCESS]
+    # What a loop runs has no task.
+    declared = [step for step in steps if step.loop is None]
+    succeeded = [step.name for step in declared if state_of_step(step.status) is PolysyncState.SUCCESS]
     return FirstLook(execution_arn=execution_arn, epoch=epoch, succeeded=succeeded[:MAX_STEPS]), True
 
 
@@ -482,15 +479,15 @@ def after_clear(
             f"The execution has ended (AWS status {status}), and the task of no step was cleared, so there "
             f"is nothing to repeat. {_CLEAR_ALL}"
         )
-    if status not in _SOURCES:
+    if status not in SOURCE_STATUSES:
         raise ParametersError(
             f"AWS can repeat single steps of an execution that has succeeded or failed only, and this one "
             f"has the status {status}. {_CLEAR_ALL}"
         )
-    if len(cleared) > MAX_SELECTED:
+    if len(cleared) > models.MAX_SELECTED_STEPS:
         raise ParametersError(
             f"{len(cleared)} steps were cleared, of which {repeated[0] if repeated else cleared[0]} has "
-            f"succeeded. AWS repeats at most {MAX_SELECTED} selected steps. {_CLEAR_ALL}"
+            f"succeeded. AWS repeats at most {models.MAX_SELECTED_STEPS} selected steps. {_CLEAR_ALL}"
         )
     return Clear("select", tuple(cleared))
 

@@ -388,7 +388,8 @@ def test_clear_while_steps_run(
 
 def test_step_that_succeeds_after_a_clear_of_others() -> None:
     """What the first look has stored counts until the next clear."""
-    running = [step("Train", "Executing"), step("Report", "Succeeded")]
+    item = step("Score", "Succeeded", IterationContext={"Index": 0, "ParentStepName": "Loop"})
+    running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
     stored, is_first = step_tasks.first_look(None, ARN, 1, running)
     assert (stored.succeeded, is_first) == (["Report"], True)
     value = stored.model_dump(mode="json")

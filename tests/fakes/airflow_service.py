@@ -44,9 +44,9 @@ class AirflowService(ABC):
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom."""
 
+    @abstractmethod
     def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
         """Delete an XCom."""
-        raise NotImplementedError
 
     @abstractmethod
     def variable(self, key: str) -> str | None:

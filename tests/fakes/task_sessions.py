@@ -117,6 +117,10 @@ class TaskSessions(AirflowService):
         *_, key, value = task
         self.xcoms[key] = pulled(value)
 
+    def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
+        """Delete an XCom."""
+        self.xcoms.pop(key, None)
+
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
         return self._variables.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from polysync_airflow.aws.sessions import is_aws_endpoint
 from polysync_airflow.cli.verify import sign_in
 from polysync_airflow.exceptions import CredentialsError
 from sagemaker_emulator import EmulatorServer
-from sagemaker_emulator.verify import calls
+from sagemaker_emulator.verify import calls, runner
 from sagemaker_emulator.verify.cleaning import PREFIX
 from sagemaker_emulator.verify.session import CONFIG
 from tests.cli.conftest import Polysync
@@ -39,6 +40,8 @@ SECRET = "wJalrXUtnFEMI/K7MDENG"
 @pytest.fixture(autouse=True)
 def _emulated_time(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "time", emulated_time)
+    # The clock is one for all checks: beside others, a check would see their waits as its own.
+    monkeypatch.setattr(runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names))
 
 
 def sign_in_as(

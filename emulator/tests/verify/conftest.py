@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from sagemaker_emulator import EmulatorServer
-from sagemaker_emulator.verify import calls
+from sagemaker_emulator.verify import calls, runner
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.scenarios import inbox
 from sagemaker_emulator.verify.session import Session
@@ -59,6 +60,8 @@ def emulated_time(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Em
     """Let the checks wait in emulated time."""
     time = EmulatedTime(server)
     monkeypatch.setattr(calls, "time", time)
+    # The clock is one for all checks: beside others, a check would see their waits as its own.
+    monkeypatch.setattr(runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names))
     # A wait of SQS takes the time of the host.
     monkeypatch.setattr(inbox, "_WAIT_SECONDS", 0)
     return time

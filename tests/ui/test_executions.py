@@ -263,7 +263,7 @@ def test_many_steps(site: Site, page: TabPage, number: int) -> None:
     page.button("Training-segment-03").click()
     page.wait_for("AWS status")
     assert page.is_open("Training-segment-03")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_mapped(site: Site, page: TabPage) -> None:

@@ -1,14 +1,15 @@
 // The buttons that act on an execution: resume or repeat it after a failure, stop it while it runs.
 import { readClearChoice, restart, stop, writeClearChoice } from "./actions_api.js";
 import { Button, h, Notice } from "./components.js";
-import { countStates, isLeftOut, isReused, isStart } from "./execution.js";
+import { countStates, hasStepTasks, isLeftOut, isReused, isStart } from "./execution.js";
 
 const { useEffect, useId, useRef, useState } = globalThis.React;
 
 const RESUME = "Resume failed steps";
 const NEW = "Start a new execution";
 const STOP = "Stop execution";
-const CLEARS = "This clears the task and the tasks after it, so that the DAG run goes on.";
+const AFTER = "and the tasks after it, so that the DAG run goes on.";
+const CLEARS = `This clears the task ${AFTER}`;
 const MAX_NAMES = 4;
 const NO_RECORD =
   "The record of this execution is gone: somebody has deleted it. " +
@@ -95,8 +96,8 @@ function offersOf(task, { run, steps }) {
     return [];
   }
   return run.state === "Failed" && !steps.some(isFailStep)
-    ? [resumeOffer(steps), newOffer(run, steps)]
-    : [newOffer(run, steps)];
+    ? [resumeOffer(task, steps), newOffer(task, run, steps)]
+    : [newOffer(task, run, steps)];
 }
 
 /** Returns whether a step has ended its execution so that AWS does not resume it. */
@@ -104,15 +105,16 @@ function isFailStep(step) {
   return step.type === "Fail" && step.state === "Failed";
 }
 
-function resumeOffer(steps) {
+function resumeOffer(task, steps) {
   const left = steps.filter((step) => step.state !== "Success" && !isLeftOut(step));
   const names = left.length === 0 ? "" : ` (${listNames(left)})`;
+  const clears = hasStepTasks(task) ? `This clears the task, the tasks of the failed steps ${AFTER}` : CLEARS;
   return {
     label: RESUME,
     text: `Runs what has not succeeded${names}. ${describeKept(steps)} The parameters stay those of the start.`,
-    note: `If AWS refuses the resume, a new execution starts. ${CLEARS}`,
+    note: `If AWS refuses the resume, a new execution starts. ${clears}`,
     done: "The task is cleared. Its next try resumes the execution.",
-    act: (key) => restart(key, "resume"),
+    act: (key) => restart(key, hasStepTasks(task), "resume"),
   };
 }
 
@@ -129,7 +131,7 @@ function describeKept(steps) {
     : `The ${kept} steps that have succeeded are kept, and not paid again.`;
 }
 
-function newOffer(run, steps) {
+function newOffer(task, run, steps) {
   const taken = steps.filter((step) => !isLeftOut(step) && !isReused(step));
   const what = { 0: "Runs every step", 1: "Runs its step again" }[taken.length] ?? `Runs all ${taken.length} steps`;
   const first =
@@ -142,9 +144,9 @@ function newOffer(run, steps) {
     text:
       `${why}${what}, and each is paid again, unless the cache of the pipeline has its result. ` +
       `The parameters are rendered anew.${first}`,
-    note: CLEARS,
+    note: hasStepTasks(task) ? `This clears the task, the tasks of all steps ${AFTER}` : CLEARS,
     done: "The task is cleared. Its next try starts a new execution.",
-    act: (key) => restart(key, "new"),
+    act: (key) => restart(key, hasStepTasks(task), "new"),
   };
 }
 

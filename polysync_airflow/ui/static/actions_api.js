@@ -1,13 +1,15 @@
 // What the buttons of the tab do: requests to Airflow's public REST API, and to the endpoint of ui/app.py.
 // https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 import { AirflowApiError, pathOf, readTaskInstance, send } from "./airflow_api.js";
-import { property, readChoice } from "./validation.js";
+import { STEP_OPERATOR } from "./execution.js";
+import { property, readChoice, readList, readText } from "./validation.js";
 
 const CHOICES = ["new", "resume"];
 // A clear of many tasks takes long.
 const CLEAR_TIMEOUT = 120_000;
 // A proxy has received no response from Airflow.
 const PROXY_STATUSES = [502, 504];
+const MAX_TASKS = 10_000;
 const AT_WORK = ["running", "deferred"];
 
 /**
@@ -29,20 +31,56 @@ export async function writeClearChoice(key, onClear) {
 }
 
 /**
- * Clears a task and those after it, as Airflow's own button does by default, to resume or to start anew.
+ * Clears a task and those after it, as Airflow's own button does by default, to resume or to start anew. With the
+ * task that starts the execution of a group, it clears the tasks of the steps: to resume, those that have failed.
  *
+ * @param {{dagId: string, runId: string, taskId: string, mapIndex: number}} key the task instance
+ * @param {boolean} isOfGroup whether the execution has a task for each step
+ * @param {"resume"|"new"} onClear what its next try does
  * @throws {AirflowApiError} the task was not cleared, or may not have been; the message says whether the choice is
  *   still stored
  */
-export async function restart(key, onClear) {
+export async function restart(key, isOfGroup, onClear) {
+  const steps = isOfGroup ? await readStepTasks(key) : [];
   await writeClearChoice(key, onClear);
   try {
-    await clear(key);
+    await clear(key, onClear === "new" ? [key.taskId, ...steps] : [key.taskId]);
   } catch (error) {
     const isRefused = error.status !== null && !PROXY_STATUSES.includes(error.status);
     const choice = isRefused ? await withdrawn(key) : " The task may still be cleared, so the choice is kept.";
     throw new AirflowApiError(`${error.message}${choice}`, error.status);
   }
+  if (onClear === "resume" && steps.length > 0) {
+    await clearFailedSteps(key, steps);
+  }
+}
+
+async function clearFailedSteps(key, steps) {
+  try {
+    await clear(key, steps, true);
+  } catch (error) {
+    const cure = "The execution is resumed, but the tasks of its failed steps are not cleared: clear them in the grid.";
+    throw new AirflowApiError(`${error.message} ${cure}`, error.status);
+  }
+}
+
+/** Returns the ids of the tasks of the steps that are upstream of a group's execution task. */
+async function readStepTasks(key) {
+  const { body } = await send(`api/v2/dags/${encodeURIComponent(key.dagId)}/tasks`);
+  const tasks = readList(property(body, "tasks"), MAX_TASKS);
+  const steps = tasks.filter((task) => property(task, "operator_name") === STEP_OPERATOR);
+  const found = new Set([key.taskId]);
+  for (let size = 0; size < found.size; ) {
+    size = found.size;
+    for (const task of steps) {
+      if (readList(property(task, "downstream_task_ids"), MAX_TASKS).some((id) => found.has(id))) {
+        found.add(readText(property(task, "task_id"), 250));
+      }
+    }
+  }
+  found.delete(key.taskId);
+  found.delete(null);
+  return [...found];
 }
 
 /**
@@ -59,13 +97,13 @@ export async function stop(key) {
   await send(pathOf(key), { method: "PATCH", body: { new_state: "failed" } });
 }
 
-async function clear(key) {
+async function clear(key, taskIds, onlyFailed = false) {
   const body = {
     dry_run: false,
     dag_run_id: key.runId,
-    task_ids: [key.mapIndex < 0 ? key.taskId : [key.taskId, key.mapIndex]],
+    task_ids: taskIds.map((id) => (key.mapIndex < 0 ? id : [id, key.mapIndex])),
     include_downstream: true,
-    only_failed: false,
+    only_failed: onlyFailed,
     reset_dag_runs: true,
     prevent_running_task: true,
   };

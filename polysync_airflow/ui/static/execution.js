@@ -14,8 +14,9 @@ import {
 import { readBilled, readResults } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
-// The second one is that of a group with a task for each step.
-const START_OPERATORS = [START_OPERATOR, "PolysyncStepsExecutionOperator"];
+// Those of a group with a task for each step.
+const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
+export const STEP_OPERATOR = "PolysyncPipelineStepOperator";
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];
@@ -238,7 +239,12 @@ export function timeSpan(run, steps, now) {
 
 /** Returns whether a task starts an execution. */
 export function isStart(task) {
-  return START_OPERATORS.includes(task.operator);
+  return task.operator === START_OPERATOR || hasStepTasks(task);
+}
+
+/** Returns whether a task starts an execution of which each step has a task of its own. */
+export function hasStepTasks(task) {
+  return task.operator === GROUP_OPERATOR;
 }
 
 /** Returns for how long a step or an execution has run, in seconds; null if it has not started. */

@@ -22,6 +22,7 @@ import {
   isStart,
   secondsOf,
   START_OPERATOR,
+  STEP_OPERATOR,
 } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
@@ -33,7 +34,6 @@ import { STYLES } from "./styles.js";
 const TAB_NAME = "SageMaker";
 const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const SENSOR = "PolysyncPipelineSensor";
-const STEP_OPERATOR = "PolysyncPipelineStepOperator";
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 function SageMakerTab({ dagId, runId, taskId, mapIndex }) {

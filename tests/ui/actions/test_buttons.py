@@ -103,6 +103,36 @@ def test_choice_reaches_the_clear(
     assert site.record_of(task).clear_choice == ClearChoice(on_clear=choice)
 
 
+@pytest.mark.parametrize(
+    ("name", "cleared"),
+    [(RESUME, ["Register", "Train"]), (NEW, ["Preprocess", "Register", "Train"])],
+)
+def test_clear_of_a_group(name: str, cleared: list[str], site: Site, page: TabPage) -> None:
+    """The tasks of the steps are cleared, too, and those after them: to resume, those that have not succeeded."""
+    states = {
+        "prepare": "success",
+        "churn.begin": "success",
+        "churn.Preprocess": "success",
+        "churn.Train": "failed",
+        "churn.Register": "upstream_failed",
+        "churn.execution": "failed",
+        "compare": "upstream_failed",
+    }
+    run_id = site.new_run("churn_steps", "failed", states, seconds=770)
+    task = Task(run_id, "churn.execution", dag_id="churn_steps")
+    site.publish(task, arranged.failure())
+    site.put_record(task)
+    page.open(task)
+    page.wait_for("churn-tuning")
+
+    press(page, name)
+
+    page.wait_for("The task is cleared.")
+    tasks = {each: Task(run_id, each, dag_id="churn_steps") for each in states}
+    is_cleared = {each for each, task in tasks.items() if site.state_of(task) is None}
+    assert is_cleared == {f"churn.{step}" for step in cleared} | {"churn.execution", "compare"}
+
+
 def test_stop_marks_the_task_as_failed(site: Site, page: TabPage, new_task: NewTask) -> None:
     """Afterwards, a new execution can be started."""
     task = new_task("deferred", arranged.running())

@@ -11,6 +11,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.sensors import PolysyncPipelineSensor
+from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 
 with DAG("churn_retraining", schedule=None):
     PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=True)
@@ -30,3 +31,8 @@ with DAG("churn_retraining", schedule=None):
     )
     PolysyncPipelineSensor(task_id="find", pipeline_name="churn-tuning")
     EmptyOperator(task_id="notify")
+
+with DAG("churn_steps", schedule=None):
+    churn = PolysyncPipelineTaskGroup("churn", pipeline_name="churn-tuning", definition="churn_steps.json")
+    EmptyOperator(task_id="prepare") >> churn
+    churn["Train"] >> EmptyOperator(task_id="compare")

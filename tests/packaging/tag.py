@@ -45,11 +45,15 @@ def notes(tag: str, package: str, changelog: str, source: str) -> str:
     """
     version = tag.removeprefix("v")
     if f'\n__version__ = "{version}"\n' not in package or tag != f"v{version}":
-        raise ValueError(f"The tag {tag} is not v and __version__ of polysync_airflow/__init__.py: tag again.")
+        raise ValueError(
+            f"The tag {tag} is not v and __version__ of polysync_airflow/__init__.py: tag again."
+        )
     heading = rf"^## {re.escape(version)} - \d{{4}}-\d\d-\d\d\n"
     found = re.search(rf"{heading}(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     if not found or not found[1].strip():
-        raise ValueError(f'CHANGELOG.md has no part "## {version} - <year>-<month>-<day>": write it, and tag again.')
+        raise ValueError(
+            f'CHANGELOG.md has no part "## {version} - <year>-<month>-<day>": write it, and tag again.'
+        )
     return re.sub(r"\]\((?!https?://|#)", f"]({source}/blob/{tag}/", found[1].strip())
 
 

@@ -48,7 +48,9 @@ def test_changelog_must_name_the_version_and_its_date(heading: str) -> None:
 
 def test_files_of_the_repository_have_the_form_that_is_read() -> None:
     """The version is found in the real module."""
-    version = (ROOT / "polysync_airflow/__init__.py").read_text().rpartition('__version__ = "')[2].split('"')[0]
+    version = (
+        (ROOT / "polysync_airflow/__init__.py").read_text().rpartition('__version__ = "')[2].split('"')[0]
+    )
     package = (ROOT / "polysync_airflow/__init__.py").read_text()
 
     assert notes(f"v{version}", package, CHANGELOG.replace("1.2.3", version), SOURCE)

@@ -42,7 +42,7 @@ def test_changelog_must_name_the_version_and_its_date(heading: str) -> None:
     """A release whose changes are still called unreleased is not published."""
     changelog = CHANGELOG.replace("1.2.3 - 2027-01-31", heading)
 
-    with pytest.raises(ValueError, match="CHANGELOG.md has no part"):
+    with pytest.raises(ValueError, match=r"CHANGELOG\.md has no part"):
         notes("v1.2.3", PACKAGE, changelog, SOURCE)
 
 

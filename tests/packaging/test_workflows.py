@@ -51,7 +51,7 @@ def used() -> Iterator[str]:
 
 def test_actions_are_pinned_by_their_commit() -> None:
     """A tag could be moved to other code. Each action has one version, which a comment names."""
-    others = [each for each in used() if not each.startswith("./.github/workflows/")]
+    others = [each for each in used() if not each.startswith("$/.github/workflows/")]
     pins = [re.fullmatch(r"([\w.-]+/[\w.-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+", each) for each in others]
 
     assert [each for each, pin in zip(others, pins, strict=True) if not pin] == []
@@ -60,7 +60,7 @@ def test_actions_are_pinned_by_their_commit() -> None:
 
 def test_called_workflows_exist() -> None:
     """A release calls workflows of this repository, which can be called."""
-    called = [ROOT / each for each in used() if each.startswith("./")]
+    called = [ROOT / each.removeprefix("$/") for each in used() if each.startswith("$/")]
 
     assert {path.name for path in called} == {"ci.yml", "docs.yml"}
     assert all("\n  workflow_call:\n" in path.read_text() for path in called)

@@ -17,7 +17,7 @@
 #                             ARGS="--since '1 day ago'" changes only what commits since then have changed
 #   make mutants-drivers      the same for the drivers: a tenth of the changes each day, in 90 minutes at most.
 #                             ARGS="'polysync_airflow.records.*'" tries all changes of a module
-#   make lint                 check formatting, lint rules and types
+#   make lint                 check formatting, lint rules, types and workflows
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
 #   make test-docs            run the example DAGs and the examples of all pages, and follow their links
@@ -148,6 +148,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	cd emulator && ../$(VENV)/bin/mypy
+	$(VENV)/bin/zizmor --offline --quiet --strict-collection .github
 
 docs: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)

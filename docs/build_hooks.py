@@ -80,8 +80,10 @@ class _Loads(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Look at an element."""
-        url = dict(attrs).get(_LOADING.get(tag, "")) or ""
-        if _OTHER_HOST.match(url):
+        values = dict(attrs)
+        url = values.get(_LOADING.get(tag, "")) or ""
+        # The page's own address, for search engines.
+        if _OTHER_HOST.match(url) and values.get("rel") != "canonical":
             self.urls.append(url)
 
 

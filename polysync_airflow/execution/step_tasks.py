@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -427,12 +428,10 @@ def first_look(
     :param stored: what an earlier look has stored; anything.
     :param steps: AWS's list of the steps.
     """
-    try:
+    with suppress(ValidationError):
         look = FirstLook.model_validate(stored)
-    except ValidationError:
-        look = None
-    if look and (look.execution_arn, look.epoch) == (execution_arn, epoch):
-        return look, False
+        if (look.execution_arn, look.epoch) == (execution_arn, epoch):
+            return look, False
     # What a loop runs has no task.
     declared = [step for step in steps if step.loop is None]
     succeeded = [step.name for step in declared if state_of_step(step.status) is PolysyncState.SUCCESS]
@@ -486,8 +485,8 @@ def after_clear(
         )
     if len(cleared) > models.MAX_SELECTED_STEPS:
         raise ParametersError(
-            f"{len(cleared)} steps were cleared, of which {repeated[0] if repeated else cleared[0]} has "
-            f"succeeded. AWS repeats at most {models.MAX_SELECTED_STEPS} selected steps. {_CLEAR_ALL}"
+            f"{len(cleared)} steps were cleared. AWS repeats at most {models.MAX_SELECTED_STEPS} selected "
+            f"steps. {_CLEAR_ALL}"
         )
     return Clear("select", tuple(cleared))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_tasks import Clear, FirstLook, Seen, StepTaskWaiter, seen_of, verdict_of
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.waiter import Finish, Wait
+from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish, Wait
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
 SOURCE = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/old"
@@ -107,12 +108,21 @@ def test_status_of_the_step_decides(status: str, expected: str | None) -> None:
     assert outcome("Train", seen(step("Train", status))) == expected
 
 
+@pytest.mark.parametrize(("status", "verb"), [("Failed", "failed"), ("Stopped", "was stopped")])
+def test_text_of_a_failure(status: str, verb: str) -> None:
+    """The wait passes it on, in the length that the event may have."""
+    verdict = verdict_of("Train", seen(step("Train", status)), is_retry=False)
+
+    assert verdict == ("failed", f"Step Train {verb} (AWS status {status}).")
+
+
 def test_text_of_a_success_says_where_the_result_is_from() -> None:
     """From the cache, from an earlier execution, or made by this one."""
     began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
     texts = [
         verdict_of("Train", seen(step("Train", "Succeeded", **members)), is_retry=False)
         for members in (
+            {},
             began,
             {**began, "CacheHitResult": {"SourcePipelineExecutionArn": SOURCE}},
             {**began, "SelectiveExecutionResult": {"SourcePipelineExecutionArn": SOURCE}},
@@ -120,6 +130,7 @@ def test_text_of_a_success_says_where_the_result_is_from() -> None:
     ]
 
     assert texts == [
+        ("success", "Step Train succeeded."),
         ("success", "Step Train succeeded after 2 min."),
         ("success", "Step Train succeeded: its result was in the cache."),
         ("success", "Step Train succeeded: its result is that of the earlier execution old."),
@@ -146,9 +157,11 @@ def test_step_of_another_definition_is_skipped_with_a_warning() -> None:
     """The text names the command that writes the file again."""
     verdict = verdict_of("Old", seen(), is_retry=False)
 
-    assert verdict is not None
-    assert verdict[0] == "unknown"
-    assert "polysync jobs import" in verdict[1]
+    assert verdict == (
+        "unknown",
+        "The execution has no step Old: the pipeline has changed since the file of this group was written. Write "
+        "it again: polysync jobs import",
+    )
 
 
 def test_step_waits_if_the_definition_is_not_known() -> None:
@@ -176,7 +189,14 @@ def test_end_of_the_execution_before_the_step(
     """Only if nobody resumes it any more, the step has failed."""
     steps = [step("Train", step_status)] if step_status else []
 
-    assert outcome("Train", seen(*steps, status=status, state=state)) == expected
+    verdict = verdict_of("Train", seen(*steps, status=status, state=state), is_retry=False)
+
+    texts = {
+        None: None,
+        "skipped": "AWS has not run step Train: the execution has succeeded without it.",
+        "failed": f"AWS has not run step Train: the execution has ended before (status {status}).",
+    }
+    assert verdict == (expected and (expected, texts[expected]))
 
 
 @pytest.mark.parametrize("step_status", ["Failed", "Stopped"])
@@ -197,6 +217,7 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
     [
         (NOW - timedelta(seconds=1), "Executing", None),
         (NOW - timedelta(seconds=1), "Failed", "failed"),
+        (NOW, "Executing", "failed"),
         (NOW + timedelta(seconds=1), "Executing", "failed"),
     ],
 )
@@ -281,6 +302,52 @@ def test_log_of_the_wait() -> None:
     assert step_tasks.StepTaskEvent.model_validate(stored).model_dump(mode="json") == stored
 
 
+def test_log_says_what_is_older_than_a_resume() -> None:
+    """As that of the execution task does."""
+    old = step("Train", "Failed", StartTime=NOW - timedelta(hours=1), EndTime=NOW - timedelta(minutes=1))
+    run = run_of(resumes=1, attempt_started_at=NOW)
+
+    waits = make_waiter().decide(seen(old, run=run, status="Executing"), 1.0)
+
+    assert [(line.level, line.text) for line in waits.log_lines] == [
+        (logging.INFO, f"Execution: {ARN}"),
+        (logging.ERROR, "Step Train failed after 59 min, before the last resume"),
+    ]
+
+
+@pytest.mark.parametrize(("due", "seconds"), [(None, 5.0), (12.5, 2.5), (9.0, 0.0)])
+def test_next_poll_is_that_of_the_group(due: float | None, seconds: float) -> None:
+    """Whichever task of the group has listed the steps last."""
+    waits = make_waiter().decide(seen_of("deferred", run_of(), ORDER, (), "Executing", due), 10.0)
+
+    assert isinstance(waits, Wait)
+    assert (waits.seconds, waits.waiter.step_name) == (seconds, "Train")
+
+
+def test_retry_waits_though_the_step_has_failed() -> None:
+    """The wait knows that it is one of a retry."""
+    failed = seen(step("Train", "Failed"), status="Failed", state="up_for_retry")
+
+    assert isinstance(make_waiter(is_retry=True).decide(failed, 1.0), Wait)
+    finish = make_waiter().decide(failed, 1.0)
+    assert isinstance(finish, Finish)
+    assert finish.event.text == "Step Train failed (AWS status Failed)."
+
+
+def test_step_that_has_not_begun_has_no_description() -> None:
+    """Its event is that of a task which is skipped."""
+    finish = make_waiter().decide(seen(order=[ORDER[0]._replace(not_selected=True)]), 1.0)
+
+    assert isinstance(finish, Finish)
+    assert (finish.event.outcome, finish.event.description) == ("skipped", None)
+
+
+def test_text_of_an_event_is_bounded() -> None:
+    """Whatever AWS's error says. Without a text, it is empty."""
+    assert len(make_waiter().event("refused", "x" * 5000).text) == 4096
+    assert make_waiter().event("refused", None).text == ""
+
+
 def test_refused_list_ends_the_wait() -> None:
     """With AWS's error."""
     error = SageMakerApiError(
@@ -294,7 +361,7 @@ def test_refused_list_ends_the_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retries", "try_number", "is_retry"), [(0, 1, False), (0, 3, False), (2, 1, False), (2, 2, True)]
+    ("retries", "try_number", "is_retry"), [(0, 1, False), (0, 3, False), (1, 1, False), (1, 2, True)]
 )
 def test_wait_of_a_stored_trigger(retries: int, try_number: int, is_retry: bool) -> None:
     """It waits for the task of the same DAG run and map index."""
@@ -322,7 +389,12 @@ def test_wait_of_a_stored_trigger(retries: int, try_number: int, is_retry: bool)
 
     assert waiter.execution_task == TaskKey("dag", "run", "group.execution", 3)
     assert (waiter.step_name, waiter.poll_interval, waiter.is_retry) == ("Train", 7.0, is_retry)
-    assert waiter.deadline == 100.0 + step_tasks.MAX_SECONDS
+    assert (waiter.since, waiter.deadline) == (100.0, 100.0 + step_tasks.MAX_SECONDS)
+    assert waiter.rate_limited
+    assert not waiter.ends_task
+    on_worker = arguments.model_copy(update={"ends_task": True}).waiter_of(ti, 100.0)
+    # A task that no worker has begun takes what others have listed just now.
+    assert (on_worker.first_delay, waiter.first_delay) == (0.0, FIRST_POLL_DELAY_SECONDS)
 
 
 # ---- a clear
@@ -338,6 +410,7 @@ def test_steps_that_were_cleared() -> None:
 
 
 STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
+FORTY_NINE = tuple(map(str, range(49)))
 
 
 @pytest.mark.parametrize(
@@ -354,11 +427,13 @@ STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
         (("Train", "Check"), "Failed", Clear("select", ("Train", "Check"))),
         (("Train",), "Succeeded", Clear("select", ("Train",))),
         (("Register",), "Succeeded", Clear("select", ("Register",))),
+        (("Train", *FORTY_NINE), "Succeeded", Clear("select", ("Train", *FORTY_NINE))),
     ],
 )
 def test_clear(cleared: tuple[str, ...], status: str, expected: Clear) -> None:
     """One of three steps has succeeded, and one has failed."""
-    assert step_tasks.after_clear(cleared, 3, status, STEPS) == expected
+    count = 3 if len(cleared) <= 3 else 99
+    assert step_tasks.after_clear(cleared, count, status, STEPS) == expected
 
 
 def first_look(*succeeded: str) -> FirstLook:
@@ -416,7 +491,11 @@ def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
         ((), "Stopped", "no step was cleared"),
         (("Check",), "Stopped", "status Stopped"),
         (("Train",), "CompletedWithFailures", "status CompletedWithFailures"),
-        (("Train", *map(str, range(50))), "Succeeded", "51 steps were cleared"),
+        (
+            ("Train", *map(str, range(50))),
+            "Succeeded",
+            "51 steps were cleared. AWS repeats at most 50 selected steps.",
+        ),
     ],
 )
 def test_clear_that_aws_cannot_do(cleared: tuple[str, ...], status: str, text: str) -> None:

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from polysync_airflow.execution.models import ExecutionDescription
@@ -178,6 +178,23 @@ def test_problems_of_pydantic_name_their_fields() -> None:
     problem = "Input should be a valid integer, unable to parse string as an integer"
     assert described == f"inner.size: {problem}; name: {problem}"
     assert describe_validation_error(whole.value) == f"the whole value: {problem}"
+
+
+def test_problem_of_a_validator_has_its_words_only() -> None:
+    """Without pydantic's "Value error"."""
+
+    class Even(BaseModel):
+        size: int
+
+        @field_validator("size")
+        @classmethod
+        def _check(cls, size: int) -> int:
+            raise ValueError("Give an even number.")
+
+    with pytest.raises(ValidationError) as caught:
+        Even.model_validate({"size": 1})
+
+    assert describe_validation_error(caught.value) == "size: Give an even number."
 
 
 def test_problems_of_arguments_name_value_and_cure() -> None:

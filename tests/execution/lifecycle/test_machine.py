@@ -244,6 +244,18 @@ def test_cleared_task_replaces_a_running_execution(
     ]
 
 
+def test_group_of_steps_goes_on_with_a_running_execution() -> None:
+    """Some of its steps were cleared, which is decided after the end."""
+    now = after(at(Do.DESCRIBE, stored(), epoch=3, stop_on_clear=False), described("Executing"))
+
+    assert (now.do, now.store, now.record) == (Do.WAIT_FOR_END, Store.KEEP, stored())
+    (line,) = now.lines
+    assert line.text == (
+        "The execution of an earlier try has not ended (AWS status Executing). The task goes on with it after "
+        f"its end: execution {ARN}"
+    )
+
+
 def test_retry_waits_for_an_execution_that_stops() -> None:
     """It belongs to the same epoch, so nothing is marked."""
     now = after(at(Do.DESCRIBE, stored()), described("Stopping"))

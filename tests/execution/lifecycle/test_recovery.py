@@ -199,6 +199,18 @@ def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(status: 
     assert resumes is next_action(plain, 2, status, choose(retry_mode="resume"))
 
 
+@pytest.mark.parametrize(
+    "of_epoch", [{"replaced_by_epoch": 3}, {"clear_choice": ClearChoice(on_clear="new", epoch=3)}]
+)
+def test_group_of_steps_replaces_what_a_user_or_an_earlier_try_has_given_up(of_epoch: Any) -> None:
+    """Whatever the tasks of the steps say."""
+    record = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN, **of_epoch)
+
+    for on_clear in ON_CLEAR:
+        choices = choose(stop_on_clear=False, on_clear=on_clear)
+        assert next_action(record, 3, "Failed", choices) is Action.START
+
+
 @pytest.mark.parametrize("status", STATUSES)
 def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
     """

@@ -146,9 +146,20 @@ def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
     )
 
 
+def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
+    """Steps without times stay as AWS lists them, also those that have failed."""
+    step = {"StepStatus": "Starting"}
+    steps = [{**step, "StepName": f"S{number:02}"} for number in range(MAX_LINES - 1)]
+    steps.append({"StepName": "Z", "StepStatus": "Failed"})
+
+    entries = Progress(60).update([StepDescription.model_validate(each) for each in steps])
+
+    assert [entry.level for entry in entries] == [logging.INFO, logging.ERROR]
+
+
 def test_what_the_rows_show_is_not_reported_again() -> None:
     """After a deferral, the worker knows from the XCom what the trigger has logged."""
-    steps = [step("A", "Succeeded", 10, AttemptCount=1), step("B", "Executing")]
+    steps = [step("A", "Succeeded", 10, AttemptCount=2), step("B", "Executing")]
     rows = rows_of(steps, (), EXECUTION)
 
     lines = Progress(0, 0, known_from(rows)).update([steps[0], step("B", "Succeeded", 30)])
@@ -271,6 +282,17 @@ def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
     assert progress.after_poll(None, 1000)
     assert len(progress.after_list(listed, 1000)) == 1
     assert not progress.after_poll(None, 1059)
+
+
+@pytest.mark.parametrize(("due", "next_list"), [(0.0, 1060), (2000.0, 2000)])
+def test_list_of_another_wait_takes_the_place_of_the_next_one(due: float, next_list: float) -> None:
+    """It also shortens no pause."""
+    progress = Progress(60, due=due)
+
+    progress.postpone(1000)
+
+    assert not progress.after_poll(None, next_list - 1)
+    assert progress.after_poll(None, next_list)
 
 
 def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:

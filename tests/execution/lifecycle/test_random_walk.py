@@ -15,7 +15,7 @@ from tests.execution.lifecycle.world import Airflow, TryProcess, end_deferred
 # For a longer search: POLYSYNC_WALKS=100000.
 WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
 # For several processes. A block of a longer search takes less time than a test may.
-BLOCKS = max(3, WALKS // 20_000)
+BLOCKS = max(3, WALKS // 5_000)
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
     f"sending {each.name}" for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -91,6 +92,27 @@ def test_version_is_defined_once(project: Project, wheels: dict[Project, zipfile
     assert HeaderParser().parsestr(metadata_file(wheels[project], "METADATA"))["Version"] == project.version
     assert "version" not in config
     assert "version" in config["dynamic"]
+
+
+@BOTH
+def test_links_of_the_readme_lead_to_the_tag(
+    project: Project, wheels: dict[Project, zipfile.ZipFile]
+) -> None:
+    """The page of the index has no other files of the repository. Pictures are shown."""
+    pattern = r"\]\((?!https?://|#)([^)]+)\)"
+    folder = "" if project is PROVIDER else "emulator/"
+    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    own = re.findall(pattern, (project.folder / "README.md").read_text())
+
+    readme = str(HeaderParser().parsestr(metadata_file(wheels[project], "METADATA")).get_payload())
+
+    assert own
+    assert re.findall(pattern, readme) == []
+    for link in own:
+        kind = "raw" if link.endswith(".png") else "blob"
+        base = f"{source}/{kind}/v{project.version}/{folder}"
+        assert f"]({base}{link})" in readme
+        assert (project.folder / link.partition("#")[0]).exists()
 
 
 @BOTH

@@ -28,6 +28,7 @@ PUBLISHED: Final = (
     "SECURITY.md",
     "LICENSE",
     "Makefile",
+    "tests/chaos/README.md",
     "example_dags/**/*.*",
 )
 FOLDER: Final = "source"

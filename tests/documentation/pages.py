@@ -117,7 +117,8 @@ def page(name: str) -> Page:
 
 def pages() -> list[Page]:
     """Return all pages, with those at the top of the repository, but not the changelog."""
-    top = (README, EMULATOR_README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
+    others = ("CONTRIBUTING.md", "SECURITY.md", "tests/chaos/README.md")
+    top = (README, EMULATOR_README, *(ROOT / name for name in others))
     return [Page(path) for path in (*top, *sorted(EMULATOR_DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.md")))]
 
 

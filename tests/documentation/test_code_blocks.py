@@ -41,6 +41,19 @@ pytestmark = pytest.mark.documentation
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
 COMMANDS = {"polysync": ("-c", "from polysync_airflow.cli import main; main()"), "python": ()}
+# Follows a block that only has a failure callback.
+DAG_OF_CALLBACK = """
+from airflow.providers.common.compat.sdk import DAG
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+
+with DAG("callback", schedule=None, default_args={"on_failure_callback": notify}):
+    PolysyncStartPipelineOperator(
+        task_id="train",
+        pipeline_name="abalone",
+        pipeline_parameters={"InputDataUrl": "s3://ml-bucket/abalone.csv"},
+        deferrable=True,
+    )
+"""
 OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\[.*?\](?= \w+=|$)|\S+)(?=\s|$)')
 
 
@@ -123,12 +136,13 @@ def test_python(
         set_connection(conn_id, endpoint, monkeypatch)
     for conn_id, value in receiver.connections().items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", value)
+    text = block.text + (DAG_OF_CALLBACK if options.get("callback") else "")
     file = folder / "block.py"
-    file.write_text(block.text.replace(EMULATOR_ADDRESS, endpoint.endpoint_url))
+    file.write_text(text.replace(EMULATOR_ADDRESS, endpoint.endpoint_url))
     runpy.run_path(str(file), run_name="block")
     bag = import_module("airflow.dag_processing.dagbag").DagBag(file)
     assert bag.import_errors == {}
-    assert bool(bag.dags) == bool(re.search(r"\bDAG\(|@dag\b|polysync_dags\(", block.text))
+    assert bool(bag.dags) == bool(re.search(r"\bDAG\(|@dag\b|polysync_dags\(", text))
 
     # With several scenarios, the block runs with each, and prints the text of each.
     scenarios, printed = (as_list(options.get(name)) for name in ("scenario", "prints"))

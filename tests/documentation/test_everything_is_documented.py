@@ -159,7 +159,7 @@ def test_every_link_is_documented() -> None:
     tasks = [*OPERATORS, *SENSORS, PolysyncPipelineStepOperator]
     buttons |= {(link.name, type(link).__name__) for each in tasks for link in each.operator_extra_links}
 
-    text = page("reference/links.md").section("Links")
+    text = page("reference/xcoms.md").section("Buttons")
 
     assert set(re.findall(r"^\| \*\*([^|]+)\*\* \| `(\w+)` \|", text, re.MULTILINE)) == buttons
 

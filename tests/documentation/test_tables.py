@@ -131,7 +131,10 @@ def test_fields_of_records_steps_and_jobs_are_documented() -> None:
 def test_every_kind_of_step_is_documented() -> None:
     """The tables have the links and the outputs of each kind, and the reason why one has no page."""
     xcoms = page("reference/xcoms.md")
-    links, outputs = xcoms.rows("Which links has a step?"), xcoms.rows("What has outputs")
+    links, outputs = (
+        {name: rest for names, rest in xcoms.rows(heading).items() for name in names.split(", ")}
+        for heading in ("Which links has a step?", "What has outputs")
+    )
     metadata: Any = get_session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
 
     assert links.keys() - {"Type"} == set(STEP_TYPES.values()) == outputs.keys() - {"Step", "a newer type"}

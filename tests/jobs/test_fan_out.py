@@ -207,10 +207,10 @@ def test_a_list_of_jobs_is_not_rendered() -> None:
     }
 
 
-def test_the_documentation_shows_the_example_and_its_warning(
+def test_the_documentation_shows_the_warning_of_the_example(
     emulator: EmulatorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page has the example DAG, and the warning that it logs."""
+    """The page leads to the example DAG, and has the warning that it logs."""
     page = (ROOT / "docs" / "how-to" / "jobs-as-dags.md").read_text()
     names = ["churn-tuning", "fanout", "scoring-required-params"]
     jobs = import_jobs(PolysyncSageMakerHook(), names=names)
@@ -219,4 +219,4 @@ def test_the_documentation_shows_the_example_and_its_warning(
 
     (warning,) = warnings(caplog)
     assert f"```text\n{warning}\n```" in page
-    assert (ROOT / "example_dags" / "import_and_fan_out.py").read_text() in page
+    assert "example_dags/import_and_fan_out.py" in page

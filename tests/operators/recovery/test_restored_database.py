@@ -229,40 +229,24 @@ CASES = [
     Case("Its DAG run had not begun", not_started, runs, (1, 1), (2, 2), begins_again=True),
     Case("It had stored its request", requested, runs),
     Case("It had stored its request", requested, succeeds),
-    Case(
-        "It had stored its request; since then, AWS has forgotten the token",
-        requested,
-        runs_and_token_is_forgotten,
-    ),
+    Case("It had stored its request", requested, runs_and_token_is_forgotten),
     Case("It waited", waiting, runs),
     Case("It waited", waiting, succeeds),
+    Case("Since then, a retry has started another one", waiting, fails_and_retry_runs),
+    Case("Since then, a retry has resumed it", waiting, fails_once_and_retry_succeeds, resumes=True),
     Case(
-        "It waited; since then, a retry has started another one",
-        waiting,
-        fails_and_retry_runs,
-    ),
-    Case(
-        "It waited; since then, a retry has resumed it", waiting, fails_once_and_retry_succeeds, resumes=True
-    ),
-    Case(
-        "It waited; since then, a clear has replaced it",
+        "Since then, a clear has replaced it",
         waiting,
         is_cleared,
         (1, 0),
         (2, 1),
         ("success", "failed"),
     ),
-    Case(
-        "It was up for retry; since then, the retry has started another one",
-        nothing,
-        waits_for_retry,
-    ),
-    Case(
-        "It was up for retry; since then, the retry has resumed it", nothing, waits_for_resume, resumes=True
-    ),
+    Case("Since then, a retry has started another one", nothing, waits_for_retry),
+    Case("Since then, a retry has resumed it", nothing, waits_for_resume, resumes=True),
     Case("It had ended; since then, a clear has started another one", nothing, has_succeeded),
     Case(
-        "It had ended; since then, a clear has started another one, and a user clears it again",
+        "The same, and a user clears it again",
         nothing,
         has_succeeded,
         cleared=True,

@@ -211,9 +211,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
             yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]
             return
         if self.ends_task:
-            # Its templates are rendered.
-            bare: Any = without_dag(self.task_instance)
-            self.task_instance = bare
+            self.task_instance = without_dag(self.task_instance)
         async with aclosing(super().run()) as events:
             async for event in events:
                 yield event

@@ -333,7 +333,7 @@ class StepTaskArguments(BaseModel):
     execution_task_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
     step_name: models.StepName
     polysync_conn_id: models.ConnectionId
-    region_name: models.RegionName | None
+    region_name: models.RegionName | None = None
     poll_interval: Interval
     property_files: bool | tuple[str, ...] = False
     retries: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)] = 0

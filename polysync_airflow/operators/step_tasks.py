@@ -232,14 +232,14 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
     @property
     def _trigger_kwargs(self) -> dict[str, Any]:
+        # What has its default is left out: Airflow copies the arguments of all steps for each that starts.
+        others = {name: getattr(self, name) for name in ("region_name", "property_files", "retries")}
         return {
             "execution_task_id": self.execution_task_id,
             "step_name": self.step_name,
             "polysync_conn_id": self.polysync_conn_id,
-            "region_name": self.region_name,
             "poll_interval": clock.as_seconds(self.poll_interval),
-            "property_files": self.property_files,
-            "retries": self.retries or 0,
+            **{name: value for name, value in others.items() if value},
         }
 
     @base.apply_retry_policy
@@ -258,21 +258,16 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.step_tasks import StepTaskEvent
-        from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
+        from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER, PolysyncStepTaskTrigger
 
-        if event == WITHOUT_TRIGGERER:
-            return self.end(context, self._look(context))
-        return self.end(context, check_event(StepTaskEvent, event))
-
-    def _look(self, context: Context) -> StepTaskEvent:
-        """Return how the step has ended, in ``dag.test()``; let the other tasks run first, if it has not."""
-        from polysync_airflow.triggers import PolysyncStepTaskTrigger
-
-        event = asyncio.run(PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"]))
-        if event is None:
+        if event != WITHOUT_TRIGGERER:
+            return self.end(context, check_event(StepTaskEvent, event))
+        end = asyncio.run(PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"]))
+        if end is None:
+            # Let the other tasks run first.
             clock.sleep(_SECONDS_BETWEEN_LOOKS)
             raise AirflowRescheduleException(_AT_ONCE)  # type: ignore[no-untyped-call]
-        return event
+        return self.end(context, end)
 
     def end(
         self, context: Context, end: StepTaskEvent, hook: PolysyncSageMakerHook | None = None

@@ -187,7 +187,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         execution_task_id: str,
         step_name: str,
         polysync_conn_id: str,
-        region_name: str | None,
+        region_name: str | None = None,
         poll_interval: float,
         property_files: bool | Sequence[str] = False,
         retries: int = 0,
@@ -211,9 +211,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
             yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]
             return
         if self.ends_task:
-            # Its templates are rendered.
-            bare: Any = without_dag(self.task_instance)
-            self.task_instance = bare
+            self.task_instance = without_dag(self.task_instance)
         async with aclosing(super().run()) as events:
             async for event in events:
                 yield event
@@ -253,7 +251,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         """Run the code of the task, in a thread."""
         # By its name: the operators are above the triggers, which most processes use without them.
         operator = import_module("polysync_airflow.operators.step_tasks").PolysyncPipelineStepOperator
-        names = ("execution_task_id", "step_name", "polysync_conn_id", "region_name", "property_files")
-        task = operator(task_id=context["ti"].task_id, **{name: getattr(self, name) for name in names})
+        arguments = {name: value for name, value in self.serialize()[1].items() if name != "ends_task"}
+        task = operator(task_id=context["ti"].task_id, **arguments)
         shared: Any = self._poller
         return task.end(context, self._end, None if self.property_files else shared.client.hook)

@@ -33,7 +33,6 @@ class Started:
     """
 
     def __init__(self, operator: BaseOperator, ti: TaskInstance, *, dag: DAG | None = None) -> None:
-        from airflow.executors.workloads.task import TaskInstanceDTO
         from airflow.jobs.triggerer_job_runner import TriggerRunner
         from airflow.models.trigger import Trigger
         from airflow.serialization.decoders import smart_decode_trigger_kwargs
@@ -45,18 +44,7 @@ class Started:
             dag = DAG(ti.dag_id, schedule=None)
             operator.dag = dag
         stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
-        dto = TaskInstanceDTO.model_construct(
-            id=ti.id,
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=ti.map_index,
-            try_number=ti.try_number,
-            dag_version_id=uuid.uuid4(),
-            pool_slots=1,
-            priority_weight=1,
-        )
-        runtime_ti = TriggerRunner.create_runtime_ti(dto, stored, _dag_run(ti))
+        runtime_ti = TriggerRunner.create_runtime_ti(sent_ti(ti), stored, sent_dag_run(ti))
         self.ti, self.task = ti, runtime_ti.task
         arguments: Any = self.task.start_trigger_args
         kwargs = Trigger._decrypt_kwargs(Trigger.encrypt_kwargs(arguments.trigger_kwargs))
@@ -121,7 +109,25 @@ async def _only_event(trigger: Any) -> Any:
     return event
 
 
-def _dag_run(ti: TaskInstance) -> dict[str, Any]:
+def sent_ti(ti: TaskInstance) -> Any:
+    """Return what Airflow sends to the triggerer of a task instance."""
+    from airflow.executors.workloads.task import TaskInstanceDTO
+
+    return TaskInstanceDTO.model_construct(
+        id=ti.id,
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=ti.map_index,
+        try_number=ti.try_number,
+        dag_version_id=uuid.uuid4(),
+        pool_slots=1,
+        priority_weight=1,
+    )
+
+
+def sent_dag_run(ti: TaskInstance) -> dict[str, Any]:
+    """Return what Airflow sends to the triggerer of the DAG run of a task instance."""
     start, end = ti.interval or (None, None)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return {

@@ -1,6 +1,9 @@
 """
 Groups with a task for each step, compared with Start tasks for the same pipelines, in a whole Airflow on PostgreSQL.
 
+Beside some of the Start tasks, as many tasks as the groups have only sleep: they start and end in the triggerer, which is
+what Airflow itself takes for such tasks.
+
 The executions are those of the emulator, and the steps of a pipeline are parallel chains. Each provider column of the
 other parts is here a way to run the pipelines. The lateness of a step is the end of its task, as Airflow has stored it,
 after the end of the step in AWS.
@@ -32,14 +35,27 @@ SETTINGS: Final = {
     "AIRFLOW__TRIGGERER__CAPACITY": "10000",
     "AIRFLOW__CORE__PARALLELISM": "32",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "5000",
+    "PYTHONPATH": str(Path(__file__).parents[3]),
 }
 CHAINS: Final = 10
 # Emulated seconds per second; a step takes ten emulated minutes.
 SPEED: Final = 30.0
+STEP_SECONDS: Final = 600.0
 DAGS: Final = """
 from airflow.sdk import DAG
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
+from tests.benchmarks.deployment.sleep_trigger import SleepOperator
+
+def start():
+    return PolysyncStartPipelineOperator(
+        task_id="start",
+        pipeline_name="chains",
+        deferrable=True,
+        poll_interval={poll},
+        progress_interval=max({poll}, 10),
+    )
+
 for number in range({groups}):
     with DAG(f"groups_{{number}}", schedule=None) as dag:
         PolysyncPipelineTaskGroup(
@@ -47,13 +63,13 @@ for number in range({groups}):
         )
     globals()[dag.dag_id] = dag
     with DAG(f"starts_{{number}}", schedule=None) as dag:
-        PolysyncStartPipelineOperator(
-            task_id="start",
-            pipeline_name="chains",
-            deferrable=True,
-            poll_interval={poll},
-            progress_interval=max({poll}, 10),
-        )
+        start()
+    globals()[dag.dag_id] = dag
+    with DAG(f"sleeps_{{number}}", schedule=None) as dag:
+        tasks = [SleepOperator(task_id=f"Step{{each}}", sleep={sleep}) for each in range({steps})]
+        for above, below in zip(tasks, tasks[{chains}:]):
+            above >> below
+        start()
     globals()[dag.dag_id] = dag
 """
 
@@ -85,7 +101,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     """
-    Measure both ways, and print the metrics.
+    Measure all ways, and print the metrics.
 
     :param options: the parsed command line.
     :param context: the benchmark context.
@@ -96,9 +112,10 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
             each.mkdir()
         file = definitions / "chains.json"
         file.write_text(_definition(options.steps))
-        dags.joinpath("both.py").write_text(
-            DAGS.format(groups=options.groups, file=str(file), poll=options.poll)
-        )
+        sizes = {"groups": options.groups, "steps": options.steps, "chains": CHAINS}
+        sleep = STEP_SECONDS / SPEED
+        text = DAGS.format(**sizes, file=str(file), poll=options.poll, sleep=sleep)
+        dags.joinpath("all.py").write_text(text)
         with (
             EmulatorProcess(home, speed=SPEED, definitions=definitions) as emulator,
             private_postgres() as database,
@@ -111,7 +128,8 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
             ) as airflow,
         ):
             results = {
-                name: _run(name, options.groups, airflow, emulator, context) for name in ("starts", "groups")
+                name: _run(name, options.groups, airflow, emulator, context)
+                for name in ("starts", "sleeps", "groups")
             }
     what = f"groups {options.groups}, steps {options.steps}, poll {options.poll:g}"
     print(f"\n### A task for each step: {what}\n\n{compare(results)}", flush=True)

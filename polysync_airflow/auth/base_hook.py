@@ -86,6 +86,8 @@ class PolysyncBaseHook(AwsBaseHook):
     # The operations of SageMaker that the client must have; empty for all of them.
     client_operations: tuple[str, ...] = ()
     max_response_bytes = responses.MAX_RESPONSE_BYTES
+    # Of the clients of other services than SageMaker.
+    report_config = REPORT_CONFIG
 
     def __init__(
         self,
@@ -240,9 +242,18 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         return self._report_client("s3")
 
-    def _report_client(self, service: str, config: Config | None = None) -> Any:
+    @cached_property
+    def sqs_client(self) -> Any:
+        """
+        A client for SQS, signed in with the connection.
+
+        :raises CredentialsError: if the sign-in fails.
+        """
+        return self._report_client("sqs")
+
+    def _report_client(self, service: str) -> Any:
         with self._signing_in():
-            return self._client_of(service, self._get_config().merge(config or REPORT_CONFIG))
+            return self._client_of(service, self._get_config().merge(self.report_config))
 
     def _client_of(self, service: str, config: Config) -> Any:
         if self.credentials:
@@ -325,6 +336,10 @@ class PolysyncBaseHook(AwsBaseHook):
     def call_logs(self, operation: str, **request: Any) -> Response:
         """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
         return self._call_client(self.logs_client, operation, **request)
+
+    def call_sqs(self, operation: str, **request: Any) -> Response:
+        """Call an operation of SQS. The errors are those of ``call``."""
+        return self._call_client(self.sqs_client, operation, **request)
 
     def read_object(self, uri: str, limit: int) -> bytes:
         """

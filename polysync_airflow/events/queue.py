@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Annotated, Any, Final
 
 from botocore.config import Config
@@ -71,20 +71,9 @@ class Received:
 
 
 class QueueHook(PolysyncBaseHook):
-    """The hook of a reader, with a client for SQS."""
+    """The hook of a reader."""
 
-    @cached_property
-    def sqs_client(self) -> Any:
-        """
-        A client for SQS, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("sqs", QUEUE_CONFIG)
-
-    def call_sqs(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Call an operation of SQS. The errors are those of ``call``."""
-        return self._call_client(self.sqs_client, operation, **request)
+    report_config = QUEUE_CONFIG
 
 
 class EventQueue:

@@ -303,7 +303,10 @@ class ExecutionDescription(FrozenModel):
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
     description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
-    # AWS's answer in full stays valid without it.
+    # AWS's answer in full stays valid without these.
+    created_by: Annotated[texts.ArnText | None, texts.LENIENT] = Field(
+        None, validation_alias=pydantic.AliasPath("CreatedBy", "IamIdentity", "Arn")
+    )
     mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")
     )

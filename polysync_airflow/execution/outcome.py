@@ -151,6 +151,30 @@ class ExecutionRecord(models.FrozenModel):
         return f"{asked}. How the execution ends is not known (AWS status {self.status}{seen})."
 
 
+def described(
+    description: models.ExecutionDescription,
+    *,
+    pipeline_name: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> ExecutionRecord:
+    """
+    Return ``run`` of an execution that the task has not started.
+
+    :param pipeline_name: the name of its pipeline; None for that in its ARN.
+    :param parameters: its parameters; None if they are not known.
+    """
+    return ExecutionRecord(
+        execution_arn=description.execution_arn,
+        pipeline_name=pipeline_name or models.pipeline_name_of(description.execution_arn),
+        state=state_of(description.status).value,
+        status=description.status,
+        message=description.failure_reason,
+        started_at=description.created_at,
+        ended_at=description.modified_at if has_ended(description.status) else None,
+        parameters=parameters or {},
+    )
+
+
 def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | None:
     """
     Return the XCom ``run``; None if there is none, or if somebody has changed it to something else.
@@ -209,6 +233,14 @@ def step_message(
     if state_of(step.status) is PolysyncState.FAILED:
         lines.extend(_step_details(step, LOG_LINES[0]))
     return "\n".join((*lines, *_ending(notes, execution_arn, pipeline_name)))
+
+
+def step_lines(row: StepRow) -> Iterator[str]:
+    """Yield a line about a step, whatever its state, and then its reason, its job and its log."""
+    after = "" if row.seconds is None else f" after {texts.format_seconds(row.seconds)}"
+    yield f"Step {row.name}: {row.state}{f' (AWS status {row.status})' if row.status else ''}{after}"
+    yield from _wrapped(f"  Reason: {row.reason}" if row.reason else "")
+    yield from _step_details(row, 0)
 
 
 def _ending(notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None) -> Iterator[str]:

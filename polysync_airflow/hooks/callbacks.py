@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
-from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.aws.sessions import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
@@ -26,19 +24,6 @@ MAX_MESSAGES: Final = 10
 
 class CallbackMethods(HookCalls):
     """Answer callback steps, and receive their messages."""
-
-    @cached_property
-    def sqs_client(self) -> Any:
-        """
-        A client for SQS, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("sqs")
-
-    def call_sqs(self, operation: str, **request: Any) -> Response:
-        """Call an operation of SQS. The errors are those of ``call``."""
-        return self._call_client(self.sqs_client, operation, **request)
 
     def send_pipeline_execution_step_success(self, token: SecretStr, outputs: Mapping[str, str]) -> None:
         """

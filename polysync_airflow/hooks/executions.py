@@ -385,6 +385,11 @@ def stop_execution(
     except PolysyncError as error:
         text = f"The execution may still be running: its stop failed: {error}"
         return StopResult(text, error=str(error))
+    return stop_result(status)
+
+
+def stop_result(status: str | None) -> StopResult:
+    """Return what became of a stop, as ``request_stop`` has returned it."""
     if status:
         text = f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
         return StopResult(text, status)

@@ -20,7 +20,8 @@ from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variable_keys
-from polysync_airflow.cli.command_line import DELEGATED
+from polysync_airflow.cli import output
+from polysync_airflow.cli.command_line import ELSEWHERE
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
@@ -35,7 +36,7 @@ def test_help_and_version(polysync: Polysync) -> None:
     bare, asked, version = polysync(), polysync("--help"), polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
-    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED))
+    assert all(f"    {name}" in bare.out for name in output.COMMANDS["polysync"]["commands"])
     assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
 
 
@@ -53,7 +54,7 @@ def test_console_script_is_this_function() -> None:
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["jobs"], "the following arguments are required: COMMAND"),
         (["jobs", "diff"], "the following arguments are required: FILE"),
-        (["jobs", "diff", "a", "--format", "xml"], "invalid choice: 'xml'"),
+        (["jobs", "diff", "a", "--output", "xml"], "invalid choice: 'xml'"),
         (["jobs", "import", "--out", "x"], "unrecognized arguments: --out x"),
     ],
 )
@@ -144,7 +145,7 @@ def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer)
     )
 
 
-@pytest.mark.parametrize("name", [name for name, place in DELEGATED.items() if place == "emulator"])
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
 def test_commands_of_the_emulator_without_it(
     name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +272,7 @@ def test_stdout_of_a_process_has_the_result_only(
     code, imported, shown = run_on_terminal("jobs", "import")
     path.write_text(imported)
     diff = subprocess.run(
-        [*COMMAND, "jobs", "diff", str(path), "--format", "json"], capture_output=True, text=True, check=True
+        [*COMMAND, "jobs", "diff", str(path), "--output", "json"], capture_output=True, text=True, check=True
     )
 
     assert code == 0

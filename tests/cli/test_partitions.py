@@ -72,7 +72,7 @@ def sovereign(
         MessageBody=execution().replace("arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"),
     )
     catalogue = tmp_path / "jobs.yaml"
-    assert polysync("jobs", "import", "--output", catalogue).code == 0
+    assert polysync("jobs", "import", catalogue).code == 0
     return {"catalogue": str(catalogue), "queue": queue}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polysync_airflow.cli import events, iam, records
-from polysync_airflow.cli.command_line import DELEGATED, make_parser
+from polysync_airflow.cli.command_line import ELSEWHERE
+from polysync_airflow.cli.output import make_parser
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.drift import KINDS
 from sagemaker_emulator import __main__ as emulator
@@ -22,10 +22,7 @@ REFERENCE = (DOCS / "reference" / "cli.md").read_text()
 HOW_TO = (DOCS / "how-to" / "import-jobs.md").read_text()
 PARSERS = {
     "polysync": make_parser(),
-    "polysync events": events.make_parser("polysync events"),
-    "polysync iam": iam.make_parser("polysync iam"),
     "polysync verify": verify.make_parser("polysync verify"),
-    "polysync records": records.make_parser("polysync records"),
     "polysync emulator": emulator.make_parser(),
 }
 
@@ -37,7 +34,7 @@ def commands(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, 
         yield name, parser
     for group in groups:
         for word, sub in group.choices.items():
-            if name != "polysync" or word not in DELEGATED:
+            if name != "polysync" or word not in ELSEWHERE:
                 yield from commands(f"{name} {word}", sub)
 
 

@@ -83,7 +83,7 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
-        {"events", "iam", "records", "verify"},
+        {"check", "events", "executions", "iam", "jobs", "records", "verify"},
         {"command_line"},
         {"__init__"},
     ),

@@ -1,0 +1,196 @@
+"""The command ``polysync executions``: it lists, shows, stops and watches them, for who has no browser."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from polysync_airflow import exceptions, states
+from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.cli import output
+from polysync_airflow.execution import clock, console, models, outcome, parameters, waiter
+from polysync_airflow.execution.lifecycle.instructions import owner_text
+from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.steps.descriptions import rows_of
+from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
+from polysync_airflow.jobs import importer
+from polysync_airflow.operators.results import StepReport
+
+# Of a hundred executions each.
+MAX_PAGES: Final = 10
+POLL_SECONDS: Final = 10.0
+STOP_BESIDE_AIRFLOW: Final = (
+    "By its name, the execution is that of an Airflow task: {} (DAG, task, DAG run). The task will fail, or "
+    "do what its on_cancelled says. To stop both, mark the task as failed in Airflow."
+)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command, and return its exit code."""
+    if options.command == "list":
+        return _list(options)
+    arn = parameters.check_execution_arn(options.execution_arn)
+    region = models.region_from_arn(arn)
+    if options.region not in (None, region):
+        options.parser.error(
+            f"--region {options.region} is not that of the execution, {region}: leave it out"
+        )
+    hook = PolysyncSageMakerHook(options.conn_id, region, config=REPORT_CONFIG)
+    with output.airflow_in_use():
+        seen = hook.describe_pipeline_execution(arn)
+    command = {"show": _show, "stop": _stop, "watch": _watch}[options.command]
+    return command(options, hook, seen)
+
+
+def _write(options: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> int:
+    if options.output == "json":
+        output.write_json({"version": 1, **document})
+    else:
+        output.write_result("".join(f"{line}\n" for line in lines))
+    return output.OK
+
+
+def _facts(seen: ExecutionDescription) -> dict[str, Any]:
+    return {
+        "started_at": seen.created_at and seen.created_at.isoformat(timespec="seconds"),
+        "state": states.state_of(seen.status).value,
+        "status": seen.status,
+        "execution_arn": seen.execution_arn,
+        "display_name": seen.display_name,
+        "airflow_task": owner_text(seen.display_name, seen.description),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    columns = "{started_at:25}  {state:9}  {status:21}  {execution_arn}  {display_name}"
+    return columns.format(**{name: value or "" for name, value in row.items()}).rstrip()
+
+
+def _list(options: argparse.Namespace) -> int:
+    lists: list[list[ExecutionDescription]] = []
+    given = parameters.check_pipeline_names([options.pipeline] if options.pipeline else [])
+    since = options.since and clock.now() - options.since
+    with output.airflow_in_use("Pipelines read:") as on_item:
+        hook = output.hook(options)
+        with importer.concurrent_calls(hook, output.OUTAGE_SECONDS) as calls:
+            names = given or importer.pipelines_with(hook, options.prefix, options.managed_by, calls)
+            for listed in calls.map(partial(_newest, hook, options, since), names):
+                on_item("")
+                lists += [] if listed is None else [listed]
+        if not lists and (text := options.pipeline or options.prefix):
+            option = "--pipeline" if options.pipeline else "--prefix"
+            raise importer.no_pipeline_error(hook, option, text, options.managed_by)
+    found = sorted(
+        (_facts(seen) for listed in lists for seen in listed), key=lambda row: row["started_at"] or ""
+    )
+    rows = found[: -options.max_executions - 1 : -1]
+    _write(options, {"executions": rows}, [_line(row) for row in rows])
+    more = "; there are more: give --max-executions" if len(found) > len(rows) else ""
+    output.write_message(f"{len(rows):,} executions of {len(lists):,} pipelines{more}")
+    return output.OK
+
+
+def _newest(
+    hook: PolysyncSageMakerHook, options: argparse.Namespace, since: datetime | None, pipeline: str
+) -> list[ExecutionDescription] | None:
+    """Return the newest executions of a pipeline, one more than are shown; None if it does not exist."""
+    found: list[ExecutionDescription] = []
+    token = None
+    for _ in range(MAX_PAGES):
+        try:
+            page, token = hook.list_pipeline_executions(pipeline, created_after=since, page_token=token)
+        except exceptions.SageMakerApiError as error:
+            if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
+                return None
+            raise
+        found += [seen for seen in page if options.state in (None, states.state_of(seen.status))]
+        if not token or len(found) > options.max_executions:
+            return found[: options.max_executions + 1]
+    output.write_message(f"warning: older executions of pipeline {pipeline} were not looked at")
+    return found
+
+
+def _show(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription) -> int:
+    """Write an execution and its steps. What AWS refuses is left out, with a warning."""
+    arn, end = seen.execution_arn, _waiter(seen).updated(seen).end_of(seen, 0)
+    with output.airflow_in_use():
+        values = _optional({}, hook.list_pipeline_parameters_for_execution, arn)
+        steps = _optional([], hook.list_pipeline_execution_steps, arn)
+        declared = _optional([], hook.describe_pipeline_definition_for_execution, arn)
+    report, run = StepReport(rows_of(steps, declared, arn)), outcome.described(seen, parameters=values)
+    run = run.ended(end) if end else run
+    facts = {"created_by": seen.created_by, **_facts(seen)}
+    facts["console_url"] = console.execution_url(arn, run.pipeline_name)
+    document = {**facts, **run.model_dump(mode="json", exclude_unset=True)}
+    document["steps"] = [row.model_dump(mode="json") for row in report.rows]
+    document["failed_steps"] = [row.name for row in report.failed]
+    facts |= {"ended_at": run.ended_at, "parameters": json.dumps(values)}
+    lines = [outcome.outcome_message(end) if end else f"Pipeline {run.pipeline_name}: {run.state}."]
+    lines += [f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in facts.items() if value]
+    lines += [line for row in report.rows for line in outcome.step_lines(row)]
+    return _write(options, document, lines)
+
+
+def _optional(default: Any, call: Callable[[str], Any], arn: str) -> Any:
+    result = result_or_error(call, arn)
+    if not isinstance(result, exceptions.PolysyncError):
+        return result
+    output.write_message(f"warning: {' '.join(str(result).split())}")
+    return default
+
+
+def _waiter(seen: ExecutionDescription) -> waiter.ExecutionWaiter:
+    times: dict[str, Any] = {"since": clock.time(), "deadline": models.MAX_TIMESTAMP}
+    arn, name = seen.execution_arn, models.pipeline_name_of(seen.execution_arn)
+    return waiter.ExecutionWaiter(execution_arn=arn, pipeline_name=name, poll_interval=POLL_SECONDS, **times)
+
+
+def _stop(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription) -> int:
+    status: str | None = seen.status
+    facts = _facts(seen)
+    if states.is_stoppable(seen.status):
+        owner = facts["airflow_task"]
+        text = STOP_BESIDE_AIRFLOW.format(owner) if owner else "No Airflow task owns it, as far as its name says."
+        if options.yes:
+            output.write_message(text)
+        elif not output.confirms(options, text, f"Stop {seen.execution_arn}?"):
+            return output.FAILED
+        with output.airflow_in_use():
+            status = request_stop(hook, seen.execution_arn)
+    result = stop_result(status)
+    facts |= {"state": states.state_of(result.status).value, "status": result.status, "stop": result.text}
+    return _write(options, facts, [f"{result.text} {seen.execution_arn}"])
+
+
+def _watch(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription) -> int:
+    # With JSON, stdout has one document, at the end.
+    write = output.write_message if options.output == "json" else output.write_line
+    arn, wait, progress = seen.execution_arn, _waiter(seen), Progress(0.0)
+    response: ExecutionDescription | exceptions.PolysyncError = seen
+    try:
+        while True:
+            step = wait.decide(response, now := clock.time())
+            lines = [*step.log_lines]
+            if progress.after_poll(response if isinstance(response, exceptions.PolysyncError) else None, now):
+                lines += progress.after_list(result_or_error(hook.list_pipeline_execution_steps, arn), now)
+            for line in lines:
+                write(f"{clock.now():%H:%M:%S} {line.text}")
+            if isinstance(step, waiter.Finish):
+                break
+            wait = step.waiter
+            clock.sleep(step.seconds)
+            response = hook.poll_pipeline_execution(arn)
+    except KeyboardInterrupt:
+        output.write_message(f"The execution goes on: {arn}")
+        raise
+    if isinstance(response, exceptions.PolysyncError):
+        raise response
+    _show(options, hook, response)
+    ended_well = states.state_of(response.status) is states.PolysyncState.SUCCESS
+    return output.OK if ended_well else output.FAILED

@@ -52,10 +52,14 @@ def test_console_script_is_this_function() -> None:
     ("arguments", "message"),
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
+        (["recrods"], "Did you mean records?"),
+        (["iam", "polcy"], "Did you mean policy?"),
+        (["jobs", "import", "--prefx", "x"], "Did you mean --prefix?"),
+        (["records", "--dagid=x"], "unrecognized arguments: --dagid=x. Did you mean --dag-id?"),
         (["jobs"], "the following arguments are required: COMMAND"),
         (["jobs", "diff"], "the following arguments are required: FILE"),
         (["jobs", "diff", "a", "--output", "xml"], "invalid choice: 'xml'"),
-        (["jobs", "import", "--out", "x"], "unrecognized arguments: --out x"),
+        (["jobs", "import", "--out", "json"], "unrecognized arguments: --out. Did you mean --output?"),
     ],
 )
 def test_usage_errors_are_one_line(arguments: list[str], message: str, polysync: Polysync) -> None:
@@ -101,7 +105,9 @@ def test_records(polysync: Polysync, airflow_database: None) -> None:
     """``polysync records`` reads Airflow's database."""
     result = polysync("records", "--dag-id", "none")
 
+    document = json.loads(polysync("records", "--dag-id", "none", "--output", "json").out)
     assert (result.code, result.out) == (0, "0 Variables.\n")
+    assert document == {"version": 1, "deleted": False, "records": []}
     assert "polysync records" in polysync("records", "--help").out
 
 
@@ -119,7 +125,9 @@ def test_records_with_control_characters(polysync: Polysync, airflow_database: N
 
     result = polysync("records", "--dag-id", "controls")
 
+    found = json.loads(polysync("records", "--dag-id", "controls", "--output", "json").out)["records"]
     assert result.out == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
+    assert found == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
     assert key in variable_keys(KEY_PREFIX)
 
 
@@ -206,6 +214,8 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert result.code == 0
     assert lines[0].startswith("Signed in as arn:aws:")
     assert "ListPipelines: granted" in lines
+    document = json.loads(polysync("check", "--output", "json").out)
+    assert (document["usable"], document["report"][1:]) == (True, lines[1:])
     assert "StartPipelineExecution: granted" in lines
 
 

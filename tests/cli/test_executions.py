@@ -299,14 +299,14 @@ def test_watch_as_json(polysync: Polysync, sagemaker: Any) -> None:
 
 def test_watch_goes_on_after_a_lost_response(polysync: Polysync, sagemaker: Any, emulator: EmulatorServer) -> None:
     """Throttling while it watches is a line; that the identity may not look any more is an error."""
-    arn, other = start(sagemaker), start(sagemaker)
+    arn = start(sagemaker)
     emulator.control.add_fault("throttle", "DescribePipelineExecution", count=2, skip=1)
 
     done = polysync("executions", "watch", arn)
     emulator.control.add_fault(
         "error", "DescribePipelineExecution", code="AccessDeniedException", message="no", skip=1
     )
-    refused = polysync("executions", "watch", other)
+    refused = polysync("executions", "watch", start(sagemaker))
 
     assert (done.code, "Poll failed, retrying: " in done.out) == (0, True)
     assert (refused.code, "Allow sagemaker:DescribePipelineExecution" in refused.error) == (2, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -287,16 +288,37 @@ def test_import_from_another_region_writes_nothing(
     ]
 
 
-def test_import_that_finds_nothing_is_a_warning(polysync: Polysync, tmp_path: Path) -> None:
-    """A prefix that matches nothing, and a region without pipelines, are named; the result is empty."""
+def test_import_that_finds_nothing(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
+    """A prefix that matches nothing is an error, which names what is near; an empty region is a warning."""
     path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path)
     text = path.read_text()
 
-    prefix = polysync("jobs", "import", path, "--prefix", "typo-")
+    prefix = polysync("jobs", "import", path, "--prefix", "chrun-")
     region = polysync("jobs", "import", "--region", "eu-central-1")
 
-    assert (prefix.code, path.read_text()) == (0, text)
-    assert "warning: there are no pipelines in region us-east-1 (--prefix 'typo-')\n" in prefix.err
+    assert (prefix.code, prefix.out, path.read_text()) == (2, "", text)
+    assert prefix.error == (
+        "error: --prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean churn-tuning?"
+    )
     assert (region.code, yaml.safe_load(region.out)) == (0, {"version": 1, "jobs": []})
     assert "warning: there are no pipelines in region eu-central-1 (--prefix '')\n" in region.err
+    delete_pipelines(emulator, "churn-tuning")
+    removed = polysync("jobs", "import", path, "--prefix", "churn-", "--force")
+    assert (removed.code, "Removed: churn-tuning" in removed.err) == (0, True)
+
+
+def test_import_as_json(polysync: Polysync, tmp_path: Path) -> None:
+    """stdout has the jobs, and what an import into the file has changed."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path, "--prefix", "churn-")
+
+    done = polysync("jobs", "import", path, "--output", "json")
+
+    document = json.loads(done.out)
+    assert [job["name"] for job in document["jobs"]] == [job.name for job in read_catalogue(path).jobs]
+    assert (document["version"], document["added"], document["unchanged"]) == (
+        1,
+        ["abalone", "callback-lambda", "fanout", "scoring-required-params"],
+        ["churn-tuning"],
+    )

@@ -313,7 +313,7 @@ class PolysyncBaseHook(AwsBaseHook):
         hint = UNKNOWN_HINT
         if isinstance(error, ClientError):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
-        message = f"{failed}: {clean_text(str(error))}"
+        message = f"{failed}: {responses.text_with_cure(error)}"
         return CredentialsError(
             message, permanent=hint.permanent, transient=responses.is_transient(error, hint)
         )

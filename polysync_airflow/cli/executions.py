@@ -156,7 +156,11 @@ def _stop(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
     facts = _facts(seen)
     if states.is_stoppable(seen.status):
         owner = facts["airflow_task"]
-        text = STOP_BESIDE_AIRFLOW.format(owner) if owner else "No Airflow task owns it, as far as its name says."
+        text = (
+            STOP_BESIDE_AIRFLOW.format(owner)
+            if owner
+            else "No Airflow task owns it, as far as its name says."
+        )
         if options.yes:
             output.write_message(text)
         elif not output.confirms(options, text, f"Stop {seen.execution_arn}?"):

@@ -119,9 +119,8 @@ def _imported(
         outage_seconds=output.OUTAGE_SECONDS,
     )
     if not jobs:
-        scope, known = catalogue.Scope(options.prefix), before or catalogue.Catalogue([], [])
-        names = [each.name for each in (*known.jobs, *known.broken)]
-        if options.prefix and not any(name in scope for name in names):
+        names = [*(job.name for job in before.jobs), *(each.name for each in before.broken)] if before else []
+        if options.prefix and not any(name.startswith(options.prefix) for name in names):
             raise importer.no_pipeline_error(hook, "--prefix", options.prefix, options.managed_by)
         output.write_message(
             f"warning: there are no pipelines in region {hook.client_region} (--prefix {options.prefix!r})"

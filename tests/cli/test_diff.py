@@ -227,4 +227,6 @@ def test_comparison_with_no_pipelines_is_no_success(
     assert (nothing.code, json.loads(nothing.out)["compared"]) == (2, 0)
     assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
     assert (prefix.code, prefix.out) == (2, "")
-    assert "--prefix 'typo-': there is no such pipeline in region us-east-1. There are abalone, " in prefix.error
+    assert (
+        "--prefix 'typo-': there is no such pipeline in region us-east-1. There are abalone, " in prefix.error
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ def start_as_a_task() -> str:
 def test_list_has_the_newest_first(polysync: Polysync, sagemaker: Any, emulator: EmulatorServer) -> None:
     """Executions of all pipelines are sorted by their start; a line has the ARN in full, and both words."""
     emulator.control.put_scenario(FAILURE)
-    arns = []
+    arns: list[str] = []
     for pipeline in ("fanout", "churn-tuning", "fanout"):
         arns.insert(0, start(sagemaker, pipeline, PipelineExecutionDisplayName=f"of-{pipeline}"))
         emulator.control.advance(3600)
@@ -107,9 +106,18 @@ def test_list_reads_few_pages(
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
-        (("--pipeline", "fanuot"), "--pipeline 'fanuot': there is no such pipeline in region us-east-1. Did you"),
-        (("--prefix", "chrun-"), "--prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean c"),
-        (("--prefix", "zzz"), "There are abalone, callback-lambda, churn-tuning, fanout, scoring-required-params."),
+        (
+            ("--pipeline", "fanuot"),
+            "--pipeline 'fanuot': there is no such pipeline in region us-east-1. Did you",
+        ),
+        (
+            ("--prefix", "chrun-"),
+            "--prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean c",
+        ),
+        (
+            ("--prefix", "zzz"),
+            "There are abalone, callback-lambda, churn-tuning, fanout, scoring-required-params.",
+        ),
         (("--pipeline", "a b"), "'a b' is not valid as pipeline names"),
         (("--state", "failed"), "Did you mean Failed?"),
         (("--since", "1m"), "'1m' is no age: give days or hours, such as 30d or 12h"),
@@ -145,7 +153,11 @@ def test_show_a_failure(polysync: Polysync, sagemaker: Any, emulator: EmulatorSe
     assert "  Log: https://us-east-1.console.aws.amazon.com/cloudwatch/" in done.out
     assert "Step Merge: NotStarted\n" in done.out
     assert '"Shards": "2"' in done.out
-    assert (document["state"], document["status"], document["failed_steps"]) == ("Failed", "Failed", ["Shard3"])
+    assert (document["state"], document["status"], document["failed_steps"]) == (
+        "Failed",
+        "Failed",
+        ["Shard3"],
+    )
     assert document["parameters"]["Shards"] == "2"
     assert document["console_url"] == console
     steps = {row["name"]: row for row in document["steps"]}
@@ -297,7 +309,9 @@ def test_watch_as_json(polysync: Polysync, sagemaker: Any) -> None:
     assert "Step Merge succeeded after" in done.err
 
 
-def test_watch_goes_on_after_a_lost_response(polysync: Polysync, sagemaker: Any, emulator: EmulatorServer) -> None:
+def test_watch_goes_on_after_a_lost_response(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
     """Throttling while it watches is a line; that the identity may not look any more is an error."""
     arn = start(sagemaker)
     emulator.control.add_fault("throttle", "DescribePipelineExecution", count=2, skip=1)

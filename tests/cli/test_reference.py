@@ -74,8 +74,7 @@ def test_every_option_is_documented(heading: str) -> None:
     options = {(action.option_strings or [str(action.metavar)])[-1]: action for action in actions}
 
     assert set(documented) | common >= set(options) >= set(documented)
-    for option in documented:
-        default, text = documented[option]
+    for option, (default, text) in documented.items():
         action = options[option]
         assert all(f"`{choice}`" in text for choice in action.choices or ())
         if isinstance(action.default, str | float) and action.default not in (False, ""):

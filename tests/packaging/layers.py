@@ -91,7 +91,7 @@ FOLDER_LAYERS = {
 
 # The same of the emulator's package, which is a distribution of its own.
 EMULATOR_LAYERS = (
-    {"clients", "errors"},
+    {"arguments", "clients", "errors"},
     {"protocol", "engine"},
     {"sagemaker"},
     {"builders", "sign_in"},

@@ -31,6 +31,7 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, is_missing,
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
 from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
 from polysync_airflow.aws import responses
+from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, PolysyncError, hint_for
 from polysync_airflow.execution import clock
@@ -88,6 +89,8 @@ class PolysyncBaseHook(AwsBaseHook):
     max_response_bytes = responses.MAX_RESPONSE_BYTES
     # Of the clients of other services than SageMaker.
     report_config = REPORT_CONFIG
+    # How long one of many calls is retried while AWS cannot be reached, or fails.
+    outage_seconds = RETRY_TIMEOUT_SECONDS
 
     def __init__(
         self,
@@ -242,15 +245,6 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         return self._report_client("s3")
 
-    @cached_property
-    def sqs_client(self) -> Any:
-        """
-        A client for SQS, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("sqs")
-
     def _report_client(self, service: str) -> Any:
         with self._signing_in():
             return self._client_of(service, self._get_config().merge(self.report_config))
@@ -336,10 +330,6 @@ class PolysyncBaseHook(AwsBaseHook):
     def call_logs(self, operation: str, **request: Any) -> Response:
         """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
         return self._call_client(self.logs_client, operation, **request)
-
-    def call_sqs(self, operation: str, **request: Any) -> Response:
-        """Call an operation of SQS. The errors are those of ``call``."""
-        return self._call_client(self.sqs_client, operation, **request)
 
     def read_object(self, uri: str, limit: int) -> bytes:
         """

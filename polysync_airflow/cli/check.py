@@ -12,8 +12,5 @@ def main(options: argparse.Namespace) -> int:
     with output.airflow_in_use():
         usable, report = output.hook(options).test_connection()
     lines = report.split(" -- ")
-    if options.output == "json":
-        output.write_json({"version": 1, "usable": usable, "report": lines})
-    else:
-        output.write_result("\n".join(lines) + "\n")
+    output.write(options, {"usable": usable, "report": lines}, lines)
     return output.OK if usable else output.FAILED

@@ -49,13 +49,8 @@ def _tail(options: argparse.Namespace) -> int:
         from polysync_airflow.events.queue import EventQueue
         from polysync_airflow.execution.events import check_watch
 
-        watch = check_watch(
-            {
-                "queue_url": options.queue_url,
-                "polysync_conn_id": options.conn_id,
-                "region_name": options.region,
-            }
-        )
+        arguments = {"polysync_conn_id": options.conn_id, "region_name": options.region}
+        watch = check_watch(arguments | {"queue_url": options.queue_url})
         queue = EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
     count = _show(queue, options.max_messages, options.seconds)
     output.write_message(f"{count} message{'' if count == 1 else 's'}; none was deleted")

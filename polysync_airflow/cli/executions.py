@@ -25,7 +25,7 @@ from polysync_airflow.operators.results import StepReport
 # Of a hundred executions each.
 MAX_PAGES: Final = 10
 POLL_SECONDS: Final = 10.0
-STOP_BESIDE_AIRFLOW: Final = (
+OF_A_TASK: Final = (
     "By its name, the execution is that of an Airflow task: {} (DAG, task, DAG run). The task will fail, or "
     "do what its on_cancelled says. To stop both, mark the task as failed in Airflow."
 )
@@ -38,22 +38,12 @@ def main(options: argparse.Namespace) -> int:
     arn = parameters.check_execution_arn(options.execution_arn)
     region = models.region_from_arn(arn)
     if options.region not in (None, region):
-        options.parser.error(
-            f"--region {options.region} is not that of the execution, {region}: leave it out"
-        )
+        options.parser.error(f"--region {options.region}: the execution is in {region}, so leave it out")
     hook = PolysyncSageMakerHook(options.conn_id, region, config=REPORT_CONFIG)
     with output.airflow_in_use():
         seen = hook.describe_pipeline_execution(arn)
     command = {"show": _show, "stop": _stop, "watch": _watch}[options.command]
     return command(options, hook, seen)
-
-
-def _write(options: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> int:
-    if options.output == "json":
-        output.write_json({"version": 1, **document})
-    else:
-        output.write_result("".join(f"{line}\n" for line in lines))
-    return output.OK
 
 
 def _facts(seen: ExecutionDescription) -> dict[str, Any]:
@@ -73,41 +63,37 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _list(options: argparse.Namespace) -> int:
-    lists: list[list[ExecutionDescription]] = []
+    found: list[dict[str, Any]] = []
     given = parameters.check_pipeline_names([options.pipeline] if options.pipeline else [])
     since = options.since and clock.now() - options.since
     with output.airflow_in_use("Pipelines read:") as on_item:
         hook = output.hook(options)
-        with importer.concurrent_calls(hook, output.OUTAGE_SECONDS) as calls:
-            names = given or importer.pipelines_with(hook, options.prefix, options.managed_by, calls)
-            for listed in calls.map(partial(_newest, hook, options, since), names):
+        with importer.concurrent_calls(hook) as calls:
+            names = given or [*importer.pipelines_with(hook, options.prefix, options.managed_by, calls)]
+            if not names and options.prefix:
+                raise importer.no_pipeline_error(hook, "--prefix", options.prefix, options.managed_by)
+            for executions in calls.map(partial(_newest, hook, options, since), names):
                 on_item("")
-                lists += [] if listed is None else [listed]
-        if not lists and (text := options.pipeline or options.prefix):
-            option = "--pipeline" if options.pipeline else "--prefix"
-            raise importer.no_pipeline_error(hook, option, text, options.managed_by)
-    found = sorted(
-        (_facts(seen) for listed in lists for seen in listed), key=lambda row: row["started_at"] or ""
-    )
-    rows = found[: -options.max_executions - 1 : -1]
-    _write(options, {"executions": rows}, [_line(row) for row in rows])
+                found += map(_facts, executions)
+    found.sort(key=lambda row: row["started_at"] or "", reverse=True)
+    rows = found[: options.max_executions]
     more = "; there are more: give --max-executions" if len(found) > len(rows) else ""
-    output.write_message(f"{len(rows):,} executions of {len(lists):,} pipelines{more}")
-    return output.OK
+    output.write_message(f"{len(rows):,} executions of {len(names):,} pipelines{more}")
+    return output.write(options, {"executions": rows}, map(_line, rows))
 
 
 def _newest(
     hook: PolysyncSageMakerHook, options: argparse.Namespace, since: datetime | None, pipeline: str
-) -> list[ExecutionDescription] | None:
-    """Return the newest executions of a pipeline, one more than are shown; None if it does not exist."""
+) -> list[ExecutionDescription]:
+    """Return the newest executions of a pipeline, one more than are shown."""
     found: list[ExecutionDescription] = []
     token = None
     for _ in range(MAX_PAGES):
         try:
             page, token = hook.list_pipeline_executions(pipeline, created_after=since, page_token=token)
         except exceptions.SageMakerApiError as error:
-            if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-                return None
+            if options.pipeline and exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
+                raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
             raise
         found += [seen for seen in page if options.state in (None, states.state_of(seen.status))]
         if not token or len(found) > options.max_executions:
@@ -134,7 +120,7 @@ def _show(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
     lines = [outcome.outcome_message(end) if end else f"Pipeline {run.pipeline_name}: {run.state}."]
     lines += [f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in facts.items() if value]
     lines += [line for row in report.rows for line in outcome.step_lines(row)]
-    return _write(options, document, lines)
+    return output.write(options, document, lines)
 
 
 def _optional(default: Any, call: Callable[[str], Any], arn: str) -> Any:
@@ -156,11 +142,7 @@ def _stop(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
     facts = _facts(seen)
     if states.is_stoppable(seen.status):
         owner = facts["airflow_task"]
-        text = (
-            STOP_BESIDE_AIRFLOW.format(owner)
-            if owner
-            else "No Airflow task owns it, as far as its name says."
-        )
+        text = OF_A_TASK.format(owner) if owner else "No Airflow task owns it, as far as its name says."
         if options.yes:
             output.write_message(text)
         elif not output.confirms(options, text, f"Stop {seen.execution_arn}?"):
@@ -169,7 +151,7 @@ def _stop(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
             status = request_stop(hook, seen.execution_arn)
     result = stop_result(status)
     facts |= {"state": states.state_of(result.status).value, "status": result.status, "stop": result.text}
-    return _write(options, facts, [f"{result.text} {seen.execution_arn}"])
+    return output.write(options, facts, [f"{result.text} {seen.execution_arn}"])
 
 
 def _watch(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription) -> int:

@@ -87,12 +87,11 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _write_table(found: Sequence[drift.Drift]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(show_lines=False)
-    for title in ("Job", "Parameter or step", "Kind", "Change", "Breaking"):
-        table.add_column(title, overflow="fold")
+    titles = ("Job", "Parameter or step", "Kind", "Change", "Breaking")
+    table = Table(*(Column(title, overflow="fold") for title in titles))
     for each in found:
         breaking = "yes" if each.breaking else "no"
         row = (each.job, each.part, each.kind, drift.change_text(each), breaking)
@@ -111,13 +110,8 @@ def _imported(
     :raises ParametersError: neither AWS nor the catalogue has one with the prefix.
     """
     hook = output.hook(options)
-    jobs = importer.import_jobs(
-        hook,
-        name_prefix=options.prefix,
-        managed_by=options.managed_by,
-        on_described=on_described,
-        outage_seconds=output.OUTAGE_SECONDS,
-    )
+    which = {"name_prefix": options.prefix, "managed_by": options.managed_by}
+    jobs = importer.import_jobs(hook, **which, on_described=on_described)
     if not jobs:
         names = [*(job.name for job in before.jobs), *(each.name for each in before.broken)] if before else []
         if options.prefix and not any(name.startswith(options.prefix) for name in names):

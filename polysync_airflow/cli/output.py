@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
@@ -53,6 +53,15 @@ def write_line(text: str) -> None:
 def write_json(content: Any) -> None:
     """Write the result of a command as JSON to stdout."""
     write_line(json.dumps(content, indent=2))
+
+
+def write(options: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:
+    """Write the result of a command in the form of ``--output``, and return the exit code ``OK``."""
+    if options.output == "json":
+        write_json({"version": 1, **document})
+    else:
+        write_result("".join(f"{line}\n" for line in lines))
+    return OK
 
 
 def write_message(text: str) -> None:
@@ -124,16 +133,14 @@ def _progress(title: str) -> Iterator[Callable[[object], None]]:
         bar.stop()
 
 
-def hook(options: argparse.Namespace, region: str | None = None) -> PolysyncSageMakerHook:
-    """
-    Return the hook with the connection of a command.
-
-    :param region: the AWS region; None for that of ``--region``, or of the connection.
-    """
+def hook(options: argparse.Namespace) -> PolysyncSageMakerHook:
+    """Return the hook with the connection of a command, for many calls."""
     from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    return PolysyncSageMakerHook(options.conn_id, region or options.region, config=RATE_LIMITED_CONFIG)
+    made = PolysyncSageMakerHook(options.conn_id, options.region, config=RATE_LIMITED_CONFIG)
+    made.outage_seconds = OUTAGE_SECONDS
+    return made
 
 
 class Parser(argparse.ArgumentParser):
@@ -154,12 +161,11 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2 and one line on stderr."""
         from polysync_airflow.execution.texts import nearest_name
 
-        similar = None
+        names = [name for action in self._actions for name in action.option_strings]
+        found = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
         if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
-            similar = nearest_name(choice[1], re.findall(r"[\w-]+", choice[2]))
-        elif option := re.match(r"unrecognized arguments: (-[^\s=]+)", message):
-            known = [name for action in self._actions for name in action.option_strings]
-            similar = nearest_name(option[1], known)
+            found, names = choice, re.findall(r"[\w-]+", choice[2])
+        similar = nearest_name(found[1], names) if found else None
         hint = f"Did you mean {similar}? " if similar else ""
         self.exit(ERROR, f"error: {self.prog}: {message}. {hint}Try: {self.prog} --help\n")
 
@@ -210,7 +216,7 @@ def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], *, is_re
     titles = {"dest": "command", "metavar": "COMMAND", "title": "Commands"}
     commands = parser.add_subparsers(**titles, required=is_required)
     for name, each in command["commands"].items():
-        settings = {key: each[key] for key in ("help", "description", "add_help") if key in each}
+        settings = {key: each[key] for key in ("help", "description") if key in each}
         _complete(commands.add_parser(name, **settings), each)
 
 

@@ -462,13 +462,15 @@ class PipelineMethods(HookCalls):
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 
         :param name_prefix: list only pipelines whose names begin with it.
-        :param managed_by: ``AWS`` for those that AWS manages; None for those of the account.
+        :param managed_by: ``AWS`` for those that AWS manages; None or ``CUSTOMER`` for those of the account.
         :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
             the connection's rate limiter.
         :raises ParametersError: the installed boto3 does not know ``managed_by``.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation = "ListPipelines"
+        # An older boto3 cannot name those of the account.
+        managed_by = "AWS" if managed_by == "AWS" else None
         self._check_member(operation, "ManagedBy", "managed_by", managed_by)
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
         request["ManagedBy"] = managed_by

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from polysync_airflow import exceptions
-from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS, WORKERS, ConcurrentCalls
+from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
@@ -34,7 +34,6 @@ def import_jobs(
     names: Sequence[str] | None = None,
     managed_by: ManagedBy = "CUSTOMER",
     on_described: OnDescribed = None,
-    outage_seconds: float = RETRY_TIMEOUT_SECONDS,
 ) -> list[Job]:
     """
     Describe pipelines as jobs, several at the same time, under the connection's rate limiter.
@@ -44,7 +43,6 @@ def import_jobs(
     :param names: only these pipelines, by name or ARN; each must exist.
     :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those that AWS manages.
     :param on_described: called in this thread with the name or ARN of each pipeline that has been described.
-    :param outage_seconds: how long a call is retried while AWS cannot be reached, or fails.
     :return: the jobs, sorted by name.
     :raises ParametersError: if ``names`` and another choice are given, or one of them does not exist.
     :raises SageMakerApiError: if AWS refuses a call.
@@ -58,7 +56,7 @@ def import_jobs(
         other = "pipeline_name_prefix" if name_prefix else "managed_by"
         raise ParametersError(f"{other} and pipeline_names are both given: give one of them.")
     checked = None if names is None else check_pipeline_names(names)
-    with concurrent_calls(hook, outage_seconds) as calls:
+    with concurrent_calls(hook) as calls:
         wanted = pipelines_with(hook, name_prefix or "", managed_by, calls) if checked is None else checked
         jobs = dict(_describe_all(hook, calls, wanted, on_described))
     missing = [name for name, job in jobs.items() if job is None]
@@ -84,9 +82,7 @@ def pipelines_with(
     # names that it returns are filtered here.
     aws_prefix = prefix.rstrip("-")
     check_pipeline_names([aws_prefix] * bool(aws_prefix))
-    # An older boto3 cannot name those of the account.
-    by = "AWS" if managed_by == "AWS" else None
-    listed = hook.list_pipelines(aws_prefix or None, managed_by=by, through=calls.call)
+    listed = hook.list_pipelines(aws_prefix or None, managed_by=managed_by, through=calls.call)
     return (name_or_arn(each.name, each.arn) for each in listed if each.name.startswith(prefix))
 
 
@@ -98,14 +94,12 @@ def no_pipeline_error(
 
     :param option: the option of the command that has the text.
     """
-    listed = hook.list_pipelines(managed_by="AWS" if managed_by == "AWS" else None)
-    names = [each.name for each in islice(listed, MAX_COMPARED)]
+    names = [each.name for each in islice(hook.list_pipelines(managed_by=managed_by), MAX_COMPARED)]
     similar = texts.nearest_name(text, (name[: len(text)] for name in names))
     near = [name for name in names if similar and name.startswith(similar)]
     shown = ", ".join((near or names)[:MAX_NEAR]) or "no pipelines"
-    cure = (
-        f"Did you mean {shown}?" if near else f"There are {shown}{', and others' * (len(names) > MAX_NEAR)}."
-    )
+    more = ", and others" if len(names) > MAX_NEAR else ""
+    cure = f"Did you mean {shown}?" if near else f"There are {shown}{more}."
     return ParametersError(
         f"{option} {texts.shorten(text)}: there is no such pipeline in region {hook.client_region}. {cure}"
     )
@@ -123,9 +117,7 @@ def describe_import(jobs: Sequence[Job]) -> list[str]:
     return [f"Imported {len(jobs):,} jobs.", *texts.first_problems(lines)]
 
 
-def concurrent_calls(
-    hook: PolysyncSageMakerHook, outage_seconds: float = RETRY_TIMEOUT_SECONDS
-) -> ConcurrentCalls:
+def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     """Return the context in which a hook makes many calls."""
     # pydantic builds a model on first use. Threads that use it for the first time at the same time can see it
     # half built.
@@ -137,7 +129,7 @@ def concurrent_calls(
     # More threads than connections would connect anew for each call, and one connection is for this thread,
     # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
     workers = max(1, min(WORKERS, hook.max_pool_connections - 1))
-    return ConcurrentCalls(limiter, hook.log.warning, workers=workers, outage_seconds=outage_seconds)
+    return ConcurrentCalls(limiter, hook.log.warning, workers=workers, outage_seconds=hook.outage_seconds)
 
 
 def _describe_all(

@@ -103,6 +103,7 @@ class PolysyncBaseHook(AwsBaseHook):
         self.polysync_conn_id = polysync_conn_id
         self._config_overrides = config
         self._client_lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
         self._read: Connection | None = None
 
     @property
@@ -227,23 +228,15 @@ class PolysyncBaseHook(AwsBaseHook):
             raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
         return response
 
-    @cached_property
-    def logs_client(self) -> Any:
+    def client_for(self, service: str) -> Any:
         """
-        A client for CloudWatch Logs, signed in with the connection.
+        Return the client for another service than SageMaker, such as ``s3``, signed in with the connection.
 
         :raises CredentialsError: if the sign-in fails.
         """
-        return self._report_client("logs")
-
-    @cached_property
-    def s3_client(self) -> Any:
-        """
-        A client for S3, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("s3")
+        if service not in self._clients:
+            self._clients[service] = self._report_client(service)
+        return self._clients[service]
 
     def _report_client(self, service: str) -> Any:
         with self._signing_in():
@@ -329,7 +322,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def call_logs(self, operation: str, **request: Any) -> Response:
         """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
-        return self._call_client(self.logs_client, operation, **request)
+        return self._call_client(self.client_for("logs"), operation, **request)
 
     def read_object(self, uri: str, limit: int) -> bytes:
         """
@@ -344,8 +337,8 @@ class PolysyncBaseHook(AwsBaseHook):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         request = {"Bucket": bucket, "Key": key}
         with (
-            self._mapped_errors(self.s3_client, "GetObject", request),
-            closing(self.s3_client.get_object(**request)["Body"]) as body,
+            self._mapped_errors(self.client_for("s3"), "GetObject", request),
+            closing(self.client_for("s3").get_object(**request)["Body"]) as body,
         ):
             content: bytes = body.read(limit)
         return content

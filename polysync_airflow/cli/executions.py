@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -156,7 +157,7 @@ def _stop(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
 
 def _watch(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription) -> int:
     # With JSON, stdout has one document, at the end.
-    write = output.write_message if options.output == "json" else output.write_line
+    stream = sys.stderr if options.output == "json" else sys.stdout
     arn, wait, progress = seen.execution_arn, _waiter(seen), Progress(0.0)
     response: ExecutionDescription | exceptions.PolysyncError = seen
     try:
@@ -166,7 +167,7 @@ def _watch(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execu
             if progress.after_poll(response if isinstance(response, exceptions.PolysyncError) else None, now):
                 lines += progress.after_list(result_or_error(hook.list_pipeline_execution_steps, arn), now)
             for line in lines:
-                write(f"{clock.now():%H:%M:%S} {line.text}")
+                print(f"{clock.now():%H:%M:%S} {line.text}", file=stream, flush=True)
             if isinstance(step, waiter.Finish):
                 break
             wait = step.waiter

@@ -45,14 +45,9 @@ def write_result(text: str) -> None:
     sys.stdout.flush()
 
 
-def write_line(text: str) -> None:
-    """Write a line of the result to stdout."""
-    write_result(f"{text}\n")
-
-
 def write_json(content: Any) -> None:
     """Write the result of a command as JSON to stdout."""
-    write_line(json.dumps(content, indent=2))
+    write_result(json.dumps(content, indent=2) + "\n")
 
 
 def write(options: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr
@@ -32,18 +31,9 @@ class _Failures(FrozenModel):
 class QueueMethods(HookCalls):
     """Call SQS."""
 
-    @cached_property
-    def sqs_client(self) -> Any:
-        """
-        A client for SQS, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("sqs")
-
     def call_sqs(self, operation: str, **request: Any) -> Response:
         """Call an operation of SQS. The errors are those of ``call``."""
-        return self._call_client(self.sqs_client, operation, **request)
+        return self._call_client(self.client_for("sqs"), operation, **request)
 
     def call_for_messages(
         self, operation: str, queue_url: str, receipts: Sequence[str], **members: Any

@@ -22,7 +22,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 # have 1 MiB, is not kept.
 NamedJob = tuple[str, Job | None]
 OnDescribed = Callable[[str], object] | None
-# Of pipelines for a misspelled name.
+# How many pipelines are listed to find the name that a misspelled one means: ten calls.
 MAX_COMPARED: Final = 1000
 MAX_NEAR: Final = 5
 
@@ -86,6 +86,20 @@ def pipelines_with(
     return (name_or_arn(each.name, each.arn) for each in listed if each.name.startswith(prefix))
 
 
+def near_pipelines(
+    hook: PolysyncSageMakerHook, text: str, managed_by: ManagedBy
+) -> tuple[list[str], list[str]]:
+    """
+    Return the pipelines that a misspelled name or ARN, or the beginning of one, may mean, and all of them.
+
+    :raises SageMakerApiError: AWS refuses to list pipelines.
+    """
+    listed = islice(hook.list_pipelines(managed_by=managed_by), MAX_COMPARED)
+    names = [each.arn if text.startswith("arn:") else each.name for each in listed]
+    similar = texts.nearest_name(text, (name[: len(text)] for name in names))
+    return [name for name in names if similar and name.startswith(similar)], names
+
+
 def no_pipeline_error(
     hook: PolysyncSageMakerHook, option: str, text: str, managed_by: ManagedBy = "CUSTOMER"
 ) -> ParametersError:
@@ -94,9 +108,7 @@ def no_pipeline_error(
 
     :param option: the option of the command that has the text.
     """
-    names = [each.name for each in islice(hook.list_pipelines(managed_by=managed_by), MAX_COMPARED)]
-    similar = texts.nearest_name(text, (name[: len(text)] for name in names))
-    near = [name for name in names if similar and name.startswith(similar)]
+    near, names = near_pipelines(hook, text, managed_by)
     shown = ", ".join((near or names)[:MAX_NEAR]) or "no pipelines"
     more = ", and others" if len(names) > MAX_NEAR else ""
     cure = f"Did you mean {shown}?" if near else f"There are {shown}{more}."

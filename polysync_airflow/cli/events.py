@@ -15,9 +15,6 @@ from polysync_airflow.cli import output
 if TYPE_CHECKING:
     from polysync_airflow.events.queue import EventQueue, Received
 
-CONFIRMATION: Final = """\
-Watchers do not get the messages that are shown before the command ends. Each is received by this once more:
-if it was received as often as the queue allows, 5 times by default, SQS moves it to the dead-letter queue."""
 # So that a message is not shown twice, while the command runs: longer than --seconds may be.
 _HIDDEN_SECONDS: Final = 360
 
@@ -25,7 +22,9 @@ _HIDDEN_SECONDS: Final = 360
 def main(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     if options.command == "tail":
-        is_agreed = options.yes or output.confirms(options, CONFIRMATION, "Receive messages?")
+        is_agreed = options.yes or output.confirms(
+            options, output.COMMANDS["warnings"]["tail"], "Receive messages?"
+        )
         return _tail(options) if is_agreed else output.FAILED
     output.check_values(options)
     output.write_json(_setup(options))

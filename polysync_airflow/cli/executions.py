@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from polysync_airflow import exceptions, states
@@ -23,13 +24,9 @@ from polysync_airflow.hooks.executions import request_stop, result_or_error, sto
 from polysync_airflow.jobs import importer
 from polysync_airflow.operators.results import StepReport
 
-# Of a hundred executions each.
-MAX_PAGES: Final = 10
+# Of a pipeline. commands.toml says so.
+MAX_LOOKED_AT: Final = 1000
 POLL_SECONDS: Final = 10.0
-OF_A_TASK: Final = (
-    "By its name, the execution is that of an Airflow task: {} (DAG, task, DAG run). The task will fail, or "
-    "do what its on_cancelled says. To stop both, mark the task as failed in Airflow."
-)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -43,8 +40,7 @@ def main(options: argparse.Namespace) -> int:
     hook = PolysyncSageMakerHook(options.conn_id, region, config=REPORT_CONFIG)
     with output.airflow_in_use():
         seen = hook.describe_pipeline_execution(arn)
-    command = {"show": _show, "stop": _stop, "watch": _watch}[options.command]
-    return command(options, hook, seen)
+    return {"show": _show, "stop": _stop, "watch": _watch}[options.command](options, hook, seen)
 
 
 def _facts(seen: ExecutionDescription) -> dict[str, Any]:
@@ -87,20 +83,15 @@ def _newest(
     hook: PolysyncSageMakerHook, options: argparse.Namespace, since: datetime | None, pipeline: str
 ) -> list[ExecutionDescription]:
     """Return the newest executions of a pipeline, one more than are shown."""
-    found: list[ExecutionDescription] = []
-    token = None
-    for _ in range(MAX_PAGES):
-        try:
-            page, token = hook.list_pipeline_executions(pipeline, created_after=since, page_token=token)
-        except exceptions.SageMakerApiError as error:
-            if options.pipeline and exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-                raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
-            raise
-        found += [seen for seen in page if options.state in (None, states.state_of(seen.status))]
-        if not token or len(found) > options.max_executions:
-            return found[: options.max_executions + 1]
-    output.write_message(f"warning: older executions of pipeline {pipeline} were not looked at")
-    return found
+    listed = hook.find_pipeline_executions(pipeline, created_after=since, newest_first=True)
+    newest = islice(listed, MAX_LOOKED_AT)
+    wanted = (seen for seen in newest if options.state in (None, states.state_of(seen.status)))
+    try:
+        return [*islice(wanted, options.max_executions + 1)]
+    except exceptions.SageMakerApiError as error:
+        if options.pipeline and exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
+            raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
+        raise
 
 
 def _show(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription) -> int:
@@ -143,7 +134,7 @@ def _stop(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
     facts = _facts(seen)
     if states.is_stoppable(seen.status):
         owner = facts["airflow_task"]
-        text = OF_A_TASK.format(owner) if owner else "No Airflow task owns it, as far as its name says."
+        text = output.COMMANDS["warnings"]["stop" if owner else "stop_of_nobody"].format(owner)
         if options.yes:
             output.write_message(text)
         elif not output.confirms(options, text, f"Stop {seen.execution_arn}?"):

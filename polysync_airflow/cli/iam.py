@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
+from typing import Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
 from polysync_airflow.cli.output import COMMANDS, OK, check_values, values_of, write_json
 from polysync_airflow.execution.models import is_managed
+
+# By the beginning of the name of a region.
+PARTITIONS: Final[dict[str, str]] = COMMANDS["partitions"]
 
 
 def _check_policy(options: argparse.Namespace) -> None:
@@ -25,25 +27,16 @@ def _check_policy(options: argparse.Namespace) -> None:
             )
 
 
-def _partition(region: str) -> str:
-    """Return the AWS partition of a region."""
-    by_prefix = COMMANDS["partitions"].items()
-    return next((name for prefix, name in by_prefix if region.startswith(prefix)), "aws")
-
-
-def _document(command: str, values: dict[str, Any]) -> Mapping[str, Any]:
-    """Return the document that is made of values, which have the names of its function's arguments."""
-    if command == "policy":
-        return identity_policy(**values)
-    issuer = ISSUER_V1 if values.pop("entra_version") == "v1" else ISSUER_V2
-    return web_identity_trust(issuer=issuer.format(tenant=values.pop("tenant")), **values)
-
-
 def main(options: argparse.Namespace) -> int:
     """Print the document that the arguments name, and return the exit code."""
     check_values(options)
     if options.command == "policy":
-        options.partition = options.partition or _partition(options.region)
+        of_region = [name for prefix, name in PARTITIONS.items() if options.region.startswith(prefix)]
+        options.partition = options.partition or (*of_region, "aws")[0]
         _check_policy(options)
-    write_json(_document(options.command, values_of(options)))
+        write_json(identity_policy(**values_of(options)))
+        return OK
+    values = values_of(options)
+    issuer = ISSUER_V1 if values.pop("entra_version") == "v1" else ISSUER_V2
+    write_json(web_identity_trust(issuer=issuer.format(tenant=values.pop("tenant")), **values))
     return OK

@@ -15,6 +15,8 @@ from polysync_airflow.jobs import catalogue, drift, importer
 TITLE: Final = "Pipelines described:"
 # How many names a line of the summary lists.
 MAX_NAMES: Final = 20
+# Of an update of a catalogue.
+PARTS: Final = ("added", "changed", "removed", "unchanged")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -43,12 +45,9 @@ def _import(options: argparse.Namespace) -> int:
             output.write_message(line)
     if path:
         catalogue.write_catalogue(path, update.jobs)
-    if options.output == "json":
-        entries = {"jobs": [catalogue.as_entry(job) for job in update.jobs]}
-        names = ("added", "changed", "removed", "unchanged")
-        output.write_json({"version": 1, **entries, **{name: getattr(update, name) for name in names}})
-    elif not path:
-        output.write_result(catalogue.catalogue_text(update.jobs))
+    entries = {"jobs": [catalogue.as_entry(job) for job in update.jobs]}
+    lines = [] if path else [catalogue.catalogue_text(update.jobs).removesuffix("\n")]
+    output.write(options, entries | {name: getattr(update, name) for name in PARTS}, lines)
     _write_summary(update, str(path or "stdout"))
     return output.OK
 
@@ -58,14 +57,13 @@ def _write_summary(update: catalogue.Update, target: str) -> None:
         output.write_message(
             f"Replaced the entry {broken.name}, whose descriptions are lost: {broken.problem}"
         )
-    for title, names in (("Added", update.added), ("Changed", update.changed), ("Removed", update.removed)):
-        if names:
+    parts: dict[str, list[str]] = {part: getattr(update, part) for part in PARTS}
+    for part, names in parts.items():
+        if names and part != "unchanged":
             more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-            output.write_message(f"{title}: {', '.join(names[:MAX_NAMES])}{more}")
-    output.write_message(
-        f"{target}: {len(update.jobs):,} jobs ({len(update.added):,} added, {len(update.changed):,} changed, "
-        f"{len(update.removed):,} removed, {len(update.unchanged):,} unchanged)"
-    )
+            output.write_message(f"{part.capitalize()}: {', '.join(names[:MAX_NAMES])}{more}")
+    counts = ", ".join(f"{len(names):,} {part}" for part, names in parts.items())
+    output.write_message(f"{target}: {len(update.jobs):,} jobs ({counts})")
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -73,10 +71,9 @@ def _diff(options: argparse.Namespace) -> int:
         before = catalogue.read_catalogue(options.catalogue)
         jobs, _ = _imported(options, before, on_described)
         found = drift.compare(before, jobs, catalogue.Scope(options.prefix))
-    if options.output == "json":
-        output.write_json(drift.drift_as_json(found, compared=len(jobs), strict=options.strict))
-    elif found:
+    if found and options.output == "text":
         _write_table(found)
+    output.write(options, drift.drift_as_json(found, compared=len(jobs), strict=options.strict), ())
     counted = drift.count_drift(found, strict=options.strict)
     verdict = f"{counted:,} difference{'' if counted == 1 else 's'}" if counted else "no drift"
     if not jobs and not counted:

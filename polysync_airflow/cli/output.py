@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -78,7 +79,7 @@ def confirms(options: argparse.Namespace, text: str, question: str) -> bool:
 
 
 @contextmanager
-def airflow_in_use(title: str = "Waiting for AWS:") -> Iterator[Callable[[object], None]]:
+def airflow_in_use(title: str = "Waiting for AWS") -> Iterator[Callable[[object], None]]:
     """
     Let a command use Airflow. What its loggers write to stdout, which is for the result, goes to stderr.
 
@@ -108,24 +109,16 @@ def _progress(title: str) -> Iterator[Callable[[object], None]]:
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn(f"{escape(title)} {{task.completed:,.0f}}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[item]}", markup=False),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("", total=None, item="")
-    timer = threading.Timer(PROGRESS_AFTER_SECONDS, bar.start)
+    status, numbers = Console(stderr=True).status(title), itertools.count(1)
+    timer = threading.Timer(PROGRESS_AFTER_SECONDS, status.start)
     timer.start()
     try:
-        yield lambda name: bar.update(task, advance=1, item=name)
+        yield lambda name: status.update(f"{title} {next(numbers):,} {escape(str(name))}")
     finally:
         timer.cancel()
         timer.join()
-        bar.stop()
+        status.stop()
 
 
 def hook(options: argparse.Namespace) -> PolysyncSageMakerHook:

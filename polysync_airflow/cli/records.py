@@ -14,7 +14,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
-from polysync_airflow.cli.output import ERROR, OK, write_error, write_json, write_result
+from polysync_airflow.cli.output import ERROR, write, write_error, write_result
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
@@ -22,15 +22,14 @@ from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
 
 def main(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    is_json, deleted = options.output == "json", " deleted" if options.older_than else ""
-    found = []
+    found, deleted = [], " deleted" if options.older_than else ""
     try:
         for key in variable_keys(KEY_PREFIX):
             if task := _handle(key, options.dag_id, options.older_than):
                 ended_at = task.ended_at and task.ended_at.isoformat(timespec="seconds")
                 state = {"dag_run_state": task.dag_run_state, "ended_at": ended_at}
                 found.append({"key": key, **asdict(task.key), **state})
-                if not is_json:
+                if options.output == "text":
                     run = f"{task.dag_run_state or 'deleted'}{f', ended {ended_at}' if ended_at else ''}"
                     write_result(f"{clean_line(key)}  (DAG run: {run})\n")
     except SQLAlchemyError as error:
@@ -40,11 +39,8 @@ def main(options: argparse.Namespace) -> int:
             "sql_alchemy_conn, and make or upgrade the tables with: airflow db migrate"
         )
         return ERROR
-    if is_json:
-        write_json({"version": 1, "deleted": bool(deleted), "records": found})
-    else:
-        write_result(f"{len(found)} Variables{deleted}.\n")
-    return OK
+    document = {"deleted": bool(deleted), "records": found}
+    return write(options, document, [f"{len(found)} Variables{deleted}."])
 
 
 def _handle(key: str, dag_id: str | None, older_than: timedelta | None) -> StoredTask | None:

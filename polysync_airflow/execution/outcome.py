@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -281,22 +281,6 @@ def _wrapped(text: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-class EndOfWait(Protocol):
-    """The event of any wait."""
-
-    @property
-    def outcome(self) -> str:
-        """How it has ended."""
-
-    @property
-    def error_code(self) -> str | None:
-        """The error code of the last poll, if it failed."""
-
-    @property
-    def operation(self) -> str | None:
-        """The operation of AWS that failed."""
 
 
 def refusal_error(end: EndOfWait, message: str) -> exceptions.PolysyncError:

@@ -109,9 +109,8 @@ def no_pipeline_error(
     :param option: the option of the command that has the text.
     """
     near, names = near_pipelines(hook, text, managed_by)
-    shown = ", ".join((near or names)[:MAX_NEAR]) or "no pipelines"
-    more = ", and others" if len(names) > MAX_NEAR else ""
-    cure = f"Did you mean {shown}?" if near else f"There are {shown}{more}."
+    shown = ", ".join((near or names)[:MAX_NEAR])
+    cure = f"Did you mean {shown}?" if near else f"Pipelines there: {shown or 'none'}."
     return ParametersError(
         f"{option} {texts.shorten(text)}: there is no such pipeline in region {hook.client_region}. {cure}"
     )

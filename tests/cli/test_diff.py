@@ -228,5 +228,6 @@ def test_comparison_with_no_pipelines_is_no_success(
     assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
     assert (prefix.code, prefix.out) == (2, "")
     assert (
-        "--prefix 'typo-': there is no such pipeline in region us-east-1. There are abalone, " in prefix.error
+        "--prefix 'typo-': there is no such pipeline in region us-east-1. Pipelines there: abalone, "
+        in prefix.error
     )

@@ -83,8 +83,8 @@ def _newest(
     hook: PolysyncSageMakerHook, options: argparse.Namespace, since: datetime | None, pipeline: str
 ) -> list[ExecutionDescription]:
     """Return the newest executions of a pipeline, one more than are shown."""
-    listed = hook.find_pipeline_executions(pipeline, created_after=since, newest_first=True)
-    newest = islice(listed, MAX_LOOKED_AT)
+    order: dict[str, Any] = {"newest_first": True, "through": lambda call: call()}
+    newest = islice(hook.find_pipeline_executions(pipeline, created_after=since, **order), MAX_LOOKED_AT)
     wanted = (seen for seen in newest if options.state in (None, states.state_of(seen.status)))
     try:
         return [*islice(wanted, options.max_executions + 1)]

@@ -1,4 +1,4 @@
-"""The command ``polysync executions``: it lists, shows, stops and watches them, for who has no browser."""
+"""The command ``polysync executions``: lists, shows, stops and watches them, for whoever has no browser."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from polysync_airflow.cli import executions
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
+from tests.cli.test_verify import sign_in_as
 from tests.events.conftest import client
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
@@ -343,6 +344,21 @@ def test_interrupted_watch(
 
     assert (done.code, done.err) == (130, f"The execution goes on: {arn}\nerror: interrupted\n")
     assert emulator.control.calls("StopPipelineExecution") == []
+
+
+def test_printed_policy_is_sufficient(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It allows all commands; with the required permissions only, an execution is shown without its steps."""
+    arn = start(sagemaker)
+    sign_in_as(emulator, polysync, monkeypatch, "--pipeline", "fanout")
+
+    listed = polysync("executions", "list", "--prefix", "fan")
+    shown = polysync("executions", "show", arn)
+    stopped = polysync("executions", "stop", arn, "--yes")
+
+    assert [done.code for done in (listed, shown, stopped)] == [0, 0, 0], listed.err + stopped.err
+    assert (shown.err, arn in listed.out, "Step Shard0" in shown.out) == ("", True, True)
 
 
 def test_names_are_texts(polysync: Polysync, sagemaker: Any) -> None:

@@ -1,7 +1,7 @@
 """
 One DAG for each imported job, with a form under "Trigger" that knows the types of its parameters.
 
-``polysync jobs import --output jobs.yaml`` has written the jobs. The DAG of ``churn-tuning`` also runs every
+``polysync jobs import jobs.yaml`` has written the jobs. The DAG of ``churn-tuning`` also runs every
 week, with the data of that week.
 
 These DAGs need a connection ``polysync_default`` and the pipelines of ``jobs.yaml``.

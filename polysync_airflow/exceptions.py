@@ -40,6 +40,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 # The error codes that decide what the provider does, as SageMaker spells them.
 ACCESS_DENIED: Final = "AccessDeniedException"
 CONFLICT: Final = "ConflictException"
+# As botocore names its error for an endpoint that cannot be reached.
+NO_CONNECTION: Final = "EndpointConnectionError"
 # As botocore names its error for a list that does not end.
 PAGINATION: Final = "PaginationError"
 RESPONSE_TOO_LARGE: Final = "ResponseTooLargeError"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
+from sagemaker_emulator.arguments import Parser
 from sagemaker_emulator.engine.definition import DefinitionError
 from sagemaker_emulator.server.addresses import LOOPBACK, AddressError
 from sagemaker_emulator.server.client import PREFIX
+
+if TYPE_CHECKING:
+    from sagemaker_emulator import EmulatorServer
 
 PROGRAM: Final = "sagemaker-emulator"
 
@@ -55,20 +60,38 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: shutdown.set())
     with server:
-        print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
-        print(f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
-        if not server.pipelines:
-            print(f"No pipelines: {options.definitions} has no *.json files.")
-        for region, names in server.pipelines.items():
-            print(f"Pipelines in {region}: {', '.join(names)}")
-        print("Airflow uses it with the connection polysync_default:")
-        print(f"export AIRFLOW_CONN_POLYSYNC_DEFAULT='{server.connection()}'")
-        if options.allow_host:
-            urls = ", ".join(f"http://{name}:{server.port}" for name in options.allow_host)
-            print(f"It listens on {options.bind}, without authentication, also as {urls}")
+        urls = [f"http://{name}:{server.port}" for name in options.allow_host]
+        if options.output == "json":
+            print(json.dumps(_as_json(server, urls)))
+        else:
+            _announce(server, options, urls)
         sys.stdout.flush()
         shutdown.wait()
     return 0
+
+
+def _as_json(server: EmulatorServer, urls: list[str]) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "endpoint_url": server.endpoint_url,
+        "control_url": f"{server.endpoint_url}{PREFIX}/",
+        "other_urls": urls,
+        "pipelines": server.pipelines,
+        "connection": json.loads(server.connection()),
+    }
+
+
+def _announce(server: EmulatorServer, options: argparse.Namespace, urls: list[str]) -> None:
+    print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
+    print(f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
+    if not server.pipelines:
+        print(f"No pipelines: {options.definitions} has no *.json files.")
+    for region, names in server.pipelines.items():
+        print(f"Pipelines in {region}: {', '.join(names)}")
+    print("Airflow uses it with the connection polysync_default:")
+    print(f"export AIRFLOW_CONN_POLYSYNC_DEFAULT='{server.connection()}'")
+    if urls:
+        print(f"It listens on {options.bind}, without authentication, also as {', '.join(urls)}")
 
 
 def _speed(text: str) -> float:
@@ -87,7 +110,7 @@ def _port(text: str) -> int:
 
 def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     """Return the parser of the options."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = Parser(prog=prog, description=__doc__)
     add = parser.add_argument
     add(
         "--port",

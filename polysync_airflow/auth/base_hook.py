@@ -31,6 +31,7 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, is_missing,
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
 from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
 from polysync_airflow.aws import responses
+from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, PolysyncError, hint_for
 from polysync_airflow.execution import clock
@@ -86,6 +87,10 @@ class PolysyncBaseHook(AwsBaseHook):
     # The operations of SageMaker that the client must have; empty for all of them.
     client_operations: tuple[str, ...] = ()
     max_response_bytes = responses.MAX_RESPONSE_BYTES
+    # Of the clients of other services than SageMaker.
+    report_config = REPORT_CONFIG
+    # How long one of many calls is retried while AWS cannot be reached, or fails.
+    outage_seconds = RETRY_TIMEOUT_SECONDS
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class PolysyncBaseHook(AwsBaseHook):
         self.polysync_conn_id = polysync_conn_id
         self._config_overrides = config
         self._client_lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
         self._read: Connection | None = None
 
     @property
@@ -222,27 +228,19 @@ class PolysyncBaseHook(AwsBaseHook):
             raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
         return response
 
-    @cached_property
-    def logs_client(self) -> Any:
+    def client_for(self, service: str) -> Any:
         """
-        A client for CloudWatch Logs, signed in with the connection.
+        Return the client for another service than SageMaker, such as ``s3``, signed in with the connection.
 
         :raises CredentialsError: if the sign-in fails.
         """
-        return self._report_client("logs")
+        if service not in self._clients:
+            self._clients[service] = self._report_client(service)
+        return self._clients[service]
 
-    @cached_property
-    def s3_client(self) -> Any:
-        """
-        A client for S3, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("s3")
-
-    def _report_client(self, service: str, config: Config | None = None) -> Any:
+    def _report_client(self, service: str) -> Any:
         with self._signing_in():
-            return self._client_of(service, self._get_config().merge(config or REPORT_CONFIG))
+            return self._client_of(service, self._get_config().merge(self.report_config))
 
     def _client_of(self, service: str, config: Config) -> Any:
         if self.credentials:
@@ -302,7 +300,7 @@ class PolysyncBaseHook(AwsBaseHook):
         hint = UNKNOWN_HINT
         if isinstance(error, ClientError):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
-        message = f"{failed}: {clean_text(str(error))}"
+        message = f"{failed}: {responses.text_with_cure(error)}"
         return CredentialsError(
             message, permanent=hint.permanent, transient=responses.is_transient(error, hint)
         )
@@ -324,7 +322,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def call_logs(self, operation: str, **request: Any) -> Response:
         """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
-        return self._call_client(self.logs_client, operation, **request)
+        return self._call_client(self.client_for("logs"), operation, **request)
 
     def read_object(self, uri: str, limit: int) -> bytes:
         """
@@ -339,8 +337,8 @@ class PolysyncBaseHook(AwsBaseHook):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         request = {"Bucket": bucket, "Key": key}
         with (
-            self._mapped_errors(self.s3_client, "GetObject", request),
-            closing(self.s3_client.get_object(**request)["Body"]) as body,
+            self._mapped_errors(self.client_for("s3"), "GetObject", request),
+            closing(self.client_for("s3").get_object(**request)["Body"]) as body,
         ):
             content: bytes = body.read(limit)
         return content

@@ -274,6 +274,9 @@ def _check(call: Callable[[], Any]) -> str:
         # AWS checks the permissions before it looks for the resource.
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION):
             return GRANTED
+        if exceptions.has_code(error, exceptions.NO_CONNECTION) and error.operation not in LOG_OPERATIONS:
+            # Each of the others would take as long.
+            raise
         return f"{UNKNOWN}: {error.error_code}"
     except exceptions.PolysyncError as error:
         return f"{UNKNOWN}: {error}"

@@ -483,7 +483,7 @@ def _map_error(
         error = ResponseParserError(f"the response has no {error}")
     if not isinstance(error, ClientError):
         return CredentialsError(
-            f"AWS STS did not respond to {operation} for {role_arn}: {clean_text(str(error))}",
+            f"AWS STS did not respond to {operation} for {role_arn}: {responses.text_with_cure(error)}",
             permanent=False,
             transient=responses.is_transient(error, UNKNOWN_HINT),
         )

@@ -23,7 +23,7 @@ WORKERS: Final = 14
 # Items for each thread that are in progress, or done and not yet fetched. They keep the threads busy while
 # the next page of a list is read, or while the item whose turn it is takes longer than others.
 PREFETCH_PER_WORKER: Final = 4
-# How long one call is retried while AWS throttles, fails, or cannot be reached.
+# How long one call is retried while AWS throttles, and by default also while it fails or cannot be reached.
 RETRY_TIMEOUT_SECONDS: Final = 600.0
 # How long the end of the context waits for calls in progress.
 SHUTDOWN_TIMEOUT_SECONDS: Final = 5.0
@@ -42,6 +42,7 @@ class ConcurrentCalls:
 
     :param limiter: the rate limiter. Its clock is ``clock.monotonic()``.
     :param warn: called with a message once for each new transient error.
+    :param outage_seconds: how long a call is retried while AWS cannot be reached, or fails.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class ConcurrentCalls:
         warn: Callable[[str], object],
         *,
         workers: int = WORKERS,
+        outage_seconds: float = RETRY_TIMEOUT_SECONDS,
     ) -> None:
         self._limiter = limiter
+        self._outage_seconds = outage_seconds
         self._warn = warn
         self._workers = workers
         self._closed = Event()
@@ -114,6 +117,8 @@ class ConcurrentCalls:
         :raises PolysyncError: an error that is not transient, or the last error when the time is up.
         """
 
+        began = clock.monotonic()
+
         def limited_call() -> Result:
             with self._turn:
                 self._sleep(0)
@@ -123,6 +128,8 @@ class ConcurrentCalls:
             except PolysyncError as error:
                 if is_throttling(error):
                     self._limiter.throttled(clock.monotonic())
+                elif clock.monotonic() - began >= self._outage_seconds:
+                    error.transient = False
                 raise
 
         return call_with_retry(

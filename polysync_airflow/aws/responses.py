@@ -84,6 +84,12 @@ def code_and_message(error: BotoError) -> tuple[str, str]:
     return clean_line(str(details.get("Code", "Unknown")), 128), clean_text(str(details.get("Message", "")))
 
 
+def text_with_cure(error: BotoError) -> str:
+    """Return the text of an error of the sign-in, and what to do if an endpoint cannot be reached."""
+    cure = exceptions.hint_for(type(error).__name__).cure
+    return clean_text(str(error)) + (f" -- What to do: {cure}" if cure else "")
+
+
 def is_invalid_value(error: BaseException) -> bool:
     """Return whether botocore could not send a request because of a value that no header or URL can have."""
     return isinstance(_cause(error), (ValueError, http.client.InvalidURL))

@@ -8,37 +8,30 @@ command deletes it.
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
-from polysync_airflow.cli.output import ERROR, OK, complete, write_error, write_result
+from polysync_airflow.cli.output import ERROR, write, write_error, write_result
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
 
-DESCRIPTION: Final = (
-    "List the Variables with records of executions, or delete those of tasks that have ended long ago."
-)
-_AGE: Final = re.compile(r"([1-9][0-9]{0,3})([dh])")
 
-
-def make_parser(prog: str) -> argparse.ArgumentParser:
-    """Return the parser of the command."""
-    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
-    complete(parser, "records", age=_age)
-    return parser
-
-
-def main(arguments: Sequence[str], prog: str) -> int:
+def main(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    options = make_parser(prog).parse_args(arguments)
+    found, deleted = [], " deleted" if options.older_than else ""
     try:
-        count = sum(_handle(key, options.dag_id, options.older_than) for key in variable_keys(KEY_PREFIX))
+        for key in variable_keys(KEY_PREFIX):
+            if task := _handle(key, options.dag_id, options.older_than):
+                ended_at = task.ended_at and task.ended_at.isoformat(timespec="seconds")
+                state = {"dag_run_state": task.dag_run_state, "ended_at": ended_at}
+                found.append({"key": key, **asdict(task.key), **state})
+                if options.output == "text":
+                    run = f"{task.dag_run_state or 'deleted'}{f', ended {ended_at}' if ended_at else ''}"
+                    write_result(f"{clean_line(key)}  (DAG run: {run})\n")
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
         write_error(
@@ -46,33 +39,23 @@ def main(arguments: Sequence[str], prog: str) -> int:
             "sql_alchemy_conn, and make or upgrade the tables with: airflow db migrate"
         )
         return ERROR
-    write_result(f"{count} Variables{' deleted' if options.older_than else ''}.\n")
-    return OK
+    document = {"deleted": bool(deleted), "records": found}
+    return write(options, document, [f"{len(found)} Variables{deleted}."])
 
 
-def _handle(key: str, dag_id: str | None, older_than: timedelta | None) -> bool:
-    """List or delete a Variable. In the transaction with the look and the deletion, no task can change it."""
+def _handle(key: str, dag_id: str | None, older_than: timedelta | None) -> StoredTask | None:
+    """
+    Return the task of a Variable that is listed or was deleted.
+
+    In the transaction with the look and the deletion, no task can change it.
+    """
     with stored_variable(key, lock=older_than is not None) as variable:
         task = stored_task(variable)
         if task is None or dag_id not in (None, task.key.dag_id):
             # What is not a record may be needed by whoever wrote it.
-            return False
+            return None
         if older_than is not None:
             if not task.has_ended_before(clock.now() - older_than):
-                return False
+                return None
             variable.delete()
-    write_result(f"{clean_line(key)}  ({_describe(task)})\n")
-    return True
-
-
-def _describe(task: StoredTask) -> str:
-    ended = f", ended {task.ended_at.isoformat(timespec='seconds')}" if task.ended_at else ""
-    return f"DAG run: {task.dag_run_state or 'deleted'}{ended}"
-
-
-def _age(text: str) -> timedelta:
-    found = _AGE.fullmatch(text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age: give days or hours, such as 30d or 12h")
-    number, unit = found.groups()
-    return timedelta(days=int(number)) if unit == "d" else timedelta(hours=int(number))
+    return task

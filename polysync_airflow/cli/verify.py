@@ -33,9 +33,11 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
         from polysync_airflow.hooks import PolysyncSageMakerHook
 
         class Hook(PolysyncSageMakerHook):
+            report_config = config
+
             def client(self, service: str) -> Any:
                 is_own = service == "sagemaker"
-                return self._signed_in_client if is_own else self._report_client(service, config)
+                return self._signed_in_client if is_own else self._report_client(service)
 
         hook = Hook(connection_id, region, config=config)
         try:

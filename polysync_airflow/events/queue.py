@@ -7,19 +7,20 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Receiv
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Annotated, Any, Final
 
 from botocore.config import Config
 from pydantic import AliasPath, Field
 
-from polysync_airflow.auth.base_hook import LiveConnection, PolysyncBaseHook
+from polysync_airflow.auth.base_hook import LiveConnection, Result
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
 from polysync_airflow.execution import events
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.texts import clean_line
+from polysync_airflow.hooks.callbacks import QueueMethods
 from polysync_airflow.hooks.executions import parse
 
 # How often the Airflow connection is read, unless a call fails.
@@ -48,10 +49,6 @@ class _Messages(FrozenModel):
     )
 
 
-class _Failures(FrozenModel):
-    failed: tuple[dict[str, Any], ...] = Field((), validation_alias="Failed")
-
-
 @dataclass(frozen=True)
 class Received:
     """
@@ -70,21 +67,10 @@ class Received:
     receives: int = 0
 
 
-class QueueHook(PolysyncBaseHook):
-    """The hook of a reader, with a client for SQS."""
+class QueueHook(QueueMethods):
+    """The hook of a reader."""
 
-    @cached_property
-    def sqs_client(self) -> Any:
-        """
-        A client for SQS, signed in with the connection.
-
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("sqs", QUEUE_CONFIG)
-
-    def call_sqs(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Call an operation of SQS. The errors are those of ``call``."""
-        return self._call_client(self.sqs_client, operation, **request)
+    report_config = QUEUE_CONFIG
 
 
 class EventQueue:
@@ -123,13 +109,14 @@ class EventQueue:
         :raises PolysyncError: the call failed.
         """
         try:
-            response = self._call(
-                "ReceiveMessage",
-                MaxNumberOfMessages=min(self._batch, limit),
-                WaitTimeSeconds=wait_seconds,
-                VisibilityTimeout=visibility_seconds,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
-            )
+            request = {
+                "QueueUrl": self.url,
+                "MaxNumberOfMessages": min(self._batch, limit),
+                "WaitTimeSeconds": wait_seconds,
+                "VisibilityTimeout": visibility_seconds,
+                "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
+            }
+            response = self._call(lambda hook: hook.call_sqs("ReceiveMessage", **request))
         except PolysyncError as error:
             # Ten messages may be larger than a response may be; one may not.
             self._batch = 1 if has_code(error, RESPONSE_TOO_LARGE) else self._batch
@@ -147,8 +134,7 @@ class EventQueue:
 
         :raises PolysyncError: some of them could not be deleted. They will be received again.
         """
-        entries = [{"ReceiptHandle": handle} for handle in handles]
-        failures = self._call_in_batches("DeleteMessageBatch", entries)
+        failures = self._call_for("DeleteMessageBatch", handles)
         if failures:
             code = clean_line(str(failures[0].get("Code")))
             raise PolysyncError(
@@ -162,27 +148,20 @@ class EventQueue:
 
         :raises PolysyncError: a call failed.
         """
-        entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle in handles]
         # A message may have been deleted meanwhile.
-        self._call_in_batches("ChangeMessageVisibilityBatch", entries)
+        self._call_for("ChangeMessageVisibilityBatch", handles, VisibilityTimeout=seconds)
 
     def release(self, handles: Sequence[str]) -> None:
         """Let others see messages at once. The errors are those of ``hold``."""
         self.hold(handles, 0)
 
-    def _call_in_batches(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        failures: list[dict[str, Any]] = []
-        for begin in range(0, len(entries), events.BATCH):
-            batch = entries[begin : begin + events.BATCH]
-            numbered = [{"Id": str(number), **entry} for number, entry in enumerate(batch)]
-            response = self._call(operation, Entries=numbered)
-            failures += parse(_Failures, operation, response).failed
-        return failures
+    def _call_for(self, operation: str, handles: Sequence[str], **members: Any) -> list[dict[str, Any]]:
+        return self._call(lambda hook: hook.call_for_messages(operation, self.url, handles, **members))
 
-    def _call(self, operation: str, **request: Any) -> dict[str, Any]:
+    def _call(self, call: Callable[[QueueHook], Result]) -> Result:
         if self._connection.seconds_until_read <= 0:
             self._connection.read()
-        return self._connection.call(lambda hook: hook.call_sqs(operation, QueueUrl=self.url, **request))
+        return self._connection.call(call)
 
 
 def _read(message: _Message) -> Received:

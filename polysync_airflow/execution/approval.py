@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
+from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
@@ -112,16 +112,6 @@ def check_approval(status: object, description: object) -> None:
         )
 
 
-def _user_of(value: Any) -> Any:
-    """Return who a UserContext names, the clearest name first."""
-    # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UserContext.html
-    context = value if isinstance(value, Mapping) else {}
-    identity = context.get("IamIdentity")
-    identity = identity if isinstance(identity, Mapping) else {}
-    names = (context.get("UserProfileName"), identity.get("SourceIdentity"), identity.get("Arn"))
-    return next((texts.clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
-
-
 def _first_reason(value: Any) -> Any:
     """Return the first reason of a failure in ModelPackageStatusDetails."""
     details = value if isinstance(value, Mapping) else {}
@@ -156,9 +146,7 @@ class ModelPackageDescription(ModelPackageSummary):
     """
 
     approval_description: texts.ValueText | None = Field(None, validation_alias="ApprovalDescription")
-    modified_by: Annotated[str | None, BeforeValidator(_user_of)] = Field(
-        None, validation_alias="LastModifiedBy"
-    )
+    modified_by: User = Field(None, validation_alias="LastModifiedBy")
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     failure_reason: Annotated[texts.ReasonText | None, BeforeValidator(_first_reason)] = Field(
         None, validation_alias="ModelPackageStatusDetails"

@@ -440,8 +440,6 @@ MAX_RECEIVES: Final = 1000
 FEWEST_RECEIVES: Final = 3
 # Longer than Airflow needs to store an event, and how long a message waits after its triggerer was killed.
 VISIBILITY_SECONDS: Final = 30
-DEAD_LETTER_SECONDS: Final = 14 * 24 * 3600
-RETENTION_SECONDS: Final = 4 * 24 * 3600
 WAIT_SECONDS: Final = 20
 # The most messages of a call that SQS allows.
 BATCH: Final = 10
@@ -516,10 +514,8 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     resources = template["Resources"]
     dead_letters, queue, queue_policy, reader = (each["Properties"] for each in resources.values())
     dead_letters["QueueName"] = f"{setup.queue}-dead-letters"
-    dead_letters["MessageRetentionPeriod"] = DEAD_LETTER_SECONDS
     queue["QueueName"] = setup.queue
     queue["VisibilityTimeout"] = VISIBILITY_SECONDS
-    queue["MessageRetentionPeriod"] = RETENTION_SECONDS
     queue["ReceiveMessageWaitTimeSeconds"] = WAIT_SECONDS
     queue["RedrivePolicy"]["maxReceiveCount"] = setup.max_receives
     arn = {"Fn::GetAtt": ["Queue", "Arn"]}

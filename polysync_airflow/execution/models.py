@@ -151,6 +151,18 @@ def sent_at(response: Mapping[str, Any]) -> datetime | None:
     return None
 
 
+def _user_of(value: Any) -> Any:
+    """Return who a UserContext names, the clearest name first."""
+    # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UserContext.html
+    context = value if isinstance(value, Mapping) else {}
+    identity = context.get("IamIdentity")
+    identity = identity if isinstance(identity, Mapping) else {}
+    names = (context.get("UserProfileName"), identity.get("SourceIdentity"), identity.get("Arn"))
+    return next((texts.clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
+
+
+# Who has started or changed something: a user profile of Studio, or an IAM identity.
+User = Annotated[str | None, BeforeValidator(_user_of)]
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 # A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
@@ -303,6 +315,7 @@ class ExecutionDescription(FrozenModel):
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
     description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
+    created_by: User = Field(None, validation_alias="CreatedBy")
     # AWS's answer in full stays valid without it.
     mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")

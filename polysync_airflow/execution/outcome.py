@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -151,6 +151,30 @@ class ExecutionRecord(models.FrozenModel):
         return f"{asked}. How the execution ends is not known (AWS status {self.status}{seen})."
 
 
+def described(
+    description: models.ExecutionDescription,
+    *,
+    pipeline_name: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> ExecutionRecord:
+    """
+    Return ``run`` of an execution that the task has not started.
+
+    :param pipeline_name: the name of its pipeline; None for that in its ARN.
+    :param parameters: its parameters; None if they are not known.
+    """
+    return ExecutionRecord(
+        execution_arn=description.execution_arn,
+        pipeline_name=pipeline_name or models.pipeline_name_of(description.execution_arn),
+        state=state_of(description.status).value,
+        status=description.status,
+        message=description.failure_reason,
+        started_at=description.created_at,
+        ended_at=description.modified_at if has_ended(description.status) else None,
+        parameters=parameters or {},
+    )
+
+
 def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | None:
     """
     Return the XCom ``run``; None if there is none, or if somebody has changed it to something else.
@@ -211,6 +235,14 @@ def step_message(
     return "\n".join((*lines, *_ending(notes, execution_arn, pipeline_name)))
 
 
+def step_lines(row: StepRow) -> Iterator[str]:
+    """Yield a line about a step, whatever its state, and then its reason, its job and its log."""
+    after = "" if row.seconds is None else f" after {texts.format_seconds(row.seconds)}"
+    yield f"Step {row.name}: {row.state}{f' (AWS status {row.status})' if row.status else ''}{after}"
+    yield from _wrapped(f"  Reason: {row.reason}" if row.reason else "")
+    yield from _step_details(row, 0)
+
+
 def _ending(notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None) -> Iterator[str]:
     yield from (note for note in notes if note)
     yield f"Execution: {execution_arn}"
@@ -249,22 +281,6 @@ def _wrapped(text: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-class EndOfWait(Protocol):
-    """The event of any wait."""
-
-    @property
-    def outcome(self) -> str:
-        """How it has ended."""
-
-    @property
-    def error_code(self) -> str | None:
-        """The error code of the last poll, if it failed."""
-
-    @property
-    def operation(self) -> str | None:
-        """The operation of AWS that failed."""
 
 
 def refusal_error(end: EndOfWait, message: str) -> exceptions.PolysyncError:

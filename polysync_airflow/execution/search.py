@@ -32,7 +32,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields
+from polysync_airflow.execution.waiter import EndOfWait, LogLine, WaitArguments, Waiter, error_fields
 
 Which = Literal["first", "latest"]
 MAX_PATTERN_LENGTH = 256
@@ -137,7 +137,7 @@ class Search(BaseModel):
         return models.pipeline_name_of(self.pipeline_name)
 
 
-class SearchEvent(BaseModel):
+class SearchEvent(EndOfWait):
     """
     How a search ended.
 
@@ -150,14 +150,10 @@ class SearchEvent(BaseModel):
     :param error_code: error code of the last list, if it failed.
     """
 
-    model_config = models.STRICT
-
     outcome: Literal["found", "no_match", "timed_out", "refused", "too_many"]
     began_at: models.UtcTime
     execution_arn: models.ExecutionArn | None = None
     message: texts.ReasonText | None = None
-    error_code: texts.NameText | None = None
-    operation: texts.NameText | None = None
 
     @pydantic.model_validator(mode="after")
     def _found_has_an_arn(self) -> SearchEvent:

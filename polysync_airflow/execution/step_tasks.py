@@ -58,7 +58,7 @@ from polysync_airflow.execution.pipelines import MAX_STEPS, SOURCE_STATUSES, Dec
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
-from polysync_airflow.execution.waiter import Finish, Interval, LogLine, Wait, Waiter, error_fields
+from polysync_airflow.execution.waiter import EndOfWait, Finish, Interval, LogLine, Wait, Waiter, error_fields
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
 # States of the execution task in which its XComs are those of its current try: while a try begins, a worker
@@ -132,7 +132,7 @@ def seen_of(
 Verdict = Literal["success", "skipped", "unknown", "failed", "refused", "timed_out"]
 
 
-class StepTaskEvent(BaseModel):
+class StepTaskEvent(EndOfWait):
     """
     How the wait of a step's task ended.
 
@@ -143,16 +143,12 @@ class StepTaskEvent(BaseModel):
     :param description: AWS's description of the step, in the process that has read it only.
     """
 
-    model_config = models.STRICT
-
     outcome: Verdict
     step_name: models.StepName
     text: Annotated[str, StringConstraints(max_length=4096)]
     execution_arn: models.ExecutionArn | None = None
     pipeline_name: texts.ArnText | None = None
     row: StepRow | None = None
-    error_code: str | None = None
-    operation: str | None = None
     description: StepDescription | None = Field(None, exclude=True)
 
 

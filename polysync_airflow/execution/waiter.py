@@ -275,7 +275,23 @@ class Waiter(ABC, Generic[Response, Event]):
         return Wait(max(0.0, min(seconds, self.last_poll_at - now)), self, log_lines)
 
 
-class ExecutionEvent(BaseModel):
+class EndOfWait(BaseModel):
+    """
+    The event of any wait.
+
+    :param outcome: how it has ended.
+    :param error_code: error code of the last poll, if it failed.
+    :param operation: the operation of AWS that failed.
+    """
+
+    model_config = models.STRICT
+
+    outcome: str
+    error_code: NameText | None = None
+    operation: NameText | None = None
+
+
+class ExecutionEvent(EndOfWait):
     """
     How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
 
@@ -296,15 +312,11 @@ class ExecutionEvent(BaseModel):
         ``steps``.
     """
 
-    model_config = models.STRICT
-
     outcome: Literal["ended", "timed_out", "refused"]
     execution_arn: models.ExecutionArn
     pipeline_name: ArnText | None
     status: NameText | None
     message: str | None
-    error_code: str | None = None
-    operation: str | None = None
     started_at: models.UtcTime | None
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
@@ -418,7 +430,7 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
         )
 
 
-class ResourceEvent(BaseModel):
+class ResourceEvent(EndOfWait):
     """
     How a wait for a resource ended. All modes of a sensor end with it.
 
@@ -430,12 +442,9 @@ class ResourceEvent(BaseModel):
 
     model_config = ConfigDict(**models.STRICT, populate_by_name=True)
 
-    outcome: str
     resource: str
     status: NameText | None = None
     message: str | None = None
-    error_code: str | None = None
-    operation: str | None = None
 
 
 AnyResourceEvent = TypeVar("AnyResourceEvent", bound=ResourceEvent)

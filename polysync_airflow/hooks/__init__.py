@@ -16,17 +16,10 @@ from polysync_airflow.auth import iam_policies
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks.callbacks import CallbackMethods
-from polysync_airflow.hooks.executions import (
-    ExecutionMethods,
-    ModelPackageMethods,
-    PipelineMethods,
-    SearchMethods,
-)
+from polysync_airflow.hooks.executions import ExecutionMethods, ModelPackageMethods, PipelineMethods
 
 
-class PolysyncSageMakerHook(
-    ExecutionMethods, PipelineMethods, CallbackMethods, ModelPackageMethods, SearchMethods
-):
+class PolysyncSageMakerHook(ExecutionMethods, PipelineMethods, CallbackMethods, ModelPackageMethods):
     """
     Interact with Amazon SageMaker Pipelines.
 

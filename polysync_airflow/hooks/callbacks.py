@@ -7,16 +7,16 @@ No error has the token of a step, which AWS may quote.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.aws.sessions import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.steps.callbacks import ReceivedMessage, Redrive, answer_token
 from polysync_airflow.hooks.executions import HookCalls, parse
 
@@ -24,21 +24,37 @@ from polysync_airflow.hooks.executions import HookCalls, parse
 MAX_MESSAGES: Final = 10
 
 
-class CallbackMethods(HookCalls):
-    """Answer callback steps, and receive their messages."""
+class _Failures(FrozenModel):
+    failed: tuple[dict[str, Any], ...] = Field((), validation_alias="Failed")
 
-    @cached_property
-    def sqs_client(self) -> Any:
-        """
-        A client for SQS, signed in with the connection.
 
-        :raises CredentialsError: if the sign-in fails.
-        """
-        return self._report_client("sqs")
+class QueueMethods(HookCalls):
+    """Call SQS."""
 
     def call_sqs(self, operation: str, **request: Any) -> Response:
         """Call an operation of SQS. The errors are those of ``call``."""
-        return self._call_client(self.sqs_client, operation, **request)
+        return self._call_client(self.client_for("sqs"), operation, **request)
+
+    def call_for_messages(
+        self, operation: str, queue_url: str, receipts: Sequence[str], **members: Any
+    ) -> list[dict[str, Any]]:
+        """
+        Call an operation of SQS for any number of messages, and return for which it has failed, and why.
+
+        :param members: further members of the entry of each message.
+        :raises SageMakerApiError: a call failed.
+        """
+        failures: list[dict[str, Any]] = []
+        for begin in range(0, len(receipts), MAX_MESSAGES):
+            batch = enumerate(receipts[begin : begin + MAX_MESSAGES])
+            entries = [{"Id": str(number), "ReceiptHandle": each, **members} for number, each in batch]
+            response = self.call_sqs(operation, QueueUrl=queue_url, Entries=entries)
+            failures += parse(_Failures, operation, response).failed
+        return failures
+
+
+class CallbackMethods(QueueMethods):
+    """Answer callback steps, and receive their messages."""
 
     def send_pipeline_execution_step_success(self, token: SecretStr, outputs: Mapping[str, str]) -> None:
         """
@@ -143,9 +159,8 @@ class CallbackMethods(HookCalls):
 
         :raises SageMakerApiError: the call failed. Messages that have been deleted are no error.
         """
-        for entries in _batches(receipts):
-            changed = [{**entry, "VisibilityTimeout": seconds} for entry in entries]
-            self.call_sqs("ChangeMessageVisibilityBatch", QueueUrl=queue_url, Entries=changed)
+        operation = "ChangeMessageVisibilityBatch"
+        self.call_for_messages(operation, queue_url, receipts, VisibilityTimeout=seconds)
 
     def delete_messages(self, queue_url: str, receipts: Sequence[str]) -> None:
         """
@@ -155,11 +170,4 @@ class CallbackMethods(HookCalls):
 
         :raises SageMakerApiError: the call failed. Messages that have been deleted are no error.
         """
-        for entries in _batches(receipts):
-            self.call_sqs("DeleteMessageBatch", QueueUrl=queue_url, Entries=entries)
-
-
-def _batches(receipts: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
-    for start in range(0, len(entries), MAX_MESSAGES):
-        yield entries[start : start + MAX_MESSAGES]
+        self.call_for_messages("DeleteMessageBatch", queue_url, receipts)

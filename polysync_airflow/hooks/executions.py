@@ -6,11 +6,10 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
@@ -275,6 +274,58 @@ class ExecutionMethods(HookCalls):
         entries = self._entries_of_list(operation, member, MAX_STEPS, through, **arn)
         return [parse(StepDescription, operation, entry) for entry in entries]
 
+    def find_pipeline_executions(
+        self,
+        pipeline_name: str,
+        *,
+        created_after: datetime | None,
+        created_before: datetime | None = None,
+        newest_first: bool = False,
+        through: Caller | None = None,
+    ) -> Iterator[ListedExecution]:
+        """
+        Iterate over the executions of a pipeline. Pages are listed when needed.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
+
+        :param pipeline_name: name or ARN of the pipeline.
+        :param created_after: list only executions that were created after this time; None for all.
+        :param created_before: list only executions that were created before this time.
+        :param newest_first: the order; otherwise, the oldest comes first.
+        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :return: the executions. Entries that are not valid are left out.
+        :raises SageMakerApiError: a call failed, or the list does not end.
+        """
+        entries = self._entries_of_list(
+            "ListPipelineExecutions",
+            "PipelineExecutionSummaries",
+            MAX_ENTRIES,
+            through,
+            PipelineName=pipeline_name,
+            CreatedAfter=created_after,
+            CreatedBefore=created_before,
+            SortBy="CreationTime",
+            SortOrder="Descending" if newest_first else "Ascending",
+        )
+        return valid(ListedExecution, entries)
+
+    def list_pipeline_parameters_for_execution(
+        self, execution_arn: str, *, through: Caller | None = None
+    ) -> dict[str, str]:
+        """
+        Return the parameters of an execution.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineParametersForExecution.html
+
+        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :raises SageMakerApiError: a call failed, or the response is not valid.
+        """
+        operation, limit = "ListPipelineParametersForExecution", models.MAX_PARAMETERS
+        arn = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, "PipelineParameters", limit, through, **arn)
+        found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
+        return {parameter.name: parameter.value for parameter in found}
+
     def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
         """
         Return the steps of the definition that an execution runs, in its order.
@@ -331,8 +382,7 @@ class ExecutionMethods(HookCalls):
         return str(arn)
 
 
-@dataclass(frozen=True)
-class StopResult:
+class StopResult(NamedTuple):
     """
     What became of a stop.
 
@@ -385,64 +435,15 @@ def stop_execution(
     except PolysyncError as error:
         text = f"The execution may still be running: its stop failed: {error}"
         return StopResult(text, error=str(error))
+    return stop_result(status)
+
+
+def stop_result(status: str | None) -> StopResult:
+    """Return what became of a stop, as ``request_stop`` has returned it."""
     if status:
         text = f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
         return StopResult(text, status)
     return StopResult("The execution was asked to stop.", states.STATUS_STOPPING)
-
-
-class SearchMethods(HookCalls):
-    """Find executions by their creation time, and read their parameters."""
-
-    def find_pipeline_executions(
-        self,
-        pipeline_name: str,
-        *,
-        created_after: datetime,
-        created_before: datetime | None = None,
-        through: Caller | None = None,
-    ) -> Iterator[ListedExecution]:
-        """
-        Iterate over the executions of a pipeline, the oldest first. Pages are listed when needed.
-
-        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
-
-        :param pipeline_name: name or ARN of the pipeline.
-        :param created_after: list only executions that were created after this time.
-        :param created_before: list only executions that were created before this time.
-        :param through: function that makes the call for each page; None for the connection's rate limiter.
-        :return: the executions. Entries that are not valid are left out.
-        :raises SageMakerApiError: a call failed, or the list does not end.
-        """
-        entries = self._entries_of_list(
-            "ListPipelineExecutions",
-            "PipelineExecutionSummaries",
-            MAX_ENTRIES,
-            through,
-            PipelineName=pipeline_name,
-            CreatedAfter=created_after,
-            CreatedBefore=created_before,
-            SortBy="CreationTime",
-            SortOrder="Ascending",
-        )
-        return valid(ListedExecution, entries)
-
-    def list_pipeline_parameters_for_execution(
-        self, execution_arn: str, *, through: Caller | None = None
-    ) -> dict[str, str]:
-        """
-        Return the parameters of an execution.
-
-        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineParametersForExecution.html
-
-        :param through: function that makes the call for each page; None for the connection's rate limiter.
-        :raises SageMakerApiError: a call failed, or the response is not valid.
-        """
-        operation, limit = "ListPipelineParametersForExecution", models.MAX_PARAMETERS
-        arn = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(operation, "PipelineParameters", limit, through, **arn)
-        found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
-        return {parameter.name: parameter.value for parameter in found}
 
 
 class PipelineMethods(HookCalls):
@@ -457,13 +458,15 @@ class PipelineMethods(HookCalls):
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 
         :param name_prefix: list only pipelines whose names begin with it.
-        :param managed_by: ``AWS`` for those that AWS manages; None for those of the account.
+        :param managed_by: ``AWS`` for those that AWS manages; None or ``CUSTOMER`` for those of the account.
         :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
             the connection's rate limiter.
         :raises ParametersError: the installed boto3 does not know ``managed_by``.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation = "ListPipelines"
+        # An older boto3 cannot name those of the account.
+        managed_by = "AWS" if managed_by == "AWS" else None
         self._check_member(operation, "ManagedBy", "managed_by", managed_by)
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
         request["ManagedBy"] = managed_by

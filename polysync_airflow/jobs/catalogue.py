@@ -134,7 +134,7 @@ def steps_of(job: CatalogueJob) -> list[JobStep]:
         raise CatalogueError(
             f"The catalogue has no steps of the job {job.name}: an earlier version has written the file, or "
             "the definition could not be read. Write the file again, and read the warnings: "
-            "polysync jobs import --output <file>"
+            "polysync jobs import <file>"
         )
     return job.steps
 
@@ -212,7 +212,7 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
     if content.get("version") != VERSION:
         raise CatalogueError(
             f"{path} does not have the version {VERSION}, which this release reads. Move the file away, and "
-            f"write it again: polysync jobs import --output {path}"
+            f"write it again: polysync jobs import {path}"
         )
     return _jobs_of(content["jobs"])
 

@@ -40,8 +40,6 @@ _TEXTS: Final = {
     "definition_changed": "the definition has changed, but not the parameters",
 }
 KINDS: Final = tuple(_TEXTS)
-# Digests are the same in every release, so this form of the JSON output has a version of its own.
-JSON_VERSION: Final = 1
 _to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -121,7 +119,6 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
     :param compared: how many pipelines were compared.
     """
     return {
-        "version": JSON_VERSION,
         "drift": count_drift(found, strict=strict) > 0,
         "compared": compared,
         "changes": [drift._asdict() for drift in found],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
+from typing import Final
 
 from polysync_airflow import exceptions
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
@@ -20,6 +22,9 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 # have 1 MiB, is not kept.
 NamedJob = tuple[str, Job | None]
 OnDescribed = Callable[[str], object] | None
+# How many pipelines are listed to find the name that a misspelled one means: ten calls.
+MAX_COMPARED: Final = 1000
+MAX_NEAR: Final = 5
 
 
 def import_jobs(
@@ -50,17 +55,9 @@ def import_jobs(
     if names is not None and (name_prefix or managed_by == "AWS"):
         other = "pipeline_name_prefix" if name_prefix else "managed_by"
         raise ParametersError(f"{other} and pipeline_names are both given: give one of them.")
-    # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it gets "churn", and the
-    # names that it returns are filtered here.
-    prefix = name_prefix or ""
-    aws_prefix = prefix.rstrip("-")
-    wanted: Iterable[str] = check_pipeline_names([aws_prefix] * bool(aws_prefix) if names is None else names)
-    with _concurrent_calls(hook) as calls:
-        if names is None:
-            # An older boto3 cannot name those of the account.
-            by = "AWS" if managed_by == "AWS" else None
-            listed = hook.list_pipelines(aws_prefix or None, managed_by=by, through=calls.call)
-            wanted = (name_or_arn(each.name, each.arn) for each in listed if each.name.startswith(prefix))
+    checked = None if names is None else check_pipeline_names(names)
+    with concurrent_calls(hook) as calls:
+        wanted = pipelines_with(hook, name_prefix or "", managed_by, calls) if checked is None else checked
         jobs = dict(_describe_all(hook, calls, wanted, on_described))
     missing = [name for name, job in jobs.items() if job is None]
     if missing and names is not None:
@@ -71,6 +68,52 @@ def import_jobs(
     for name in missing:
         hook.log.info("Pipeline %s was deleted during the import: skipped.", name)
     return sorted((job for job in jobs.values() if job), key=lambda job: job.name)
+
+
+def pipelines_with(
+    hook: PolysyncSageMakerHook, prefix: str, managed_by: ManagedBy, calls: ConcurrentCalls
+) -> Iterator[str]:
+    """
+    Return the names of the pipelines that begin with a prefix; of those that AWS manages, the ARNs.
+
+    :raises ParametersError: no name begins with the prefix, whatever exists.
+    """
+    # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it gets "churn", and the
+    # names that it returns are filtered here.
+    aws_prefix = prefix.rstrip("-")
+    check_pipeline_names([aws_prefix] * bool(aws_prefix))
+    listed = hook.list_pipelines(aws_prefix or None, managed_by=managed_by, through=calls.call)
+    return (name_or_arn(each.name, each.arn) for each in listed if each.name.startswith(prefix))
+
+
+def near_pipelines(
+    hook: PolysyncSageMakerHook, text: str, managed_by: ManagedBy
+) -> tuple[list[str], list[str]]:
+    """
+    Return the pipelines that a misspelled name or ARN, or the beginning of one, may mean, and all of them.
+
+    :raises SageMakerApiError: AWS refuses to list pipelines.
+    """
+    listed = islice(hook.list_pipelines(managed_by=managed_by), MAX_COMPARED)
+    names = [each.arn if text.startswith("arn:") else each.name for each in listed]
+    similar = texts.nearest_name(text, (name[: len(text)] for name in names))
+    return [name for name in names if similar and name.startswith(similar)], names
+
+
+def no_pipeline_error(
+    hook: PolysyncSageMakerHook, option: str, text: str, managed_by: ManagedBy = "CUSTOMER"
+) -> ParametersError:
+    """
+    Return the error for a name, or the beginning of one, that no pipeline has. It names those that are near.
+
+    :param option: the option of the command that has the text.
+    """
+    near, names = near_pipelines(hook, text, managed_by)
+    shown = ", ".join((near or names)[:MAX_NEAR])
+    cure = f"Did you mean {shown}?" if near else f"Pipelines there: {shown or 'none'}."
+    return ParametersError(
+        f"{option} {texts.shorten(text)}: there is no such pipeline in region {hook.client_region}. {cure}"
+    )
 
 
 def describe_import(jobs: Sequence[Job]) -> list[str]:
@@ -85,7 +128,8 @@ def describe_import(jobs: Sequence[Job]) -> list[str]:
     return [f"Imported {len(jobs):,} jobs.", *texts.first_problems(lines)]
 
 
-def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
+def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
+    """Return the context in which a hook makes many calls."""
     # pydantic builds a model on first use. Threads that use it for the first time at the same time can see it
     # half built.
     for model in (PipelineDescription, Job):
@@ -96,7 +140,7 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     # More threads than connections would connect anew for each call, and one connection is for this thread,
     # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
     workers = max(1, min(WORKERS, hook.max_pool_connections - 1))
-    return ConcurrentCalls(limiter, hook.log.warning, workers=workers)
+    return ConcurrentCalls(limiter, hook.log.warning, workers=workers, outage_seconds=hook.outage_seconds)
 
 
 def _describe_all(

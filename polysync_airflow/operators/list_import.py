@@ -135,6 +135,6 @@ class PolysyncListImportOperator(PolysyncOperator):
             # The log has all of them.
             raise CatalogueDriftError(
                 f"The pipelines differ from {self.compare_with} in {len(lines):,} points. Review them, and "
-                "write the file again with: polysync jobs import --output <file>\n"
+                "write the file again with: polysync jobs import <file>\n"
                 + "\n".join(f"- {line}" for line in first_problems(lines))
             )

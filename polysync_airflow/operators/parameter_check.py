@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution import pipelines
-from polysync_airflow.execution.models import LATEST, StartRequest, is_managed, name_or_arn, pipeline_name_of
-from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
+from polysync_airflow.execution.models import LATEST, StartRequest, is_managed, pipeline_name_of
+from polysync_airflow.execution.texts import clean_line, first_problems
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs.importer import near_pipelines
 
 # How many pages of executions are listed to find the latest one that can be a source: a hundred each.
 MAX_PAGES: Final = 10
@@ -127,10 +127,6 @@ def _source_problems(hook: PolysyncSageMakerHook, source: str, reused: Sequence[
     )
 
 
-# How many pipelines are listed to find the name that a misspelt one means: ten calls.
-MAX_PIPELINES: Final = 1000
-
-
 def check_parameters(definition: str | None, request: StartRequest) -> None:
     """
     Compare the parameters of a start with the definition of the pipeline before the start.
@@ -205,13 +201,11 @@ def _with_similar_name(
     if name.startswith("arn:") and not is_managed(name):
         return error
     try:
-        listed = hook.list_pipelines(managed_by="AWS" if is_managed(name) else None)
-        names = [name_or_arn(each.name, each.arn) for each in islice(listed, MAX_PIPELINES)]
+        near, _ = near_pipelines(hook, name, "AWS" if is_managed(name) else "CUSTOMER")
     except exceptions.PolysyncError:
         # The identity may not list pipelines. The error of the start says what to do.
         return error
-    similar = nearest_name(name, names)
-    return error if similar in (None, name) else error.with_message(f"{error}\nDid you mean {similar}?")
+    return error if not near or name in near else error.with_message(f"{error}\nDid you mean {near[0]}?")
 
 
 def _listed(what: str, problems: list[str], request: StartRequest, consequence: str = "") -> str:

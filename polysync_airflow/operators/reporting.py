@@ -30,7 +30,7 @@ from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
-from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
+from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, state_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -108,31 +108,13 @@ def push_started(
     return run
 
 
-def push_described(
-    context: Context,
-    description: models.ExecutionDescription,
-    *,
-    pipeline_name: str | None = None,
-    parameters: Mapping[str, str] | None = None,
-) -> None:
+def push_described(context: Context, description: models.ExecutionDescription, **known: Any) -> None:
     """
     Push ``state`` and ``run`` of an execution that the task has not started.
 
-    :param pipeline_name: the name of its pipeline; None for that in its ARN.
-    :param parameters: its parameters; None if they are not known.
+    :param known: what else is known of it; see ``outcome.described``.
     """
-    ended = has_ended(description.status)
-    run = outcome.ExecutionRecord(
-        execution_arn=description.execution_arn,
-        pipeline_name=pipeline_name or models.pipeline_name_of(description.execution_arn),
-        state=state_of(description.status).value,
-        status=description.status,
-        message=description.failure_reason,
-        started_at=description.created_at,
-        ended_at=description.modified_at if ended else None,
-        parameters=parameters or {},
-    )
-    push_run(context, run)
+    push_run(context, outcome.described(description, **known))
 
 
 def push_ended(

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -276,7 +276,7 @@ def stop_recorded_execution(
         text = f"The execution may still be running: it cannot be stopped: {error}"
         return StopResult(text, error=str(error))
     result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
-    return result if record.execution_arn else replace(result, text=f"{result.text} Execution: {arn}")
+    return result if record.execution_arn else result._replace(text=f"{result.text} Execution: {arn}")
 
 
 @dataclass

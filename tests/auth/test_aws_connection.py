@@ -119,7 +119,7 @@ def test_files_and_hosts_outside_of_the_lists_are_refused(
         assert str(caught.value).startswith(f"The connection 'aws' is not usable: {field} ")
         assert caught.value.permanent
     with pytest.raises(CredentialsError, match=reason):
-        _ = hook(monkeypatch, extra).logs_client
+        _ = hook(monkeypatch, extra).client_for("logs")
     assert looked_up == []
 
 
@@ -204,7 +204,7 @@ CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     lambda hook: list(hook.list_pipelines()),
     lambda hook: hook.get_caller_identity(),
     lambda hook: hook.get_session(),
-    lambda hook: hook.logs_client,
+    lambda hook: hook.client_for("logs"),
 ]
 
 
@@ -261,4 +261,4 @@ def test_endpoint_of_s3_is_checked_when_it_is_used(monkeypatch: pytest.MonkeyPat
     _ = hook.conn
 
     with pytest.raises(CredentialsError, match=r"service_config\.s3\.endpoint_url"):
-        _ = hook.s3_client
+        _ = hook.client_for("s3")

@@ -111,7 +111,7 @@ def test_endpoint_of_sagemaker_is_not_that_of_the_logs(monkeypatch: pytest.Monke
         ("http://127.0.0.1:9", "http://127.0.0.1:9"),
     ):
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
-        assert PolysyncSageMakerHook().logs_client.meta.endpoint_url == expected
+        assert PolysyncSageMakerHook().client_for("logs").meta.endpoint_url == expected
 
 
 def test_logs_that_do_not_respond_delay_the_task_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_logs_that_do_not_respond_delay_the_task_by_seconds(monkeypatch: pytest.
     with pytest.raises(SageMakerApiError, match="EndpointConnectionError"):
         PolysyncSageMakerHook().read_step_log(STEP, 20)
 
-    config = PolysyncSageMakerHook().logs_client.meta.config
+    config = PolysyncSageMakerHook().client_for("logs").meta.config
     assert (config.connect_timeout, config.read_timeout) == (5, 10)
     assert config.retries["total_max_attempts"] == 2
     assert time.monotonic() - start < 20

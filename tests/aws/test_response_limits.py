@@ -130,7 +130,11 @@ def test_all_clients_of_the_hook_are_limited(
     monkeypatch.setenv("AIRFLOW_CONN_LIMITED", json.dumps({**value, "conn_type": conn_type}))
     hook: Any = hook_class("limited")
 
-    for client in (hook.conn, hook.logs_client, create_sts_session().create_client("sts", "eu-west-1")):
+    for client in (
+        hook.conn,
+        hook.client_for("logs"),
+        create_sts_session().create_client("sts", "eu-west-1"),
+    ):
         assert is_limited(client)
 
 

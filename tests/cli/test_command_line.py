@@ -20,7 +20,8 @@ from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variable_keys
-from polysync_airflow.cli.command_line import DELEGATED
+from polysync_airflow.cli import output
+from polysync_airflow.cli.command_line import ELSEWHERE
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
@@ -35,7 +36,7 @@ def test_help_and_version(polysync: Polysync) -> None:
     bare, asked, version = polysync(), polysync("--help"), polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
-    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED))
+    assert all(f"    {name}" in bare.out for name in output.COMMANDS["polysync"]["commands"])
     assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
 
 
@@ -51,10 +52,14 @@ def test_console_script_is_this_function() -> None:
     ("arguments", "message"),
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
+        (["recrods"], "Did you mean records?"),
+        (["iam", "polcy"], "Did you mean policy?"),
+        (["jobs", "import", "--prefx", "x"], "Did you mean --prefix?"),
+        (["records", "--dagid=x"], "unrecognized arguments: --dagid=x. Did you mean --dag-id?"),
         (["jobs"], "the following arguments are required: COMMAND"),
         (["jobs", "diff"], "the following arguments are required: FILE"),
-        (["jobs", "diff", "a", "--format", "xml"], "invalid choice: 'xml'"),
-        (["jobs", "import", "--out", "x"], "unrecognized arguments: --out x"),
+        (["jobs", "diff", "a", "--output", "xml"], "invalid choice: 'xml'"),
+        (["jobs", "import", "--out", "json"], "unrecognized arguments: --out. Did you mean --output?"),
     ],
 )
 def test_usage_errors_are_one_line(arguments: list[str], message: str, polysync: Polysync) -> None:
@@ -100,7 +105,9 @@ def test_records(polysync: Polysync, airflow_database: None) -> None:
     """``polysync records`` reads Airflow's database."""
     result = polysync("records", "--dag-id", "none")
 
+    document = json.loads(polysync("records", "--dag-id", "none", "--output", "json").out)
     assert (result.code, result.out) == (0, "0 Variables.\n")
+    assert document == {"version": 1, "deleted": False, "records": []}
     assert "polysync records" in polysync("records", "--help").out
 
 
@@ -118,7 +125,9 @@ def test_records_with_control_characters(polysync: Polysync, airflow_database: N
 
     result = polysync("records", "--dag-id", "controls")
 
+    found = json.loads(polysync("records", "--dag-id", "controls", "--output", "json").out)["records"]
     assert result.out == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
+    assert found == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
     assert key in variable_keys(KEY_PREFIX)
 
 
@@ -144,7 +153,7 @@ def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer)
     )
 
 
-@pytest.mark.parametrize("name", [name for name, place in DELEGATED.items() if place == "emulator"])
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
 def test_commands_of_the_emulator_without_it(
     name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +214,8 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert result.code == 0
     assert lines[0].startswith("Signed in as arn:aws:")
     assert "ListPipelines: granted" in lines
+    document = json.loads(polysync("check", "--output", "json").out)
+    assert (document["usable"], document["report"][1:]) == (True, lines[1:])
     assert "StartPipelineExecution: granted" in lines
 
 
@@ -271,7 +282,7 @@ def test_stdout_of_a_process_has_the_result_only(
     code, imported, shown = run_on_terminal("jobs", "import")
     path.write_text(imported)
     diff = subprocess.run(
-        [*COMMAND, "jobs", "diff", str(path), "--format", "json"], capture_output=True, text=True, check=True
+        [*COMMAND, "jobs", "diff", str(path), "--output", "json"], capture_output=True, text=True, check=True
     )
 
     assert code == 0

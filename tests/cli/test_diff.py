@@ -24,7 +24,7 @@ def catalogue(polysync: Polysync, emulator: EmulatorServer, tmp_path: Path) -> P
     """Return a catalogue of the pipelines that the emulator has."""
     put_pipelines(emulator, {"churn-daily": PIPELINE})
     path = tmp_path / "jobs.yaml"
-    assert polysync("jobs", "import", "--output", path).code == 0
+    assert polysync("jobs", "import", path).code == 0
     return path
 
 
@@ -70,10 +70,10 @@ def test_drift_is_a_table(catalogue: Path, polysync: Polysync, emulator: Emulato
 
 
 def test_drift_as_json(catalogue: Path, polysync: Polysync, emulator: EmulatorServer) -> None:
-    """With --format json, stdout is one JSON document."""
+    """With --output json, stdout is one JSON document."""
     put_pipelines(emulator, {"new": PIPELINE})
 
-    result = polysync("jobs", "diff", catalogue, "--format", "json")
+    result = polysync("jobs", "diff", catalogue, "--output", "json")
 
     assert result.code == 1
     assert json.loads(result.out) == {
@@ -96,7 +96,7 @@ def test_drift_as_json(catalogue: Path, polysync: Polysync, emulator: EmulatorSe
 
 def test_json_without_drift(catalogue: Path, polysync: Polysync) -> None:
     """Without a drift, the document says so."""
-    result = polysync("jobs", "diff", catalogue, "--format", "json")
+    result = polysync("jobs", "diff", catalogue, "--output", "json")
 
     assert (result.code, json.loads(result.out)) == (
         0,
@@ -124,18 +124,18 @@ def test_changed_steps_as_json(catalogue: Path, polysync: Polysync, emulator: Em
     """Each change has the name of its step, and what was and what is."""
     second = {"Name": "B", "Type": "Fail", "Arguments": {"ErrorMessage": "x"}}
     put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": [*STEPS, second]}}, update=True)
-    polysync("jobs", "import", "--output", catalogue)
+    polysync("jobs", "import", catalogue)
     steps = [*STEPS, {**second, "DependsOn": ["A"]}]
     put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": steps}}, update=True)
 
-    result = polysync("jobs", "diff", catalogue, "--format", "json")
+    result = polysync("jobs", "diff", catalogue, "--output", "json")
     change = {"job": "churn-daily", "kind": "step_needs_changed", "parameter": None, "step": "B"}
 
     assert (result.code, json.loads(result.out)["drift"]) == (0, False)
     assert json.loads(result.out)["changes"] == [
         {**change, "before": None, "after": ["A"], "breaking": False}
     ]
-    imported = polysync("jobs", "import", "--output", catalogue)
+    imported = polysync("jobs", "import", catalogue)
     assert "Changed: churn-daily\n" in imported.err
     assert polysync("jobs", "diff", catalogue, "--strict").code == 0
 
@@ -218,7 +218,7 @@ def test_comparison_with_no_pipelines_is_no_success(
     empty.write_text("version: 1\njobs: []\n")
 
     region = polysync("jobs", "diff", catalogue, "--region", "eu-central-1")
-    nothing = polysync("jobs", "diff", empty, "--region", "eu-central-1", "--format", "json")
+    nothing = polysync("jobs", "diff", empty, "--region", "eu-central-1", "--output", "json")
     prefix = polysync("jobs", "diff", catalogue, "--prefix", "typo-")
 
     assert region.code == 1
@@ -226,5 +226,8 @@ def test_comparison_with_no_pipelines_is_no_success(
     assert region.error == f"{catalogue}: 6 differences; 0 pipelines compared"
     assert (nothing.code, json.loads(nothing.out)["compared"]) == (2, 0)
     assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
-    assert prefix.code == 2
-    assert "warning: there are no pipelines in region us-east-1 (--prefix 'typo-')\n" in prefix.err
+    assert (prefix.code, prefix.out) == (2, "")
+    assert (
+        "--prefix 'typo-': there is no such pipeline in region us-east-1. Pipelines there: abalone, "
+        in prefix.error
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
 
 
 def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
-    """Without --output the catalogue is on stdout, and everything else on stderr."""
+    """Without a file the catalogue is on stdout, and everything else on stderr."""
     result = polysync("jobs", "import")
 
     assert result.code == 0
@@ -40,11 +41,11 @@ def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
 def test_pipelines_that_aws_manages_have_a_file_of_their_own(polysync: Polysync, tmp_path: Path) -> None:
     """They are imported and compared on request, and replace no jobs of the account."""
     own, managed = tmp_path / "jobs.yaml", tmp_path / "managed.yaml"
-    polysync("jobs", "import", "--output", own)
+    polysync("jobs", "import", own)
 
-    result = polysync("jobs", "import", "--managed-by", "AWS", "--output", managed)
+    result = polysync("jobs", "import", "--managed-by", "AWS", managed)
     diff = polysync("jobs", "diff", managed, "--managed-by", "AWS")
-    mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", "--output", own)
+    mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", own)
 
     assert result.error == f"{managed}: 1 jobs (1 added, 0 changed, 0 removed, 0 unchanged)"
     (job,) = read_catalogue(managed).jobs
@@ -62,9 +63,9 @@ def test_second_import_writes_the_same_text(
     put_pipelines(emulator, definitions())
     path = tmp_path / "jobs.yaml"
 
-    first = polysync("jobs", "import", "--output", path)
+    first = polysync("jobs", "import", path)
     text = path.read_text()
-    second = polysync("jobs", "import", "--output", path)
+    second = polysync("jobs", "import", path)
     diff = polysync("jobs", "diff", path, "--strict")
 
     assert first.error == f"{path}: 77 jobs (77 added, 0 changed, 0 removed, 0 unchanged)"
@@ -80,7 +81,7 @@ def test_every_declaration_is_in_the_file(
     put_pipelines(emulator, definitions())
     path = tmp_path / "jobs.yaml"
 
-    polysync("jobs", "import", "--output", path, "--prefix", "team")
+    polysync("jobs", "import", path, "--prefix", "team")
 
     written = {job.name: job.parameters for job in read_catalogue(path).jobs}
     declared = {name: content.get("Parameters", []) for name, content in definitions().items()}
@@ -106,7 +107,7 @@ def test_descriptions_of_people_are_kept(
 ) -> None:
     """What people write into the file stays when the pipeline changes."""
     path = tmp_path / "jobs.yaml"
-    polysync("jobs", "import", "--output", path, "--prefix", "abalone")
+    polysync("jobs", "import", path, "--prefix", "abalone")
     text = path.read_text()
     text = text.replace("  region:", "  description: Predicts ages\n  region:")
     text = text.replace("  - name: InputDataUrl\n", "  - name: InputDataUrl\n    description: A CSV file\n")
@@ -115,7 +116,7 @@ def test_descriptions_of_people_are_kept(
     parameters = [added, {"Name": "InputDataUrl", "Type": "String"}]
     put_pipelines(emulator, {"abalone": {**PLAIN, "Parameters": parameters}}, update=True)
 
-    result = polysync("jobs", "import", "--output", path)
+    result = polysync("jobs", "import", path)
 
     (job, *_) = read_catalogue(path).jobs
     assert job.description == "Predicts ages"
@@ -135,7 +136,7 @@ def test_descriptions_and_unknown_types_of_a_definition(
     put_pipelines(emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}})
     monkeypatch.delitem(STEP_TYPES, "Athena")
 
-    result = polysync("jobs", "import", "--output", path)
+    result = polysync("jobs", "import", path)
 
     described = [(p.name, p.description) for job in read_catalogue(path).jobs for p in job.parameters]
     assert [pair for pair in described if pair[1]] == [("Rows", "How many: all")]
@@ -150,11 +151,11 @@ def test_import_with_a_prefix_keeps_the_others(
     """Only the jobs with the prefix are replaced, added and removed."""
     path = tmp_path / "jobs.yaml"
     put_pipelines(emulator, {"churn-same": PLAIN})
-    polysync("jobs", "import", "--output", path)
+    polysync("jobs", "import", path)
     put_pipelines(emulator, {"churn-new": PLAIN, "churnless": PLAIN})
     delete_pipelines(emulator, "abalone", "churn-tuning")
 
-    result = polysync("jobs", "import", "--output", path, "--prefix", "churn-")
+    result = polysync("jobs", "import", path, "--prefix", "churn-")
 
     assert [job.name for job in read_catalogue(path).jobs] == [
         "abalone",
@@ -175,9 +176,9 @@ def test_broken_entries(polysync: Polysync, tmp_path: Path) -> None:
     text = f"version: 1\njobs:\n- {{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}\n"
     path.write_text(text)
 
-    refused = polysync("jobs", "import", "--output", path, "--prefix", "churn-")
+    refused = polysync("jobs", "import", path, "--prefix", "churn-")
     unchanged = path.read_text()
-    replaced = polysync("jobs", "import", "--output", path)
+    replaced = polysync("jobs", "import", path)
 
     assert (refused.code, unchanged) == (2, text)
     assert "fanout: typo: Extra inputs are not permitted" in refused.error
@@ -193,8 +194,8 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
     other = tmp_path / "other.txt"
     other.write_text("hello")
 
-    missing = polysync("jobs", "import", "--output", tmp_path / "missing" / "jobs.yaml")
-    result = polysync("jobs", "import", "--output", other)
+    missing = polysync("jobs", "import", tmp_path / "missing" / "jobs.yaml")
+    result = polysync("jobs", "import", other)
 
     assert missing.code == 2
     assert missing.err.endswith("jobs.yaml cannot be written: its folder does not exist. Create it.\n")
@@ -225,7 +226,7 @@ def test_refusal_of_aws_is_an_error(polysync: Polysync, tmp_path: Path, emulator
     emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no")
     path = tmp_path / "jobs.yaml"
 
-    result = polysync("jobs", "import", "--output", path)
+    result = polysync("jobs", "import", path)
 
     assert result.code == 2
     assert "Allow sagemaker:ListPipelines" in result.error
@@ -244,12 +245,12 @@ def test_import_that_would_remove_all_jobs_writes_nothing(
 ) -> None:
     """A wrong region loses no descriptions: the file stays as it is, unless --force is given."""
     path = tmp_path / "jobs.yaml"
-    polysync("jobs", "import", "--output", path)
+    polysync("jobs", "import", path)
     text = path.read_text()
 
-    refused = polysync("jobs", "import", "--output", path, *arguments)
+    refused = polysync("jobs", "import", path, *arguments)
     unchanged = path.read_text()
-    forced = polysync("jobs", "import", "--output", path, *arguments, "--force")
+    forced = polysync("jobs", "import", path, *arguments, "--force")
 
     assert (refused.code, unchanged) == (2, text)
     assert refused.error.startswith(
@@ -265,10 +266,10 @@ def test_import_from_another_region_writes_nothing(
 ) -> None:
     """Pipelines of the same names in another region do not replace the jobs of the file."""
     path = tmp_path / "jobs.yaml"
-    polysync("jobs", "import", "--output", path)
+    polysync("jobs", "import", path)
     text = path.read_text()
     put_pipelines(emulator, dict.fromkeys(("abalone", "new-one"), PLAIN), region="eu-central-1")
-    arguments = ("jobs", "import", "--output", path, "--region", "eu-central-1")
+    arguments = ("jobs", "import", path, "--region", "eu-central-1")
 
     refused, unchanged = polysync(*arguments), path.read_text()
     added = polysync(*arguments, "--prefix", "new-")
@@ -287,16 +288,37 @@ def test_import_from_another_region_writes_nothing(
     ]
 
 
-def test_import_that_finds_nothing_is_a_warning(polysync: Polysync, tmp_path: Path) -> None:
-    """A prefix that matches nothing, and a region without pipelines, are named; the result is empty."""
+def test_import_that_finds_nothing(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
+    """A prefix that matches nothing is an error, which names what is near; an empty region is a warning."""
     path = tmp_path / "jobs.yaml"
-    polysync("jobs", "import", "--output", path)
+    polysync("jobs", "import", path)
     text = path.read_text()
 
-    prefix = polysync("jobs", "import", "--output", path, "--prefix", "typo-")
+    prefix = polysync("jobs", "import", path, "--prefix", "chrun-")
     region = polysync("jobs", "import", "--region", "eu-central-1")
 
-    assert (prefix.code, path.read_text()) == (0, text)
-    assert "warning: there are no pipelines in region us-east-1 (--prefix 'typo-')\n" in prefix.err
+    assert (prefix.code, prefix.out, path.read_text()) == (2, "", text)
+    assert prefix.error == (
+        "error: --prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean churn-tuning?"
+    )
     assert (region.code, yaml.safe_load(region.out)) == (0, {"version": 1, "jobs": []})
     assert "warning: there are no pipelines in region eu-central-1 (--prefix '')\n" in region.err
+    delete_pipelines(emulator, "churn-tuning")
+    removed = polysync("jobs", "import", path, "--prefix", "churn-", "--force")
+    assert (removed.code, "Removed: churn-tuning" in removed.err) == (0, True)
+
+
+def test_import_as_json(polysync: Polysync, tmp_path: Path) -> None:
+    """stdout has the jobs, and what an import into the file has changed."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path, "--prefix", "churn-")
+
+    done = polysync("jobs", "import", path, "--output", "json")
+
+    document = json.loads(done.out)
+    assert [job["name"] for job in document["jobs"]] == [job.name for job in read_catalogue(path).jobs]
+    assert (document["version"], document["added"], document["unchanged"]) == (
+        1,
+        ["abalone", "callback-lambda", "fanout", "scoring-required-params"],
+        ["churn-tuning"],
+    )

@@ -28,6 +28,10 @@ RUNS = {
     "polysync jobs import": ((), f"region: {REGION}"),
     "polysync jobs diff": (("{catalogue}",), ""),
     "polysync check": ((), f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
+    "polysync executions list": (("--pipeline", "churn"), f"arn:aws-eusc:sagemaker:{REGION}:"),
+    "polysync executions show": (("{execution}",), f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"),
+    "polysync executions stop": (("{execution}", "--yes"), "arn:aws-eusc:"),
+    "polysync executions watch": (("{execution}",), "Pipeline churn succeeded"),
     "polysync iam policy": (
         (*OWNER, "--region", REGION, "--pipeline", "churn", "--verify", "--pass-role", ROLE),
         f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn",
@@ -72,8 +76,9 @@ def sovereign(
         MessageBody=execution().replace("arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"),
     )
     catalogue = tmp_path / "jobs.yaml"
-    assert polysync("jobs", "import", "--output", catalogue).code == 0
-    return {"catalogue": str(catalogue), "queue": queue}
+    assert polysync("jobs", "import", catalogue).code == 0
+    execution_arn = sagemaker.start_pipeline_execution(PipelineName="churn")["PipelineExecutionArn"]
+    return {"catalogue": str(catalogue), "queue": queue, "execution": execution_arn}
 
 
 @pytest.mark.parametrize("command", RUNS)

@@ -11,7 +11,7 @@ from polysync_airflow.aws import rate_limiter
 from polysync_airflow.aws.concurrent_calls import WORKERS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.jobs.importer import _concurrent_calls
+from polysync_airflow.jobs.importer import concurrent_calls
 from sagemaker_emulator import EmulatorServer
 from tests.aws.concurrent.recording import Calls
 
@@ -34,7 +34,7 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)
     calls = Calls(lambda item: hook.describe_pipeline("abalone"))
 
-    with caplog.at_level(logging.WARNING, "urllib3"), _concurrent_calls(hook) as concurrent:
+    with caplog.at_level(logging.WARNING, "urllib3"), concurrent_calls(hook) as concurrent:
         for _ in concurrent.map(calls, range(3 * workers)):
             concurrent.call(lambda: next(hook.list_pipelines()))
 

@@ -83,7 +83,7 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
-        {"events", "iam", "records", "verify"},
+        {"check", "events", "executions", "iam", "jobs", "records", "verify"},
         {"command_line"},
         {"__init__"},
     ),
@@ -91,7 +91,7 @@ FOLDER_LAYERS = {
 
 # The same of the emulator's package, which is a distribution of its own.
 EMULATOR_LAYERS = (
-    {"clients", "errors"},
+    {"arguments", "clients", "errors"},
     {"protocol", "engine"},
     {"sagemaker"},
     {"builders", "sign_in"},

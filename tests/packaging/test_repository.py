@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 import yaml
 
-from polysync_airflow.cli.command_line import make_parser as make_polysync_parser
+from polysync_airflow.cli.output import make_parser as make_polysync_parser
 from sagemaker_emulator.verify.command import make_parser as make_verify_parser
 
 ROOT: Final = Path(__file__).parents[2]

@@ -46,7 +46,7 @@ def polysync(emulator: EmulatorProcess, *arguments: str) -> subprocess.Completed
 def dags(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the DAGs, into which the jobs are imported."""
     folder = tmp_path_factory.mktemp("dags-of-jobs")
-    imported = polysync(emulator, "jobs", "import", "--output", str(folder / "jobs.yaml"))
+    imported = polysync(emulator, "jobs", "import", str(folder / "jobs.yaml"))
     assert (imported.returncode, "5 added" in imported.stderr) == (0, True), imported.stderr
     (folder / "all_jobs.py").write_text(DAG_FILE)
     return folder
@@ -148,7 +148,7 @@ def test_drift_is_noticed(emulator: EmulatorProcess, dags: Path) -> None:
     definition["Parameters"].append({"Name": "Owner", "Type": "String"})
 
     client.update_pipeline(PipelineName="fanout", PipelineDefinition=json.dumps(definition))
-    drift = polysync(emulator, "jobs", "diff", catalogue, "--format", "json")
+    drift = polysync(emulator, "jobs", "diff", catalogue, "--output", "json")
     client.update_pipeline(PipelineName="fanout", PipelineDefinition=before)
 
     assert drift.returncode == 1

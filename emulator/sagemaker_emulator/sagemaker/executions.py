@@ -84,6 +84,7 @@ def _start(call: Call) -> dict[str, Any]:
         request=request,
         display_name=request.get("PipelineExecutionDisplayName"),
         description=request.get("PipelineExecutionDescription"),
+        created_by=call.identity,
     )
     engine.scope.resolve = lambda reference: Descriptions(region, record, engine.last_modified).property(
         reference
@@ -183,7 +184,7 @@ def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
         FailureReason=engine.failure_reason,
         CreationTime=engine.created_at,
         LastModifiedTime=engine.last_modified,
-        CreatedBy={},
+        CreatedBy={"IamIdentity": dict(record.created_by)} if record.created_by else {},
         LastModifiedBy={},
         ParallelismConfiguration=parallelism_configuration(engine.max_parallel),
         SelectiveExecutionConfig=request.get("SelectiveExecutionConfig"),

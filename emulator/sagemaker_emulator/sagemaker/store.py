@@ -169,6 +169,7 @@ class ExecutionRecord:
     """
     An execution as the API knows it. ``engine`` simulates it.
 
+    :param created_by: ``Arn`` and ``PrincipalId`` of who has started it; empty if that is not known.
     :param model_packages: the ARNs of the model packages that its steps have created, by step name.
     :param properties: the properties of the steps that have a job, by the numbers of their runs.
     :param sent_changes: how many of the changes of its statuses were sent to EventBridge.
@@ -182,6 +183,7 @@ class ExecutionRecord:
     request: Mapping[str, Any]
     display_name: str | None = None
     description: str | None = None
+    created_by: Mapping[str, str] = field(default_factory=dict)
     model_packages: dict[str, str] = field(default_factory=dict)
     properties: dict[int, dict[str, Any]] = field(default_factory=dict)
     sent_changes: int = 0

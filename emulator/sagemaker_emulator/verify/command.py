@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, NoReturn, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
+from sagemaker_emulator.arguments import ERROR, Parser
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.calls import Calls
 from sagemaker_emulator.verify.cleaning import NotOwnError, delete_pipelines, leftovers
@@ -28,7 +29,7 @@ from sagemaker_emulator.verify.runner import run, with_unchecked
 from sagemaker_emulator.verify.scenarios.links import links
 from sagemaker_emulator.verify.session import sign_in
 
-OK, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, INTERRUPTED = 0, 1, 130
 #: The Airflow connection of ``polysync`` commands.
 DEFAULT_CONNECTION: Final = "polysync_default"
 DESCRIPTION: Final = """\
@@ -59,11 +60,6 @@ _FORMS: Final = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ERROR, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
-
-
 def _matching(pattern: str, text: str) -> str:
     if not re.fullmatch(pattern, text):
         raise argparse.ArgumentTypeError(f"{text!r} is not {_FORMS[pattern]}")
@@ -83,8 +79,7 @@ def make_parser(prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> ar
 
     :param connection_id: the Airflow connection that is used by default; None for boto3's credentials.
     """
-    form = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog=prog, description=DESCRIPTION, formatter_class=form, allow_abbrev=False)
+    parser = Parser(prog=prog, description=DESCRIPTION)
     add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
     default = connection_id or "none, but the credentials of boto3"
     add("--conn-id", default=connection_id, metavar="ID", help=f"Airflow connection (default: {default})")
@@ -137,7 +132,7 @@ def main(arguments: Sequence[str], prog: str, connection_id: str | None = DEFAUL
     with redirect_stderr(cast("TextIO", stderr)):
         options = parser.parse_args(arguments)
         given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if value}
-        others = [name for name in given if name not in ("--clean", "--conn-id", "--region")]
+        others = [name for name in given if name not in ("--clean", "--conn-id", "--region", "--output")]
         if options.clean and others:
             parser.error(f"--clean runs no checks: leave out {', '.join(others)}")
         if not options.clean and not options.role_arn:
@@ -186,9 +181,11 @@ def _verify(options: argparse.Namespace, given: Mapping[str, Any], stderr: _Mask
     finally:
         # Before the summary, because whoever reads that may close the pipe.
         results = with_unchecked(beliefs, results)
+        report = _report(results, account, is_complete=is_complete)
         if options.report:
-            _write_report(options.report, results, account, is_complete=is_complete)
-    sys.stdout.write(summary(results, session.secrets, is_verbose=options.verbose))
+            _write_report(options.report, report)
+    text = summary(results, session.secrets, is_verbose=options.verbose)
+    sys.stdout.write(json.dumps(report, indent=2) + "\n" if options.output == "json" else text)
     sys.stdout.flush()
     _write(f"{_number(len(results), 'check')}: {in_words(results)}.")
     return FAILED if has_failed(results) or left else OK
@@ -254,7 +251,7 @@ def _write_problems(problems: Mapping[str, BaseException]) -> int:
     return sum(not isinstance(problem, NotOwnError) for problem in problems.values())
 
 
-def _write_report(path: Path, results: Sequence[Result], account: Account, *, is_complete: bool) -> None:
+def _report(results: Sequence[Result], account: Account, *, is_complete: bool) -> dict[str, Any]:
     url, session = account.client().meta.endpoint_url, account.session
     is_aws = re.fullmatch(AWS_ENDPOINT, url)
     about = {"region": account.region, "endpoint": "AWS" if is_aws else "not one of AWS"}
@@ -262,7 +259,10 @@ def _write_report(path: Path, results: Sequence[Result], account: Account, *, is
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             about[package.replace("-", "_")] = version(package)
-    report = as_json(results, about, datetime.now(UTC), session.secrets, is_complete=is_complete)
+    return as_json(results, about, datetime.now(UTC), session.secrets, is_complete=is_complete)
+
+
+def _write_report(path: Path, report: Mapping[str, Any]) -> None:
     # Whole or not at all.
     temporary = path.resolve().with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -271,7 +271,9 @@ def _write_report(path: Path, results: Sequence[Result], account: Account, *, is
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise VerifyError(f"--report {path} cannot be written: {error.strerror}.") from None
-    what = "the report" if is_complete else "the report of the checks that were made. It is not complete"
+    what = (
+        "the report" if report["complete"] else "the report of the checks that were made. It is not complete"
+    )
     _write(f"{path}: {what}. It has no account number and no secret.")
 
 
@@ -281,6 +283,9 @@ def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
     names, is_more = leftovers(calls)
     problems = delete_pipelines(calls, names)
     left = _write_problems(problems)
+    if options.output == "json":
+        deleted = [name for name in names if name not in problems]
+        sys.stdout.write(json.dumps({"version": 1, "deleted": deleted, "left": [*problems]}, indent=2) + "\n")
     _write(f"{_number(len(names) - len(problems), 'pipeline')} deleted in region {calls.region}.")
     if is_more:
         _write("There may be more: run the command again.")

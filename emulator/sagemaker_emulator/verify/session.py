@@ -21,7 +21,10 @@ from sagemaker_emulator.verify.models import AWS_ERRORS, VerifyError
 
 # Nobody else repeats the calls: together, these attempts wait for about half a minute.
 CONFIG: Final = Config(
-    retries={"mode": "standard", "total_max_attempts": 8}, read_timeout=20, max_pool_connections=32
+    retries={"mode": "standard", "total_max_attempts": 8},
+    connect_timeout=5,
+    read_timeout=20,
+    max_pool_connections=32,
 )
 
 

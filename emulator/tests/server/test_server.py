@@ -26,14 +26,14 @@ COMMAND = [sys.executable, "-m", "sagemaker_emulator"]
 
 
 @contextmanager
-def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def program(*arguments: str, count: int = 5) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Run the emulator as a program. Yield its process and the first lines of its output."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True, bufsize=1
     )
     assert process.stdout is not None
     try:
-        yield process, [process.stdout.readline().strip() for _ in range(5)]
+        yield process, [process.stdout.readline().strip() for _ in range(count)]
     finally:
         process.kill()
         process.wait()
@@ -76,6 +76,17 @@ def test_program_has_the_examples_and_prints_a_connection() -> None:
         assert name == "AIRFLOW_CONN_POLYSYNC_DEFAULT"
         extra = json.loads(*shlex.split(value))["extra"]
         assert [extra["endpoint_url"], extra["sts_endpoint_url"]] == [url_in(lines)] * 2
+
+
+def test_program_prints_json() -> None:
+    """Scripts read where it is, and the connection, from the first line."""
+    with program("--output", "json", "--allow-host", "emulator", count=1) as (_, lines):
+        document = json.loads(lines[0])
+
+    url = document["endpoint_url"]
+    assert document["connection"]["extra"]["endpoint_url"] == url
+    assert "fanout" in document["pipelines"]["us-east-1"]
+    assert document["other_urls"] == [f"http://emulator:{url.rpartition(':')[2]}"]
 
 
 WITHOUT_PACKAGE = """

@@ -341,3 +341,23 @@ def test_ended(number: signal.Signals, operation: str, tmp_path: Path) -> None:
             assert running.returncode == 130
             assert json.loads(report.read_text())["complete"] is False
         assert names(server) == set()
+
+
+def test_result_as_json(verify: Verify) -> None:
+    """stdout has the report, or what was deleted, as one document."""
+    done = verify(*ARGUMENTS, "--only", "start.by-arn", "--output", "json")
+    cleaned = verify("--clean", "--output", "json")
+
+    report = json.loads(done.out)
+    assert (done.code, report["complete"]) == (0, True)
+    assert [check["id"] for check in report["checks"]] == ["start.by-arn"]
+    assert json.loads(cleaned.out) == {"version": 1, "deleted": [], "left": []}
+
+
+def test_misspelled_option(verify: Verify) -> None:
+    """The error names the option that is meant."""
+    done = verify("--role-ar", ROLE)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("Did you mean --role-arn? Try: verify --help\n")
+    assert "Did you mean json? " in verify("--output", "jsn").err

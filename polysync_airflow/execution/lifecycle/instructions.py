@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
@@ -301,12 +301,26 @@ def read_name(*texts: str | None) -> StartName | None:
 
     :param texts: its display name and its description.
     """
-    for text in texts:
-        found = _NAME_END.search(text) if text else None
-        if found:
-            task, incarnation, epoch, number = found.groups()
-            return StartName(task, incarnation, int(epoch), int(number))
+    if found := _find_name(texts):
+        task, incarnation, epoch, number = found.groups()
+        return StartName(task, incarnation, int(epoch), int(number))
     return None
+
+
+def owner_text(*texts: str | None) -> str | None:
+    """
+    Return the DAG, the task and the DAG run that have started an execution, as far as its name has them.
+
+    For people only: whoever starts an execution may give it such a name.
+
+    :param texts: its display name and its description.
+    """
+    found = _find_name(texts)
+    return found and found.string[: found.start()].removeprefix("Airflow: ")
+
+
+def _find_name(texts: Iterable[str | None]) -> re.Match[str] | None:
+    return next(filter(None, (_NAME_END.search(text or "") for text in texts)), None)
 
 
 class Do(Enum):

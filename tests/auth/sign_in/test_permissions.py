@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth import iam_policies
-from polysync_airflow.cli import iam, main
+from polysync_airflow.cli import main
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
@@ -31,7 +31,7 @@ EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
 def printed_document(*arguments: str) -> dict[str, Any]:
     """Run the command, and return the policy document that it prints."""
     with redirect_stdout(io.StringIO()) as printed:
-        assert iam.main(arguments, "polysync iam") == 0
+        assert main(["iam", *arguments]) == 0
     document: dict[str, Any] = json.loads(printed.getvalue())
     return document
 

@@ -163,7 +163,7 @@ def work() -> None:
         quick_clients.install(patch)
         # What is read now is not read by each process.
         hook = PolysyncSageMakerHook()
-        assert hook.conn, hook.sqs_client
+        assert hook.conn, hook.client_for("sqs")
         for number in range(PROCESSES):
             if os.fork() == 0:
                 reports = at_once(answer, sys.argv[1 + number :: PROCESSES])

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.prices import Cost
 from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -79,6 +80,7 @@ class ExecutionRecord(models.FrozenModel):
     failed_steps: Sequence[FailedStep] = ()
     billable_seconds: float | None = None
     billable_seconds_by_instance_type: Mapping[str, float] = {}
+    cost: Cost | None = None
     steps_note: str | None = None
     attempt_started_at: models.UtcTime | None = None
     selected_steps: Sequence[str] = ()

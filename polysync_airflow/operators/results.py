@@ -18,17 +18,19 @@ from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
+from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
-from polysync_airflow.execution import clock, results
+from polysync_airflow.execution import clock, prices, results
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection, step_named
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import LogLine, Polled
+from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
@@ -53,6 +55,22 @@ MAX_LOGS: Final = 5
 LOG_LINES: Final = 20
 
 
+def read_prices() -> prices.HourlyPrices | None:
+    """
+    Return the hourly prices of this deployment; None if it has none.
+
+    :raises OSError: the file cannot be read.
+    :raises ValueError: the table is not valid.
+    """
+    setting = conf.get(*HOURLY_PRICES, fallback="").strip()
+    if not setting:
+        return None
+    if setting.startswith("{"):
+        return prices.HourlyPrices.parse(setting)
+    with open(setting, "rb") as file:  # noqa: PTH123 # Path cannot read a part only
+        return prices.HourlyPrices.parse(file.read(prices.MAX_BYTES + 1))
+
+
 @dataclass(frozen=True)
 class StepReport:
     """
@@ -61,6 +79,7 @@ class StepReport:
     :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
+    :param cost: what that costs; None without prices.
     :param datasets: what the steps have read and written, for lineage.
     :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
@@ -71,6 +90,7 @@ class StepReport:
     rows: Sequence[descriptions.StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
+    cost: prices.Cost | None = None
     datasets: results.Datasets = field(default_factory=results.Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
@@ -95,6 +115,7 @@ class StepReport:
             "failed_steps": [FailedStep(name=row.name, reason=row.reason) for row in self.failed],
             "billable_seconds": None if billed is None else round(sum(billed.values()), 1),
             "billable_seconds_by_instance_type": billed or {},
+            "cost": self.cost,
             "steps_note": "\n".join(self.notes) or None,
             "mlflow_resource_arn": self.mlflow_resource_arn,
         }
@@ -147,6 +168,7 @@ class ResultReader:
                     self._add_files(step.name, wanted, jobs[0], made)
                 described += [(step, job) for job in jobs]
         billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
+        is_known = any(self._jobs.values())
         reused = {step.name for step in steps if step.is_reused}
         new = {name: made for name, made in found.items() if name not in reused}
         packages = descriptions.model_package_arns(new)
@@ -169,11 +191,26 @@ class ResultReader:
         )
         return StepReport(
             outputs=found,
-            billed=billed if any(self._jobs.values()) else None,
+            billed=billed if is_known else None,
+            cost=self._cost_of(billed) if is_known else None,
             datasets=datasets,
             model_package_arns=packages,
             notes=self._notes(),
         )
+
+    def _cost_of(self, billed: Mapping[str, float]) -> prices.Cost | None:
+        try:
+            table = read_prices()
+        except (OSError, ValueError) as error:
+            problem = f"The cost is not known: [{CONFIG_SECTION}] hourly_prices: {error}."
+            self.warn(problem)
+            self._problems.append(problem)
+            return None
+        if table is None:
+            return None
+        cost, note = table.cost_of(billed, self.hook.client_region)
+        self._problems += [note] if note else []
+        return cost
 
     def _describe(self, step: descriptions.StepDescription) -> list[results.JobDescription]:
         named = results.job_of(step)

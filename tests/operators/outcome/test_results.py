@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,51 @@ def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
     }
     assert record["billable_seconds"] == 3 * 2 * 90.5 + 60 + 3 * 2 * 300
     assert record["steps_note"] is None
+
+
+PRICES = {"currency": "USD", "date": "2026-11-01", "prices": {"us-east-1": {"ml.m5.large": 0.1}}}
+
+
+@pytest.mark.parametrize("is_file", [False, True], ids=["option", "file"])
+def test_cost(
+    is_file: bool, deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the table of the deployment. What it lacks is named, and fails no task."""
+    (tmp_path / "prices.json").write_text(json.dumps(PRICES))
+    setting = str(tmp_path / "prices.json") if is_file else json.dumps(PRICES)
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", setting)
+    aws.add("TrainingJob")
+    aws.add("ProcessingJob")
+
+    run = start(deferrable)
+
+    record = run.xcoms["run"]
+    seconds = record["billable_seconds_by_instance_type"]
+    amount = round(seconds["ml.m5.large"] / 36_000, 4)
+    assert record["cost"] == {"amount": amount, "currency": "USD", "prices_date": "2026-11-01"}
+    assert record["steps_note"] == "The cost lacks ml.p3.2xlarge: hourly_prices has no price in us-east-1."
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ('{"currency": "USD"}', "date: Field required; prices: Field required."),
+        ("/no/such/file", "[Errno 2] No such file or directory: '/no/such/file'."),
+    ],
+)
+def test_prices_that_cannot_be_read(
+    setting: str, problem: str, aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fail no task; a note names the option."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", setting)
+    aws.add("TrainingJob")
+
+    run = start(deferrable=False)
+
+    assert run.error is None
+    assert run.xcoms["run"]["cost"] is None
+    note = f"The cost is not known: [polysync_sagemaker] hourly_prices: {problem}"
+    assert run.xcoms["run"]["steps_note"] == note
 
 
 def test_numbers_and_names_that_airflow_cannot_store(

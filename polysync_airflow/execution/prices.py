@@ -1,0 +1,78 @@
+"""What an execution costs, by the table of hourly prices that a deployment may have."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from polysync_airflow.execution import models, texts
+
+MAX_BYTES: Final = 2 * 1024 * 1024
+
+InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")]
+Price = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class Cost(models.FrozenModel):
+    """
+    The member ``cost`` of the XCom ``run``: the billable time, multiplied by the prices.
+
+    :param amount: in ``currency``.
+    :param prices_date: the date of the prices, in UTC.
+    """
+
+    amount: float
+    currency: str
+    prices_date: datetime.date
+
+
+class HourlyPrices(BaseModel):
+    """
+    Prices of an instance for an hour.
+
+    :param currency: its code, as ISO 4217 has it.
+    :param date: the date of the prices.
+    :param prices: by region and type of instance.
+    """
+
+    model_config = models.STRICT
+
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+    date: datetime.date
+    prices: dict[models.RegionName, dict[InstanceType, Price]]
+
+    @classmethod
+    def parse(cls, content: str | bytes) -> HourlyPrices:
+        """
+        Return the table that a JSON text has.
+
+        :raises ValueError: it has none; the text says why.
+        """
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it is longer than {MAX_BYTES:,} bytes")
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise ValueError(texts.describe_validation_error(error)) from None
+
+    def cost_of(self, billed: Mapping[str, float], region: str) -> tuple[Cost | None, str | None]:
+        """
+        Return the cost of an execution, and a sentence about what it lacks.
+
+        :param billed: the seconds for which AWS bills, by the type of instance.
+        :return: no cost if no price is known.
+        """
+        prices = self.prices.get(region, {})
+        unknown = sorted(billed.keys() - prices.keys())
+        note = (
+            f"The cost lacks {', '.join(unknown)}: hourly_prices has no price in {region}."
+            if unknown
+            else None
+        )
+        if billed and len(unknown) == len(billed):
+            return None, note
+        amount = sum(seconds / 3600 * prices.get(each, 0) for each, seconds in billed.items())
+        return Cost(amount=round(amount, 4), currency=self.currency, prices_date=self.date), note

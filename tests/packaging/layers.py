@@ -29,7 +29,7 @@ FOLDER_LAYERS = {
     "execution": (
         {"clock", "texts"},
         {"models"},
-        {"console"},
+        {"console", "prices"},
         {"events", "parameters", "waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},

@@ -324,6 +324,10 @@ class PolysyncBaseHook(AwsBaseHook):
         """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
         return self._call_client(self.client_for("logs"), operation, **request)
 
+    def call_pricing(self, **request: Any) -> Response:
+        """Call GetProducts of AWS's price list. The errors are those of ``call``."""
+        return self._call_client(self.client_for("pricing"), "GetProducts", **request)
+
     def read_object(self, uri: str, limit: int) -> bytes:
         """
         Read the beginning of an object of S3.

@@ -155,6 +155,7 @@ _SUBJECTS: Final = {
     "Bucket": ("s3", "object s3://{0}/{key}", "arn:{partition}:s3:::{0}/{key}"),
     "QueueUrl": ("sqs", "queue {0}", "arn:{partition}:sqs:{region}:{queue}"),
     "PolicySourceArn": ("iam", "identity {0}", "{0}"),
+    "ServiceCode": ("pricing", "price list of {0}", "*"),
 }
 
 

@@ -1,0 +1,106 @@
+"""The command ``polysync prices``: it writes what instances cost for an hour, as AWS's price list has it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+
+from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.cli import output
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.prices import HourlyPrices
+from polysync_airflow.hooks import PolysyncSageMakerHook
+
+# The price list has endpoints in few regions.
+# https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
+_ENDPOINT: Final = "us-east-1"
+_ENDPOINT_OF_CHINA: Final = "cn-northwest-1"
+_MAX_PAGES: Final = 200
+# What pipelines do with instances. Endpoints, notebooks and the like may have other prices.
+_USES: Final = ("training", "processing", "batch")
+_HOURS: Final = ("hrs", "hour", "hours")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Write the table for ``[polysync_sagemaker] hourly_prices``, and return the exit code."""
+    for region in options.regions:
+        if not re.fullmatch(models.REGION_PATTERN, region):
+            options.parser.error(f"{region!r} is no AWS region: give names such as eu-central-1")
+    prices: dict[str, dict[str, float]] = {}
+    currencies: set[str] = set()
+    with output.airflow_in_use("Products read:") as on_item:
+        for region in options.regions:
+            prices[region], found = _prices_in(options.conn_id, region, on_item)
+            currencies |= found
+    if len(currencies) > 1:
+        options.parser.error(
+            f"the regions have prices in {' and '.join(sorted(currencies))}: make a table for each"
+        )
+    content = {"currency": currencies.pop(), "date": clock.now().date().isoformat(), "prices": prices}
+    output.write_json(HourlyPrices.parse(json.dumps(content)).model_dump(mode="json"))
+    return output.OK
+
+
+class _Dimension(BaseModel):
+    unit: str
+    pricePerUnit: dict[str, float]
+
+
+class _Term(BaseModel):
+    priceDimensions: dict[str, _Dimension]
+
+
+class _Attributes(BaseModel):
+    attributes: dict[str, str]
+
+
+class _Product(BaseModel):
+    """An entry of the price list."""
+
+    product: _Attributes
+    terms: dict[str, dict[str, _Term]]
+
+
+def _prices_in(
+    connection: str, region: str, on_item: Callable[[object], None]
+) -> tuple[dict[str, float], set[str]]:
+    """Return the highest price of each type of instance, and the currencies."""
+    endpoint = _ENDPOINT_OF_CHINA if region.startswith("cn-") else _ENDPOINT
+    hook = PolysyncSageMakerHook(connection, endpoint, config=REPORT_CONFIG)
+    of_pipelines: dict[str, float] = {}
+    others: dict[str, float] = {}
+    currencies: set[str] = set()
+    for attributes, dimension in _dimensions(hook, region):
+        on_item("")
+        name = attributes.get("instanceName", "")
+        if name.startswith("ml.") and dimension.unit.lower() in _HOURS:
+            is_used = attributes.get("component", "").lower().startswith(_USES)
+            prices = of_pipelines if is_used else others
+            currencies |= dimension.pricePerUnit.keys()
+            prices[name] = max(prices.get(name, 0.0), *dimension.pricePerUnit.values())
+    if not currencies:
+        raise ParametersError(f"AWS's price list has no instances of SageMaker in {region}: check the name.")
+    return dict(sorted({**others, **of_pipelines}.items())), currencies
+
+
+def _dimensions(hook: PolysyncSageMakerHook, region: str) -> Iterator[tuple[dict[str, str], _Dimension]]:
+    request = {"Filters": [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": region}], "MaxResults": 100}
+    for _ in range(_MAX_PAGES):
+        page = hook.call_pricing(ServiceCode="AmazonSageMaker", **request)
+        for entry in page.get("PriceList", ()):
+            # What has another form is no instance.
+            with suppress(ValidationError):
+                found = _Product.model_validate_json(entry)
+                for term in found.terms.get("OnDemand", {}).values():
+                    yield from ((found.product.attributes, each) for each in term.priceDimensions.values())
+        if not page.get("NextToken"):
+            return
+        request["NextToken"] = page["NextToken"]
+    raise ParametersError(f"AWS's price list of {region} has more than {_MAX_PAGES} pages.")

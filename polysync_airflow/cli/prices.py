@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
+from botocore.exceptions import UnknownRegionError
+from botocore.session import Session
 from pydantic import BaseModel, ValidationError
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import clock, models
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.prices import HourlyPrices
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# The price list has endpoints in few regions.
-# https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
-_ENDPOINT: Final = "us-east-1"
-_ENDPOINT_OF_CHINA: Final = "cn-northwest-1"
 _MAX_PAGES: Final = 200
 # What pipelines do with instances. Endpoints, notebooks and the like may have other prices.
 _USES: Final = ("training", "processing", "batch")
@@ -30,9 +27,6 @@ _HOURS: Final = ("hrs", "hour", "hours")
 
 def main(options: argparse.Namespace) -> int:
     """Write the table for ``[polysync_sagemaker] hourly_prices``, and return the exit code."""
-    for region in options.regions:
-        if not re.fullmatch(models.REGION_PATTERN, region):
-            options.parser.error(f"{region!r} is no AWS region: give names such as eu-central-1")
     prices: dict[str, dict[str, float]] = {}
     currencies: set[str] = set()
     with output.airflow_in_use("Products read:") as on_item:
@@ -72,8 +66,7 @@ def _prices_in(
     connection: str, region: str, on_item: Callable[[object], None]
 ) -> tuple[dict[str, float], set[str]]:
     """Return the highest price of each type of instance, and the currencies."""
-    endpoint = _ENDPOINT_OF_CHINA if region.startswith("cn-") else _ENDPOINT
-    hook = PolysyncSageMakerHook(connection, endpoint, config=REPORT_CONFIG)
+    hook = PolysyncSageMakerHook(connection, _endpoint_for(region), config=REPORT_CONFIG)
     of_pipelines: dict[str, float] = {}
     others: dict[str, float] = {}
     currencies: set[str] = set()
@@ -88,6 +81,21 @@ def _prices_in(
     if not currencies:
         raise ParametersError(f"AWS's price list has no instances of SageMaker in {region}: check the name.")
     return dict(sorted({**others, **of_pipelines}.items())), currencies
+
+
+def _endpoint_for(region: str) -> str:
+    """Return a region with an endpoint of the price list, which few regions of a partition have."""
+    session = Session()
+    try:
+        partition = session.get_partition_for_region(region)
+    except UnknownRegionError:
+        raise ParametersError(f"{region!r} is no AWS region: give names such as eu-central-1.") from None
+    regions = session.get_available_regions("pricing", partition)
+    if not regions:
+        raise ParametersError(
+            f"The partition {partition} of {region} has no price list: write the prices yourself."
+        )
+    return str(regions[-1])
 
 
 def _dimensions(hook: PolysyncSageMakerHook, region: str) -> Iterator[tuple[dict[str, str], _Dimension]]:

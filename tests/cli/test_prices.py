@@ -82,7 +82,9 @@ def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("pages", "regions", "problem"),
     [
-        ({}, ["mars-north-1"], "has no instances of SageMaker in mars-north-1: check the name"),
+        ({}, ["eu-west-9"], "has no instances of SageMaker in eu-west-9: check the name"),
+        ({}, ["mars-north-1"], "'mars-north-1' is no AWS region"),
+        ({}, ["us-gov-west-1"], "The partition aws-us-gov of us-gov-west-1 has no price list"),
         ({}, ["Frankfurt"], "'Frankfurt' is no AWS region: give names such as eu-central-1"),
         (
             {

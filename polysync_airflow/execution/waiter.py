@@ -257,7 +257,7 @@ class Waiter(ABC, Generic[Response, Event]):
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
-        limit = f"the limit of {format_seconds(self.deadline - self.since)} (timeout or execution_timeout)"
+        limit = f"the limit of {format_seconds(self.deadline - self.since)} (timeout= or execution_timeout=)"
         return f"{limit} was reached; {note}" if note else f"{limit} was reached"
 
     def _after_error(self, error: PolysyncError, now: float) -> Wait[Self] | Finish[Event]:

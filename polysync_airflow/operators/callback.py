@@ -117,6 +117,8 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
             raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
         name = models.pipeline_name_of(self.execution_arn)
+        context["ti"].xcom_push("execution_arn", self.execution_arn)
+        context["ti"].xcom_push("step_name", self.step_name)
         push_links(context, self.hook, self.execution_arn, name, self.log)
         run = self._step_run(context)
         run.check_declared()

@@ -346,7 +346,8 @@ class StepReporter:
 
     def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
-        Push the steps that the execution's definition declares, before AWS has begun them.
+        Push the steps that the execution's definition declares, before AWS has begun them. After a resume,
+        what is known of them is pushed again: Airflow has deleted what the last try has pushed.
 
         :param selected: the steps that the execution runs; None for all.
         :return: these steps; none if AWS does not return the definition.
@@ -356,7 +357,9 @@ class StepReporter:
             self._order = mark_selection(declared, selected)
         except PolysyncError as error:
             self.log.info("The steps are shown as soon as they begin, not before: %s", error)
-        self._push_steps(descriptions.rows_of((), self._order, self.arn))
+        listed = result_or_error(self.hook.list_pipeline_execution_steps, self.arn) if self.resumed_at else ()
+        steps = () if isinstance(listed, PolysyncError) else listed
+        self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return self._order
 
     @property
@@ -412,7 +415,8 @@ class StepReporter:
             order, known = descriptions.order_of(before[0]), json.dumps(dict(before[1]))
         else:
             order = pushed = self._pushed_rows()
-            known = known_from(pushed)
+            # Without lists, nothing of them was logged.
+            known = known_from(pushed if self.interval else ())
         self._write(replace(self._progress, known=known).update(steps))
         rows, log_note = self._with_logs(descriptions.rows_of(steps, order, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import next_step
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
+# What else resumes an execution, for the message of a failure.
+RESUME_BUTTON: Final = 'or the tab\'s "Resume failed steps" ' if CAPABILITIES.react_apps else ""
 
 
 class StartChoices(base.WaitChoices, base.TryChoices, reporting.ReportChoices):
@@ -313,7 +316,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
 
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
-        return next_step(status, self.choices, retry, by_fail_step=by_fail_step)
+        return next_step(status, self.choices, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON)
 
     def _get_execution(self, context: Context) -> Instruction:
         """Return this task's execution, after the end of one that must not run beside it."""

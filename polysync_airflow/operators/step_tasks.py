@@ -24,7 +24,7 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
 from polysync_airflow.operators import base
-from polysync_airflow.operators.start import PolysyncStartPipelineOperator
+from polysync_airflow.operators.start import RESUME_BUTTON, PolysyncStartPipelineOperator
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 # Of the first task: what had succeeded when the execution task looked first after a clear.
 FIRST_LOOK_KEY = "polysync_clear"
 _CLEAR_STEPS = (
-    "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream). "
-    "That\n  repeats only the steps that had not succeeded."
+    "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream)."
+    f"\n  That {RESUME_BUTTON}repeats only the steps that had not succeeded."
 )
 
 

@@ -108,9 +108,16 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 
 @router.get(PATH)
 def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
-    """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
+    """
+    Return what was chosen for the next clear, and whether the task has a record. Whoever gets an answer may
+    choose, clear and stop.
+    """
     task = TaskKey(dag_id, run_id, task_id, map_index)
-    return {"on_clear": records.read_clear_choice(task)}
+    try:
+        return {"on_clear": records.read_clear_choice(task), "has_record": True}
+    except records.NoRecordError:
+        # Nothing has failed, so there is no error in the console of the browser.
+        return {"on_clear": None, "has_record": False}
 
 
 @router.put(PATH, dependencies=[Depends(refuse_other_sites)])

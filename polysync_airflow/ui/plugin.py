@@ -21,6 +21,8 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 URL_PREFIX: Final = "/polysync-sagemaker"
 # The title of the tab. Airflow also looks for the component under this name among the globals of the page.
 TAB_NAME: Final = "SageMaker"
+# The tasks with the tab, from Airflow 3.4 on; before, all have it. Subclasses have this field, too.
+_OUR_TASKS: Final = {"task.template_fields": ["polysync_conn_id"]}
 
 
 class PolysyncPlugin(AirflowPlugin):
@@ -48,6 +50,7 @@ class PolysyncPlugin(AirflowPlugin):
                     "bundle_url": f"{_base_path()}{URL_PREFIX}/{build_id()}/{BUNDLE}",
                     "destination": "task_instance",
                     "url_route": "sagemaker",
+                    "applies_to": _OUR_TASKS,
                 }
             ]
 

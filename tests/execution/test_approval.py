@@ -27,7 +27,7 @@ from polysync_airflow.execution.texts import shorten
 from polysync_airflow.execution.waiter import Finish, Wait
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
-LIMIT = "the limit of 1 h (timeout or execution_timeout) was reached"
+LIMIT = "the limit of 1 h (timeout= or execution_timeout=) was reached"
 WAIT = ApprovalWaiter(resource=ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
 THROTTLED = SageMakerApiError(
     "Rate exceeded", error_code="ThrottlingException", operation="DescribeModelPackage", permanent=False

@@ -12,6 +12,7 @@ from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
 from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.operators.start import RESUME_BUTTON
 from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
@@ -104,7 +105,7 @@ def message(
     on_clear: OnClear = "new",
 ) -> list[str]:
     """Return the lines of the message of a failed execution."""
-    note = next_step("Failed", choose(retry_mode=retry_mode, on_clear=on_clear), retry)
+    note = next_step("Failed", choose(retry_mode=retry_mode, on_clear=on_clear), retry, button=RESUME_BUTTON)
     end = ExecutionEvent(
         outcome="ended",
         execution_arn=ARN,

@@ -328,7 +328,7 @@ def test_last_poll_at_the_deadline_decides(
 def test_event_at_the_deadline_says_the_limit() -> None:
     """It counts from the beginning of the wait, not from the poll. An ``execution_timeout`` ends it alike."""
     waiter = make_waiter(since=100, last_status="Executing", started_at=CREATED)
-    limit = "the limit of 58 min 20 s (timeout or execution_timeout) was reached"
+    limit = "the limit of 58 min 20 s (timeout= or execution_timeout=) was reached"
 
     event = end_of(waiter, described("Executing", FailureReason="x", LastModifiedTime=CREATED), 3600)
 

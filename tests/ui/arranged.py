@@ -200,6 +200,12 @@ def resumed() -> XComs:
     return XComs(run("Running", "Executing", resumes=1, **times), steps)
 
 
+def answered(**output_parameters: str) -> dict[str, Any]:
+    """Return the XComs of a task that has answered a callback step, by key."""
+    xcoms = {"execution_arn": ARN, "step_name": "Approve", "console_url": CONSOLE_URL}
+    return {**xcoms, "return_value": output_parameters}
+
+
 def stopped(**fields: Any) -> XComs:
     """What a Stop task stores of an execution that it has stopped."""
     end = START + timedelta(seconds=2286)
@@ -335,6 +341,18 @@ def failure(kind: str = "Training") -> XComs:
     message = "Step failure: One or multiple steps failed."
     failed = [{"name": "Train", "reason": REASON}]
     return XComs(run("Failed", "Failed", start=start, end=end, message=message, failed_steps=failed), steps)
+
+
+def resumed_success() -> XComs:
+    """An execution that has succeeded after a resume, an hour after its first attempt, which Train had failed in."""
+    xcoms = measured(0.9, resumes=1, attempt_started_at=(START + timedelta(seconds=3900)).isoformat())
+    for name in ("started_at", "ended_at"):
+        for later in [xcoms.run, *xcoms.steps[1:]]:
+            if later is not xcoms.run or name == "ended_at":
+                moved = datetime.fromisoformat(later[name]) + timedelta(seconds=3600)
+                later[name] = moved.isoformat()
+    xcoms.steps[1]["attempt"] = 2
+    return xcoms
 
 
 def many_steps(number: int) -> XComs:

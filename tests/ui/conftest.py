@@ -82,12 +82,14 @@ def timed_page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Ite
 
 @contextmanager
 def shared(windows: dict[str, TabPage], name: str) -> Iterator[TabPage]:
-    """Let a test use a window, and check at the end that no script failed."""
+    """Let a test use a window, and check at the end that no script failed, and that nothing was asked for in vain."""
     page = windows[name]
     page.api_requests.clear()
+    page.not_found.clear()
     yield page
     page.answer_no_more()
     page.page.context.set_offline(False)
     if page.script_errors:
         del windows[name]
     assert page.script_errors == []
+    assert page.not_found == []

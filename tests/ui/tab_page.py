@@ -50,12 +50,15 @@ class TabPage:
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
+        # What the tab has asked for in vain: browsers show it as errors.
+        self.not_found: list[str] = []
         self.script_errors: list[str] = []
         self.api_requests: list[str] = []
         self._url = url
         page.on("pageerror", self._record_error)
         page.on("dialog", lambda dialog: self.script_errors.append(f"dialog: {dialog.message}"))
         page.on("request", lambda request: self._record(request.url))
+        page.on("response", lambda response: self._record_response(response.status, response.url))
 
     def _record_error(self, error: Error) -> None:
         stack = error.stack or str(error)
@@ -194,6 +197,11 @@ class TabPage:
         """Return how often the page has read the XCom ``run`` of a task; it reads those of earlier runs, too."""
         path = f"/dagRuns/{quote(task.run_id, safe='')}/taskInstances/{task.task_id}/xcomEntries/run"
         return sum(path in url for url in self.api_requests)
+
+    def _record_response(self, status: int, url: str) -> None:
+        # Airflow's page asks for neither.
+        if status == 404 and ("/xcomEntries" in url or URL_PREFIX in url):
+            self.not_found.append(url)
 
     def _record(self, url: str) -> None:
         if "/api/v2/" in url:

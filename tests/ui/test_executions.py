@@ -11,6 +11,7 @@ import pytest
 
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site
+from tests.ui.chromium import HEIGHT
 from tests.ui.tab_page import TabPage
 
 pytestmark = [pytest.mark.system, NEEDS_TABS]
@@ -140,6 +141,91 @@ def test_resumed(site: Site, page: TabPage) -> None:
     assert "attempt 2" in second
 
 
+def test_pause_before_a_resume(site: Site, page: TabPage) -> None:
+    """The time axis leaves it out, and says so; the billable time is that of the last attempts, and says so."""
+    task = site.new_task("success", try_number=2)
+    site.publish(task, arranged.resumed_success())
+
+    page.open(task)
+    page.wait_for("Notify")
+
+    assert page.stat("Billable time").split("\n")[0].endswith(" · without earlier attempts")
+    first, second = (bar.bounding_box() for bar in page.tab.locator(".psm-bar").all()[:2])
+    track = page.tab.locator(".psm-step .psm-track").first.bounding_box()
+    assert first
+    assert second
+    assert track
+    # 5 min before the resume, and 25 min 23 s after it. The first attempt of Train is not known.
+    assert first["width"] / track["width"] == pytest.approx(300 / 1823, abs=0.01)
+    assert second["x"] == pytest.approx(first["x"] + first["width"], abs=3)
+    assert second["width"] / track["width"] == pytest.approx(1500 / 1823, abs=0.01)
+    pause = page.tab.locator(".psm-pause")
+    assert pause.get_attribute("title") == "1 h before the resume are left out"
+    # Another execution was never resumed.
+    other = site.new_task("success", try_number=2)
+    site.publish(other, arranged.measured(0.9))
+    page.open(other)
+    page.wait_for("Notify")
+    assert pause.count() == 0
+    assert "without earlier attempts" not in page.text()
+
+
+def test_billable_time_of_a_repeated_step(site: Site, page: TabPage) -> None:
+    """AWS lists the last attempt of a step only, so the time of the others is missing, in the total and at the step."""
+    task, xcoms = site.new_task("success"), arranged.measured(0.9)
+    xcoms.steps[1]["attempt"] = 2
+    site.publish(task, xcoms)
+
+    page.open(task)
+    page.wait_for("Notify")
+    page.button("Train").click()
+
+    assert page.stat("Billable time").split("\n")[0].endswith(" · without earlier attempts")
+    page.wait_for(re.compile("ml.g5.xlarge, 9 min each .* · without earlier attempts"))
+    page.button("Preprocess").click()
+    page.wait_for("output_uris.train")
+    assert page.text().count("without earlier attempts") == 2
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"approved": "true", "by": "<b>pat</b>"}, {}], ids=["parameters", "none"]
+)
+def test_callback_task(site: Site, page: TabPage, parameters: dict[str, str]) -> None:
+    """The tab of a task that has answered a callback step shows the execution, the step and the answer."""
+    task = site.new_task("success", "approve")
+    for key, value in arranged.answered(**parameters).items():
+        site.write_xcom(task, key, value)
+
+    page.open(task)
+    page.wait_for("Callback step Approve")
+
+    assert arranged.ARN in page.text()
+    assert page.links() == [arranged.CONSOLE_URL]
+    none = "" if parameters else " It has no output parameters."
+    assert page.stat("Answer") == f"The step was answered.{none}"
+    assert page.table("Output parameters") == [[name, text] for name, text in parameters.items()]
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ("deferred", "The step was not answered yet."),
+        ("failed", "Its log says whether and how the step was answered."),
+    ],
+)
+def test_callback_task_without_an_answer(site: Site, page: TabPage, state: str, text: str) -> None:
+    """Before the answer, and after a failure, the tab says so."""
+    task = site.new_task(state, "approve")
+    for key, value in arranged.answered().items():
+        if key != "return_value":
+            site.write_xcom(task, key, value)
+
+    page.open(task)
+
+    page.wait_for(text)
+    assert arranged.ARN in page.text()
+
+
 def test_stop_task(site: Site, page: TabPage) -> None:
     """The tab of a Stop task shows the execution that it stops, and where the steps are."""
     task = site.new_task("success", "stop")
@@ -226,7 +312,15 @@ def test_failure(site: Site, page: TabPage) -> None:
 
     assert page.is_open("Train")
     assert not page.is_open("Preprocess")
-    assert arranged.REASON in page.text()
+    notice = page.tab.get_by_role("alert")
+    assert notice.inner_text().split("\n") == [
+        "The execution failed: step Train",
+        arranged.REASON,
+        "Step failure: One or multiple steps failed.",
+    ]
+    box = notice.bounding_box()
+    assert box
+    assert box["y"] + box["height"] < HEIGHT
     log = page.tab.locator("pre")
     assert log.inner_text() == "\n".join(arranged.LOG_LINES)
     assert "monospace" in log.evaluate("element => getComputedStyle(element).fontFamily")
@@ -234,6 +328,32 @@ def test_failure(site: Site, page: TabPage) -> None:
     assert page.links() == [arranged.CONSOLE_URL, job["log_url"], job["console_url"]]
     page.button("Train").click()
     page.tab.locator("pre").wait_for(state="detached")
+
+
+def test_several_failures(site: Site, page: TabPage) -> None:
+    """The box names the first step that has a reason, cut, and how many others have failed."""
+    task, xcoms = site.new_task("failed"), arranged.failure()
+    train = xcoms.steps[1] | {"reason": f"first \u202e{'r' * 900}"}
+    xcoms.steps[1:2] = [{**train, "name": name, "log_lines": []} for name in ("Train", "Tune", "Test")]
+    xcoms.steps[1]["reason"] = None
+    site.publish(task, xcoms)
+
+    page.open(task)
+    page.wait_for("The execution failed: step Tune and 2 more steps")
+
+    _, reason, _ = page.tab.get_by_role("alert").inner_text().split("\n")
+    assert reason == f"first \ufffd{'r' * 292}…"
+
+
+def test_failure_without_steps(site: Site, page: TabPage) -> None:
+    """If the steps are not in their XCom, the record of the execution names those that have failed."""
+    task, xcoms = site.new_task("failed"), arranged.failure()
+    site.publish(task, arranged.XComs(xcoms.run))
+
+    page.open(task)
+
+    page.wait_for("The execution failed: step Train")
+    assert arranged.REASON in page.tab.get_by_role("alert").inner_text()
 
 
 def test_arns_are_copied(site: Site, new_page: Callable[..., TabPage]) -> None:

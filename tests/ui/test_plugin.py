@@ -9,7 +9,9 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from polysync_airflow import operators, sensors
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from polysync_airflow.ui.plugin import TAB_NAME, PolysyncPlugin
 from tests.ui.airflow_site import NEEDS_TABS
 
@@ -87,6 +89,22 @@ def test_the_tab(monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: st
     )
     assert response.bundle_url.startswith(f"{path}/polysync-sagemaker/0.")
     assert response.bundle_url.endswith("/sagemaker_tab.js")
+
+
+@NEEDS_TABS
+def test_tasks_with_the_tab() -> None:
+    """From Airflow 3.4 on, a task has the tab if its operator has one of these values."""
+    from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
+
+    app = PolysyncPlugin().react_apps[0]
+    scope = ReactAppResponse.model_validate(app).model_dump(mode="json")["applies_to"]
+    names = [(module, name) for module in (operators, sensors) for name in module.__all__]
+    ours = [getattr(module, name) for module, name in names if name.startswith("Polysync")]
+
+    assert scope == {"task.template_fields": ["polysync_conn_id"]}
+    assert len(ours) == 6
+    for operator in (*ours, PolysyncPipelineStepOperator):
+        assert "polysync_conn_id" in operator.template_fields, operator
 
 
 @NEEDS_TABS

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site, Task
 from tests.ui.tab_page import TabPage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
 
 pytestmark = [pytest.mark.system, NEEDS_TABS]
 
@@ -48,11 +52,16 @@ def test_new_data_appear(site: Site, page: TabPage, task: Task) -> None:
 
 
 def test_ended_task_has_the_end_of_its_execution(site: Site, page: TabPage) -> None:
-    """The task may end between the reads of its execution and of its state."""
-    task = site.new_task("success")
-    site.publish(task, arranged.success())
-    before = {"value": arranged.running().run, "timestamp": "2026-03-01T13:00:00Z"}
-    page.page.route(re.compile("/xcomEntries/run"), lambda route: route.fulfill(json=before), times=1)
+    """The task may end while its state is read. It has stored the end of its execution before."""
+    task = site.new_task("deferred")
+    site.publish(task, arranged.running())
+
+    def end(route: Route) -> None:
+        site.publish(task, arranged.success())
+        site.set_state(task, "success")
+        route.continue_()
+
+    page.page.route(re.compile(f"/taskInstances/{task.task_id}$"), end, times=1)
 
     page.open(task)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.lifecycle.instructions import ClearChoice
+from tests.system.airflow.versions import INSTALLED
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site
 from tests.ui.tab_page import TabPage
@@ -17,8 +18,10 @@ pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
 @pytest.mark.parametrize(
     ("task_id", "state", "expected"),
     [
-        ("notify", "success", "The operator of this task is EmptyOperator."),
         ("import_jobs", "success", "This task starts no execution"),
+        ("approve", "queued", "The task has not started yet"),
+        ("approve", "running", "The task has not found the execution of its callback step yet"),
+        ("approve", "failed", "The task ended before it had found the execution."),
         ("train", None, "The task has not started yet"),
         ("train", "running", "The task has not started its execution yet"),
         ("train", "failed", "The task ended before SageMaker started an execution."),
@@ -40,6 +43,21 @@ def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None
     page.wait_for(expected)
 
 
+def test_task_of_another_operator(site: Site, page: TabPage) -> None:
+    """It has no tab where Airflow lets a plugin choose; elsewhere, the tab says that there is no execution."""
+    from playwright.sync_api import expect
+
+    task = site.new_task("success", "notify")
+    if INSTALLED.scoped_tabs:
+        page.page.goto(f"{site.url}{task.page}")
+        page.page.get_by_role("link", name="Details", exact=True).wait_for()
+        expect(page.page.get_by_role("link", name="SageMaker", exact=True)).to_have_count(0)
+    else:
+        page.open(task)
+        page.wait_for("The operator of this task is EmptyOperator.")
+        assert [url for url in page.api_requests if "/xcomEntries/" in url] == []
+
+
 def test_choice_is_left_without_an_execution(site: Site, page: TabPage) -> None:
     """The try after the clear may fail before it reads its record."""
     task = site.new_task("failed")
@@ -57,7 +75,7 @@ def test_no_permission(site: Site, page: TabPage) -> None:
     """A person who may not read XComs learns just that."""
     task = site.new_task("deferred")
     site.publish(task, arranged.running())
-    page.answer("/xcomEntries/", 403, {"detail": "Forbidden"})
+    page.answer("/xcomEntries", 403, {"detail": "Forbidden"})
 
     page.open(task)
 
@@ -132,12 +150,84 @@ def test_last_known_state(site: Site, timed_page: TabPage) -> None:
 
 
 def test_missing_map_index(site: Site, page: TabPage) -> None:
-    """The page of a mapped task without a map index says what is missing."""
+    """The page of a mapped task without a map index leads to its instances."""
     task = site.new_task("deferred", "train_each", map_index=0)
+    mapped = [type(task)(task.run_id, task.task_id, index) for index in range(3)]
+    site.set_state(mapped[2], "failed")
+    site.publish(mapped[2], arranged.failure())
 
     page.open(type(task)(task.run_id, task.task_id))
+    page.wait_for("This task is mapped: 3 task instances")
 
-    page.wait_for("HTTP status 404: Task instance")  # is mapped; from Airflow 3.4 on: not found
+    assert page.table("Mapped task instances")[1:] == [["0", "deferred"], ["1", "no status"], ["2", "failed"]]
+    page.tab.get_by_role("link", name="2", exact=True).click()
+    page.wait_for("The execution failed: step Train")
+
+
+def test_many_mapped_instances(site: Site, page: TabPage) -> None:
+    """The list is as long as Airflow's API allows; the rest is counted. Names and states are texts."""
+    task = site.new_task("success", "train_each", map_index=0)
+    instance = {"map_index": 7, "rendered_map_index": MARKUP, "state": "success"}
+    listed = {"task_instances": [instance, {"map_index": -1}, {}, None] * 40, "total_entries": 250}
+    page.answer("/listMapped", 200, listed)
+
+    page.open(type(task)(task.run_id, task.task_id))
+    page.wait_for("This task is mapped: 250 task instances")
+
+    assert page.table("Mapped task instances")[1:] == [[MARKUP, "success"]] * 25
+    page.wait_for("225 more are in Airflow's list of the task instances.")
+    assert page.page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize(
+    ("note", "title"),
+    [
+        (
+            "Property file Evaluation of step Evaluate (s3://b/e.json) could not be read: 404",
+            "A property file is missing",
+        ),
+        ("The definition declares no property file Evaluation.", "A property file is missing"),
+        ("The steps of the execution could not be listed: AccessDenied", "Steps are missing"),
+        ("The XCom outputs lacks what is too long: Train.metrics.", "Outputs are missing"),
+    ],
+)
+def test_what_is_missing(site: Site, page: TabPage, note: str, title: str) -> None:
+    """The heading of the note says what is missing."""
+    task, xcoms = site.new_task("success"), arranged.success()
+    xcoms.run["steps_note"] = note
+    site.publish(task, xcoms)
+
+    page.open(task)
+    page.wait_for(note)
+
+    assert page.tab.locator(".psm-notice-warning").inner_text().split("\n") == [title, note]
+
+
+def test_nothing_is_asked_for_in_vain(site: Site, page: TabPage) -> None:
+    """The tab asks for XComs that exist: browsers show every other request as an error."""
+    tasks = [site.new_task(state) for state in (None, "running", "failed", "deferred")]
+    site.write_xcom(tasks[-1], "run", arranged.running().run)
+
+    for task in tasks:
+        page.open(task)
+        page.button("Refresh").wait_for()
+        page.page.wait_for_load_state("networkidle")
+
+    # The fixture checks that nothing was not found.
+    reads = {url.split("?")[0].rpartition("/")[2] for url in page.api_requests if "/xcomEntries" in url}
+    assert reads == {"xcomEntries", "run"}
+
+
+def test_more_xcoms_than_are_listed(site: Site, page: TabPage) -> None:
+    """A task may have so many XComs that those of the execution are not in the list."""
+    task = site.new_task("success")
+    site.publish(task, arranged.success())
+    entries = [{"key": f"a{number}"} for number in range(100)]
+    page.answer(r"/xcomEntries\?", 200, {"xcom_entries": entries, "total_entries": 106})
+
+    page.open(task)
+
+    page.wait_for("Notify")
 
 
 MARKUP = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>'

@@ -95,9 +95,9 @@ _AFTER_FAIL_STEP: Final = {
 }
 _CLEAR_AFTER_FAILURE: Final = {
     Action.START: "Next: mend the cause, then clear the task. That starts a new execution and repeats every "
-    'step;\n  on_clear="resume" would repeat only the steps that had not succeeded.',
-    Action.RESUME: "Next: mend the cause, then clear the task. That repeats only the steps that had not "
-    "succeeded.",
+    'step;\n  on_clear="resume" {}repeats only what had not succeeded.',
+    Action.RESUME: "Next: mend the cause, then clear the task.\n"
+    "  That {}repeats only the steps that had not succeeded.",
 }
 
 
@@ -131,7 +131,12 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
 
 
 def next_step(
-    status: str | None, choices: RecoveryChoices, retry: str | None, *, by_fail_step: bool = False
+    status: str | None,
+    choices: RecoveryChoices,
+    retry: str | None,
+    *,
+    by_fail_step: bool = False,
+    button: str = "",
 ) -> str | None:
     """
     Return what comes next, as the last sentences of a failure's message; None if a person has to know.
@@ -139,6 +144,7 @@ def next_step(
     :param status: AWS status with which the execution has ended; None if it may still be running.
     :param retry: when Airflow starts another try, such as ``in 5 min``; None if none follows.
     :param by_fail_step: whether a Fail step has ended the execution.
+    :param button: what else resumes it, such as ``or this button ``; empty for nothing.
     """
     failed = state_of(status) is PolysyncState.FAILED
     if retry is None:
@@ -146,7 +152,8 @@ def next_step(
             return None
         if by_fail_step:
             return _AFTER_FAIL_STEP[False]
-        return _CLEAR_AFTER_FAILURE[_after_end(status, resumes=choices.on_clear == "resume")]
+        action = _after_end(status, resumes=choices.on_clear == "resume")
+        return _CLEAR_AFTER_FAILURE[action].format(button)
     next_try = f"Next: Airflow retries the task {retry}."
     if status is None:
         return next_try

@@ -259,11 +259,12 @@ function usePermission(keyText, isNeeded, refreshes) {
     }
     const abort = new AbortController();
     readClearChoice(JSON.parse(keyText), abort.signal).then(
-      (onClear) => setPermission({ ...NOT_KNOWN, isGiven: true, onClear }),
+      ({ onClear, hasRecord }) =>
+        setPermission({ ...NOT_KNOWN, isGiven: hasRecord, onClear, hasNoRecord: !hasRecord }),
       (error) => {
         if (!abort.signal.aborted) {
           const isQuiet = QUIET_STATUSES.includes(error.status);
-          setPermission({ ...NOT_KNOWN, hasNoRecord: error.status === 404, error: isQuiet ? null : error.message });
+          setPermission({ ...NOT_KNOWN, error: isQuiet ? null : error.message });
         }
       },
     );

@@ -15,13 +15,15 @@ const AT_WORK = ["running", "deferred"];
 /**
  * Reads what somebody chose for the next clear of a task. Who may not clear the task gets an error with status 403.
  *
- * @returns "new" or "resume"; null if `on_clear` of the operator decides
- * @throws {AirflowApiError} the status is 403 without permission, 404 if the task has no record of an execution
+ * @returns "new" or "resume", or null if `on_clear` of the operator decides; and whether the task has a record of an
+ *   execution
+ * @throws {AirflowApiError} the status is 403 without permission
  */
 export async function readClearChoice(key, signal) {
   const query = new URLSearchParams({ run_id: key.runId, task_id: key.taskId, map_index: key.mapIndex });
   const { body } = await send(`${choicePath(key)}?${query}`, { signal });
-  return readChoice(property(body, "on_clear"), CHOICES, null);
+  const onClear = readChoice(property(body, "on_clear"), CHOICES, null);
+  return { onClear, hasRecord: property(body, "has_record") === true };
 }
 
 /** Stores what the next clear of a task does; null withdraws it. */

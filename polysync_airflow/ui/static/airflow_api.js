@@ -1,12 +1,16 @@
 // Reads a task instance and its XComs from Airflow's public REST API, with the session of the person who looks at
 // the page. https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
-import { countOmittedSteps, mayStillStop, readRun, readSteps } from "./execution.js";
-import { property, readInteger, readText, readTime } from "./validation.js";
+import { countOmittedSteps, mayStillStop, readCallback, readRun, readSteps } from "./execution.js";
+import { property, readInteger, readList, readText, readTime } from "./validation.js";
 
 // The XComs of 500 steps with all their log lines are smaller.
 const MAX_RESPONSE = 20_000_000;
 const TIMEOUT = 30_000;
 const ENDED_STATES = ["success", "failed", "skipped", "upstream_failed", "removed"];
+// Airflow's limit of a list.
+const MAX_LISTED = 100;
+const XCOMS = ["run", "steps", "outputs", "console_url"];
+const CALLBACK_XCOMS = ["execution_arn", "step_name", "return_value", "console_url"];
 
 /** Raised when Airflow refuses a request, does not answer in time, or sends something else than JSON. */
 export class AirflowApiError extends Error {
@@ -26,35 +30,101 @@ export class AirflowApiError extends Error {
  *
  * @param {{dagId: string, runId: string, taskId: string, mapIndex: number}} key the task instance
  * @param {AbortSignal} signal ends the requests
- * @returns the task instance, its execution or null, whether the XComs may be read, and whether all of it is final
+ * @returns the task instance, its execution or null, whether the XComs may be read, and whether all of it is final; of
+ *   a mapped task without a map index, a list of its instances
  * @throws {AirflowApiError} the task instance or an XCom cannot be read
  */
 export async function readTask(key, signal) {
   const timeLimit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
-  let [task, run] = await Promise.all([readTaskInstance(key, timeLimit), readXCom(key, "run", timeLimit)]);
-  if (task.isEnded && readRun(run.value)?.state === "Running") {
-    // The task may have ended between the two reads.
-    run = await readXCom(key, "run", timeLimit);
+  // One after the other: what has ended has stored all of its XComs.
+  const task = await readTaskOrInstances(key, timeLimit);
+  if (task.instances) {
+    return task;
   }
-  const record = readRun(run.value);
-  const found = { task, forbidden: run.forbidden, execution: null, clockOffset: run.clockOffset };
-  found.isFinal = task.isEnded && !(record && mayStillStop(task, record, Date.now() + run.clockOffset));
-  if (record === null) {
+  const listed = await listXComs(key, timeLimit);
+  const isCallback = listed.has("step_name") && !listed.has("run");
+  const names = (isCallback ? CALLBACK_XCOMS : XCOMS).filter(listed.has);
+  const read = await Promise.all(names.map((name) => readXCom(key, name, timeLimit)));
+  const xcoms = new Map(names.map((name, index) => [name, read[index]]));
+  const valueOf = (name) => xcoms.get(name)?.value;
+  const { clockOffset } = listed;
+  const record = readRun(valueOf("run"));
+  return {
+    task,
+    forbidden: listed.forbidden || read.some(({ forbidden }) => forbidden),
+    execution: record === null ? null : executionOf(record, xcoms),
+    callback: isCallback ? readCallback(valueOf) : null,
+    clockOffset,
+    isFinal: task.isEnded && !(record && mayStillStop(task, record, Date.now() + clockOffset)),
+  };
+}
+
+function executionOf(run, xcoms) {
+  const steps = xcoms.get("steps")?.value;
+  return {
+    run,
+    steps: readSteps(steps, xcoms.get("outputs")?.value, run),
+    hasStoredSteps: Array.isArray(steps),
+    omittedSteps: countOmittedSteps(steps),
+    consoleUrl: readText(xcoms.get("console_url")?.value, 4096),
+    runWrittenAt: xcoms.get("run").writtenAt,
+    stepsWrittenAt: xcoms.get("steps")?.writtenAt ?? null,
+  };
+}
+
+/** Returns a function that says whether an XCom exists: a request for one that does not would be an error. */
+async function listXComs(key, signal) {
+  const query = new URLSearchParams({ map_index: key.mapIndex, limit: MAX_LISTED });
+  try {
+    const { body, clockOffset } = await send(`${unmappedPathOf(key)}/xcomEntries?${query}`, { signal });
+    const entries = readList(property(body, "xcom_entries"), MAX_LISTED);
+    const keys = entries.map((entry) => property(entry, "key"));
+    const isWhole = property(body, "total_entries") <= entries.length;
+    return { has: (name) => !isWhole || keys.includes(name), forbidden: false, clockOffset };
+  } catch (error) {
+    if (error instanceof AirflowApiError && error.status === 403) {
+      return { has: () => false, forbidden: true, clockOffset: 0 };
+    }
+    throw error;
+  }
+}
+
+// The paths of tasks that are known to be mapped: each request for one without a map index would be an error.
+const mappedPaths = new Set();
+
+async function readTaskOrInstances(key, signal) {
+  const path = pathOf(key);
+  if (mappedPaths.has(path)) {
+    return readInstances(key, signal);
+  }
+  try {
+    return await readTaskInstance(key, signal);
+  } catch (error) {
+    if (error.status !== 404 || key.mapIndex >= 0) {
+      throw error;
+    }
+    const found = await readInstances(key, signal).catch(() => null);
+    if (found === null) {
+      throw error;
+    }
+    mappedPaths.add(path);
     return found;
   }
-  const [steps, outputs, url] = await Promise.all(
-    ["steps", "outputs", "console_url"].map((name) => readXCom(key, name, timeLimit)),
-  );
-  found.execution = {
-    run: record,
-    steps: readSteps(steps.value, outputs.value, record),
-    hasStoredSteps: Array.isArray(steps.value),
-    omittedSteps: countOmittedSteps(steps.value),
-    consoleUrl: readText(url.value, 4096),
-    runWrittenAt: run.writtenAt,
-    stepsWrittenAt: steps.writtenAt,
-  };
-  return found;
+}
+
+/** Returns the first instances of a mapped task, and how many it has. */
+async function readInstances(key, signal) {
+  const query = new URLSearchParams({ order_by: "map_index", limit: MAX_LISTED });
+  const { body } = await send(`${unmappedPathOf(key)}/listMapped?${query}`, { signal });
+  const instances = readList(property(body, "task_instances"), MAX_LISTED)
+    .map((instance) => ({
+      mapIndex: readInteger(property(instance, "map_index"), 0, 1_000_000_000),
+      name: readText(property(instance, "rendered_map_index"), 256),
+      ...taskOf(instance),
+    }))
+    .filter(({ mapIndex }) => mapIndex !== null);
+  const total = readInteger(property(body, "total_entries"), 0, 1_000_000_000) ?? instances.length;
+  return { instances, total, isFinal: instances.every(({ isEnded }) => isEnded) };
 }
 
 /** Returns the path of a task instance, without its map index. */
@@ -69,9 +139,21 @@ export function pathOf(key) {
   return key.mapIndex < 0 ? unmappedPathOf(key) : `${unmappedPathOf(key)}/${key.mapIndex}`;
 }
 
+/** Returns the page of the tab for a task instance, relative to the page's base URL. */
+export function pageOf({ dagId, runId, taskId, mapIndex }) {
+  const [dag, run, task] = [dagId, runId, taskId].map(encodeURIComponent);
+  const mapped = mapIndex < 0 ? "" : `/mapped/${mapIndex}`;
+  return `dags/${dag}/runs/${run}/tasks/${task}${mapped}/plugin/sagemaker`;
+}
+
 /** Returns the state of a task instance, and what else the tab uses of it. */
 export async function readTaskInstance(key, signal) {
   const { body } = await send(pathOf(key), { signal });
+  return taskOf(body);
+}
+
+/** Returns what the tab and the page use of a task instance as the REST API describes it. */
+export function taskOf(body) {
   const state = readText(property(body, "state"), 64);
   const runAfter = property(body, "run_after");
   return {

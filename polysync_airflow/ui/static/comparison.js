@@ -1,12 +1,15 @@
 // What an execution has measured and used, beside the same of the last successful run of its task.
 import { Chart } from "./chart.js";
 import { Disclosure, h, Stat } from "./components.js";
+import { hasEarlierAttempts } from "./execution.js";
 import { formatNumber, formatSeconds, formatTime } from "./format.js";
 import { billableOf, chartValues, compareNumbers, compareSeconds, executionValues, metricOf } from "./results.js";
 
 const { useState } = globalThis.React;
 
 const LAST_RUN = "last successful run";
+// AWS lists the last attempt only.
+const NO_EARLIER = "without earlier attempts";
 const NO_RUNS = "There is no earlier successful run of this task with which this one could be compared.";
 
 /** A value of the last successful run, and how the present one differs from it. */
@@ -19,7 +22,7 @@ export function Compared({ now, before }) {
 }
 
 /** The seconds for which AWS bills, in the header. */
-export function Billed({ billed, before }) {
+export function Billed({ billed, before, isPartial }) {
   if (billed.seconds === null) {
     return null;
   }
@@ -29,7 +32,7 @@ export function Billed({ billed, before }) {
   return h(
     Stat,
     { label: "Billable time" },
-    [formatSeconds(billed.seconds) || "0 s", types.join(", ")].filter(Boolean).join(" · "),
+    [formatSeconds(billed.seconds) || "0 s", types.join(", "), isPartial && NO_EARLIER].filter(Boolean).join(" · "),
     h(Compared, { now: billed.seconds, before }),
   );
 }
@@ -69,6 +72,7 @@ export function BilledStep({ step, before }) {
     formatSeconds(billableOf(step.results)),
     instanceType && (count > 1 ? `${count} × ${instanceType}, ${formatSeconds(seconds)} each` : instanceType),
     savedPercent !== null && `${formatNumber(savedPercent, 3)} % saved by spot instances`,
+    hasEarlierAttempts(step) && NO_EARLIER,
     (step.cacheHit || step.reusedFrom !== null) && "paid by an earlier execution",
     // AWS does not say it of the other ones.
     step.type === "Tuning" && "of the best training job only",

@@ -27,6 +27,11 @@ const MAX_LOG_LINES = 200;
 const MAX_PARAMETERS = 200;
 const MAX_OUTPUTS = 100;
 const MAX_VISITED = 10 * MAX_OUTPUTS;
+// AWS allows 50 output parameters of a callback step.
+const MAX_ANSWERS = 50;
+// A shorter gap, in milliseconds, is left on the time axis.
+const MIN_PAUSE = 60_000;
+const SHORT_REASON = 300;
 const MAX_DEPTH = 3;
 // For how long a triggerer asks AWS how a stop ends (triggers/waits.py), and how late it may have begun.
 const FOLLOWED = 16 * 60_000;
@@ -107,6 +112,20 @@ export function mayStillStop(task, run, now) {
     return result !== "failed" && error === null && now - requestedAt < limit;
   }
   return task.endedAt !== null && now - task.endedAt < REQUESTED;
+}
+
+/** Returns what a task that answers a callback step has stored; `valueOf` returns the value of an XCom by its key. */
+export function readCallback(valueOf) {
+  const answer = valueOf("return_value");
+  return {
+    arn: readExecutionArn(valueOf("execution_arn")),
+    step: readText(valueOf("step_name"), NAME),
+    consoleUrl: readText(valueOf("console_url"), ARN),
+    answer: readEntries(answer, MAX_ANSWERS).map(([name, text]) => [
+      readText(name, NAME) ?? "",
+      readScalar(text, VALUE) ?? "",
+    ]),
+  };
 }
 
 /** Returns the steps (XCom `steps`) in their order, each with its outputs (XCom `outputs`). */
@@ -224,9 +243,42 @@ function flatten(root, left) {
   return found;
 }
 
+/**
+ * Returns the time axis: its length in milliseconds, the pauses that it leaves out, and a function that returns where
+ * a time is on it, from 0 to 1; null if nothing has started.
+ */
+export function timeAxis(run, steps, now) {
+  const span = timeSpan(run, steps, now);
+  if (span === null) {
+    return null;
+  }
+  const pauses = pausesOf(run, steps, span.start);
+  const place = (time) =>
+    pauses.reduce((sum, { from, to }) => sum - Math.max(0, Math.min(time, to) - from), time - span.start);
+  const length = Math.max(1000, place(span.end));
+  return { length, pauses, position: (time) => Math.min(1, Math.max(0, place(time) / length)) };
+}
+
+/** Returns when no step ran before the last resume, as far as is known: AWS lists the last attempt of each step. */
+function pausesOf({ attemptStartedAt }, steps, start) {
+  const isBefore = (step) => step.startedAt !== null && step.startedAt < attemptStartedAt;
+  const before = steps.filter(isBefore).sort((one, other) => one.startedAt - other.startedAt);
+  const pauses = [];
+  let from = start;
+  const resume = attemptStartedAt === null ? [] : [{ startedAt: attemptStartedAt }];
+  for (const { startedAt, endedAt } of [...before, ...resume]) {
+    if (startedAt - from > MIN_PAUSE) {
+      pauses.push({ from, to: startedAt });
+    }
+    from = Math.max(from, endedAt ?? startedAt);
+  }
+  return pauses;
+}
+
 /** Returns the first and the last moment of the time axis in milliseconds, or null if nothing has started. */
-export function timeSpan(run, steps, now) {
-  const starts = [run.startedAt, ...steps.map((step) => step.startedAt)].filter((time) => time !== null);
+function timeSpan(run, steps, now) {
+  const known = [run.startedAt, run.attemptStartedAt, ...steps.map((step) => step.startedAt)];
+  const starts = known.filter((time) => time !== null);
   if (starts.length === 0) {
     return null;
   }
@@ -270,6 +322,22 @@ export function clockAhead({ run, steps, runWrittenAt, stepsWrittenAt }) {
     ...ahead([run.startedAt, run.attemptStartedAt], runWrittenAt),
     ...ahead(steps.flatMap((step) => [step.startedAt, step.endedAt]), stepsWrittenAt),
   );
+}
+
+/** Returns whether a step, or the whole execution, had attempts before the last one, which AWS does not list. */
+export function hasEarlierAttempts({ attempt = null, resumes = 0 }) {
+  return attempt > 1 || resumes > 0;
+}
+
+/** Returns the names of the steps that have failed, and the reason of the first that has one, in one short text. */
+export function failureOf({ state, failedSteps }, steps) {
+  const listed = steps.filter((step) => step.state === "Failed");
+  const failed = listed.length > 0 ? listed : failedSteps;
+  if (state !== "Failed" || failed.length === 0) {
+    return null;
+  }
+  const first = failed.find(({ reason }) => reason !== null) ?? failed[0];
+  return { name: first.name, more: failed.length - 1, reason: readText(first.reason, SHORT_REASON) };
 }
 
 /** Returns how many branches of conditions were not taken. Those inside of such a branch do not count. */

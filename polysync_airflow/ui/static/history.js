@@ -1,5 +1,5 @@
 // Reads the last successful runs of a task from Airflow's REST API, once, when the task has ended and is shown.
-import { AirflowApiError, readXCom, send } from "./airflow_api.js";
+import { AirflowApiError, pageOf, readXCom, send } from "./airflow_api.js";
 import { readRun } from "./execution.js";
 import { readResults, valuesOf } from "./results.js";
 import { property, readList, readText, readTime } from "./validation.js";
@@ -110,7 +110,8 @@ async function readEarlierRun(key, { runId, runAfter }, hasResults, signal) {
     return null;
   }
   const outputs = hasResults ? await readValue(earlier, "outputs", signal) : null;
-  return { runId, runAfter, page: pageOf(earlier), values: valuesOf(run, readResults(outputs)) };
+  const page = new URL(pageOf(earlier), document.baseURI).href;
+  return { runId, runAfter, page, values: valuesOf(run, readResults(outputs)) };
 }
 
 async function readValue(key, name, signal) {
@@ -119,13 +120,6 @@ async function readValue(key, name, signal) {
     throw new AirflowApiError("You may not read their XComs.", 403);
   }
   return value;
-}
-
-/** Returns the URL of this tab for a task instance. */
-function pageOf({ dagId, runId, taskId, mapIndex }) {
-  const [dag, run, task] = [dagId, runId, taskId].map(encodeURIComponent);
-  const mapped = mapIndex < 0 ? "" : `/mapped/${mapIndex}`;
-  return new URL(`dags/${dag}/runs/${run}/tasks/${task}${mapped}/plugin/sagemaker`, document.baseURI).href;
 }
 
 function describeFailures(failures, listed) {

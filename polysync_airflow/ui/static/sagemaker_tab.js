@@ -2,6 +2,7 @@
 // among the globals under the name of the tab, with the parameters of the page's route:
 // https://airflow.apache.org/docs/apache-airflow/stable/howto/custom-view-plugin.html
 import { Actions, ChoiceLeft } from "./actions.js";
+import { CallbackStep } from "./callback_step.js";
 import {
   Arn,
   Button,
@@ -17,6 +18,8 @@ import { Billed, Compared, EarlierRuns } from "./comparison.js";
 import {
   countBranchesNotTaken,
   countStates,
+  failureOf,
+  hasEarlierAttempts,
   isLeftOut,
   isReused,
   isStart,
@@ -26,6 +29,7 @@ import {
 } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
+import { Instances } from "./mapped_tasks.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
 import { executionValues } from "./results.js";
 import { Timeline } from "./steps.js";
@@ -34,6 +38,14 @@ import { STYLES } from "./styles.js";
 const TAB_NAME = "SageMaker";
 const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const SENSOR = "PolysyncPipelineSensor";
+const CALLBACK_OPERATOR = "PolysyncCallbackStepOperator";
+const NOTE_TITLES = [
+  ["Property file ", "A property file is missing"],
+  ["The definition declares no property file ", "A property file is missing"],
+  ["The steps of the execution could not be listed", "Steps are missing"],
+  ["The XCom steps has the first ", "Steps are missing"],
+  ["The log of step ", "A log is missing"],
+];
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
@@ -48,6 +60,14 @@ function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
   );
 }
 
+function Content({ state, refresh, refreshes }) {
+  if (!state.data.instances) {
+    return h(TaskContent, { state, refresh, refreshes });
+  }
+  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
+  return h(Instances, { keyText: state.keyText, ...state.data, action });
+}
+
 // A handler of Airflow's page cancels the space bar, which would press no button and scroll no log.
 function onKeyDown(event) {
   if (event.key === " ") {
@@ -55,16 +75,19 @@ function onKeyDown(event) {
   }
 }
 
-function Content({ state, refresh, refreshes }) {
-  const { task, execution, forbidden } = state.data;
+function TaskContent({ state, refresh, refreshes }) {
+  const { task, execution, callback, forbidden } = state.data;
   const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR, refreshes);
   if (forbidden) {
     const text =
       "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
     return h(Notice, { kind: "warning", title: "No permission to read XComs" }, text);
   }
+  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
+  if (callback !== null) {
+    return h(CallbackStep, { task, callback, action });
+  }
   if (execution === null) {
-    const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
     const mayHaveChoice = isStart(task) && task.isEnded;
     return [
       h(NoExecution, { key: "none", task, action }),
@@ -75,7 +98,7 @@ function Content({ state, refresh, refreshes }) {
   return [
     h(Header, { key: "header", state, refresh, last: earlier.last }),
     h(LastKnownState, { key: "last", data: state.data }),
-    h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
+    h(End, { key: "end", ...execution }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes }),
     h(StepsNotice, { key: "note", execution, task }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
@@ -101,7 +124,11 @@ function ErrorNotice({ state, refresh }) {
 }
 
 function NoExecution({ task, action }) {
-  const found = { [STOP_OPERATOR]: "found the execution that it stops", [SENSOR]: "found an execution" }[task.operator];
+  const found = {
+    [STOP_OPERATOR]: "found the execution that it stops",
+    [SENSOR]: "found an execution",
+    [CALLBACK_OPERATOR]: "found the execution of its callback step",
+  }[task.operator];
   const isOurs = (task.operator ?? "").startsWith("Polysync");
   if ((isStart(task) || found) && !task.isEnded) {
     const looks = task.operator === SENSOR && task.state === "up_for_reschedule";
@@ -155,7 +182,11 @@ function Header({ state, refresh, last }) {
         h(Duration, { data: state.data }),
         last && h(Compared, { now: executionValues(state.data.execution).duration, before: last.duration }),
       ),
-      h(Billed, { billed: run.billed, before: last?.billable ?? null }),
+      h(Billed, {
+        billed: run.billed,
+        before: last?.billable ?? null,
+        isPartial: [run, ...steps].some(hasEarlierAttempts),
+      }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
@@ -280,27 +311,26 @@ function Reason({ text }) {
   return text !== null && h("div", { className: "psm-reason" }, text);
 }
 
-function End({ run, hasSteps }) {
-  const failed = hasSteps ? [] : run.failedSteps;
+function End({ run, steps }) {
+  const failure = failureOf(run, steps);
   const isStopped = run.stop !== null && run.state !== "Running";
-  if (run.message === null && failed.length === 0 && !isStopped) {
+  if (run.message === null && failure === null && !isStopped) {
     return null;
   }
   const kind = { Failed: "error", Cancelled: "warning", Unknown: "warning" }[run.state] ?? "info";
-  const items = failed.map((step, index) =>
-    h("li", { key: index }, `${step.name}: ${step.reason ?? "no reason"}`),
-  );
   const titles = {
     Failed: "The execution failed",
     Cancelled: "The execution was stopped",
     Success: isStopped ? "The execution succeeded before its stop" : "Message",
   };
+  const more = failure?.more > 0 ? ` and ${failure.more} more ${failure.more === 1 ? "step" : "steps"}` : "";
+  const failed = failure === null ? "" : `: step ${failure.name}${more}`;
   return h(
     Notice,
-    { kind, title: titles[run.state] ?? "Message" },
+    { kind, title: `${titles[run.state] ?? "Message"}${failed}` },
     isStopped && h("div", null, describeRequest(run.stop)),
-    h(Reason, { text: run.message }),
-    items.length > 0 && h("ul", { className: "psm-reason" }, items),
+    failure !== null && h(Reason, { text: failure.reason ?? "AWS has given no reason." }),
+    run.message !== failure?.reason && h(Reason, { text: run.message }),
   );
 }
 
@@ -316,7 +346,7 @@ function StepsNotice({ execution, task }) {
   if (run.stepsNote !== null) {
     return h(
       Notice,
-      { kind: "warning", title: steps.length > 0 ? "Steps are missing" : "No steps" },
+      { kind: "warning", title: titleOfNote(run.stepsNote, steps.length > 0) },
       run.stepsNote,
     );
   }
@@ -324,6 +354,15 @@ function StepsNotice({ execution, task }) {
     return null;
   }
   return h(Notice, { kind: "info" }, whyNoSteps(execution, task));
+}
+
+/** Returns what is missing: the note begins with it. operators/results.py has the texts. */
+function titleOfNote(note, hasSteps) {
+  if (!hasSteps) {
+    return "No steps";
+  }
+  const [, title] = NOTE_TITLES.find(([beginning]) => note.startsWith(beginning)) ?? [null, "Outputs are missing"];
+  return title;
 }
 
 function whyNoSteps({ run, hasStoredSteps }, task) {

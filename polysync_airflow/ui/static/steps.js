@@ -1,7 +1,7 @@
 // The steps of an execution, one row for each, with bars on a common time axis.
 import { Arn, Chevron, ConsoleLink, h, Mark, StateBadge, ValueTable } from "./components.js";
 import { BilledStep, Metrics } from "./comparison.js";
-import { isReused, secondsOf, timeSpan } from "./execution.js";
+import { isReused, secondsOf, timeAxis } from "./execution.js";
 import { axisTicks, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { useExecutionTime } from "./polling.js";
 
@@ -13,13 +13,13 @@ const METRICS_IN_ROW = 1;
 export function Timeline({ data, last }) {
   const { run, steps, consoleUrl } = data.execution;
   const now = useExecutionTime(data);
-  const span = timeSpan(run, steps, now);
+  const axis = timeAxis(run, steps, now);
   const [choices, setChoices] = useState(() => new Map());
   const toggle = useCallback((index, isOpen) => setChoices((old) => new Map(old).set(index, isOpen)), []);
   return h(
     "section",
     { className: "psm-card psm-timeline", "aria-label": "Steps" },
-    span && h(Axis, { span }),
+    axis && h(Axis, { axis }),
     h(
       "ol",
       { className: "psm-steps" },
@@ -33,8 +33,7 @@ export function Timeline({ data, last }) {
           before: last?.results.get(step.name),
           isOpen: choices.get(index) ?? step.state === "Failed",
           toggle,
-          spanStart: span?.start ?? null,
-          spanEnd: span?.end ?? null,
+          ...barOf(step, axis, now),
           // Rows of steps that do not run need no new time, so they are not rendered again.
           now: step.state === "Running" ? now : 0,
         }),
@@ -43,7 +42,7 @@ export function Timeline({ data, last }) {
   );
 }
 
-function Axis({ span }) {
+function Axis({ axis }) {
   return h(
     "div",
     { className: "psm-row psm-axis", "aria-hidden": true },
@@ -52,12 +51,26 @@ function Axis({ span }) {
     h(
       "div",
       { className: "psm-track" },
-      axisTicks(span).map(([at, label]) =>
+      axisTicks({ start: 0, end: axis.length }).map(([at, label]) =>
         h("span", { key: label, className: "psm-tick", style: { left: `${at * 100}%` } }, label),
       ),
+      axis.pauses.map(({ from, to }) => {
+        const title = `${formatSeconds((to - from) / 1000)} before the resume are left out`;
+        return h("span", { key: from, className: "psm-pause", style: { left: `${axis.position(to) * 100}%` }, title });
+      }),
     ),
     h("span", { className: "psm-axis-title psm-duration" }, "Duration"),
   );
+}
+
+/** Returns where the bar of a step begins, and how long it is, from 0 to 1; null if it has not started. */
+function barOf(step, axis, now) {
+  if (step.startedAt === null || axis === null) {
+    return { left: null, width: null };
+  }
+  const end = step.endedAt ?? (step.state === "Running" ? now : step.startedAt + (step.seconds ?? 0) * 1000);
+  const left = axis.position(step.startedAt);
+  return { left, width: Math.max(0, axis.position(end) - left) };
 }
 
 // React compares the properties by identity, and each refresh brings new objects. Most steps stay as they are.
@@ -71,7 +84,7 @@ function isSame(one, other) {
   return JSON.stringify(one) === JSON.stringify(other);
 }
 
-function StepRow({ index, step, runArn, consoleUrl, before, isOpen, toggle, spanStart, spanEnd, now }) {
+function StepRow({ index, step, runArn, consoleUrl, before, isOpen, toggle, left, width, now }) {
   const seconds = secondsOf(step, now);
   const details = detailsOf({ step, before, runArn, consoleUrl });
   const content = [
@@ -89,7 +102,7 @@ function StepRow({ index, step, runArn, consoleUrl, before, isOpen, toggle, span
       ),
     ),
     h("span", { key: "state" }, h(StateBadge, { state: step.state })),
-    h(Bar, { key: "bar", step, spanStart, spanEnd, now }),
+    h(Bar, { key: "bar", step, left, width }),
     h("span", { key: "duration", className: "psm-duration" }, formatSeconds(seconds)),
   ];
   const className = `psm-step${step.state.startsWith("Not") ? " psm-not-started" : ""}`;
@@ -131,17 +144,10 @@ function idOf(arn) {
   return arn.split("/").at(-1);
 }
 
-function Bar({ step, spanStart, spanEnd, now }) {
-  if (step.startedAt === null || spanStart === null) {
-    return h("span", { className: "psm-track" });
-  }
-  const length = spanEnd - spanStart;
-  const end = step.endedAt ?? (step.state === "Running" ? now : step.startedAt + (step.seconds ?? 0) * 1000);
-  const left = Math.min(1, Math.max(0, (step.startedAt - spanStart) / length));
-  const width = Math.min(1 - left, Math.max(0, (end - step.startedAt) / length));
+function Bar({ step, left, width }) {
   const style = { left: `${left * 100}%`, width: `${width * 100}%` };
   const className = `psm-bar psm-state-${step.state}${step.cacheHit ? " psm-bar-cached" : ""}`;
-  return h("span", { className: "psm-track" }, h("span", { className, style }));
+  return h("span", { className: "psm-track" }, left !== null && h("span", { className, style }));
 }
 
 function detailsOf({ step, before, runArn, consoleUrl }) {

@@ -107,6 +107,7 @@ export const STYLES = `
 .psm-axis-title { font-weight: 600; }
 .psm-axis .psm-track { height: 1rem; }
 .psm-tick { position: absolute; white-space: nowrap; padding-left: 0.25rem; border-left: 1px solid var(--psm-border); font-variant-numeric: tabular-nums; }
+.psm-pause { position: absolute; top: 0; bottom: 0; width: 0.5rem; border-inline: 1px dashed var(--psm-muted); transform: translateX(-50%); }
 .psm-step-name { display: flex; align-items: center; gap: 0.25rem; min-width: 0; }
 .psm-step-title { display: flex; flex-direction: column; min-width: 0; }
 .psm-step-title .psm-name { font-weight: 500; }

@@ -127,7 +127,7 @@ CLEARED = "Next: mend the cause, then clear the task."
         # It may still be running, then the retry goes on with it.
         (None, "in 5 min", "resume", "resume", RETRIED),
         ("Failed", None, "resume", "new", f"{CLEARED} That starts a new execution and repeats every step;"),
-        ("Failed", None, "resume", "new", 'on_clear="resume" would repeat only the steps that had not'),
+        ("Failed", None, "resume", "new", 'step; on_clear="resume" repeats only what had not succeeded.'),
         (
             "CompletedWithFailures",
             None,
@@ -149,6 +149,20 @@ def test_message_says_what_the_next_try_does(
     joined = " ".join((told or "").split())
     assert (text or "") in joined
     assert (RETRIED in joined, CLEARED in joined) == (retry is not None, text is not None and retry is None)
+
+
+@pytest.mark.parametrize("on_clear", ["new", "resume"])
+def test_message_names_the_button(on_clear: OnClear) -> None:
+    """Where AWS can resume, and where a person has to do something."""
+
+    def told(status: str, retry: str | None = None, *, by_fail_step: bool = False) -> str:
+        choices = choose(on_clear=on_clear)
+        return next_step(status, choices, retry, by_fail_step=by_fail_step, button="or the button ") or ""
+
+    which = {"new": 'on_clear="resume"', "resume": "That"}[on_clear]
+    assert f"\n  {which} or the button repeats only " in told("Failed")
+    others = (told("Failed", by_fail_step=True), told("Failed", "in 5 min"), told("Stopped"))
+    assert not any("button" in text for text in others)
 
 
 @pytest.mark.parametrize("retry", [None, "in 5 min"])

@@ -43,6 +43,7 @@ def test_success(deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answ
     assert (run.trigger is not None) == (deferrable and not begun)
     assert run.xcoms["console_url"].endswith(pipeline.arn)
     assert "steps" not in run.xcoms
+    assert (run.xcoms["execution_arn"], run.xcoms["step_name"]) == (pipeline.arn, STEP)
 
 
 def test_function_without_a_result(pipeline: Pipeline, answer: Answer) -> None:

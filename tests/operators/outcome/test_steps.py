@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
-from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
+from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE, RESUME_BUTTON
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
@@ -207,7 +207,10 @@ def test_error_leads_to_the_log_of_the_failed_step(
 
 @pytest.mark.parametrize(
     ("on_clear", "cure"),
-    [("new", 'on_clear="resume" would repeat only'), ("resume", "That repeats only the steps")],
+    [
+        ("new", f'on_clear="resume" {RESUME_BUTTON}repeats'),
+        ("resume", f"That {RESUME_BUTTON}repeats only the steps"),
+    ],
 )
 def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     on_clear: str, cure: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime

@@ -137,6 +137,39 @@ def test_durations_after_a_resume_are_by_the_clock_of_aws(
     assert kept[0].endswith(", before the last resume")
 
 
+@pytest.mark.usefixtures("fails_once")
+def test_known_steps_are_shown_before_the_next_list(make_task: MakeTask, emulated_time: EmulatedTime) -> None:
+    """Airflow deletes the XComs of the first try. What has succeeded is not unknown until AWS lists it again."""
+    task = make_task(retry_mode="resume", progress_interval=None)
+    first = task.next_try()
+    emulated_time.after(100, crash)
+
+    waiting = task.next_try()
+
+    shown = {step["name"]: (step["state"], step["seconds"]) for step in waiting.xcoms["steps"]}
+    known = {step["name"]: (step["state"], step["seconds"]) for step in first.xcoms["steps"]}
+    assert waiting.xcoms["state"] == "Running"
+    assert shown == {**known, "Merge": ("NotStarted", None)}
+    assert known["Merge"][0] == "Failed"
+
+
+@pytest.mark.usefixtures("fails_once")
+def test_resume_without_the_permission_to_list_steps(
+    make_task: MakeTask, emulated_time: EmulatedTime, emulator: EmulatorServer
+) -> None:
+    """The steps of the definition are shown, as at a start."""
+    task = make_task(retry_mode="resume", progress_interval=None)
+    task.next_try()
+    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="not authorized")
+    emulated_time.after(100, crash)
+
+    waiting = task.next_try()
+
+    assert {step["name"]: step["state"] for step in waiting.xcoms["steps"]} == dict.fromkeys(
+        [*SHARDS, "Merge"], "NotStarted"
+    )
+
+
 @pytest.mark.parametrize("limit", [2, None])
 @pytest.mark.usefixtures("fails_once")
 def test_resume_sends_max_parallel_steps(

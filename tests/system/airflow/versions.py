@@ -43,6 +43,7 @@ class AirflowVersion:
     :param map_index: the column of the table ``task_instance`` with the map index.
     :param fails_runs_again: seconds in which the scheduler may set a DAG run that has failed to failed once more. A clear
         that comes before is lost.
+    :param scoped_tabs: whether only the tasks that a plugin names have its tab.
     """
 
     client: Callable[[str, str], AirflowClient]
@@ -58,6 +59,7 @@ class AirflowVersion:
     kubernetes_executor: str = "KubernetesExecutor"
     map_index: str = "map_index"
     fails_runs_again: float = 0
+    scoped_tabs: bool = False
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
@@ -163,7 +165,7 @@ _TWO: Final = AirflowVersion(
 )
 
 
-_THREE_FOUR: Final = replace(_THREE, map_index="region_index")
+_THREE_FOUR: Final = replace(_THREE, map_index="region_index", scoped_tabs=True)
 # docs/reference/versions.md has the bug.
 _THREE_FOUR_BETA: Final = replace(
     _THREE_FOUR,

@@ -129,14 +129,14 @@ def test_choice_is_stored_signed_and_withdrawn(
 ) -> None:
     """Everything else in the record stays as it was, and the log says who has chosen."""
     put_task()
-    assert call("GET", params=READ) == (200, {"on_clear": None})
+    assert call("GET", params=READ) == (200, {"on_clear": None, "has_record": True})
     with caplog.at_level(logging.INFO):
         assert call(json=body("resume")) == (200, {"on_clear": "resume"})
 
     assert record() == stored(clear_choice=ClearChoice(on_clear="resume"))
     assert variable()[1] == "of try 1"
     assert any("pat has chosen" in text and "resume" in text for text in caplog.messages)
-    assert call("GET", params=READ) == (200, {"on_clear": "resume"})
+    assert call("GET", params=READ) == (200, {"on_clear": "resume", "has_record": True})
     assert call(json=body("new")) == (200, {"on_clear": "new"})
     assert record() == stored(clear_choice=ClearChoice(on_clear="new"))
     assert call(json=body(None)) == (200, {"on_clear": None})
@@ -147,7 +147,7 @@ def test_choice_of_an_earlier_clear_is_not_reported(put_task: PutTask, call: Cal
     """It counts no more, and another one may take its place."""
     put_task(value=to_text(stored(clear_choice=ClearChoice(on_clear="resume", epoch=2))))
 
-    assert call("GET", params=READ) == (200, {"on_clear": None})
+    assert call("GET", params=READ) == (200, {"on_clear": None, "has_record": True})
     assert call(json=body("new"))[0] == 200
     assert record().clear_choice == ClearChoice(on_clear="new")
 
@@ -264,10 +264,18 @@ def test_only_a_proven_record_is_written(
     """A Variable that the task has not written itself stays as it is."""
     put_task(value=value)
 
-    for method, request in (("GET", {"params": READ}), ("PUT", {"json": body()})):
+    reads = [] if value is None else [("GET", {"params": READ})]
+    for method, request in (*reads, ("PUT", {"json": body()})):
         found, answer = call(method, **request)
         assert (found, detail in answer["detail"]) == (status, True), answer
     assert (variable() or [None])[0] == value
+
+
+def test_no_record_is_no_error(put_task: PutTask, call: Call) -> None:
+    """The tab asks before it knows: browsers would show an error."""
+    put_task(value=None)
+
+    assert call("GET", params=READ) == (200, {"on_clear": None, "has_record": False})
 
 
 def test_unknown_tasks_have_no_record(put_task: PutTask, call: Call) -> None:

@@ -6,6 +6,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from polysync_airflow.operators import (
+    PolysyncCallbackStepOperator,
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
@@ -28,6 +29,12 @@ with DAG("churn_retraining", schedule=None):
     PolysyncStopPipelineOperator(
         task_id="stop",
         execution_arn="arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn-tuning/execution/k3m9x2p7q1ab",
+    )
+    PolysyncCallbackStepOperator(
+        task_id="approve",
+        execution_arn="arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn-tuning/execution/k3m9x2p7q1ab",
+        step_name="Approve",
+        python_callable=dict,
     )
     PolysyncPipelineSensor(task_id="find", pipeline_name="churn-tuning")
     EmptyOperator(task_id="notify")

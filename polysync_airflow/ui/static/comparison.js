@@ -2,7 +2,7 @@
 import { Chart } from "./chart.js";
 import { Disclosure, h, Stat } from "./components.js";
 import { hasEarlierAttempts } from "./execution.js";
-import { formatNumber, formatSeconds, formatTime } from "./format.js";
+import { formatCost, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { billableOf, chartValues, compareNumbers, compareSeconds, executionValues, metricOf } from "./results.js";
 
 const { useState } = globalThis.React;
@@ -35,6 +35,12 @@ export function Billed({ billed, before, isPartial }) {
     [formatSeconds(billed.seconds) || "0 s", types.join(", "), isPartial && NO_EARLIER].filter(Boolean).join(" · "),
     h(Compared, { now: billed.seconds, before }),
   );
+}
+
+/** What that costs, by the prices that the deployment has, in the header. */
+export function Cost({ cost, isPartial }) {
+  const parts = [formatCost(cost), cost !== null && `prices of ${cost.date}`, isPartial && NO_EARLIER];
+  return cost !== null && h(Stat, { label: "Estimated cost" }, parts.filter(Boolean).join(" · "));
 }
 
 /** The metrics of a step. */

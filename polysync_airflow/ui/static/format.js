@@ -26,6 +26,15 @@ export function formatSeconds(seconds) {
     .join(" ");
 }
 
+/** Returns an amount of money such as "1.04 USD", or "" if there is none. */
+export function formatCost(cost) {
+  if (cost === null) {
+    return "";
+  }
+  const isTiny = cost.amount > 0 && cost.amount < 0.01;
+  return `${isTiny ? "< 0.01" : cost.amount.toFixed(2)} ${cost.currency}`;
+}
+
 /** Returns a number with at most so many digits that count, such as "0.918273" or "1.5e+30"; an integer with all. */
 export function formatNumber(number, digits = 6) {
   if (Number.isSafeInteger(number)) {

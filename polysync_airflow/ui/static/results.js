@@ -10,6 +10,7 @@ const MAX_INSTANCE_TYPES = 20;
 const MAX_RESULT_NAME = 256;
 // The difference of two such numbers is still a number.
 const LARGEST_METRIC = 1e300;
+const MAX_COST = 1e12;
 const MAX_BILLABLE_SECONDS = 1e12;
 const MAX_INSTANCES = 1_000_000;
 // A larger change in percent, or one that is rounded to 0, says nothing.
@@ -59,7 +60,14 @@ export function readBilled(run) {
   const byType = readEntries(property(run, "billable_seconds_by_instance_type"), MAX_INSTANCE_TYPES)
     .map(([name, seconds]) => [readText(name, MAX_RESULT_NAME), readSeconds(seconds)])
     .filter(([name, seconds]) => name !== null && seconds !== null);
-  return { seconds: readSeconds(property(run, "billable_seconds")), byType };
+  return { seconds: readSeconds(property(run, "billable_seconds")), byType, cost: readCost(property(run, "cost")) };
+}
+
+function readCost(cost) {
+  const amount = readNumber(property(cost, "amount"), 0, MAX_COST);
+  const currency = readText(property(cost, "currency"), 3);
+  const date = readText(property(cost, "prices_date"), 10);
+  return amount === null || currency === null || date === null ? null : { amount, currency, date };
 }
 
 /**

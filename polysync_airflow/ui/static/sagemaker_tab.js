@@ -14,7 +14,7 @@ import {
   StateBadge,
   ValueTable,
 } from "./components.js";
-import { Billed, Compared, EarlierRuns } from "./comparison.js";
+import { Billed, Compared, Cost, EarlierRuns } from "./comparison.js";
 import {
   countBranchesNotTaken,
   countStates,
@@ -160,6 +160,7 @@ function Header({ state, refresh, last }) {
   const { task, isFinal } = state.data;
   // It no longer runs as it did, and nobody has seen how it has ended.
   const isUnknown = isFinal && run.state === "Running" && run.stop !== null && run.stop.result !== "failed";
+  const isPartial = [run, ...steps].some(hasEarlierAttempts);
   return h(
     "section",
     { className: "psm-card", "aria-label": "Execution" },
@@ -182,11 +183,8 @@ function Header({ state, refresh, last }) {
         h(Duration, { data: state.data }),
         last && h(Compared, { now: executionValues(state.data.execution).duration, before: last.duration }),
       ),
-      h(Billed, {
-        billed: run.billed,
-        before: last?.billable ?? null,
-        isPartial: [run, ...steps].some(hasEarlierAttempts),
-      }),
+      h(Billed, { billed: run.billed, before: last?.billable ?? null, isPartial }),
+      h(Cost, { cost: run.billed.cost, isPartial }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),

@@ -44,7 +44,8 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
     ended(site, task_id, arranged.measured(0.7), state="failed", index=0)
     ended(site, task_id, arranged.measured(0.75, state="Failed", status="CompletedWithFailures"), index=0)
     site.new_task("success", task_id, map_index=0)
-    xcoms = arranged.measured(0.91)
+    cost = {"amount": 0.6824, "currency": "USD", "prices_date": "2026-11-01"}
+    xcoms = arranged.measured(0.91, cost=cost)
     xcoms.steps[1]["type"] = "Tuning"
     xcoms.steps[0]["reused_from"] = arranged.ARN.replace("k3m9x2p7q1ab", "a1b2c3d4e5f6")
     task = ended(site, task_id, xcoms, index=0)
@@ -60,6 +61,7 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
         "22 min 48 s \N{MIDDLE DOT} ml.g5.xlarge: 18 min, ml.m5.xlarge: 4 min 48 s",
         "last successful run: 24 min 48 s, now -2 min (-8.1 %)",
     ]
+    assert page.stat("Estimated cost") == "0.68 USD \N{MIDDLE DOT} prices of 2026-11-01"
     assert "validation:auc: 0.91" in page.step_texts()[1]
     page.button("Train").click()
     assert page.table("Metrics of Train") == [

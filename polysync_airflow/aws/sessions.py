@@ -33,7 +33,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.endpoint_provider import EndpointProvider
-from botocore.exceptions import EndpointProviderError
+from botocore.exceptions import EndpointProviderError, UnknownRegionError
 from botocore.loaders import JSONFileLoader, Loader
 from botocore.model import Shape
 from botocore.parsers import ResponseParser, ResponseParserError
@@ -42,6 +42,7 @@ from botocore.signers import RequestSigner
 from botocore.utils import parse_timestamp
 
 from polysync_airflow.aws.responses import limit_responses
+from polysync_airflow.exceptions import ParametersError
 
 # What tasks call.
 SERVICES: Final = ("sagemaker", "sts", "logs", "sqs")
@@ -355,6 +356,25 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     # removed, so a thread that goes through the list meanwhile misses nothing.
     _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)
     return boto3_session
+
+
+def price_list_region(region: str) -> str:
+    """
+    Return a region with an endpoint of AWS's price list, which few regions of a partition have.
+
+    :raises ParametersError: there is no such region, or its partition has no price list.
+    """
+    session = Session()
+    try:
+        partition = session.get_partition_for_region(region)
+    except UnknownRegionError:
+        raise ParametersError(f"{region!r} is no AWS region: give names such as eu-central-1.") from None
+    regions = session.get_available_regions("pricing", partition)
+    if not regions:
+        raise ParametersError(
+            f"The partition {partition} of {region} has no price list: write the prices yourself."
+        )
+    return str(regions[-1])
 
 
 def create_sts_session() -> Session:

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from botocore.exceptions import UnknownRegionError
-from botocore.session import Session
 from pydantic import BaseModel, ValidationError
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.aws.sessions import price_list_region
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock
@@ -66,7 +65,7 @@ def _prices_in(
     connection: str, region: str, on_item: Callable[[object], None]
 ) -> tuple[dict[str, float], set[str]]:
     """Return the highest price of each type of instance, and the currencies."""
-    hook = PolysyncSageMakerHook(connection, _endpoint_for(region), config=REPORT_CONFIG)
+    hook = PolysyncSageMakerHook(connection, price_list_region(region), config=REPORT_CONFIG)
     of_pipelines: dict[str, float] = {}
     others: dict[str, float] = {}
     currencies: set[str] = set()
@@ -81,21 +80,6 @@ def _prices_in(
     if not currencies:
         raise ParametersError(f"AWS's price list has no instances of SageMaker in {region}: check the name.")
     return dict(sorted({**others, **of_pipelines}.items())), currencies
-
-
-def _endpoint_for(region: str) -> str:
-    """Return a region with an endpoint of the price list, which few regions of a partition have."""
-    session = Session()
-    try:
-        partition = session.get_partition_for_region(region)
-    except UnknownRegionError:
-        raise ParametersError(f"{region!r} is no AWS region: give names such as eu-central-1.") from None
-    regions = session.get_available_regions("pricing", partition)
-    if not regions:
-        raise ParametersError(
-            f"The partition {partition} of {region} has no price list: write the prices yourself."
-        )
-    return str(regions[-1])
 
 
 def _dimensions(hook: PolysyncSageMakerHook, region: str) -> Iterator[tuple[dict[str, str], _Dimension]]:

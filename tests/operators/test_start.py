@@ -254,6 +254,8 @@ def test_run_xcom_describes_the_execution(
     billable = record.pop("billable_seconds")
     assert billable > 0
     assert record.pop("billable_seconds_by_instance_type") == {"ml.m5.large": billable}
+    # This deployment has no prices.
+    assert record.pop("cost") is None
     assert record == {
         "execution_arn": run.xcoms["execution_arn"],
         "pipeline_name": "fanout",

@@ -21,6 +21,7 @@ STEPS: Final = 20
 SESSION_SECONDS: Final = 3600.0
 Operation = Callable[[Account, Mapping[str, Any], float], Any]
 
+_CALLER: Final = "arn:aws:iam::123456789012:user/benchmark"
 DEFINITION: Final = json.dumps(
     {
         "Version": "2020-12-01",
@@ -86,7 +87,7 @@ def describe_pipeline_execution(account: Account, request: Mapping[str, Any], no
         "PipelineExecutionStatus": execution.status(now),
         "CreationTime": execution.start,
         "LastModifiedTime": execution.end if now >= execution.end else execution.start,
-        "CreatedBy": {},
+        "CreatedBy": {"IamIdentity": {"Arn": _CALLER, "PrincipalId": "AIDABENCHMARK"}},
         "LastModifiedBy": {},
         "PipelineVersionId": 1,
     }

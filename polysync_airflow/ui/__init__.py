@@ -7,5 +7,6 @@ API (``airflow_api.js``), the checks of what it returns (``validation.js``, ``ex
 the refresh (``polling.js``), the earlier runs of the task (``history.js``), all executions
 (``executions.js``), what is shown (``sagemaker.js``, ``sagemaker_tab.js``, ``executions_page.js``,
 ``steps.js``, ``callback_step.js``, ``mapped_tasks.js``, ``comparison.js``, ``chart.js``, ``components.js``,
-``notices.js``, ``format.js``, ``styles.js``), the buttons (``actions.js``) and what they send (``actions_api.js``).
+``notices.js``, ``format.js``, ``styles.js``), the buttons (``actions.js``) and
+what they send (``actions_api.js``).
 """

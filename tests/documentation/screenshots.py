@@ -170,7 +170,9 @@ def picture_of_executions(page: TabPage, site: Site) -> bytes:
     page.page.set_viewport_size(GRID_SIZES["light"])
     pipelines = ("abalone", "fraud-scoring", "demand-forecast", "ranking")
     for number, pipeline in enumerate(pipelines):
-        xcoms = arranged.measured(0.9, start=arranged.ago(2400 - 60 * number), billable=540 + 80 * number)
+        cost = {"amount": 0.68 + 0.1 * number, "currency": "USD", "prices_date": "2026-11-01"}
+        began, billable = arranged.ago(2400 - 60 * number), 540 + 80 * number
+        xcoms = arranged.measured(0.9, start=began, billable=billable, cost=cost)
         if pipeline == "fraud-scoring":
             xcoms = failed_run()
             xcoms.run["started_at"] = arranged.ago(1800).isoformat()

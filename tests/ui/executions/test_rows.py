@@ -30,7 +30,8 @@ def test_all_executions(site: Site, page: TabPage) -> None:
     """What runs is first, then what has started last; each row says what happened, where, and who has started it."""
     running = arrange(site, "retraining_00", "deferred", arranged.running())
     failed = arrange(site, "retraining_00", "failed", arranged.failure())
-    succeeded = arrange(site, "retraining_00", "success", arranged.measured(0.9))
+    cost = {"amount": 0.6824, "currency": "USD", "prices_date": "2026-11-01"}
+    succeeded = arrange(site, "retraining_00", "success", arranged.measured(0.9, cost=cost))
     left = arrange(site, "retraining_00", "success", arranged.running())
     none = arrange(site, "retraining_00", "failed", None)
     page.console_errors.clear()
@@ -53,7 +54,7 @@ def test_all_executions(site: Site, page: TabPage) -> None:
     assert rows[0][5].startswith("16 min ")
     assert [row[5] for row in rows[1:]] == [NONE, NONE, "30 min 23 s", "12 min 50 s"]
     assert [row[6] for row in rows] == ["2 of 5", NONE, "2 of 5", "5 of 5", "1 of 4 | failed: Train"]
-    assert [row[7] for row in rows] == [NONE, NONE, NONE, "22 min 48 s", NONE]
+    assert [row[7] for row in rows] == [NONE, NONE, NONE, "22 min 48 s | 0.68 USD", NONE]
     assert {row[8] for row in rows} == {"Anonymous | manual, REST API"}
     page.wait_for("Tasks that start executions: 1 to 5 of 5.")
     assert page.console_errors == []

@@ -7,7 +7,8 @@
 #   make test                 the default test suites: those of the provider and of the emulator
 #   make test-provider        the first of them (make test-provider ARGS="-k stop -x" passes options to pytest)
 #   make test-emulator        the second, in an environment without Airflow
-#   make test-browser         the tests of the tab and of forms. Installs Chromium if it is missing.
+#   make test-browser         the tests of the tab, the page and of forms. Installs Chromium if it is missing.
+#   make test-accessibility   check the tab and the page with axe-core. Installs Chromium and Node.js if they are missing.
 #   make test-system          the tests that start an Airflow deployment, and those of `polysync verify` in real time.
 #                             Installs Chromium if it is missing.
 #   make test-clients         the tests of the emulator with the clients that people use: the SageMaker Python SDK, the
@@ -37,6 +38,7 @@
 #   make compare              run our operators and those of the Amazon provider through the same cases
 #   make bench                run all benchmarks, compared with the Amazon provider; takes some hours.
 #                             ARGS="triggers --executions 1000 --pipelines 20" runs one part; ARGS=-h lists the parts
+#   make bench-page           measure how long the page of all executions takes with 10,000 executions of 50 DAGs
 #   make bench-sign-in        measure how long 200 triggers that sign in at the same time stall a triggerer, compared
 #                             with the Amazon provider
 #   make bench-events         measure how soon a DAG starts after an event, and what a killed triggerer loses
@@ -69,6 +71,7 @@ AIOBOTOCORE_VENV := $(VENV)-aiobotocore
 SDK2_VENV := $(VENV)-sdk2
 SDK3_VENV := $(VENV)-sdk3
 NODE_ENV := .venv-node
+AXE_ENV := .venv-axe
 DOCS_VENV := $(VENV)-docs
 LICENCES_VENV := $(VENV)-licences
 RELEASE_VENV := $(VENV)-release
@@ -80,6 +83,7 @@ SAGEMAKER_SDK_2 := sagemaker==2.257.7
 SAGEMAKER_SDK_3 := sagemaker==3.27.0
 AWS_CLI := awscli==1.46.3
 JAVASCRIPT_SDK := @aws-sdk/client-sagemaker@3.1142.0
+AXE := axe-core@4.14.1
 
 # One of the tests builds the wheels, without access to a package index.
 PROJECT := -e '.[emulator,entra,openlineage]' -e ./emulator --group test --group chaos
@@ -98,9 +102,9 @@ IN_PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 EMULATOR_METADATA := emulator/pyproject.toml emulator/sagemaker_emulator/__init__.py
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EMULATOR_METADATA) Makefile
 
-.PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator test-docs mutants test-browser test-system test-clients \
+.PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator test-docs mutants test-browser test-system test-clients test-accessibility \
         test-aiobotocore lint docs licences release screenshots nightly mutants-drivers \
-        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
+        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-page bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -128,6 +132,10 @@ mutants-drivers: $(VENV)/.mutants
 test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
 	    $(VENV)/bin/python -m pytest -m 'system and not nightly' tests/documentation tests/ui $(ARGS)
+
+test-accessibility: $(VENV)/.ready $(AXE_ENV)/.ready
+	POLYSYNC_AXE="$(CURDIR)/$(AXE_ENV)/node_modules/axe-core/axe.min.js" \
+	    $(VENV)/bin/python -m pytest -m system tests/ui/test_accessibility.py $(ARGS)
 
 test-system: $(VENV)/.ready $(EMULATOR_VENV)/.ready
 	$(VENV)/bin/python -m pytest -m 'system and not nightly' tests/system $(ARGS)
@@ -192,6 +200,9 @@ nightly:
 bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)
 
+bench-page: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.ui.page_benchmark $(ARGS)
+
 bench-events: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.system.events $(ARGS)
 
@@ -243,11 +254,13 @@ $(SDK3_VENV)/.ready: Makefile
 	@$(INSTALL) --excludes $(@D)/excludes.txt '$(SAGEMAKER_SDK_3)' docker
 	@touch $@
 
-$(NODE_ENV)/.ready: Makefile | $(VENV)/.ready
+$(NODE_ENV)/.ready: NODE_PACKAGE = $(JAVASCRIPT_SDK)
+$(AXE_ENV)/.ready: NODE_PACKAGE = $(AXE)
+$(NODE_ENV)/.ready $(AXE_ENV)/.ready: Makefile | $(VENV)/.ready
 	@command -v npm > /dev/null || $(VENV)/bin/python -c $(INSTALL_NODE)
 	@echo "Creating $(@D) ..."
 	@mkdir -p $(@D)
-	@npm install --prefix $(@D) --no-save --no-package-lock --no-audit --no-fund --loglevel error '$(JAVASCRIPT_SDK)'
+	@npm install --prefix $(@D) --no-save --no-package-lock --no-audit --no-fund --loglevel error '$(NODE_PACKAGE)'
 	@touch $@
 
 # Without Airflow and without the package: the reference is made from the sources.

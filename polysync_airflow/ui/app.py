@@ -136,7 +136,7 @@ def put_clear_choice(
     return {"on_clear": change.on_clear}
 
 
-BUNDLE: Final = "sagemaker_tab.js"
+BUNDLE: Final = "sagemaker.js"
 _FOLDER: Final = Path(__file__).parent / "static"
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 

@@ -1,5 +1,5 @@
 """
-The Airflow plugin that adds the tab "SageMaker" to the page of a task instance.
+The Airflow plugin that adds the tab "SageMaker" to the page of a task instance, and a page to the navigation.
 
 Every component of Airflow imports its plugins: the scheduler, the DAG processor and workers, too. Therefore
 this module imports nothing heavy, and only the API server asks for the two attributes that need FastAPI and
@@ -19,14 +19,14 @@ from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 URL_PREFIX: Final = "/polysync-sagemaker"
-# The title of the tab. Airflow also looks for the component under this name among the globals of the page.
-TAB_NAME: Final = "SageMaker"
+# The title of the tab and of the page. Airflow also looks for their component under it among the globals.
+TITLE: Final = "SageMaker"
 # The tasks with the tab, from Airflow 3.4 on; before, all have it. Subclasses have this field, too.
 _OUR_TASKS: Final = {"task.template_fields": ["polysync_conn_id"]}
 
 
 class PolysyncPlugin(AirflowPlugin):
-    """Registers the tab, and the application that serves it, where Airflow can show it."""
+    """Registers the tab, the page, and the application that serves them, where Airflow can show them."""
 
     name = "polysync_sagemaker"
 
@@ -41,18 +41,14 @@ class PolysyncPlugin(AirflowPlugin):
 
         @cached_property
         def react_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-            """The tab, with the URL from which the browser imports it."""
+            """The tab and the page, with the URL from which the browser imports both."""
             from polysync_airflow.ui.app import BUNDLE, build_id
 
-            return [
-                {
-                    "name": TAB_NAME,
-                    "bundle_url": f"{_base_path()}{URL_PREFIX}/{build_id()}/{BUNDLE}",
-                    "destination": "task_instance",
-                    "url_route": "sagemaker",
-                    "applies_to": _OUR_TASKS,
-                }
-            ]
+            bundle = {"name": TITLE, "bundle_url": f"{_base_path()}{URL_PREFIX}/{build_id()}/{BUNDLE}"}
+            tab = {"destination": "task_instance", "url_route": "sagemaker", "applies_to": _OUR_TASKS}
+            # Airflow leaves out the second of two apps with the same route.
+            page = {"destination": "nav", "category": "browse", "url_route": "sagemaker-executions"}
+            return [{**bundle, **tab}, {**bundle, **page}]
 
 
 def _base_path() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -164,6 +165,38 @@ def grid_runs(site: Site) -> str:
     return run_id
 
 
+def picture_of_executions(page: TabPage, site: Site) -> bytes:
+    """Return a picture of the page with all executions: of a mapped task, of a group of steps, and of other DAGs."""
+    page.page.set_viewport_size(GRID_SIZES["light"])
+    pipelines = ("abalone", "fraud-scoring", "demand-forecast", "ranking")
+    for number, pipeline in enumerate(pipelines):
+        cost = {"amount": 0.68 + 0.1 * number, "currency": "USD", "prices_date": "2026-11-01"}
+        began, billable = arranged.ago(2400 - 60 * number), 540 + 80 * number
+        xcoms = arranged.measured(0.9, start=began, billable=billable, cost=cost)
+        if pipeline == "fraud-scoring":
+            xcoms = failed_run()
+            xcoms.run["started_at"] = arranged.ago(1800).isoformat()
+        xcoms.run["pipeline_name"] = pipeline
+        task = Task(site.trigger(f"retraining_{number:02}"), dag_id=f"retraining_{number:02}")
+        site.set_state(task, "failed" if pipeline == "fraud-scoring" else "success")
+        site.publish(task, xcoms)
+    group = Task(site.new_run(STEPS_DAG, "running", {"churn.execution": "deferred"}, 900), "churn.execution")
+    site.publish(replace(group, dag_id=STEPS_DAG), arranged.running())
+    mapped = site.new_task("deferred", "train_each", map_index=0)
+    site.publish(mapped, arranged.running())
+    for index, xcoms in enumerate(
+        (arranged.measured(0.9, start=arranged.ago(1900)), arranged.running()), start=1
+    ):
+        site.set_state(replace(mapped, map_index=index), "success" if index == 1 else "deferred")
+        site.publish(replace(mapped, map_index=index), xcoms)
+    page.open_executions("?since=1h")
+    page.rows()
+    page.page.mouse.move(0, 0)
+    page.page.wait_for_timeout(1500)
+    picture: bytes = page.page.screenshot(animations="disabled")
+    return picture
+
+
 def picture_of_grid(page: Page, url: str, run_id: str, scheme: Literal["light", "dark"]) -> bytes:
     """Return a picture of the grid with a task for each step, and of the tasks of a run that has failed."""
     page.set_viewport_size(GRID_SIZES[scheme])
@@ -196,6 +229,7 @@ def main() -> None:
                 viewport=SIZE, color_scheme="light", locale="en-GB", timezone_id="UTC"
             )
             page = TabPage(context.new_page(), site.url)
+            write("executions.png", picture_of_executions(page, site))
             task = compared_runs(site)
             write("tab.png", picture_of_tab(page, site))
             write("comparison.png", picture_of_comparison(page, task))

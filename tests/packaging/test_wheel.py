@@ -80,7 +80,7 @@ def test_wheel_contains_the_package_only(project: Project, wheels: dict[Project,
     files = {name for name in wheels[project].namelist() if ".dist-info/" not in name}
 
     assert files == package
-    data = {PROVIDER: "ui/static/sagemaker_tab.js", EMULATOR: "verify/beliefs.toml"}
+    data = {PROVIDER: "ui/static/sagemaker.js", EMULATOR: "verify/beliefs.toml"}
     assert {f"{project}/py.typed", f"{project}/{data[project]}"} <= files
 
 

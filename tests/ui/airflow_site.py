@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -27,9 +28,21 @@ DAG: Final = "churn_retraining"
 DAGS: Final = Path(__file__).parent / "dags"
 NOT_MAPPED: Final = -1
 _FERNET_KEY: Final = "AIRFLOW__CORE__FERNET_KEY"
+PASSWORDS: Final = {"ann": "ann-password", "vic": "vic-password"}
 NEEDS_TABS: Final = pytest.mark.skipif(
     not CAPABILITIES.react_apps, reason="this Airflow has no tabs of plugins"
 )
+
+
+def login_settings(home: Path) -> dict[str, str]:
+    """Return the settings of an Airflow in which ann is an administrator, and vic a viewer."""
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps(PASSWORDS))
+    return {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "ann:admin,vic:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+    }
 
 
 class ApiServer(PrivateAirflow):
@@ -39,11 +52,18 @@ class ApiServer(PrivateAirflow):
     :param home: an empty folder.
     :param settings: further environment variables.
     :param more_dags: a folder with DAGs, besides those of the tests.
+    :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
     """
 
     def __init__(
-        self, home: Path, settings: Mapping[str, str] | None = None, *, more_dags: Path | None = None
+        self,
+        home: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        more_dags: Path | None = None,
+        database: str | None = None,
     ) -> None:
+        self.database = database or f"sqlite:///{home}/airflow.db"
         folders = [DAGS, more_dags] if more_dags else [DAGS]
         # The tests sign records with their own key.
         key = {_FERNET_KEY: os.environ.setdefault(_FERNET_KEY, Fernet.generate_key().decode())}
@@ -53,6 +73,7 @@ class ApiServer(PrivateAirflow):
             connections={},
             settings={**key, **(settings or {})},
             components=["api-server"],
+            database=self.database,
         )
 
     def healthy(self) -> bool:
@@ -106,7 +127,8 @@ class Site:
         self, airflow: ApiServer, base_path: str = "/", login: tuple[str, str] | None = None
     ) -> None:
         self.url = f"{airflow.url}{base_path}"
-        self._database = airflow.home / "airflow.db"
+        self.database = airflow.database
+        self._file = airflow.home / "airflow.db"
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
         if login:
             token = self._post("auth/token", {"username": login[0], "password": login[1]})["access_token"]
@@ -128,10 +150,14 @@ class Site:
         :param map_index: the map index.
         :param try_number: which try it is.
         """
-        run = self._post(f"api/v2/dags/{DAG}/dagRuns", {"logical_date": None})
-        task = Task(run["dag_run_id"], task_id, map_index)
+        task = Task(self.trigger(DAG), task_id, map_index)
         self.set_state(task, state, try_number)
         return task
+
+    def trigger(self, dag_id: str) -> str:
+        """Create a DAG run, and return its id."""
+        run_id: str = self._post(f"api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        return run_id
 
     def new_run(self, dag_id: str, state: str, tasks: Mapping[str, str | None], seconds: float) -> str:
         """
@@ -140,13 +166,13 @@ class Site:
         :param tasks: the states by task; None for a task that has not been scheduled.
         :param seconds: how long the run takes, or has been running.
         """
-        run_id: str = self._post(f"api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        run_id = self.trigger(dag_id)
         for task_id, task_state in tasks.items():
             self.set_state(Task(run_id, task_id, dag_id=dag_id), task_state)
         now = datetime.now(UTC)
         began, ended = now - timedelta(seconds=seconds), None if state == "running" else now
         values = (state, *(time and time.isoformat(sep=" ") for time in (began, ended)), dag_id, run_id)
-        with closing(sqlite3.connect(self._database, timeout=30)) as database, database:
+        with closing(sqlite3.connect(self._file, timeout=30)) as database, database:
             where = "WHERE dag_id = ? AND run_id = ?"
             database.execute(f"UPDATE dag_run SET state = ?, start_date = ?, end_date = ? {where}", values)
         return run_id
@@ -155,7 +181,7 @@ class Site:
         """Put a task instance into a state, as the scheduler and the task would."""
         began = datetime.now(UTC).isoformat(sep=" ") if state else None
         ended = began if state in ("success", "failed") else None
-        with closing(sqlite3.connect(self._database, timeout=30)) as database, database:
+        with closing(sqlite3.connect(self._file, timeout=30)) as database, database:
             changed = database.execute(
                 "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
                 f" WHERE dag_id = ? AND run_id = ? AND task_id = ? AND {INSTALLED.map_index} = ?",
@@ -191,7 +217,7 @@ class Site:
     def record_of(self, task: Task) -> StoredExecution:
         """Return the record of a task's execution."""
         # The REST API masks the token in it.
-        with closing(sqlite3.connect(self._database, timeout=30)) as database:
+        with closing(sqlite3.connect(self._file, timeout=30)) as database:
             query = database.execute("SELECT val FROM variable WHERE key = ?", [variable_key(task.key)])
             (value,) = query.fetchone()
         text = Fernet(os.environ[_FERNET_KEY]).decrypt(value).decode()
@@ -209,9 +235,9 @@ class Site:
         return run["conf"]
 
     def bundle_path(self) -> str:
-        """Return the URL of the tab's module, as the UI receives it."""
+        """Return the URL of the module of the tab and the page, as the UI receives it."""
         plugins = self._http.get("api/v2/plugins").raise_for_status().json()["plugins"]
-        (url,) = [app["bundle_url"] for plugin in plugins for app in plugin["react_apps"]]
+        (url,) = {app["bundle_url"] for plugin in plugins for app in plugin["react_apps"]}
         return str(url)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:

@@ -1,11 +1,11 @@
-"""What a person can see and do in the tab."""
+"""What a person can see and do in the tab, and on the page with all executions."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from polysync_airflow.ui.plugin import URL_PREFIX
 from tests.ui.airflow_site import Task
@@ -36,13 +36,14 @@ _CONTRASTS: Final = """elements => elements.map(element => {
 })"""
 
 
+EXECUTIONS: Final = "plugin/sagemaker-executions"
 # A path that Airflow's UI has no page for.
 NO_PAGE: Final = "no-such-page"
 
 
 class TabPage:
     """
-    A page of Airflow's UI with the tab.
+    A page of Airflow's UI with the tab, or the one with all executions.
 
     :param page: the page of the browser.
     :param url: the base URL of Airflow.
@@ -54,9 +55,11 @@ class TabPage:
         self.not_found: list[str] = []
         self.script_errors: list[str] = []
         self.api_requests: list[str] = []
+        self.console_errors: list[str] = []
         self._url = url
         page.on("pageerror", self._record_error)
         page.on("dialog", lambda dialog: self.script_errors.append(f"dialog: {dialog.message}"))
+        page.on("console", lambda entry: self._record_console(entry.type, entry.text))
         page.on("request", lambda request: self._record(request.url))
         page.on("response", lambda response: self._record_response(response.status, response.url))
 
@@ -68,10 +71,23 @@ class TabPage:
         if URL_PREFIX in stack or not is_of_airflow:
             self.script_errors.append(stack)
 
+    def _record_console(self, kind: str, text: str) -> None:
+        if kind == "error":
+            self.console_errors.append(text)
+
     @property
     def tab(self) -> Locator:
         """The content of the tab."""
         return self.page.locator(".psm")
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Open Airflow, and sign in."""
+        self.page.goto(self._url)
+        self.page.get_by_label("Username").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self._url}**")
+        self.page.get_by_role("link", name="Home").first.wait_for()
 
     def open(self, task: Task) -> None:
         """
@@ -95,6 +111,33 @@ class TabPage:
             # Beside all other suites of CI, Airflow's page has stayed without the tab's content. The cause is not
             # known.
             self.load_again()
+
+    def open_executions(self, query: str = "") -> None:
+        """
+        Open the page with all executions.
+
+        :param query: the query string of its address, such as ``?state=Failed``.
+        """
+        if self.page.url.startswith(self._url):
+            self.page.evaluate("delete document.hidden")
+            self._go(NO_PAGE)
+            self.tab.wait_for(state="detached")
+            self._go(f"{EXECUTIONS}{query}")
+        else:
+            self.page.goto(f"{self._url}{EXECUTIONS}{query}")
+        self.tab.wait_for()
+
+    def query(self) -> str:
+        """Return the query string of the address."""
+        return urlsplit(self.page.url).query
+
+    def rows(self) -> list[list[str]]:
+        """Return the lines of each cell of the table of executions, once nothing is being read."""
+        self.tab.get_by_role("button", name="Refresh").and_(self.page.locator(":enabled")).wait_for()
+        rows = self.tab.locator(".psm-executions tbody tr").all()
+        return [
+            [" | ".join(text.split("\n")) for text in row.locator("th, td").all_inner_texts()] for row in rows
+        ]
 
     def load_again(self) -> None:
         """Load the page again, and click the tab. The summary of the tests has what the page shows now."""

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from polysync_airflow.ui.app import read_files
 from tests.ui import arranged
-from tests.ui.airflow_site import NEEDS_TABS, ApiServer, Site
+from tests.ui.airflow_site import NEEDS_TABS, PASSWORDS, ApiServer, Site, login_settings
 from tests.ui.tab_page import TabPage
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
 
 BASE_PATH = "/team/airflow/"
-PASSWORDS = {"ann": "ann-password", "vic": "vic-password"}
 
 
 @pytest.fixture(scope="module")
 def guarded_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An Airflow with an administrator and a viewer."""
     home = tmp_path_factory.mktemp("guarded")
-    passwords = home / "passwords.json"
-    passwords.write_text(json.dumps(PASSWORDS))
-    settings = {
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "ann:admin,vic:viewer",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-    }
-    airflow = ApiServer(home, settings)
+    airflow = ApiServer(home, login_settings(home))
     airflow.env["AIRFLOW__API__BASE_URL"] = f"{airflow.url}{BASE_PATH}"
     with airflow:
         site = Site(airflow, BASE_PATH, login=("ann", PASSWORDS["ann"]))
@@ -42,12 +33,7 @@ def test_viewer_sees_the_tab(guarded_site: Site, new_page: Callable[..., TabPage
     task = guarded_site.new_task("success")
     guarded_site.publish(task, arranged.success())
     page = new_page(guarded_site)
-    page.page.goto(guarded_site.url)
-    page.page.get_by_label("Username").fill("vic")
-    page.page.get_by_label("Password").fill(PASSWORDS["vic"])
-    page.page.get_by_role("button", name="Sign in").click()
-    page.page.wait_for_url(f"{guarded_site.url}**")
-    page.page.get_by_role("link", name="Home").first.wait_for()
+    page.sign_in("vic", PASSWORDS["vic"])
 
     page.open(task)
 

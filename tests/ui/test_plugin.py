@@ -12,7 +12,7 @@ import pytest
 from polysync_airflow import operators, sensors
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
-from polysync_airflow.ui.plugin import TAB_NAME, PolysyncPlugin
+from polysync_airflow.ui.plugin import TITLE, PolysyncPlugin
 from tests.ui.airflow_site import NEEDS_TABS
 
 # Imports the plugin as the scheduler, a worker and the DAG processor do, and says what was imported with it.
@@ -72,23 +72,22 @@ def test_nothing_without_tabs() -> None:
         ("https://example.com/team/airflow/", "/team/airflow"),
     ],
 )
-def test_the_tab(monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: str) -> None:
-    """The tab is one of task instances, and its URL begins with the path of the API server."""
+def test_tab_and_page(monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: str) -> None:
+    """One module is the tab of task instances and the page; its URL begins with the path of the API server."""
     from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
 
     if base_url is not None:
         monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
 
-    (app,) = PolysyncPlugin().react_apps
+    tab, page = (ReactAppResponse.model_validate(app) for app in PolysyncPlugin().react_apps)
 
-    response = ReactAppResponse.model_validate(app)
-    assert (response.name, response.destination, response.url_route) == (
-        TAB_NAME,
-        "task_instance",
-        "sagemaker",
-    )
-    assert response.bundle_url.startswith(f"{path}/polysync-sagemaker/0.")
-    assert response.bundle_url.endswith("/sagemaker_tab.js")
+    assert (tab.name, tab.destination, tab.url_route) == (TITLE, "task_instance", "sagemaker")
+    assert (page.name, page.destination, page.category) == (TITLE, "nav", "browse")
+    # Of two apps with one route, Airflow shows the first.
+    assert page.url_route == "sagemaker-executions"
+    assert page.bundle_url == tab.bundle_url
+    assert tab.bundle_url.startswith(f"{path}/polysync-sagemaker/0.")
+    assert tab.bundle_url.endswith("/sagemaker.js")
 
 
 @NEEDS_TABS

@@ -11,7 +11,7 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.ui import app as static_files
 from polysync_airflow.ui.app import BUNDLE, build_id, read_files
-from polysync_airflow.ui.plugin import TAB_NAME
+from polysync_airflow.ui.plugin import TITLE
 from tests.execution.test_durations import DURATIONS
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_all_files_are_served_and_imported() -> None:
 
 def test_the_component_has_the_name_of_the_tab() -> None:
     """Airflow looks for the component under the name that the plugin gives to the tab."""
-    assert f'const TAB_NAME = "{TAB_NAME}";' in SOURCES[BUNDLE]
+    assert f'const TITLE = "{TITLE}";' in SOURCES[BUNDLE]
 
 
 @pytest.mark.parametrize("name", read_files())

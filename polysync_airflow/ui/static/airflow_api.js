@@ -1,4 +1,4 @@
-// Reads a task instance and its XComs from Airflow's public REST API, with the session of the person who looks at
+// Reads task instances and their XComs from Airflow's public REST API, with the session of the person who looks at
 // the page. https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 import { countOmittedSteps, mayStillStop, readCallback, readRun, readSteps } from "./execution.js";
 import { property, readInteger, readList, readText, readTime } from "./validation.js";
@@ -159,6 +159,7 @@ export function taskOf(body) {
   return {
     state,
     isEnded: ENDED_STATES.includes(state),
+    startedAt: readTime(property(body, "start_date")),
     endedAt: readTime(property(body, "end_date")),
     // As Airflow has sent it: a number of milliseconds would lack the microseconds.
     runAfter: readTime(runAfter) === null ? null : runAfter,
@@ -181,6 +182,19 @@ export async function readXCom(key, name, signal, maxLength = MAX_RESPONSE) {
     }
     throw error;
   }
+}
+
+/** Calls a function with each item, for so many items at once, and returns the results. */
+export async function mapSome(items, atOnce, work) {
+  const pending = [...items.entries()];
+  const results = [];
+  const next = async () => {
+    for (let entry = pending.shift(); entry; entry = pending.shift()) {
+      results[entry[0]] = await work(entry[1]);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, next));
+  return results;
 }
 
 /** Returns an XCom's value. Airflow returns some values as the JSON text that its database holds. */

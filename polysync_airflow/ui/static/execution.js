@@ -17,6 +17,7 @@ export const START_OPERATOR = "PolysyncStartPipelineOperator";
 // Those of a group with a task for each step.
 const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
 export const STEP_OPERATOR = "PolysyncPipelineStepOperator";
+export const START_OPERATORS = [START_OPERATOR, GROUP_OPERATOR];
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];
@@ -53,8 +54,7 @@ export function readRun(value) {
   }
   return {
     arn,
-    // The end of its ARN, if the task has named it so.
-    pipeline: readText(property(value, "pipeline_name"), ARN)?.split(":pipeline/").at(-1) ?? null,
+    pipeline: readPipeline(property(value, "pipeline_name")),
     state: readChoice(property(value, "state"), RUN_STATES, "Unknown"),
     status: readText(property(value, "status"), NAME),
     message: readText(property(value, "message"), MESSAGE),
@@ -79,6 +79,11 @@ export function readRun(value) {
       }))
       .filter((step) => step.name !== null),
   };
+}
+
+/** Returns the name of a pipeline; the end of its ARN, if the task has named it so. */
+export function readPipeline(value) {
+  return readText(value, ARN)?.split(":pipeline/").at(-1) ?? null;
 }
 
 /** Returns the stop that the task has requested; null if it has requested none. */
@@ -291,7 +296,7 @@ function timeSpan(run, steps, now) {
 
 /** Returns whether a task starts an execution. */
 export function isStart(task) {
-  return task.operator === START_OPERATOR || hasStepTasks(task);
+  return START_OPERATORS.includes(task.operator);
 }
 
 /** Returns whether a task starts an execution of which each step has a task of its own. */
@@ -309,6 +314,11 @@ export function secondsOf(item, now) {
   }
   const end = item.endedAt ?? (item.state === "Running" ? now : null);
   return end === null ? null : Math.max(0, (end - item.startedAt) / 1000);
+}
+
+/** Returns for how long the last attempt of an execution has run, in seconds; null if that is not known. */
+export function attemptSeconds(run, now) {
+  return secondsOf({ ...run, startedAt: run.resumes > 0 ? run.attemptStartedAt : run.startedAt }, now);
 }
 
 /**

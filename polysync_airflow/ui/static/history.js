@@ -1,5 +1,5 @@
 // Reads the last successful runs of a task from Airflow's REST API, once, when the task has ended and is shown.
-import { AirflowApiError, pageOf, readXCom, send } from "./airflow_api.js";
+import { AirflowApiError, mapSome, pageOf, readXCom, send } from "./airflow_api.js";
 import { readRun } from "./execution.js";
 import { readResults, valuesOf } from "./results.js";
 import { property, readList, readText, readTime } from "./validation.js";
@@ -63,24 +63,11 @@ async function readEarlierRuns(key, runAfter, hasResults, signal) {
     }
   };
   const listed = (await attempt(() => listRuns(key, runAfter, timeLimit))) ?? [];
-  const runs = await mapSome(listed, (run) => attempt(() => readEarlierRun(key, run, hasResults, timeLimit)));
+  const runs = await mapSome(listed, AT_ONCE, (run) => attempt(() => readEarlierRun(key, run, hasResults, timeLimit)));
   const found = runs.filter((run) => run !== null && run !== undefined);
   // A run that could not be read (undefined) may be the last successful one; one without such an execution is not.
   const last = runs.find((run) => run !== null)?.values ?? null;
   return { runs: found, last, note: describeFailures(failures, listed.length) };
-}
-
-/** Calls a function with each item, for few items at once, and returns the results. */
-async function mapSome(items, work) {
-  const pending = [...items.entries()];
-  const results = [];
-  const next = async () => {
-    for (let entry = pending.shift(); entry; entry = pending.shift()) {
-      results[entry[0]] = await work(entry[1]);
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, next));
-  return results;
 }
 
 async function listRuns(key, runAfter, signal) {

@@ -1,4 +1,4 @@
-// Keeps the data of a task instance up to date while somebody looks at the tab.
+// Keeps data up to date while somebody looks at the tab or the page.
 import { readTask } from "./airflow_api.js";
 import { clockAhead } from "./execution.js";
 
@@ -9,14 +9,22 @@ const MAX_INTERVAL = 300_000;
 // After these statuses, another request has no other answer, unless somebody acts.
 const FINAL_STATUSES = [401, 403, 404];
 
-/**
- * Returns the data of a task instance, a function that reads it at once, and how often that was called.
- *
- * It is read every 10 s until the task has ended and its execution is not being stopped any longer, and never while
- * the page is hidden. After errors, the interval
- * doubles up to 5 minutes, and the last data remain.
- */
+/** Returns what `usePolling` returns, with the data of a task instance. */
 export function useTask(key) {
+  return usePolling(key, readTask);
+}
+
+/**
+ * Returns data, a function that reads them at once, and how often that was called.
+ *
+ * They are read every 10 s until they are final, and never while the page is hidden. After errors, the interval
+ * doubles up to 5 minutes, and the last data remain.
+ *
+ * @param key what is read; other data are read if it changes
+ * @param read a function with the parameters `key`, `signal`, and `show`, which it may call with a part of the data
+ * @param {number|null} idleInterval the interval for final data in milliseconds; null if they stay as they are
+ */
+export function usePolling(key, read, idleInterval = null) {
   const [state, setState] = useState(() => initialState(key));
   const [attempt, setAttempt] = useState(0);
   const failures = useRef(0);
@@ -27,7 +35,7 @@ export function useTask(key) {
     let timer = null;
     let isReading = false;
 
-    async function read() {
+    async function poll() {
       clearTimeout(timer);
       if (isReading || document.hidden) {
         return;
@@ -37,16 +45,22 @@ export function useTask(key) {
       const delay = await readOnce();
       isReading = false;
       if (delay !== null && !abort.signal.aborted) {
-        timer = setTimeout(read, delay);
+        timer = setTimeout(poll, delay);
       }
     }
 
+    const show = (data) => {
+      if (!abort.signal.aborted) {
+        setState({ keyText, data, error: null, readAt: Date.now(), isReading: true, retryAt: null });
+      }
+    };
+
     async function readOnce() {
       try {
-        const data = await readTask(JSON.parse(keyText), abort.signal);
+        const data = await read(JSON.parse(keyText), abort.signal, show);
         failures.current = 0;
         setState({ keyText, data, error: null, readAt: Date.now(), isReading: false, retryAt: null });
-        return data.isFinal ? null : INTERVAL;
+        return data.isFinal ? idleInterval : INTERVAL;
       } catch (error) {
         if (abort.signal.aborted) {
           return null;
@@ -63,13 +77,13 @@ export function useTask(key) {
     // Whoever comes back to the page sees the newest data, also of a task that was cleared meanwhile.
     function onVisibilityChange() {
       if (!document.hidden) {
-        void read();
+        void poll();
       }
     }
 
     setState((old) => (old.keyText === keyText ? old : initialState(key)));
     document.addEventListener("visibilitychange", onVisibilityChange);
-    void read();
+    void poll();
     return () => {
       abort.abort();
       clearTimeout(timer);

@@ -1,6 +1,4 @@
-// The tab "SageMaker" of a task instance. Airflow's UI imports this module, and renders the function that it leaves
-// among the globals under the name of the tab, with the parameters of the page's route:
-// https://airflow.apache.org/docs/apache-airflow/stable/howto/custom-view-plugin.html
+// The tab "SageMaker" of a task instance.
 import { Actions, ChoiceLeft } from "./actions.js";
 import { CallbackStep } from "./callback_step.js";
 import {
@@ -16,6 +14,7 @@ import {
 } from "./components.js";
 import { Billed, Compared, Cost, EarlierRuns } from "./comparison.js";
 import {
+  attemptSeconds,
   countBranchesNotTaken,
   countStates,
   failureOf,
@@ -23,19 +22,19 @@ import {
   isLeftOut,
   isReused,
   isStart,
-  secondsOf,
   START_OPERATOR,
   STEP_OPERATOR,
 } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { Instances } from "./mapped_tasks.js";
+import { ErrorNotice, Loading } from "./notices.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
 import { executionValues } from "./results.js";
 import { Timeline } from "./steps.js";
-import { STYLES } from "./styles.js";
 
-const TAB_NAME = "SageMaker";
+const { Fragment } = globalThis.React;
+
 const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const SENSOR = "PolysyncPipelineSensor";
 const CALLBACK_OPERATOR = "PolysyncCallbackStepOperator";
@@ -48,15 +47,15 @@ const NOTE_TITLES = [
 ];
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
-function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
+/** The tab of the task instance that is in the path of the page. */
+export function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
   const index = /^\d{1,9}$/.test(mapIndex ?? "") ? Number(mapIndex) : -1;
   const [state, refresh, refreshes] = useTask({ dagId, runId, taskId, mapIndex: index });
   return h(
-    "div",
-    { className: "psm", onKeyDown },
-    h("style", null, STYLES),
+    Fragment,
+    null,
     state.error && h(ErrorNotice, { state, refresh }),
-    state.data ? h(Content, { state, refresh, refreshes }) : !state.error && h("p", { role: "status" }, "Loading …"),
+    state.data ? h(Content, { state, refresh, refreshes }) : !state.error && h(Loading),
   );
 }
 
@@ -66,13 +65,6 @@ function Content({ state, refresh, refreshes }) {
   }
   const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
   return h(Instances, { keyText: state.keyText, ...state.data, action });
-}
-
-// A handler of Airflow's page cancels the space bar, which would press no button and scroll no log.
-function onKeyDown(event) {
-  if (event.key === " ") {
-    event.stopPropagation();
-  }
 }
 
 function TaskContent({ state, refresh, refreshes }) {
@@ -104,23 +96,6 @@ function TaskContent({ state, refresh, refreshes }) {
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
     h(EarlierRuns, { key: "earlier", execution, earlier }),
   ];
-}
-
-function ErrorNotice({ state, refresh }) {
-  const { error, data, readAt, retryAt } = state;
-  const now = useNow();
-  const texts = [error.message];
-  if (error.status === 401) {
-    texts.push("Your session has ended: reload the page to sign in.");
-  }
-  if (data !== null) {
-    texts.push(`What you see is ${formatSeconds(Math.max(1, (now - readAt) / 1000))} old.`);
-  }
-  if (retryAt !== null) {
-    texts.push(`Next attempt in ${formatSeconds(Math.max(1, Math.ceil((retryAt - now) / 1000)))}.`);
-  }
-  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Retry now");
-  return h(Notice, { kind: "error", title: "Airflow's API cannot be read", action }, texts.join(" "));
 }
 
 function NoExecution({ task, action }) {
@@ -217,9 +192,7 @@ function durationLabel({ resumes }) {
 }
 
 function Duration({ data }) {
-  const { run } = data.execution;
-  const startedAt = run.resumes > 0 ? run.attemptStartedAt : run.startedAt;
-  return formatSeconds(secondsOf({ ...run, startedAt }, useExecutionTime(data))) || "–";
+  return formatSeconds(attemptSeconds(data.execution.run, useExecutionTime(data))) || "–";
 }
 
 function describeResumes({ resumes, attemptStartedAt }) {
@@ -376,7 +349,3 @@ function whyNoSteps({ run, hasStoredSteps }, task) {
     ? "The steps appear as soon as they begin: the task could not read the pipeline's definition."
     : "AWS has listed no steps.";
 }
-
-// Airflow 3.2 and 3.3 look for the name of the tab first, then for the name AirflowPlugin, which all plugins share.
-globalThis[TAB_NAME] = SageMakerTab;
-globalThis.AirflowPlugin = SageMakerTab;

@@ -1,6 +1,6 @@
 // The styles of the tab. The colours are variables of Airflow's theme, so they follow its light and dark mode and
 // themes of the deployment. The values after the commas are only used if a version of Airflow has no such variable.
-// The state Running is darker than in Airflow, whose white on cyan has too little contrast for a small text.
+// The states Running and Cancelled are darker than in Airflow, whose white has too little contrast for a small text.
 export const STYLES = `
 .psm {
   --psm-border: var(--chakra-colors-border-emphasized, #a1a1aa66);
@@ -16,7 +16,7 @@ export const STYLES = `
 .psm-state-Running { --psm-bg: var(--chakra-colors-cyan-700, #0e7490); --psm-fg: #fff; }
 .psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
 .psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }
-.psm-state-Cancelled { --psm-bg: var(--chakra-colors-upstream_failed-solid, #b45309); --psm-fg: var(--chakra-colors-upstream_failed-contrast, #fff); }
+.psm-state-Cancelled { --psm-bg: var(--chakra-colors-orange-700, #92310a); --psm-fg: #fff; }
 .psm-state-Unknown { --psm-bg: var(--chakra-colors-none-solid, #52525b); --psm-fg: var(--chakra-colors-none-contrast, #fff); }
 .psm-card { border: 1px solid var(--psm-border); border-radius: 8px; padding: 0.75rem 1rem; }
 .psm-title { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 0.75rem; }
@@ -76,6 +76,21 @@ export const STYLES = `
   max-width: 100%; border: 1px solid var(--psm-border); border-radius: 4px; padding: 0.25rem 0.5rem; font: inherit; font-size: 0.875rem;
   font-weight: 400; color: var(--chakra-colors-fg, FieldText); background: var(--chakra-colors-bg, Field);
 }
+.psm h1 { font-size: 1.25rem; font-weight: 600; margin: 0; }
+.psm-filters { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; }
+.psm-scroll { padding: 0; overflow-x: auto; }
+.psm-executions { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+.psm-executions :is(th, td) { padding: 0.375rem 0.75rem; text-align: left; vertical-align: top; font-weight: 400; }
+.psm-executions thead th { color: var(--psm-muted); font-size: 0.75rem; font-weight: 600; white-space: nowrap; }
+.psm-executions tbody tr { border-top: 1px solid var(--psm-border); }
+.psm-executions tbody tr:hover { background: var(--psm-subtle); }
+.psm-executions .psm-link { display: block; min-height: 1.5rem; line-height: 1.5rem; }
+.psm-executions tbody :is(th, td) { max-width: 18rem; line-height: 1.5rem; }
+.psm-executions .psm-run { font-size: 0.75rem; line-height: 1.125rem; overflow-wrap: anywhere; }
+.psm-executions .psm-pipeline { min-width: 8rem; }
+.psm-executions .psm-done { min-width: 6.5rem; }
+.psm-executions .psm-muted { line-height: 1.125rem; }
+.psm-short { white-space: nowrap; }
 .psm-chart { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 0.5rem; margin: 0.75rem 0 0.5rem; color: var(--psm-muted); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
 .psm-chart svg { display: block; color: var(--psm-link); }
 .psm-chart-values { position: relative; text-align: right; white-space: nowrap; }

@@ -1,0 +1,368 @@
+// Reads the executions of all DAGs that the person who looks may see: a page of task instances, then their XComs,
+// DAG runs and map indexes. Airflow filters task instances by permission, operator, state, DAG and start; it has no
+// list of XComs with their values, so what only an XCom says is read for each task, and compared here.
+import { AirflowApiError, mapSome, readXCom, send, taskOf } from "./airflow_api.js";
+import {
+  attemptSeconds,
+  countStates,
+  isLeftOut,
+  mayStillStop,
+  readPipeline,
+  readRun,
+  readSteps,
+  RUN_STATES,
+  START_OPERATORS,
+} from "./execution.js";
+import { property, readChoice, readInteger, readList, readText, readTime } from "./validation.js";
+
+const PAGE = 25;
+// So many tasks are compared with a filter that only XComs answer, until a page is full.
+const MAX_COMPARED = 300;
+// Airflow's limit of a list.
+const MAX_LISTED = 100;
+const AT_ONCE = 5;
+const TIMEOUT = 30_000;
+const MAX_XCOM = 1_000_000;
+const MAX_REMEMBERED = 2_000;
+const ID = 512;
+const NAME = 256;
+const FORBIDDEN = Symbol("forbidden");
+const HOUR = 3_600_000;
+const SINCE = { "1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR, "30d": 30 * 24 * HOUR };
+// Before that, nothing has started. What has never started has no time at all.
+const EVER = "2000-01-01T00:00:00Z";
+
+// A deferred task is scheduled and queued again before its end.
+const AT_WORK = ["running", "deferred", "queued", "scheduled", "restarting", "up_for_reschedule"];
+const ENDED = ["success", "failed", "up_for_retry", "skipped", "removed"];
+// In which states of its task an execution may have a state; of each list, the newest come first.
+const TASK_STATES = {
+  "": [AT_WORK, ENDED],
+  Running: [AT_WORK],
+  Success: [["success"]],
+  Failed: [["failed", "up_for_retry"]],
+  Cancelled: [["failed", "up_for_retry", "skipped"]],
+  Unknown: [AT_WORK, ENDED],
+};
+
+/** Returns the filters of a query string; what is invalid is left out. */
+export function readFilters(query) {
+  const offset = query.get("offset") ?? "";
+  return {
+    state: readChoice(query.get("state"), RUN_STATES, ""),
+    // A backslash at the end of a pattern is an error in some databases.
+    dag: readText(query.get("dag"), NAME)?.replaceAll("\\", "") ?? "",
+    pipeline: readText(query.get("pipeline"), NAME) ?? "",
+    since: readChoice(query.get("since"), Object.keys(SINCE), ""),
+    offset: /^\d{1,7}$/.test(offset) ? Number(offset) : 0,
+  };
+}
+
+/** Returns the members of a query string that `readFilters` reads. */
+export function writeFilters(filters) {
+  return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== "" && value !== 0));
+}
+
+/**
+ * Returns a page of executions: those at work first, of the others the newest first.
+ *
+ * @param filters what `readFilters` returns
+ * @param {Map} memory what earlier calls have read
+ * @param {AbortSignal} signal ends the requests
+ * @param show called with what is known so far
+ * @returns the rows, the offset of the next page or null, how many tasks there are and how many were compared
+ * @throws {AirflowApiError} the task instances cannot be read
+ */
+export async function readExecutions(filters, memory, signal, show) {
+  if (memory.size > MAX_REMEMBERED) {
+    memory.clear();
+  }
+  const isCompared = filters.state !== "" || filters.pipeline !== "";
+  const end = filters.offset + (isCompared ? MAX_COMPARED : PAGE);
+  // Most tasks say themselves which pipeline they have.
+  const size = filters.pipeline === "" ? PAGE : MAX_LISTED;
+  const found = { rows: [], total: 0, compared: 0, next: null, failures: [], clockOffset: 0, isFinal: false };
+  let rows = [];
+  const publish = () => {
+    const shown = rows.filter((row) => isShown(row, filters));
+    return { ...found, rows: withRemembered(shown, memory), isFinal: shown.every(isFinal) };
+  };
+  const inform = () => show(publish());
+  for (let offset = filters.offset; offset < end; offset += size) {
+    const timeLimit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
+    const listed = await listTasks(filters, offset, size, timeLimit);
+    const added = listed.tasks.map((task) => ({ ...task, detail: recall(memory, task) }));
+    rows = [...rows, ...added];
+    Object.assign(found, { total: listed.total, clockOffset: listed.clockOffset, compared: rows.length });
+    found.next = offset + size < listed.total ? offset + size : null;
+    inform();
+    const attempt = attemptWith(found.failures, signal);
+    await Promise.all([
+      readStarters(isCompared ? [] : added, memory, attempt, timeLimit).then(inform),
+      markMissing(added, attempt, timeLimit).then(() =>
+        mapSome(added, AT_ONCE, (row) => readDetail(row, filters, memory, attempt, timeLimit).then(inform)),
+      ),
+    ]);
+    const { rows: shown } = publish();
+    await Promise.all([readStarters, readMapped].map((read) => read(shown, memory, attempt, timeLimit)));
+    if (found.next === null || shown.length >= PAGE) {
+      break;
+    }
+  }
+  return publish();
+}
+
+/** Returns rows with what is known of their DAG runs and, for the first row of a mapped task, of its map indexes. */
+function withRemembered(rows, memory) {
+  const mapped = new Set();
+  return rows.map((row) => {
+    const id = idOfMapped(row.key);
+    const isFirst = row.key.mapIndex >= 0 && !mapped.has(id);
+    mapped.add(id);
+    return { ...row, starter: memory.get(idOfRun(row.key)) ?? null, mapped: (isFirst && memory.get(id)) || null };
+  });
+}
+
+function idOfRun({ dagId, runId }) {
+  return JSON.stringify(["run", dagId, runId]);
+}
+
+function idOfMapped({ dagId, runId, taskId }) {
+  return JSON.stringify(["mapped", dagId, runId, taskId]);
+}
+
+/** Returns the state of the execution of a row; null if it is not known, "None" if there is no execution. */
+export function stateOf({ task, detail }) {
+  if (detail === null || detail.forbidden) {
+    return null;
+  }
+  const state = detail.run?.state ?? "None";
+  // Nobody observes it any more.
+  return isLastKnown({ task, detail }) ? "Unknown" : state;
+}
+
+/** Returns whether an execution was running when its task ended. */
+export function isLastKnown({ task, detail }) {
+  return task.isEnded && detail?.run?.state === "Running";
+}
+
+/** Returns the pipeline of a row: that of the execution, otherwise that of the task. */
+export function pipelineOf({ detail, pipeline }) {
+  return detail?.run?.pipeline ?? pipeline;
+}
+
+/** Returns for how long an execution has run, in seconds; null if that is not known. */
+export function durationOf(row, now) {
+  return row.detail?.run && !isLastKnown(row) ? attemptSeconds(row.detail.run, now) : null;
+}
+
+function isShown(row, { state, pipeline }) {
+  // Airflow gives a start to skipped tasks, too.
+  if (row.task.state === "skipped" && !row.detail?.run) {
+    return false;
+  }
+  return (state === "" || stateOf(row) === state) && hasPipeline(row, pipeline);
+}
+
+function hasPipeline(row, text) {
+  return text === "" || (pipelineOf(row) ?? "").toLowerCase().includes(text.toLowerCase());
+}
+
+async function listTasks(filters, offset, size, signal) {
+  const tasks = [];
+  let total = 0;
+  let clockOffset = 0;
+  for (const states of TASK_STATES[filters.state]) {
+    const free = size - tasks.length;
+    // Also if the page is full, to count the others.
+    const query = queryOf(filters, states, Math.max(0, offset - total), Math.max(1, free));
+    const listed = await send(`api/v2/dags/~/dagRuns/~/taskInstances?${query}`, { signal });
+    const found = readList(property(listed.body, "task_instances"), size).map(readTask);
+    tasks.push(...found.filter((task) => task !== null).slice(0, free));
+    total += readInteger(property(listed.body, "total_entries"), 0, Number.MAX_SAFE_INTEGER) ?? found.length;
+    clockOffset = listed.clockOffset;
+  }
+  return { tasks, total, clockOffset };
+}
+
+function queryOf({ dag, since }, states, offset, limit) {
+  return new URLSearchParams([
+    ...START_OPERATORS.map((operator) => ["operator", operator]),
+    ...states.map((state) => ["state", state]),
+    ...(dag === "" ? [] : [["dag_id_pattern", dag]]),
+    ["start_date_gte", since === "" ? EVER : new Date(Date.now() - SINCE[since]).toISOString()],
+    ["order_by", "-start_date"],
+    ["limit", limit],
+    ["offset", offset],
+  ]);
+}
+
+function readTask(body) {
+  const key = keyOf(body, "dag_run_id");
+  const pipeline = readPipeline(property(property(body, "rendered_fields"), "pipeline_name"));
+  const row = { id: JSON.stringify(key), key, task: taskOf(body), pipeline };
+  return Object.values(key).includes(null) ? null : row;
+}
+
+function keyOf(body, runName) {
+  const [dagId, runId, taskId] = ["dag_id", runName, "task_id"].map((name) => readText(property(body, name), ID));
+  return { dagId, runId, taskId, mapIndex: readInteger(property(body, "map_index"), 0, 2 ** 31) ?? -1 };
+}
+
+/** Returns what was read of the same try of a task. */
+function recall(memory, { id, task }) {
+  const known = memory.get(id);
+  return known?.tryNumber === task.tryNumber ? known : null;
+}
+
+/** Returns a function that calls another one, and keeps its error, unless the session has ended. */
+function attemptWith(failures, signal) {
+  return async (read) => {
+    try {
+      return await read();
+    } catch (error) {
+      if (!(error instanceof AirflowApiError) || error.status === 401 || signal.aborted) {
+        throw error;
+      }
+      failures.push(error);
+      return null;
+    }
+  };
+}
+
+/**
+ * Marks the rows that have no execution, or whose XComs may not be read.
+ *
+ * One list says it of all. A request for an XCom that does not exist would be an error in the log of the browser.
+ */
+async function markMissing(rows, attempt, signal) {
+  const unknown = rows.filter((row) => !row.detail?.run && !isFinal(row) && row.task.runAfter !== null);
+  if (unknown.length === 0) {
+    return;
+  }
+  const dagIds = new Set(unknown.map(({ key }) => key.dagId));
+  const dag = dagIds.size === 1 ? encodeURIComponent([...dagIds][0]) : "~";
+  const query = new URLSearchParams({ xcom_key: "run", limit: MAX_LISTED, ...spanOf(unknown) });
+  const path = `api/v2/dags/${dag}/dagRuns/~/taskInstances/~/xcomEntries?${query}`;
+  const listed = await attempt(() => send(path, { signal }).catch(unlessForbidden));
+  const mark = (row, forbidden) => {
+    row.detail = detailOf(row, null, forbidden, row.task.isEnded);
+  };
+  unknown.forEach((row) => Object.assign(row, { detail: null }));
+  if (listed === FORBIDDEN) {
+    unknown.forEach((row) => mark(row, true));
+  } else if (property(listed?.body, "total_entries") <= MAX_LISTED) {
+    const entries = readList(property(listed.body, "xcom_entries"), MAX_LISTED);
+    const ids = new Set(entries.map((entry) => JSON.stringify(keyOf(entry, "run_id"))));
+    unknown.filter(({ id }) => !ids.has(id)).forEach((row) => mark(row, false));
+  }
+}
+
+function unlessForbidden(error) {
+  if (error.status === 403) {
+    return FORBIDDEN;
+  }
+  throw error;
+}
+
+/** Returns the time in which the DAG runs of these rows are, as parameters of a request. */
+function spanOf(rows) {
+  const times = rows.map(({ task }) => task.runAfter).sort((one, other) => readTime(one) - readTime(other));
+  return { run_after_gte: times[0], run_after_lte: times.at(-1) };
+}
+
+function detailOf({ task, detail }, run, forbidden, isFinal) {
+  const steps = detail?.steps ?? null;
+  return { run, steps, forbidden, isFinal, isNew: true, tryNumber: task.tryNumber, taskState: task.state };
+}
+
+/** Returns whether what was read of a row stays as it is. */
+function isFinal({ task, detail }) {
+  return detail !== null && detail.isFinal && detail.taskState === task.state;
+}
+
+async function readDetail(row, filters, memory, attempt, signal) {
+  const { id, key, task } = row;
+  if (row.detail === null && row.pipeline !== null && !hasPipeline(row, filters.pipeline)) {
+    return;
+  }
+  if (row.detail === null || (row.detail.run !== null && !isFinal(row))) {
+    const found = await attempt(() => readXCom(key, "run", signal, MAX_XCOM));
+    if (found === null) {
+      return;
+    }
+    const run = shorten(readRun(found.value));
+    const hasEnd = task.isEnded && !(run && mayStillStop(task, run, Date.now() + found.clockOffset));
+    row.detail = detailOf(row, run, found.forbidden, hasEnd);
+  }
+  if (row.detail.run && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
+    const listed = await attempt(() => readXCom(key, "steps", signal));
+    const steps = listed === null ? row.detail.steps : countSteps(listed.value, row.detail.run);
+    row.detail = { ...row.detail, steps, isNew: listed === null };
+  }
+  memory.set(id, row.detail);
+}
+
+/** Returns what the page shows of an execution: memory keeps that of many. */
+function shorten(run) {
+  const { failedSteps } = run ?? {};
+  const first = failedSteps?.slice(0, 1);
+  return run && { ...run, parameters: [], message: null, failedSteps: first, failures: failedSteps.length };
+}
+
+function countSteps(value, run) {
+  const steps = readSteps(value, null, run).filter((step) => !isLeftOut(step));
+  return { done: countStates(steps).get("Success"), total: steps.length };
+}
+
+/** Reads who or what has started the DAG runs of these rows. */
+async function readStarters(rows, memory, attempt, signal) {
+  const missing = rows.filter(({ key, task }) => !memory.has(idOfRun(key)) && task.runAfter !== null);
+  const remember = (run) => {
+    const [dagId, runId] = ["dag_id", "dag_run_id"].map((name) => readText(property(run, name), ID));
+    const [type, user, by] = ["run_type", "triggering_user_name", "triggered_by"].map((name) =>
+      readText(property(run, name), NAME),
+    );
+    memory.set(idOfRun({ dagId, runId }), { type, user, by });
+  };
+  if (missing.length > 0) {
+    const dagIds = [...new Set(missing.map(({ key }) => key.dagId))];
+    const body = { dag_ids: dagIds, page_limit: MAX_LISTED, ...spanOf(missing) };
+    const listed = await attempt(() => send("api/v2/dags/~/dagRuns/list", { method: "POST", body, signal }));
+    readList(property(listed?.body, "dag_runs"), MAX_LISTED).forEach(remember);
+    // Other runs of the same time may have filled the list.
+    const left = new Map(missing.filter(({ key }) => !memory.has(idOfRun(key))).map(({ key }) => [idOfRun(key), key]));
+    await mapSome(listed === null ? [] : [...left.values()], AT_ONCE, async ({ dagId, runId }) => {
+      const path = `api/v2/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`;
+      remember((await attempt(() => send(path, { signal })))?.body);
+    });
+  }
+}
+
+/** Counts the map indexes of mapped tasks by the state of the task instance. */
+async function readMapped(rows, memory, attempt, signal) {
+  const mapped = rows.filter(({ key }) => key.mapIndex >= 0);
+  const asked = mapped.filter(({ key, task }) => !memory.get(idOfMapped(key))?.isFinal || !task.isEnded);
+  const keys = new Map(asked.map(({ key }) => [idOfMapped(key), key]));
+  await mapSome([...keys], AT_ONCE, async ([id, { dagId, runId, taskId }]) => {
+    const query = new URLSearchParams({ task_id: taskId, limit: MAX_LISTED });
+    const path = `api/v2/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}/taskInstances`;
+    const listed = await attempt(() => send(`${path}?${query}`, { signal }));
+    if (listed !== null) {
+      memory.set(id, countMapped(listed.body));
+    }
+  });
+}
+
+function countMapped(body) {
+  const tasks = readList(property(body, "task_instances"), MAX_LISTED).map(taskOf);
+  const total = readInteger(property(body, "total_entries"), 0, Number.MAX_SAFE_INTEGER) ?? tasks.length;
+  const count = (...names) => tasks.filter(({ state }) => names.includes(state)).length;
+  const counts = [
+    [count(...AT_WORK), "at work"],
+    [count("success"), "succeeded"],
+    [count("failed", "up_for_retry"), "failed"],
+  ];
+  const isFinal = tasks.every(({ isEnded }) => isEnded);
+  return { total, counted: tasks.length, counts: counts.filter(([number]) => number > 0), isFinal };
+}

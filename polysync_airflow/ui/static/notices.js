@@ -1,0 +1,34 @@
+// What is shown in the place of data that cannot be read, or not yet.
+import { Button, h, Notice } from "./components.js";
+import { formatSeconds } from "./format.js";
+import { useNow } from "./polling.js";
+
+const { useState } = globalThis.React;
+
+const SLOW = 3;
+
+/** Says that Airflow's API could not be read, how old the data are, and when it is read again. */
+export function ErrorNotice({ state, refresh }) {
+  const { error, data, readAt, retryAt } = state;
+  const now = useNow();
+  const texts = [error.message];
+  if (error.status === 401) {
+    texts.push("Your session has ended: reload the page to sign in.");
+  }
+  if (data !== null) {
+    texts.push(`What you see is ${formatSeconds(Math.max(1, (now - readAt) / 1000))} old.`);
+  }
+  if (retryAt !== null) {
+    texts.push(`Next attempt in ${formatSeconds(Math.max(1, Math.ceil((retryAt - now) / 1000)))}.`);
+  }
+  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Retry now");
+  return h(Notice, { kind: "error", title: "Airflow's API cannot be read", action }, texts.join(" "));
+}
+
+/** Says that the first data are being read, and for how long if that takes long. */
+export function Loading() {
+  const [began] = useState(Date.now);
+  const seconds = Math.floor((useNow() - began) / 1000);
+  const slow = seconds >= SLOW ? ` Airflow's API has not responded for ${formatSeconds(seconds)}.` : "";
+  return h("p", { role: "status" }, `Loading …${slow}`);
+}

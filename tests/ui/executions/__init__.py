@@ -1,0 +1,1 @@
+"""The page with all executions, in a browser, in a real Airflow."""

@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.instructions import Do, RecoveryChoices
-from tests.execution.lifecycle.world import Airflow, TryProcess, end_deferred
+from tests.execution.lifecycle.world import ALLOWED, Airflow, TryProcess, end_deferred
 
 # For a longer search: POLYSYNC_WALKS=100000.
 WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
@@ -127,20 +127,34 @@ class Walk:
 
     def _run_try(self, process: TryProcess) -> None:
         for step in process.steps:
+            process.at = step
             self.airflow.history.append(step)
             self._check(step)
-            if not self._disturb(process, step):
+            self._let_time_pass(step)
+            if not self._is_overwritten(process) and not self._disturb(process, step):
                 return
 
-    def _disturb(self, process: TryProcess, step: str) -> bool:
-        """Let something happen; return False if the process does not go on."""
-        random, airflow = self.random, self.airflow
+    def _let_time_pass(self, step: str) -> None:
+        random = self.random
         while random.random() < (0.5 if step == "waiting" else 0.1):
-            airflow.aws.progress()
+            self.airflow.aws.progress()
             self._check("progress")
         while self.frozen and random.random() < self.thaws:
             self._step_frozen()
-        chance = random.random()
+
+    def _is_overwritten(self, process: TryProcess) -> bool:
+        """
+        Return whether a process that was frozen right before its write has written over the record of this one.
+
+        Known limit: if this one does not write again, nobody knows its execution.
+        """
+        stored = self.airflow.stored
+        return bool(process.wrote and stored and stored.try_number < process.number)
+
+    def _disturb(self, process: TryProcess, step: str) -> bool:
+        """Let something happen; return False if the process does not go on."""
+        airflow = self.airflow
+        chance = self.random.random()
         if chance < 0.03:
             self._crash(process)
         elif chance < 0.05:
@@ -166,11 +180,6 @@ class Walk:
 
     def _crash(self, process: TryProcess) -> None:
         airflow = self.airflow
-        if process.wrote and airflow.stored and airflow.stored.try_number < process.number:
-            # Known limit: a process that was frozen right before its write has written over the record of this one. If
-            # this one dies before its next write, nobody knows its execution.
-            self._finish(process)
-            return
         airflow.history.append("crash")
         airflow.fail_or_retry()
         if airflow.state == "failed":
@@ -243,13 +252,22 @@ class Walk:
         return False
 
     def _step_frozen(self) -> None:
-        process = self.random.choice(self.frozen)
+        process, airflow = self.random.choice(self.frozen), self.airflow
         process.is_confirmed = False
         if self.random.random() < 0.2:
             process.kill()
             self._finish(process)
-        elif next(process.steps, None) is None:
+        elif (
+            process.at == ALLOWED
+            and airflow.stored
+            and process.number < airflow.stored.try_number != airflow.current
+        ):
+            # The same limit: the try whose record this is cannot write again.
             self.frozen.remove(process)
+        else:
+            process.at = next(process.steps, "")
+            if not process.at:
+                self.frozen.remove(process)
         self._check("a frozen process goes on")
 
     def _finish(self, process: TryProcess) -> None:

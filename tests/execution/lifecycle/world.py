@@ -66,6 +66,10 @@ class ReplacedError(Exception):
     """Airflow refuses the write of a try whose task instance it has replaced."""
 
 
+# The step between the confirmation that a try is the current one, and its write.
+ALLOWED = "before the write that was allowed"
+
+
 class Airflow:
     """
     One task instance: its tries, record store and XComs.
@@ -194,6 +198,8 @@ class TryProcess:
         self.killed = False
         self.now: Instruction | None = None
         self.wrote = False
+        # The last of ``steps``.
+        self.at = ""
         # Whether Airflow has said a moment ago that this try is the current one.
         self.is_confirmed = False
         self.steps = self._run()
@@ -280,7 +286,7 @@ class TryProcess:
         if now.store is not Store.KEEP:
             yield f"before the write for {now.do.name}"
             self._confirm()
-            yield "before the write that was allowed"
+            yield ALLOWED
         if now.store is Store.WRITE:
             self._put(now.known)
             self.wrote = True

@@ -199,7 +199,7 @@ def _uv_install(environment: Path, *arguments: str) -> None:
 
 def _make_sbom(environment: Path, distribution: Distribution, version: str, epoch: str) -> None:
     # The tool reads the version of the subject only there, not from the environment.
-    project, dynamic = environment / "pyproject.toml", 'dynamic = ["version"]'
+    project, dynamic = environment / "pyproject.toml", 'dynamic = ["readme", "version"]'
     text = (ROOT / distribution.folder / "pyproject.toml").read_text()
     if dynamic not in text:
         raise ReleaseError(f"pyproject.toml has no line {dynamic}")

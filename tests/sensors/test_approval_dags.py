@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -29,18 +29,17 @@ pytestmark = [pytest.mark.documentation, pytest.mark.timeout(300)]
 
 @contextmanager
 def meanwhile(action: Callable[[], bool]) -> Iterator[None]:
-    """Try an action again and again in a thread until it returns True, while a DAG runs."""
-    done: list[bool] = []
+    """Try an action again and again in a thread while a DAG runs; it must have returned True once."""
+    over, done = Event(), Event()
 
     def act() -> None:
         end = time.monotonic() + WAIT_SECONDS
         try:
-            while not done and time.monotonic() < end:
+            while not over.wait(0.05) and time.monotonic() < end:
                 if action():
-                    done.append(True)
-                time.sleep(0.05)
+                    done.set()
         finally:
-            if not done:
+            if not over.is_set():
                 fail_unfinished_tasks()
 
     thread = Thread(target=act)
@@ -48,10 +47,9 @@ def meanwhile(action: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     finally:
-        finished = bool(done)
-        done.append(False)
+        over.set()
         thread.join()
-    assert finished
+    assert done.is_set()
 
 
 def fail_unfinished_tasks() -> None:
@@ -66,12 +64,12 @@ def answer(option: str, asked: list[Any]) -> bool:
     """Answer the question, if it is asked, and resume the task, as Airflow's REST API does."""
     hitl, triggers = import_module("airflow.models.hitl"), import_module("airflow.models.trigger")
     with import_module("airflow.utils.session").create_session() as session:
-        waiting = session.query(hitl.HITLDetail).filter(hitl.HITLDetail.responded_at.is_(None)).all()
-        # Until the question is stored, and the process of the task has ended.
-        if not waiting or waiting[0].task_instance.state != "awaiting_input":
+        question = session.query(hitl.HITLDetail).one_or_none()
+        # Until the question is stored, and the process of the task has ended. Again, if dag.test() has written over
+        # the state meanwhile.
+        if question is None or question.task_instance.state != "awaiting_input":
             return False
-        (question,) = waiting
-        asked.append((question.subject, question.body))
+        asked[:] = [(question.subject, question.body)]
         question.responded_by, question.responded_at = PERSON, datetime.now(UTC)
         question.chosen_options, question.params_input = [option], {}
         event = import_module("airflow.triggers.base").TriggerEvent(question.as_resume_event_payload())
@@ -126,10 +124,13 @@ def test_newest_model_is_deployed_once_it_is_approved(
     client.create_model_package_group(ModelPackageGroupName=GROUP)
     client.create_model_package(ModelPackageGroupName=GROUP, ModelApprovalStatus="PendingManualApproval")
 
+    decided: list[str] = []
+
     def decide() -> bool:
-        if len(endpoint.control.calls("DescribeModelPackage")) < 3:
+        if decided or len(endpoint.control.calls("DescribeModelPackage")) < 3:
             return False
         hook.update_model_approval(ARN, status, "Checked")
+        decided.append(status)
         return True
 
     with meanwhile(decide):

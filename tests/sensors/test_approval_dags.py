@@ -64,11 +64,13 @@ def answer(option: str, asked: list[Any]) -> bool:
     """Answer the question, if it is asked, and resume the task, as Airflow's REST API does."""
     hitl, triggers = import_module("airflow.models.hitl"), import_module("airflow.models.trigger")
     with import_module("airflow.utils.session").create_session() as session:
-        question = session.query(hitl.HITLDetail).one_or_none()
+        questions = session.query(hitl.HITLDetail).all()
         # Until the question is stored, and the process of the task has ended. Again, if dag.test() has written over
         # the state meanwhile.
-        if question is None or question.task_instance.state != "awaiting_input":
+        waiting = [each for each in questions if each.task_instance.state == "awaiting_input"]
+        if not waiting:
             return False
+        (question,) = waiting
         asked[:] = [(question.subject, question.body)]
         question.responded_by, question.responded_at = PERSON, datetime.now(UTC)
         question.chosen_options, question.params_input = [option], {}

@@ -6,16 +6,16 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.sessions import price_list_region
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.prices import HourlyPrices
+from polysync_airflow.execution.prices import HourlyPrices, Price
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 _MAX_PAGES: Final = 200
@@ -37,13 +37,17 @@ def main(options: argparse.Namespace) -> int:
             f"the regions have prices in {' and '.join(sorted(currencies))}: make a table for each"
         )
     content = {"currency": currencies.pop(), "date": clock.now().date().isoformat(), "prices": prices}
-    output.write_json(HourlyPrices.parse(json.dumps(content)).model_dump(mode="json"))
+    try:
+        table = HourlyPrices.parse(json.dumps(content))
+    except ValueError as error:
+        raise ParametersError(f"AWS's price list has other values than expected: {error}.") from None
+    output.write_json(table.model_dump(mode="json"))
     return output.OK
 
 
 class _Dimension(BaseModel):
     unit: str
-    pricePerUnit: dict[str, float]
+    pricePerUnit: Annotated[dict[str, Price], Field(min_length=1)]
 
 
 class _Term(BaseModel):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context
@@ -67,7 +68,7 @@ def read_prices() -> prices.HourlyPrices | None:
         return None
     if setting.startswith("{"):
         return prices.HourlyPrices.parse(setting)
-    with open(setting, "rb") as file:  # noqa: PTH123 # Path cannot read a part only
+    with Path(setting).open("rb") as file:
         return prices.HourlyPrices.parse(file.read(prices.MAX_BYTES + 1))
 
 

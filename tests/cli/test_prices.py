@@ -29,6 +29,9 @@ PAGES = [
         entry("ml.only.hosting", "Hosting", "3.0"),
         "no JSON",
         json.dumps({"product": {}}),
+        entry("ml.m5.large", "Training", "Infinity"),
+        entry("ml.m5.large", "Training", "-1"),
+        entry("ml.m5.large", "Training", "9").replace('{"USD": "9"}', "{}"),
     ],
     [
         entry("ml.a", "Training", "1", unit="GB"),
@@ -93,6 +96,11 @@ def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
             },
             ["us-east-1", "cn-north-1"],
             "the regions have prices in CNY and USD: make a table for each",
+        ),
+        (
+            {"us-east-1": [[entry("ml.<b>", "Training", "1")]]},
+            ["us-east-1"],
+            "AWS's price list has other values than expected: prices.us-east-1.ml.<b>",
         ),
         ({"us-east-1": [[]] * 201}, ["us-east-1"], "has more than 200 pages"),
     ],

@@ -146,19 +146,27 @@ class StepTaskPoller(poller.Poller):
         return state, known
 
     def _ask_aws(self, known: KnownExecution, is_wanted: Callable[[], bool]) -> None:
-        arn = known.run.execution_arn
-        steps = self.client.list_steps(arn, is_wanted=is_wanted)
-        if isinstance(steps, PolysyncError):
-            raise steps
-        known.steps = steps
-        if any(state_of_step(step.status) is PolysyncState.RUNNING for step in steps):
+        known.steps = self._list(known, is_wanted)
+        if any(state_of_step(step.status) is PolysyncState.RUNNING for step in known.steps):
             return
         # AWS's list of the steps does not say whether more of them follow.
         self.client.limiter.acquire()
-        execution = self.client.describe(arn)
+        execution = self.client.describe(known.run.execution_arn)
         if isinstance(execution, PolysyncError):
             raise execution
+        if has_ended(execution.status):
+            # Steps may have run since they were listed.
+            self.client.limiter.acquire()
+            known.steps = self._list(known, is_wanted)
         known.status = execution.status
+
+    def _list(
+        self, known: KnownExecution, is_wanted: Callable[[], bool]
+    ) -> Sequence[descriptions.StepDescription]:
+        steps = self.client.list_steps(known.run.execution_arn, is_wanted=is_wanted)
+        if isinstance(steps, PolysyncError):
+            raise steps
+        return steps
 
     def _warn(self, text: str) -> None:
         poller.log.warning("%s", text)

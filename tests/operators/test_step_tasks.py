@@ -286,7 +286,7 @@ def test_results_that_cannot_be_read(emulator: EmulatorServer, emulated_time: Em
 def test_list_that_fails_after_the_event(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """A worker lists the steps again. Without them, the task has the outcome of the step all the same."""
     run_execution(emulator, GOOD)
-    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="no", skip=1)
+    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="no", skip=2)
 
     with capture_logs() as logs:
         run = run_step("worker", "AbaloneTrain")

@@ -130,13 +130,13 @@ def test_twenty_tasks_share_their_calls(emulator: EmulatorServer, emulated_time:
 
     events = events_of([make_trigger(f"Shard{number}") for number in range(20)])
 
-    lists = [at for _, at in task.calls(LIST_STEPS)]
+    *lists, _ = [at for _, at in task.calls(LIST_STEPS)]
     assert outcomes(events) == 20 * ["success"]
     assert len(lists) > 10
     assert min(later - before for before, later in itertools.pairwise(lists)) >= 60.0
-    # The last list, in which all steps have ended.
-    assert [operation for operation, _ in task.calls()][-2:] == [LIST_STEPS, DESCRIBE]
-    assert Counter(operation for operation, _ in task.calls()) == {LIST_STEPS: len(lists), DESCRIBE: 1}
+    # After the list in which all steps have ended.
+    assert [operation for operation, _ in task.calls()][-3:] == [LIST_STEPS, DESCRIBE, LIST_STEPS]
+    assert Counter(operation for operation, _ in task.calls()) == {LIST_STEPS: len(lists) + 1, DESCRIBE: 1}
 
 
 def test_execution_is_described_when_no_step_runs(
@@ -154,6 +154,24 @@ def test_execution_is_described_when_no_step_runs(
     between = [at for _, at in task.calls(LIST_STEPS) if prepared <= at < began]
     assert len(between) > 5
     assert described == between
+
+
+def test_step_that_runs_after_the_list(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has begun and ended when AWS describes the execution, which has succeeded: it is not skipped."""
+    ExecutionTask(emulator, step_delay=600)
+    describe = poller.SharedClient.describe
+
+    def describe_later(client: poller.SharedClient, arn: str) -> Any:
+        emulated_time.sleep(3600)
+        return describe(client, arn)
+
+    monkeypatch.setattr(poller.SharedClient, "describe", describe_later)
+
+    (event,) = events_of([make_trigger("Train")])
+
+    assert event["outcome"] == "success"
 
 
 def test_nothing_is_read_from_aws_before_there_is_an_execution(
@@ -186,7 +204,7 @@ def test_nothing_is_read_from_aws_before_there_is_an_execution(
     )
     before, *after = counts
     assert before == 0
-    assert set(after) == {2}
+    assert set(after) == {3}
 
 
 @pytest.fixture

@@ -240,7 +240,7 @@ async def test_threads_end_with_the_reader(emulator: EmulatorServer, queue: Queu
     queue.send(execution())
 
     await until(lambda: not set(threads()) - before)
-    await until(lambda: queue.size == (1, 0))
+    assert queue.size == (1, 0)
 
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,11 +221,19 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
 
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
-    """While Airflow stores an event, its message stays invisible, with one call for each time of the hold."""
+    """While Airflow stores an event, its messages stay invisible, with one call for each time of the hold."""
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 20)
     monkeypatch.setattr(trigger, "HOLD_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
-    queue.send(execution())
+    held, hold = list[Any](), EventQueue.hold
+
+    def hold_and_count(self: EventQueue, handles: Any, *seconds: int) -> None:
+        if not seconds:
+            held.append(handles)
+        hold(self, handles, *seconds)
+
+    monkeypatch.setattr(EventQueue, "hold", hold_and_count)
+    queue.send(execution(), execution())
     triggerer, begin = Triggerer(), time.monotonic()
     triggerer.start(1, queue)
     holds: list[Any] = []
@@ -238,7 +246,8 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
     try:
         await until(held_again)
         assert len(holds) <= (time.monotonic() - begin) / 0.3
-        assert queue.size == (0, 1)
+        assert {len(each) for each in held} == {2}
+        assert queue.size == (0, 2)
     finally:
         await triggerer.stop()
 

@@ -52,7 +52,7 @@ def run(folder: Path, *command: str | Path, **more: str) -> Run:
     """Run a program against an emulator of its own."""
     config = folder / "config.yaml"
     config.write_text(NO_TELEMETRY)
-    with EmulatorServer(clock=RealClock(speed=300)) as server, proxy() as outside:
+    with EmulatorServer(clock=RealClock(speed=100)) as server, proxy() as outside:
         # What the function of a step returns, which no job runs.
         server.control.put_scenario({"steps": {"add": {"result": 5}}}, "Functions")
         variables = {

@@ -350,3 +350,12 @@ def test_foreign_event_approves_nothing(event: Any, emulator: EmulatorServer) ->
         sensor.execute_complete(ti.context(sensor), event)
 
     assert ti.xcoms == {}
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_region_is_that_of_the_version(mode: str, emulator: EmulatorServer) -> None:
+    """Not that of the connection."""
+    run_sensor(make(mode, model_package_arn=version(1).replace("us-east-1", "eu-west-1")), task_instance())
+
+    calls = emulator.control.calls("DescribeModelPackage")
+    assert {call["region"] for call in calls} == {"eu-west-1"}

@@ -238,3 +238,15 @@ def test_execution_of_a_pipeline_that_aws_manages(
     assert (run.error, run.result) == (None, arn)
     assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (MANAGED, "Success")
     assert run.xcoms["console_url"].endswith(f"#/pipelines/model-eval/executions/{arn}")
+
+
+def test_trigger_knows_what_was_listed(emulator: EmulatorServer, airflow_time: EmulatedTime) -> None:  # noqa: F811
+    """Its search begins after the list of the worker, and not at the beginning of the window."""
+    began = airflow_time.time()
+
+    run = run_sensor(
+        make_sensor("deferrable", pipeline_name="fanout", created_after=at(began - HOUR), timeout=300)
+    )
+
+    assert run.trigger
+    assert run.trigger[1]["listed_until"] == began

@@ -308,3 +308,11 @@ def test_error_of_the_trigger_fails_the_task_without_a_worker(
     run = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
 
     assert (type(run.error).__name__, str(run.error)) == ("TaskDeferralError", "Trigger failure")
+
+
+@needs_triggerer
+def test_method_after_the_event_exists() -> None:
+    """A worker calls it if the trigger ends without a state of the task: after an error that uses no retries."""
+    sensor = make_sensor("triggerer", execution_arn=ARN)
+
+    assert hasattr(sensor, sensor.start_trigger_args.next_method)

@@ -304,10 +304,8 @@ _NAMES: Final = (
 )
 
 
-class WatcherArguments(pydantic.BaseModel):
+class WatcherArguments(models.StrictModel):
     """The arguments of a watcher. Airflow stores them in its database, where others can edit them."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     queue_url: str = Field(
         max_length=512,

@@ -95,13 +95,16 @@ def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
 
 # defer_build: the operators import this module, and Airflow parses a DAG file every 30 seconds. Pydantic
 # builds the validators on first use, which is on a worker.
-STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
 class FrozenModel(BaseModel):
     """Base class of models of responses, whose unknown members are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+
+class StrictModel(FrozenModel):
+    """Base class of models whose unknown members are errors."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def _number_to_text(value: Any) -> Any:
@@ -172,14 +175,12 @@ MlflowArn = Annotated[str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
 
-class StartRequest(BaseModel):
+class StartRequest(StrictModel):
     """
     The request of StartPipelineExecution. Its fields have the names of the operator's arguments.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """
-
-    model_config = STRICT
 
     pipeline_name: Pipeline = Field(
         description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "

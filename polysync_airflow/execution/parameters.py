@@ -29,11 +29,8 @@ def seconds(minimum: float, maximum: float) -> Any:
     return Field(ge=minimum, le=maximum, strict=True, description=cure)
 
 
-class Choices(BaseModel):
+class Choices(models.StrictModel):
     """Base class. The ``description`` of a field says which values are valid, unless it is a ``Literal``."""
-
-    # defer_build: Airflow parses a DAG file every 30 seconds, and most of them have no operator of these.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:

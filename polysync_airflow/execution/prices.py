@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from polysync_airflow.execution import models, texts
 
@@ -29,7 +29,7 @@ class Cost(models.FrozenModel):
     prices_date: datetime.date
 
 
-class HourlyPrices(BaseModel):
+class HourlyPrices(models.StrictModel):
     """
     Prices of an instance for an hour.
 
@@ -37,8 +37,6 @@ class HourlyPrices(BaseModel):
     :param date: the date of the prices.
     :param prices: by region and type of instance.
     """
-
-    model_config = models.STRICT
 
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
     date: datetime.date

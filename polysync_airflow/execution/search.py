@@ -28,7 +28,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
@@ -83,14 +83,12 @@ class ParameterOfExecution(models.FrozenModel):
     value: texts.ValueText = Field(validation_alias="Value")
 
 
-class Search(BaseModel):
+class Search(models.StrictModel):
     """
     What a search looks for. Its fields have the names of the sensor's arguments.
 
     :param began_at: when the search began: ``latest`` is the latest execution of this moment.
     """
-
-    model_config = models.STRICT
 
     pipeline_name: models.Pipeline = Field(description="Give the pipeline's name, or its ARN.")
     created_after: Time = Field(description=_TIME_CURE)

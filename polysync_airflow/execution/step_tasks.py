@@ -45,7 +45,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError
@@ -316,15 +316,13 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
 MAX_SECONDS: Final = 400 * 24 * 3600.0
 
 
-class StepTaskArguments(BaseModel):
+class StepTaskArguments(models.StrictModel):
     """
     The arguments of the trigger of a step's task. The rest follows from its task instance.
 
     :param execution_task_id: the task of the same DAG run and map index that starts the execution.
     :param retries: how many retries the task has.
     """
-
-    model_config = models.STRICT
 
     execution_task_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
     step_name: models.StepName
@@ -400,15 +398,13 @@ class Clear(NamedTuple):
         return {"on_clear": on_clear, "stop_on_clear": self.action in ("new", "select")}
 
 
-class FirstLook(BaseModel):
+class FirstLook(models.StrictModel):
     """
     What the execution task has seen when it looked first after a clear.
 
     :param epoch: the epoch that the clear has begun.
     :param succeeded: the steps that had succeeded.
     """
-
-    model_config = models.STRICT
 
     execution_arn: models.ExecutionArn
     epoch: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]

@@ -275,7 +275,7 @@ class Waiter(ABC, Generic[Response, Event]):
         return Wait(max(0.0, min(seconds, self.last_poll_at - now)), self, log_lines)
 
 
-class EndOfWait(BaseModel):
+class EndOfWait(models.StrictModel):
     """
     The event of any wait.
 
@@ -283,8 +283,6 @@ class EndOfWait(BaseModel):
     :param error_code: error code of the last poll, if it failed.
     :param operation: the operation of AWS that failed.
     """
-
-    model_config = models.STRICT
 
     outcome: str
     error_code: NameText | None = None
@@ -590,10 +588,9 @@ Deadline = Annotated[
 ]
 
 
-class WaitArguments(BaseModel):
+class WaitArguments(models.StrictModel):
     """What the arguments of all triggers have in common."""
 
-    model_config = models.STRICT
     waiter_class: ClassVar[type[Waiter[Any, Any]]]
 
     polysync_conn_id: models.ConnectionId

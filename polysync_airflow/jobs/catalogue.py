@@ -40,7 +40,7 @@ class CatalogueParameter(DeclaredParameter):
     description: texts.DescriptionText | None = None
 
 
-class CatalogueJob(models.FrozenModel):
+class CatalogueJob(models.StrictModel):
     """
     A job of a catalogue file.
 
@@ -54,8 +54,6 @@ class CatalogueJob(models.FrozenModel):
     :param steps: the declared steps, in the definition's order, without what loops run; none in a file of an
         earlier version.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: models.PipelineName
     arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}$")]

@@ -22,7 +22,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import models
@@ -30,7 +30,7 @@ from polysync_airflow.execution.parameters import Choices, Flag
 from polysync_airflow.execution.waiter import LogLine
 
 
-class Incarnation(BaseModel):
+class Incarnation(models.StrictModel):
     """
     What tells a task instance from an earlier one with the same DAG, run id, task and map index.
 
@@ -41,8 +41,6 @@ class Incarnation(BaseModel):
     :param region: the pass of the loop or of the expansion, from Airflow 3.4 on; None outside of them.
     """
 
-    model_config = models.STRICT
-
     dag_run_started_at: models.UtcTime | None = None
     clear_number: Annotated[int, Field(ge=0)] = 0
     region: Annotated[str, StringConstraints(max_length=100)] | None = None
@@ -52,14 +50,12 @@ class Incarnation(BaseModel):
 OnClear = Literal["new", "resume"]
 
 
-class ClearChoice(BaseModel):
+class ClearChoice(models.StrictModel):
     """
     What a user chose for one clear of the task. It counts in place of the operator's ``on_clear``.
 
     :param epoch: the epoch that this clear has begun; None until its first try has begun.
     """
-
-    model_config = models.STRICT
 
     on_clear: OnClear
     epoch: Annotated[int, Field(ge=0)] | None = None
@@ -69,7 +65,7 @@ class ClearChoice(BaseModel):
 NO_EPOCH: Final = -1
 
 
-class StoredExecution(BaseModel):
+class StoredExecution(models.StrictModel):
     """
     The record that the tries of a task share in a Variable of Airflow, where users can edit it.
 
@@ -89,8 +85,6 @@ class StoredExecution(BaseModel):
     :param clear_choice: what a user chose for the clear that follows, or that began this epoch; None for
         ``on_clear``. An earlier version refuses a record that has it.
     """
-
-    model_config = models.STRICT
 
     version: Literal[1] = 1
     epoch: Annotated[int, Field(ge=NO_EPOCH)]

@@ -24,12 +24,11 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, SecretStr, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
-from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import MAX_TIMESTAMP, MIN_TIMESTAMP, STRICT, ExecutionArn, FrozenModel
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.steps.descriptions import StepDescription, outputs_by_step
 
 # The member of a step's metadata, and the type of a step in a definition.
@@ -58,7 +57,7 @@ def _secret(value: Any) -> Any:
 CallbackToken = Annotated[SecretStr | None, BeforeValidator(_secret)]
 
 
-class CallbackMessage(FrozenModel):
+class CallbackMessage(models.FrozenModel):
     """
     The body of a message that a callback step has sent to its queue.
 
@@ -67,7 +66,7 @@ class CallbackMessage(FrozenModel):
     """
 
     token: CallbackToken = None
-    execution_arn: ExecutionArn = Field(validation_alias="pipelineExecutionArn")
+    execution_arn: models.ExecutionArn = Field(validation_alias="pipelineExecutionArn")
     arguments: dict[str, Any] = Field(default_factory=dict)
     # AWS's pages have both spellings.
     status: str | None = Field(None, validation_alias=AliasChoices("status", "Status"))
@@ -268,7 +267,7 @@ def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> Secre
     return SecretStr(f"polysync-callback-{digest}")
 
 
-class StepChangedEvent(BaseModel):
+class StepChangedEvent(models.StrictModel):
     """
     The event of a trigger that has seen a change of the step. The task itself looks at what has changed.
 
@@ -276,11 +275,9 @@ class StepChangedEvent(BaseModel):
     :param deadline: when it ends at the latest.
     """
 
-    model_config = STRICT
-
     outcome: Literal["step_changed"] = "step_changed"
-    since: Annotated[float, Field(ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
-    deadline: Annotated[float, Field(ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+    since: Annotated[float, Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False)]
+    deadline: Annotated[float, Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False)]
 
 
 def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | None:
@@ -299,7 +296,7 @@ LOOK_UP_SECONDS: Final = 300.0
 FIRST_SENT: Final = "polysync.first-sent"
 
 
-class ReceivedMessage(FrozenModel):
+class ReceivedMessage(models.FrozenModel):
     """
     A message of a queue.
 
@@ -334,7 +331,7 @@ class ReceivedMessage(FrozenModel):
         return {**self.attributes, FIRST_SENT: first_sent}
 
 
-class Redrive(FrozenModel):
+class Redrive(models.FrozenModel):
     """
     When SQS moves messages of a queue to a dead-letter queue.
 

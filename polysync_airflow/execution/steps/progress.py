@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
@@ -195,14 +195,12 @@ class StepTriggerArguments(TriggerArguments):
     step_name: models.StepName
 
 
-class StepEndedEvent(BaseModel):
+class StepEndedEvent(models.StrictModel):
     """
     The awaited step has ended. The execution may still be running.
 
     :param status: AWS's status of the step.
     """
-
-    model_config = models.STRICT
 
     outcome: Literal["step_ended"] = "step_ended"
     execution_arn: models.ExecutionArn

@@ -22,13 +22,10 @@ from airflow.providers.common.compat.sdk import (
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 if TYPE_CHECKING or CAPABILITIES.task_sdk:
+    from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk.exceptions import AirflowRescheduleException
 else:
     from airflow.exceptions import AirflowRescheduleException
-
-if TYPE_CHECKING or CAPABILITIES.task_sdk:
-    from airflow.providers.standard.operators.empty import EmptyOperator
-else:
     from airflow.operators.empty import EmptyOperator
 
 if TYPE_CHECKING or CAPABILITIES.retry_policy:

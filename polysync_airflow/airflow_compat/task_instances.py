@@ -29,22 +29,12 @@ def read_state(ti: Any) -> str | None:
 
     :raises Exception: Airflow's API server or database does not respond, or refuses the request.
     """
-    # Imported here, because Airflow parses a DAG file every 30 seconds.
-    if not CAPABILITIES.task_sdk:
-        row = _row_in_database(ti, "state")
-        return DELETED if row is None else row[0]
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    states: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
-        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-    )
-    # The key of a mapped task instance ends with its map index.
-    return next(iter(states.get(ti.run_id, {}).values()), DELETED)
+    return read_states(ti, [ti.task_id]).get(ti.task_id, DELETED)
 
 
 def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
     """
-    Return the states of other task instances of the same DAG run and map index, by task id.
+    Return the states of task instances of the same DAG run and map index, by task id.
 
     A task instance that does not exist is left out.
 
@@ -53,13 +43,14 @@ def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
     if not CAPABILITIES.task_sdk:
         rows = _rows_in_database(ti, task_ids)
         return {row.task_id: row.state for row in rows}
+    # Imported here, because Airflow parses a DAG file every 30 seconds.
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     found: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=ti.map_index
     )
     # The key of a mapped task instance ends with its map index.
-    suffix = f"_{ti.map_index}" if ti.map_index >= 0 else ""
+    suffix = "" if ti.map_index in (None, -1) else f"_{ti.map_index}"
     states = found.get(ti.run_id, {})
     return {task_id: states[task_id + suffix] for task_id in task_ids if task_id + suffix in states}
 
@@ -97,16 +88,8 @@ def newest_try_number(ti: Any) -> int | None:
 
     :raises Exception: Airflow's database does not respond.
     """
-    row = _row_in_database(ti, "try_number")
-    return None if row is None else int(row[0])
-
-
-def _row_in_database(ti: Any, column: str) -> Any:
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        return session.query(getattr(TaskInstance, column)).filter_by(**_key(ti)).one_or_none()
+    rows = _rows_in_database(ti, [ti.task_id])
+    return int(rows[0].try_number) if rows else None
 
 
 def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
@@ -115,8 +98,8 @@ def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
 
     key = {name: value for name, value in _key(ti).items() if name != "task_id"}
     with create_session() as session:
-        query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(**key)
-        return list(query.filter(TaskInstance.task_id.in_(task_ids)))
+        query = session.query(TaskInstance.task_id, TaskInstance.state, TaskInstance.try_number)
+        return list(query.filter_by(**key).filter(TaskInstance.task_id.in_(task_ids)))
 
 
 def read_incarnation(context: Context) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class StepTaskPoller(poller.Poller):
         :return: None in place of the execution if the task has none in its current try.
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
-        run = parse_run(value, self._warn)
+        run = parse_run(value, poller.log.warning)
         known = self._known.pop(task, None)
         if run is None or not step_tasks.is_current(state, run):
             return state, None
@@ -167,9 +167,6 @@ class StepTaskPoller(poller.Poller):
         if isinstance(steps, PolysyncError):
             raise steps
         return steps
-
-    def _warn(self, text: str) -> None:
-        poller.log.warning("%s", text)
 
 
 class PolysyncStepTaskTrigger(WaitTrigger):

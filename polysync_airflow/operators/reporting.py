@@ -108,15 +108,6 @@ def push_started(
     return run
 
 
-def push_described(context: Context, description: models.ExecutionDescription, **known: Any) -> None:
-    """
-    Push ``state`` and ``run`` of an execution that the task has not started.
-
-    :param known: what else is known of it; see ``outcome.described``.
-    """
-    push_run(context, outcome.described(description, **known))
-
-
 def push_ended(
     context: Context,
     end: ExecutionEvent,
@@ -283,9 +274,13 @@ class ReportingOperator(base.ExecutionOperator):
 
     def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
-        # The calls for the steps would be refused as well.
-        is_refused = end.outcome == "refused"
-        report = self._report_steps(context, end.execution_arn, end.attempt_started_at, is_refused=is_refused)
+        from polysync_airflow.operators.results import StepReport
+
+        if end.outcome == "refused":
+            # The calls for the steps would be refused as well.
+            report = StepReport()
+        else:
+            report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
         self.known_run = push_ended(context, end, report, started=started)
@@ -366,18 +361,11 @@ class ReportingOperator(base.ExecutionOperator):
         )
 
     def _report_steps(
-        self,
-        context: Context,
-        execution_arn: str,
-        resumed_at: datetime | None = None,
-        *,
-        is_refused: bool = False,
+        self, context: Context, execution_arn: str, resumed_at: datetime | None = None
     ) -> StepReport:
         """List the steps at the end of the wait, unless AWS refuses calls, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
 
-        if is_refused:
-            return StepReport()
         try:
             reporter = self._step_reporter(context, execution_arn, resumed_at)
         except exceptions.PolysyncError as error:

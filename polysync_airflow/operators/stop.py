@@ -10,12 +10,12 @@ from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
-from polysync_airflow.execution.outcome import outcome_message, unended_error
+from polysync_airflow.execution.outcome import described, outcome_message, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
-from polysync_airflow.operators.reporting import push_described, push_ended, push_links
+from polysync_airflow.operators.reporting import push_ended, push_links, push_run
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 
@@ -117,14 +117,14 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         hook = self.hook_for_region(region_from_arn(self.execution_arn))
         description = self._call_with_retry(lambda: hook.describe_pipeline_execution(self.execution_arn))
         status = description.status
-        push_described(context, description)
+        push_run(context, described(description))
         if is_stoppable(status):
             # None if AWS accepted the stop; otherwise the status because of which no stop is needed.
             other_status = self._call_with_retry(lambda: request_stop(hook, self.execution_arn))
             status = other_status or STATUS_STOPPING
             if not other_status:
                 self.log.info("Stop requested: execution %s", self.execution_arn)
-            push_described(context, description.model_copy(update={"status": status}))
+            push_run(context, described(description.model_copy(update={"status": status})))
         if has_ended(status):
             message = f"The execution had already ended (AWS status {status}): {self.execution_arn}"
             if self.choices.fail_if_not_running:

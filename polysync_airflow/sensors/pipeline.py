@@ -329,7 +329,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             except exceptions.PolysyncError as error:
                 self.log.info("The parameters of the execution are not shown: %s", error)
         name = self._pipeline_of(arn)
-        reporting.push_described(context, description, pipeline_name=name, parameters=parameters)
+        run = outcome.described(description, pipeline_name=name, parameters=parameters)
+        reporting.push_run(context, run)
 
     # ---- the end
 

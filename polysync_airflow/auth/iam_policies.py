@@ -119,17 +119,17 @@ def identity_policy(
         ("VerifyPipelines", "sagemaker", of_verify, [verified] if verify else []),
         ("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities if verify else []),
     ]
-    statements = [_allow(name, each, on, service=service) for name, service, each, on in rows if on]
+    statements = [_allow(*row) for row in rows if row[-1]]
     if roles := sorted(set(pass_roles)):
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-        passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")
+        passing = _allow("PassExecutionRole", "iam", ["PassRole"], roles)
         statements.append({**passing, "Condition": condition})
     return {"Version": "2012-10-17", "Statement": statements}
 
 
 def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
     """Return the identity policy for the reader of the queue with events of SageMaker."""
-    statement = _allow("ReadEvents", QUEUE_OPERATIONS, [queue_arn], service="sqs")
+    statement = _allow("ReadEvents", "sqs", QUEUE_OPERATIONS, [queue_arn])
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
@@ -177,11 +177,9 @@ def _trust(principal: dict[str, str], action: str, required: dict[str, str]) -> 
     return {"Version": "2012-10-17", "Statement": [statement | condition]}
 
 
-def _allow(
-    statement_id: str, operations: Iterable[str], resources: list[str], *, service: str = "sagemaker"
-) -> dict[str, Any]:
+def _allow(sid: str, service: str, operations: Iterable[str], resources: list[str]) -> dict[str, Any]:
     actions = [f"{service}:{operation}" for operation in operations]
-    return {"Sid": statement_id, "Effect": "Allow", "Action": actions, "Resource": resources}
+    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
 
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"

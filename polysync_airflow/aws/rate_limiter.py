@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from polysync_airflow.execution import clock
+
+Result = TypeVar("Result")
 
 # Calls per second: the most that one process can make, at 1.2 ms of CPU for each. AWS publishes no rate for
 # SageMaker's pipeline operations, and an account shares its rate with everything else in it. The first
@@ -86,6 +88,11 @@ class RateLimiter:
         """
         while seconds := self.try_acquire(clock.monotonic()):
             sleep(seconds)
+
+    def call(self, call: Callable[[], Result]) -> Result:
+        """Make a call as soon as a token is due."""
+        self.acquire()
+        return call()
 
     def throttled(self, now: float) -> None:
         """Halve the rate because AWS throttled a call, at most once in ``THROTTLING_WINDOW_SECONDS``."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.sessions import price_list_region
@@ -54,14 +54,10 @@ class _Term(BaseModel):
     priceDimensions: dict[str, _Dimension]
 
 
-class _Attributes(BaseModel):
-    attributes: dict[str, str]
-
-
 class _Product(BaseModel):
     """An entry of the price list."""
 
-    product: _Attributes
+    attributes: dict[str, str] = Field(validation_alias=AliasPath("product", "attributes"))
     terms: dict[str, dict[str, _Term]]
 
 
@@ -95,7 +91,7 @@ def _dimensions(hook: PolysyncSageMakerHook, region: str) -> Iterator[tuple[dict
             with suppress(ValidationError):
                 found = _Product.model_validate_json(entry)
                 for term in found.terms.get("OnDemand", {}).values():
-                    yield from ((found.product.attributes, each) for each in term.priceDimensions.values())
+                    yield from ((found.attributes, each) for each in term.priceDimensions.values())
         if not page.get("NextToken"):
             return
         request["NextToken"] = page["NextToken"]

@@ -251,10 +251,8 @@ def read_message(body: object) -> AnyChange:
     """
     envelope = _envelope(body)
     if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
-        source, kind = (
-            texts.clean_line(envelope.source, _MAX_QUOTED),
-            texts.clean_line(envelope.detail_type, _MAX_QUOTED),
-        )
+        names = (envelope.source, envelope.detail_type)
+        source, kind = (texts.clean_line(name, _MAX_QUOTED) for name in names)
         raise UnreadableMessageError(
             f"it is an event {kind!r} of {source!r}, for which there are no watchers"
         )

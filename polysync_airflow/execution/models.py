@@ -134,16 +134,10 @@ StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-
 def _to_utc(time: datetime) -> datetime:
     # A time without an offset is UTC, as in Airflow.
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    if not _is_in_range(time):
-        raise ValueError("is out of range for a time in UTC")
-    return time.astimezone(UTC)
-
-
-def _is_in_range(time: datetime) -> bool:
-    try:
-        return MIN_TIMESTAMP <= time.timestamp() <= MAX_TIMESTAMP
-    except (OverflowError, ValueError, OSError):
-        return False
+    with suppress(OverflowError, ValueError, OSError):
+        if MIN_TIMESTAMP <= time.timestamp() <= MAX_TIMESTAMP:
+            return time.astimezone(UTC)
+    raise ValueError("is out of range for a time in UTC")
 
 
 def sent_at(response: Mapping[str, Any]) -> datetime | None:

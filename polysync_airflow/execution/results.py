@@ -88,7 +88,6 @@ Name = Annotated[NameText | None, LENIENT]
 Uri = Annotated[Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, LENIENT]
 CountsTogether = Annotated[Count, BeforeValidator(_sum)]
 Seconds = Annotated[Annotated[float, Field(ge=0, le=MAX_INTEGER)] | None, LENIENT]
-Time = Annotated[ResponseTime, LENIENT]
 Value = Annotated[FiniteFloat | None, LENIENT]
 Values = Annotated[dict[NameText, Value] | None, LENIENT]
 Uris = Annotated[dict[NameText, Uri] | None, LENIENT]
@@ -212,8 +211,8 @@ class _TimedJob(JobDescription):
 
     instance_type: Name
     instance_count: Count
-    started_at: Time
-    ended_at: Time
+    started_at: ResponseTime
+    ended_at: ResponseTime
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -249,8 +248,8 @@ class ProcessingJob(_TimedJob):
     instance_count: Count = first_of(
         "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
     )
-    started_at: Time = member("ProcessingStartTime", exclude=True)
-    ended_at: Time = member("ProcessingEndTime", exclude=True)
+    started_at: ResponseTime = member("ProcessingStartTime", exclude=True)
+    ended_at: ResponseTime = member("ProcessingEndTime", exclude=True)
 
 
 class TransformJob(_TimedJob):
@@ -261,8 +260,8 @@ class TransformJob(_TimedJob):
     output_uri: Uri = member("TransformOutput", "S3OutputPath")
     instance_type: Name = member("TransformResources", "InstanceType")
     instance_count: Count = member("TransformResources", "InstanceCount")
-    started_at: Time = member("TransformStartTime", exclude=True)
-    ended_at: Time = member("TransformEndTime", exclude=True)
+    started_at: ResponseTime = member("TransformStartTime", exclude=True)
+    ended_at: ResponseTime = member("TransformEndTime", exclude=True)
 
 
 class TuningJob(JobDescription):

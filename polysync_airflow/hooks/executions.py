@@ -67,13 +67,9 @@ class HookCalls(PolysyncBaseHook):
         # Kept here, because a limiter lives as long as it is used.
         limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
 
-        def call_limited(call: Callable[[], Response]) -> Response:
-            limiter.acquire()
-            return call()
-
         def list_page(token: str | None) -> tuple[Response, Any]:
             call = partial(self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request)
-            page = (through or call_limited)(call)
+            page = (through or limiter.call)(call)
             return page, page.get("NextToken")
 
         count = 0

@@ -18,9 +18,6 @@ from polysync_airflow.execution.pipelines import DeclaredParameter, DeclaredStep
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# The name or ARN of a pipeline, and its job; None if there is no such pipeline. The definition, which can
-# have 1 MiB, is not kept.
-NamedJob = tuple[str, Job | None]
 OnDescribed = Callable[[str], object] | None
 # How many pipelines are listed to find the name that a misspelled one means: ten calls.
 MAX_COMPARED: Final = 1000
@@ -145,7 +142,7 @@ def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
 
 def _describe_all(
     hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str], on_described: OnDescribed
-) -> Iterator[NamedJob]:
+) -> Iterator[tuple[str, Job | None]]:
     for name, job, warnings in calls.map(partial(_describe, hook), names):
         for warning in warnings:
             hook.log.warning("Pipeline %s: %s", name, warning)
@@ -164,6 +161,7 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, 
     declared = pipelines.declared_steps(pipeline.definition)
     steps, steps_error = pipelines.job_steps(declared)
     job = _job(pipeline, hook.client_region).model_copy(update={"steps": steps})
+    # Without the definition, which can have 1 MiB.
     return name, job, list(_warnings(job, declared, steps_error))
 
 

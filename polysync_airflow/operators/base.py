@@ -24,6 +24,7 @@ from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
     Finish,
+    LogLine,
     Polled,
     Wait,
 )
@@ -325,8 +326,7 @@ class ExecutionOperator(WaitingOperator):
                     result = hook.poll_pipeline_execution(waiter.execution_arn)
                     exit_if_orphaned(parent, self.log.warning)
                     step = step.waiter.decide(result, clock.time())
-                    for line in step.log_lines:
-                        self.log.log(line.level, "%s", line.text)
+                    write_lines(self.log, step.log_lines)
                     if after_poll and isinstance(step, Wait):
                         after_poll(result)
         except sdk.AirflowTaskTimeout:
@@ -341,3 +341,9 @@ def pull_own(context: Context, key: str) -> Any:
     """Return an XCom of this task instance; None if there is none."""
     ti = context["ti"]
     return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+
+
+def write_lines(log: Any, lines: Iterable[LogLine]) -> None:
+    """Write the lines of a decision to the log of a task."""
+    for line in lines:
+        log.log(line.level, "%s", line.text)

@@ -32,6 +32,7 @@ from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
+from polysync_airflow.operators.base import write_lines
 from polysync_airflow.states import STATUS_STOPPING
 
 # How long an answer is repeated while AWS throttles or cannot be reached.
@@ -578,8 +579,7 @@ class StepRun:
         status = None if isinstance(response, exceptions.PolysyncError) else response.status
         if not callbacks.is_news(self.name, status, steps) and progress.after_poll(error, clock.time()):
             steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
-            for line in progress.after_list(steps, clock.time()):
-                self.log.log(line.level, "%s", line.text)
+            write_lines(self.log, progress.after_list(steps, clock.time()))
         if callbacks.is_news(self.name, status, steps):
             raise StepNewsError
 

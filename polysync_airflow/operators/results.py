@@ -30,12 +30,12 @@ from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mar
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.texts import storable_xcom
-from polysync_airflow.execution.waiter import LogLine, Polled
+from polysync_airflow.execution.waiter import Polled
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.base import pull_own
+from polysync_airflow.operators.base import pull_own, write_lines
 from polysync_airflow.states import PolysyncState, state_of_step
 
 log = logging.getLogger(__name__)
@@ -382,7 +382,7 @@ class StepReporter:
         steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
         is_quiet = self._progress.is_quiet
         lines = self._progress.after_list(steps, clock.time())
-        self._write(lines)
+        write_lines(self.log, lines)
         if isinstance(steps, PolysyncError):
             return None
         if lines or is_quiet:
@@ -418,7 +418,7 @@ class StepReporter:
             order = pushed = self._pushed_rows()
             # Without lists, nothing of them was logged.
             known = known_from(pushed if self.interval else ())
-        self._write(replace(self._progress, known=known).update(steps))
+        write_lines(self.log, replace(self._progress, known=known).update(steps))
         rows, log_note = self._with_logs(descriptions.rows_of(steps, order, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
@@ -439,10 +439,6 @@ class StepReporter:
         except PolysyncError as error:
             self.log.info("AWS has not said where the MLflow experiment is: %s", error)
             return None
-
-    def _write(self, lines: Sequence[LogLine]) -> None:
-        for line in lines:
-            self.log.log(line.level, "%s", line.text)
 
     def _pushed_rows(self) -> list[descriptions.StepRow]:
         return descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))

@@ -35,7 +35,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import StopResult, request_stop, stop_execution
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
 from polysync_airflow.operators import parameter_check
-from polysync_airflow.operators.base import TryChoices
+from polysync_airflow.operators.base import TryChoices, write_lines
 from polysync_airflow.operators.reporting import pull_run, push_run
 from polysync_airflow.records import RecordStore, task_identity
 from polysync_airflow.retrying import next_retry
@@ -464,8 +464,7 @@ class TaskTry:
         # Nothing is started if the record cannot be stored, so until then a kill has nothing to stop.
         if now.do is not Do.START:
             self._now = now
-        for line in now.lines:
-            self.log.log(line.level, "%s", line.text)
+        write_lines(self.log, now.lines)
         if now.store is instructions.Store.WRITE:
             store.write(now.known)
         elif now.store is instructions.Store.DELETE:

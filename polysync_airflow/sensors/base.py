@@ -111,8 +111,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def _decide(self, waiter: Waiter[Any, Any], response: Any) -> Any:
         """Let the decision core decide after a poll, write its log lines, and return its instruction."""
         step = waiter.decide(response, clock.time())
-        for line in step.log_lines:
-            self.log.log(line.level, "%s", line.text)
+        base.write_lines(self.log, step.log_lines)
         return step
 
     def poke(self, context: Context) -> PokeReturnValue:

@@ -170,10 +170,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     @property
     def _list_seconds(self) -> float | None:
-        choices = self.choices
         if self.step_name:
-            return max(choices.poke_interval, MIN_PROGRESS_INTERVAL)
-        return choices.progress_interval
+            return max(self.choices.poke_interval, MIN_PROGRESS_INTERVAL)
+        return super()._list_seconds
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:
         given = [

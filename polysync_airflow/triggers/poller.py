@@ -612,17 +612,13 @@ class SearchPoller(Poller):
             if known is None:
                 known = self.client.call(
                     lambda hook: hook.list_pipeline_parameters_for_execution(
-                        execution_arn, through=self._call_limited
+                        execution_arn, through=self.client.limiter.call
                     )
                 )
                 if len(self._parameters) >= MAX_KNOWN:
                     self._parameters.pop(next(iter(self._parameters)))
                 self._parameters[execution_arn] = known
             return known
-
-    def _call_limited(self, call: Callable[[], Result]) -> Result:
-        self.client.limiter.acquire()
-        return call()
 
 
 AnyPoller = TypeVar("AnyPoller", bound=Poller)

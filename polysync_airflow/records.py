@@ -485,10 +485,9 @@ class StoredTask(NamedTuple):
 
     def has_ended_before(self, time: datetime) -> bool:
         """Return whether the task has ended before a time, and cannot run again by itself."""
-        is_over = self.dag_run_state in (None, "success", "failed") and ENDED_STATES.issuperset(
-            self.task_states
-        )
-        return is_over and self.ended_at is not None and self.ended_at < time
+        is_over = self.dag_run_state in (None, "success", "failed")
+        have_ended = is_over and ENDED_STATES.issuperset(self.task_states)
+        return have_ended and self.ended_at is not None and self.ended_at < time
 
 
 def stored_task(variable: StoredVariable) -> StoredTask | None:

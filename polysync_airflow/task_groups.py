@@ -168,13 +168,12 @@ def _steps_of(
     if (definition is None) == (job is None):
         both = "are both missing" if job is None else "are both given"
         raise ParametersError(f"definition and job {both}: give one of them.")
-    if isinstance(job, CatalogueJob):
-        return steps_of(job), name_or_arn(job.name, job.arn)
-    if job is not None:
+    if job is not None and not isinstance(job, CatalogueJob):
         if catalogue is None:
             raise ParametersError(f"job = {job!r}: give the file of the job, too, in the argument catalogue.")
-        found = _job_of(folder / catalogue, job)
-        return steps_of(found), name_or_arn(found.name, found.arn)
+        job = _job_of(folder / catalogue, job)
+    if job is not None:
+        return steps_of(job), name_or_arn(job.name, job.arn)
     file = os.fspath(definition or "")
     try:
         text = (folder / file).read_text("utf-8")

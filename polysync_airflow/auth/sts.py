@@ -384,7 +384,6 @@ def assume_role_with_web_identity(
 
     :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
     """
-    config = _STS_CONFIG.merge(Config(signature_version=botocore.UNSIGNED))
     claims: Claims | None = None
 
     def load_token() -> str:
@@ -394,7 +393,7 @@ def assume_role_with_web_identity(
         return token
 
     fetcher = botocore.credentials.AssumeRoleWithWebIdentityCredentialFetcher(
-        client_creator(config, **settings),
+        client_creator(_STS_CONFIG, **settings),
         load_token,
         role_arn,
         extra_args=parameters,

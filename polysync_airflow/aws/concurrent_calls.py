@@ -10,12 +10,11 @@ from threading import Event, Lock, Thread
 from typing import Final, Self, TypeVar
 
 from polysync_airflow.aws.rate_limiter import RateLimiter
-from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # A call takes 1 to 2 ms of CPU, which the threads of one process cannot share, and tens of milliseconds of
 # waiting for AWS, which they can. Many more threads would only wait for each other.

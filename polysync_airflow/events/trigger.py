@@ -20,12 +20,12 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, use_event_loop
+from polysync_airflow.airflow_compat.supervisor import Result, call_in_daemon_thread, use_event_loop
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, events
 from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
@@ -44,7 +44,6 @@ else:
 
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
 
 # How many changes may wait until Airflow stores them, for which it gives a watcher five minutes, and until
 # they are deleted.

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime, User
+from polysync_airflow.execution.models import FrozenModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
@@ -49,7 +49,6 @@ Description = Annotated[
     str,
     StringConstraints(max_length=MAX_DESCRIPTION_LENGTH, pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]*$"),
 ]
-Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
 VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=DEFER_BUILD)
 _GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=DEFER_BUILD)
 _DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(Description | None, config=DEFER_BUILD)

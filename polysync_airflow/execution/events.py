@@ -70,7 +70,6 @@ def _text(time: datetime | None) -> str | None:
 
 # One damaged time must not make the change unreadable. In payloads, it is a text.
 EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_text)]
-Status = Annotated[str, StringConstraints(pattern=models.STATUS_PATTERN)]
 
 
 class Change(models.FrozenModel, ABC):
@@ -118,7 +117,7 @@ class _ChangeInExecution(Change):
     """A change of an execution, or of one of its steps."""
 
     execution_arn: models.ExecutionArn = Field(validation_alias="pipelineExecutionArn")
-    status: Status
+    status: models.Status
     ended_at: EventTime
 
     @property
@@ -150,8 +149,8 @@ class ExecutionChange(_ChangeInExecution):
 
     kind: ClassVar[Kind] = Kind.EXECUTION
     state_of = states.state_of
-    status: Status = Field(validation_alias="currentPipelineExecutionStatus")
-    previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
+    status: models.Status = Field(validation_alias="currentPipelineExecutionStatus")
+    previous_status: models.Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
     display_name: texts.NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
     started_at: EventTime = Field(None, validation_alias="executionStartTime")
     ended_at: EventTime = Field(None, validation_alias="executionEndTime")
@@ -164,8 +163,8 @@ class StepChange(_ChangeInExecution):
     state_of = states.state_of_step
     step_name: Annotated[texts.NameText, Field(min_length=1)] = Field(validation_alias="stepName")
     step_type: texts.NameText | None = Field(None, validation_alias="stepType")
-    status: Status = Field(validation_alias="currentStepStatus")
-    previous_status: Status | None = Field(None, validation_alias="previousStepStatus")
+    status: models.Status = Field(validation_alias="currentStepStatus")
+    previous_status: models.Status | None = Field(None, validation_alias="previousStepStatus")
     reason: texts.ReasonText | None = Field(None, validation_alias="failureReason")
     started_at: EventTime = Field(None, validation_alias="stepStartTime")
     ended_at: EventTime = Field(None, validation_alias="stepEndTime")
@@ -190,8 +189,8 @@ class ModelPackageChange(Change):
     model_package_version: Annotated[int, Field(ge=1, le=models.MAX_INTEGER)] | None = Field(
         None, validation_alias="ModelPackageVersion"
     )
-    status: Status | None = Field(None, validation_alias="ModelPackageStatus")
-    approval_status: Status = Field(PENDING_APPROVAL, validation_alias="ModelApprovalStatus")
+    status: models.Status | None = Field(None, validation_alias="ModelPackageStatus")
+    approval_status: models.Status = Field(PENDING_APPROVAL, validation_alias="ModelApprovalStatus")
     # AWS's event in full stays valid without it.
     execution_arn: Annotated[models.ExecutionArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MetadataProperties", "GeneratedBy")

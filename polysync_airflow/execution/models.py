@@ -164,6 +164,7 @@ User = Annotated[str | None, BeforeValidator(_user_of)]
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 # A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
 ResponseTime = Annotated[UtcTime | None, texts.LENIENT]
+Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
 MlflowArn = Annotated[str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]

@@ -317,11 +317,9 @@ def search_error(end: SearchEvent) -> exceptions.PolysyncError:
         return refusal_error(end, message)
     if end.outcome == "too_many":
         return exceptions.ParametersError(message)
-    error = (
-        exceptions.PipelineExecutionNotFoundError
-        if end.outcome == "no_match"
-        else exceptions.PipelineExecutionTimeoutError
-    )
+    error: type[exceptions.PipelineExecutionError] = exceptions.PipelineExecutionTimeoutError
+    if end.outcome == "no_match":
+        error = exceptions.PipelineExecutionNotFoundError
     return error(message, execution_arn=None, status=None, permanent=True)
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow import exceptions, metrics, states
-from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
+from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response, Result
 from polysync_airflow.aws import retry
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
@@ -40,7 +40,6 @@ from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.execution.waiter import ResourceWaiter
 
 Model = TypeVar("Model", bound=BaseModel)
-Result = TypeVar("Result")
 # Makes a call and returns its response, for example under a rate limiter and with retries.
 Caller = Callable[[Callable[[], Response]], Response]
 
@@ -545,10 +544,8 @@ class ModelPackageMethods(HookCalls):
         if not entries:
             return None
         newest = parse(ModelPackageSummary, operation, entries[0])
-        if (
-            approval.group_of(newest.arn) != approval.group_of(group)
-            or models.region_from_arn(newest.arn) != self.region_name
-        ):
+        is_of_group = approval.group_of(newest.arn) == approval.group_of(group)
+        if not is_of_group or models.region_from_arn(newest.arn) != self.region_name:
             raise invalid_response_error(operation, f"it lists {newest.arn}, which is not of group {group}")
         return newest
 

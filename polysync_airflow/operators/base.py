@@ -14,7 +14,7 @@ from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned, exit_if_replaced, parent_process
-from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-Result = TypeVar("Result")
 Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
 AfterPoll = Callable[[Polled], object]

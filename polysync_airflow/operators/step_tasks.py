@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import StartTriggerArgs
 
@@ -353,8 +353,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         text = end.text
         if arn and row and has_ended:
             text = outcome.step_message(arn, end.pipeline_name or "", row, notes=notes)
-        error: Any = exceptions.PipelineExecutionFailedError
+        error: type[exceptions.PipelineExecutionError] = exceptions.PipelineExecutionFailedError
         if state_of_step(status) is PolysyncState.CANCELLED:
             # Not one that forbids retries: only a worker could do that, and a retry waits for the execution.
             error = exceptions.PipelineExecutionCancelledError
-        return cast("exceptions.PolysyncError", error(text, execution_arn=arn, status=status))
+        return error(text, execution_arn=arn, status=status)

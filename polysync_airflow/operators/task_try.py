@@ -16,14 +16,14 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, Result, call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import decisions, instructions, machine
@@ -40,7 +40,6 @@ from polysync_airflow.operators.reporting import pull_run, push_run
 from polysync_airflow.records import RecordStore, task_identity
 from polysync_airflow.retrying import next_retry
 
-Result = TypeVar("Result")
 HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
 
 

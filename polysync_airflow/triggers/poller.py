@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 from botocore.config import Config
 from pydantic import BaseModel
 
-from polysync_airflow.auth.base_hook import LiveConnection, Response
+from polysync_airflow.auth.base_hook import LiveConnection, Response, Result
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import MAX_POLL_RESPONSE_BYTES, paginate, pagination_error
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
@@ -44,7 +44,6 @@ from polysync_airflow.triggers.activity import Activity
 
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
 
 # How many calls run at the same time, and so the number of connections to AWS.
 WORKERS: Final = 8

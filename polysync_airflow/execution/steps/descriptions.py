@@ -21,9 +21,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.execution import console, models, texts
+from polysync_airflow.execution.parameters import DEFER_BUILD
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.states import PolysyncState, state_of_step
 
@@ -264,10 +265,7 @@ class StepRow(models.FrozenModel):
 # What an entry has, under the same names, of the definition and of AWS's list.
 _OF_DEFINITION: Final = ("name", "type", "condition", "branch", "not_selected")
 _OF_LIST: Final = StepRow.model_fields.keys() & {*StepDescription.model_fields, "seconds", "job_arn"}
-# Built on first use, which is on a worker: Airflow parses a DAG file every 30 seconds.
-_ROWS: Final = TypeAdapter(
-    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=ConfigDict(defer_build=True)
-)
+_ROWS: Final = TypeAdapter(Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=DEFER_BUILD)
 
 
 def parse_rows(value: Any) -> list[StepRow]:

@@ -26,9 +26,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
@@ -205,7 +205,7 @@ class StepEndedEvent(models.StrictModel):
     outcome: Literal["step_ended"] = "step_ended"
     execution_arn: models.ExecutionArn
     step_name: models.StepName
-    status: Annotated[str, Field(pattern=models.STATUS_PATTERN)]
+    status: models.Status
 
 
 def has_step_ended(status: str | None) -> bool:

@@ -19,14 +19,8 @@ import pydantic
 from botocore.credentials import Credentials as AwsCredentials
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from polysync_airflow.auth import sts
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
-from polysync_airflow.auth.sts import (
-    assume_role,
-    assume_role_with_web_identity,
-    entra_token_loader,
-    host_role,
-    read_token_file,
-)
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.console import UNIFIED_STUDIO_URL
@@ -202,7 +196,7 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         bootstrap = AwsCredentials(self.access_key_id, self.secret_access_key.get_secret_value())
         parameters = self.request_parameters(ExternalId=self.external_id)
-        return assume_role(bootstrap, self.role_arn, self._sts_settings, **parameters)
+        return sts.assume_role(bootstrap, self.role_arn, self._sts_settings, **parameters)
 
 
 class InstanceProfileCredentials(BaseCredentials, RoleSession):
@@ -218,11 +212,11 @@ class InstanceProfileCredentials(BaseCredentials, RoleSession):
     external_id: ExternalId | None = None
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
-        host = host_role()
+        host = sts.host_role()
         if self.role_arn is None:
             return host
         parameters = self.request_parameters(ExternalId=self.external_id)
-        return assume_role(host, self.role_arn, self._sts_settings, **parameters)
+        return sts.assume_role(host, self.role_arn, self._sts_settings, **parameters)
 
 
 class WebIdentityCredentials(BaseCredentials, RoleSession):
@@ -237,7 +231,7 @@ class WebIdentityCredentials(BaseCredentials, RoleSession):
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         loader, parameters = self.token_loader(allowed), self.request_parameters()
-        return assume_role_with_web_identity(loader, self.role_arn, self._sts_settings, **parameters)
+        return sts.assume_role_with_web_identity(loader, self.role_arn, self._sts_settings, **parameters)
 
 
 # Only secret fields may have "token" or "secret" in their names: Airflow masks the values of such fields
@@ -254,7 +248,7 @@ class FileCredentials(WebIdentityCredentials):
 
     def token_loader(self, allowed: AllowList) -> Callable[[], str]:
         """Return a function that reads the file."""
-        return lambda: read_token_file(self.identity_file, allowed)
+        return lambda: sts.read_token_file(self.identity_file, allowed)
 
 
 class EntraCredentials(WebIdentityCredentials):
@@ -272,7 +266,7 @@ class EntraCredentials(WebIdentityCredentials):
         names = ("entra_credential", "tenant_id", "client_id")
         shown: dict[str, Any] = {name: getattr(self, name, None) for name in names}
         make = partial(self._azure_credential, allowed=allowed)
-        return entra_token_loader(make, self.application_id_uri, **shown)
+        return sts.entra_token_loader(make, self.application_id_uri, **shown)
 
     @abstractmethod
     def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
@@ -322,7 +316,7 @@ class WorkloadIdentity(EntraCredentials):
         return identity.ClientAssertionCredential(
             self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
             self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
-            partial(read_token_file, path, allowed, field="federated_identity_file"),
+            partial(sts.read_token_file, path, allowed, field="federated_identity_file"),
             **_CLIENT_OPTIONS,
         )
 

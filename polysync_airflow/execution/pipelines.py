@@ -26,43 +26,34 @@ from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import (
-    AfterValidator,
-    AliasPath,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, AliasPath, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, StepName, UtcTime
+from polysync_airflow.execution import models, texts
 
 
-class PipelineSummary(FrozenModel):
+class PipelineSummary(models.FrozenModel):
     """One entry of ListPipelines."""
 
-    name: PipelineName = Field(validation_alias="PipelineName")
+    name: models.PipelineName = Field(validation_alias="PipelineName")
     arn: texts.ArnText = Field("", validation_alias="PipelineArn")
 
 
-class PipelineDescription(FrozenModel):
+class PipelineDescription(models.FrozenModel):
     """
     The response of DescribePipeline.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
     """
 
-    name: PipelineName = Field(validation_alias="PipelineName")
+    name: models.PipelineName = Field(validation_alias="PipelineName")
     arn: texts.ArnText = Field(validation_alias="PipelineArn")
     role_arn: texts.ArnText | None = Field(None, validation_alias="RoleArn")
     display_name: texts.NameText | None = Field(None, validation_alias="PipelineDisplayName")
     description: texts.DescriptionText | None = Field(None, validation_alias="PipelineDescription")
-    created_at: ResponseTime = Field(None, validation_alias="CreationTime")
-    modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
-    last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
+    created_at: models.ResponseTime = Field(None, validation_alias="CreationTime")
+    modified_at: models.ResponseTime = Field(None, validation_alias="LastModifiedTime")
+    last_run_at: models.ResponseTime = Field(None, validation_alias="LastRunTime")
     max_parallel_steps: texts.Count = Field(
         None, validation_alias=AliasPath("ParallelismConfiguration", "MaxParallelExecutionSteps")
     )
@@ -81,7 +72,7 @@ def _clean_default(value: Any) -> Any:
     return default
 
 
-class DeclaredParameter(FrozenModel):
+class DeclaredParameter(models.FrozenModel):
     """
     A parameter that a pipeline's definition declares.
 
@@ -104,17 +95,15 @@ class DeclaredParameter(FrozenModel):
 MAX_STEPS: Final = 500
 
 
-class JobStep(FrozenModel):
+class JobStep(models.StrictModel):
     """
     A step of a job: what a task for this step depends on. Its members are those of ``DeclaredStep``.
 
     :param needs: sorted; only steps that the job has.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: StepName
-    type: StepName | None = None
+    name: models.StepName
+    type: models.StepName | None = None
     needs: tuple[str, ...] = Field((), max_length=MAX_STEPS)
     condition: str | None = None
     branch: Literal["True", "False"] | None = None
@@ -140,11 +129,11 @@ def _checked_steps(steps: Sequence[JobStep]) -> list[JobStep]:
 JobSteps = Annotated[list[JobStep], Field(max_length=MAX_STEPS), AfterValidator(_checked_steps)]
 
 
-class _WithSteps(FrozenModel):
+class _WithSteps(models.FrozenModel):
     steps: JobSteps
 
 
-class Job(FrozenModel):
+class Job(models.FrozenModel):
     """
     An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC.
 
@@ -159,9 +148,9 @@ class Job(FrozenModel):
     role_arn: str | None
     display_name: str | None
     description: str | None
-    created_at: UtcTime | None
-    modified_at: UtcTime | None
-    last_run_at: UtcTime | None
+    created_at: models.UtcTime | None
+    modified_at: models.UtcTime | None
+    last_run_at: models.UtcTime | None
     max_parallel_steps: texts.Count
     definition_digest: str | None
     parameters: list[DeclaredParameter]

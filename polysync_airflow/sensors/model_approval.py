@@ -18,12 +18,7 @@ from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, 
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.parameters import is_valid
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    Chosen,
-    check_start_in_triggerer,
-)
+from polysync_airflow.operators import base
 from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
 
 OnRejected = Literal["fail", "skip"]
@@ -76,7 +71,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
-    choices = Chosen(ApprovalChoices)
+    choices = base.Chosen(ApprovalChoices)
     waiter_class = approval.ApprovalWaiter
     message_of = approval.approval_message
 
@@ -86,9 +81,9 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         model_package_arn: str | XComArg | None = None,
         model_package_group: str | XComArg | None = None,
         on_rejected: OnRejected = "fail",
-        deferrable: bool = DEFAULT_DEFERRABLE,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
         start_from_trigger: bool = False,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,7 +97,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.region_name = region_name
         self.start_from_trigger = start_from_trigger
         _ = self.choices  # raises an error if one is not valid
-        check_start_in_triggerer(self)
+        base.check_start_in_triggerer(self)
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group

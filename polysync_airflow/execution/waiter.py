@@ -438,7 +438,7 @@ class ResourceEvent(EndOfWait):
     :param error_code: error code of the last poll, if it failed.
     """
 
-    model_config = ConfigDict(**models.STRICT, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     resource: str
     status: NameText | None = None

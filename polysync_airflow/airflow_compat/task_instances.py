@@ -29,6 +29,9 @@ def read_state(ti: Any) -> str | None:
 
     :raises Exception: Airflow's API server or database does not respond, or refuses the request.
     """
+    if not CAPABILITIES.task_sdk:
+        row = _row_in_database(ti, "state")
+        return DELETED if row is None else row[0]
     return read_states(ti, [ti.task_id]).get(ti.task_id, DELETED)
 
 
@@ -88,8 +91,16 @@ def newest_try_number(ti: Any) -> int | None:
 
     :raises Exception: Airflow's database does not respond.
     """
-    rows = _rows_in_database(ti, [ti.task_id])
-    return int(rows[0].try_number) if rows else None
+    row = _row_in_database(ti, "try_number")
+    return None if row is None else int(row[0])
+
+
+def _row_in_database(ti: Any, column: str) -> Any:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return session.query(getattr(TaskInstance, column)).filter_by(**_key(ti)).one_or_none()
 
 
 def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
@@ -98,8 +109,8 @@ def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
 
     key = {name: value for name, value in _key(ti).items() if name != "task_id"}
     with create_session() as session:
-        query = session.query(TaskInstance.task_id, TaskInstance.state, TaskInstance.try_number)
-        return list(query.filter_by(**key).filter(TaskInstance.task_id.in_(task_ids)))
+        query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(**key)
+        return list(query.filter(TaskInstance.task_id.in_(task_ids)))
 
 
 def read_incarnation(context: Context) -> dict[str, Any]:

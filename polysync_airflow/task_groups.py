@@ -122,7 +122,8 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             **arguments,
         )
         first >> execution
-        edges = _edges(steps)
+        # By step: those above it, of which a condition is one.
+        edges = {step.name: sorted({*step.needs, *filter(None, (step.condition,))}) for step in steps}
         tasks = {
             step.name: PolysyncPipelineStepOperator(
                 task_id=ids[step.name],
@@ -214,8 +215,3 @@ def _task_ids(steps: Sequence[JobStep]) -> dict[str, str]:
         ids[step.name] = task_id
         taken.add(task_id)
     return ids
-
-
-def _edges(steps: Sequence[JobStep]) -> dict[str, list[str]]:
-    """Return the steps above each step: what it depends on, and the condition in whose branch it is."""
-    return {step.name: sorted({*step.needs, *filter(None, (step.condition,))}) for step in steps}

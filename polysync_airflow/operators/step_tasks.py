@@ -338,13 +338,12 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
         if end.row is None:
             return
-        ti = context["ti"]
         (value,), _ = fit_rows([end.row])
-        ti.xcom_push("step", value)
+        context["ti"].xcom_push("step", value)
         urls = (end.row.console_url, end.row.log_url)
         for link, url in zip(self.operator_extra_links, urls, strict=True):
             if url:
-                links.push_url(ti, link.key, url, link)
+                links.push_url(context["ti"], link.key, url, link)
 
     def _error(self, end: StepTaskEvent, notes: Sequence[str]) -> exceptions.PolysyncError:
         arn, row = end.execution_arn, end.row

@@ -87,8 +87,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         self._check_execution(self.execution_arn)
-        name = pipeline_name_of(self.execution_arn)
-        push_links(context, self.hook, self.execution_arn, name, self.log)
+        push_links(context, self.hook, self.execution_arn, pipeline_name_of(self.execution_arn), self.log)
         status = self._request_stop(context)
         if has_ended(status) or not self.choices.wait_for_completion:
             return state_of(status).value

@@ -35,8 +35,7 @@ class ThreadPools:
         """
         with self._lock:
             if connection_id not in self._pools:
-                pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=self._name)
-                self._pools[connection_id] = pool
+                self._pools[connection_id] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=self._name)
             self._running[connection_id] = self._running.get(connection_id, 0) + 1
             future = self._pools[connection_id].submit(function, *arguments)
         future.add_done_callback(partial(self._done, connection_id))

@@ -287,8 +287,7 @@ class TriggerStop:
 
     def _state_and_owner(self) -> tuple[str | None, decisions.Owner]:
         state = read_state(self.ti)
-        owner = decisions.owner_of_deferred(state, self._record(), self._arn, self.ti.try_number)
-        return state, owner
+        return state, decisions.owner_of_deferred(state, self._record(), self._arn, self.ti.try_number)
 
     def _record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.

@@ -24,7 +24,7 @@ class AirflowError(RuntimeError):
 
 class AirflowClient(ABC):
     """
-    Client of an Airflow that requires no authentication.
+    Client of an Airflow that requires no authentication, or at which it signs in.
 
     This class has what the versions of the REST API have in common; each version has a class of its own.
 
@@ -51,6 +51,11 @@ class AirflowClient(ABC):
     def close(self) -> None:
         """Close the HTTP connections."""
         self._http.close()
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Sign in, at an Airflow that requires it."""
+        token = self._parse(self._http.post("/auth/token", json={"username": name, "password": password}))
+        self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
 
     def get(self, path: str, **query: Any) -> Any:
         """

@@ -83,7 +83,8 @@ class PrivateAirflow:
         self._initial_components = components
         port = free_port()
         self.url = f"http://{HOST}:{port}"
-        database = database or f"sqlite:///{home}/airflow.db"
+        # Five seconds, the default, are too short for a busy machine.
+        database = database or f"sqlite:///{home}/airflow.db?timeout=60"
         self.env = {
             **_inherited_environment(),
             **environment(INSTALLED.dag_options(home, dag_folders)),

@@ -36,15 +36,18 @@ STARTED: Final = {
     "react_to_events": ("asset_triggered", "an event"),
 }
 WATCH_INTERVAL: Final = 2.0
+# The example DAGs compare it.
+METRIC: Final = {"steps": {"ChurnTune": {"metrics": {"validation:auc": 0.87}}}}
 
 
 def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
     """
-    Return the settings of the Airflow that stays open, as environment variables.
+    Prepare the emulator, and return the settings of the Airflow that stays open, as environment variables.
 
     :param home: the folder of the demo.
     :param emulator: the emulator.
     """
+    emulator.control.put_scenario(METRIC, pipeline="churn-tuning")
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(dict([ADMIN, VIEWER])))
     return {

@@ -112,6 +112,7 @@ def explanation(url: str, emulator_url: str, connection: Mapping[str, Any], spee
         "",
         f"The clock of the emulator runs {speed:g} times as fast, so that no pipeline takes an hour: after an hour,",
         f"it is {days:g} days ahead. All times of executions and steps are by this clock, those of DAG runs are real.",
+        "Therefore, an execution that runs seems to have begun just now; its duration is right when it has ended.",
         "Links to the AWS console lead to nothing: these executions are not in AWS.",
     ]
 

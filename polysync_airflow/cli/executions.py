@@ -72,8 +72,7 @@ def _list(options: argparse.Namespace) -> int:
             for executions in calls.map(partial(_newest, hook, options, since), names):
                 on_item("")
                 found += map(_facts, executions)
-    found.sort(key=lambda row: row["started_at"] or "", reverse=True)
-    rows = found[: options.max_executions]
+    rows = sorted(found, key=lambda row: row["started_at"] or "", reverse=True)[: options.max_executions]
     more = "; there are more: give --max-executions" if len(found) > len(rows) else ""
     output.write_message(f"{len(rows):,} executions of {len(names):,} pipelines{more}")
     return output.write(options, {"executions": rows}, map(_line, rows))

@@ -20,7 +20,7 @@ with DAG("react_to_others", schedule=None):
         pipeline_name="abalone",
         # The latest execution of the last day, or else the next one.
         which="latest",
-        created_after="{{ data_interval_start - macros.timedelta(days=1) }}",
+        created_after="{{ data_interval_start | default(dag_run.run_after) - macros.timedelta(days=1) }}",
         step_name="AbaloneEval",
         deferrable=True,
     )

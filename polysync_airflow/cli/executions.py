@@ -72,8 +72,7 @@ def _list(options: argparse.Namespace) -> int:
             for executions in calls.map(partial(_newest, hook, options, since), names):
                 on_item("")
                 found += map(_facts, executions)
-    found.sort(key=lambda row: row["started_at"] or "", reverse=True)
-    rows = found[: options.max_executions]
+    rows = sorted(found, key=lambda row: row["started_at"] or "", reverse=True)[: options.max_executions]
     more = "; there are more: give --max-executions" if len(found) > len(rows) else ""
     output.write_message(f"{len(rows):,} executions of {len(names):,} pipelines{more}")
     return output.write(options, {"executions": rows}, map(_line, rows))
@@ -108,7 +107,8 @@ def _show(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execut
     document = {**facts, **run.model_dump(mode="json", exclude_unset=True)}
     document["steps"] = [row.model_dump(mode="json") for row in report.rows]
     document["failed_steps"] = [row.name for row in report.failed]
-    facts |= {"ended_at": run.ended_at, "parameters": json.dumps(values)}
+    ended_at = run.ended_at and run.ended_at.isoformat(timespec="seconds")
+    facts |= {"ended_at": ended_at, "parameters": json.dumps(values)}
     lines = [outcome.outcome_message(end) if end else f"Pipeline {run.pipeline_name}: {run.state}."]
     lines += [f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in facts.items() if value]
     lines += [line for row in report.rows for line in outcome.step_lines(row)]
@@ -157,8 +157,8 @@ def _watch(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execu
             lines = [*step.log_lines]
             if progress.after_poll(response if isinstance(response, exceptions.PolysyncError) else None, now):
                 lines += progress.after_list(result_or_error(hook.list_pipeline_execution_steps, arn), now)
-            for line in lines:
-                print(f"{clock.now():%H:%M:%S} {line.text}", file=stream, flush=True)
+            for text in [text for line in lines for text in line.text.splitlines()]:
+                print(f"{clock.now():%H:%M:%S} {text}", file=stream, flush=True)
             if isinstance(step, waiter.Finish):
                 break
             wait = step.waiter
@@ -170,5 +170,4 @@ def _watch(options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: Execu
     if isinstance(response, exceptions.PolysyncError):
         raise response
     _show(options, hook, response)
-    ended_well = states.state_of(response.status) is states.PolysyncState.SUCCESS
-    return output.OK if ended_well else output.FAILED
+    return output.OK if states.state_of(response.status) is states.PolysyncState.SUCCESS else output.FAILED

@@ -61,10 +61,10 @@ class Change(BaseModel):
 
 
 _STATUS_CODES: Final = {records.NoRecordError: 404, records.TaskNotEndedError: 409, StoredRecordError: 409}
+User = Annotated[BaseUser, Depends(get_user)]
 # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
-router = APIRouter(
-    dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
-)
+require_clear = requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE)
+router = APIRouter()
 
 
 def refuse_other_sites(request: Request) -> None:
@@ -75,14 +75,13 @@ def refuse_other_sites(request: Request) -> None:
     https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    is_own = site == "same-origin"
     # Browsers send the first header to https and localhost only.
     if site is None:
         # A reverse proxy may pass on another host than the browser's.
         base_url = conf.get("api", "base_url", fallback="") or ""
         own_hosts = {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
         is_own = origin is None or urlsplit(origin).netloc in own_hosts
-    else:
-        is_own = site == "same-origin"
     if not is_own:
         raise HTTPException(403, "The request comes from a page of another site.")
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
@@ -107,23 +106,27 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 
 
 @router.get(PATH)
-def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
+def get_choice(
+    request: Request, user: User, dag_id: str, run_id: Id, task_id: Id, map_index: int = -1
+) -> Any:
     """
-    Return what was chosen for the next clear, and whether the task has a record. Whoever gets an answer may
-    choose, clear and stop.
+    Return what was chosen for the next clear, and whether the task has a record. Whoever may not choose,
+    clear and stop learns just that.
+
+    Neither is an error: nothing has failed, so there is none in the console of the browser.
     """
     task = TaskKey(dag_id, run_id, task_id, map_index)
     try:
+        require_clear(request, user)
         return {"on_clear": records.read_clear_choice(task), "has_record": True}
+    except HTTPException:
+        return {"may_clear": False}
     except records.NoRecordError:
-        # Nothing has failed, so there is no error in the console of the browser.
         return {"on_clear": None, "has_record": False}
 
 
-@router.put(PATH, dependencies=[Depends(refuse_other_sites)])
-def put_clear_choice(
-    dag_id: str, change: Annotated[Change, Depends(read_change)], user: Annotated[BaseUser, Depends(get_user)]
-) -> dict[str, Any]:
+@router.put(PATH, dependencies=[Depends(require_clear), Depends(refuse_other_sites)])
+def put_choice(dag_id: str, change: Annotated[Change, Depends(read_change)], user: User) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
     records.store_clear_choice(task, change.on_clear)
@@ -152,8 +155,7 @@ def build_id() -> str:
     """Return the part of the URL that changes with the files: the version, and a digest of their content."""
     digest = hashlib.sha256()
     for name, content in read_files().items():
-        digest.update(f"{name} {len(content)}\n".encode())
-        digest.update(content)
+        digest.update(f"{name} {len(content)}\n".encode() + content)
     return f"{__version__}-{digest.hexdigest()[:12]}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -149,6 +150,9 @@ def test_show_a_failure(polysync: Polysync, sagemaker: Any, emulator: EmulatorSe
     assert done.out.startswith("Pipeline fanout failed after ")
     assert "(AWS status Failed)" in done.out
     assert f"Execution: {arn}\n" in done.out
+    assert re.search(
+        r"^Started at: (\S+)T\S+\+00:00\n(.+\n)+Ended at: \1T\d\d:\d\d:\d\d\+00:00$", done.out, re.MULTILINE
+    )
     console = f"https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/fanout/executions/{arn}"
     assert done.out.count(console) >= 1
     assert "Step Shard3: Failed (AWS status Failed) after " in done.out

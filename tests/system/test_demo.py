@@ -1,16 +1,22 @@
-"""Tests that Ctrl-C ends the demo cleanly. CI also runs the complete demo."""
+"""Tests that Ctrl-C ends the demo cleanly, and what it offers while it stays. CI also runs the complete demo."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.system.airflow.client import AirflowError
+from tests.system.airflow.client_v2 import ClientV2
+from tests.system.demo import kept
 from tests.system.process.sessions import ProcessError, ProcessSession, wait_until
 
 pytestmark = pytest.mark.system
@@ -30,6 +36,26 @@ def processes_of(folder: Path) -> list[int]:
     return pids
 
 
+def started(tmp_path: Path, *options: str) -> tuple[ProcessSession, Path]:
+    """Start the demo, and return it and its ``TMPDIR``."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    demo = ProcessSession(
+        "the demo",
+        [sys.executable, "-m", "tests.system.demo", *options],
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
+        log=tmp_path / "demo.log",
+    )
+    return demo, folder
+
+
+def kill(folder: Path) -> None:
+    """Kill what is left of the demo."""
+    for pid in processes_of(folder):
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize(
     "progress",
     [
@@ -42,14 +68,7 @@ def processes_of(folder: Path) -> list[int]:
 )
 def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> None:
     """After Ctrl-C the demo exits with status 130, and its processes and its temporary folder are gone."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    demo = ProcessSession(
-        "the demo",
-        [sys.executable, "-m", "tests.system.demo"],
-        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
-        log=tmp_path / "demo.log",
-    )
+    demo, folder = started(tmp_path)
     try:
         assert wait_until(lambda: progress in demo.log.read_text(), timeout=120)
         assert len(processes_of(folder)) > 1
@@ -64,6 +83,54 @@ def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> No
         assert processes_of(folder) == []
         assert list(folder.iterdir()) == []
     finally:
-        for pid in processes_of(folder):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(folder)
+        kill(folder)
+
+
+@pytest.fixture
+def own_dag() -> Iterator[str]:
+    """A DAG in the folder that the demo names."""
+    dag_id = f"of_the_test_{os.getpid()}"
+    kept.OWN_DAGS.mkdir(exist_ok=True)
+    file = kept.OWN_DAGS / f"{dag_id}.py"
+    file.write_text(f"from airflow.sdk import DAG\n\nwith DAG({dag_id!r}, schedule=None):\n    pass\n")
+    yield dag_id
+    file.unlink()
+
+
+@pytest.mark.nightly
+def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -> None:
+    """People sign in, DAGs start by themselves, a DAG of one's own is there, and commands reach the emulator."""
+    demo, folder = started(tmp_path, "--keep")
+    try:
+        assert wait_until(lambda: demo.log.read_text().count(" was started by ") == 3, timeout=400)
+        text = demo.log.read_text()
+        (url,) = re.findall(r"^Sign in at (\S+)$", text, re.MULTILINE)
+        people = re.findall(r"^  user (\S+), password (\S+):", text, re.MULTILINE)
+        assert people == [kept.ADMIN, kept.VIEWER]
+        admin, viewer = ClientV2(url), ClientV2(url)
+        admin.sign_in(*people[0])
+        viewer.sign_in(*people[1])
+        assert admin.description(own_dag) is None
+        assert all(viewer.dag_runs(dag_id) for dag_id in kept.STARTED)
+        assert admin.trigger(own_dag)
+        with pytest.raises(AirflowError, match="403"):
+            viewer.trigger(own_dag)
+        with pytest.raises(AirflowError, match="401"):
+            ClientV2(url).dag_runs(own_dag)
+
+        commands = [line for line in text.splitlines() if re.match("  (export|/.*polysync) ", line)]
+        listed = subprocess.run(
+            ["bash", "-ec", "\n".join(commands)],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "demo-schedule-retrain-scheduled" in listed.stdout
+
+        os.kill(demo.pid, signal.SIGINT)
+
+        demo.wait(timeout=60)
+        assert (processes_of(folder), list(folder.iterdir())) == ([], [])
+    finally:
+        kill(folder)

@@ -13,15 +13,18 @@ const MAX_TASKS = 10_000;
 const AT_WORK = ["running", "deferred"];
 
 /**
- * Reads what somebody chose for the next clear of a task. Who may not clear the task gets an error with status 403.
+ * Reads what somebody chose for the next clear of a task. For who may not clear the task, that is an error.
  *
  * @returns "new" or "resume", or null if `on_clear` of the operator decides; and whether the task has a record of an
  *   execution
- * @throws {AirflowApiError} the status is 403 without permission
+ * @throws {AirflowApiError} the status is 403 without permission, which is no error of the request
  */
 export async function readClearChoice(key, signal) {
   const query = new URLSearchParams({ run_id: key.runId, task_id: key.taskId, map_index: key.mapIndex });
   const { body } = await send(`${choicePath(key)}?${query}`, { signal });
+  if (property(body, "may_clear") === false) {
+    throw new AirflowApiError("You may not clear the task.", 403);
+  }
   const onClear = readChoice(property(body, "on_clear"), CHOICES, null);
   return { onClear, hasRecord: property(body, "has_record") === true };
 }

@@ -295,7 +295,9 @@ async function readDetail(row, filters, memory, attempt, signal) {
     const hasEnd = task.isEnded && !(run && mayStillStop(task, run, Date.now() + found.clockOffset));
     row.detail = detailOf(row, run, found.forbidden, hasEnd);
   }
-  if (row.detail.run && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
+  // A task that has ended without waiting has stored none.
+  const mayHaveSteps = row.detail.run && (row.detail.run.status !== null || !task.isEnded);
+  if (mayHaveSteps && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
     const listed = await attempt(() => readXCom(key, "steps", signal));
     const steps = listed === null ? row.detail.steps : countSteps(listed.value, row.detail.run);
     row.detail = { ...row.detail, steps, isNew: listed === null };

@@ -264,7 +264,7 @@ function Starter({ starter }) {
   const how = parts.map((name) => INTERFACES[name] ?? name.replaceAll("_", " ")).join(", ");
   return [
     user && h("div", { key: "user", className: "psm-name" }, user),
-    h("div", { key: "how", className: "psm-muted psm-short" }, how),
+    h("div", { key: "how", className: user ? "psm-muted psm-short" : "psm-short" }, how),
   ];
 }
 

@@ -88,6 +88,7 @@ export const STYLES = `
 .psm-executions tbody :is(th, td) { max-width: 18rem; line-height: 1.5rem; }
 .psm-executions .psm-run { font-size: 0.75rem; line-height: 1.125rem; overflow-wrap: anywhere; }
 .psm-executions .psm-pipeline { min-width: 8rem; }
+.psm-executions tbody th { min-width: 9rem; }
 .psm-executions .psm-done { min-width: 6.5rem; }
 .psm-executions .psm-muted { line-height: 1.125rem; }
 .psm-short { white-space: nowrap; }

@@ -14,7 +14,7 @@ from tests.system.process.sessions import wait_until
 
 TIMEOUT: Final = 30.0
 PARSE_TIMEOUT: Final = 60.0
-TRIGGERS: Final = 5
+WRITES: Final = 5
 RUN_ENDED: Final = ("success", "failed")
 
 
@@ -24,7 +24,7 @@ class AirflowError(RuntimeError):
 
 class AirflowClient(ABC):
     """
-    Client of an Airflow that requires no authentication.
+    Client of an Airflow that requires no authentication, or at which it signs in.
 
     This class has what the versions of the REST API have in common; each version has a class of its own.
 
@@ -51,6 +51,11 @@ class AirflowClient(ABC):
     def close(self) -> None:
         """Close the HTTP connections."""
         self._http.close()
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Sign in, at an Airflow that requires it."""
+        token = self._parse(self._http.post("/auth/token", json={"username": name, "password": password}))
+        self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
 
     def get(self, path: str, **query: Any) -> Any:
         """
@@ -82,7 +87,7 @@ class AirflowClient(ABC):
 
     def unpause(self, dag_id: str) -> None:
         """Unpause a DAG, so that its runs start."""
-        self._parse(self._http.patch(self._dag(dag_id), json={"is_paused": False}))
+        self._write("PATCH", self._dag(dag_id), {"is_paused": False})
 
     def pause(self, dag_id: str) -> None:
         """Pause a DAG, so that none of its tasks begins."""
@@ -96,13 +101,7 @@ class AirflowClient(ABC):
         """
         run_id = f"manual__{uuid4()}"
         body = {**self.new_run, "conf": conf or {}, "dag_run_id": run_id}
-        for _ in range(TRIGGERS):
-            response = self._http.post(f"{self._dag(dag_id)}/dagRuns", json=body)
-            # With SQLite, Airflow answers so while another process writes, and has created nothing.
-            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                break
-            time.sleep(1)
-        self._parse(response)
+        self._write("POST", f"{self._dag(dag_id)}/dagRuns", body)
         return run_id
 
     def dag_runs(self, dag_id: str) -> list[str]:
@@ -269,6 +268,15 @@ class AirflowClient(ABC):
         if errors:
             details = "\n".join(f"{error['filename']}:\n{error['stack_trace']}" for error in errors)
             raise AirflowError(f"Airflow cannot import a DAG file.\n{details}")
+
+    def _write(self, method: str, path: str, body: dict[str, Any]) -> None:
+        for _ in range(WRITES):
+            response = self._http.request(method, path, json=body)
+            # With SQLite, Airflow answers so while another process writes, and has changed nothing.
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+            time.sleep(1)
+        self._parse(response)
 
     @staticmethod
     def _parse(response: httpx.Response) -> Any:

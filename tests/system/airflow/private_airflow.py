@@ -51,8 +51,8 @@ class PrivateAirflow:
     """
     Context manager that runs an Airflow on the loopback interface, by default with LocalExecutor and a triggerer.
 
-    It requires no authentication: every user who can reach its port is an administrator. Its version is the one that is
-    installed.
+    It requires no authentication, unless ``settings`` say so: everyone who can reach its port is an administrator. Its
+    version is the one that is installed.
 
     :param home: an empty folder for its database, settings and logs.
     :param dag_folders: the folders with its DAG files.
@@ -83,7 +83,8 @@ class PrivateAirflow:
         self._initial_components = components
         port = free_port()
         self.url = f"http://{HOST}:{port}"
-        database = database or f"sqlite:///{home}/airflow.db"
+        # Five seconds, the default, are too short for a busy machine.
+        database = database or f"sqlite:///{home}/airflow.db?timeout=60"
         self.env = {
             **_inherited_environment(),
             **environment(INSTALLED.dag_options(home, dag_folders)),

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.demo import kept
 from tests.system.demo.output import DemoOutput
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import ProcessError
@@ -86,20 +87,26 @@ def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
             f"The emulator is ready at {emulator.endpoint_url}; emulated time runs {SPEED:g} times as fast"
         )
         output.progress("Starting a private Airflow, which takes half a minute")
+        more_dags = (
+            (EXAMPLES / "airflow_3_3", kept.DAGS, stack.enter_context(kept.own_dags())) if keep else ()
+        )
         airflow = stack.enter_context(
             PrivateAirflow(
                 home,
-                dag_folders=[EXAMPLES],
+                dag_folders=[EXAMPLES, *more_dags],
                 connections={"polysync_default": emulator.connection},
+                settings=kept.settings(home, emulator) if keep else None,
                 on_wait=lambda text: output.progress(f"  waiting for {text}"),
             )
         )
         output.progress(f"Airflow is ready at {airflow.url}")
+        if keep:
+            airflow.client.sign_in(*kept.ADMIN)
         run_id = _trigger(airflow.client, output)
         _poll(airflow, emulator, output, run_id)
         _show_results(airflow.client, emulator, output, run_id)
         if keep:
-            _keep_open(airflow, output, run_id)
+            _keep_open(airflow, emulator, output, run_id)
         output.progress("Stopping Airflow and the emulator")
 
 
@@ -154,13 +161,15 @@ def _show_results(client: AirflowClient, emulator: EmulatorProcess, output: Demo
         raise DemoFailedError(f"The execution ended as {run['state']}, although the task succeeded")
 
 
-def _keep_open(airflow: PrivateAirflow, output: DemoOutput, run_id: str) -> None:
-    output.progress(f"Airflow is open at {airflow.url} until you press Ctrl-C. The task with its link:")
-    output.line(f"{airflow.url}/dags/{DAG}/runs/{run_id}/tasks/{TASK}/details")
+def _keep_open(airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str) -> None:
+    kept.start_dags(airflow.client)
+    for line in kept.explanation(airflow.url, emulator.endpoint_url, emulator.connection, emulator.speed):
+        output.line(line)
+    output.line("")
+    output.progress("Airflow stays open until you press Ctrl-C. The task of this run:")
+    output.line(f"{airflow.url}/dags/{DAG}/runs/{run_id}/tasks/{TASK}")
     try:
-        while True:
-            airflow.check_alive()
-            time.sleep(1)
+        kept.keep_open(airflow, output)
     except InterruptedByUserError:
         output.line("")
 

@@ -97,6 +97,18 @@ def test_mapped_tasks(site: Site, page: TabPage) -> None:
     page.wait_for("TrainBest")
 
 
+def test_task_that_did_not_wait(site: Site, page: TabPage) -> None:
+    """Its steps are not asked for in vain: the browser would show an error. Its state is not known any more."""
+    task = site.new_task("success")
+    site.write_xcom(task, "run", {**arranged.running().run, "status": None})
+
+    page.open_executions("?dag=churn_retraining&since=1h")
+
+    (row,) = (row for row in page.rows() if task.run_id in row[1])
+    assert row[0].endswith("was running")
+    assert "of" not in row[6]
+
+
 def test_what_owns_no_execution_is_no_row(site: Site, page: TabPage) -> None:
     """Tasks that stop or find an execution of another one, and those of steps, are not listed."""
     states = {"prepare": "success", "churn.Train": "deferred", "churn.execution": "deferred"}

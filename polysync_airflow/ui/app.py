@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -63,8 +65,9 @@ class Change(BaseModel):
 _STATUS_CODES: Final = {records.NoRecordError: 404, records.TaskNotEndedError: 409, StoredRecordError: 409}
 User = Annotated[BaseUser, Depends(get_user)]
 # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
-require_clear = requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE)
-router = APIRouter()
+router = APIRouter(
+    dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
+)
 
 
 def refuse_other_sites(request: Request) -> None:
@@ -105,28 +108,32 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
     return JSONResponse({"detail": str(problem)}, _STATUS_CODES.get(type(problem), 500))
 
 
-@router.get(PATH)
-def get_choice(
-    request: Request, user: User, dag_id: str, run_id: Id, task_id: Id, map_index: int = -1
-) -> Any:
-    """
-    Return what was chosen for the next clear, and whether the task has a record. Whoever may not choose,
-    clear and stop learns just that.
+async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
+    # Whoever may not clear the task just looks at it: nothing has failed, so there is no error in the console
+    # of the browser.
+    if request.method == "GET" and refusal.status_code == HTTPStatus.FORBIDDEN:
+        return JSONResponse({"may_clear": False})
+    return await http_exception_handler(request, refusal)
 
-    Neither is an error: nothing has failed, so there is none in the console of the browser.
+
+@router.get(PATH)
+def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
+    """
+    Return what was chosen for the next clear, and whether the task has a record. Whoever gets that may
+    choose, clear and stop.
     """
     task = TaskKey(dag_id, run_id, task_id, map_index)
     try:
-        require_clear(request, user)
         return {"on_clear": records.read_clear_choice(task), "has_record": True}
-    except HTTPException:
-        return {"may_clear": False}
     except records.NoRecordError:
+        # Nothing has failed here, too.
         return {"on_clear": None, "has_record": False}
 
 
-@router.put(PATH, dependencies=[Depends(require_clear), Depends(refuse_other_sites)])
-def put_choice(dag_id: str, change: Annotated[Change, Depends(read_change)], user: User) -> dict[str, Any]:
+@router.put(PATH, dependencies=[Depends(refuse_other_sites)])
+def put_clear_choice(
+    dag_id: str, change: Annotated[Change, Depends(read_change)], user: User
+) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
     records.store_clear_choice(task, change.on_clear)
@@ -182,4 +189,5 @@ def create_app() -> FastAPI:
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     app.include_router(router)
     app.add_exception_handler(PolysyncError, _respond_to_problem)
+    app.add_exception_handler(HTTPException, _respond_to_refusal)
     return app

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import task_try
-from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.harness import (
@@ -47,22 +45,6 @@ def go_on_in_a_later_try(task: Task, runs: list[Run]) -> Callable[..., None]:
 def stop_now(arn: str) -> None:
     """Let a stop request arrive that another process sent."""
     PolysyncSageMakerHook().stop_pipeline_execution(arn, attempt=0)
-
-
-def test_kill_during_the_wait_of_a_later_try(
-    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The killed process finds that a later try has the execution, and stops nothing."""
-    emulated_time.after(100, crash)
-    task.next_try()
-    first = task.operator
-    emulated_time.after(100, first.on_kill)
-
-    run = task.next_try()
-
-    assert (run.error, run.xcoms["state"]) == (None, "Success")
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Succeeded"]
 
 
 @pytest.mark.parametrize("killed", [True, False])
@@ -307,48 +289,3 @@ def test_stop_of_a_superseded_try_is_not_a_cancellation(
     assert execution_log.statuses == ["Stopped", "Succeeded"]
     assert run.result == execution_log.arns[1]
     assert execution_log.max_concurrent == 1
-
-
-def test_forged_stop_does_not_hide_a_cancellation(
-    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """An edited record that claims a stop by an earlier try starts nothing: the task ends as cancelled."""
-    task.deferrable = True
-    emulated_time.after(100, crash)
-    task.next_try()
-
-    def edit_and_stop() -> None:
-        task.store.set(RECORD_KEY, {**task.last_record, "stop_requested_by": 1})
-        stop_now(execution_log.arns[0])
-
-    emulated_time.after(100, edit_and_stop)
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionCancelledFailError)
-    assert run.xcoms["state"] == "Cancelled"
-    assert calls(emulator, START) == [START]
-
-
-@IN_BOTH_MODES
-def test_cancellation_after_a_failed_stop_is_that_of_a_user(
-    deferrable: bool,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The stop of the cleared try fails for good, and a user stops the execution that the second try waits for."""
-    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you", count=1)
-    task = Task()
-    task.prepare_try()
-    emulated_time.after(100, task.kill_by_clear)
-    emulated_time.after(110, crash)
-    task.run_prepared_try()
-    assert execution_log.statuses == ["Executing"]
-    emulated_time.after(100, lambda: stop_now(execution_log.arns[0]))
-    task.deferrable = deferrable
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionCancelledFailError)
-    assert execution_log.statuses == ["Stopped"]

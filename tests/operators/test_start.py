@@ -83,34 +83,6 @@ def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
     assert re.fullmatch(r"polysync-[0-9a-f]{40}-0", token)
 
 
-def test_absent_arguments_are_not_sent(emulator: EmulatorServer) -> None:
-    """An absent argument is not in the request, not even as an empty value."""
-    run_task(make_task(wait_for_completion=False))
-
-    assert sent_request(emulator).keys() == {
-        "PipelineName",
-        "PipelineExecutionDisplayName",
-        "ClientRequestToken",
-    }
-
-
-def test_lost_response_starts_no_second_execution(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """botocore repeats the request with the same token, so AWS starts one execution."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
-    emulator.control.add_fault("lost_response", "StartPipelineExecution", count=1)
-
-    run = run_task(make_task(wait_for_completion=False))
-
-    calls = emulator.control.calls("StartPipelineExecution")
-    assert run.error is None
-    assert len(calls) == 2
-    assert calls[0]["request"] == calls[1]["request"]
-    client: Any = make_task().hook.conn
-    assert len(client.list_pipeline_executions(PipelineName="fanout")["PipelineExecutionSummaries"]) == 1
-
-
 @IN_BOTH_MODES
 def test_xcoms_and_link_are_pushed_before_the_wait(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
@@ -267,14 +239,6 @@ def test_run_xcom_describes_the_execution(
     }
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value) for value in times.values())
     assert 200 < seconds < 400
-
-
-def test_default_display_name_is_accepted(emulator: EmulatorServer) -> None:
-    """A start without a display name sends a default name that matches AWS's pattern."""
-    assert run_task(make_task(wait_for_completion=False)).error is None
-    assert sent_request(emulator)["PipelineExecutionDisplayName"].startswith(
-        "retraining-train-scheduled-2026"
-    )
 
 
 def test_on_kill_without_an_execution_stops_nothing(

@@ -66,7 +66,10 @@ def new_page(browser: Browser, size: ViewportSize, **options: Any) -> tuple[Page
 
 @pytest.mark.parametrize(
     ("words", "heading"),
-    [("Slack", "How do I send it to Slack?"), ("pool", "How do I limit how many executions run in parallel?")],
+    [
+        ("Slack", "How do I send it to Slack?"),
+        ("pool", "How do I limit how many executions run in parallel?"),
+    ],
 )
 def test_search_needs_no_server(words: str, heading: str, site: Path, browser: Browser) -> None:
     """The search of a page that is opened from the disk finds a section."""

@@ -96,6 +96,18 @@ def test_execution_of_a_dead_process_is_stopped(
     assert line in caplog.messages
 
 
+def test_record_of_before_a_key_rotation_stops_nothing(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the record is that of this task cannot be proven with another key."""
+    ti = crash_while_waiting(emulated_time)
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "A" * 43 + "=")
+
+    run_failure_callbacks(make_task(), ti)
+
+    assert emulator.control.calls("StopPipelineExecution") == []
+
+
 def test_stop_on_kill_false_keeps_the_execution(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -224,17 +224,6 @@ def test_unknown_manager_is_refused_in_the_dag() -> None:
         PolysyncListImportOperator(task_id="t", managed_by="me")  # type: ignore[arg-type]
 
 
-def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> None:
-    """Of many missing names, 20 are listed, without those that exist."""
-    names = ["fanout", *(f"Abalon{number}" for number in range(60))]
-
-    run = run_task(PolysyncListImportOperator(task_id="t", pipeline_names=names))
-
-    assert isinstance(run.error, ParametersError)
-    assert "in region us-east-1: Abalon0, Abalon1, " in str(run.error)
-    assert str(run.error).endswith(", Abalon19, and 40 more")
-
-
 def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) -> None:
     """A pipeline whose definition cannot be read is imported with ``parameters_error``, not skipped."""
     hook = PolysyncSageMakerHook()
@@ -359,43 +348,3 @@ def test_pipelines_are_described_concurrently(emulator: EmulatorServer) -> None:
 
     concurrent = max_concurrent_calls(emulator.control.calls("DescribePipeline"), 0.1)
     assert concurrent_calls.WORKERS / 2 < concurrent <= concurrent_calls.WORKERS
-
-
-def test_throttled_import_slows_down_and_continues(emulator: EmulatorServer) -> None:
-    """Throttled calls are repeated at half the rate, with a log line."""
-    names = create_pipelines(emulator, 20)
-    emulator.control.add_fault("throttle", "ListPipelines", count=2)
-    emulator.control.add_fault("throttle", "DescribePipeline", skip=5, count=8)
-
-    with capture_logs() as logs:
-        assert [job["name"] for job in run_import()] == names
-
-    (limiter,) = rate_limiter._RATE_LIMITERS.values()
-    assert rate_limiter.MAX_RATE / 8 <= limiter.rate <= rate_limiter.MAX_RATE / 2 + 5
-    messages = [entry["event"] for entry in logs if "Transient error, retrying" in entry["event"]]
-    assert len(messages) == 2
-    assert all("ThrottlingException" in line for line in messages)
-
-
-def test_network_errors_are_retried(emulator: EmulatorServer) -> None:
-    """A lost connection or a 503 is retried and does not fail the import."""
-    emulator.control.add_fault("dropped", "*", count=2)
-    emulator.control.add_fault("http", "*", status=503, count=2)
-
-    assert len(run_import()) == 5
-
-
-def test_refusal_ends_the_import_after_the_current_calls(emulator: EmulatorServer) -> None:
-    """After a refusal, no further calls are made than those that the threads have already begun."""
-    create_pipelines(emulator, 150)
-    emulator.control.clear_calls()
-    emulator.control.add_fault(
-        "error", "DescribePipeline", code="AccessDeniedException", message="no", skip=40
-    )
-
-    run = run_task(PolysyncListImportOperator(task_id="t"))
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert run.error.error_code == "AccessDeniedException"
-    assert len(emulator.control.calls("DescribePipeline")) <= 40 + concurrent_calls.WORKERS
-    assert len(emulator.control.calls("ListPipelines")) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -286,27 +285,6 @@ def test_deleted_connection_of_a_deferred_task(
     assert "the connection was deleted or renamed" in str(run.error)
     assert "The execution may still be running" in str(run.error)
     assert (run.xcoms["state"], run.xcoms["run"]["status"]) == ("Running", "Executing")
-
-
-@dataclass
-class UnreachableTaskInstance(TaskInstance):
-    """A task instance that cannot push one of its XComs."""
-
-    unreachable: str = ""
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Fail as Airflow does when its API server does not respond."""
-        if key == self.unreachable:
-            raise ConnectionError("no API server")
-        super().xcom_push(key, value)
-
-
-def test_error_after_the_start_stops_the_execution(emulator: EmulatorServer) -> None:
-    """If the ARN cannot be pushed, the task fails and the execution is stopped."""
-    run = run_task(make_task(), UnreachableTaskInstance("train", unreachable="execution_arn"))
-
-    assert isinstance(run.error, ConnectionError)
-    assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
 @NEEDS_ROLE

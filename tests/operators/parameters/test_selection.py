@@ -142,6 +142,7 @@ def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:
 @pytest.mark.parametrize(
     ("selected", "line"),
     [
+        (["AbaloneTrein"], "- AbaloneTrein: is not a step of the pipeline; did you mean AbaloneTrain?"),
         (SELECTED, "- source_execution: is missing, and the selected steps depend on AbaloneProcess; add"),
     ],
 )

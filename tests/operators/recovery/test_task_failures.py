@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.conftest import MakeTask
@@ -163,20 +163,6 @@ def try_without_response(task: Task, emulator: EmulatorServer, **arguments: Any)
     """Run a try whose start gets no response; with a timeout of 10 s it ends after the fourth call."""
     emulator.control.add_fault("lost_response", START, count=4)
     return task.next_try(timeout=10, **arguments)
-
-
-def test_final_try_without_response_stops_the_execution(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """If no try follows, the request is resent with the same token, and the execution is stopped."""
-    task = make_task(retries=0)
-
-    run = try_without_response(task, emulator)
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
 
 
 def test_unknown_execution_is_stopped_in_its_own_region(

@@ -167,22 +167,6 @@ def test_kill_while_the_start_hangs(
     assert len(set(tokens(emulator, START))) == 1
 
 
-def test_two_kills_send_the_same_stop(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """Airflow sends SIGTERM again if a task does not end: the second stop has the same token."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task()
-    task.prepare_try()
-    for _ in range(2):
-        emulated_time.after(300, task.kill)
-
-    task.run_prepared_try()
-
-    assert len(tokens(emulator, STOP)) == 2
-    assert len(set(tokens(emulator, STOP))) == 1
-
-
 def test_kill_without_permission_to_stop(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -16,7 +16,6 @@ from tests.operators.recovery.harness import (
     NEVER_ENDS,
     START,
     STOP,
-    CrashError,
     ExecutionLog,
     RequestInterceptor,
     Task,
@@ -77,37 +76,6 @@ def test_cut_off_while_the_start_is_in_flight(
     assert (runs[0].error, task.state) == (None, "success")
     assert calls(emulator, STOP) == []
     assert execution_log.statuses == ["Succeeded"]
-
-
-@pytest.mark.parametrize("last_try", [True, False])
-def test_process_that_comes_back_after_its_deadline(
-    last_try: bool,
-    task: Task,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """A process that was frozen past its timeout does not stop the execution of a later try."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task.arguments = {"timeout": 3600}
-    task.retries = task.max_tries = 1 if last_try else 3
-    first_ended = threading.Event()
-
-    def freeze() -> None:
-        task.lose_heartbeat()
-        emulated_time.after(7200, crash)
-        task.next_try(timeout=7 * 24 * 3600)
-        first_ended.set()
-
-    emulated_time.after(100, freeze)
-
-    late = task.next_try()
-
-    assert first_ended.is_set()
-    assert "PipelineExecutionTimeoutError" in repr(late.error)
-    assert "A later try continues with the execution" in str(late.error)
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Executing"]
 
 
 @pytest.mark.parametrize("state", ["restarting", "failed", None])
@@ -180,32 +148,6 @@ def test_kill_after_the_token_has_expired(
     assert task.next_try().error is None
 
     assert execution_log.statuses == ["Succeeded"]
-
-
-def test_last_try_whose_token_has_expired_is_left_to_the_failure_callback(
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """No try follows: Airflow's DAG processor runs the failure callback, which stops the execution."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task(retries=0)
-
-    def expire_and_kill() -> None:
-        task.ti.cut_off(403)
-        task.operator.on_kill()
-        crash()
-
-    emulated_time.after(100, expire_and_kill)
-    run = task.next_try()
-    assert isinstance(run.error, CrashError)
-    assert calls(emulator, STOP) == []
-
-    for callback in task.prepare_try().on_failure_callback:
-        callback({"ti": run.ti, "task": task.operator, "params": {}})  # type: ignore[typeddict-item]
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
 
 
 def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(

@@ -174,30 +174,6 @@ def test_shutdown_without_a_retry(
     assert execution_log.statuses == ["Stopped"]
 
 
-def test_shutdown_without_a_retry_whose_grace_period_ends(
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    interceptor: RequestInterceptor,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The process is killed before it can stop anything: the failure callback in the DAG processor stops it."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task(retries=0)
-
-    def shut_down_and_kill(_: Any) -> None:
-        task.shut_down_worker()
-        crash()
-
-    interceptor.after(START, shut_down_and_kill)
-    run = task.next_try()
-    assert calls(emulator, STOP) == []
-
-    run_failure_callbacks(task, run, in_process=False)
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
-
-
 def test_execution_timeout_is_no_shutdown(
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,

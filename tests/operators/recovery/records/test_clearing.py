@@ -11,6 +11,8 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
+    MERGE_FAILS,
+    RETRY,
     START,
     STOP,
     CrashError,
@@ -53,21 +55,37 @@ def test_running_execution_is_stopped_before_a_new_one_starts(
     )
 
 
-def test_stop_on_kill_false_waits_for_the_end(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+@pytest.mark.parametrize(
+    ("scenario", "status"),
+    [
+        ({}, "Succeeded"),
+        (MERGE_FAILS, "Failed"),
+        ({"end_as": "CompletedWithFailures"}, "CompletedWithFailures"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("retry_mode", ["new", "resume"])
+def test_ended_execution_is_neither_reattached_nor_resumed(
+    retry_mode: str,
+    scenario: dict[str, Any],
+    status: str,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """With ``stop_on_kill=False``, the old execution runs to its own end before the new one starts."""
-    task = make_task(stop_on_kill=False)
-    crash_while_waiting(task, emulated_time)
+    """However the old execution ended, a clear runs the whole pipeline again."""
+    emulator.control.put_scenario(scenario)
+    task = make_task(retry_mode=retry_mode, on_completed_with_failures="succeed", retries=0)
+    task.next_try()
     task.clear()
+    emulator.control.put_scenario({})
+    emulator.control.clear_calls()
 
     run = task.next_try()
 
     assert run.error is None
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Succeeded", "Succeeded"]
-    assert run.result == execution_log.arns[1]
-    assert execution_log.max_concurrent == 1
+    assert execution_log.statuses == [status, "Succeeded"]
+    assert calls(emulator, START, STOP, RETRY) == [START]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

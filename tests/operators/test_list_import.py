@@ -224,6 +224,17 @@ def test_unknown_manager_is_refused_in_the_dag() -> None:
         PolysyncListImportOperator(task_id="t", managed_by="me")  # type: ignore[arg-type]
 
 
+def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> None:
+    """Of many missing names, 20 are listed, without those that exist."""
+    names = ["fanout", *(f"Abalon{number}" for number in range(60))]
+
+    run = run_task(PolysyncListImportOperator(task_id="t", pipeline_names=names))
+
+    assert isinstance(run.error, ParametersError)
+    assert "in region us-east-1: Abalon0, Abalon1, " in str(run.error)
+    assert str(run.error).endswith(", Abalon19, and 40 more")
+
+
 def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) -> None:
     """A pipeline whose definition cannot be read is imported with ``parameters_error``, not skipped."""
     hook = PolysyncSageMakerHook()

@@ -176,6 +176,22 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     assert step_attempts(execution_log.executions[0]) == attempts
 
 
+def test_clear_of_a_step_that_has_succeeded_while_others_run(
+    make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
+) -> None:
+    """Rules 2 and 4: after the end, it is repeated, with what follows and what ran meanwhile."""
+    run = make_run({"End": {"duration": 7200}})
+    when_ended(run, emulated_time, "Join", lambda: run.clear("g.Join"))
+
+    run.run()
+
+    (source, _) = execution_log.arns
+    assert states_of(run) == 5 * ["success"]
+    assert calls(emulator, *CHANGES) == [START, START]
+    assert selections(emulator) == [None, (["Join", "End"], source)]
+    assert execution_log.statuses == ["Succeeded", "Succeeded"]
+
+
 def test_clear_of_a_failed_step_resumes_once(
     make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
 ) -> None:

@@ -291,6 +291,20 @@ def test_each_permission_is_optional(
         assert "Step ChurnPreprocess failed: no data" in str(run.error)
 
 
+@IN_BOTH_MODES
+def test_throttled_lists_do_not_disturb_the_wait(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """While AWS throttles the lists, the task waits and ends in time, without an error."""
+    emulator.control.put_scenario(SHORT)
+    emulator.control.add_fault("throttle", LIST_STEPS, count=5)
+
+    run = run_churn(deferrable)
+
+    assert run.error is None
+    assert len(run.xcoms["outputs"]) == 5
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

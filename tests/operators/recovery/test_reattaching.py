@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -23,6 +25,7 @@ from tests.operators.recovery.harness import (
     Task,
     calls,
     crash,
+    step_attempts,
 )
 from tests.tasks import EmulatedTime
 
@@ -130,3 +133,30 @@ def test_reattaching_without_waiting(
     assert calls(emulator, START, STOP) == [START]
     assert execution_log.statuses == ["Executing"]
     assert emulated_time.slept == []
+
+
+def test_result_is_reattached_if_pushing_xcoms_failed(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the API server is down at the end of the wait, the next try takes the result of the execution."""
+    from tests.tasks import TaskInstance
+
+    push = TaskInstance.xcom_push
+
+    def unreachable(self: TaskInstance, key: str, value: Any) -> None:
+        if self.try_number == 1 and value == "Success":
+            raise ConnectionError("no API server")
+        push(self, key, value)
+
+    monkeypatch.setattr(TaskInstance, "xcom_push", unreachable)
+    task = make_task()
+    assert isinstance(task.next_try().error, ConnectionError)
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert execution_log.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 1

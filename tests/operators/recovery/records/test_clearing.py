@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.conftest import MakeTask
@@ -113,6 +113,27 @@ def test_unknown_arn_is_requested_before_a_new_start(
     assert execution_log.statuses == ["Stopped", "Succeeded"]
     assert execution_log.max_concurrent == 1
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
+
+
+def test_unknown_arn_that_cannot_be_read_blocks_the_start(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+) -> None:
+    """If AWS does not tell whether the old execution runs (AccessDenied), no new one is started."""
+    task = make_task()
+    interceptor.before(START, crash)
+    task.next_try()
+    request = task.last_record["request"]
+    task.clear()
+    emulator.control.add_fault("error", START, code="AccessDeniedException", message="not you")
+
+    run = task.next_try()
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert execution_log.arns == []
+    assert (task.last_record["request"], task.last_record.get("execution_arn")) == (request, None)
 
 
 def test_refused_stop_blocks_the_start(

@@ -20,7 +20,7 @@ from tests.operators.recovery.harness import (
     calls,
     crash,
 )
-from tests.tasks import EmulatedTime
+from tests.tasks import EmulatedTime, Run
 
 
 @pytest.fixture
@@ -175,3 +175,22 @@ def test_process_that_comes_back_after_a_try_that_could_not_begin_stops_what_it_
 
     assert task.state == "failed"
     assert execution_log.statuses == ["Stopped"]
+
+
+def test_process_that_comes_back_deletes_no_record_of_a_later_try(
+    task: Task, interceptor: RequestInterceptor, emulator: EmulatorServer, execution_log: ExecutionLog
+) -> None:
+    """AWS refuses the start of a frozen process, whose record another try has replaced."""
+    emulator.control.add_fault("error", START, code="ValidationException", message="no such thing", count=1)
+    later: list[Run] = []
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        later.append(task.next_try())
+
+    interceptor.after(START, freeze)
+
+    task.next_try()
+
+    assert later[0].error is None
+    assert task.last_record["execution_arn"] == later[0].result

@@ -141,6 +141,16 @@ def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> N
     assert "return_value" not in run.ti.xcoms
 
 
+def test_step_after_a_failure_was_not_run(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Airflow asks no task for it, unless a person has cleared it alone."""
+    run_execution(emulator, TRAIN_FAILS)
+
+    run, _ = run_in_each_mode("AbaloneEval")
+
+    text = "AWS has not run step AbaloneEval: the execution has ended before (status Failed)."
+    assert (type(run.error), str(run.error)) == (exceptions.PipelineExecutionFailedError, text)
+
+
 def test_stopped_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """Somebody has stopped the execution."""
     client: Any = PolysyncSageMakerHook().conn

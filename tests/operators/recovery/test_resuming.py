@@ -259,3 +259,22 @@ def test_resume_without_permission_starts_a_new_execution(
     assert run.error is None
     assert execution_log.statuses == ["Failed", "Succeeded"]
     assert [call["error_code"] for call in emulator.control.calls(RETRY)] == ["AccessDeniedException"]
+
+
+@pytest.mark.usefixtures("fails_once")
+def test_resume_without_permission_to_list_steps(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """Without the permission ListPipelineExecutionSteps, which only the log needs, the resume still works."""
+    task = make_task(retry_mode="resume")
+    task.next_try()
+    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="not you")
+
+    with capture_logs() as logs:
+        run = task.next_try()
+
+    assert run.error is None
+    assert execution_log.statuses == ["Succeeded"]
+    (warning,) = [line for line in log_lines(logs, "warning") if "could not be listed" in line]
+    assert "The steps that will be repeated could not be listed: " in warning
+    assert "sagemaker:ListPipelineExecutionSteps" in warning

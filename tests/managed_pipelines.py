@@ -18,7 +18,6 @@ START_MANAGED: Final[dict[str, Any]] = {
     "execution_role_arn": ROLE,
 }
 NEVER_ENDS: Final = {"steps": {"Evaluate": {"duration": None}}}
-FAILS_ONCE: Final = {"steps": {"Evaluate": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}}
 
 _CLIENT: Any = boto3.client("sagemaker", region_name="us-east-1")
 _MEMBERS = _CLIENT.meta.service_model.operation_model("StartPipelineExecution").input_shape.members

@@ -56,24 +56,6 @@ def test_pipelines_that_aws_manages_have_a_file_of_their_own(polysync: Polysync,
     assert "--managed-by" in mixed.error
 
 
-def test_second_import_writes_the_same_text(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
-) -> None:
-    """72 different definitions give the same file each time, and no drift."""
-    put_pipelines(emulator, definitions())
-    path = tmp_path / "jobs.yaml"
-
-    first = polysync("jobs", "import", path)
-    text = path.read_text()
-    second = polysync("jobs", "import", path)
-    diff = polysync("jobs", "diff", path, "--strict")
-
-    assert first.error == f"{path}: 77 jobs (77 added, 0 changed, 0 removed, 0 unchanged)"
-    assert second.error == f"{path}: 77 jobs (0 added, 0 changed, 0 removed, 77 unchanged)"
-    assert (first.out, path.read_text()) == ("", text)
-    assert (diff.code, diff.out) == (0, "")
-
-
 def test_every_declaration_is_in_the_file(
     polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
@@ -145,31 +127,6 @@ def test_descriptions_and_unknown_types_of_a_definition(
     assert ": Query (Athena)" in result.err
 
 
-def test_import_with_a_prefix_keeps_the_others(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
-) -> None:
-    """Only the jobs with the prefix are replaced, added and removed."""
-    path = tmp_path / "jobs.yaml"
-    put_pipelines(emulator, {"churn-same": PLAIN})
-    polysync("jobs", "import", path)
-    put_pipelines(emulator, {"churn-new": PLAIN, "churnless": PLAIN})
-    delete_pipelines(emulator, "abalone", "churn-tuning")
-
-    result = polysync("jobs", "import", path, "--prefix", "churn-")
-
-    assert [job.name for job in read_catalogue(path).jobs] == [
-        "abalone",
-        "callback-lambda",
-        "churn-new",
-        "churn-same",
-        "fanout",
-        "scoring-required-params",
-    ]
-    assert "Added: churn-new\n" in result.err
-    assert "Removed: churn-tuning\n" in result.err
-    assert result.error == f"{path}: 6 jobs (1 added, 0 changed, 1 removed, 1 unchanged)"
-
-
 def test_broken_entries(polysync: Polysync, tmp_path: Path) -> None:
     """An entry that the import would lose is an error; one in its scope is replaced."""
     path = tmp_path / "jobs.yaml"
@@ -236,7 +193,6 @@ def test_refusal_of_aws_is_an_error(polysync: Polysync, tmp_path: Path, emulator
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--region", "eu-central-1"], "all jobs of the file (--prefix ''),"),
         (["--region", "eu-central-1", "--prefix", "a"], "all jobs of the file (--prefix 'a'),"),
     ],
 )

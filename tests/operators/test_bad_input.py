@@ -146,27 +146,6 @@ def test_invalid_start_is_refused_before_any_call(
     assert run.xcoms == {}
 
 
-def test_message_about_100_000_parameters_is_short(emulator: EmulatorServer) -> None:
-    """The number of parameters is checked first, and at most 20 problems are listed."""
-    messages = [
-        str(
-            run_task(
-                PolysyncStartPipelineOperator(
-                    task_id="t",
-                    pipeline_name="fanout",
-                    pipeline_parameters={"x" * 300 + str(n): "" for n in range(count)},
-                )
-            ).error
-        )
-        for count in (100_000, 200)
-    ]
-
-    assert "a dict of 100,000" in messages[0]
-    assert "and 380 more" in messages[1]
-    assert all(len(message) < 20_000 for message in messages)
-    assert emulator.control.calls() == []
-
-
 def test_stop_refuses_an_execution_of_another_region(emulator: EmulatorServer) -> None:
     """A given region_name must be that of the execution."""
     arn = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
@@ -233,21 +212,14 @@ def test_invalid_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, 
     [
         (None, ["polysync_conn_id = 'polysync_default'", "no such connection", "Admin > Connections"]),
         (connection(region_name=""), ["region_name", "Field required", "fill it in"]),
-        (connection(region_name="us_east_1"), ["region_name", "correct it"]),
-        (connection(login=""), ["access_key_id (login)", "fill it in"]),
-        (connection(password=""), ["secret_access_key (password)", "fill it in"]),
         (connection(auth_method=""), ["auth_method", "one of access_key, assume_role"]),
-        (connection(auth_method="saml"), ["auth_method", "access_key"]),
-        (connection(profile_name="prod"), ["profile_name", "remove it"]),
         (connection(endpoint_url="https://evil.example"), ["endpoint_url", "allowed_endpoint_hosts"]),
         (connection(sts_endpoint_url="https://evil.example"), ["sts_endpoint_url", "allowed_endpoint_hosts"]),
-        (connection(endpoint_url="http://["), ["endpoint_url", "correct it"]),
         (connection(endpoint_url="https://sts.amazonaws.com/x"), ["endpoint_url", "path", "correct it"]),
         (connection(password="a\nb"), ["secret_access_key", "line break"]),
         (connection(session_token="a b"), ["session_token", "line break"]),
         (json.dumps({"conn_type": "polysync_sagemaker", "extra": [1]}), ["extra", "JSON object"]),
         (connection(verify="/a\x00b"), ["verify", "embedded null byte"]),
-        (connection(endpoint_url="ftp://x"), ["endpoint_url"]),
         (connection(execution_role_arn="role"), ["execution_role_arn"]),
         ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),
         (
@@ -296,14 +268,4 @@ def test_stop_refuses_values_that_are_not_execution_arns(arn: Any, emulator: Emu
 
     assert isinstance(run.error, ParametersError)
     assert "/execution/<id>" in str(run.error)
-    assert emulator.control.calls() == []
-
-
-def test_import_refuses_contradictory_arguments(emulator: EmulatorServer) -> None:
-    """A prefix and a list of names cannot be given together."""
-    run = run_task(
-        PolysyncListImportOperator(task_id="t", pipeline_name_prefix="a", pipeline_names=["abalone"])
-    )
-
-    assert isinstance(run.error, ParametersError)
     assert emulator.control.calls() == []

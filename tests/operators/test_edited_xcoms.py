@@ -74,28 +74,3 @@ def test_failure_callback_believes_only_the_task_itself(
     call_failure_callback(ti)
 
     assert emulator.control.calls() == []
-
-
-def test_edited_run_changes_nothing(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The XCom ``run`` is for users. Whatever it says, the callback stops the task's own execution."""
-    ti = unfinished_task(emulated_time)
-    arn = ti.xcoms["execution_arn"]
-    ti.xcoms["run"] = {**ti.xcoms["run"], "execution_arn": ANOTHER, "state": "Success"}
-
-    call_failure_callback(ti)
-
-    (stop,) = emulator.control.calls("StopPipelineExecution")
-    assert stop["request"]["PipelineExecutionArn"] == arn
-
-
-def test_failure_callback_leaves_a_later_try_alone(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The DAG processor may run the callback when a user has cleared the task and the next try has begun."""
-    ti = unfinished_task(emulated_time)
-    emulator.control.clear_calls()
-    ti.try_number = 0
-
-    call_failure_callback(ti)
-
-    assert emulator.control.calls() == []

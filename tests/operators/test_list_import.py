@@ -165,14 +165,6 @@ def test_prefix_limits_the_import(prefix: str, names: list[str], emulator: Emula
     assert [job["name"] for job in run_import(pipeline_name_prefix=prefix)] == names
 
 
-def test_names_are_described_without_listing(emulator: EmulatorServer) -> None:
-    """An import by name does not call ListPipelines, and a repeated name is one job."""
-    jobs = run_import(pipeline_names=["fanout", "abalone", "fanout"])
-
-    assert [job["name"] for job in jobs] == ["abalone", "fanout"]
-    assert [c["operation"] for c in emulator.control.calls()] == ["DescribePipeline", "DescribePipeline"]
-
-
 @NEEDS_ROLE
 @pytest.mark.parametrize(
     "arguments",
@@ -301,28 +293,6 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
     ]
 
 
-@pytest.mark.parametrize(
-    ("definition", "text"),
-    [
-        (None, "not JSON"),
-        ("", "not JSON"),
-        ("[]", "a JSON list, not an object"),
-        ('{"Parameters": [{"Name": "A", "Type": "Blob"}]}', "Parameters.0.Type"),
-        ('{"Parameters": [{"Type": "String"}]}', "Parameters.0.Name"),
-        ('{"Parameters": {"A": "String"}}', "Parameters"),
-    ],
-)
-def test_error_names_the_invalid_part_of_a_definition(definition: str | None, text: str) -> None:
-    """The error names the invalid part of the definition."""
-    with pytest.raises(ParametersError, match=text):
-        declared_parameters(definition)
-
-
-def test_definition_without_parameters() -> None:
-    """A definition without ``Parameters`` has no parameters and is not an error."""
-    assert declared_parameters('{"Version": "2020-12-01", "Steps": []}') == []
-
-
 def test_pipeline_deleted_during_the_import_is_skipped(emulator: EmulatorServer) -> None:
     """A pipeline that is deleted between ListPipelines and DescribePipeline is skipped with a log line."""
     emulator.control.add_fault("error", "DescribePipeline", code="ResourceNotFound", message="gone", count=1)
@@ -389,68 +359,3 @@ def test_pipelines_are_described_concurrently(emulator: EmulatorServer) -> None:
 
     concurrent = max_concurrent_calls(emulator.control.calls("DescribePipeline"), 0.1)
     assert concurrent_calls.WORKERS / 2 < concurrent <= concurrent_calls.WORKERS
-
-
-def test_slow_response_does_not_change_the_order(emulator: EmulatorServer) -> None:
-    """Jobs are sorted by name, not by the order of the responses, also for a list of names."""
-    names = create_pipelines(emulator, 30)
-    for arguments in ({}, {"pipeline_names": names[::-1]}):
-        emulator.control.add_fault("latency", "DescribePipeline", delay=0.1, count=3)
-        assert [job["name"] for job in run_import(**arguments)] == names
-
-
-def test_throttled_import_slows_down_and_continues(emulator: EmulatorServer) -> None:
-    """Throttled calls are repeated at half the rate, with a log line."""
-    names = create_pipelines(emulator, 20)
-    emulator.control.add_fault("throttle", "ListPipelines", count=2)
-    emulator.control.add_fault("throttle", "DescribePipeline", skip=5, count=8)
-
-    with capture_logs() as logs:
-        assert [job["name"] for job in run_import()] == names
-
-    (limiter,) = rate_limiter._RATE_LIMITERS.values()
-    assert rate_limiter.MAX_RATE / 8 <= limiter.rate <= rate_limiter.MAX_RATE / 2 + 5
-    messages = [entry["event"] for entry in logs if "Transient error, retrying" in entry["event"]]
-    assert len(messages) == 2
-    assert all("ThrottlingException" in line for line in messages)
-
-
-def test_network_errors_are_retried(emulator: EmulatorServer) -> None:
-    """A lost connection or a 503 is retried and does not fail the import."""
-    emulator.control.add_fault("dropped", "*", count=2)
-    emulator.control.add_fault("http", "*", status=503, count=2)
-
-    assert len(run_import()) == 5
-
-
-def test_refusal_ends_the_import_after_the_current_calls(emulator: EmulatorServer) -> None:
-    """After a refusal, no further calls are made than those that the threads have already begun."""
-    create_pipelines(emulator, 150)
-    emulator.control.clear_calls()
-    emulator.control.add_fault(
-        "error", "DescribePipeline", code="AccessDeniedException", message="no", skip=40
-    )
-
-    run = run_task(PolysyncListImportOperator(task_id="t"))
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert run.error.error_code == "AccessDeniedException"
-    assert len(emulator.control.calls("DescribePipeline")) <= 40 + concurrent_calls.WORKERS
-    assert len(emulator.control.calls("ListPipelines")) == 1
-
-
-def test_refused_page_fails_the_import(emulator: EmulatorServer) -> None:
-    """If a page of ListPipelines is refused, the import fails instead of returning a part of the list."""
-    create_pipelines(emulator, 150)
-    emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no", skip=1)
-
-    run = run_task(PolysyncListImportOperator(task_id="t"))
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert "sagemaker:ListPipelines" in str(run.error)
-
-
-def test_import_without_pipelines_is_empty(emulator: EmulatorServer) -> None:
-    """If there are no pipelines to import, the result is an empty list."""
-    assert run_import(region_name="eu-central-1") == []
-    assert run_import(pipeline_names=[]) == []

@@ -189,19 +189,3 @@ def test_callback_step_of_a_loop_is_answered(deferrable: bool, emulated_time: Em
 
     assert [run.error for run in runs] == [None, None]
     assert [run.result for run in runs] == [{"asked": "s3://ml-bucket/b"}, {"asked": "s3://ml-bucket/a"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "cure"),
-    [
-        ("Ask", "is not a step of type Callback of the pipeline: do you mean 'Ask-0'?"),
-        ("Ask-0[0]", "is not a step of type Callback of the pipeline: do you mean 'Ask-0'?"),
-        ("Score-1", "is a step of type Processing: give the name of a step of type Callback."),
-    ],
-)
-def test_name_that_a_loop_does_not_run_is_refused(name: str, cure: str) -> None:
-    """Before the task waits for what cannot come."""
-    run = answer(start_execution("loops"), name)
-
-    assert isinstance(run.error, exceptions.ParametersError)
-    assert str(run.error) == f"step_name = '{name}' {cure}"

@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, BaseOperator, ExceptionRetryPolicy, RetryAction, RetryDecision, TaskGroup
 from airflow.serialization.serialized_objects import DagSerialization
 
-from polysync_airflow.exceptions import TriggerEventError
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
@@ -20,7 +19,7 @@ from polysync_airflow.operators import (
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
-from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+from tests.tasks import EmulatedTime, Run, run_task
 
 RETRIES = 3
 DISABLED = ExceptionRetryPolicy(rules=[])
@@ -153,37 +152,6 @@ def test_refusal_decides_about_the_retry(
 
 
 @pytest.mark.parametrize(
-    ("scenario", "arguments", "error"),
-    [
-        ({"steps": {"Shard3": {"fail": {"reason": "no data"}}}}, {}, "PipelineExecutionFailedError"),
-        (
-            {"steps": {"Merge": {"duration": None}}},
-            {"timeout": 3600, "poll_interval": 600},
-            "PipelineExecutionTimeoutError",
-        ),
-    ],
-)
-def test_failed_execution_uses_the_retries_of_the_task(
-    scenario: dict[str, Any],
-    arguments: dict[str, Any],
-    error: str,
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The policy has no decision for failed or timed-out executions, as another one may succeed."""
-    emulator.control.put_scenario(scenario)
-    task = PolysyncStartPipelineOperator(
-        task_id="t", pipeline_name="fanout", deferrable=deferrable, retries=RETRIES, **arguments
-    )
-
-    run = run_task(task)
-
-    assert type(run.error).__name__ == error
-    assert decide(task, run) == RetryDecision.default()
-
-
-@pytest.mark.parametrize(
     ("conn", "action"),
     [
         (None, RetryAction.DEFAULT),
@@ -203,26 +171,6 @@ def test_invalid_connection_fails_and_missing_one_is_retried(
     task = PolysyncListImportOperator(task_id="t", retries=RETRIES)
 
     assert decide(task, run_task(task)).action is action
-
-
-def test_invalid_argument_fails_without_retry(emulator: EmulatorServer) -> None:
-    """An invalid argument is the same in every try, so the task fails without a retry."""
-    task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="not legal!", retries=RETRIES)
-
-    reason = "ParametersError: permanent error, a retry cannot succeed"
-    assert decide(task, run_task(task)) == RetryDecision.fail(reason)
-
-
-def test_unknown_event_is_retried(emulator: EmulatorServer) -> None:
-    """An event that is not of this provider's trigger is retried, as the next try sends a new trigger."""
-    task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", retries=RETRIES)
-    ti = TaskInstance("t")
-    context: Any = {"ti": ti}
-
-    with pytest.raises(TriggerEventError) as caught:
-        task.execute_complete(context, {"outcome": "other"})
-
-    assert decide(task, Run(ti, error=caught.value)) == RetryDecision.default()
 
 
 def test_stop_of_an_ended_execution_fails_without_retry(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -81,34 +80,6 @@ def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
         ],
     }
     assert re.fullmatch(r"polysync-[0-9a-f]{40}-0", token)
-
-
-def test_absent_arguments_are_not_sent(emulator: EmulatorServer) -> None:
-    """An absent argument is not in the request, not even as an empty value."""
-    run_task(make_task(wait_for_completion=False))
-
-    assert sent_request(emulator).keys() == {
-        "PipelineName",
-        "PipelineExecutionDisplayName",
-        "ClientRequestToken",
-    }
-
-
-def test_lost_response_starts_no_second_execution(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """botocore repeats the request with the same token, so AWS starts one execution."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
-    emulator.control.add_fault("lost_response", "StartPipelineExecution", count=1)
-
-    run = run_task(make_task(wait_for_completion=False))
-
-    calls = emulator.control.calls("StartPipelineExecution")
-    assert run.error is None
-    assert len(calls) == 2
-    assert calls[0]["request"] == calls[1]["request"]
-    client: Any = make_task().hook.conn
-    assert len(client.list_pipeline_executions(PipelineName="fanout")["PipelineExecutionSummaries"]) == 1
 
 
 @IN_BOTH_MODES
@@ -269,14 +240,6 @@ def test_run_xcom_describes_the_execution(
     assert 200 < seconds < 400
 
 
-def test_default_display_name_is_accepted(emulator: EmulatorServer) -> None:
-    """A start without a display name sends a default name that matches AWS's pattern."""
-    assert run_task(make_task(wait_for_completion=False)).error is None
-    assert sent_request(emulator)["PipelineExecutionDisplayName"].startswith(
-        "retraining-train-scheduled-2026"
-    )
-
-
 def test_on_kill_without_an_execution_stops_nothing(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -322,27 +285,6 @@ def test_deleted_connection_of_a_deferred_task(
     assert "the connection was deleted or renamed" in str(run.error)
     assert "The execution may still be running" in str(run.error)
     assert (run.xcoms["state"], run.xcoms["run"]["status"]) == ("Running", "Executing")
-
-
-@dataclass
-class UnreachableTaskInstance(TaskInstance):
-    """A task instance that cannot push one of its XComs."""
-
-    unreachable: str = ""
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Fail as Airflow does when its API server does not respond."""
-        if key == self.unreachable:
-            raise ConnectionError("no API server")
-        super().xcom_push(key, value)
-
-
-def test_error_after_the_start_stops_the_execution(emulator: EmulatorServer) -> None:
-    """If the ARN cannot be pushed, the task fails and the execution is stopped."""
-    run = run_task(make_task(), UnreachableTaskInstance("train", unreachable="execution_arn"))
-
-    assert isinstance(run.error, ConnectionError)
-    assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
 @NEEDS_ROLE

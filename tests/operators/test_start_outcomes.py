@@ -76,46 +76,6 @@ CASES = [
         stops=1,
     ),
     Case(
-        "Stopped, retry",
-        "Cancelled",
-        (stop_by_user,),
-        {"on_cancelled": "retry"},
-        exceptions.PipelineExecutionCancelledError,
-        stops=1,
-    ),
-    Case(
-        "CompletedWithFailures",
-        "Failed",
-        (scenario(end_as="CompletedWithFailures", **FAILED_STEP),),
-        error=exceptions.PipelineExecutionFailedError,
-        texts=("CompletedWithFailures", "AlgorithmError: no data in shard 3"),
-    ),
-    Case(
-        "CompletedWithFailures, succeed",
-        "Failed",
-        (scenario(end_as="CompletedWithFailures", **FAILED_STEP),),
-        {"on_completed_with_failures": "succeed"},
-    ),
-    Case(
-        "unknown status for some time",
-        "Success",
-        (scenario(statuses=[{"status": "Pausing", "after": 20, "until": 200}]),),
-    ),
-    Case(
-        "unknown status until the timeout",
-        "Unknown",
-        (
-            scenario(
-                statuses=[{"status": "Pausing", "after": 20, "until": None}],
-                steps={"Merge": {"duration": None}},
-            ),
-        ),
-        {"timeout": 30 * MINUTES},
-        exceptions.PipelineExecutionTimeoutError,
-        ("Pausing", "asked to stop"),
-        stops=1,
-    ),
-    Case(
         "timeout",
         "Running",
         (scenario(steps={"Merge": {"duration": None}}),),
@@ -151,16 +111,6 @@ CASES = [
         stops=2,
     ),
     Case("throttled for some time", "Success", (fault("throttle", count=5),)),
-    Case("connections dropped for some time", "Success", (fault("dropped", count=4),)),
-    Case(
-        "throttled until the timeout",
-        "Unknown",
-        (fault("throttle"), scenario(steps={"Merge": {"duration": None}})),
-        {"timeout": 30 * MINUTES},
-        exceptions.PipelineExecutionTimeoutError,
-        ("none received", "Rate exceeded", "asked to stop"),
-        stops=1,
-    ),
     Case(
         "poll refused permanently",
         "Unknown",
@@ -169,22 +119,11 @@ CASES = [
         texts=("sagemaker:DescribePipelineExecution", "asked to stop"),
         stops=1,
     ),
-    Case(
-        "execution deleted",
-        "Running",
-        (fault("error", code="ResourceNotFound", message="no such execution", skip=3),),
-        error=exceptions.SageMakerApiError,
-        texts=("no such execution",),
-        stops=1,
-    ),
 ]
 # What a worker decides in both modes, after the wait.
 IN_ONE_MODE = (
     "Failed, steps cannot be listed",
     "Stopped, skip",
-    "Stopped, retry",
-    "CompletedWithFailures",
-    "CompletedWithFailures, succeed",
 )
 
 

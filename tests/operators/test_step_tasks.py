@@ -117,20 +117,6 @@ def test_task_pushes_what_the_start_task_pushes(
         assert any(text.startswith(f"Step {row['name']} succeeded after ") for text in texts)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "is_read"), [(False, False), (["EvaluationReport"], True), (["Other"], False)], ids=str
-)
-def test_property_files_that_are_wanted(
-    wanted: Any, is_read: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The argument is that of a Start task."""
-    run_execution(emulator, GOOD)
-
-    run, _ = run_in_each_mode("AbaloneEval", property_files=wanted)
-
-    assert ("EvaluationReport" in run.ti.xcoms["return_value"]) is is_read
-
-
 def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The error has the reason, the job and the last lines of its log, as that of a Start task has."""
     execution = run_execution(emulator, TRAIN_FAILS)
@@ -213,35 +199,6 @@ def test_step_of_another_definition(emulator: EmulatorServer, emulated_time: Emu
     with capture_logs() as logs:
         run_step(MODES[-1], "Renamed")
     assert [line["event"] for line in logs if line["log_level"] == "warning"][-1] == str(run.error)
-
-
-def test_result_from_the_cache(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The text says so, and the result is that of the earlier execution."""
-    run_execution(emulator, GOOD)
-    execution = run_execution(emulator, GOOD)
-
-    run, texts = run_in_each_mode("AbaloneProcess", property_files=True)
-
-    assert "Step AbaloneProcess succeeded: its result was in the cache" in texts
-    assert run.ti.xcoms["step"]["cache_hit"] is True
-    assert run.ti.xcoms["return_value"] == execution.xcoms["outputs"]["AbaloneProcess"]
-
-
-def test_selective_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """What a selected step needs has the result of the source; other steps are skipped."""
-    source = run_execution(emulator, GOOD).result
-    run_execution(emulator, GOOD, selected_steps=["AbaloneTrain"], source_execution=source)
-
-    reused, texts = run_in_each_mode("AbaloneProcess")
-    selected, _ = run_in_each_mode("AbaloneTrain")
-    skipped, _ = run_in_each_mode("AbaloneTransform")
-
-    name = source.rpartition("/")[2]
-    assert f"Step AbaloneProcess was not selected: its result is that of {name}" in texts
-    assert reused.ti.xcoms["step"]["reused_from"] == source
-    assert selected.error is None
-    text = "Step AbaloneTransform was not selected, and no selected step needs it."
-    assert (type(skipped.error), str(skipped.error)) == (AirflowSkipException, text)
 
 
 # ---- what fails around it

@@ -134,22 +134,6 @@ def error_of(run: SimulatedDagRun) -> Any:
 # ---- a clear: the rules in ``execution/step_tasks.py``
 
 
-def test_clear_of_all_starts_a_new_execution(
-    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
-) -> None:
-    """Rule 1, after a success."""
-    run = make_run()
-    succeed(run)
-
-    run.clear("g.begin")
-    run.run()
-
-    assert states_of(run) == 5 * ["success"]
-    assert calls(emulator, *CHANGES) == [START, START]
-    assert selections(emulator) == [None, None]
-    assert execution_log.statuses == ["Succeeded", "Succeeded"]
-
-
 def test_clear_of_all_stops_the_execution_that_runs(
     make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
 ) -> None:
@@ -225,23 +209,6 @@ def test_clear_of_a_failed_step_resumes_once(
     assert run.runs["g.B"].ti.xcoms["step"]["attempt"] == 2
 
 
-@pytest.mark.nightly
-def test_second_clear_of_a_failed_step_resumes_again(make_run: Make, emulator: EmulatorServer) -> None:
-    """With a token of its own. The same error, and the same advice, after the first one."""
-    run = make_run({"B": {"fail": {"times": 2}}})
-    fail(run)
-    run.clear("g.B")
-    fail(run)
-
-    run.clear("g.B")
-    run.run()
-
-    assert states_of(run) == 5 * ["success"]
-    assert calls(emulator, *CHANGES) == [START, RETRY, RETRY]
-    tokens = {call["request"]["ClientRequestToken"] for call in emulator.control.calls(RETRY)}
-    assert len(tokens) == 2
-
-
 def test_clear_of_a_succeeded_step_selects(
     make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
 ) -> None:
@@ -257,54 +224,6 @@ def test_clear_of_a_succeeded_step_selects(
     assert selections(emulator) == [None, (["Join", "End"], source)]
     assert run.try_numbers == {"g.A": 1, "g.B": 1, "g.Join": 2, "g.End": 2, "g.execution": 2}
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
-
-
-@pytest.mark.nightly
-def test_clear_after_a_selective_execution_selects_again(
-    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
-) -> None:
-    """Its source is the execution before it, which has all results."""
-    run = make_run()
-    succeed(run)
-    run.clear("g.Join")
-    run.run()
-
-    run.clear("g.End")
-    run.run()
-
-    _, second, _ = execution_log.arns
-    assert states_of(run) == 5 * ["success"]
-    assert selections(emulator)[2] == (["End"], second)
-
-
-def test_clear_of_a_succeeded_step_after_a_failure_selects(
-    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
-) -> None:
-    """Rule 4, after a failure: a resume would not repeat the step that has succeeded."""
-    run = make_run(B_FAILS)
-    fail(run)
-    set_scenario(emulator, {})
-
-    run.clear("g.A", "g.B")
-    # All but one task are cleared.
-    run.states["g.End"] = "upstream_failed"
-    run.run()
-
-    source = execution_log.arns[0]
-    assert selections(emulator) == [None, (["A", "B", "Join"], source)]
-
-
-def test_clear_of_no_step_resumes(make_run: Make, emulator: EmulatorServer) -> None:
-    """Rule 5."""
-    run = make_run(B_FAILS_ONCE)
-    fail(run)
-
-    run.clear("g.execution")
-    run.run()
-
-    assert calls(emulator, *CHANGES) == [START, RETRY]
-    assert run.states["g.execution"] == "success"
-    assert run.states["g.B"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -391,12 +310,8 @@ OTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/steps/execution/abcde
 
 
 EDITS: dict[str, Callable[[Any], Any]] = {
-    "deleted": lambda kept: None,
-    "text": lambda kept: "a text",
     "other execution": lambda kept: {**kept, "execution_arn": OTHER},
-    "no signature": lambda kept: {**kept, "signature": None},
     "unsigned": lambda kept: {name: value for name, value in kept.items() if name != "signature"},
-    "other pipeline": lambda kept: {**kept, "request": {**kept["request"], "pipeline_name": "abalone"}},
 }
 
 

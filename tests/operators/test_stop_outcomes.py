@@ -33,22 +33,6 @@ CASES = [
     ),
     Case("Failed", "Failed", (scenario(**FAILED_STEP),), {"after": 40 * MINUTES}),
     Case(
-        "CompletedWithFailures",
-        "Failed",
-        (scenario(end_as="CompletedWithFailures", **FAILED_STEP),),
-        {"after": 40 * MINUTES},
-    ),
-    Case(
-        "transient conflicts",
-        "Cancelled",
-        (
-            fault(
-                "error", "StopPipelineExecution", code="ConflictException", message="between steps", count=3
-            ),
-        ),
-        stops=4,
-    ),
-    Case(
         "delayed by a callback step",
         "",
         arguments={"pipeline": "callback-lambda", "timeout": 30 * MINUTES, "after": 2 * MINUTES},

@@ -59,7 +59,7 @@ class Case:
 
 
 DENIED = {"code": "AccessDeniedException", "message": "not you"}
-DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
+DESCRIBE = "DescribePipelineExecution"
 CASES = [
     Case("Succeeded", "Success"),
     Case("Succeeded before", "Success", after=0, modes=ONE_MODE),
@@ -108,16 +108,6 @@ CASES = [
         error=exceptions.PipelineExecutionTimeoutError,
         texts=("No execution was found within 1 h", "the first execution of pipeline fanout"),
     ),
-    Case(
-        "list refused",
-        None,
-        fault=("error", LIST, DENIED),
-        error=exceptions.SageMakerApiError,
-        texts=("sagemaker:ListPipelineExecutions",),
-        modes=ONE_MODE,
-    ),
-    Case("list throttled for some time", "Success", fault=("throttle", LIST, {"count": 4}), modes=ONE_MODE),
-    Case("polls dropped for some time", "Success", fault=("dropped", DESCRIBE, {"count": 4})),
     Case(
         "execution deleted",
         "Running",

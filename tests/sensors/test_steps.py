@@ -22,7 +22,6 @@ from tests.tasks import EmulatedTime
 
 ENDLESS = {"Merge": {"duration": None}}
 FAILING = {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
-DENIED = {"code": "AccessDeniedException", "message": "not you"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | None, tuple[str, ...]]] = {
     "succeeds": ({"steps": ENDLESS}, {"step_name": "Shard0"}, None, ()),
     "fails": (
@@ -62,7 +61,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | Non
     ),
 }
 # What is decided without the mode, from the same rows of steps as the other cases.
-IN_ONE_MODE = ("succeeds in an execution that fails", "is not run", "does not exist")
+IN_ONE_MODE = (
+    "succeeds in an execution that fails",
+    "is not run",
+    "does not exist",
+    "takes too long",
+    "is stopped",
+)
 ONE_MODE = ("deferrable",)
 
 
@@ -101,23 +106,6 @@ def test_outcome_is_that_of_the_step(
         assert airflow_time.time() - begin < HOUR
     changes = ["StartPipelineExecution", *(["StopPipelineExecution"] if is_stopped else [])]
     assert calls_that_change(emulator) == changes
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_step_that_cannot_be_listed_is_not_awaited(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """Without the permission, the sensor would wait for the end of the execution in vain."""
-    emulator.control.add_fault("error", "ListPipelineExecutionSteps", **DENIED)
-    begin = airflow_time.time()
-
-    run = run_sensor(make_sensor(mode, execution_arn=start_execution(), step_name="Merge"))
-
-    assert isinstance(run.error, exceptions.SageMakerApiError)
-    assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
-    assert airflow_time.time() - begin < 60
 
 
 def test_deferred_step_has_a_trigger_of_its_own(emulator: EmulatorServer, airflow_time: EmulatedTime) -> None:  # noqa: F811

@@ -116,17 +116,6 @@ def test_executions_of_a_managed_pipeline_are_listed_by_its_arn(
     assert count_calls(emulator)[DESCRIBE] == 3
 
 
-def test_single_execution_is_described(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """A listing would not take fewer calls, and has fewer details."""
-    (arn,) = start_executions(emulator, 1)
-
-    all_events([make_trigger(arn, emulated_time.time())], gate)
-
-    assert count_calls(emulator).keys() == {DESCRIBE}
-
-
 def test_listing_begins_with_the_oldest_awaited_execution(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
@@ -142,18 +131,6 @@ def test_listing_begins_with_the_oldest_awaited_execution(
     assert {request["SortOrder"] for request in requests} == {"Descending"}
     assert requests[0]["CreatedAfter"] == pytest.approx(now - schedule.CLOCK_SKEW_SECONDS - 1, abs=2)
     assert requests[-1]["CreatedAfter"] == pytest.approx(now - 1, abs=2)
-
-
-def test_execution_that_a_listing_lacks_is_described(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """If the host's clock is an hour ahead, the listings are too short; every execution is still polled."""
-    arns = start_executions(emulator, 4)
-    ahead = emulated_time.time() + 3600
-
-    events = all_events([make_trigger(arn, ahead) for arn in arns], gate)
-
-    assert [event[0]["status"] for event in events] == 4 * ["Succeeded"]
 
 
 def test_without_the_permission_to_list_each_execution_is_described(
@@ -188,29 +165,6 @@ def test_status_changes_are_logged_by_their_own_trigger(
     arns_in_lines = [[arn for arn in arns if arn in entry["event"]] for entry in logs]
     assert all(len(in_line) <= 1 for in_line in arns_in_lines)
     assert Counter(in_line[0] for in_line in arns_in_lines if in_line) == dict.fromkeys(arns, 2)
-
-
-def test_two_waits_for_one_execution_both_end(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """A Start task and a Stop task may wait for the same execution."""
-    (arn,) = start_executions(emulator, 1)
-
-    events = all_events([make_trigger(arn, emulated_time.time()) for _ in range(2)], gate)
-
-    assert [event[0]["status"] for event in events] == ["Succeeded", "Succeeded"]
-
-
-def test_throttling_slows_polls_down_and_fails_no_wait(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """After thirty throttled calls, every wait still ends with the status of its execution."""
-    arns = start_executions(emulator, 10) + start_executions(emulator, 1, "churn-tuning")
-    emulator.control.add_fault("throttle", count=30)
-
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
-
-    assert [event[0]["status"] for event in events] == 11 * ["Succeeded"]
 
 
 @pytest.mark.parametrize("broken", [DESCRIBE, LIST])

@@ -120,14 +120,6 @@ def test_skip(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
     assert pipeline.messages() == []
 
 
-def test_limits_are_inclusive(pipeline: Pipeline, answer: Answer) -> None:
-    """What AWS just accepts is sent as it is: 50 parameters, and values of 1,024 characters."""
-    outputs = {f"{'n' * 254}{i:02}": "é" * 1024 for i in range(50)}
-
-    assert answer(lambda ticket: outputs).result == outputs
-    assert pipeline.answers() == [(SUCCESS, outputs)]
-
-
 def test_secrets_of_airflow_are_not_sent(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

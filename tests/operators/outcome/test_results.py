@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.aws.rate_limiter import MAX_RATE, rate_limiter_for
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.operators import results
 from tests.aws.fake_sagemaker import Body
@@ -23,7 +23,6 @@ from tests.operators.outcome.ended_account import (
     OTHERS,
     PACKAGE,
     TRAINED,
-    TRAINING,
     Account,
     error,
     start,
@@ -148,32 +147,6 @@ def test_numbers_and_names_that_airflow_cannot_store(
         assert f"\n- {place}" in warning
 
 
-def test_failed_execution_says_what_its_jobs_have_used(deferrable: bool, aws: Account) -> None:
-    """A job that failed has no metrics, but its time is billed."""
-    aws.status = "Failed"
-    aws.add("TrainingJob", StepStatus="Failed", FailureReason="no data")
-    aws.jobs[KINDS["TrainingJob"][0]] = {
-        "ModelArtifacts": {"S3ModelArtifacts": ""},
-        "BillableTimeInSeconds": 40,
-        "ResourceConfig": {
-            "InstanceGroups": [
-                {"InstanceType": "ml.m5.large", "InstanceCount": 1, "InstanceGroupName": "a"},
-                {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2, "InstanceGroupName": "b"},
-            ]
-        },
-    }
-
-    run = start(deferrable)
-
-    assert isinstance(run.error, PipelineExecutionFailedError)
-    assert run.xcoms["outputs"]["TrainingJob"] == {
-        "training_job_arn": KINDS["TrainingJob"][0],
-        "billable_seconds": 40,
-        "instance_count": 3,
-    }
-    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 40, "ml.p3.2xlarge": 80}
-
-
 @pytest.mark.parametrize(
     "reused",
     [
@@ -236,36 +209,6 @@ def test_failed_description_does_not_hide_the_others(deferrable: bool, response:
         "The job train of step TrainingJob could not be described: DescribeTrainingJob fail"
     )
     assert run.xcoms["run"]["billable_seconds"] == 60
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"BillableTimeInSeconds": -1},
-        {"BillableTimeInSeconds": 1e300},
-        {"BillableTimeInSeconds": "soon"},
-        {"ResourceConfig": {"InstanceType": 5, "InstanceCount": "x"}},
-        {"ModelArtifacts": {"S3ModelArtifacts": "https://example.com/x"}},
-        {"FinalMetricDataList": [{"MetricName": "auc", "Value": 1e400}]},
-        {"FinalMetricDataList": [{"MetricName": 7, "Value": 1}]},
-    ],
-    ids=str,
-)
-def test_member_that_is_not_valid_is_left_out(members: dict[str, Any], aws: Account) -> None:
-    """The others stay."""
-    aws.add("TrainingJob")
-    aws.jobs[KINDS["TrainingJob"][0]] = {**TRAINING, **members}
-    lost = {"BillableTimeInSeconds": {"billable_seconds", "spot_savings_percent"}}
-    lost |= {"ResourceConfig": {"instance_type", "instance_count"}, "FinalMetricDataList": {"metrics"}}
-
-    run = start(False)
-
-    made = run.xcoms["outputs"]["TrainingJob"]
-    missing = lost.get(next(iter(members)), {"model_artifact"})
-    assert made == {
-        **{name: value for name, value in TRAINED.items() if name not in missing},
-        "training_job_arn": KINDS["TrainingJob"][0],
-    }
 
 
 def test_throttled_descriptions_are_spread_and_end_in_time(aws: Account, emulated_time: EmulatedTime) -> None:

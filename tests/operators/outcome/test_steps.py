@@ -129,20 +129,6 @@ def test_steps_are_listed_once_in_the_interval(
     assert len(emulator.control.calls("DescribePipelineDefinitionForExecution")) == 1
 
 
-@IN_BOTH_MODES
-def test_without_progress_steps_are_listed_at_the_end_only(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """``progress_interval=None`` saves the calls, not the XComs."""
-    emulator.control.put_scenario(SHORT)
-
-    run = run_churn(deferrable, progress_interval=None)
-
-    assert len(emulator.control.calls(LIST_STEPS)) == 1
-    assert len(run.xcoms["outputs"]) == 5
-
-
-@IN_BOTH_MODES
 @pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])
 def test_failed_emr_step_leads_to_its_log_in_s3(
     kind: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
@@ -368,16 +354,6 @@ def test_stop_shows_an_execution_that_has_ended(
 
     keys = ("state", "status", "started_at", "ended_at")
     assert {key: run.xcoms["run"][key] for key in keys} == {key: started.xcoms["run"][key] for key in keys}
-
-
-def test_stop_has_the_console_button(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """It leads to the execution that the task stops."""
-    arn = run_churn(False, wait_for_completion=False).xcoms["execution_arn"]
-
-    run = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn))
-
-    assert run.result == "Cancelled"
-    assert run.xcoms["console_url"].endswith(f"#/pipelines/churn-tuning/executions/{arn}")
 
 
 def test_mapped_tasks_are_named_by_their_pipelines() -> None:

@@ -125,17 +125,6 @@ def test_calls_of_a_start_that_succeeds(
     assert operations(emulator).count(START) == 1
 
 
-def test_parameters_that_fit(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """If AWS refuses something else, the error says that the parameters are not the cause."""
-    emulator.control.add_fault("error", START, code="ValidationException", message="The role is gone.")
-
-    run = start(pipeline_parameters={"Shards": 4}, deferrable=deferrable)
-
-    original, verdict = str(run.error).splitlines()
-    assert original.startswith(f"{START} failed: ValidationException: The role is gone.")
-    assert verdict == "The parameters fit the definition of the pipeline, so the cause is elsewhere."
-
-
 def test_without_the_permission_to_describe(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

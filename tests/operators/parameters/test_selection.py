@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import parameter_check as selection
@@ -19,7 +17,6 @@ from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 START, LIST, DESCRIBE = "StartPipelineExecution", "ListPipelineExecutions", "DescribePipeline"
 DATA = {"InputDataUrl": "s3://b/abalone.csv"}
 SELECTED = ["AbaloneTrain", "AbaloneEval"]
-FAILS = {"steps": {"AbaloneTrain": {"fail": {"reason": "No capacity"}}}}
 
 
 def start(ti: TaskInstance | None = None, **arguments: Any) -> Run:
@@ -95,27 +92,6 @@ def test_selected_steps_run_and_the_others_are_reused(
     )
 
 
-def test_failed_execution_can_be_the_latest(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """What failed in the middle is repeated with another parameter."""
-    emulator.control.put_scenario(FAILS)
-    failed = other(emulator)
-    emulator.control.advance(24 * 3600)
-    emulator.control.put_scenario({})
-
-    run = start(
-        selected_steps=SELECTED,
-        source_execution="latest",
-        pipeline_parameters={**DATA, "TrainingInstanceType": "ml.m5.2xlarge"},
-        deferrable=deferrable,
-    )
-
-    assert run.error is None
-    assert run.xcoms["run"]["source_execution"] == failed
-    assert "ml.m5.2xlarge" in run.xcoms["run"]["billable_seconds_by_instance_type"]
-
-
 @pytest.mark.parametrize("pages", [1, 3])
 def test_latest_is_searched_in_a_limited_number_of_pages(
     pages: int, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
@@ -168,10 +144,6 @@ def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:
     [
         (["AbaloneTrein"], "- AbaloneTrein: is not a step of the pipeline; did you mean AbaloneTrain?"),
         (SELECTED, "- source_execution: is missing, and the selected steps depend on AbaloneProcess; add"),
-        (
-            ["AbaloneProcess", "AbaloneEval"],
-            "- AbaloneTrain: is between the selected steps AbaloneProcess and AbaloneEval; select it, too",
-        ),
     ],
 )
 def test_selection_is_compared_with_the_definition(
@@ -185,36 +157,6 @@ def test_selection_is_compared_with_the_definition(
     assert first == "The selected_steps do not fit pipeline abalone. Nothing was started."
     assert found.startswith(line)
     assert [call["operation"] for call in emulator.control.calls()] == [DESCRIBE]
-
-
-def test_many_problems_are_counted(emulator: EmulatorServer) -> None:
-    """At most 20 are listed, before the start and after a refusal; a last line says how many more there are."""
-    run = start(selected_steps=[f"Step{number}" for number in range(23)])
-
-    assert isinstance(run.error, ParametersError)
-    _, *lines = str(run.error).splitlines()
-    assert (len(lines), lines[-1]) == (21, "- and 3 more")
-
-    above = [f"Prepare{number}" for number in range(22)]
-    steps = [{"Name": name, "Type": "Processing", "Arguments": {}} for name in above]
-    steps.append({"Name": "Train", "Type": "Training", "Arguments": {}, "DependsOn": above})
-    hook: Any = SimpleNamespace(
-        describe_pipeline_execution=lambda arn: SimpleNamespace(status="Failed"),
-        list_pipeline_execution_steps=lambda arn: [],
-    )
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
-    request = build_start_request(
-        pipeline_name="abalone",
-        execution_display_name="x",
-        selected_steps=["Train"],
-        source_execution=arn,
-        client_request_token="t" * 32,
-    )
-
-    lines = selection.explain_selection(hook, request, json.dumps({"Steps": steps}))
-
-    assert lines[0].startswith("source_execution: step Prepare0 has not succeeded in arn:")
-    assert (len(lines), lines[-1]) == (21, "and 2 more")
 
 
 def test_steps_without_dependencies_need_no_source(

@@ -15,7 +15,6 @@ from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     LIST_STEPS,
     MERGE_FAILS_ONCE,
-    MERGE_FAILS_TWICE,
     RETRY,
     START,
     CrashError,
@@ -115,31 +114,6 @@ def test_crash_at_any_point_leaves_one_execution(
     assert second.xcoms["run"]["parameters"] == {"Shards": "4"}
 
 
-def test_repeated_crashes_leave_one_execution(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """Four crashes in a row at different points leave one execution."""
-    task = make_task(retries=4)
-    interceptor.before(START, crash)
-    interceptor.after(START, crash)
-    for _ in range(2):
-        task.next_try()
-    emulated_time.after(60, crash)
-    task.next_try()
-    emulated_time.after(60, crash)
-    task.next_try()
-
-    last = task.next_try()
-
-    assert last.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert len(set(tokens(emulator, START))) == 1
-
-
 def test_xcoms_name_the_pipeline_that_was_started(
     make_task: MakeTask, interceptor: RequestInterceptor, execution_log: ExecutionLog
 ) -> None:
@@ -154,20 +128,6 @@ def test_xcoms_name_the_pipeline_that_was_started(
     assert len(execution_log.arns) == 1
     assert run.xcoms["run"]["pipeline_name"] == "fanout"
     assert "#/pipelines/fanout/executions/" in run.xcoms["console_url"]
-
-
-def test_try_with_invalid_arguments_reattaches(
-    make_task: MakeTask, execution_log: ExecutionLog, emulated_time: EmulatedTime
-) -> None:
-    """A try whose arguments are no longer valid still reattaches to the running execution."""
-    task = make_task()
-    emulated_time.after(100, crash)
-    task.next_try()
-
-    run = task.next_try(pipeline_parameters={"Shards": None})
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
 
 
 RESUME_CRASH_POINTS = [
@@ -208,63 +168,3 @@ def test_crash_around_a_resume_leaves_one_resume(
     assert set(tokens(emulator, RETRY)) == {record["resume_token"]}
     assert task.last_record["resumes"] == record["resumes"] == 1
     assert len(execution_log.finished_attempts) == 2
-
-
-def test_resume_without_response_that_succeeded_is_reattached(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """If the resumed execution succeeds before the next try, that try takes its result and runs nothing."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(retry_mode="resume")
-    task.next_try()
-    interceptor.after(RETRY, crash)
-    task.next_try()
-    emulator.control.advance(7200)
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert run.xcoms["state"] == "Success"
-    assert len(tokens(emulator, RETRY)) == 1
-
-
-def test_resume_without_response_that_failed_is_resumed_again(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """If the resumed execution fails before the next try, that try fails, and the one after resumes."""
-    emulator.control.put_scenario(MERGE_FAILS_TWICE)
-    task = make_task(retry_mode="resume", retries=3)
-    task.next_try()
-    interceptor.after(RETRY, crash)
-    task.next_try()
-    emulator.control.advance(7200)
-
-    assert "AlgorithmError" in str(task.next_try().error)
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
-    assert task.next_try().error is None
-    assert step_attempts(execution_log.executions[0])["Merge"] == 3
-
-
-def test_crash_while_waiting_behind_an_earlier_epoch(
-    make_task: MakeTask, execution_log: ExecutionLog, emulated_time: EmulatedTime
-) -> None:
-    """After a crash during the wait for an old execution's end, the next try continues that wait."""
-    task = make_task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    task.clear()
-    emulated_time.after(3, crash)
-    assert isinstance(task.next_try().error, CrashError)
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert execution_log.max_concurrent == 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import PolysyncPipelineExecutionLink
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
@@ -17,7 +15,6 @@ from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
-    MERGE_FAILS_ONCE,
     NEVER_ENDS,
     RETRY,
     START,
@@ -43,125 +40,6 @@ def crash_while_waiting(
     time.after(100, crash)
     assert isinstance(task.next_try().error, CrashError)
     emulator.control.advance(later)
-
-
-def stop_by_user(execution_log: ExecutionLog) -> None:
-    """Stop the latest execution, as a user does in the console."""
-    PolysyncSageMakerHook().stop_pipeline_execution(execution_log.arns[-1])
-
-
-@dataclass
-class Case:
-    """
-    A status of the earlier execution, and what the next try does.
-
-    :param status: the AWS status of the execution when the next try begins.
-    :param final_statuses: the statuses in which all executions end.
-    :param requests: the requests of the next try that change something in AWS.
-    :param later: seconds between the crash and the next try.
-    :param stopped: seconds between a user's stop and the next try; None without a stop.
-    :param state: the Polysync state that the next try pushes at the end.
-    """
-
-    status: str
-    final_statuses: list[str]
-    requests: list[str]
-    scenario: dict[str, Any] = field(default_factory=dict)
-    arguments: dict[str, Any] = field(default_factory=dict)
-    later: float = 0
-    stopped: float | None = None
-    state: str = "Success"
-    name: str = ""
-
-
-CASES = [
-    Case("Executing", ["Succeeded"], []),
-    Case("Executing", ["Succeeded"], [], arguments={"retry_mode": "resume"}, name="Executing, resume"),
-    Case("Succeeded", ["Succeeded"], [], later=MUCH_LATER),
-    Case("Stopping", ["Stopped", "Succeeded"], [START], stopped=0),
-    Case("Stopped", ["Stopped", "Succeeded"], [START], stopped=60),
-    Case(
-        "Stopped",
-        ["Stopped", "Succeeded"],
-        [START],
-        stopped=60,
-        arguments={"retry_mode": "resume"},
-        name="Stopped, resume",
-    ),
-    Case("Failed", ["Failed", "Succeeded"], [START], scenario=MERGE_FAILS, later=MUCH_LATER),
-    Case(
-        "Failed",
-        ["Succeeded"],
-        [RETRY],
-        scenario=MERGE_FAILS,
-        arguments={"retry_mode": "resume"},
-        later=MUCH_LATER,
-        name="Failed, resume",
-    ),
-    Case(
-        "CompletedWithFailures",
-        ["CompletedWithFailures", "Succeeded"],
-        [START],
-        scenario=COMPLETED,
-        later=MUCH_LATER,
-    ),
-    Case(
-        "CompletedWithFailures",
-        ["Succeeded"],
-        [RETRY],
-        scenario=COMPLETED,
-        arguments={"retry_mode": "resume"},
-        later=MUCH_LATER,
-        name="CompletedWithFailures, resume",
-    ),
-    Case(
-        "CompletedWithFailures",
-        ["CompletedWithFailures"],
-        [],
-        scenario=COMPLETED,
-        arguments={"on_completed_with_failures": "succeed", "retry_mode": "resume"},
-        later=MUCH_LATER,
-        state="Failed",
-        name="CompletedWithFailures, succeed",
-    ),
-    Case(
-        "Pausing",
-        ["Succeeded"],
-        [],
-        scenario={"statuses": [{"status": "Pausing", "after": 50, "until": 400}]},
-        name="unknown status",
-    ),
-]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name or case.status)
-def test_next_try_per_status(
-    case: Case,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """For each status of the earlier execution, the next try does what the test case says."""
-    emulator.control.put_scenario(case.scenario)
-    task = make_task(**case.arguments)
-    crash_while_waiting(task, emulated_time, emulator, later=case.later)
-    if case.stopped is not None:
-        stop_by_user(execution_log)
-        emulator.control.advance(case.stopped)
-    status = execution_log.executions[0].engine.shown_status(emulator.clock.now())
-    assert status == case.status
-    emulator.control.put_scenario({})
-    emulator.control.clear_calls()
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert calls(emulator, START, STOP, RETRY) == case.requests
-    assert execution_log.statuses == case.final_statuses
-    assert execution_log.max_concurrent == 1
-    assert run.result == execution_log.arns[-1]
-    assert run.xcoms["state"] == run.xcoms["run"]["state"] == case.state
 
 
 @pytest.mark.parametrize("status", ["Succeeded", "CompletedWithFailures"])
@@ -235,76 +113,6 @@ def test_timeout_counts_from_the_start_of_the_execution(
     assert calls(emulator, STOP) == [STOP]
 
 
-def test_retry_after_a_timeout_waits_for_the_stop(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """The retry after a timeout waits for the end of the stopped execution and then starts a new one."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = make_task(timeout=3600)
-    task.next_try()
-    assert task.state == "up_for_retry"
-    assert execution_log.statuses == ["Stopping"]
-    emulator.control.put_scenario({})
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert execution_log.max_concurrent == 1
-
-
-def test_stopping_execution_that_succeeds_is_reattached(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """If a stopping execution still succeeds, the retry takes its result and starts nothing."""
-    task = make_task()
-    emulated_time.after(480, crash)
-    # The last step ends before the stop interrupts it.
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": 256}}})
-    task.next_try()
-    stop_by_user(execution_log)
-    assert execution_log.statuses == ["Stopping"]
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-
-
-def test_deleted_execution_is_replaced(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """If the pipeline was deleted and created again, its executions are gone, and a new one is started."""
-    task = make_task()
-    crash_while_waiting(task, emulated_time, emulator)
-    (record,) = execution_log.executions
-    record.pipeline.executions.clear()
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert record.arn not in execution_log.arns
-    assert execution_log.statuses == ["Succeeded"]
-    assert task.last_record["execution_arn"] == run.result
-
-
-def test_retry_after_a_failure_sends_its_own_arguments(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """After a failed execution, the next try starts a new one with its own arguments."""
-    emulator.control.put_scenario(MERGE_FAILS)
-    task = make_task()
-    task.next_try(pipeline_parameters={"Shards": 4})
-    emulator.control.put_scenario({})
-
-    run = task.next_try(pipeline_parameters={"Shards": 3})
-
-    sent = [call["request"] for call in emulator.control.calls(START)]
-    assert [request["PipelineParameters"][0]["Value"] for request in sent] == ["4", "3"]
-    assert len({request["ClientRequestToken"] for request in sent}) == 2
-    assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
-
-
 def test_reattaching_without_waiting(
     make_task: MakeTask,
     interceptor: RequestInterceptor,
@@ -352,17 +160,3 @@ def test_result_is_reattached_if_pushing_xcoms_failed(
     assert run.error is None
     assert execution_log.statuses == ["Succeeded"]
     assert step_attempts(execution_log.executions[0])["Merge"] == 1
-
-
-def test_failed_execution_is_replaced_by_default(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """With ``retry_mode=new``, a failed execution is neither reattached nor resumed."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task()
-
-    task.next_try()
-    task.next_try()
-
-    assert calls(emulator, RETRY) == []
-    assert execution_log.statuses == ["Failed", "Failed"]

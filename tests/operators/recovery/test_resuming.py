@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError
 from polysync_airflow.execution.texts import format_seconds
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES, connection
@@ -18,17 +18,14 @@ from tests.operators.recovery.harness import (
     LIST_STEPS,
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
-    MERGE_FAILS_TWICE,
     RETRY,
     START,
     STOP,
     CrashError,
     ExecutionLog,
     Task,
-    calls,
     crash,
     step_attempts,
-    tokens,
 )
 from tests.tasks import EmulatedTime, Run
 
@@ -88,20 +85,6 @@ def test_kept_and_repeated_steps_are_logged(
         f"Repeated: Merge (Failed), and all steps after: execution {arn}"
     ) in log_lines(logs)
     assert f"Resumed (resume 1): execution {arn}" in log_lines(logs)
-
-
-def test_nothing_is_resumed_after_a_fail_step(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """AWS refuses to. The message does not promise it, and the retry starts a new execution."""
-    files = {"EvaluationReport": {"regression_metrics": {"mse": {"value": 100}}}}
-    emulator.control.put_scenario({"steps": {"AbaloneEval": {"property_files": files}}})
-    values = {"InputDataUrl": "s3://data/abalone"}
-    task = make_task(pipeline_name="abalone", pipeline_parameters=values, retry_mode="resume")
-
-    for _ in range(2):
-        assert "since AWS does not resume after a Fail step." in str(task.next_try().error)
-    assert execution_log.statuses == ["Failed", "Failed"]
 
 
 @pytest.mark.parametrize(("deferrable", "progress_interval"), [(False, 60), (True, None)])
@@ -184,24 +167,6 @@ def test_resume_sends_max_parallel_steps(
     expected = {"MaxParallelExecutionSteps": limit} if limit else None
     assert call["request"].get("ParallelismConfiguration") == expected
     assert call["request"]["PipelineExecutionArn"] == execution_log.arns[0]
-
-
-def test_timeout_counts_from_the_resume(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A resumed execution has the whole ``timeout`` again, counted from the resume."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(retry_mode="resume", timeout=600)
-    task.next_try()
-    emulator.control.advance(5000)
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    resumed_at = emulated_time.time()
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert "the limit of 10 min" in str(run.error)
-    assert emulated_time.time() - resumed_at == pytest.approx(600, abs=1)
 
 
 @IN_BOTH_MODES
@@ -297,93 +262,6 @@ def test_resume_without_permission_starts_a_new_execution(
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_lost_response_leaves_one_resume(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """The repeated request has the same token, so AWS resumes once."""
-    emulator.control.add_fault("lost_response", RETRY, count=1)
-    task = make_task(retry_mode="resume")
-
-    run, _ = fail_then_retry(task, emulator)
-
-    assert run.error is None
-    assert len(tokens(emulator, RETRY)) == 2
-    assert len(set(tokens(emulator, RETRY)) - {""}) == 1
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
-    assert execution_log.statuses == ["Succeeded"]
-
-
-@pytest.mark.usefixtures("fails_once")
-def test_transient_errors_do_not_start_a_new_execution(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Throttling, a 503 or a dropped connection is not a refusal of the resume."""
-    for kind in ("throttle", "http", "dropped"):
-        emulator.control.add_fault(kind, RETRY, count=2)
-    task = make_task(retry_mode="resume")
-
-    run, _ = fail_then_retry(task, emulator)
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
-
-
-@pytest.mark.parametrize("kind", ["throttle", "lost_response"])
-@pytest.mark.usefixtures("fails_once")
-def test_next_try_repeats_a_resume_without_response(
-    kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """If a try ends without a response to its resume, it fails, and the next try repeats the resume."""
-    task = make_task(retry_mode="resume")
-    task.next_try()
-    # With a timeout of 10 s, the try gives up after the fourth call.
-    emulator.control.add_fault(kind, RETRY, count=4)
-
-    assert isinstance(task.next_try(timeout=10).error, SageMakerApiError)
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
-
-
-@pytest.mark.parametrize(("code", "message"), REFUSALS, ids=[code for code, _ in REFUSALS])
-@pytest.mark.usefixtures("fails_once")
-def test_refusal_of_an_accepted_resume_reattaches(
-    code: str, message: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """If AWS accepted the resume, the response was lost and the repeat is refused, the try reattaches."""
-    emulator.control.add_fault("lost_response", RETRY, count=1)
-    emulator.control.add_fault("error", RETRY, code=code, message=message)
-    task = make_task(retry_mode="resume")
-
-    run, _ = fail_then_retry(task, emulator)
-
-    assert run.error is None
-    assert calls(emulator, START) == []
-    assert execution_log.statuses == ["Succeeded"]
-    assert task.last_record.get("resumed_at") is not None
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
-
-
-@pytest.mark.usefixtures("fails_once")
-def test_refused_resume_with_unknown_status_starts_nothing(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """If the resume is refused and the status cannot be read, the try fails and starts nothing."""
-    task = make_task(retry_mode="resume")
-    task.next_try()
-    emulator.control.add_fault("error", RETRY, code="ValidationException", message="no")
-    emulator.control.add_fault("error", DESCRIBE, code="AccessDeniedException", message="not you", skip=1)
-
-    run = task.next_try()
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert len(execution_log.arns) == 1
-
-
-@pytest.mark.usefixtures("fails_once")
 def test_resume_without_permission_to_list_steps(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -400,36 +278,3 @@ def test_resume_without_permission_to_list_steps(
     (warning,) = [line for line in log_lines(logs, "warning") if "could not be listed" in line]
     assert "The steps that will be repeated could not be listed: " in warning
     assert "sagemaker:ListPipelineExecutionSteps" in warning
-
-
-def test_each_retry_resumes_again(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Two failures lead to two resumes of one execution."""
-    emulator.control.put_scenario(MERGE_FAILS_TWICE)
-    task = make_task(retry_mode="resume")
-
-    runs = [task.next_try() for _ in range(3)]
-
-    assert [run.error is None for run in runs] == [False, False, True]
-    assert [run.xcoms["run"]["resumes"] for run in runs] == [0, 1, 2]
-    assert execution_log.statuses == ["Succeeded"]
-    assert step_attempts(execution_log.executions[0]) == {**dict.fromkeys(SHARDS, 1), "Merge": 3}
-
-
-@IN_BOTH_MODES
-@pytest.mark.usefixtures("fails_once")
-def test_resumed_execution_is_stopped_after_its_timeout(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """A resumed execution is stopped when its time is up, like any other."""
-    task = make_task(retry_mode="resume", timeout=700)
-    task.next_try()
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert execution_log.statuses == ["Stopped"]
-    assert len(tokens(emulator, STOP)) == 1

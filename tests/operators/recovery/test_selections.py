@@ -59,25 +59,6 @@ def test_next_try_sends_the_same_source(
     assert run.xcoms["run"]["source_execution"] == source
 
 
-def test_new_execution_after_a_failure_has_the_latest_source(
-    make_task: MakeTask, emulator: EmulatorServer, source: str
-) -> None:
-    """Each new execution looks for the latest one again: the execution that has just failed is one."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(**LATEST)
-    first = task.next_try()
-    emulator.control.put_scenario({})
-    emulator.control.clear_calls()
-
-    second = task.next_try()
-
-    (call,) = emulator.control.calls(START)
-    failed = first.xcoms["execution_arn"]
-    assert first.xcoms["run"]["source_execution"] == source
-    assert call["request"]["SelectiveExecutionConfig"]["SourcePipelineExecutionArn"] == failed
-    assert second.error is None
-
-
 @pytest.mark.parametrize(
     ("changes", "unused"),
     [

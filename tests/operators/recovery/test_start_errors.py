@@ -6,22 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.exceptions import SageMakerApiError
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import (
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    RetryEverything,
-    calls,
-    crash,
-    tokens,
-)
+from tests.operators.recovery.harness import START, ExecutionLog, RequestInterceptor, calls, crash, tokens
 
 
 @dataclass
@@ -61,8 +50,6 @@ AMBIGUOUS_FAULTS = [
 # With a timeout of 10 s, the try gives up after the fourth call.
 SHORT_TIMEOUT: dict[str, Any] = {"timeout": 10}
 CALLS = 4
-# The setting of a DAG author who wants retries after every error.
-RETRY_EVERYTHING: dict[str, Any] = {"retry_policy": RetryEverything()}
 
 
 @pytest.mark.parametrize("fault", REFUSALS[::2], ids=str)
@@ -120,58 +107,6 @@ def test_request_is_resent_after_an_ambiguous_error(
     assert len(set(tokens(emulator, START)) - {""}) == 1
 
 
-@pytest.mark.parametrize("fault", AMBIGUOUS_FAULTS, ids=str)
-def test_transient_errors_are_retried_within_the_try(
-    fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Transient errors are retried within the try, without a failure and without a second execution."""
-    fault.inject(emulator, count=6)
-    task = make_task(retries=0)
-
-    assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
-
-
-@pytest.mark.parametrize("ambiguous_fault", AMBIGUOUS_FAULTS[1:3], ids=str)
-def test_refusal_after_an_ambiguous_error_keeps_the_record(
-    ambiguous_fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """AWS may have accepted the first call, so a refusal of the second call does not delete the record."""
-    ambiguous_fault.inject(emulator, count=1)
-    DENIED.inject(emulator, count=1)
-    task = make_task(**RETRY_EVERYTHING)
-
-    task.next_try()
-    assert task.record is not None
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert len(set(tokens(emulator, START)) - {""}) == 1
-
-
-@pytest.mark.parametrize("fault", [DENIED, *REFUSALS[3:5]], ids=str)
-def test_refused_resend_for_other_reasons_keeps_the_record(
-    fault: Fault,
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """A resend that fails on permissions, quotas or credentials says nothing about the first request."""
-    task = make_task(**RETRY_EVERYTHING)
-    interceptor.before(START, crash)
-    task.next_try()
-    request = task.last_record["request"]
-    fault.inject(emulator, count=1)
-
-    assert isinstance(task.next_try().error, SageMakerApiError)
-    assert (task.last_record["request"], task.last_record.get("execution_arn")) == (request, None)
-
-    assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
-
-
 def test_task_that_fails_without_the_arn_stops_the_execution(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -185,77 +120,3 @@ def test_task_that_fails_without_the_arn_stops_the_execution(
 
     assert task.state == "failed"
     assert execution_log.statuses == ["Stopped"]
-
-
-@pytest.mark.parametrize("fault", REFUSALS[1:3], ids=str)
-def test_resend_refused_for_its_content_deletes_the_record(
-    fault: Fault,
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """If AWS refuses the resent request for its content, it has never accepted it: the record is deleted."""
-    task = make_task()
-    interceptor.before(START, crash)
-    task.next_try(pipeline_parameters={"Shards": 4})
-    fault.inject(emulator, count=1)
-
-    run = task.next_try(pipeline_parameters={"Shards": 4})
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert task.state == "failed", "another try cannot cure it"
-    assert task.record is None
-    task.clear()
-    assert task.next_try(pipeline_parameters={"Shards": 3}).error is None
-    assert [status for *_, status in execution_log.finished_attempts] == ["Succeeded"]
-
-
-def test_invalid_request_is_deleted_after_a_crash(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """An invalid request that a crashed try did not send is resent, refused and deleted."""
-    task = make_task()
-    interceptor.before(START, crash)
-    task.next_try(pipeline_parameters={"Typo": "x"})
-
-    run = task.next_try(pipeline_parameters={"Typo": "x"})
-    assert "Typo" in str(run.error)
-    assert task.record is None
-    task.clear()
-
-    assert task.next_try(pipeline_parameters={"Shards": 3}).error is None
-    assert calls(emulator, STOP) == []
-
-
-def test_unreadable_response_is_ambiguous(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """If a proxy replaces the response, the request is resent, and AWS returns the ARN."""
-    send = URLLib3Session.send
-    replaced: list[Any] = []
-
-    def proxy(session: Any, request: Any) -> Any:
-        response: Any = send(session, request)
-        if START in str(request.headers.get("X-Amz-Target")) and not replaced:
-            replaced.append(response)
-            page: Any = AWSResponse(request.url, 200, response.headers, None)
-            page._content = b"<html>Please sign in</html>"
-            return page
-        return response
-
-    monkeypatch.setattr(URLLib3Session, "send", proxy)
-    task = make_task()
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert replaced
-    assert execution_log.statuses == ["Succeeded"]
-    assert len(calls(emulator, START)) == 2

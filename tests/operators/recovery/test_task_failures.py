@@ -10,12 +10,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
-    DESCRIBE,
     NEVER_ENDS,
     START,
     STOP,
@@ -61,23 +60,6 @@ class FixedPolicy(RetryPolicy):
 def raise_in_policy() -> RetryDecision:
     """Raise an error, as a policy with a bug does."""
     raise LookupError("a bug in the policy")
-
-
-def test_error_with_a_retry_left_keeps_the_execution(
-    make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """If a retry is left, an error after the start does not stop the execution, and the retry reattaches."""
-    fail_first_push(ConnectionError("no API server"))
-    task = make_task(retries=1)
-
-    first = task.next_try()
-    assert isinstance(first.error, ConnectionError)
-    assert execution_log.statuses == ["Executing"]
-    second = task.next_try()
-
-    assert second.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert calls(emulator, START, STOP) == [START]
 
 
 @IN_BOTH_MODES
@@ -128,24 +110,6 @@ def test_retry_policy_that_raises_keeps_the_execution(
 
 
 @IN_BOTH_MODES
-def test_last_try_stops_the_execution_of_an_earlier_try(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """An execution that the last try has reattached to is stopped when that try fails."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = make_task(retries=1, timeout=3600)
-    emulated_time.after(100, crash)
-    task.next_try()
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
-
-
-@IN_BOTH_MODES
 @pytest.mark.parametrize("limit", [{"timeout": 3600}, {"execution_timeout": timedelta(hours=1)}], ids=str)
 def test_timeout_stops_the_execution_even_with_retries_left(
     limit: dict[str, Any], make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -159,24 +123,6 @@ def test_timeout_stops_the_execution_even_with_retries_left(
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert task.state == "up_for_retry"
-    assert execution_log.statuses == ["Stopped"]
-
-
-@IN_BOTH_MODES
-def test_refused_poll_stops_the_execution(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A retry that has no permission to poll fails permanently, so the execution is stopped."""
-    task = make_task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    emulator.control.add_fault("error", DESCRIBE, code="AccessDeniedException", message="not you")
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert task.state == "failed"
     assert execution_log.statuses == ["Stopped"]
 
 
@@ -210,21 +156,6 @@ def test_stop_is_retried_after_transient_errors(
     assert len(set(tokens(emulator, STOP)) - {""}) <= 1
 
 
-def test_stop_is_retried_after_a_conflict(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """AWS returns ConflictException for a moment between two steps: the stop is retried."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    emulator.control.add_fault("error", STOP, code="ConflictException", message="between steps", count=9)
-    task = make_task(timeout=3600)
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert "was asked to stop" in str(run.error)
-    assert execution_log.statuses == ["Stopped"]
-
-
 # ---- executions with an unknown ARN
 
 
@@ -232,32 +163,6 @@ def try_without_response(task: Task, emulator: EmulatorServer, **arguments: Any)
     """Run a try whose start gets no response; with a timeout of 10 s it ends after the fourth call."""
     emulator.control.add_fault("lost_response", START, count=4)
     return task.next_try(timeout=10, **arguments)
-
-
-def test_final_try_without_response_stops_the_execution(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """If no try follows, the request is resent with the same token, and the execution is stopped."""
-    task = make_task(retries=0)
-
-    run = try_without_response(task, emulator)
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_try_without_response_leaves_the_execution_to_the_retry(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """The execution keeps running until the next try reattaches to it."""
-    task = make_task(retries=1)
-    try_without_response(task, emulator)
-    assert execution_log.statuses == ["Executing"]
-
-    assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
 
 
 def test_unknown_execution_is_stopped_in_its_own_region(
@@ -312,23 +217,6 @@ def test_execution_timeout_during_the_start(
     emulator.control.advance(60)
 
     assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_execution_timeout_while_waiting_behind_an_earlier_epoch(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The timer ends the wait for the old execution, and no new one is started."""
-    task = Task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    task.clear()
-    emulated_time.after(1, raise_task_timeout)
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert execution_log.statuses == ["Stopped"]
 
 

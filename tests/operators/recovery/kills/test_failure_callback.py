@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagemaker_emulator import EmulatorServer
-from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import NEVER_ENDS, ExecutionLog, Task, calls, crash
+from tests.operators.recovery.harness import NEVER_ENDS, ExecutionLog, Task, crash
 from tests.tasks import EmulatedTime, TaskInstance
 
 
@@ -36,18 +35,3 @@ def test_failure_callback_stops_a_resumed_execution(
     emulator.control.advance(60)
 
     assert execution_log.statuses == ["Stopped"]
-
-
-def test_failure_callback_does_nothing_after_a_timeout(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """The try itself has requested the stop, so the failure callback that follows makes no call."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = make_task(timeout=3600, retries=0)
-    run = task.next_try()
-    assert task.state == "failed"
-    emulator.control.clear_calls()
-
-    run_failure_callbacks(run.operator, run.ti)
-
-    assert calls(emulator) == []

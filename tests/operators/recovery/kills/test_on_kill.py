@@ -16,17 +16,13 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
-    DESCRIBE,
-    MERGE_FAILS_ONCE,
     NEVER_ENDS,
-    RETRY,
     START,
     STOP,
     ExecutionLog,
     RequestInterceptor,
     Task,
     calls,
-    crash,
     tokens,
 )
 from tests.tasks import EmulatedTime
@@ -67,25 +63,6 @@ def test_kill_during_the_start(
     assert run.trigger is None
     assert execution_log.statuses == ["Stopped"]
     assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
-
-
-def test_try_after_a_clear_starts_a_new_execution(
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """A user clears the task while its start is in flight: a new execution starts after the end of the stopped one."""
-    task = Task(deferrable)
-    interceptor.before(START, lambda _: task.kill_by_clear())
-    task.next_try()
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert execution_log.max_concurrent == 1
 
 
 def test_kill_before_the_start(
@@ -142,83 +119,6 @@ def test_kill_during_the_wait(
     assert execution_log.statuses == ["Stopped"]
 
 
-def test_kill_during_the_wait_ignores_on_cancelled(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """``on_cancelled`` is for executions that a user stops in AWS, not for a task that a user ends."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task(arguments={"on_cancelled": "skip"})
-    task.prepare_try()
-    emulated_time.after(300, task.kill)
-
-    assert type(task.run_prepared_try().error) is PipelineExecutionCancelledError
-
-
-def test_kill_during_the_wait_for_a_resumed_execution(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The stop of a resumed attempt has its own token, even if the attempt before was stopped too."""
-    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
-    task = Task(arguments={"retry_mode": "resume", "poll_interval": 20})
-    task.prepare_try()
-    # The stop comes too late: the last step fails while the execution is stopping.
-    emulated_time.after(460, task.kill)
-    task.run_prepared_try()
-    assert execution_log.statuses == ["Failed"]
-    emulator.control.put_scenario(NEVER_ENDS)
-    task.prepare_try()
-    emulated_time.after(100, task.kill)
-
-    task.run_prepared_try()
-
-    assert calls(emulator, RETRY) == [RETRY]
-    assert execution_log.statuses == ["Stopped"]
-    assert len(set(tokens(emulator, STOP))) == 2
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_kill_during_the_resume(
-    moment: str,
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The execution is stopped if the kill comes just before or just after AWS resumes it."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = Task(deferrable, {"retry_mode": "resume"})
-    task.next_try()
-    (interceptor.before if moment == "before" else interceptor.after)(RETRY, kill(task))
-
-    run = task.next_try()
-    let_stop_take_effect(emulator)
-
-    assert str(run.error) == ended(2)
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_kill_during_the_poll_before_reattaching(
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The execution of the earlier try is stopped, and the killed try does not reattach to it."""
-    task = Task(deferrable)
-    emulated_time.after(100, crash)
-    task.next_try()
-    interceptor.before(DESCRIBE, kill(task))
-
-    run = task.next_try()
-    let_stop_take_effect(emulator)
-
-    assert run.error is not None
-    assert run.trigger is None
-    assert execution_log.statuses == ["Stopped"]
-
-
 def test_kill_between_the_start_and_the_wait(
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,
@@ -233,23 +133,6 @@ def test_kill_between_the_start_and_the_wait(
     let_stop_take_effect(emulator)
 
     assert (str(run.error), run.trigger) == ("The task was killed.", None)
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_kill_while_waiting_behind_an_earlier_epoch(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A try that is killed while it waits for an old execution's end does not start a new one."""
-    task = Task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    task.clear()
-    task.prepare_try()
-    emulated_time.after(1, task.kill)
-
-    run = task.run_prepared_try()
-
-    assert str(run.error) == "The task was killed."
     assert execution_log.statuses == ["Stopped"]
 
 
@@ -284,41 +167,6 @@ def test_kill_while_the_start_hangs(
     assert len(set(tokens(emulator, START))) == 1
 
 
-def test_kill_during_transient_errors(
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The kill retries throttled requests and lost responses until the execution is stopped."""
-    emulator.control.add_fault("lost_response", START, count=5)
-    emulator.control.add_fault("throttle", STOP, count=3)
-    task = Task(retries=0)
-    interceptor.after(START, kill(task))
-
-    run = task.next_try()
-    let_stop_take_effect(emulator)
-
-    assert run.error is not None
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_two_kills_send_the_same_stop(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """Airflow sends SIGTERM again if a task does not end: the second stop has the same token."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task()
-    task.prepare_try()
-    for _ in range(2):
-        emulated_time.after(300, task.kill)
-
-    task.run_prepared_try()
-
-    assert len(tokens(emulator, STOP)) == 2
-    assert len(set(tokens(emulator, STOP))) == 1
-
-
 def test_kill_without_permission_to_stop(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -349,26 +197,6 @@ def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
 
     assert type(run.error) is PipelineExecutionCancelledFailError
     assert execution_log.statuses == ["Stopped"]
-
-
-def test_stop_on_kill_false_during_the_start(
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The killed task ends, the execution keeps running, and the next try reattaches to it."""
-    task = Task(deferrable, {"stop_on_kill": False})
-    interceptor.before(START, kill(task))
-
-    first = task.next_try()
-    assert str(first.error) == "The task was killed."
-    second = task.next_try()
-
-    assert second.error is None
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Succeeded"]
 
 
 def test_stop_on_kill_false_during_the_wait(

@@ -23,15 +23,7 @@ from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import FakeSupervisor, call_on_kill, make_trigger
-from tests.operators.recovery.harness import (
-    NEVER_ENDS,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-)
+from tests.operators.recovery.harness import NEVER_ENDS, STOP, RequestInterceptor, Task, calls, crash
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 DENIED = {"code": "AccessDeniedException", "message": "not you"}
@@ -148,30 +140,6 @@ def test_later_try_keeps_its_xcoms(
 
     assert [run["stop"]["result"] for run in supervisor.runs] == ["requested", "accepted"]
     assert STEPS_KEY not in supervisor.xcoms
-
-
-@pytest.mark.parametrize("key", ["execution_arn", "resumes"])
-def test_run_of_another_execution_is_left_alone(key: str, arn: str, supervisor: FakeSupervisor) -> None:
-    """A later try that has ended already may have started or resumed an execution."""
-    other = {"execution_arn": arn[:-4] + "abcd", "resumes": 1}
-    supervisor.xcoms["run"] = before = {**started(arn), key: other[key]}
-
-    follow_on_kill(arn)
-
-    assert supervisor.xcoms == {"run": before}
-
-
-@pytest.mark.parametrize("run", [None, "a text", {"execution_arn": "x"}])
-def test_damaged_run_does_not_suppress_the_stop(
-    run: Any, arn: str, supervisor: FakeSupervisor, execution_log: ExecutionLog
-) -> None:
-    """Somebody has edited it: it is not made up again."""
-    supervisor.xcoms["run"] = run
-
-    follow_on_kill(arn)
-
-    assert supervisor.runs == []
-    assert execution_log.statuses == ["Stopped"]
 
 
 def test_on_kill_ends_before_a_slow_airflow_has_answered(

@@ -8,17 +8,14 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import task_try
-from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.harness import (
     NEVER_ENDS,
     START,
     STOP,
-    CrashError,
     ExecutionLog,
     RequestInterceptor,
     Task,
@@ -47,22 +44,6 @@ def go_on_in_a_later_try(task: Task, runs: list[Run]) -> Callable[..., None]:
 def stop_now(arn: str) -> None:
     """Let a stop request arrive that another process sent."""
     PolysyncSageMakerHook().stop_pipeline_execution(arn, attempt=0)
-
-
-def test_kill_during_the_wait_of_a_later_try(
-    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The killed process finds that a later try has the execution, and stops nothing."""
-    emulated_time.after(100, crash)
-    task.next_try()
-    first = task.operator
-    emulated_time.after(100, first.on_kill)
-
-    run = task.next_try()
-
-    assert (run.error, run.xcoms["state"]) == (None, "Success")
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Succeeded"]
 
 
 @pytest.mark.parametrize("killed", [True, False])
@@ -95,37 +76,6 @@ def test_cut_off_while_the_start_is_in_flight(
     assert (runs[0].error, task.state) == (None, "success")
     assert calls(emulator, STOP) == []
     assert execution_log.statuses == ["Succeeded"]
-
-
-@pytest.mark.parametrize("last_try", [True, False])
-def test_process_that_comes_back_after_its_deadline(
-    last_try: bool,
-    task: Task,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """A process that was frozen past its timeout does not stop the execution of a later try."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task.arguments = {"timeout": 3600}
-    task.retries = task.max_tries = 1 if last_try else 3
-    first_ended = threading.Event()
-
-    def freeze() -> None:
-        task.lose_heartbeat()
-        emulated_time.after(7200, crash)
-        task.next_try(timeout=7 * 24 * 3600)
-        first_ended.set()
-
-    emulated_time.after(100, freeze)
-
-    late = task.next_try()
-
-    assert first_ended.is_set()
-    assert "PipelineExecutionTimeoutError" in repr(late.error)
-    assert "A later try continues with the execution" in str(late.error)
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Executing"]
 
 
 @pytest.mark.parametrize("state", ["restarting", "failed", None])
@@ -198,32 +148,6 @@ def test_kill_after_the_token_has_expired(
     assert task.next_try().error is None
 
     assert execution_log.statuses == ["Succeeded"]
-
-
-def test_last_try_whose_token_has_expired_is_left_to_the_failure_callback(
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """No try follows: Airflow's DAG processor runs the failure callback, which stops the execution."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task(retries=0)
-
-    def expire_and_kill() -> None:
-        task.ti.cut_off(403)
-        task.operator.on_kill()
-        crash()
-
-    emulated_time.after(100, expire_and_kill)
-    run = task.next_try()
-    assert isinstance(run.error, CrashError)
-    assert calls(emulator, STOP) == []
-
-    for callback in task.prepare_try().on_failure_callback:
-        callback({"ti": run.ti, "task": task.operator, "params": {}})  # type: ignore[typeddict-item]
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
 
 
 def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(
@@ -307,48 +231,3 @@ def test_stop_of_a_superseded_try_is_not_a_cancellation(
     assert execution_log.statuses == ["Stopped", "Succeeded"]
     assert run.result == execution_log.arns[1]
     assert execution_log.max_concurrent == 1
-
-
-def test_forged_stop_does_not_hide_a_cancellation(
-    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """An edited record that claims a stop by an earlier try starts nothing: the task ends as cancelled."""
-    task.deferrable = True
-    emulated_time.after(100, crash)
-    task.next_try()
-
-    def edit_and_stop() -> None:
-        task.store.set(RECORD_KEY, {**task.last_record, "stop_requested_by": 1})
-        stop_now(execution_log.arns[0])
-
-    emulated_time.after(100, edit_and_stop)
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionCancelledFailError)
-    assert run.xcoms["state"] == "Cancelled"
-    assert calls(emulator, START) == [START]
-
-
-@IN_BOTH_MODES
-def test_cancellation_after_a_failed_stop_is_that_of_a_user(
-    deferrable: bool,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The stop of the cleared try fails for good, and a user stops the execution that the second try waits for."""
-    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you", count=1)
-    task = Task()
-    task.prepare_try()
-    emulated_time.after(100, task.kill_by_clear)
-    emulated_time.after(110, crash)
-    task.run_prepared_try()
-    assert execution_log.statuses == ["Executing"]
-    emulated_time.after(100, lambda: stop_now(execution_log.arns[0]))
-    task.deferrable = deferrable
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionCancelledFailError)
-    assert execution_log.statuses == ["Stopped"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, waits
+from polysync_airflow.triggers import waits
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
@@ -119,22 +118,6 @@ def test_without_a_proven_record_the_state_decides(
     assert calls(emulator, STOP) == stops
 
 
-def test_trigger_stored_by_an_older_version_loads(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
-) -> None:
-    """Triggers that were stored before ``on_kill`` existed still load, and stop nothing."""
-    make_supervisor("failed")
-    kwargs = make_trigger(arn).serialize()[1]
-    old_kwargs = {key: value for key, value in kwargs.items() if key not in ("attempt", "stop_on_kill")}
-    trigger = PolysyncPipelineExecutionTrigger(**old_kwargs)
-    trigger.task_instance = make_trigger(arn).task_instance
-
-    call_on_kill(trigger)
-
-    assert trigger.serialize()[1] == {**old_kwargs, "attempt": 0, "stop_on_kill": False}
-    assert calls(emulator, STOP) == []
-
-
 @pytest.mark.parametrize("stop_on_kill", [True, False])
 def test_start_passes_stop_on_kill_to_its_triggers(
     stop_on_kill: bool, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
@@ -156,15 +139,6 @@ def test_start_passes_stop_on_kill_to_its_triggers(
     task.next_try()
 
     assert deferred == [("execute_after_end", stop_on_kill), ("execute_complete", stop_on_kill)]
-
-
-def test_cleanup_stops_nothing(arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer) -> None:
-    """Airflow calls ``cleanup`` whenever a trigger leaves a triggerer, also at the triggerer's shutdown."""
-    make_supervisor("failed")
-
-    asyncio.run(make_trigger(arn).cleanup())
-
-    assert calls(emulator, STOP) == []
 
 
 @pytest.mark.parametrize("recovers", [True, False])

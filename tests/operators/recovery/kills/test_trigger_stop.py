@@ -12,16 +12,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import TASK, call_on_kill, make_trigger
-from tests.operators.recovery.harness import (
-    DESCRIBE,
-    NEVER_ENDS,
-    STOP,
-    ExecutionLog,
-    Task,
-    calls,
-    crash,
-    tokens,
-)
+from tests.operators.recovery.harness import DESCRIBE, STOP, ExecutionLog, Task, calls, crash
 from tests.tasks import EmulatedTime, run_task
 
 
@@ -99,41 +90,6 @@ def test_stop_does_not_wait_for_the_default_executor(
     asyncio.run(kill_beside_polls())
 
 
-def test_two_triggerers_send_the_same_stop(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
-) -> None:
-    """During a failover two triggerers may call ``on_kill``: both stops have the same token."""
-    make_supervisor("failed")
-
-    call_on_kill(make_trigger(arn))
-    call_on_kill(make_trigger(arn))
-
-    assert len(tokens(emulator, STOP)) == 2
-    assert len(set(tokens(emulator, STOP))) == 1
-
-
-def test_worker_and_triggerer_send_the_same_stop(
-    make_supervisor: MakeSupervisor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """After a clear, the new try and the old trigger stop the old execution with the same token."""
-    make_supervisor("deferred")
-    task = Task(deferrable=True)
-    emulated_time.after(100, crash)
-    task.next_try()
-    (arn,) = execution_log.arns
-    task.clear()
-    task.next_try()
-    make_supervisor("failed")
-
-    call_on_kill(make_trigger(arn))
-
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert len(set(tokens(emulator, STOP))) == 1
-
-
 @pytest.mark.parametrize("state", ["running", "failed"])
 @pytest.mark.parametrize("key_is_configured", [True, False])
 def test_trigger_of_an_earlier_try_stops_nothing(
@@ -163,49 +119,6 @@ def test_trigger_of_an_earlier_try_stops_nothing(
     call_on_kill(make_trigger(arn, try_number=2))
     # A try that is at work decides itself.
     assert calls(emulator, STOP) == ([STOP] if state == "failed" else [])
-
-
-def test_edited_record_does_not_suppress_the_stop(
-    make_supervisor: MakeSupervisor, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A record that somebody edited to look like that of a later try is ignored."""
-    task = Task(deferrable=True, task_id=TASK)
-    emulated_time.after(100, crash)
-    task.next_try()
-    supervisor = make_supervisor("failed")
-    supervisor.record = {**task.record, "try_number": 9}
-
-    call_on_kill(make_trigger(supervisor.record["execution_arn"]))
-
-    assert calls(emulator, STOP) == [STOP]
-
-
-def test_resumed_attempt_is_stopped_with_its_own_token(
-    make_supervisor: MakeSupervisor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The stop token names the attempt: with the first attempt's token, AWS would not stop the second."""
-    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
-    task = Task(deferrable=True, arguments={"retry_mode": "resume", "poll_interval": 20})
-    emulated_time.after(460, crash)
-    task.next_try()
-    # The stop comes too late: the last step fails while the execution is stopping.
-    (arn,) = execution_log.arns
-    make_supervisor("failed")
-    call_on_kill(make_trigger(arn))
-    emulator.control.advance(60)
-    emulator.control.put_scenario(NEVER_ENDS)
-    emulated_time.after(100, crash)
-    task.next_try()
-    assert [status for *_, status in execution_log.finished_attempts] == ["Failed"]
-    assert execution_log.statuses == ["Executing"]
-
-    call_on_kill(make_trigger(arn, attempt=1))
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
 
 
 def test_refused_stop_of_an_ended_execution_is_no_error(

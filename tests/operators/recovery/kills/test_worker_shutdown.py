@@ -19,7 +19,6 @@ from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     DESCRIBE,
     NEVER_ENDS,
-    RETRY,
     START,
     STOP,
     ExecutionLog,
@@ -93,27 +92,6 @@ def test_shutdown_during_a_poll(
     assert execution_log.statuses == ["Succeeded"]
 
 
-def test_shutdown_behind_an_earlier_epoch(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The try waits for the end of the execution that a clear replaces; its retry does, too."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    task.clear()
-    emulator.control.put_scenario({})
-    task.prepare_try()
-    emulated_time.after(1, task.shut_down_worker)
-
-    run = task.run_prepared_try()
-
-    assert str(run.error) == SHUTTING_DOWN
-    assert task.next_try().error is None
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert execution_log.max_concurrent == 1
-
-
 @pytest.mark.parametrize("killed", [True, False], ids=["then killed", "not killed"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_shutdown_during_the_start(
@@ -145,26 +123,6 @@ def test_shutdown_during_the_start(
     assert execution_log.statuses == ["Succeeded"]
 
 
-def test_shutdown_during_the_resume(
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The retry continues with the execution that the shut down worker has resumed."""
-    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}}}})
-    task = Task(deferrable, {"retry_mode": "resume"})
-    task.next_try()
-    interceptor.before(RETRY, lambda _: task.shut_down_worker())
-
-    assert str(task.next_try().error) == SHUTTING_DOWN
-
-    assert task.next_try().error is None
-    assert calls(emulator, RETRY, STOP) == [RETRY]
-    assert execution_log.statuses == ["Succeeded"]
-
-
 def test_shutdown_in_the_moment_of_the_deferral(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -176,25 +134,6 @@ def test_shutdown_in_the_moment_of_the_deferral(
 
     assert (run.error, task.state, task.try_number) == (None, "success", 1)
     assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Succeeded"]
-
-
-def test_shutdown_whose_grace_period_ends_before_the_deferral(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """SIGTERM, then SIGKILL: the retry reattaches, and the same execution goes on."""
-    task = Task(deferrable=True)
-
-    def shut_down_and_kill() -> None:
-        task.shut_down_worker()
-        crash()
-
-    at_deferral(task, shut_down_and_kill)
-    task.run_prepared_try()
-
-    assert task.next_try().error is None
-
-    assert calls(emulator, START, STOP) == [START]
     assert execution_log.statuses == ["Succeeded"]
 
 
@@ -232,30 +171,6 @@ def test_shutdown_without_a_retry(
     emulator.control.advance(60)
 
     assert calls(emulator) == []
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_shutdown_without_a_retry_whose_grace_period_ends(
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    interceptor: RequestInterceptor,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The process is killed before it can stop anything: the failure callback in the DAG processor stops it."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = Task(retries=0)
-
-    def shut_down_and_kill(_: Any) -> None:
-        task.shut_down_worker()
-        crash()
-
-    interceptor.after(START, shut_down_and_kill)
-    run = task.next_try()
-    assert calls(emulator, STOP) == []
-
-    run_failure_callbacks(task, run, in_process=False)
-    emulator.control.advance(60)
-
     assert execution_log.statuses == ["Stopped"]
 
 

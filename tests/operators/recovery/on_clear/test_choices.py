@@ -15,19 +15,14 @@ from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     LIST_STEPS,
     MERGE_FAILS,
-    MERGE_FAILS_ONCE,
     RETRY,
     START,
     STOP,
-    CrashError,
     ExecutionLog,
     RequestInterceptor,
     Task,
     calls,
-    crash,
-    step_attempts,
 )
-from tests.tasks import EmulatedTime
 
 
 def choose(task: Task, on_clear: OnClear) -> None:
@@ -62,49 +57,6 @@ def test_choice_takes_the_place_of_on_clear_once(make_task: MakeTask, emulator: 
         task.clear()
         assert task.next_try().error
         assert calls(emulator, START, RETRY, STOP) == ([START] if on_clear == "new" else [RETRY])
-
-
-def test_choice_outlives_a_try_that_dies_before_it_can_resume(
-    make_task: MakeTask, emulator: EmulatorServer, interceptor: RequestInterceptor
-) -> None:
-    """The retry belongs to the same clear."""
-    task = make_task(retries=1)
-    fail(task, emulator, MERGE_FAILS_ONCE)
-    task.state = "failed"
-    choose(task, "resume")
-    task.clear()
-    interceptor.before("DescribePipelineExecution", crash)
-
-    assert isinstance(task.next_try().error, CrashError)
-    assert task.last_record["clear_choice"] == {"on_clear": "resume", "epoch": task.max_tries}
-    assert task.next_try().error is None
-
-    assert calls(emulator, START, RETRY, STOP) == [RETRY]
-
-
-def test_retry_sends_the_chosen_resume_again_although_failures_succeed(
-    make_task: MakeTask,
-    emulator: EmulatorServer,
-    interceptor: RequestInterceptor,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-) -> None:
-    """The try that has stored it dies before it sends it. The user does not want the old result."""
-    task = make_task(retries=1, on_completed_with_failures="succeed")
-    emulator.control.put_scenario({"end_as": "CompletedWithFailures", **MERGE_FAILS_ONCE})
-    emulated_time.after(100, crash)
-    task.next_try()
-    emulator.control.advance(3600)
-    task.state = "failed"
-    choose(task, "resume")
-    task.clear()
-    interceptor.before(RETRY, crash)
-
-    assert isinstance(task.next_try().error, CrashError)
-    assert task.next_try().error is None
-
-    assert calls(emulator, START, RETRY, STOP) == [START, RETRY]
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
 @pytest.mark.parametrize("is_refused", [False, True])

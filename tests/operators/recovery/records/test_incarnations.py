@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import MERGE_FAILS_ONCE, NEVER_ENDS, ExecutionLog, Task, crash
-from tests.tasks import DagRun, EmulatedTime, TaskInstance, run_task
+from tests.operators.recovery.harness import NEVER_ENDS, ExecutionLog, crash
+from tests.tasks import EmulatedTime
 
 LATER = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -55,62 +53,3 @@ def test_execution_of_the_deleted_dag_run_is_stopped_first(
     assert run.error is None
     assert execution_log.statuses == ["Stopped", "Succeeded"]
     assert execution_log.max_concurrent == 1
-
-
-def test_failed_execution_of_the_deleted_dag_run_is_not_resumed(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Whoever creates a DAG run wants every step to run."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(on_clear="resume", retry_mode="resume", retries=0)
-    task.next_try()
-    task.delete()
-    task.create_again(LATER)
-    emulator.control.put_scenario({})
-
-    task.next_try()
-
-    assert execution_log.statuses == ["Failed", "Succeeded"]
-
-
-def test_dag_run_that_was_cleared_after_its_end_resumes(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Airflow then starts the DAG run anew, but it is still the same: ``on_clear`` decides."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(on_clear="resume", retries=0)
-    task.next_try()
-    task.clear()
-    task.dag_run = DagRun(LATER, clear_number=1)
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-
-
-def test_each_pass_of_a_loop_starts_an_execution(
-    execution_log: ExecutionLog, emulated_time: EmulatedTime
-) -> None:
-    """From Airflow 3.4 on, the passes of a loop differ in nothing but their region."""
-    task, region = Task(), uuid.UUID(int=7)
-    results: list[Any] = []
-    for index in range(2):
-        ti = TaskInstance(task.task_id, store=task.store, region_id=region, region_index=index)
-        results.append(run_task(task.prepare_try(), ti).result)
-
-    assert results == execution_log.arns
-    assert execution_log.statuses == ["Succeeded", "Succeeded"]
-
-
-def test_task_outside_of_regions_reattaches(execution_log: ExecutionLog, emulated_time: EmulatedTime) -> None:
-    """There, Airflow 3.4 gives all tasks the region 0, and a task that ran before the upgrade has none."""
-    task = Task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    ti = TaskInstance(task.task_id, try_number=2, max_tries=2, store=task.store, region_id=uuid.UUID(int=0))
-
-    run = run_task(task.prepare_try(), ti)
-
-    assert (run.error, run.result) == (None, execution_log.arns[0])
-    assert execution_log.statuses == ["Succeeded"]

@@ -169,6 +169,24 @@ def test_key_rotation(
     assert execution_log.max_concurrent == 1
 
 
+def test_key_behind_the_new_one_proves_records(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """During a rotation, records of both keys are genuine."""
+    task = make_task()
+    monkeypatch.setenv(FERNET_KEY, KEY_A)
+    crash_while_waiting(task, emulated_time)
+    monkeypatch.setenv(FERNET_KEY, f"{KEY_B}, {KEY_A}")
+
+    assert task.next_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+    assert "is not proven" not in caplog.text
+
+
 def test_deferred_execution_is_stopped_after_a_key_rotation(
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
@@ -231,6 +249,21 @@ def test_record_without_a_signature_is_continued(
     assert calls(emulator, *CHANGES) == []
     assert execution_log.statuses == ["Succeeded"]
     assert "is not proven" not in caplog.text
+
+
+def test_option_does_not_excuse_a_wrong_signature(
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The option is about records that no version has signed, not about records that were edited."""
+    monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
+    task = make_task()
+    record = crash_while_waiting(task, emulated_time)
+
+    assert_not_used(task, {**record, "epoch": 7}, caplog, "its signature is not that of this task")
 
 
 def test_nothing_starts_with_a_key_that_cannot_be_used(

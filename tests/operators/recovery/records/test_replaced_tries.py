@@ -11,9 +11,11 @@ from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,
+    MERGE_FAILS,
     MERGE_FAILS_ONCE,
     RETRY,
     START,
+    STOP,
     ExecutionLog,
     RequestInterceptor,
     Task,
@@ -51,6 +53,33 @@ def test_clear_while_the_start_is_in_flight(
     assert execution_log.statuses == ["Stopped"]
 
 
+@pytest.mark.parametrize("later_try_fails", [False, True])
+def test_process_that_comes_back_before_its_first_write_starts_nothing(
+    later_try_fails: bool,
+    task: Task,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """A later try has an execution, or the task has ended: no record is overwritten, and no start is sent."""
+    task.arguments = {"validate_parameters": True}
+    later: list[Run] = []
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        later.append(task.next_try(max_parallel_steps=0 if later_try_fails else 1))
+        task.state = "failed" if later_try_fails else task.state
+
+    interceptor.before("DescribePipeline", freeze)
+
+    late = task.next_try()
+
+    assert bool(later[0].error) is later_try_fails
+    assert "Airflow does not run try 1 of this task any longer, so it ends." in str(late.error)
+    assert execution_log.statuses == ([] if later_try_fails else ["Succeeded"])
+    assert calls(emulator, STOP) == []
+
+
 @pytest.mark.parametrize("moment", ["before it reads its record", "before its first write"])
 def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_nothing(
     moment: str,
@@ -84,6 +113,28 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
     task.lose_heartbeat()
     assert task.next_try().error is None
     assert calls(emulator, START) == [START]
+
+
+def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_starts_nothing(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
+) -> None:
+    """The later try has succeeded, but its process died before Airflow knew of it."""
+    task = make_task()
+    emulator.control.put_scenario(MERGE_FAILS)
+    assert task.next_try().error
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        emulator.control.put_scenario({})
+        assert task.next_try().error is None
+        task.state = "running"
+
+    interceptor.after(DESCRIBE, freeze)
+
+    late = task.next_try()
+
+    assert "Airflow does not run try 2 of this task any longer" in str(late.error)
+    assert calls(emulator, START) == [START, START]
 
 
 def test_process_that_comes_back_right_before_its_write_sends_nothing(

@@ -9,6 +9,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,
+    MERGE_FAILS_TWICE,
     RETRY,
     START,
     ExecutionLog,
@@ -77,6 +78,23 @@ def test_resume_is_stored_before_it_is_sent(
     assert task.last_record.get("resumed_at") is not None
 
 
+def test_each_resume_has_its_own_token(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
+) -> None:
+    """A second resume has a new token: with the first token, AWS would not resume again."""
+    emulator.control.put_scenario(MERGE_FAILS_TWICE)
+    task, saved = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
+    for _ in range(2):
+        interceptor.before(RETRY, save_request_and_record(task, saved))
+
+    runs = [task.next_try() for _ in range(3)]
+
+    assert [bool(run.error) for run in runs] == [True, True, False]
+    assert len(set(tokens(emulator, RETRY))) == 2
+    assert [(record["resumes"], record.get("resumed_at")) for _, record in saved] == [(1, None), (2, None)]
+    assert all(request["ClientRequestToken"] == record["resume_token"] for request, record in saved)
+
+
 def test_start_is_not_sent_if_the_record_cannot_be_stored(
     make_task: MakeTask, emulator: EmulatorServer
 ) -> None:
@@ -88,3 +106,17 @@ def test_start_is_not_sent_if_the_record_cannot_be_stored(
     task.run_prepared_try()
 
     assert tokens(emulator, START) == []
+
+
+def test_resume_is_not_sent_if_the_record_cannot_be_stored(
+    make_task: MakeTask, emulator: EmulatorServer
+) -> None:
+    """If Airflow cannot be reached, no resume is requested."""
+    emulator.control.put_scenario(MERGE_FAILS_ONCE)
+    task = make_task(retry_mode="resume")
+    task.next_try()
+    task.store.set = crash  # type: ignore[method-assign,assignment]
+
+    task.next_try()
+
+    assert tokens(emulator, RETRY) == []

@@ -30,7 +30,11 @@ from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.jobs.catalogue.builders import put_pipelines
 from tests.tasks import EmulatedTime, TaskInstance
 
-DESCRIBE, LIST_STEPS = "DescribePipelineExecution", "ListPipelineExecutionSteps"
+DESCRIBE, LIST_STEPS, RETRY = (
+    "DescribePipelineExecution",
+    "ListPipelineExecutionSteps",
+    "RetryPipelineExecution",
+)
 TWENTY = definition(*(step(f"Shard{number}") for number in range(20)))
 CHAIN = definition(step("Prepare"), step("Train", "Processing", "Prepare"))
 
@@ -296,6 +300,60 @@ def test_failure_is_dropped_if_the_execution_task_was_cleared(
     assert task.arn != old
 
 
+def test_failure_from_before_a_resume_ends_no_wait(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """AWS lists it until the step begins again. It counts when the execution has ended with it."""
+    text = definition(step("Train"), step("Report"))
+    task = ExecutionTask(emulator, text, {"Train": {"fail": {}}, "Report": {"duration": 3600}})
+    began = emulated_time.time()
+    emulated_time.sleep(600)
+    task.push(resumes=1, attempt_started_at=datetime.fromtimestamp(emulated_time.time(), UTC))
+
+    (event,) = events_of([make_trigger("Train")])
+
+    assert (event["outcome"], event["row"]["attempt"]) == ("failed", 1)
+    assert emulated_time.time() - began > 3600
+
+
+@pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "not resumed"])
+def test_retry_waits_for_the_resume(
+    is_resumed: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The first try ends at once; the second one when the execution task is over, or has resumed."""
+    task = ExecutionTask(emulator, steps={"Prepare": {"fail": {"times": 1}}})
+    emulated_time.sleep(600)
+    began = emulated_time.time()
+    (first,) = events_of([make_trigger("Prepare", retries=1)])
+    took = emulated_time.time() - began
+
+    emulated_time.after(1200, task.resume if is_resumed else lambda: setattr(task, "state", "failed"))
+    (second,) = events_of([make_trigger("Prepare", retries=1, try_number=2)])
+
+    assert (first["outcome"], took < 120) == ("failed", True)
+    assert second["outcome"] == ("success" if is_resumed else "failed")
+    assert emulated_time.time() - began > 1200
+
+
+def test_next_attempt_is_seen_before_an_end(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """The poller knows the first attempt; between two lists, the execution has failed and was resumed."""
+    fail = {"duration": 30, "fail": {"times": 1}}
+    task = ExecutionTask(emulator, steps={"Prepare": {"duration": 100}, "Train": fail})
+    statuses = list[str]()
+
+    def resume() -> None:
+        # ``Train`` has failed, and was not listed since.
+        statuses.append(task.steps()["Train"]["StepStatus"])
+        task.resume()
+
+    emulated_time.after(150, resume)
+
+    (event,) = events_of([make_trigger("Train", poll_interval=120.0)])
+
+    assert statuses == ["Failed"]
+    assert (event["outcome"], event["row"]["attempt"]) == ("success", 2)
+
+
 # ---- what fails
 
 
@@ -339,6 +397,15 @@ def test_refused_list_ends_all_waits(emulator: EmulatorServer, emulated_time: Em
     assert {event["error_code"] for event in events} == {"AccessDeniedException"}
     assert {event["operation"] for event in events} == {LIST_STEPS}
     assert [operation for operation, _ in task.calls()] == [LIST_STEPS]
+
+
+def test_throttled_list_ends_no_wait(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It is repeated."""
+    task = ExecutionTask(emulator)
+    emulator.control.add_fault("throttle", LIST_STEPS, count=2)
+
+    assert outcomes(events_of([make_trigger("Prepare")])) == ["success"]
+    assert len(task.calls(LIST_STEPS)) > 2
 
 
 def test_two_triggerers(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:

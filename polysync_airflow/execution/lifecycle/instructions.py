@@ -314,7 +314,7 @@ def owner_text(*texts: str | None) -> str | None:
 
 
 def _find_name(texts: Iterable[str | None]) -> re.Match[str] | None:
-    return next(filter(None, (_NAME_END.search(text or "") for text in texts)), None)
+    return next(filter(None, (_NAME_END.search(text) for text in texts if text)), None)
 
 
 class Do(Enum):

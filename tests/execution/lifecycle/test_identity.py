@@ -15,6 +15,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StartName,
     TaskIdentity,
     TaskKey,
+    owner_text,
     read_name,
 )
 from tests.execution.lifecycle.builders import REQUEST, stored
@@ -132,6 +133,24 @@ def test_default_display_name(key: tuple[Any, ...], name: str) -> None:
     task = replace(TASK, key=TaskKey(*key))
 
     assert task.display_name(2, 0) == name.format(task.incarnation_mark)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("{}", None), ("nightly", "Airflow: {}"), (None, "Airflow: {}")],
+    ids=["display name", "description", "description alone"],
+)
+def test_owner_of_an_execution(texts: tuple[str | None, ...]) -> None:
+    """It is what its name says of DAG, task and run, without the digests at its end."""
+    name = TASK.display_name(2, 0)
+    given = [text and text.format(name) for text in texts]
+
+    assert owner_text(*given) == name.removesuffix(f"-0123456789-{TASK.incarnation_mark}-2-0")
+
+
+def test_execution_of_somebody_else_has_no_owner() -> None:
+    """Its name says nothing."""
+    assert owner_text("nightly", None) is None
 
 
 @pytest.mark.parametrize(("map_index", "expected"), [(None, -1), (-1, -1), (0, 0), (3, 3)])

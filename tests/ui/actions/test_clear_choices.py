@@ -238,7 +238,9 @@ def test_invalid_values_are_named(
 
 
 @pytest.mark.parametrize(
-    ("content", "status"), [(b"", 422), (b"[]", 422), (b"{", 422), (b"\xff", 422), (b" " * 17_000, 413)]
+    ("content", "status"),
+    [(b"", 422), (b"[]", 422), (b"{", 422), (b"\xff", 422), (b" " * 17_000, 413)],
+    ids=["empty", "list", "no end", "no text", "long"],
 )
 def test_bodies_that_are_no_change(content: bytes, status: int, put_task: PutTask, call: Call) -> None:
     """What is too long is refused before it is parsed."""

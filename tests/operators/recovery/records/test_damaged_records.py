@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.records import RECORD_KEY, from_stored, place_of, signed, signing_keys, variable_key
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
@@ -165,6 +166,29 @@ def test_execution_is_found_without_its_record(
     assert ("is damaged" in caplog.text) is (value is not None)
     # The values that were sent, not those of this try.
     assert run.xcoms["run"]["parameters"]["Shards"] == ("3" if clear else "4")
+
+
+def test_execution_is_found_behind_those_of_others(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is on the last of several pages. Its token alone would not find it: this try has other values."""
+    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    task = make_task()
+    emulated_time.after(100, crash)
+    task.next_try(pipeline_parameters={"Shards": 4})
+    task.store.delete(RECORD_KEY)
+    client: Any = PolysyncSageMakerHook().conn
+    for _ in range(2):
+        client.start_pipeline_execution(PipelineName="fanout")
+
+    run = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert run.error is None
+    assert run.result == execution_log.arns[0]
+    assert len(execution_log.arns) == 3
 
 
 def test_damaged_record_of_a_task_without_an_execution_is_a_warning(

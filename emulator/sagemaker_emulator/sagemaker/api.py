@@ -109,7 +109,7 @@ class SageMaker:
         self, operation: str, region: str, body: Any, identity: Mapping[str, str] | None = None
     ) -> tuple[dict[str, Any], list[str]]:
         """
-        Perform an operation.
+        Perform an operation, once for each ClientRequestToken.
 
         :param operation: the name of the operation, such as ``StartPipelineExecution``.
         :param region: the AWS region.
@@ -135,7 +135,8 @@ class SageMaker:
                 self._services,
                 identity or {},
             )
-            response = OPERATIONS[operation](call)
+            perform = partial(OPERATIONS[operation], call)
+            response = call.region.run_idempotently(operation, request, perform)
         if violations := check_response(model.output_shape, response, _UNCHECKED_ENUMS):
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
         return response, ignored

@@ -118,6 +118,12 @@ class Call:
     services: AwsServices
     identity: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def max_parallel(self) -> int | None:
+        """``MaxParallelExecutionSteps`` of the request, or None."""
+        limit: int | None = self.request.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps")
+        return limit
+
     def execution(self, arn: str) -> ExecutionRecord:
         """
         Return an execution in its state at the time of the request.
@@ -136,12 +142,6 @@ Operation = Callable[[Call], dict[str, Any]]
 def omit_none(**members: Any) -> dict[str, Any]:
     """Return the members that are not None. AWS omits members without a value."""
     return {name: value for name, value in members.items() if value is not None}
-
-
-def max_parallel_steps(request: Mapping[str, Any]) -> int | None:
-    """Return ``MaxParallelExecutionSteps`` of a request, or None."""
-    limit: int | None = request.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps")
-    return limit
 
 
 def parallelism_configuration(limit: float | None) -> dict[str, Any] | None:

@@ -22,13 +22,7 @@ from sagemaker_emulator.engine.expressions import Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
 from sagemaker_emulator.engine.step_runs import CacheHit
 from sagemaker_emulator.errors import conflict, invalid, not_found
-from sagemaker_emulator.sagemaker.calls import (
-    Call,
-    Operation,
-    max_parallel_steps,
-    omit_none,
-    parallelism_configuration,
-)
+from sagemaker_emulator.sagemaker.calls import Call, Operation, omit_none, parallelism_configuration
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
@@ -41,11 +35,7 @@ _EXPERIMENT_NAME_LENGTH = 120
 
 
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Start an execution, once for each ClientRequestToken."""
-    return call.region.run_idempotently("StartPipelineExecution", call.request, lambda: _start(call))
-
-
-def _start(call: Call) -> dict[str, Any]:
+    """Start an execution."""
     request, region = call.request, call.region
     pipeline = region.pipeline(request["PipelineName"])
     if pipeline.is_managed and "RoleArn" not in request:
@@ -71,7 +61,7 @@ def _start(call: Call) -> dict[str, Any]:
         scope=_scope(pipeline, arn, identifier, values, call.now),
         scenario=call.scenario_of(pipeline.name),
         created_at=call.now,
-        max_parallel=max_parallel_steps(request) or pipeline.max_parallel or inf,
+        max_parallel=call.max_parallel or pipeline.max_parallel or inf,
         selection=selection,
         find_cached=partial(_find_cached, pipeline, arn),
     )
@@ -128,10 +118,6 @@ def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any]
 
 def stop_pipeline_execution(call: Call) -> dict[str, Any]:
     """Request the stop of an execution. It is rejected unless the status is Executing."""
-    return call.region.run_idempotently("StopPipelineExecution", call.request, lambda: _stop(call))
-
-
-def _stop(call: Call) -> dict[str, Any]:
     record = call.execution(call.request["PipelineExecutionArn"])
     try:
         record.engine.stop(call.now)
@@ -142,13 +128,9 @@ def _stop(call: Call) -> dict[str, Any]:
 
 def retry_pipeline_execution(call: Call) -> dict[str, Any]:
     """Run the steps that have not succeeded again, in the same execution."""
-    return call.region.run_idempotently("RetryPipelineExecution", call.request, lambda: _retry(call))
-
-
-def _retry(call: Call) -> dict[str, Any]:
     record = call.execution(call.request["PipelineExecutionArn"])
     # Not that of the start: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
-    limit = max_parallel_steps(call.request) or record.pipeline.max_parallel or inf
+    limit = call.max_parallel or record.pipeline.max_parallel or inf
     try:
         record.engine.retry(call.now, call.scenario_of(record.pipeline.name), limit)
     except StateError as error:
@@ -162,7 +144,7 @@ def update_pipeline_execution(call: Call) -> dict[str, Any]:
     record = call.execution(request["PipelineExecutionArn"])
     record.display_name = request.get("PipelineExecutionDisplayName", record.display_name)
     record.description = request.get("PipelineExecutionDescription", record.description)
-    record.engine.set_max_parallel(call.now, max_parallel_steps(request) or record.engine.max_parallel)
+    record.engine.set_max_parallel(call.now, call.max_parallel or record.engine.max_parallel)
     return {"PipelineExecutionArn": record.arn}
 
 
@@ -259,14 +241,12 @@ def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
 def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
     """End a callback step with success."""
     outputs = {entry["Name"]: entry["Value"] for entry in call.request.get("OutputParameters", ())}
-    name = "SendPipelineExecutionStepSuccess"
-    return call.region.run_idempotently(name, call.request, lambda: _complete_callback(call, outputs, None))
+    return _complete_callback(call, outputs, None)
 
 
 def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
     """End a callback step with a failure."""
-    name, failure = "SendPipelineExecutionStepFailure", call.request.get("FailureReason")
-    return call.region.run_idempotently(name, call.request, lambda: _complete_callback(call, None, failure))
+    return _complete_callback(call, None, call.request.get("FailureReason"))
 
 
 def _complete_callback(call: Call, outputs: dict[str, str] | None, failure: str | None) -> dict[str, Any]:

@@ -12,13 +12,7 @@ from typing import Any
 
 from sagemaker_emulator.engine.definition import Definition, DefinitionError, parse
 from sagemaker_emulator.errors import conflict, invalid
-from sagemaker_emulator.sagemaker.calls import (
-    Call,
-    Operation,
-    max_parallel_steps,
-    omit_none,
-    parallelism_configuration,
-)
+from sagemaker_emulator.sagemaker.calls import Call, Operation, omit_none, parallelism_configuration
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import Pipeline, Version
 
@@ -28,10 +22,6 @@ _MAX_ALIASES = 10
 
 def create_pipeline(call: Call) -> dict[str, Any]:
     """Create a pipeline with version 1."""
-    return call.region.run_idempotently("CreatePipeline", call.request, lambda: _create(call))
-
-
-def _create(call: Call) -> dict[str, Any]:
     request, region = call.request, call.region
     name = request["PipelineName"]
     if name.lower() in region.pipelines:
@@ -50,7 +40,7 @@ def _create(call: Call) -> dict[str, Any]:
         versions=[],
         display_name=request.get("PipelineDisplayName"),
         description=request.get("PipelineDescription"),
-        max_parallel=max_parallel_steps(request),
+        max_parallel=call.max_parallel,
         modified_at=call.now,
         tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
     )
@@ -71,17 +61,13 @@ def update_pipeline(call: Call) -> dict[str, Any]:
     pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
     pipeline.display_name = request.get("PipelineDisplayName", pipeline.display_name)
     pipeline.description = request.get("PipelineDescription", pipeline.description)
-    pipeline.max_parallel = max_parallel_steps(request) or pipeline.max_parallel
+    pipeline.max_parallel = call.max_parallel or pipeline.max_parallel
     pipeline.modified_at = call.now
     return {"PipelineArn": pipeline.arn, "PipelineVersionId": pipeline.version().id}
 
 
 def delete_pipeline(call: Call) -> dict[str, Any]:
     """Delete a pipeline and its executions, unless one of them is running."""
-    return call.region.run_idempotently("DeletePipeline", call.request, lambda: _delete(call))
-
-
-def _delete(call: Call) -> dict[str, Any]:
     pipeline = call.region.pipeline(call.request["PipelineName"])
     for record in pipeline.executions.values():
         record.engine.advance(call.now)

@@ -39,21 +39,8 @@ from sagemaker_emulator.engine.conditions import CHECKS, check_failure, flag, ou
 from sagemaker_emulator.engine.definition import Definition, Step
 from sagemaker_emulator.engine.durations import DEFAULTS, EXECUTION_START, STOPPING, TIMEOUTS
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
-from sagemaker_emulator.engine.scenarios import (
-    FAILURE_REASON_LENGTH,
-    MISSING_FUNCTION,
-    Scenario,
-    StepScenario,
-)
-from sagemaker_emulator.engine.step_runs import (
-    Attempt,
-    FindCached,
-    Progress,
-    Selection,
-    StepRun,
-    loop_items,
-    loop_result,
-)
+from sagemaker_emulator.engine.scenarios import FAILURE_REASON_LENGTH, Scenario, StepScenario
+from sagemaker_emulator.engine.step_runs import Attempt, FindCached, Progress, Selection, StepRun, loop_items
 
 STEP_FAILURE = "Step failure: One or multiple steps failed."
 LOOP_FAILURE = "One or more steps of the ForEach step failed."
@@ -281,7 +268,7 @@ class Execution:
             return
         step = run.step
         number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        default, scenario = DEFAULTS[step.type], self._scenario_of(step)
+        default, scenario = DEFAULTS[step.type], self.scenario.of_step(step)
         total = default.total if scenario.duration is None else scenario.duration
         starting = min(default.starting, total)
         run.attempts.append(Attempt(number, at, at + starting, scenario))
@@ -305,7 +292,7 @@ class Execution:
         """End an attempt whose duration is over."""
         if not run.running:
             return
-        step_scenario = self._scenario_of(run.step)
+        step_scenario = self.scenario.of_step(run.step)
         if run.attempt <= step_scenario.failing_attempts:
             self._fail_attempt(run, at, step_scenario)
             return
@@ -341,7 +328,7 @@ class Execution:
         elif run.step.type == "Fail":
             run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), scope))
         elif run.step.type in CHECKS and not flag(run.step.body.get("SkipCheck"), scope, default=False):
-            run.violations = self._scenario_of(run.step).violations
+            run.violations = self.scenario.of_step(run.step).violations
             run.error_message = check_failure(run.step, scope) if run.violations else None
 
     def _start_loop(self, run: StepRun, at: float) -> None:
@@ -399,8 +386,4 @@ class Execution:
 
     def loop_result(self, run: StepRun) -> dict[str, Any]:
         """Return the counts and the selection of a ForEach step."""
-        return loop_result(run, self._progress.children(run), self.scope)
-
-    def _scenario_of(self, step: Step) -> StepScenario:
-        default = MISSING_FUNCTION if step.calls_missing_function else StepScenario()
-        return self.scenario.steps.get(self.scenario.name_of(step), default)
+        return self._progress.loop_result(run, self.scope)

@@ -134,6 +134,11 @@ class Scenario:
         names = (step.name, step.body.get("Name", ""), _UUID.sub("", step.name))
         return next((name for name in names if name in self.steps), step.name)
 
+    def of_step(self, step: Step) -> StepScenario:
+        """Return the behaviour of a step."""
+        default = MISSING_FUNCTION if step.calls_missing_function else StepScenario()
+        return self.steps.get(self.name_of(step), default)
+
     @property
     def any_failure_allowed(self) -> bool:
         """Whether a failed step stops no other branch."""

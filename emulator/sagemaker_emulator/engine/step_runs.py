@@ -219,6 +219,25 @@ class Progress:
         """Return the runs that have not ended."""
         return [run for run in self.runs.values() if run.running]
 
+    def loop_result(self, loop: StepRun, scope: Scope) -> dict[str, Any]:
+        """
+        Return the results of a ForEach step: the members of ``ForEachStepMetadata`` except ``Status``.
+
+        :param loop: the run of the ForEach step.
+        :param scope: the values that its selector can refer to.
+        """
+        children = self.children(loop)
+        counts = {status: sum(child.status == status for child in children) for status in _MET_BY["Any"]}
+        result: dict[str, Any] = {
+            "InputItemCount": len({step.iteration.index for step in loop.iterations if step.iteration}),
+            "TotalStepCount": len(loop.iterations),
+            **{f"{status}StepCount": count for status, count in counts.items()},
+        }
+        selected = _selected(loop.step.arguments.get("Selector"), children, scope)
+        if selected is not None and selected.step.iteration is not None:
+            result["Selector"] = {"StepName": selected.step.name, "Index": selected.step.iteration.index}
+        return result
+
     def children(self, loop: StepRun) -> list[StepRun]:
         """Return the runs of the iterations of a ForEach step."""
         return [self.runs[step.name] for step in loop.iterations if step.name in self.runs]
@@ -354,27 +373,6 @@ def _item(item: Any) -> Any:
         except ValueError:
             return item
     return item
-
-
-def loop_result(loop: StepRun, children: list[StepRun], scope: Scope) -> dict[str, Any]:
-    """
-    Return the results of a ForEach step: the members of ``ForEachStepMetadata`` except ``Status``.
-
-    :param loop: the run of the ForEach step.
-    :param children: the runs of its iterations.
-    :param scope: the values that its selector can refer to.
-    """
-    items = {step.iteration.index for step in loop.iterations if step.iteration}
-    counts = {status: sum(child.status == status for child in children) for status in _MET_BY["Any"]}
-    result: dict[str, Any] = {
-        "InputItemCount": len(items),
-        "TotalStepCount": len(loop.iterations),
-        **{f"{status}StepCount": count for status, count in counts.items()},
-    }
-    selected = _selected(loop.step.arguments.get("Selector"), children, scope)
-    if selected is not None and selected.step.iteration is not None:
-        result["Selector"] = {"StepName": selected.step.name, "Index": selected.step.iteration.index}
-    return result
 
 
 def _selected(selector: Any, children: list[StepRun], scope: Scope) -> StepRun | None:

@@ -23,7 +23,7 @@ from sagemaker_emulator.sagemaker.calls import Call, NotEmulatedError, Operation
 from sagemaker_emulator.sagemaker.executions import execution_details, execution_parameters
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import pipeline_details, tags_of
-from sagemaker_emulator.sagemaker.validation import service_model
+from sagemaker_emulator.sagemaker.validation import known_members, service_model, structure
 
 _MAX_CONDITIONS: Final = 50
 _TAGS: Final = "Tags."
@@ -49,7 +49,7 @@ def search(call: Call) -> dict[str, Any]:
         raise NotEmulatedError(resource)
     if "VisibilityConditions" in request:
         raise invalid("The emulator has no VisibilityConditions in Search.")
-    shape = _structure(resource)
+    shape = structure(resource)
     selected = _condition(shape, request.get("SearchExpression"))
     # No other account shares resources with that of the emulator.
     is_shared = request.get("CrossAccountFilterOption") == "CrossAccount"
@@ -68,7 +68,7 @@ def search(call: Call) -> dict[str, Any]:
     known = service_model().operation_model("Search").output_shape
     members = known.members if isinstance(known, StructureShape) else {}
     return {
-        "Results": [{resource: _known(shape, record)} for record in shown],
+        "Results": [{resource: known_members(resource, record)} for record in shown],
         **token,
         **(total if "TotalHits" in members else {}),
     }
@@ -242,17 +242,6 @@ def _comparison(found: _Property, operator: str, value: str) -> Condition:
         return any(each == expected for each in shown) is equal
 
     return compare
-
-
-def _structure(name: str) -> StructureShape:
-    shape = service_model().shape_for(name)
-    if not isinstance(shape, StructureShape):
-        raise TypeError(f"{name} is not a structure")
-    return shape
-
-
-def _known(shape: StructureShape, record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name in shape.members}
 
 
 OPERATIONS: Mapping[str, Operation] = {"Search": search}

@@ -12,10 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-from botocore.model import StructureShape
 
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.engine.step_runs import StepRun
@@ -23,7 +20,7 @@ from sagemaker_emulator.sagemaker.calls import omit_none
 from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_arn, job_name, source_of, value_of
 from sagemaker_emulator.sagemaker.jobs.reports import check_folder, violation_report
 from sagemaker_emulator.sagemaker.store import ACCOUNT, ExecutionRecord, Region, partition
-from sagemaker_emulator.sagemaker.validation import service_model
+from sagemaker_emulator.sagemaker.validation import known_members
 
 # For each step type with a job: the member of ``Metadata`` that has its ARN only.
 _JOBS = {
@@ -110,7 +107,7 @@ def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[
         CacheHitResult={"SourcePipelineExecutionArn": run.cached.execution_arn} if run.cached else None,
         FailureReason=run.failure_reason,
         AttemptCount=run.attempt,
-        Metadata=_known("PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))),
+        Metadata=known_members("PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))),
         SelectiveExecutionResult={"SourcePipelineExecutionArn": run.reused_from} if run.reused_from else None,
     )
     if iteration is not None:
@@ -120,17 +117,7 @@ def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[
             "Index": iteration.index,
             "Item": item[:_ITEM_LENGTH],
         }
-    return _known("PipelineExecutionStep", summary)
-
-
-def _known(shape_name: str, members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if name in _member_names(shape_name)}
-
-
-@cache
-def _member_names(shape_name: str) -> frozenset[str]:
-    shape = service_model().shape_for(shape_name)
-    return frozenset(shape.members) if isinstance(shape, StructureShape) else frozenset()
+    return known_members("PipelineExecutionStep", summary)
 
 
 def _metadata(entry: _Entry) -> dict[str, Any]:

@@ -49,6 +49,21 @@ def service_model() -> ServiceModel:
     return botocore.session.get_session().get_service_model("sagemaker")
 
 
+@cache
+def structure(name: str) -> StructureShape:
+    """Return a structure of the service model of SageMaker."""
+    shape = service_model().shape_for(name)
+    if not isinstance(shape, StructureShape):
+        raise TypeError(f"{name} is not a structure")
+    return shape
+
+
+def known_members(structure_name: str, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that a structure has in the installed botocore."""
+    known = structure(structure_name).members
+    return {name: value for name, value in members.items() if name in known}
+
+
 def check_request(shape: Shape | None, request: Any) -> tuple[dict[str, Any], list[str]]:
     """
     Validate a request.

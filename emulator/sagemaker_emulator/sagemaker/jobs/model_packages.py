@@ -16,15 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from botocore.model import StructureShape
-
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
 from sagemaker_emulator.sagemaker.jobs.names import arguments_of
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
-from sagemaker_emulator.sagemaker.validation import matching_members, service_model
+from sagemaker_emulator.sagemaker.validation import matching_members, structure
 
 _DEFAULT_GROUP = "emulated"
 #: The members of model packages that moto does not have.
@@ -133,9 +131,7 @@ def _list(call: Call) -> dict[str, Any]:
         return (*order, package["ModelPackageArn"])
 
     packages, token = page(_selected(call), key, request)
-    shape = service_model().shape_for("ModelPackageSummary")
-    if not isinstance(shape, StructureShape):
-        raise TypeError("ModelPackageSummary is not a structure")
+    shape = structure("ModelPackageSummary")
     return {"ModelPackageSummaryList": [matching_members(shape, each) for each in packages], **token}
 
 

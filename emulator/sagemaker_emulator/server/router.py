@@ -23,14 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
+from sagemaker_emulator import protocol
 from sagemaker_emulator.errors import ApiError
-from sagemaker_emulator.protocol import (
-    AwsRequest,
-    error_response,
-    json_response,
-    parse_request,
-    query_response,
-)
+from sagemaker_emulator.protocol import AwsRequest
 from sagemaker_emulator.sagemaker.api import SageMaker, is_emulated
 from sagemaker_emulator.sagemaker.calls import NotEmulatedError
 from sagemaker_emulator.server.browser_guard import BrowserGuard
@@ -99,7 +94,7 @@ class Router:
             return refused(environ, start_response)
         if control or request.path == MOTO_RESET:
             return self._control.handle(request)(environ, start_response)
-        aws = parse_request(request)
+        aws = protocol.parse_request(request)
         entry = self._entry(aws)
         fault = self._faults.take(aws.operation, entry.time, aws.pipeline, aws.service)
         entry.fault = fault.kind if fault else None
@@ -141,9 +136,9 @@ class Router:
                 raise fault.error()
             if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
                 with suppress(NotEmulatedError):
-                    return json_response(self._call_sagemaker(aws, entry), request_id)
+                    return protocol.json_response(self._call_sagemaker(aws, entry), request_id)
             if (result := self._call_sign_in(aws, entry)) is not None:
-                return query_response(aws, result, request_id)
+                return protocol.query_response(aws, result, request_id)
             if aws.service not in MOTO_SERVICES:
                 service = aws.service or "without a signature"
                 raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
@@ -152,13 +147,13 @@ class Router:
             self._publish_for(aws)
         except ApiError as error:
             entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
-            return error_response(error, aws.protocol, request_id)
+            return protocol.error_response(error, aws.protocol, request_id)
         except Exception as error:
             # A bug in the emulator is reported to the client, in the call log and on the terminal.
             traceback.print_exc(file=sys.stderr)
             internal_failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
             entry.error_code, entry.error_message = internal_failure.code, internal_failure.message
-            return error_response(internal_failure, aws.protocol, request_id)
+            return protocol.error_response(internal_failure, aws.protocol, request_id)
         return partial(self._call_moto, aws=aws, request_id=request_id)
 
     def _publish_for(self, aws: AwsRequest) -> None:
@@ -180,7 +175,8 @@ class Router:
                 return self._moto(environ, start_response)
         except NotImplementedError as error:
             unknown_operation = ApiError("UnknownOperationException", str(error))
-            return error_response(unknown_operation, aws.protocol, request_id)(environ, start_response)
+            response = protocol.error_response(unknown_operation, aws.protocol, request_id)
+            return response(environ, start_response)
 
     @contextmanager
     def _events_of(self, aws: AwsRequest) -> Iterator[None]:

@@ -16,31 +16,20 @@ from typing import Any
 from sagemaker_emulator.engine.caching import STEP_PROPERTY, property_at
 from sagemaker_emulator.engine.expressions import Unknown
 from sagemaker_emulator.engine.step_runs import Attempt, StepRun
+from sagemaker_emulator.sagemaker.jobs import processing, training
 from sagemaker_emulator.sagemaker.jobs.job import Job
 from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_name, source_of, training_job_names
-from sagemaker_emulator.sagemaker.jobs.processing import (
-    describe_endpoint,
-    describe_processing_job,
-    describe_transform_job,
-)
-from sagemaker_emulator.sagemaker.jobs.training import (
-    best_candidate_properties,
-    describe_auto_ml_job,
-    describe_training_job,
-    describe_training_job_of_tuning,
-    describe_tuning_job,
-)
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
-    "Processing": describe_processing_job,
-    "QualityCheck": describe_processing_job,
-    "ClarifyCheck": describe_processing_job,
-    "Training": describe_training_job,
-    "Tuning": describe_tuning_job,
-    "AutoML": describe_auto_ml_job,
-    "Transform": describe_transform_job,
-    "Endpoint": describe_endpoint,
+    "Processing": processing.describe_processing_job,
+    "QualityCheck": processing.describe_processing_job,
+    "ClarifyCheck": processing.describe_processing_job,
+    "Training": training.describe_training_job,
+    "Tuning": training.describe_tuning_job,
+    "AutoML": training.describe_auto_ml_job,
+    "Transform": processing.describe_transform_job,
+    "Endpoint": processing.describe_endpoint,
     # Only for the arguments of other steps: no operation of the emulator describes them.
     "Model": lambda job: {"ModelName": job.name},
     "EndpointConfig": lambda job: {"EndpointConfigName": job.name},
@@ -135,7 +124,7 @@ class Descriptions:
         properties = self.of(run, run.attempts[-1])
         if "BestCandidate" in properties:
             job = self.job(run, run.attempts[-1])
-            properties = {**properties, "BestCandidateProperties": best_candidate_properties(job)}
+            properties = {**properties, "BestCandidateProperties": training.best_candidate_properties(job)}
         return properties
 
 
@@ -160,11 +149,11 @@ def describe(region: Region, operation: str, name: str, now: float) -> dict[str,
             if operation == "DescribeTrainingJob" and run.step.type == "Tuning":
                 job = descriptions.job(run, attempt) if name.startswith(own_name) else None
                 if job and name in training_job_names(region, job.name, job.arguments):
-                    return describe_training_job_of_tuning(job, name)
+                    return training.describe_training_job_of_tuning(job, name)
             elif name == own_name and operation == "DescribeAutoMLJob":
                 job = descriptions.job(run, attempt)
                 is_second_version = "AutoMLJobInputDataConfig" in job.arguments
-                return None if is_second_version else describe_auto_ml_job(job, operation)
+                return None if is_second_version else training.describe_auto_ml_job(job, operation)
             elif name == own_name:
                 return descriptions.of(run, attempt)
     return None

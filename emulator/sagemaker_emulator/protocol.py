@@ -19,6 +19,7 @@ from sagemaker_emulator.errors import ApiError
 # In the Authorization header, or in the query of a presigned URL.
 _CREDENTIAL_SCOPE = re.compile(r"(?:Credential=|^)([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
 _JSON = "application/x-amz-json-1.1"
+_REQUEST_ID = "x-amzn-RequestId"
 # In the namespace of the responses.
 _API_VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 _TARGET = re.compile(r"(\w+)\.(\w+)")
@@ -99,9 +100,7 @@ def _service_without_scope(request: Request, operation: str) -> str:
 
 def json_response(body: dict[str, Any], request_id: str) -> Response:
     """Return a successful response in the JSON protocol."""
-    response = Response(json.dumps(body), content_type=_JSON)
-    response.headers["x-amzn-RequestId"] = request_id
-    return response
+    return Response(json.dumps(body), headers={_REQUEST_ID: request_id}, content_type=_JSON)
 
 
 def query_response(aws: AwsRequest, result: dict[str, Any], request_id: str) -> Response:
@@ -112,9 +111,7 @@ def query_response(aws: AwsRequest, result: dict[str, Any], request_id: str) -> 
         f"<{operation}Result>{_xml(result)}</{operation}Result>"
         f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
     )
-    response = Response(body, content_type="text/xml")
-    response.headers["x-amzn-RequestId"] = request_id
-    return response
+    return Response(body, headers={_REQUEST_ID: request_id}, content_type="text/xml")
 
 
 def _xml(value: Any) -> str:
@@ -141,6 +138,4 @@ def error_response(error: ApiError, protocol: str, request_id: str) -> Response:
         body, content_type = f"<Error>{inner}</Error>", "application/xml"
         if protocol == "query":
             body = f"<ErrorResponse>{body}<RequestId>{request_id}</RequestId></ErrorResponse>"
-    response = Response(body, error.status, content_type=content_type)
-    response.headers["x-amzn-RequestId"] = request_id
-    return response
+    return Response(body, error.status, {_REQUEST_ID: request_id}, content_type=content_type)

@@ -17,7 +17,6 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 from threading import Thread
-from types import TracebackType
 from typing import Any, Final
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
@@ -174,9 +173,7 @@ class EmulatorServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _reset(self) -> None:

@@ -44,7 +44,6 @@ else:
 
 log = logging.getLogger(__name__)
 
-
 # How many changes may wait until Airflow stores them, for which it gives a watcher five minutes, and until
 # they are deleted.
 MAX_IN_FLIGHT: Final = 200

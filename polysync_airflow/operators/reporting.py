@@ -363,7 +363,7 @@ class ReportingOperator(base.ExecutionOperator):
     def _report_steps(
         self, context: Context, execution_arn: str, resumed_at: datetime | None = None
     ) -> StepReport:
-        """List the steps at the end of the wait, unless AWS refuses calls, and push steps and outputs."""
+        """List the steps at the end of the wait, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
 
         try:

@@ -44,7 +44,6 @@ from polysync_airflow.triggers.activity import Activity
 
 log = logging.getLogger(__name__)
 
-
 # How many calls run at the same time, and so the number of connections to AWS.
 WORKERS: Final = 8
 # Requests hold ARNs that AWS returned. To validate them for each call would take a twentieth of its CPU.

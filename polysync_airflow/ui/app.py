@@ -110,8 +110,9 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 
 async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
     # Whoever may not clear the task just looks at it: nothing has failed, so there is no error in the console
-    # of the browser.
-    if request.method == "GET" and refusal.status_code == HTTPStatus.FORBIDDEN:
+    # of the browser. A file that is refused is an error.
+    is_look = request.method == "GET" and "dag_id" in request.path_params
+    if is_look and refusal.status_code == HTTPStatus.FORBIDDEN:
         return JSONResponse({"may_clear": False})
     return await http_exception_handler(request, refusal)
 

@@ -179,6 +179,23 @@ def test_who_may_clear_may_choose(role: str | None, status: int, put_task: PutTa
     assert (variable()[0] == to_text(RECORDED)) is (status != 200)
 
 
+def test_refused_file_is_an_error() -> None:
+    """A browser must not take the answer to somebody who may not clear a task for a module."""
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi import HTTPException
+    from fastapi.testclient import TestClient
+
+    from polysync_airflow.ui.app import create_app
+
+    def refuse() -> None:
+        raise HTTPException(403, "Invalid JWT token")
+
+    app = create_app()
+    app.dependency_overrides[get_user] = refuse
+
+    assert TestClient(app).get("/build/sagemaker.js").status_code == 403
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

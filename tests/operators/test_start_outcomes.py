@@ -191,3 +191,16 @@ def test_changes_of_the_status_are_logged_once(emulator: EmulatorServer, emulate
         f"info: Executing -> Succeeded: {label}",
     ]
     assert len(emulator.control.calls("DescribePipelineExecution")) > 10
+
+
+def test_refused_poll_is_followed_by_no_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """AWS would refuse the calls for the steps as well."""
+    fault("error", code="AccessDeniedException", message="not you")(emulator, emulated_time)
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", poll_interval=120, progress_interval=None
+    )
+
+    run = run_task(operator)
+
+    assert isinstance(run.error, exceptions.SageMakerApiError)
+    assert emulator.control.calls("ListPipelineExecutionSteps") == []

@@ -1,10 +1,11 @@
 """
 Hooks of the documentation's build (``make docs``).
 
-The pages link to files outside of ``docs/``, such as the example DAGs, by relative paths, which work on a
-code host. The build publishes these files under ``source/`` and links to them there. A class that has a
-heading of its own, and another one from its docstring, is in the table of contents once. At the end, the
-build fails if a page loads something from another host.
+The pages link to files outside of ``docs/``, such as the example DAGs, by relative
+paths, which work on a code host. The build publishes these files under ``source/`` and
+links to them there. A class that has a heading of its own, and another one from its
+docstring, is in the table of contents once. At the end, the build fails if a page loads
+something from another host.
 """
 
 from __future__ import annotations
@@ -34,20 +35,39 @@ PUBLISHED: Final = (
 FOLDER: Final = "source"
 _LINK: Final = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 # The attributes by which an element loads something when the page is opened.
-_LOADING: Final = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
+_LOADING: Final = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "link": "href",
+}
 _OTHER_HOST: Final = re.compile(r"(https?:)?//")
 
 
 def _published() -> dict[str, Path]:
-    """Return the files outside of the documentation's folder, by their paths in the repository."""
-    paths = (path for pattern in PUBLISHED for path in ROOT.glob(pattern) if "__pycache__" not in path.parts)
+    """
+    Return the files outside of the documentation's folder, by their paths in the
+    repository.
+    """
+    paths = (
+        path
+        for pattern in PUBLISHED
+        for path in ROOT.glob(pattern)
+        if "__pycache__" not in path.parts
+    )
     return {path.relative_to(ROOT).as_posix(): path for path in paths}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the files to the site. They are texts: a browser shows them instead of downloading them."""
+    """
+    Add the files to the site. They are texts: a browser shows them instead of
+    downloading them.
+    """
     for name, path in _published().items():
-        files.append(File.generated(config, f"{FOLDER}/{name}.txt", content=path.read_text()))
+        files.append(
+            File.generated(config, f"{FOLDER}/{name}.txt", content=path.read_text())
+        )
     return files
 
 
@@ -66,10 +86,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> None:
-    """Leave those entries out of the table of contents that repeat the entry above them."""
+    """
+    Leave those entries out of the table of contents that repeat the entry above them.
+    """
     for title in page.toc:
         for section in title.children:
-            section.children = [each for each in section.children if each.title != section.title]
+            section.children = [
+                each for each in section.children if each.title != section.title
+            ]
 
 
 class _Loads(HTMLParser):
@@ -96,12 +120,22 @@ def on_post_build(config: Any) -> None:
             page = _Loads()
             page.feed(path.read_text())
             found += [f"{path.name}: {url}" for url in page.urls]
-            # The theme's script loads Mermaid from another host if a page has a diagram.
-            found += [f"{path.name}: Mermaid"] if 'class="mermaid"' in path.read_text() else []
+            # The theme's script loads Mermaid from another host if a page has a
+            # diagram.
+            found += (
+                [f"{path.name}: Mermaid"]
+                if 'class="mermaid"' in path.read_text()
+                else []
+            )
         elif path.suffix == ".css":
             found += [
                 f"{path.name}: {url}"
-                for url in re.findall(r"url\(['\"]?((?:https?:)?//[^)]+)", path.read_text())
+                for url in re.findall(
+                    r"url\(['\"]?((?:https?:)?//[^)]+)", path.read_text()
+                )
             ]
     if found:
-        raise PluginError("These pages load something from another host:\n" + "\n".join(sorted(set(found))))
+        raise PluginError(
+            "These pages load something from another host:\n"
+            + "\n".join(sorted(set(found)))
+        )

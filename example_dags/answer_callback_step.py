@@ -1,8 +1,9 @@
 """
-Start a pipeline with a callback step, and answer the step with what a function of the DAG returns.
+Start a pipeline with a callback step, and answer the step with what a function of the
+DAG returns.
 
-Use this pattern if a pipeline needs something in its middle that SageMaker does not have: a check in another
-system, a decision, a job on another platform.
+Use this pattern if a pipeline needs something in its middle that SageMaker does not
+have: a check in another system, a decision, a job on another platform.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ with DAG(
         wait_for_completion=False,
     )
 
-    @callback_step(execution_arn=start.output, step_name="WaitForApproval", deferrable=True)
+    @callback_step(
+        execution_arn=start.output, step_name="WaitForApproval", deferrable=True
+    )
     def check_ticket(ticket: str, allowed: str) -> dict[str, str]:
-        """Decide about the ticket that the step sends. An exception would fail the step."""
+        """
+        Decide about the ticket that the step sends. An exception would fail the step.
+        """
         return {"ok": "yes" if ticket.startswith(allowed) else "no"}
 
     check_ticket(allowed="T-")

@@ -1,8 +1,9 @@
 """
 Delete the records of executions whose tasks ended more than 30 days ago.
 
-The command needs Airflow's database. Tasks of Airflow 3 do not get its address, so the connection
-``airflow_metadata`` has it: type Generic, with the value of ``[database] sql_alchemy_conn`` as its password.
+The command needs Airflow's database. Tasks of Airflow 3 do not get its address, so the
+connection ``airflow_metadata`` has it: type Generic, with the value of ``[database]
+sql_alchemy_conn`` as its password.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ with DAG(
 ):
 
     @task.bash(
-        env={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "{{ conn.airflow_metadata.password }}"}, append_env=True
+        env={
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
+                "{{ conn.airflow_metadata.password }}"
+            )
+        },
+        append_env=True,
     )
     def delete() -> str:
         """Return the command."""

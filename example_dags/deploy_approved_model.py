@@ -1,11 +1,13 @@
 """
 Deploy the newest version of a model, once a person has approved it in SageMaker Studio.
 
-The task ``wait_for_approval`` takes the version that was registered last, and waits without a worker until
-somebody approves it. A rejected version is not deployed. All versions of Airflow have this DAG.
+The task ``wait_for_approval`` takes the version that was registered last, and waits
+without a worker until somebody approves it. A rejected version is not deployed. All
+versions of Airflow have this DAG.
 
-The DAG needs a connection ``polysync_default``, which may call ListModelPackages and DescribeModelPackage,
-and a model package group ``ChurnGroup`` with at least one version.
+The DAG needs a connection ``polysync_default``, which may call ListModelPackages and
+DescribeModelPackage, and a model package group ``ChurnGroup`` with at least one
+version.
 """
 
 from __future__ import annotations

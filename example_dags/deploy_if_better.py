@@ -1,11 +1,14 @@
 """
-Train a model, compare its metric with that of the model that was deployed last, and deploy the better one.
+Train a model, compare its metric with that of the model that was deployed last, and
+deploy the better one.
 
-``outputs`` is the XCom in which a Start task says what each step made. For a training or tuning step, it has
-the final metrics of the training job, too, so the pipeline needs no condition.
+``outputs`` is the XCom in which a Start task says what each step made. For a training
+or tuning step, it has the final metrics of the training job, too, so the pipeline needs
+no condition.
 
-The DAG needs a connection ``polysync_default``, which may describe training and tuning jobs, and a pipeline
-``churn-tuning`` with a tuning step ``ChurnTune`` whose training jobs have the metric ``validation:auc``.
+The DAG needs a connection ``polysync_default``, which may describe training and tuning
+jobs, and a pipeline ``churn-tuning`` with a tuning step ``ChurnTune`` whose training
+jobs have the metric ``validation:auc``.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ with DAG(
     max_active_runs=1,
     doc_md=__doc__,
 ):
-    train = PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=True)
+    train = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn-tuning", deferrable=True
+    )
 
     @task.branch
     def is_better(outputs: Any, **context: Any) -> str:
@@ -37,7 +42,10 @@ with DAG(
 
     @task
     def deploy(outputs: Any) -> float:
-        """Deploy the model, which is in ``model_artifact``; this example only returns its metric."""
+        """
+        Deploy the model, which is in ``model_artifact``; this example only returns its
+        metric.
+        """
         print("deployed", outputs["ChurnTune"]["model_artifact"])
         return float(outputs["ChurnTune"]["metrics"]["validation:auc"])
 

@@ -1,4 +1,7 @@
-"""React to an execution that others start, for example in SageMaker Studio: to one step, and to its end."""
+"""
+React to an execution that others start, for example in SageMaker Studio: to one step,
+and to its end.
+"""
 
 from typing import Any
 
@@ -20,11 +23,16 @@ with DAG("react_to_others", schedule=None):
         pipeline_name="abalone",
         # The latest execution of the last day, or else the next one.
         which="latest",
-        created_after="{{ data_interval_start | default(dag_run.run_after) - macros.timedelta(days=1) }}",
+        created_after=(
+            "{{ data_interval_start | default(dag_run.run_after) -"
+            " macros.timedelta(days=1) }}"
+        ),
         step_name="AbaloneEval",
         deferrable=True,
     )
     # The same execution, whatever others start meanwhile.
-    ended = PolysyncPipelineSensor(task_id="ended", execution_arn=evaluated.output, deferrable=True)
+    ended = PolysyncPipelineSensor(
+        task_id="ended", execution_arn=evaluated.output, deferrable=True
+    )
 
     report(XComArg(evaluated, key="steps"))

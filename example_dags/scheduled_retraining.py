@@ -1,8 +1,9 @@
 """
-Retrain a model every week, without holding a worker slot while SageMaker runs the pipeline.
+Retrain a model every week, without holding a worker slot while SageMaker runs the
+pipeline.
 
-If a step fails, the retry resumes the execution: the steps that have succeeded are not repeated, and are not
-paid for again.
+If a step fails, the retry resumes the execution: the steps that have succeeded are not
+repeated, and are not paid for again.
 
 This DAG needs a connection ``polysync_default`` and a pipeline ``churn-tuning``.
 """
@@ -29,8 +30,10 @@ with DAG(
         pipeline_name="churn-tuning",
         pipeline_parameters={
             # A run that the REST API triggers may have no data interval.
-            "InputData": "s3://ml-bucket/churn/raw/"
-            "{{ (data_interval_end if data_interval_end is defined else dag_run.run_after) | ds }}",
+            "InputData": (
+                "s3://ml-bucket/churn/raw/{{ (data_interval_end if data_interval_end is"
+                " defined else dag_run.run_after) | ds }}"
+            ),
             "MaxJobs": 8,
             "AucThreshold": "{{ params.auc_threshold }}",
         },
@@ -45,7 +48,13 @@ with DAG(
 
     @task
     def report(run: Any) -> str:
-        """Return a summary of the execution; ``run`` is the XCom that the task ``retrain`` pushes."""
-        return f"{run['pipeline_name']} ended as {run['state']} after {run['seconds']:.0f} s"
+        """
+        Return a summary of the execution; ``run`` is the XCom that the task ``retrain``
+        pushes.
+        """
+        return (
+            f"{run['pipeline_name']} ended as {run['state']} after"
+            f" {run['seconds']:.0f} s"
+        )
 
     report(XComArg(retrain, key="run"))

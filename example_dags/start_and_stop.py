@@ -1,7 +1,8 @@
 """
 Start an execution without waiting for it, and stop it from another task.
 
-Use this pattern if something else decides when to stop: a budget, a deadline, a newer dataset.
+Use this pattern if something else decides when to stop: a budget, a deadline, a newer
+dataset.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 
 with DAG(
     dag_id="start_and_stop",
@@ -26,4 +30,6 @@ with DAG(
         wait_for_completion=False,
     )
 
-    PolysyncStopPipelineOperator(task_id="stop", execution_arn=start.output, poll_interval=5)
+    PolysyncStopPipelineOperator(
+        task_id="stop", execution_arn=start.output, poll_interval=5
+    )

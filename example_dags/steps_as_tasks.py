@@ -1,10 +1,12 @@
 """
-Show each step of a pipeline as a task of its own, and deploy the model as soon as its step has registered it.
+Show each step of a pipeline as a task of its own, and deploy the model as soon as its
+step has registered it.
 
-The graph comes from ``churn_tuning.json``, the definition of the pipeline:
-``aws sagemaker describe-pipeline --pipeline-name churn-tuning --query PipelineDefinition --output text``.
-The task ``deploy`` needs the step ``ChurnRegister`` only, and is skipped if the condition of the pipeline
-does not let that run. To repeat some steps, clear their tasks with "Downstream".
+The graph comes from ``churn_tuning.json``, the definition of the pipeline: ``aws
+sagemaker describe-pipeline --pipeline-name churn-tuning --query PipelineDefinition
+--output text``. The task ``deploy`` needs the step ``ChurnRegister`` only, and is
+skipped if the condition of the pipeline does not let that run. To repeat some steps,
+clear their tasks with "Downstream".
 
 The DAG needs a connection ``polysync_default`` and the pipeline ``churn-tuning``.
 """

@@ -1,12 +1,13 @@
 """
 DAGs and task groups that are made from a catalogue of imported jobs.
 
-No call to AWS is made. Jobs that cannot become DAGs are an import error, while the DAGs of the other jobs
-work.
+No call to AWS is made. Jobs that cannot become DAGs are an import error, while the DAGs
+of the other jobs work.
 
-Users of AWS write the default values and the names of parameters, and people write the descriptions into the
-catalogue. None of these texts is ever rendered: Airflow calls a ``JobValues`` in place of rendering it, and
-renders only the templates that the DAG's author has written in code.
+Users of AWS write the default values and the names of parameters, and people write the
+descriptions into the catalogue. None of these texts is ever rendered: Airflow calls a
+``JobValues`` in place of rendering it, and renders only the templates that the DAG's
+author has written in code.
 """
 
 from __future__ import annotations
@@ -19,13 +20,24 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, NamedTuple, NoReturn
 
-from airflow.providers.common.compat.sdk import DAG, AirflowException, Param, TaskGroup, literal
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowException,
+    Param,
+    TaskGroup,
+    literal,
+)
 
 from polysync_airflow.exceptions import CatalogueError, ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import MAX_INTEGER, name_or_arn
 from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
-from polysync_airflow.jobs.catalogue import BrokenJob, CatalogueJob, CatalogueParameter, read_catalogue
+from polysync_airflow.jobs.catalogue import (
+    BrokenJob,
+    CatalogueJob,
+    CatalogueParameter,
+    read_catalogue,
+)
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 
@@ -36,8 +48,9 @@ class BrokenJobsDag(DAG):
     """
     A DAG that Airflow refuses with the problems of the jobs as the error.
 
-    Airflow validates each DAG of a file on its own: the others of the file are used, and "Import Errors" in
-    the UI has the message. An error that the file itself raises would take all of its DAGs away.
+    Airflow validates each DAG of a file on its own: the others of the file are used,
+    and "Import Errors" in the UI has the message. An error that the file itself raises
+    would take all of its DAGs away.
     """
 
     messages: Sequence[str] = ()
@@ -47,7 +60,9 @@ class BrokenJobsDag(DAG):
         raise CatalogueError("\n".join(self.messages))
 
 
-def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableMapping[str, Any]) -> None:
+def show_broken_jobs(
+    catalogue: str, broken: Sequence[BrokenJob], file: MutableMapping[str, Any]
+) -> None:
     """
     Let Airflow show the problems of jobs as an import error of the file that it parses.
 
@@ -56,7 +71,8 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
     if not broken:
         return
     problems = texts.first_problems([f"{job.name}: {job.problem}" for job in broken])
-    # Airflow keeps one error for a file, so each of these DAGs has the messages of all its catalogues.
+    # Airflow keeps one error for a file, so each of these DAGs has the messages of all
+    # its catalogues.
     messages: list[str] = file.setdefault("__polysync_broken_jobs__", [])
     title = f"{catalogue}: these jobs cannot be DAGs, and the others are not affected:"
     messages.append("\n- ".join([title, *problems]))
@@ -65,7 +81,12 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
 
 
 # https://json-schema.org/understanding-json-schema/reference/type
-_JSON_TYPES: Final = {"String": "string", "Integer": "integer", "Float": "number", "Boolean": "boolean"}
+_JSON_TYPES: Final = {
+    "String": "string",
+    "Integer": "integer",
+    "Float": "number",
+    "Boolean": "boolean",
+}
 _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
     "String": {"minLength": 1, "maxLength": texts.MAX_VALUE_LENGTH},
     "Integer": {"minimum": -MAX_INTEGER - 1, "maximum": MAX_INTEGER},
@@ -75,13 +96,15 @@ _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
 
 class JobValues:
     """
-    The value of ``pipeline_parameters`` for a job. Airflow calls it before the task runs.
+    The value of ``pipeline_parameters`` for a job. Airflow calls it before the task
+    runs.
 
-    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html (templating, callables)
+    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html
+    (templating, callables)
 
     :param types: the types of the parameters by name.
-    :param templates: Jinja templates of the DAG's author by parameter name, for parameters that a run leaves
-        empty.
+    :param templates: Jinja templates of the DAG's author by parameter name, for
+        parameters that a run leaves empty.
     """
 
     def __init__(self, types: Mapping[str, str], templates: Mapping[str, str]) -> None:
@@ -103,7 +126,10 @@ class JobValues:
         return values
 
     def serialize(self) -> str:
-        """Return what Airflow stores and shows before the task runs. It must be the same at each parse."""
+        """
+        Return what Airflow stores and shows before the task runs. It must be the same
+        at each parse.
+        """
         return repr(self)
 
     def __repr__(self) -> str:
@@ -128,27 +154,37 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     Return the form of a job.
 
     :param given: values, or Jinja templates, of the DAG's author by parameter name.
-    :raises ParametersError: the job cannot have a form, or a value is not one of its parameters.
+    :raises ParametersError: the job cannot have a form, or a value is not one of its
+        parameters.
     """
     if job.parameters_error:
-        raise ParametersError(f"its parameters could not be imported: {job.parameters_error}")
+        raise ParametersError(
+            f"its parameters could not be imported: {job.parameters_error}"
+        )
     check_names(job, given)
     templates = {name: value for name, value in given.items() if is_template(value)}
     params: dict[str, Param] = {}
     required = []
     for parameter in job.parameters:
         name, default = parameter.name, _default(parameter, given)
-        # AWS accepts an empty text as a default only, so an empty default is not sent. Nor is one that does
-        # not fit into the form.
+        # AWS accepts an empty text as a default only, so an empty default is not sent.
+        # Nor is one that does not fit into the form.
         is_own = default is None and (
-            parameter.default == "" or (name not in given and parameter.default is not None)
+            parameter.default == ""
+            or (name not in given and parameter.default is not None)
         )
         may_be_empty = name in templates or is_own
         own = texts.clean_line(str(parameter.default), 60) if is_own else None
-        params[name] = _param(parameter, default, templates.get(name, own), may_be_empty=may_be_empty)
+        params[name] = _param(
+            parameter, default, templates.get(name, own), may_be_empty=may_be_empty
+        )
         if default is None and not may_be_empty:
             required.append(name)
-    return JobForm(params, JobValues({each.name: each.type for each in job.parameters}, templates), required)
+    return JobForm(
+        params,
+        JobValues({each.name: each.type for each in job.parameters}, templates),
+        required,
+    )
 
 
 def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
@@ -170,7 +206,10 @@ def is_template(value: Any) -> bool:
 
 
 def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value | None:
-    """Return the default of a form's field; None if it has none, or if a template takes its place."""
+    """
+    Return the default of a form's field; None if it has none, or if a template takes
+    its place.
+    """
     name = parameter.name
     value = given.get(name, parameter.default)
     if value is None or value == "" or is_template(given.get(name)):
@@ -185,37 +224,56 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
 
 def _fits(parameter: CatalogueParameter, value: Value) -> bool:
     limits = _LIMITS.get(parameter.type, {})
-    return isinstance(value, str) or limits.get("minimum", value) <= value <= limits.get("maximum", value)
+    return isinstance(value, str) or limits.get(
+        "minimum", value
+    ) <= value <= limits.get("maximum", value)
 
 
 def _param(
-    parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
+    parameter: CatalogueParameter,
+    default: Value | None,
+    template: str | None,
+    *,
+    may_be_empty: bool,
 ) -> Param:
     empty = f"Empty: {template}" if template else "May be empty."
-    description = " ".join(filter(None, [parameter.description, empty if may_be_empty else ""])) or None
+    description = (
+        " ".join(filter(None, [parameter.description, empty if may_be_empty else ""]))
+        or None
+    )
     schema = _schema(parameter, default, may_be_empty=may_be_empty)
     if default is None and not may_be_empty:
         return Param(description=description, **schema)
     return Param(default, description=description, **schema)
 
 
-def _schema(parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool) -> dict[str, Any]:
+def _schema(
+    parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool
+) -> dict[str, Any]:
     kind = _JSON_TYPES[parameter.type]
     allowed = [value for value in allowed_values(parameter) if _fits(parameter, value)]
     empty = [None] if may_be_empty else []
     if parameter.type == "Boolean" and default is None:
         return _boolean_schema(empty, allowed or [True, False])
-    schema = {"type": ["null", kind] if may_be_empty else kind, **_LIMITS.get(parameter.type, {})}
+    schema = {
+        "type": ["null", kind] if may_be_empty else kind,
+        **_LIMITS.get(parameter.type, {}),
+    }
     return {**schema, "enum": [*empty, *allowed]} if allowed else schema
 
 
 def _boolean_schema(empty: list[None], values: list[Value]) -> dict[str, Any]:
-    """Return the schema of a Boolean without a default: a drop-down in the form, also booleans in the API."""
-    # A switch is off or on, so nobody could see in it that no value is chosen; Airflow's form refuses it then
-    # until it was on once. Airflow has drop-downs for texts only.
+    """
+    Return the schema of a Boolean without a default: a drop-down in the form, also
+    booleans in the API.
+    """
+    # A switch is off or on, so nobody could see in it that no value is chosen;
+    # Airflow's form refuses it then until it was on once. Airflow has drop-downs for
+    # texts only.
     texts = [str(value).lower() for value in values]
     return {
-        # In this version of JSON Schema, the keywords beside "$ref" are only for the form.
+        # In this version of JSON Schema, the keywords beside "$ref" are only for the
+        # form.
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": ["null", "string"] if empty else "string",
         "enum": [*empty, *texts],
@@ -227,7 +285,8 @@ def _boolean_schema(empty: list[None], values: list[Value]) -> dict[str, Any]:
 Selection = Collection[str] | Callable[[CatalogueJob], bool]
 ByJob = Mapping[str, Mapping[str, Any]]
 
-# What a mistake in the arguments of one job raises. Airflow's errors, and so ours, are AirflowExceptions.
+# What a mistake in the arguments of one job raises. Airflow's errors, and so ours, are
+# AirflowExceptions.
 _MISTAKES: Final = (AirflowException, TypeError, ValueError)
 
 
@@ -248,32 +307,46 @@ def polysync_dags(
 
     ::
 
-        polysync_dags("jobs.yaml", schedule={"churn-tuning": "@weekly"}, default_args={"retries": 1})
+        polysync_dags(
+            "jobs.yaml",
+            schedule={"churn-tuning": "@weekly"},
+            default_args={"retries": 1},
+        )
 
-    The form has a field for each parameter: of its type, with its default, its allowed values and its
-    description; parameters without a default are required. A scheduled run uses the defaults, and
-    ``parameters``. A job that cannot become a DAG is shown as an import error; the others are not affected.
+    The form has a field for each parameter: of its type, with its default, its allowed
+    values and its description; parameters without a default are required. A scheduled
+    run uses the defaults, and ``parameters``. A job that cannot become a DAG is shown
+    as an import error; the others are not affected.
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/params.html
 
-    :param catalogue: the file that ``polysync jobs import`` has written. A relative path begins at the folder
-        of the DAG file.
-    :param jobs: names of jobs, or a function that returns whether a job is wanted. Default: all.
-    :param schedule: the schedule of all DAGs, or a dict of schedules by the name of the job; jobs that are
-        not in it have none. Everything that Airflow's ``schedule`` accepts.
-    :param parameters: values by the name of the job and of the parameter, in place of the defaults. A text
-        with ``{{`` or ``{%`` is a Jinja template; it is used when a run leaves the field empty.
+    :param catalogue: the file that ``polysync jobs import`` has written. A relative
+        path begins at the folder of the DAG file.
+    :param jobs: names of jobs, or a function that returns whether a job is wanted.
+        Default: all.
+    :param schedule: the schedule of all DAGs, or a dict of schedules by the name of the
+        job; jobs that are not in it have none. Everything that Airflow's ``schedule``
+        accepts.
+    :param parameters: values by the name of the job and of the parameter, in place of
+        the defaults. A text with ``{{`` or ``{%`` is a Jinja template; it is used when
+        a run leaves the field empty.
     :param dag_id_prefix: what DAG ids begin with, before the name of the job.
     :param operator_args: arguments of ``PolysyncStartPipelineOperator`` for all jobs.
     :param job_args: the same by the name of the job.
-    :param steps_as_tasks: whether each DAG has, in place of the task ``run``, a group of this name with a
-        task for each step: a ``PolysyncPipelineTaskGroup``, for which the other arguments are then.
-    :param dag_args: further arguments of ``DAG``, such as ``default_args``, ``tags``, ``catchup``.
+    :param steps_as_tasks: whether each DAG has, in place of the task ``run``, a group
+        of this name with a task for each step: a ``PolysyncPipelineTaskGroup``, for
+        which the other arguments are then.
+    :param dag_args: further arguments of ``DAG``, such as ``default_args``, ``tags``,
+        ``catchup``.
     :return: the DAGs by their ids. Airflow finds them without further code.
     :raises CatalogueError: the file is not a catalogue.
     """
     caller = sys._getframe(1).f_globals
     by_job = isinstance(schedule, Mapping)
-    named = {"schedule": schedule if by_job else None, "parameters": parameters, "job_args": job_args}
+    named = {
+        "schedule": schedule if by_job else None,
+        "parameters": parameters,
+        "job_args": job_args,
+    }
     path, selected, broken = _read(catalogue, caller, jobs, named)
     dags: dict[str, DAG] = {}
     for job in selected:
@@ -281,13 +354,16 @@ def polysync_dags(
         given = (parameters or {}).get(job.name, {})
         scheduled = schedule.get(job.name) if by_job else schedule
         try:
-            dag, values = _dag(job, dag_id_prefix + job.name, scheduled, given, dag_args)
+            dag, values = _dag(
+                job, dag_id_prefix + job.name, scheduled, given, dag_args
+            )
             arguments = {"dag": dag, "pipeline_parameters": values, **arguments}
             _add_start(job, "run", arguments, steps_as_tasks=steps_as_tasks)
         except _MISTAKES as error:
             broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
             continue
-        # Airflow registers a DAG of the file that it parses when its context ends: not one that has failed.
+        # Airflow registers a DAG of the file that it parses when its context ends: not
+        # one that has failed.
         with dag:
             dags[dag.dag_id] = dag
     show_broken_jobs(path.name, broken, caller)
@@ -305,22 +381,25 @@ def polysync_task_group(
     **group_args: Any,
 ) -> TaskGroup:
     """
-    Make a task group with one Start task for each job of a catalogue file. Use it inside of a DAG.
+    Make a task group with one Start task for each job of a catalogue file. Use it
+    inside of a DAG.
 
-    The tasks have the names of the jobs. They start with the default values of the jobs, or with
-    ``parameters``.
+    The tasks have the names of the jobs. They start with the default values of the
+    jobs, or with ``parameters``.
 
-    :param catalogue: the file that ``polysync jobs import`` has written. A relative path begins at the folder
-        of the DAG file.
+    :param catalogue: the file that ``polysync jobs import`` has written. A relative
+        path begins at the folder of the DAG file.
     :param group_id: the id of the task group.
-    :param jobs: names of jobs, or a function that returns whether a job is wanted. Default: all.
-    :param parameters: values by the name of the job and of the parameter, in place of the defaults. A text
-        with ``{{`` or ``{%`` is a Jinja template; a value can be the output of another task.
+    :param jobs: names of jobs, or a function that returns whether a job is wanted.
+        Default: all.
+    :param parameters: values by the name of the job and of the parameter, in place of
+        the defaults. A text with ``{{`` or ``{%`` is a Jinja template; a value can be
+        the output of another task.
     :param operator_args: arguments of ``PolysyncStartPipelineOperator`` for all jobs.
     :param job_args: the same by the name of the job.
     :param group_args: further arguments of ``TaskGroup``.
-    :raises CatalogueError: the file is not a catalogue, or a job of it cannot be started. The DAG is one
-        unit, so it is shown as an import error.
+    :raises CatalogueError: the file is not a catalogue, or a job of it cannot be
+        started. The DAG is one unit, so it is shown as an import error.
     """
     named = {"parameters": parameters, "job_args": job_args}
     path, selected, broken = _read(catalogue, sys._getframe(1).f_globals, jobs, named)
@@ -329,16 +408,27 @@ def polysync_task_group(
         try:
             values = _values(job, (parameters or {}).get(job.name, {}))
             arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
-            _add_start(job, job.name, {"task_group": group, "pipeline_parameters": values, **arguments})
+            _add_start(
+                job,
+                job.name,
+                {"task_group": group, "pipeline_parameters": values, **arguments},
+            )
         except _MISTAKES as error:
             broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
     if broken:
-        raise CatalogueError(f"{path.name}: " + "; ".join(f"{job.name}: {job.problem}" for job in broken[:5]))
+        raise CatalogueError(
+            f"{path.name}: "
+            + "; ".join(f"{job.name}: {job.problem}" for job in broken[:5])
+        )
     return group
 
 
 def _dag(
-    job: CatalogueJob, dag_id: str, schedule: Any, given: Any, dag_args: Mapping[str, Any]
+    job: CatalogueJob,
+    dag_id: str,
+    schedule: Any,
+    given: Any,
+    dag_args: Mapping[str, Any],
 ) -> tuple[DAG, JobValues]:
     form = job_form(job, given)
     if schedule is not None and form.required:
@@ -358,28 +448,52 @@ def _dag(
 
 
 def _add_start(
-    job: CatalogueJob, task_id: str, arguments: dict[str, Any], *, steps_as_tasks: bool = False
+    job: CatalogueJob,
+    task_id: str,
+    arguments: dict[str, Any],
+    *,
+    steps_as_tasks: bool = False,
 ) -> None:
-    of_job = {"region_name": job.region, "execution_display_name": job.execution_display_name}
+    of_job = {
+        "region_name": job.region,
+        "execution_display_name": job.execution_display_name,
+    }
     if steps_as_tasks:
-        PolysyncPipelineTaskGroup(**{"group_id": task_id, "job": job, **of_job, **arguments})
+        PolysyncPipelineTaskGroup(
+            **{"group_id": task_id, "job": job, **of_job, **arguments}
+        )
         return
     name = name_or_arn(job.name, job.arn)
-    PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": name, **of_job, **arguments})
+    PolysyncStartPipelineOperator(
+        **{"task_id": task_id, "pipeline_name": name, **of_job, **arguments}
+    )
 
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a job without a form: only what the DAG's author has given is rendered."""
+    """
+    Return the values of a job without a form: only what the DAG's author has given is
+    rendered.
+    """
     check_names(job, given)
     # Outputs of other tasks: nothing is known of them while the DAG is parsed.
     later = {
-        name: value for name, value in given.items() if not isinstance(value, (str, int, float, NoneType))
+        name: value
+        for name, value in given.items()
+        if not isinstance(value, (str, int, float, NoneType))
     }
-    form = job_form(job, {name: value for name, value in given.items() if name not in later})
+    form = job_form(
+        job, {name: value for name, value in given.items() if name not in later}
+    )
     missing = [name for name in form.required if name not in later]
     if missing:
-        raise CatalogueError(f"no value for {', '.join(missing)}: give one in parameters[{job.name!r}]")
-    defaults = {name: literal(param.value) for name, param in form.params.items() if param.has_value}
+        raise CatalogueError(
+            f"no value for {', '.join(missing)}: give one in parameters[{job.name!r}]"
+        )
+    defaults = {
+        name: literal(param.value)
+        for name, param in form.params.items()
+        if param.has_value
+    }
     templates = {name: value for name, value in given.items() if is_template(value)}
     return {**defaults, **templates, **later}
 
@@ -391,7 +505,8 @@ def _read(
     named: Mapping[str, Mapping[str, Any] | None],
 ) -> tuple[Path, list[CatalogueJob], list[BrokenJob]]:
     """
-    Return the path of a catalogue, the jobs that are wanted, and the problems of others.
+    Return the path of a catalogue, the jobs that are wanted, and the problems of
+    others.
 
     :param caller: the global names of the DAG file.
     :param named: the arguments by job. They may name jobs that an import has removed.
@@ -410,5 +525,9 @@ def _read(
     for argument, by_job in named.items():
         for name in by_job or ():
             if name not in known:
-                broken.append(BrokenJob(name, f"{argument} names it, but the catalogue has no such job"))
+                broken.append(
+                    BrokenJob(
+                        name, f"{argument} names it, but the catalogue has no such job"
+                    )
+                )
     return path, selected, broken

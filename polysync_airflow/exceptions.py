@@ -1,28 +1,30 @@
 """
-The error classes of the provider, and the table that says what each AWS error code means and how to fix it.
+The error classes of the provider, and the table that says what each AWS error code
+means and how to fix it.
 
 ::
 
     PolysyncError
-     ├─ CredentialsError                    the connection is missing, incomplete or cannot sign in
-     ├─ ParametersError                     an argument is not valid; nothing was started
-     ├─ SageMakerApiError                   AWS returned an error, or no response
-     ├─ CatalogueError                      a catalogue file cannot be read, used or written
-     ├─ CatalogueDriftError                 pipelines differ from the jobs of a catalogue file
-     ├─ TriggerEventError                   a deferred task was resumed with an event of another form
-     ├─ StoredRecordError                   the record of the earlier tries is damaged
-     ├─ ModelApprovalError                  a model package is not approved, and waiting longer does not help
-     │   └─ ModelRejectedError              somebody rejected it
-     ├─ CallbackStepError                   a callback step was answered with a failure, or cannot be answered
-     └─ PipelineExecutionError              the execution ended, or timed out, in a way that fails the task
+     ├─ CredentialsError        the connection is missing, incomplete or cannot sign in
+     ├─ ParametersError         an argument is not valid; nothing was started
+     ├─ SageMakerApiError       AWS returned an error, or no response
+     ├─ CatalogueError          a catalogue file cannot be read, used or written
+     ├─ CatalogueDriftError     pipelines differ from the jobs of a catalogue file
+     ├─ TriggerEventError       a deferred task got an event of another form
+     ├─ StoredRecordError       the record of the earlier tries is damaged
+     ├─ ModelApprovalError      a model package is not approved, and will not be
+     │   └─ ModelRejectedError  somebody rejected it
+     ├─ CallbackStepError       a callback step was failed, or cannot be answered
+     └─ PipelineExecutionError  the execution ended so that the task fails
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
          ├─ PipelineExecutionTimeoutError
          └─ PipelineExecutionNotFoundError
 
-Every error has two attributes that decide about retries. A *permanent* error is one where trying again cannot
-succeed. A *transient* error is one where the same call may succeed within moments. An error that is neither
-may be cured by time, for example when an expired session token is replaced. No error is both.
+Every error has two attributes that decide about retries. A *permanent* error is one
+where trying again cannot succeed. A *transient* error is one where the same call may
+succeed within moments. An error that is neither may be cured by time, for example when
+an expired session token is replaced. No error is both.
 """
 
 from __future__ import annotations
@@ -55,30 +57,39 @@ class PolysyncError(AirflowException):
     Base class of all errors that this provider raises.
 
     :param message: what happened, to which field or resource, and what to do.
-    :param permanent: True if trying again cannot succeed. A wait then ends, and the task uses no retries.
-    :param transient: True if the same call may succeed within moments. It is then repeated before the task's
-        try fails. Ignored if ``permanent`` is True.
+    :param permanent: True if trying again cannot succeed. A wait then ends, and the
+        task uses no retries.
+    :param transient: True if the same call may succeed within moments. It is then
+        repeated before the task's try fails. Ignored if ``permanent`` is True.
     """
 
-    def __init__(self, message: str, *, permanent: bool = True, transient: bool = False) -> None:
+    def __init__(
+        self, message: str, *, permanent: bool = True, transient: bool = False
+    ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.transient = transient and not permanent
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickle would call the class with the message alone, and most classes need more.
+        # Pickle would call the class with the message alone, and most classes need
+        # more.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class CredentialsError(PolysyncError):
-    """Raised when the connection does not exist, is incomplete, or cannot sign in to AWS."""
+    """
+    Raised when the connection does not exist, is incomplete, or cannot sign in to AWS.
+    """
 
     # Not an argument: a wait sets it if the connection was deleted meanwhile.
     error_code: str | None = None
 
 
 class ParametersError(PolysyncError):
-    """Raised when arguments are not valid, before anything is started in AWS. The message lists them all."""
+    """
+    Raised when arguments are not valid, before anything is started in AWS. The message
+    lists them all.
+    """
 
 
 class CatalogueError(PolysyncError):
@@ -86,12 +97,16 @@ class CatalogueError(PolysyncError):
 
 
 class CatalogueDriftError(PolysyncError):
-    """Raised when pipelines differ from the jobs of a catalogue file. Permanent: people must review it."""
+    """
+    Raised when pipelines differ from the jobs of a catalogue file. Permanent: people
+    must review it.
+    """
 
 
 class TriggerEventError(PolysyncError):
     """
-    Raised when Airflow resumes a deferred task with an event that is not one of this provider's trigger.
+    Raised when Airflow resumes a deferred task with an event that is not one of this
+    provider's trigger.
 
     Not permanent, because the next try defers with a new trigger.
     """
@@ -102,7 +117,8 @@ class TriggerEventError(PolysyncError):
 
 class StoredRecordError(PolysyncError):
     """
-    Raised when the record of the execution that earlier tries stored cannot be believed. Nothing was started.
+    Raised when the record of the execution that earlier tries stored cannot be
+    believed. Nothing was started.
 
     :param problem: what is wrong with the record, as a sentence.
     :param record: what it says, if it has the form of a record; None otherwise.
@@ -122,20 +138,26 @@ class ModelApprovalError(PolysyncError):
     :param permanent: False if a retry may find another model package.
     """
 
-    def __init__(self, message: str, *, model_package_arn: str | None, permanent: bool = True) -> None:
+    def __init__(
+        self, message: str, *, model_package_arn: str | None, permanent: bool = True
+    ) -> None:
         super().__init__(message, permanent=permanent)
         self.model_package_arn = model_package_arn
 
 
 class ModelRejectedError(ModelApprovalError, AirflowFailException):
-    """Raised when somebody rejected the model package. The task fails without using its retries."""
+    """
+    Raised when somebody rejected the model package. The task fails without using its
+    retries.
+    """
 
 
 class CallbackStepError(PolysyncError):
     """
-    Raised when a callback step was answered with a failure, or cannot be answered.
+    Raised when a callback step was failed, or cannot be answered.
 
-    Permanent, because an answer is final, unless a retry may find the message of the step.
+    Permanent, because an answer is final, unless a retry may find the message of the
+    step.
     """
 
 
@@ -143,21 +165,28 @@ class SageMakerApiError(PolysyncError):
     """
     Raised when a call to AWS fails.
 
-    :param error_code: AWS's error code (``AccessDeniedException``), or the class name of botocore's exception
-        if there was no response (``EndpointConnectionError``).
+    :param error_code: AWS's error code (``AccessDeniedException``), or the class name
+        of botocore's exception if there was no response (``EndpointConnectionError``).
     :param operation: the API operation, as AWS names it (``StartPipelineExecution``).
-    :param permanent: True if trying again cannot succeed; False for example for throttling, network errors
-        and expired credentials.
-    :param transient: True if the same call may succeed within moments: throttling, a conflict, HTTP 429 or
-        5xx, no response.
+    :param permanent: True if trying again cannot succeed; False for example for
+        throttling, network errors and expired credentials.
+    :param transient: True if the same call may succeed within moments: throttling, a
+        conflict, HTTP 429 or 5xx, no response.
     """
 
     def __init__(
-        self, message: str, *, error_code: str, operation: str, permanent: bool, transient: bool = False
+        self,
+        message: str,
+        *,
+        error_code: str,
+        operation: str,
+        permanent: bool,
+        transient: bool = False,
     ) -> None:
         super().__init__(message, permanent=permanent, transient=transient)
         self.error_code = error_code
-        # The code to compare with: other services, and older protocols, have other names for the same.
+        # The code to compare with: other services, and older protocols, have other
+        # names for the same.
         self.canonical_code = ALIASES.get(error_code, error_code)
         self.operation = operation
 
@@ -170,16 +199,21 @@ class SageMakerApiError(PolysyncError):
 
 class PipelineExecutionError(PolysyncError):
     """
-    Raised when the execution ended, or timed out, in a way that fails the task.
+    Raised when the execution ended so that the task fails.
 
     :param execution_arn: the execution; None if none was found.
     :param status: AWS's last known status of the execution; None if no poll succeeded.
-    :param permanent: False if a retry may succeed, because it can start another execution; True if the task
-        is about this execution only.
+    :param permanent: False if a retry may succeed, because it can start another
+        execution; True if the task is about this execution only.
     """
 
     def __init__(
-        self, message: str, *, execution_arn: str | None, status: str | None, permanent: bool = False
+        self,
+        message: str,
+        *,
+        execution_arn: str | None,
+        status: str | None,
+        permanent: bool = False,
     ) -> None:
         super().__init__(message, permanent=permanent)
         self.execution_arn = execution_arn
@@ -187,23 +221,37 @@ class PipelineExecutionError(PolysyncError):
 
 
 class PipelineExecutionFailedError(PipelineExecutionError):
-    """Raised when the execution ended as Failed or CompletedWithFailures. The message names failed steps."""
+    """
+    Raised when the execution ended as Failed or CompletedWithFailures. The message
+    names failed steps.
+    """
 
 
 class PipelineExecutionCancelledError(PipelineExecutionError):
     """Raised when somebody stopped the execution."""
 
 
-class PipelineExecutionCancelledFailError(PipelineExecutionCancelledError, AirflowFailException):
-    """Raised when somebody stopped the execution and the task must fail without using its retries."""
+class PipelineExecutionCancelledFailError(
+    PipelineExecutionCancelledError, AirflowFailException
+):
+    """
+    Raised when somebody stopped the execution and the task must fail without using its
+    retries.
+    """
 
 
 class PipelineExecutionTimeoutError(PipelineExecutionError):
-    """Raised when the execution did not end before the task's timeout. Permanent for a sensor."""
+    """
+    Raised when the execution did not end before the task's timeout. Permanent for a
+    sensor.
+    """
 
 
 class PipelineExecutionNotFoundError(PipelineExecutionError):
-    """Raised by a sensor when no execution that it looks for was created in its window of time."""
+    """
+    Raised by a sensor when no execution that it looks for was created in its window of
+    time.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +259,14 @@ class Hint:
     """
     What an AWS error code means. ``error_hints.json`` has them.
 
-    :param cure: what to do. A format string with the fields ``{permission}``, ``{resource}``, ``{region}``,
-        ``{subject}`` and ``{parameter}``.
+    :param cure: what to do. A format string with the fields ``{permission}``,
+        ``{resource}``, ``{region}``, ``{subject}`` and ``{parameter}``.
     :param permanent: True if trying again cannot succeed.
     :param transient: True if the same call may succeed within moments.
-    :param retry_delay: the minimum time until the next try of the task; None for the task's own
-        ``retry_delay``. A quota is free again only when an execution ends, which takes minutes to hours. An
-        API rate is per second, and botocore's own retries have already been throttled for some seconds.
+    :param retry_delay: the minimum time until the next try of the task; None for the
+        task's own ``retry_delay``. A quota is free again only when an execution ends,
+        which takes minutes to hours. An API rate is per second, and botocore's own
+        retries have already been throttled for some seconds.
     """
 
     cure: str
@@ -227,26 +276,33 @@ class Hint:
 
 
 def _hint(retry_minutes: int | None = None, **members: Any) -> Hint:
-    return Hint(retry_delay=None if retry_minutes is None else timedelta(minutes=retry_minutes), **members)
+    return Hint(
+        retry_delay=None if retry_minutes is None else timedelta(minutes=retry_minutes),
+        **members,
+    )
 
 
-# Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html, each operation's own
-# page, and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
+# Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html,
+# each operation's own page, and
+# https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
 _TABLES: Final = json.loads(Path(__file__).with_name("error_hints.json").read_bytes())
 HINTS: Final = {code: _hint(**hint) for code, hint in _TABLES["codes"].items()}
-# Error codes that mean something else, or more, in one operation: by operation and code.
+# Error codes that mean something else, or more, in one operation: by operation and
+# code.
 OPERATION_HINTS: Final = {
     (operation, code): _hint(**hint)
     for operation, by_code in _TABLES["operations"].items()
     for code, hint in by_code.items()
 }
-# Error codes with the same meaning, as other AWS services and older protocols spell them.
+# Error codes with the same meaning, as other AWS services and older protocols spell
+# them.
 ALIASES: Final[dict[str, str]] = _TABLES["aliases"]
-# What to do about the errors of Entra ID: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+# What to do about the errors of Entra ID:
+# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 ENTRA_CURES: Final[dict[str, str]] = _TABLES["entra"]
 
-# The hint for all other errors: the network, HTTP 5xx, or a code that AWS added later. Not permanent, so that
-# a wait goes on.
+# The hint for all other errors: the network, HTTP 5xx, or a code that AWS added later.
+# Not permanent, so that a wait goes on.
 UNKNOWN_HINT: Final = Hint("", permanent=False)
 
 

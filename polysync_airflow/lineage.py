@@ -1,11 +1,12 @@
 """
-What OpenLineage is told about an execution: the facets and datasets of an execution in the classes of
-OpenLineage.
+What OpenLineage is told about an execution: the facets and datasets of an execution in
+the classes of OpenLineage.
 
-Only functions import this module, because OpenLineage is an optional package. Its size is limited, whatever
-AWS or the XComs contain. Airflow's OpenLineage provider masks secrets in events as Airflow does in logs:
-registered values, and the values of parameters with names such as ``password``. No value is cut before: the
-rest of a secret would not be masked.
+Only functions import this module, because OpenLineage is an optional package. Its size
+is limited, whatever AWS or the XComs contain. Airflow's OpenLineage provider masks
+secrets in events as Airflow does in logs: registered values, and the values of
+parameters with names such as ``password``. No value is cut before: the rest of a secret
+would not be masked.
 """
 
 from __future__ import annotations
@@ -26,14 +27,20 @@ from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.results import Datasets
-from polysync_airflow.execution.texts import MAX_REASON_LENGTH, MAX_VALUE_LENGTH, clean_line, clean_value
+from polysync_airflow.execution.texts import (
+    MAX_REASON_LENGTH,
+    MAX_VALUE_LENGTH,
+    clean_line,
+    clean_value,
+)
 
 # Custom facets have a prefix: https://openlineage.io/docs/spec/facets/custom-facets
 JOB_FACET: Final = "polysync_sagemakerPipeline"
 RUN_FACET: Final = "polysync_sagemakerExecution"
 # A package URL, which is a URI.
 PRODUCER: Final = f"pkg:pypi/polysync-airflow@{__version__}"
-# As many as AWS allows: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+# As many as AWS allows:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 MAX_PARAMETERS: Final = 200
 MAX_FAILED_STEPS: Final = 20
 
@@ -44,7 +51,8 @@ class SageMakerPipelineJobFacet(JobFacet):
     The pipeline that a task starts.
 
     :param pipelineName: its name.
-    :param region: the AWS region; None if only the connection has it, and no execution has started.
+    :param region: the AWS region; None if only the connection has it, and no execution
+        has started.
     """
 
     pipelineName: str
@@ -56,7 +64,8 @@ class SageMakerExecutionRunFacet(RunFacet):
     """
     The execution of a task: the members of the XCom ``run``. Times are ISO 8601 in UTC.
 
-    :param parameters: what was sent to AWS; at the start of the task, what will be sent.
+    :param parameters: what was sent to AWS; at the start of the task, what will be
+        sent.
     :param parametersLeftOut: how many more parameters there are.
     :param message: AWS's reason of a failure.
     :param failedSteps: name and reason of each.
@@ -79,17 +88,28 @@ class SageMakerExecutionRunFacet(RunFacet):
     datasetsLeftOut: int | None = None
 
 
-def before_start(pipeline_name: Any, region: Any, parameters: Any) -> OperatorLineage[Any, Any]:
+def before_start(
+    pipeline_name: Any, region: Any, parameters: Any
+) -> OperatorLineage[Any, Any]:
     """
     Return what is known of an execution before its start.
 
-    :param pipeline_name: name or ARN of the pipeline. As the other arguments, it is not yet checked.
+    :param pipeline_name: name or ARN of the pipeline. As the other arguments, it is not
+        yet checked.
     :param region: the AWS region; None for that of the connection.
     :param parameters: the parameters by name.
     """
     return OperatorLineage(
-        job_facets={JOB_FACET: _pipeline(str(pipeline_name), None if region is None else str(region))},
-        run_facets={RUN_FACET: SageMakerExecutionRunFacet(**_parameters(parameters), producer=PRODUCER)},
+        job_facets={
+            JOB_FACET: _pipeline(
+                str(pipeline_name), None if region is None else str(region)
+            )
+        },
+        run_facets={
+            RUN_FACET: SageMakerExecutionRunFacet(
+                **_parameters(parameters), producer=PRODUCER
+            )
+        },
     )
 
 
@@ -105,7 +125,8 @@ def of_execution(
 
     :param run: the XCom ``run``.
     :param datasets: what the steps have read and written; None while they run.
-    :param inlets: the task's own inlets. The provider adds them only if the operator returns no dataset.
+    :param inlets: the task's own inlets. The provider adds them only if the operator
+        returns no dataset.
     :param outlets: the task's own outlets, likewise.
     """
     datasets = datasets or Datasets()
@@ -136,7 +157,9 @@ def of_execution(
     return OperatorLineage(
         inputs=inputs,
         outputs=outputs,
-        job_facets={JOB_FACET: _pipeline(run.pipeline_name, region_from_arn(run.execution_arn))},
+        job_facets={
+            JOB_FACET: _pipeline(run.pipeline_name, region_from_arn(run.execution_arn))
+        },
         run_facets={RUN_FACET: facet},
     )
 
@@ -152,15 +175,25 @@ def _others(annotated: Iterable[Any], known: Iterable[Dataset]) -> Iterator[Any]
 def _pipeline(pipeline_name: str, region: str | None) -> SageMakerPipelineJobFacet:
     name = clean_line(pipeline_name_of(pipeline_name), 256)
     return SageMakerPipelineJobFacet(
-        pipelineName=name, region=None if region is None else clean_line(region, 64), producer=PRODUCER
+        pipelineName=name,
+        region=None if region is None else clean_line(region, 64),
+        producer=PRODUCER,
     )
 
 
 def _parameters(parameters: Any) -> dict[str, Any]:
-    """Return the members of the run facet about parameters, without those that AWS would not accept."""
+    """
+    Return the members of the run facet about parameters, without those that AWS would
+    not accept.
+    """
     given = parameters if isinstance(parameters, Mapping) else {}
     values = ((str(name), _value(value)) for name, value in given.items())
-    kept = dict(islice(((name, value) for name, value in values if value is not None), MAX_PARAMETERS))
+    kept = dict(
+        islice(
+            ((name, value) for name, value in values if value is not None),
+            MAX_PARAMETERS,
+        )
+    )
     return {
         "parameters": {clean_line(name, 256): value for name, value in kept.items()},
         "parametersLeftOut": len(given) - len(kept) or None,
@@ -169,7 +202,11 @@ def _parameters(parameters: Any) -> dict[str, Any]:
 
 def _value(value: Any) -> str | None:
     text = str(value) if isinstance(value, (str, bool, int, float)) else ""
-    return clean_value(text, MAX_VALUE_LENGTH) if 0 < len(text) <= MAX_VALUE_LENGTH else None
+    return (
+        clean_value(text, MAX_VALUE_LENGTH)
+        if 0 < len(text) <= MAX_VALUE_LENGTH
+        else None
+    )
 
 
 def _reason(text: str | None) -> str | None:

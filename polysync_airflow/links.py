@@ -1,24 +1,38 @@
 """
-The buttons of a task in the Airflow UI: its execution in console and Studio, a failed step's log.
+The buttons of a task in the Airflow UI: its execution in console and Studio, a failed
+step's log.
 
-From Airflow 3 on, a button shows an XCom as Airflow stores it: the one that the task pushes for its users. A
-custom XCom backend may store something else than the URL, so Airflow then stores it once more at the end of a
-session.
+From Airflow 3 on, a button shows an XCom as Airflow stores it: the one that the task
+pushes for its users. A custom XCom backend may store something else than the URL, so
+Airflow then stores it once more at the end of a session.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, TaskInstanceKey, XCom, conf
+from airflow.providers.common.compat.sdk import (
+    BaseOperator,
+    BaseOperatorLink,
+    TaskInstanceKey,
+    XCom,
+    conf,
+)
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.console import is_console_url, is_studio_url, is_unified_studio_url
+from polysync_airflow.execution.console import (
+    is_console_url,
+    is_studio_url,
+    is_unified_studio_url,
+)
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 STUDIO_URL_XCOM_KEY: Final = "studio_url"
 LOG_URL_XCOM_KEY: Final = "failed_step_log_url"
-_OWN_BACKENDS: Final = ("airflow.sdk.execution_time.xcom.BaseXCom", "airflow.models.xcom.BaseXCom")
+_OWN_BACKENDS: Final = (
+    "airflow.sdk.execution_time.xcom.BaseXCom",
+    "airflow.models.xcom.BaseXCom",
+)
 
 
 class UrlLink(BaseOperatorLink):
@@ -44,14 +58,18 @@ class UrlLink(BaseOperatorLink):
 
 
 class PolysyncPipelineExecutionLink(UrlLink):
-    """The button "SageMaker Console" of a task that has started or stopped an execution."""
+    """
+    The button "SageMaker Console" of a task that has started or stopped an execution.
+    """
 
     name = "SageMaker Console"
     key = CONSOLE_URL_XCOM_KEY
 
 
 class PolysyncStudioLink(UrlLink):
-    """The button "SageMaker Studio" of a task whose connection names a domain of Studio."""
+    """
+    The button "SageMaker Studio" of a task whose connection names a domain of Studio.
+    """
 
     name = "SageMaker Studio"
     key = STUDIO_URL_XCOM_KEY
@@ -59,14 +77,21 @@ class PolysyncStudioLink(UrlLink):
 
 
 class PolysyncUnifiedStudioLink(UrlLink):
-    """The button "SageMaker Unified Studio" of a task whose connection names a domain or a project of it."""
+    """
+    The button "SageMaker Unified Studio" of a task whose connection names a domain or a
+    project of it.
+    """
 
     name = "SageMaker Unified Studio"
     key = "unified_studio_url"
     is_allowed = staticmethod(is_unified_studio_url)
 
 
-EXECUTION_LINKS: Final = (PolysyncPipelineExecutionLink(), PolysyncStudioLink(), PolysyncUnifiedStudioLink())
+EXECUTION_LINKS: Final = (
+    PolysyncPipelineExecutionLink(),
+    PolysyncStudioLink(),
+    PolysyncUnifiedStudioLink(),
+)
 
 
 class PolysyncFailedStepLogLink(UrlLink):
@@ -94,7 +119,8 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
     """
     Push the URL behind a button, so that the button works while the task is running.
 
-    :param url: the URL; None if there is none, which is pushed, too, because the button looks it up.
+    :param url: the URL; None if there is none, which is pushed, too, because the button
+        looks it up.
     """
     ti.xcom_push(key, url)
     if url and CAPABILITIES.links_are_xcoms and link.xcom_key != key:

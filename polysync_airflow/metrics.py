@@ -1,15 +1,18 @@
 """
 The metrics of the provider, which go where the deployment's own metrics go.
 
-The documentation, the dashboard and the alert rules are compared with the table of metrics. What happens
-often is added up, so that nothing is sent for each poll and each wait.
+The documentation, the dashboard and the alert rules are compared with the table of
+metrics. What happens often is added up, so that nothing is sent for each poll and each
+wait.
 
-Airflow puts its prefix before the names, by default ``airflow.``. A tag has few values: those of AWS and of
-this provider, the connections and regions that are used, and the hosts of triggerers. Names of pipelines,
-DAGs and tasks are not among them, since there may be any number of these.
+Airflow puts its prefix before the names, by default ``airflow.``. A tag has few values:
+those of AWS and of this provider, the connections and regions that are used, and the
+hosts of triggerers. Names of pipelines, DAGs and tasks are not among them, since there
+may be any number of these.
 
-Metrics never fail or delay a task or a wait: errors of what sends them are logged once, and a triggerer sends
-in a thread of its own, because the first use may look up a host name. Nothing is sent while metrics are off.
+Metrics never fail or delay a task or a wait: errors of what sends them are logged once,
+and a triggerer sends in a thread of its own, because the first use may look up a host
+name. Nothing is sent while metrics are off.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import conf
 
-from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, in_triggerer
+from polysync_airflow.airflow_compat.supervisor import (
+    call_in_daemon_thread,
+    in_triggerer,
+)
 
 # Those of a task, and those of what a triggerer shares.
 _PLACE: Final = ("connection", "region")
@@ -38,8 +44,8 @@ class Metric(NamedTuple):
 
     :param name: its name, without Airflow's prefix.
     :param kind: a counter only grows; a gauge has the value of now.
-    :param tags: the names of its tags, in the order in which plain StatsD, which has no tags, gets their
-        values: at the end of the name.
+    :param tags: the names of its tags, in the order in which plain StatsD, which has no
+        tags, gets their values: at the end of the name.
     """
 
     name: str
@@ -50,23 +56,34 @@ class Metric(NamedTuple):
 EXECUTIONS_STARTED: Final = Metric("polysync.executions.started", "counter", _PLACE)
 EXECUTIONS_RESUMED: Final = Metric("polysync.executions.resumed", "counter", _PLACE)
 EXECUTIONS_STOPPED: Final = Metric("polysync.executions.stopped", "counter", _PLACE)
-EXECUTIONS_ENDED: Final = Metric("polysync.executions.ended", "counter", ("state", *_PLACE))
+EXECUTIONS_ENDED: Final = Metric(
+    "polysync.executions.ended", "counter", ("state", *_PLACE)
+)
 WAITS: Final = Metric("polysync.waits", "gauge", (*_POLLER, "host"))
 CALLS: Final = Metric("polysync.calls", "counter", ("operation", *_POLLER))
-CALLS_FAILED: Final = Metric("polysync.calls.failed", "counter", ("operation", *_POLLER))
-CALLS_THROTTLED: Final = Metric("polysync.calls.throttled", "counter", ("operation", *_POLLER))
+CALLS_FAILED: Final = Metric(
+    "polysync.calls.failed", "counter", ("operation", *_POLLER)
+)
+CALLS_THROTTLED: Final = Metric(
+    "polysync.calls.throttled", "counter", ("operation", *_POLLER)
+)
 CALL_RATE: Final = Metric("polysync.call_rate", "gauge", (*_POLLER, "host"))
 LAST_CALL_AGE: Final = Metric("polysync.last_call_age", "gauge", (*_POLLER, "host"))
 DETECTION_DELAY: Final = Metric("polysync.detection_delay", "gauge", (*_POLLER, "host"))
-CREDENTIALS_REFRESHED: Final = Metric("polysync.credentials.refreshed", "counter", ("method",))
-CREDENTIALS_FAILED: Final = Metric("polysync.credentials.failed", "counter", ("method",))
+CREDENTIALS_REFRESHED: Final = Metric(
+    "polysync.credentials.refreshed", "counter", ("method",)
+)
+CREDENTIALS_FAILED: Final = Metric(
+    "polysync.credentials.failed", "counter", ("method",)
+)
 EVENTS_RECEIVED: Final = Metric("polysync.events.received", "counter", _PLACE)
 EVENTS_UNREADABLE: Final = Metric("polysync.events.unreadable", "counter", _PLACE)
 
 
 log = logging.getLogger(__name__)
 
-# Of a tag's value. Airflow refuses longer names than 250 characters; four values are in a name.
+# Of a tag's value. Airflow refuses longer names than 250 characters; four values are in
+# a name.
 MAX_CHARACTERS: Final = 40
 _NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_-]")
 # The types of the errors that were logged.
@@ -86,9 +103,14 @@ class Sample(NamedTuple):
 
 
 def is_on() -> bool:
-    """Return whether the deployment sends metrics: to StatsD, Datadog or OpenTelemetry. Raises no errors."""
+    """
+    Return whether the deployment sends metrics: to StatsD, Datadog or OpenTelemetry.
+    Raises no errors.
+    """
     try:
-        return any(_option(name) for name in ("statsd_datadog_enabled", "statsd_on", "otel_on"))
+        return any(
+            _option(name) for name in ("statsd_datadog_enabled", "statsd_on", "otel_on")
+        )
     except Exception as error:
         # For example, an option of the deployment is not valid.
         _warn(error)
@@ -100,7 +122,8 @@ def _option(name: str, *, default: bool = False) -> bool:
 
 
 def _have_tags() -> bool:
-    # Plain StatsD has none. If several are on, Airflow takes the first one, in this order.
+    # Plain StatsD has none. If several are on, Airflow takes the first one, in this
+    # order.
     if _option("statsd_datadog_enabled"):
         return _option("statsd_datadog_metrics_tags", default=True)
     return not _option("statsd_on") or _option("statsd_influxdb_enabled")
@@ -112,8 +135,8 @@ def metrics_sender() -> Any:
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
     """
-    # The process of a task initialises it. That of a triggerer does when it reads the arguments of its first
-    # trigger: Airflow's serializers send metrics, too.
+    # The process of a task initialises it. That of a triggerer does when it reads the
+    # arguments of its first trigger: Airflow's serializers send metrics, too.
     from airflow.providers.common.compat.sdk import Stats
 
     return Stats
@@ -160,7 +183,8 @@ def _send(samples: Sequence[Sample]) -> None:
             else:
                 stats.gauge(name, sample.value, tags=tags)
     except Exception as error:
-        # Whatever the deployment has there: a task must not fail because of its metrics.
+        # Whatever the deployment has there: a task must not fail because of its
+        # metrics.
         _warn(error)
 
 
@@ -168,7 +192,9 @@ def _warn(error: Exception) -> None:
     name = type(error).__name__
     if name not in _logged:
         _logged.add(name)
-        log.warning("Metrics cannot be sent, which has no other effect: %s: %s", name, error)
+        log.warning(
+            "Metrics cannot be sent, which has no other effect: %s: %s", name, error
+        )
 
 
 def _clean(value: str) -> str:
@@ -176,7 +202,8 @@ def _clean(value: str) -> str:
     return _NOT_ALLOWED.sub("_", value)[:MAX_CHARACTERS] or "unknown"
 
 
-# What is counted: a counter, and the values of the tags that are not those of the whole tally.
+# What is counted: a counter, and the values of the tags that are not those of the whole
+# tally.
 Key = tuple[Metric, tuple[tuple[str, str], ...]]
 
 
@@ -204,26 +231,36 @@ class Tally:
         """
         Return by how much the counters have grown since the last call.
 
-        :param from_zero: a counter that is new is 0 now, and what it has counted comes the next time.
+        :param from_zero: a counter that is new is 0 now, and what it has counted comes
+            the next time.
         """
         with self._lock:
             seen, totals = self._seen, self._totals.copy()
             if from_zero:
-                totals = Counter({key: total if key in seen else 0 for key, total in totals.items()})
+                totals = Counter(
+                    {key: total if key in seen else 0 for key, total in totals.items()}
+                )
             self._seen = totals
         return {
-            key: total - seen[key] for key, total in totals.items() if key not in seen or total > seen[key]
+            key: total - seen[key]
+            for key, total in totals.items()
+            if key not in seen or total > seen[key]
         }
 
     def report(
-        self, gauges: Mapping[Metric, float] | None = None, *, host: str = "", is_last: bool = False
+        self,
+        gauges: Mapping[Metric, float] | None = None,
+        *,
+        host: str = "",
+        is_last: bool = False,
     ) -> bool:
         """
-        Send what is new, and the values of gauges. Does not block, and raises no errors.
+        Send what is new, and the values of gauges. Does not block, and raises no
+        errors.
 
         :param is_last: no other report follows, so this one must not be left out.
-        :return: whether it was sent. If not, the next report has it: what sends is still busy, or metrics are
-            off.
+        :return: whether it was sent. If not, the next report has it: what sends is
+            still busy, or metrics are off.
         """
         if not is_on():
             return False
@@ -234,13 +271,17 @@ class Tally:
         self._send(gauges, host, is_last=is_last)
         return True
 
-    def _send(self, gauges: Mapping[Metric, float] | None, host: str, *, is_last: bool = True) -> None:
+    def _send(
+        self, gauges: Mapping[Metric, float] | None, host: str, *, is_last: bool = True
+    ) -> None:
         # Prometheus does not count the first value of a series.
         news = self.news(from_zero=not is_last)
         samples = [
-            Sample(metric, number, {**self._tags, **dict(tags)}) for (metric, tags), number in news.items()
+            Sample(metric, number, {**self._tags, **dict(tags)})
+            for (metric, tags), number in news.items()
         ]
         samples += [
-            Sample(metric, value, {**self._tags, "host": host}) for metric, value in (gauges or {}).items()
+            Sample(metric, value, {**self._tags, "host": host})
+            for metric, value in (gauges or {}).items()
         ]
         self._sending = send(samples, later=True) if samples else None

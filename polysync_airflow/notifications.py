@@ -1,4 +1,6 @@
-"""The text of a message about a failed task, for callbacks that send it by chat or e-mail."""
+"""
+The text of a message about a failed task, for callbacks that send it by chat or e-mail.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ def failure_text(context: Context) -> str:
     """
     Return a short text about a failed task: which task, what failed and why, and links.
 
-    For ``on_failure_callback`` and ``on_retry_callback`` of any task, also a mapped one. The text is plain:
-    escape it for the format of the message. It quotes texts of others, so do not render it as a template.
+    For ``on_failure_callback`` and ``on_retry_callback`` of any task, also a mapped
+    one. The text is plain: escape it for the format of the message. It quotes texts of
+    others, so do not render it as a template.
 
     :param context: what Airflow passes to the callback.
     """
@@ -41,15 +44,20 @@ def _error_of(context: Context) -> Any:
 
 
 def _subject(ti: Any) -> str:
-    index = f" [{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
-    retried = ", and will be retried" if getattr(ti, "state", None) == "up_for_retry" else ""
+    index = (
+        f" [{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
+    )
+    retried = (
+        ", and will be retried" if getattr(ti, "state", None) == "up_for_retry" else ""
+    )
     subject = f"Task {ti.task_id}{index} of DAG {ti.dag_id} has failed{retried}"
     return f"{subject} (try {ti.try_number}, run {clean_line(ti.run_id)})."
 
 
 def _verdict(error: Any, run: ExecutionRecord | None) -> Iterator[str]:
     if isinstance(error, PipelineExecutionError) and run:
-        # Its other lines are in the log of the task. The reasons and links are those of the record.
+        # Its other lines are in the log of the task. The reasons and links are those of
+        # the record.
         yield str(error).partition("\n")[0]
     elif error:
         name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
@@ -60,7 +68,10 @@ def _verdict(error: Any, run: ExecutionRecord | None) -> Iterator[str]:
 
 def _execution(run: ExecutionRecord, context: Context) -> Iterator[str]:
     for step in run.failed_steps[:MAX_REASONS]:
-        yield f"Step {clean_line(step.name)}: {clean_line(step.reason or 'AWS returned no reason')}"
+        yield (
+            f"Step {clean_line(step.name)}:"
+            f" {clean_line(step.reason or 'AWS returned no reason')}"
+        )
     if more := run.failed_steps[MAX_REASONS:]:
         yield f"{len(more)} more steps have failed"
     if run.message and not run.failed_steps:

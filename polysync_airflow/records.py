@@ -1,11 +1,14 @@
 """
-The record of a task's execution, kept between the tries in a Variable for each task instance.
+The record of a task's execution, kept between the tries in a Variable for each task
+instance.
 
-Its fields are defined by ``StoredExecution`` in ``execution/lifecycle/instructions.py``. Airflow's users can
-edit it, so it is signed, and a task believes only what it has written itself. The signature is an HMAC with
-Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers the task instance, so a
-record that was copied from another task fails the check. Without a key, everything that is stored in Airflow
-lies open, and the shape of the record is all that can be checked.
+Its fields are defined by ``StoredExecution`` in
+``execution/lifecycle/instructions.py``. Airflow's users can edit it, so it is signed,
+and a task believes only what it has written itself. The signature is an HMAC with
+Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers
+the task instance, so a record that was copied from another task fails the check.
+Without a key, everything that is stored in Airflow lies open, and the shape of the
+record is all that can be checked.
 """
 
 from __future__ import annotations
@@ -34,7 +37,11 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import Owner, owner_by_record
-from polysync_airflow.execution.lifecycle.instructions import OnClear, StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import (
+    OnClear,
+    StoredExecution,
+    TaskKey,
+)
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
 
@@ -49,13 +56,15 @@ SIGNATURE: Final = "signature"
 _PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
 _MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
 _FERNET_KEY_BYTES: Final = 32
-# What Airflow's SDK returns if no key is set: the default of its configuration template, not filled in.
+# What Airflow's SDK returns if no key is set: the default of its configuration
+# template, not filled in.
 _NO_KEY: Final = ("", "{FERNET_KEY}")
 
 
 def signing_keys() -> list[bytes]:
     """
-    Return the keys of the deployment, the current one first; empty if it has no Fernet key.
+    Return the keys of the deployment, the current one first; empty if it has no Fernet
+    key.
 
     https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/fernet.html
 
@@ -72,9 +81,9 @@ def signing_keys() -> list[bytes]:
 def warn_of_no_key() -> None:
     """Warn once in each process that records are not signed."""
     log.warning(
-        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit "
-        "Variables decides which execution a retry continues or stops. Set [core] fernet_key to the "
-        "same key on all hosts."
+        "No [core] fernet_key is set, so the records of executions have no signature."
+        " Whoever may edit Variables decides which execution a retry continues or"
+        " stops. Set [core] fernet_key to the same key on all hosts."
     )
 
 
@@ -85,16 +94,23 @@ def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, An
 
 def task_marks(task: TaskKey) -> tuple[str, ...]:
     """
-    Return what tells the executions of a task instance from those of the same one in another deployment.
+    Return what tells the executions of a task instance from those of the same one in
+    another deployment.
 
-    :return: a mark for each key of the deployment, the current one first; empty if it has no key.
+    :return: a mark for each key of the deployment, the current one first; empty if it
+        has no key.
     :raises PolysyncError: a key is set, but is not a Fernet key.
     """
     content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
-    return tuple(instructions.task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
+    return tuple(
+        instructions.task_mark(hmac.digest(key, content, "sha256").hex())
+        for key in signing_keys()
+    )
 
 
-def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]) -> bool:
+def is_genuine(
+    values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]
+) -> bool:
     """
     Return whether a record was signed for a task instance, with one of the keys.
 
@@ -104,7 +120,9 @@ def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: l
     if not isinstance(signature, str):
         return False
     return any(
-        hmac.compare_digest(_digest(values, task, key).encode(), signature.encode(errors="replace"))
+        hmac.compare_digest(
+            _digest(values, task, key).encode(), signature.encode(errors="replace")
+        )
         for key in keys
     )
 
@@ -123,20 +141,21 @@ def _decoded(fernet_key: str) -> bytes:
     if len(key) != _FERNET_KEY_BYTES:
         # Never the key itself.
         raise PolysyncError(
-            "[core] fernet_key is set, but cannot be used: each key in it must be 32 bytes in URL-safe "
-            "base64. Correct it on all hosts, or leave it empty."
+            "[core] fernet_key is set, but cannot be used: each key in it must be 32"
+            " bytes in URL-safe base64. Correct it on all hosts, or leave it empty."
         )
     return key
 
 
-# Running tasks have stored their record under this key. With another one, their next try would not find the
-# record and would start a second execution.
+# Running tasks have stored their record under this key. With another one, their next
+# try would not find the record and would start a second execution.
 RECORD_KEY: Final = "polysync_execution"
 
 
 def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
-    # An earlier version refuses a field that it does not know, so only what is set is stored.
+    # An earlier version refuses a field that it does not know, so only what is set is
+    # stored.
     values = record.model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
     return signed(values, task, keys[0]) if keys else values
@@ -147,7 +166,8 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
     Return the record that a stored value holds.
 
     :param place: where the value is, and what a user must delete if it is refused.
-    :raises StoredRecordError: the value is not a record of this task instance, or that is not proven.
+    :raises StoredRecordError: the value is not a record of this task instance, or that
+        is not proven.
     :raises PolysyncError: the deployment's key cannot be used.
     """
     values = dict(value) if isinstance(value, Mapping) else value
@@ -170,21 +190,28 @@ def _why_not_genuine(signature: Any) -> str:
     if signature is None:
         section, option = ACCEPT_UNSIGNED_RECORDS
         return (
-            "it has no signature. Somebody edited it, or an earlier version of this provider wrote it (then "
-            f"set [{section}] {option} = True until the tasks of that version have ended)"
+            "it has no signature. Somebody edited it, or an earlier version of this"
+            f" provider wrote it (then set [{section}] {option} = True until the tasks"
+            " of that version have ended)"
         )
     return (
-        "its signature is not that of this task. Somebody edited it or copied it from another task, or "
-        "[core] fernet_key was rotated, or is another one on the host that wrote it"
+        "its signature is not that of this task. Somebody edited it or copied it from"
+        " another task, or [core] fernet_key was rotated, or is another one on the host"
+        " that wrote it"
     )
 
 
-def _refused(problem: str, place: str, record: StoredExecution | None = None) -> StoredRecordError:
-    problem = f"The record that earlier tries of this task stored about their execution {problem}."
+def _refused(
+    problem: str, place: str, record: StoredExecution | None = None
+) -> StoredRecordError:
+    problem = (
+        "The record that earlier tries of this task stored about their execution"
+        f" {problem}."
+    )
     return StoredRecordError(
-        f"{problem} Nothing was started, stopped or continued, because that execution may still be running. "
-        "Look for it in the SageMaker console, and stop it there if it is running. Then delete "
-        f"{place}, and clear the task.",
+        f"{problem} Nothing was started, stopped or continued, because that execution"
+        " may still be running. Look for it in the SageMaker console, and stop it"
+        f" there if it is running. Then delete {place}, and clear the task.",
         problem=problem,
         record=record,
     )
@@ -197,8 +224,11 @@ def task_identity(context: Context) -> instructions.TaskIdentity:
     :raises PolysyncError: the deployment's Fernet key cannot be used.
     """
     key = TaskKey.of(context["ti"])
-    incarnation = instructions.Incarnation.model_validate(task_instances.read_incarnation(context))
-    # A test run begins at its date, also the next time: it must not get the execution of the last time.
+    incarnation = instructions.Incarnation.model_validate(
+        task_instances.read_incarnation(context)
+    )
+    # A test run begins at its date, also the next time: it must not get the execution
+    # of the last time.
     nonce = uuid.uuid4().hex if task_instances.is_start_planned(context) else ""
     return instructions.TaskIdentity(key, incarnation, task_marks(key), nonce)
 
@@ -212,14 +242,18 @@ RECORD: Final = "record"
 
 def variable_key(task: TaskKey) -> str:
     """
-    Return the key of the Variable of a task instance: ``polysync_execution.<dag>.<task>.<map>.<run>.<hash>``.
+    Return the key of the Variable of a task instance:
+    ``polysync_execution.<dag>.<task>.<map>.<run>.<hash>``.
 
-    Secrets backends are asked for the key too. It has only characters that those of AWS allow.
+    Secrets backends are asked for the key too. It has only characters that those of AWS
+    allow.
     """
     index = () if task.map_index < 0 else (str(task.map_index),)
     parts = (task.dag_id, task.task_id, *index, task.run_id)
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", ".".join(parts))[:_READABLE_CHARACTERS]
-    unique = hashlib.sha256(json.dumps(asdict(task), sort_keys=True).encode()).hexdigest()[:16]
+    unique = hashlib.sha256(
+        json.dumps(asdict(task), sort_keys=True).encode()
+    ).hexdigest()[:16]
     return f"{KEY_PREFIX}{readable}.{unique}"
 
 
@@ -253,7 +287,10 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
 
 
 def proven_record(value: Any, ti: Any) -> StoredExecution | None:
-    """Return the record that an XCom holds for a task instance; None if there is none that is proven."""
+    """
+    Return the record that an XCom holds for a task instance; None if there is none that
+    is proven.
+    """
     if value is None:
         return None
     try:
@@ -274,28 +311,33 @@ def read_record(ti: Any) -> StoredExecution | None:
     return RecordStore(context).read()
 
 
-# Airflow takes longer than this to end a try and to begin the next one: what it has said about a try is still
-# true, unless the process was frozen since. A record that is deleted too soon is found again by the name of
-# its execution.
+# Airflow takes longer than this to end a try and to begin the next one: what it has
+# said about a try is still true, unless the process was frozen since. A record that is
+# deleted too soon is found again by the name of its execution.
 CONFIRMED_SECONDS: Final = 5.0
 CONFIRMED_SECONDS_OF_SUCCESS: Final = 60.0
 
 
 class RecordStore:
     """
-    Reads and writes the record of a task's execution, which outlives tries, crashes, deferrals and clears.
+    Reads and writes the record of a task's execution, which outlives tries, crashes,
+    deferrals and clears.
 
-    A worker can write Variables in all versions of Airflow. (The task state store of Airflow 3.3 is not used:
-    from 3.4 on, Airflow empties it when a user clears the task.)
+    A worker can write Variables in all versions of Airflow. (The task state store of
+    Airflow 3.3 is not used: from 3.4 on, Airflow empties it when a user clears the
+    task.)
 
-    Every try can write the Variable, whether Airflow has replaced it or not. So each try that continues with
-    an execution writes its number into the record. Before a write, and before a request that costs money,
-    Airflow has confirmed within ``CONFIRMED_SECONDS`` that the try is still the current one. A process that
-    was frozen, and comes back when a later try exists, leaves the record and the execution alone.
+    Every try can write the Variable, whether Airflow has replaced it or not. So each
+    try that continues with an execution writes its number into the record. Before a
+    write, and before a request that costs money, Airflow has confirmed within
+    ``CONFIRMED_SECONDS`` that the try is still the current one. A process that was
+    frozen, and comes back when a later try exists, leaves the record and the execution
+    alone.
 
-    A task that succeeds deletes its Variable. If its process dies before Airflow stores that it has
-    succeeded, the retry gets the same execution by its client token. The Variable of any other task is kept:
-    its clear needs it, whichever DAG runs have come since.
+    A task that succeeds deletes its Variable. If its process dies before Airflow stores
+    that it has succeeded, the retry gets the same execution by its client token. The
+    Variable of any other task is kept: its clear needs it, whichever DAG runs have come
+    since.
 
     :param confirmed_at: when Airflow has confirmed that this try is the current one.
     """
@@ -310,7 +352,8 @@ class RecordStore:
         self._is_in_earlier_store = False
         self._last_known: StoredExecution | None = None
         self._confirmed_at = confirmed_at
-        # Whether the record has a stop of this process, while its main thread may still go on.
+        # Whether the record has a stop of this process, while its main thread may still
+        # go on.
         self._has_announced = False
         # Why the record that is stored cannot be believed.
         self.lost: StoredRecordError | None = None
@@ -321,7 +364,10 @@ class RecordStore:
         return int(self._ti.try_number)
 
     def read(self) -> StoredExecution | None:
-        """Return the record that earlier tries stored; None if there is none, or if it cannot be believed."""
+        """
+        Return the record that earlier tries stored; None if there is none, or if it
+        cannot be believed.
+        """
         self._last_known = self._read_if_proven()
         return self._last_known
 
@@ -344,7 +390,8 @@ class RecordStore:
         is_known = 0 <= now - self._confirmed_at <= seconds
         if not (is_known or task_instances.is_current(self._ti)) or self._has_announced:
             raise PolysyncError(
-                f"Airflow does not run try {self.try_number} of this task any longer, so it ends.",
+                f"Airflow does not run try {self.try_number} of this task any longer,"
+                " so it ends.",
                 permanent=False,
             )
         self._confirmed_at = self._confirmed_at if is_known else now
@@ -373,12 +420,15 @@ class RecordStore:
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
-        Find out whether this try may stop its execution, and store that it is going to do so.
+        Find out whether this try may stop its execution, and store that it is going to
+        do so.
 
-        By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
+        By the stored number of the try, a later try tells this stop from a cancellation
+        by somebody else.
         """
         owner, stored, state = self.owner(record)
-        # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
+        # A task instance that was deleted has no later try, and Airflow 3.4 does not
+        # let it write.
         if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != task_instances.DELETED:
             self._has_announced = True
             try:
@@ -388,26 +438,41 @@ class RecordStore:
         return owner
 
     def withdraw_stop(self, record: StoredExecution) -> None:
-        """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
+        """
+        Store that a stop that was announced has failed. Raises no error: the task ends
+        with its own.
+        """
         try:
             if self._read_if_proven() == self._last_known:
                 self._put(record.with_choice_of(self._last_known))
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
-    def owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
-        """Return who decides about the execution of this try, the stored record, and the task's state."""
+    def owner(
+        self, record: StoredExecution
+    ) -> tuple[Owner, StoredExecution | None, str | None]:
+        """
+        Return who decides about the execution of this try, the stored record, and the
+        task's state.
+        """
         try:
             stored = self._read_if_proven()
             state = task_instances.read_state(self._ti)
-            is_current = state != task_instances.DELETED and task_instances.is_current(self._ti)
+            is_current = state != task_instances.DELETED and task_instances.is_current(
+                self._ti
+            )
         except Exception as error:
             return self._unknown(error), None, None
-        owner = owner_by_record(record, self.try_number, state, stored, is_current=is_current)
+        owner = owner_by_record(
+            record, self.try_number, state, stored, is_current=is_current
+        )
         return owner, stored, state
 
     def forget(self) -> None:
-        """Delete the record of a task that succeeds. Raises no error: the task has done its work."""
+        """
+        Delete the record of a task that succeeds. Raises no error: the task has done
+        its work.
+        """
         try:
             self.confirm(CONFIRMED_SECONDS_OF_SUCCESS)
             Variable.delete(self._key)
@@ -424,12 +489,15 @@ class RecordStore:
             self._earlier_store = None
             return None
         self._is_in_earlier_store = True
-        place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
+        place = (
+            f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
+        )
         return from_stored(value, self._task, place=place)
 
     def _read_if_proven(self) -> StoredExecution | None:
-        # This try holds a record of its own. What somebody else has written in its place must not keep it
-        # from its work, and above all not from the stop of its execution.
+        # This try holds a record of its own. What somebody else has written in its
+        # place must not keep it from its work, and above all not from the stop of its
+        # execution.
         try:
             return self._read()
         except StoredRecordError as error:
@@ -442,8 +510,9 @@ class RecordStore:
         record = record.without_values()
         value = to_stored(record, self._task)
         description = (
-            f"The SageMaker pipeline execution of task {self._task.task_id} of DAG {self._task.dag_id}, try "
-            f"{self.try_number}. Do not edit or delete it while the task runs."
+            f"The SageMaker pipeline execution of task {self._task.task_id} of DAG"
+            f" {self._task.dag_id}, try {self.try_number}. Do not edit or delete it"
+            " while the task runs."
         )
         Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
@@ -455,17 +524,22 @@ class RecordStore:
             self._is_in_earlier_store = False
 
     def _unknown(self, error: Exception) -> Owner:
-        log.warning("Whether a later try has the execution cannot be read from Airflow: %s", error)
+        log.warning(
+            "Whether a later try has the execution cannot be read from Airflow: %s",
+            error,
+        )
         return Owner.UNKNOWN
 
 
-# ---- records in Airflow's database, without a task: the choice for the next clear, and the expiry
+# ---- records in Airflow's database, without a task: choices, and the expiry
 #
-# A running try and the API server must not overwrite each other: the API server writes only if the task has
-# ended.
+# A running try and the API server must not overwrite each other: the API server writes
+# only if the task has ended.
 
 # In all other states, a try of the task runs or is on its way.
-ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+ENDED_STATES: Final = frozenset(
+    {"success", "failed", "skipped", "upstream_failed", "removed"}
+)
 
 
 class StoredTask(NamedTuple):
@@ -473,8 +547,8 @@ class StoredTask(NamedTuple):
     The task of a record.
 
     :param dag_run_state: the state of its DAG run; None if it was deleted.
-    :param ended_at: when its DAG run has ended. If it was deleted, when it had started. None if that is not
-        known.
+    :param ended_at: when its DAG run has ended. If it was deleted, when it had started.
+        None if that is not known.
     :param task_states: the states of the task instance; empty if it was deleted.
     """
 
@@ -484,30 +558,41 @@ class StoredTask(NamedTuple):
     task_states: tuple[str | None, ...]
 
     def has_ended_before(self, time: datetime) -> bool:
-        """Return whether the task has ended before a time, and cannot run again by itself."""
+        """
+        Return whether the task has ended before a time, and cannot run again by itself.
+        """
         is_over = self.dag_run_state in (None, "success", "failed")
         have_ended = is_over and ENDED_STATES.issuperset(self.task_states)
         return have_ended and self.ended_at is not None and self.ended_at < time
 
 
 def stored_task(variable: StoredVariable) -> StoredTask | None:
-    """Return the task of the record in a Variable; None if it holds none, or cannot be decrypted."""
+    """
+    Return the task of the record in a Variable; None if it holds none, or cannot be
+    decrypted.
+    """
     try:
         value = json.loads(variable.value or "")
         key = TaskKey(**value[TASK])
         text_fields = (key.dag_id, key.run_id, key.task_id)
-        if not all(isinstance(text, str) for text in text_fields) or not isinstance(key.map_index, int):
+        if not all(isinstance(text, str) for text in text_fields) or not isinstance(
+            key.map_index, int
+        ):
             return None
     except (KeyError, TypeError, ValueError):
         return None
     state, ended_at = variable.dag_run(key.dag_id, key.run_id)
     states = tuple(variable.states_of(**asdict(key)))
-    return StoredTask(key, state, _started_at(value) if state is None else ended_at, states)
+    return StoredTask(
+        key, state, _started_at(value) if state is None else ended_at, states
+    )
 
 
 def _started_at(value: Any) -> datetime | None:
     with suppress(ValidationError, KeyError, TypeError):
-        return instructions.Incarnation.model_validate(value[RECORD]["incarnation"]).dag_run_started_at
+        return instructions.Incarnation.model_validate(
+            value[RECORD]["incarnation"]
+        ).dag_run_started_at
     return None
 
 
@@ -525,7 +610,8 @@ def read_clear_choice(task: TaskKey) -> OnClear | None:
 
     :raises NoRecordError: the task instance has no record.
     :raises StoredRecordError: the record is damaged, or was not written by this task.
-    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt the record.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
+        the record.
     """
     from polysync_airflow.airflow_compat.database import stored_variable
 
@@ -542,7 +628,8 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
     :raises TaskNotEndedError: a try of the task runs or is on its way.
     :raises NoRecordError: the task instance has no record.
     :raises StoredRecordError: the record is damaged, or was not written by this task.
-    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt the record.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
+        the record.
     """
     from polysync_airflow.airflow_compat.database import stored_variable
 
@@ -550,8 +637,12 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         record = _record_in(variable, task)
         states = variable.states_of(**asdict(task))
         if not states or not ENDED_STATES.issuperset(states):
-            raise TaskNotEndedError(f"The task has not ended. Its state is {', '.join(map(str, states))}.")
-        choice = None if on_clear is None else instructions.ClearChoice(on_clear=on_clear)
+            raise TaskNotEndedError(
+                f"The task has not ended. Its state is {', '.join(map(str, states))}."
+            )
+        choice = (
+            None if on_clear is None else instructions.ClearChoice(on_clear=on_clear)
+        )
         changed = record.model_copy(update={"clear_choice": choice})
         variable.replace(to_variable(to_stored(changed, task), task))
 
@@ -562,7 +653,7 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
     text = variable.value
     if text is None:
         raise PolysyncError(
-            f"The Variable {variable_key(task)!r} cannot be decrypted with the deployment's Fernet key "
-            "([core] fernet_key)."
+            f"The Variable {variable_key(task)!r} cannot be decrypted with the"
+            " deployment's Fernet key ([core] fernet_key)."
         )
     return from_variable(text, task, place=place_of(variable_key(task)))

@@ -1,5 +1,6 @@
 """
-The default retry policy of the operators: whether Airflow retries a failed task, and after which delay.
+The default retry policy of the operators: whether Airflow retries a failed task, and
+after which delay.
 
 ``aws/retry.py`` is something else: it repeats single calls to AWS within a try.
 """
@@ -12,11 +13,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Context, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseOperator,
+    Context,
+    conf,
+)
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+    hint_for,
+)
 from polysync_airflow.execution.texts import format_seconds
 
 log = logging.getLogger(__name__)
@@ -25,19 +36,23 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class PolysyncRetryPolicy(RetryPolicy):
     """
-    Fail the task without retries after a permanent error, and delay the retry after some other errors of AWS.
+    Fail the task without retries after a permanent error, and delay the retry after
+    some other errors of AWS.
 
-    The operators use this policy unless they get another ``retry_policy``, as an argument or in
-    ``default_args``. It decides by the error's attribute ``permanent`` and by ``exceptions.HINTS``. For
-    errors of other libraries, and for executions that failed, were cancelled or timed out, the task's
-    ``retries`` and ``retry_delay`` apply. Before Airflow 3.3, a policy cannot change the delay, and the
-    operators apply it: a permanent error becomes the cause of an ``AirflowFailException``.
+    The operators use this policy unless they get another ``retry_policy``, as an
+    argument or in ``default_args``. It decides by the error's attribute ``permanent``
+    and by ``exceptions.HINTS``. For errors of other libraries, and for executions that
+    failed, were cancelled or timed out, the task's ``retries`` and ``retry_delay``
+    apply. Before Airflow 3.3, a policy cannot change the delay, and the operators apply
+    it: a permanent error becomes the cause of an ``AirflowFailException``.
 
-    In Airflow, see https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
+    In Airflow, see
+    https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
     ``_handle_current_task_failed`` in airflow/sdk/execution_time/task_runner.py.
 
-    :param retry_after: delays of the retry by AWS error code; they override those of ``exceptions.HINTS``.
-        After an error with one of these codes the task is retried even if the error is permanent.
+    :param retry_after: delays of the retry by AWS error code; they override those of
+        ``exceptions.HINTS``. After an error with one of these codes the task is retried
+        even if the error is permanent.
     :raises ParametersError: a delay is not a timedelta, or is negative.
     """
 
@@ -47,32 +62,49 @@ class PolysyncRetryPolicy(RetryPolicy):
         for code, delay in self.retry_after.items():
             if not isinstance(delay, timedelta) or delay < timedelta(0):
                 raise ParametersError(
-                    f"retry_after[{code!r}] = {delay!r} is not valid: give a timedelta of zero or more."
+                    f"retry_after[{code!r}] = {delay!r} is not valid: give a timedelta"
+                    " of zero or more."
                 )
 
     def evaluate(
-        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
     ) -> RetryDecision:
         """
-        Return the decision after a failed try. Airflow calls this in the task's process.
+        Return the decision after a failed try. Airflow calls this in the task's
+        process.
 
         :param try_number: number of the failed try, from 1.
-        :param context: the task's context; its task has the DAG author's ``retry_delay`` and backoff.
+        :param context: the task's context; its task has the DAG author's
+            ``retry_delay`` and backoff.
         """
         if not isinstance(exception, PolysyncError):
             return RetryDecision.default()
-        name = exception.error_code if isinstance(exception, SageMakerApiError) else type(exception).__name__
+        name = (
+            exception.error_code
+            if isinstance(exception, SageMakerApiError)
+            else type(exception).__name__
+        )
         min_delay = self._delay_after(exception)
         if min_delay is None and exception.permanent:
-            return RetryDecision.fail(f"{name}: permanent error, a retry cannot succeed")
+            return RetryDecision.fail(
+                f"{name}: permanent error, a retry cannot succeed"
+            )
         # After the last try there is no next one, so its delay must not be logged.
         if min_delay is None or try_number > max_tries:
             return RetryDecision.default()
         task = cast("BaseOperator | None", context.get("task")) if context else None
-        delay = _combine_with_task_delay(min_delay, task, try_number) if task else min_delay
+        delay = (
+            _combine_with_task_delay(min_delay, task, try_number) if task else min_delay
+        )
         if delay is None:
             return RetryDecision.default()
-        return RetryDecision.retry(delay, f"{name}: next try after {format_seconds(delay.total_seconds())}")
+        return RetryDecision.retry(
+            delay, f"{name}: next try after {format_seconds(delay.total_seconds())}"
+        )
 
     def _delay_after(self, error: PolysyncError) -> timedelta | None:
         if not isinstance(error, SageMakerApiError):
@@ -84,23 +116,34 @@ class PolysyncRetryPolicy(RetryPolicy):
 
     def serialize(self) -> dict[str, Any]:
         """Return this policy as a dict that can be stored as JSON."""
-        seconds = {code: delay.total_seconds() for code, delay in self.retry_after.items()}
+        seconds = {
+            code: delay.total_seconds() for code, delay in self.retry_after.items()
+        }
         return {"__type": type(self).__name__, "retry_after": seconds}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PolysyncRetryPolicy:
         """Return the policy that ``serialize`` returned as a dict."""
         delays = data["retry_after"].items()
-        return cls(retry_after={code: timedelta(seconds=seconds) for code, seconds in delays})
+        return cls(
+            retry_after={code: timedelta(seconds=seconds) for code, seconds in delays}
+        )
 
 
-def forbids_retry(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
+def forbids_retry(
+    policy: RetryPolicy | None, error: Exception, context: Context
+) -> bool:
     """Return whether a policy says that a task must not be retried."""
     return _decision(policy, error, context).action is RetryAction.FAIL
 
 
-def next_retry(policy: RetryPolicy | None, error: Exception, context: Context) -> str | None:
-    """Return when Airflow starts another try after an error, such as ``in 5 min``; None if none follows."""
+def next_retry(
+    policy: RetryPolicy | None, error: Exception, context: Context
+) -> str | None:
+    """
+    Return when Airflow starts another try after an error, such as ``in 5 min``; None if
+    none follows.
+    """
     ti, task = context["ti"], cast("BaseOperator", context["task"])
     if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
         return None
@@ -114,20 +157,26 @@ def next_retry(policy: RetryPolicy | None, error: Exception, context: Context) -
     if _backoff(task) == 1:
         return f"in {format_seconds(delay.total_seconds())}"
     # Airflow adds up to as much again to a delay that grows.
-    longest = timedelta(seconds=conf.getint("core", "max_task_retry_delay", fallback=24 * 3600))
-    shortest = min(delay, longest, cast("timedelta | None", task.max_retry_delay) or longest)
+    longest = timedelta(
+        seconds=conf.getint("core", "max_task_retry_delay", fallback=24 * 3600)
+    )
+    shortest = min(
+        delay, longest, cast("timedelta | None", task.max_retry_delay) or longest
+    )
     return f"in at least {format_seconds(shortest.total_seconds())}"
 
 
-def _decision(policy: RetryPolicy | None, error: Exception, context: Context) -> RetryDecision:
+def _decision(
+    policy: RetryPolicy | None, error: Exception, context: Context
+) -> RetryDecision:
     ti = context["ti"]
     if not policy:
         return RetryDecision.default()
     try:
         return policy.evaluate(error, ti.try_number, ti.max_tries, context)
     except Exception:
-        # Airflow ignores a retry policy that raises and uses the task's retries. The task must end with its
-        # own error, not with the policy's.
+        # Airflow ignores a retry policy that raises and uses the task's retries. The
+        # task must end with its own error, not with the policy's.
         log.exception("The task's retry_policy raised an error")
         return RetryDecision.default()
 
@@ -135,26 +184,39 @@ def _decision(policy: RetryPolicy | None, error: Exception, context: Context) ->
 def _backoff(task: BaseOperator) -> float:
     """Return the factor by which the delay grows with each try."""
     # The value True comes from Airflow 2 and means a factor of 2.
-    return 2.0 if task.retry_exponential_backoff is True else task.retry_exponential_backoff or 1.0
+    return (
+        2.0
+        if task.retry_exponential_backoff is True
+        else task.retry_exponential_backoff or 1.0
+    )
 
 
 def _own_delay(task: BaseOperator, try_number: int) -> timedelta:
-    # As ``next_retry_datetime`` in airflow/models/taskinstance.py, without its limits and its jitter.
+    # As ``next_retry_datetime`` in airflow/models/taskinstance.py, without its limits
+    # and its jitter.
     try:
         return task.retry_delay * _backoff(task) ** (try_number - 1)
     except OverflowError:
         return timedelta.max
 
 
-def _combine_with_task_delay(min_delay: timedelta, task: BaseOperator, try_number: int) -> timedelta | None:
+def _combine_with_task_delay(
+    min_delay: timedelta, task: BaseOperator, try_number: int
+) -> timedelta | None:
     """
-    Return a delay that is at least ``min_delay`` and the task's own, but at most its ``max_retry_delay``.
+    Return a delay that is at least ``min_delay`` and the task's own, but at most its
+    ``max_retry_delay``.
 
-    :return: the delay; None if the task's own delay is long enough, so that Airflow's default applies.
+    :return: the delay; None if the task's own delay is long enough, so that Airflow's
+        default applies.
     """
     max_delay = cast("timedelta | None", task.max_retry_delay) or timedelta.max
     min_delay, task_delay = min(min_delay, max_delay), _own_delay(task, try_number)
     if task_delay >= min_delay:
         return None
     # Airflow's jitter is up to as long as the delay.
-    return min_delay if _backoff(task) == 1 else min(max(min_delay, 2 * task_delay), max_delay)
+    return (
+        min_delay
+        if _backoff(task) == 1
+        else min(max(min_delay, 2 * task_delay), max_delay)
+    )

@@ -1,8 +1,9 @@
 """
 The states of an execution, and the table that maps AWS's statuses to them.
 
-AWS has *statuses* (``Executing``, ``CompletedWithFailures``); Polysync has *states* (``Running``,
-``Failed``). ``execution/waiter.py`` decides what a wait does after each status.
+AWS has *statuses* (``Executing``, ``CompletedWithFailures``); Polysync has *states*
+(``Running``, ``Failed``). ``execution/waiter.py`` decides what a wait does after each
+status.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def state_of_step(status: str | None) -> PolysyncState:
 
 def has_ended(status: str | None) -> bool:
     """
-    Return whether an execution with this status has ended, so that its status changes only by a resume.
+    Return whether an execution with this status has ended, so that its status changes
+    only by a resume.
 
     :param status: AWS's ``PipelineExecutionStatus``; None if it is not known.
     """
@@ -68,7 +70,8 @@ def has_ended(status: str | None) -> bool:
 
 def is_stoppable(status: str) -> bool:
     """
-    Return whether a stop can be requested: the execution has not ended and is not stopping yet.
+    Return whether a stop can be requested: the execution has not ended and is not
+    stopping yet.
 
     :param status: AWS's ``PipelineExecutionStatus``.
     """

@@ -1,8 +1,9 @@
 """
-A task group that shows a SageMaker pipeline in Airflow's grid: a task for each step of its definition.
+A task group that shows a SageMaker pipeline in Airflow's grid: a task for each step of
+its definition.
 
-The graph comes from a file, so a parse makes no call. Step names are checked before they become task ids, and
-no text of a definition is ever rendered as a template.
+The graph comes from a file, so a parse makes no call. Step names are checked before
+they become task ids, and no text of a definition is ever rendered as a template.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import name_or_arn
 from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
 from polysync_airflow.jobs.catalogue import CatalogueJob, read_catalogue, steps_of
-from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator, PolysyncStepsExecutionOperator
+from polysync_airflow.operators.step_tasks import (
+    PolysyncPipelineStepOperator,
+    PolysyncStepsExecutionOperator,
+)
 
 __all__ = ["PolysyncPipelineTaskGroup"]
 
@@ -55,32 +59,38 @@ _MAX_ID: Final = 120
 
 class PolysyncPipelineTaskGroup(TaskGroup):
     """
-    Start a pipeline, and show each step of its definition as a task, with its state, log, times and links.
+    Start a pipeline, and show each step of its definition as a task, with its state,
+    log, times and links.
 
     ::
 
         with DAG("churn", schedule="@weekly"):
             churn = PolysyncPipelineTaskGroup(
-                group_id="churn", pipeline_name="churn-tuning", definition="churn_tuning.json"
+                group_id="churn",
+                pipeline_name="churn-tuning",
+                definition="churn_tuning.json",
             )
             churn["TrainModel"] >> compare()
             churn >> report()
 
-    The group has the task ``begin``, a task for each step, and below them ``execution``, which starts the
-    execution and is responsible for it, as ``PolysyncStartPipelineOperator`` is: its XComs, buttons and
-    errors are the same. A step in the branch of a condition has a task, too; a ForEach step is one task.
+    The group has the task ``begin``, a task for each step, and below them
+    ``execution``, which starts the execution and is responsible for it, as
+    ``PolysyncStartPipelineOperator`` is: its XComs, buttons and errors are the same. A
+    step in the branch of a condition has a task, too; a ForEach step is one task.
 
     See docs/how-to/steps-as-tasks.md for what a clear does.
 
     :param group_id: the id of the group.
-    :param pipeline_name: the name or ARN of the pipeline (templated). Default: that of the job.
-    :param definition: a file with the pipeline's definition, as JSON. A relative path begins at the folder of
-        the DAG file.
+    :param pipeline_name: the name or ARN of the pipeline (templated). Default: that of
+        the job.
+    :param definition: a file with the pipeline's definition, as JSON. A relative path
+        begins at the folder of the DAG file.
     :param job: the name of a job in ``catalogue``, in place of ``definition``.
     :param catalogue: the file that ``polysync jobs import`` has written.
-    :param kwargs: further arguments of ``PolysyncStartPipelineOperator`` and of ``TaskGroup``.
-        ``poll_interval`` is the seconds between two lists of the steps, which all tasks share. ``retries`` is
-        how often AWS resumes an execution that has failed; the tasks of the steps have as many.
+    :param kwargs: further arguments of ``PolysyncStartPipelineOperator`` and of
+        ``TaskGroup``. ``poll_interval`` is the seconds between two lists of the steps,
+        which all tasks share. ``retries`` is how often AWS resumes an execution that
+        has failed; the tasks of the steps have as many.
     :raises ParametersError: an argument is not valid, or the file has no steps.
     :raises CatalogueError: the catalogue cannot be read, or has no such job.
     """
@@ -98,21 +108,36 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         folder = Path(sys._getframe(1).f_globals.get("__file__", "")).parent
         for name in _OWN.keys() & kwargs.keys():
             raise ParametersError(
-                f"{name} = {texts.shorten(kwargs[name])}: leave it out, since {_OWN[name]}."
+                f"{name} = {texts.shorten(kwargs[name])}: leave it out, since"
+                f" {_OWN[name]}."
             )
         steps, job_name = _steps_of(folder, definition, job, catalogue)
         pipeline = job_name if pipeline_name is None else pipeline_name
         if pipeline is None:
-            raise ParametersError("pipeline_name is missing: the file of a definition does not name it.")
-        super().__init__(group_id, **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs})
+            raise ParametersError(
+                "pipeline_name is missing: the file of a definition does not name it."
+            )
+        super().__init__(
+            group_id,
+            **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs},
+        )
         self._add_tasks(steps, {**kwargs, "dag": self.dag, "pipeline_name": pipeline})
 
     def _add_tasks(self, steps: Sequence[JobStep], arguments: dict[str, Any]) -> None:
-        ids, prefix = _task_ids(steps), f"{self.group_id}." if self.prefix_group_id else ""
-        self.step_task_ids = {step: f"{prefix}{task_id}" for step, task_id in ids.items()}
+        ids, prefix = (
+            _task_ids(steps),
+            f"{self.group_id}." if self.prefix_group_id else "",
+        )
+        self.step_task_ids = {
+            step: f"{prefix}{task_id}" for step, task_id in ids.items()
+        }
         shared = {key: arguments[key] for key in _SHARED if key in arguments}
         of_first = {key: arguments[key] for key in _OF_ALL if key in arguments}
-        rule = {"trigger_rule": arguments.pop("trigger_rule")} if "trigger_rule" in arguments else {}
+        rule = (
+            {"trigger_rule": arguments.pop("trigger_rule")}
+            if "trigger_rule" in arguments
+            else {}
+        )
         first = EmptyOperator(task_id=FIRST, task_group=self, **of_first, **rule)
         execution = PolysyncStepsExecutionOperator(
             task_id=EXECUTION,
@@ -123,7 +148,10 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         )
         first >> execution
         # By step: those above it, of which a condition is one.
-        edges = {step.name: sorted({*step.needs, *filter(None, (step.condition,))}) for step in steps}
+        edges = {
+            step.name: sorted({*step.needs, *filter(None, (step.condition,))})
+            for step in steps
+        }
         tasks = {
             step.name: PolysyncPipelineStepOperator(
                 task_id=ids[step.name],
@@ -149,14 +177,34 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         if step in self.step_task_ids:
             return self.children[self.step_task_ids[step]]
         nearest = texts.nearest_name(step, self.step_task_ids)
-        cure = f"did you mean {nearest!r}?" if nearest else f"it has {', '.join(self.step_task_ids)}"
+        cure = (
+            f"did you mean {nearest!r}?"
+            if nearest
+            else f"it has {', '.join(self.step_task_ids)}"
+        )
         raise KeyError(f"{self.group_id} has no step {step!r}: {cure}")
 
 
 # What the tasks of the steps share with the execution task.
-_OF_ALL: Final = ("dag", "pool", "priority_weight", "weight_rule", "queue", "owner", "start_date", "end_date")
+_OF_ALL: Final = (
+    "dag",
+    "pool",
+    "priority_weight",
+    "weight_rule",
+    "queue",
+    "owner",
+    "start_date",
+    "end_date",
+)
 _OF_WAIT: Final = ("polysync_conn_id", "region_name", "poll_interval", "property_files")
-_SHARED: Final = (*_OF_ALL, *_OF_WAIT, "retries", "retry_delay", "on_failure_callback", "on_success_callback")
+_SHARED: Final = (
+    *_OF_ALL,
+    *_OF_WAIT,
+    "retries",
+    "retry_delay",
+    "on_failure_callback",
+    "on_success_callback",
+)
 
 
 def _steps_of(
@@ -171,7 +219,10 @@ def _steps_of(
         raise ParametersError(f"definition and job {both}: give one of them.")
     if job is not None and not isinstance(job, CatalogueJob):
         if catalogue is None:
-            raise ParametersError(f"job = {job!r}: give the file of the job, too, in the argument catalogue.")
+            raise ParametersError(
+                f"job = {job!r}: give the file of the job, too, in the argument"
+                " catalogue."
+            )
         job = _job_of(folder / catalogue, job)
     if job is not None:
         return steps_of(job), name_or_arn(job.name, job.arn)
@@ -179,13 +230,15 @@ def _steps_of(
     try:
         text = (folder / file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ParametersError(f"definition = {file!r}: the file cannot be read: {error}.") from None
+        raise ParametersError(
+            f"definition = {file!r}: the file cannot be read: {error}."
+        ) from None
     steps, problem = job_steps(declared_steps(text))
     if not steps:
         problem = problem or "it has no steps"
         raise ParametersError(
-            f"definition = {file!r}: {problem}. Give the JSON of a pipeline definition, such as "
-            "PipelineDefinition of DescribePipeline."
+            f"definition = {file!r}: {problem}. Give the JSON of a pipeline definition,"
+            " such as PipelineDefinition of DescribePipeline."
         )
     return steps, None
 
@@ -199,13 +252,17 @@ def _job_of(path: Path, name: str) -> CatalogueJob:
     if name not in jobs:
         nearest = texts.nearest_name(name, jobs)
         raise CatalogueError(
-            f"{path.name} has no job {name!r}" + (f": did you mean {nearest!r}?" if nearest else ".")
+            f"{path.name} has no job {name!r}"
+            + (f": did you mean {nearest!r}?" if nearest else ".")
         )
     return jobs[name]
 
 
 def _task_ids(steps: Sequence[JobStep]) -> dict[str, str]:
-    """Return the ids of the steps' tasks in the group: their names, where Airflow allows them."""
+    """
+    Return the ids of the steps' tasks in the group: their names, where Airflow allows
+    them.
+    """
     ids: dict[str, str] = {}
     taken = {FIRST, EXECUTION}
     for step in steps:

@@ -1,4 +1,6 @@
-"""The environment of all tests: a private AIRFLOW_HOME, an emulator, and emulated time."""
+"""
+The environment of all tests: a private AIRFLOW_HOME, an emulator, and emulated time.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,15 @@ gc.set_threshold(50_000, 10, 10)
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="polysync-tests-")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[1] / "example_dags")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(
+    Path(__file__).parents[1] / "example_dags"
+)
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
-os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
-# Tests must not use credentials of this host, and must not wait for retries of botocore.
+os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(
+    os.urandom(32)
+).decode()
+# Tests must not use credentials of this host, and must not wait for retries of
+# botocore.
 os.environ["AWS_MAX_ATTEMPTS"] = "1"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 for _name in (
@@ -61,18 +68,28 @@ collect_ignore = [
         ]
     ),
     # The models of Airflow's task runner differ between the versions.
-    *([] if airflow.__version__.startswith("3.3.") else ["operators/test_airflow_requests.py"]),
+    *(
+        []
+        if airflow.__version__.startswith("3.3.")
+        else ["operators/test_airflow_requests.py"]
+    ),
 ]
-# The example pipelines, with two shards in place of five: each is a call more at the end of an execution.
+# The example pipelines, with two shards in place of five: each is a call more at the
+# end of an execution.
 DEFINITIONS = Path(os.environ["AIRFLOW_HOME"], "pipelines")
 shutil.copytree(EXAMPLE_DEFINITIONS, DEFINITIONS)
 _fanout = json.loads((DEFINITIONS / "fanout.json").read_text())
-_fanout["Steps"] = [step for step in _fanout["Steps"] if step["Name"] in ("Shard0", "Shard3", "Merge")]
+_fanout["Steps"] = [
+    step for step in _fanout["Steps"] if step["Name"] in ("Shard0", "Shard3", "Merge")
+]
 _fanout["Steps"][-1]["DependsOn"] = ["Shard0", "Shard3"]
 (DEFINITIONS / "fanout.json").write_text(json.dumps(_fanout))
 # For what happens during the wait, or at its end.
-IN_BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"], indirect=True)
-# A whole Airflow takes up to two minutes until it runs, which is charged to the first test with it.
+IN_BOTH_MODES = pytest.mark.parametrize(
+    "deferrable", [False, True], ids=["sync", "deferred"], indirect=True
+)
+# A whole Airflow takes up to two minutes until it runs, which is charged to the first
+# test with it.
 SYSTEM_TIMEOUT_SECONDS = 900
 
 
@@ -82,7 +99,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Let pytest find nothing to collect: it looks for garbage five times at the end, which takes a second."""
+    """
+    Let pytest find nothing to collect: it looks for garbage five times at the end,
+    which takes a second.
+    """
     gc.freeze()
 
 
@@ -93,7 +113,10 @@ def leave_out_of_collections() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests with a whole Airflow, or its database alone, more time than ``timeout`` in pyproject.toml."""
+    """
+    Give the tests with a whole Airflow, or its database alone, more time than
+    ``timeout`` in pyproject.toml.
+    """
     for item in items:
         is_slow = item.get_closest_marker("system") or item.get_closest_marker("matrix")
         if is_slow and not item.get_closest_marker("timeout"):
@@ -102,8 +125,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Create Airflow's database in the AIRFLOW_HOME of the tests; the processes of pytest-xdist copy the first one."""
-    made, shared = Path(os.environ["AIRFLOW_HOME"], "airflow.db"), tmp_path_factory.getbasetemp()
+    """
+    Create Airflow's database in the AIRFLOW_HOME of the tests; the processes of
+    pytest-xdist copy the first one.
+    """
+    made, shared = (
+        Path(os.environ["AIRFLOW_HOME"], "airflow.db"),
+        tmp_path_factory.getbasetemp(),
+    )
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     template = shared / made.name
@@ -129,7 +158,9 @@ def _emulator() -> Iterator[EmulatorServer]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_clients() -> Iterator[None]:
-    """Make the creation of sessions and clients fast, which most tests do several times."""
+    """
+    Make the creation of sessions and clients fast, which most tests do several times.
+    """
     with pytest.MonkeyPatch.context() as patch:
         quick_clients.install(patch)
         yield
@@ -139,7 +170,10 @@ def _quick_clients() -> Iterator[None]:
 def simulated_airflow(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SimulatedAirflow]:
-    """Return what knows the task instances of a test. Airflow's client asks it, unless there is a database."""
+    """
+    Return what knows the task instances of a test. Airflow's client asks it, unless
+    there is a database.
+    """
     AIRFLOW.clear()
     if "airflow_database" not in request.fixturenames:
         airflow_service.install(monkeypatch, AIRFLOW)
@@ -148,17 +182,25 @@ def simulated_airflow(
 
 
 @pytest.fixture
-def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatorServer:
-    """Return an emulator with the example pipelines; the connection ``polysync_default`` leads to it."""
+def emulator(
+    _emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> EmulatorServer:
+    """
+    Return an emulator with the example pipelines; the connection ``polysync_default``
+    leads to it.
+    """
     _emulator.control.reset()
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=_emulator.endpoint_url))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=_emulator.endpoint_url)
+    )
     return _emulator
 
 
 @pytest.fixture
 def deferrable(request: pytest.FixtureRequest) -> bool:
     """
-    Whether the task waits in the triggerer: with ``IN_BOTH_MODES``. Other tests wait on the worker, which is quicker.
+    Whether the task waits in the triggerer: with ``IN_BOTH_MODES``. Other tests wait on
+    the worker, which is quicker.
 
     What a try does before the wait and after it is decided without the mode.
     """
@@ -166,8 +208,13 @@ def deferrable(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedTime]:
-    """Let each wait of the provider advance the emulator's clock, so that hours take milliseconds."""
+def emulated_time(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[EmulatedTime]:
+    """
+    Let each wait of the provider advance the emulator's clock, so that hours take
+    milliseconds.
+    """
     from polysync_airflow.aws import rate_limiter
 
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", WeakValueDictionary())
@@ -177,10 +224,21 @@ def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def connection(
-    *, login: str = "AKIAIOSFODNN7EXAMPLE", password: str = "emulated-secret-key", **extra: object
+    *,
+    login: str = "AKIAIOSFODNN7EXAMPLE",
+    password: str = "emulated-secret-key",
+    **extra: object,
 ) -> str:
-    """Return a Polysync connection as JSON, as Airflow reads it from an environment variable."""
+    """
+    Return a Polysync connection as JSON, as Airflow reads it from an environment
+    variable.
+    """
     extra = {"auth_method": "access_key", "region_name": "us-east-1", **extra}
     return json.dumps(
-        {"conn_type": "polysync_sagemaker", "login": login, "password": password, "extra": extra}
+        {
+            "conn_type": "polysync_sagemaker",
+            "login": login,
+            "password": password,
+            "extra": extra,
+        }
     )

@@ -20,5 +20,9 @@ START_MANAGED: Final[dict[str, Any]] = {
 NEVER_ENDS: Final = {"steps": {"Evaluate": {"duration": None}}}
 
 _CLIENT: Any = boto3.client("sagemaker", region_name="us-east-1")
-_MEMBERS = _CLIENT.meta.service_model.operation_model("StartPipelineExecution").input_shape.members
-NEEDS_ROLE: Final = pytest.mark.skipif("RoleArn" not in _MEMBERS, reason="this botocore cannot name a role")
+_MEMBERS = _CLIENT.meta.service_model.operation_model(
+    "StartPipelineExecution"
+).input_shape.members
+NEEDS_ROLE: Final = pytest.mark.skipif(
+    "RoleArn" not in _MEMBERS, reason="this botocore cannot name a role"
+)

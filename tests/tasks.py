@@ -1,4 +1,7 @@
-"""Runs a task in tests as Airflow does: in one worker session, or deferred and resumed in another session."""
+"""
+Runs a task in tests as Airflow does: in one worker session, or deferred and resumed in
+another session.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseOperator,
+    TaskDeferred,
+)
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.clock import Clock
@@ -25,9 +32,11 @@ from tests.fakes.simulated_airflow import AIRFLOW
 
 class EmulatedTime(Clock):
     """
-    Replaces the clock of the provider by that of the emulator, which moves only while the provider waits.
+    Replaces the clock of the provider by that of the emulator, which moves only while
+    the provider waits.
 
-    ``slept`` lists the seconds of each wait; ``at`` lists the times and actions that ``after`` has scheduled.
+    ``slept`` lists the seconds of each wait; ``at`` lists the times and actions that
+    ``after`` has scheduled.
     """
 
     def __init__(self, emulator: EmulatorServer) -> None:
@@ -45,17 +54,24 @@ class EmulatedTime(Clock):
         return self.time()
 
     def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
-        """Let the time of a wait pass at once, but only while nothing else is running."""
+        """
+        Let the time of a wait pass at once, but only while nothing else is running.
+        """
         if not idle or seconds is None:
             return None
         self.sleep(seconds)
         return 0
 
     def sleep(self, seconds: float) -> None:
-        """Advance the emulated clock, and run the scheduled actions that are due meanwhile."""
+        """
+        Advance the emulated clock, and run the scheduled actions that are due
+        meanwhile.
+        """
         self.slept.append(seconds)
         end = self.time() + seconds
-        while entry := min((e for e in self.at if e[0] <= end), key=lambda e: e[0], default=None):
+        while entry := min(
+            (e for e in self.at if e[0] <= end), key=lambda e: e[0], default=None
+        ):
             self.at.remove(entry)
             self._clock.advance(max(0.0, entry[0] - self.time()))
             entry[1]()
@@ -80,9 +96,11 @@ class DagRun:
 @dataclass
 class TaskInstance:
     """
-    The part of a task instance that operators use. XComs are kept during a deferral, as in Airflow.
+    The part of a task instance that operators use. XComs are kept during a deferral, as
+    in Airflow.
 
-    :param latest: returns the task instance of the latest try, which has the XComs of all tries that are alive.
+    :param latest: returns the task instance of the latest try, which has the XComs of
+        all tries that are alive.
     :param store: the Variable with the record, which all tries share.
     :param task_state_store: that of Airflow 3.3; None in other versions.
     :param state: returns the state of the task instance.
@@ -116,7 +134,9 @@ class TaskInstance:
         AIRFLOW.instances.append(self)
 
     def cut_off(self, status_code: int) -> None:
-        """Let every request of this try fail, as with 403 after its token has expired."""
+        """
+        Let every request of this try fail, as with 403 after its token has expired.
+        """
         self.status_code = status_code
 
     def context(self, task: BaseOperator) -> Any:
@@ -124,7 +144,11 @@ class TaskInstance:
         context: dict[str, Any] = {"ti": self, "task": task, "dag_run": self.dag_run}
         if self.interval:
             context["data_interval_start"], context["data_interval_end"] = self.interval
-        return {**context, "task_state_store": self.task_state_store} if self.task_state_store else context
+        return (
+            {**context, "task_state_store": self.task_state_store}
+            if self.task_state_store
+            else context
+        )
 
     def get_template_context(self) -> Any:
         """Return the context in which a triggerer renders the templates of the task."""
@@ -156,7 +180,8 @@ class Run:
     :param ti: the task instance, with its XComs.
     :param result: the return value.
     :param error: the error that ended the task.
-    :param trigger: the serialized trigger of the last deferral; None if the task did not defer.
+    :param trigger: the serialized trigger of the last deferral; None if the task did
+        not defer.
     :param event: the payload of its event.
     :param operator: the operator of the last worker session.
     """
@@ -176,9 +201,11 @@ class Run:
 
 def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     """
-    Run a task to its end. If it defers, run its trigger and then another worker session.
+    Run a task to its end. If it defers, run its trigger and then another worker
+    session.
 
-    :param operator: the task. The next session gets a copy from before the first one, as another worker does.
+    :param operator: the task. The next session gets a copy from before the first one,
+        as another worker does.
     :param ti: the task instance; None for a new one.
     """
     run = Run(ti or _in_new_dag_run(operator), operator=operator)
@@ -199,7 +226,8 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
 
 
 def _in_new_dag_run(operator: BaseOperator) -> TaskInstance:
-    # Its executions are not those of an earlier one: the start of the DAG run tells them apart.
+    # Its executions are not those of an earlier one: the start of the DAG run tells
+    # them apart.
     started_at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=next(_STARTS))
     return TaskInstance(operator.task_id, dag_run=DagRun(started_at))
 
@@ -232,8 +260,11 @@ def resume_task(
 def allow_execute_in_this_thread() -> None:
     """Let this thread be the process of a task."""
     if not CAPABILITIES.task_sdk:
-        # Airflow 2 knows one thread of a process that executes tasks. Here, each process is a thread.
-        sentinel = importlib.import_module("airflow.models.baseoperator").ExecutorSafeguard._sentinel
+        # Airflow 2 knows one thread of a process that executes tasks. Here, each
+        # process is a thread.
+        sentinel = importlib.import_module(
+            "airflow.models.baseoperator"
+        ).ExecutorSafeguard._sentinel
         if not hasattr(sentinel, "callers"):
             sentinel.callers = {}
 
@@ -242,13 +273,16 @@ def cause_of(error: Exception) -> BaseException:
     """
     Return the error of the provider that ended a task.
 
-    Before Airflow 3.3, an error that must not be retried is the cause of an ``AirflowFailException``.
+    Before Airflow 3.3, an error that must not be retried is the cause of an
+    ``AirflowFailException``.
     """
     wrapped = type(error) is AirflowFailException and not CAPABILITIES.retry_policy
     return error.__cause__ if wrapped and error.__cause__ else error
 
 
-def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:
+def _resume(
+    run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred
+) -> Any:
     class_path, kwargs = run.trigger = deferral.trigger.serialize()
     run.event = asyncio.run(fire(class_path, delivered(kwargs), run.ti))
     run.operator, next_session = operator, copy(operator)
@@ -259,14 +293,19 @@ def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferr
         return _resume(run, next_session, context, again)
 
 
-async def fire(class_path: str, kwargs: dict[str, Any], ti: TaskInstance | None = None) -> Any:
+async def fire(
+    class_path: str, kwargs: dict[str, Any], ti: TaskInstance | None = None
+) -> Any:
     """
-    Create a trigger from its serialized form, run it, and return the payload of its only event.
+    Create a trigger from its serialized form, run it, and return the payload of its
+    only event.
 
     :param ti: the task instance, as a triggerer sets it; None outside of a triggerer.
     """
     module, _, name = class_path.rpartition(".")
-    trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    trigger = getattr(importlib.import_module(module), name)(
+        **json.loads(json.dumps(kwargs))
+    )
     trigger.task_instance = ti
     events = [event async for event in trigger.run()]
     assert len(events) == 1

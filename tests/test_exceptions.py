@@ -1,4 +1,6 @@
-"""The error classes: each can be pickled, as Airflow's executors and process pools need."""
+"""
+The error classes: each can be pickled, as Airflow's executors and process pools need.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,25 @@ ERRORS: list[PolysyncError] = [
     exceptions.CallbackStepError("m", permanent=True),
     exceptions.ModelApprovalError("m", model_package_arn=None, permanent=False),
     exceptions.ModelRejectedError("m", model_package_arn="a"),
-    exceptions.SageMakerApiError("m", error_code="c", operation="o", permanent=False, transient=True),
-    exceptions.PipelineExecutionError("m", execution_arn="a", status=None, permanent=True),
+    exceptions.SageMakerApiError(
+        "m", error_code="c", operation="o", permanent=False, transient=True
+    ),
+    exceptions.PipelineExecutionError(
+        "m", execution_arn="a", status=None, permanent=True
+    ),
     exceptions.PipelineExecutionFailedError("m", execution_arn="a", status="Failed"),
-    exceptions.PipelineExecutionCancelledError("m", execution_arn="a", status="Stopped"),
-    exceptions.PipelineExecutionCancelledFailError("m", execution_arn="a", status="Stopped"),
-    exceptions.PipelineExecutionTimeoutError("m", execution_arn="a", status="Executing"),
-    exceptions.PipelineExecutionNotFoundError("m", execution_arn=None, status=None, permanent=True),
+    exceptions.PipelineExecutionCancelledError(
+        "m", execution_arn="a", status="Stopped"
+    ),
+    exceptions.PipelineExecutionCancelledFailError(
+        "m", execution_arn="a", status="Stopped"
+    ),
+    exceptions.PipelineExecutionTimeoutError(
+        "m", execution_arn="a", status="Executing"
+    ),
+    exceptions.PipelineExecutionNotFoundError(
+        "m", execution_arn=None, status=None, permanent=True
+    ),
 ]
 
 
@@ -39,7 +53,9 @@ def subclasses(base: Any) -> set[Any]:
 def test_every_class_is_in_the_list() -> None:
     """A new class must be tested too."""
     assert {type(error) for error in ERRORS} == {
-        each for each in subclasses(PolysyncError) if each.__module__ == exceptions.__name__
+        each
+        for each in subclasses(PolysyncError)
+        if each.__module__ == exceptions.__name__
     }
 
 
@@ -55,8 +71,13 @@ def test_errors_can_be_pickled(error: PolysyncError) -> None:
 
 @pytest.mark.parametrize(("alias", "code"), exceptions.ALIASES.items())
 def test_code_in_another_spelling(alias: str, code: str) -> None:
-    """An error is compared by SageMaker's spelling of its code, and shows the one that AWS has sent."""
-    error = exceptions.SageMakerApiError("m", error_code=alias, operation="o", permanent=False)
+    """
+    An error is compared by SageMaker's spelling of its code, and shows the one that AWS
+    has sent.
+    """
+    error = exceptions.SageMakerApiError(
+        "m", error_code=alias, operation="o", permanent=False
+    )
 
     assert exceptions.has_code(error, code)
     assert error.error_code == alias

@@ -28,7 +28,9 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 
-EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+EXECUTION = (
+    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+)
 ROLE = "arn:aws:iam::123456789012:role/Execution"
 
 
@@ -93,10 +95,34 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
             ["pipeline 'Fanout'", "region us-east-1"],
             True,
         ),
-        ("DescribePipelineExecution", "ResourceNotFound", describe, [EXECUTION, "region us-east-1"], True),
-        ("StartPipelineExecution", "ValidationException", start, ["request's content"], True),
-        ("StartPipelineExecution", "ResourceLimitExceeded", start, ["Service Quotas", "us-east-1"], False),
-        ("DescribePipelineExecution", "ThrottlingException", describe, ["poll_interval"], False),
+        (
+            "DescribePipelineExecution",
+            "ResourceNotFound",
+            describe,
+            [EXECUTION, "region us-east-1"],
+            True,
+        ),
+        (
+            "StartPipelineExecution",
+            "ValidationException",
+            start,
+            ["request's content"],
+            True,
+        ),
+        (
+            "StartPipelineExecution",
+            "ResourceLimitExceeded",
+            start,
+            ["Service Quotas", "us-east-1"],
+            False,
+        ),
+        (
+            "DescribePipelineExecution",
+            "ThrottlingException",
+            describe,
+            ["poll_interval"],
+            False,
+        ),
         (
             "DescribePipelineExecution",
             "ExpiredTokenException",
@@ -104,7 +130,13 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
             ["session token has expired"],
             False,
         ),
-        ("DescribePipelineExecution", "ExpiredToken", describe, ["session token has expired"], False),
+        (
+            "DescribePipelineExecution",
+            "ExpiredToken",
+            describe,
+            ["session token has expired"],
+            False,
+        ),
         (
             "DescribePipeline",
             "ResourceNotFound",
@@ -122,14 +154,28 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
             ["OIDC provider", "thumbprint"],
             True,
         ),
-        ("DescribePipelineExecution", "UnrecognizedClientException", describe, ["access key ID"], True),
+        (
+            "DescribePipelineExecution",
+            "UnrecognizedClientException",
+            describe,
+            ["access key ID"],
+            True,
+        ),
         ("DescribePipelineExecution", "SomethingNew", describe, [], False),
     ],
 )
 def test_error_says_what_to_do(
-    operation: str, code: str, call: Any, texts: list[str], permanent: bool, emulator: EmulatorServer
+    operation: str,
+    code: str,
+    call: Any,
+    texts: list[str],
+    permanent: bool,
+    emulator: EmulatorServer,
 ) -> None:
-    """The error has AWS's code, operation and message, and names the permission, resource or region."""
+    """
+    The error has AWS's code, operation and message, and names the permission, resource
+    or region.
+    """
     error = error_from_aws(emulator, operation, code, call)
 
     for text in texts:
@@ -137,14 +183,22 @@ def test_error_says_what_to_do(
     assert error.permanent is permanent
 
 
-def test_access_denied_of_a_start_with_a_role_names_pass_role(emulator: EmulatorServer) -> None:
-    """The error names iam:PassRole, because AWS reports its absence as AccessDenied of the start."""
+def test_access_denied_of_a_start_with_a_role_names_pass_role(
+    emulator: EmulatorServer,
+) -> None:
+    """
+    The error names iam:PassRole, because AWS reports its absence as AccessDenied of the
+    start.
+    """
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    members = client.meta.service_model.operation_model("StartPipelineExecution").input_shape.members
+    members = client.meta.service_model.operation_model(
+        "StartPipelineExecution"
+    ).input_shape.members
     with_role = request(execution_role_arn=ROLE)
     if "RoleArn" not in members:
-        # An older botocore refuses the member before it sends the request. This test is about AWS's error.
+        # An older botocore refuses the member before it sends the request. This test is
+        # about AWS's error.
         members["RoleArn"] = members["PipelineName"]
 
     error = error_from_aws(
@@ -163,7 +217,9 @@ def test_hint_names_the_invalid_parameter(emulator: EmulatorServer) -> None:
         emulator,
         "StartPipelineExecution",
         "ValidationException",
-        lambda hook: hook.start_pipeline_execution(request(pipeline_parameters={"Shards": 1, "Other": 2})),
+        lambda hook: hook.start_pipeline_execution(
+            request(pipeline_parameters={"Shards": 1, "Other": 2})
+        ),
         message="Unexpected type for parameter 'Shards'.",
     )
 
@@ -178,7 +234,10 @@ def test_every_hint_can_be_formatted(emulator: EmulatorServer) -> None:
 
 
 def test_missing_response_is_not_a_permanent_error(emulator: EmulatorServer) -> None:
-    """The error code of a dropped connection is the name of botocore's exception, and it is not permanent."""
+    """
+    The error code of a dropped connection is the name of botocore's exception, and it
+    is not permanent.
+    """
     emulator.control.add_fault("dropped", "DescribePipelineExecution")
 
     with pytest.raises(SageMakerApiError) as caught:
@@ -189,8 +248,15 @@ def test_missing_response_is_not_a_permanent_error(emulator: EmulatorServer) -> 
 
 
 def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
-    """Return a fault for the emulator. The default values have no effect on faults of other kinds."""
-    return {"kind": kind, "status": status, **({"code": code, "message": "no"} if code else {})}
+    """
+    Return a fault for the emulator. The default values have no effect on faults of
+    other kinds.
+    """
+    return {
+        "kind": kind,
+        "status": status,
+        **({"code": code, "message": "no"} if code else {}),
+    }
 
 
 @pytest.mark.parametrize(
@@ -212,12 +278,17 @@ def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
         (fault_of("error", "ValidationException"), True, False),
         (fault_of("error", "ResourceNotFound"), True, False),
     ],
-    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
+    ids=lambda value: (
+        "-".join(map(str, value.values())) if isinstance(value, dict) else None
+    ),
 )
 def test_error_is_permanent_or_transient(
     fault: dict[str, Any], permanent: bool, transient: bool, emulator: EmulatorServer
 ) -> None:
-    """The hint of the error code decides, otherwise the HTTP status; a missing response is transient."""
+    """
+    The hint of the error code decides, otherwise the HTTP status; a missing response is
+    transient.
+    """
     emulator.control.add_fault(operation="DescribePipelineExecution", **fault)
 
     with pytest.raises(SageMakerApiError) as caught:
@@ -234,16 +305,27 @@ def test_error_is_permanent_or_transient(
         (ReadTimeoutError(endpoint_url="https://aws", error="slow"), True),
         (ConnectionClosedError(endpoint_url="https://aws", error="gone"), True),
         (ProxyConnectionError(proxy_url="https://proxy", error="gone"), True),
-        (SSLError(endpoint_url="https://aws", error=OSError("reset in the handshake")), True),
+        (
+            SSLError(
+                endpoint_url="https://aws", error=OSError("reset in the handshake")
+            ),
+            True,
+        ),
         (NoCredentialsError(), False),
         (ParamValidationError(report="no"), False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_connection_errors_are_transient(
-    error: BotoCoreError, transient: bool, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    error: BotoCoreError,
+    transient: bool,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Errors that botocore itself retries are transient; errors before a request is sent are not."""
+    """
+    Errors that botocore itself retries are transient; errors before a request is sent
+    are not.
+    """
     hook = PolysyncSageMakerHook()
 
     def fail(**_: Any) -> None:
@@ -260,7 +342,9 @@ def test_list_reads_all_pages(emulator: EmulatorServer) -> None:
     """The hook lists all pages, with a hundred entries on each."""
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    definition = json.dumps({"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing"}]})
+    definition = json.dumps(
+        {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing"}]}
+    )
     for n in range(205):
         client.create_pipeline(
             PipelineName=f"p-{n:03}",
@@ -279,7 +363,10 @@ def test_list_reads_all_pages(emulator: EmulatorServer) -> None:
 
 
 def test_user_agent_and_retry_mode(emulator: EmulatorServer) -> None:
-    """The user agent, which CloudTrail shows, has the provider's version; the retry mode is standard."""
+    """
+    The user agent, which CloudTrail shows, has the provider's version; the retry mode
+    is standard.
+    """
     with pytest.raises(SageMakerApiError):
         describe(PolysyncSageMakerHook())
 
@@ -304,8 +391,13 @@ def test_keys_region_and_endpoint_come_from_the_connection(
     ]
 
 
-def test_aws_connection_keeps_its_settings(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections of type ``aws`` work without changes, and their botocore settings override the defaults."""
+def test_aws_connection_keeps_its_settings(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Connections of type ``aws`` work without changes, and their botocore settings
+    override the defaults.
+    """
     extra = {
         "region_name": "eu-west-1",
         "endpoint_url": emulator.endpoint_url,
@@ -313,21 +405,35 @@ def test_aws_connection_keeps_its_settings(emulator: EmulatorServer, monkeypatch
     }
     monkeypatch.setenv(
         "AIRFLOW_CONN_MY_AWS",
-        json.dumps({"conn_type": "aws", "login": "AKIAOTHEROTHEROTHER0", "password": "s", "extra": extra}),
+        json.dumps(
+            {
+                "conn_type": "aws",
+                "login": "AKIAOTHEROTHEROTHER0",
+                "password": "s",
+                "extra": extra,
+            }
+        ),
     )
 
     list(PolysyncSageMakerHook("my_aws").list_pipelines())
 
     (call,) = emulator.control.calls("ListPipelines")
-    assert (call["access_key_id"], call["region"]) == ("AKIAOTHEROTHEROTHER0", "eu-west-1")
+    assert (call["access_key_id"], call["region"]) == (
+        "AKIAOTHEROTHEROTHER0",
+        "eu-west-1",
+    )
     assert "cfg/retry-mode#legacy" in call["user_agent"]
     assert f"polysync-airflow/{__version__}" in call["user_agent"]
 
 
 def test_session_token_is_used_and_masked(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The session of temporary keys has the session token, and Airflow masks the secrets."""
+    """
+    The session of temporary keys has the session token, and Airflow masks the secrets.
+    """
     from airflow.providers.common.compat.sdk import redact
 
     monkeypatch.setenv(
@@ -351,10 +457,18 @@ def test_session_token_is_used_and_masked(
 def test_failed_sign_in_names_the_connection(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ``aws`` connection with a missing profile raises an error that names the connection."""
+    """
+    An ``aws`` connection with a missing profile raises an error that names the
+    connection.
+    """
     monkeypatch.setenv(
         "AIRFLOW_CONN_MY_AWS",
-        json.dumps({"conn_type": "aws", "extra": {"region_name": "eu-west-1", "profile_name": "no-such"}}),
+        json.dumps(
+            {
+                "conn_type": "aws",
+                "extra": {"region_name": "eu-west-1", "profile_name": "no-such"},
+            }
+        ),
     )
 
     with pytest.raises(CredentialsError, match=r"connection 'my_aws'.*no-such"):
@@ -364,11 +478,15 @@ def test_failed_sign_in_names_the_connection(
 def test_threads_that_share_a_hook_share_its_client(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight threads that use a hook for the first time at the same time make one client."""
+    """
+    Eight threads that use a hook for the first time at the same time make one client.
+    """
     create_client = Session.create_client
     created: list[str] = []
 
-    def create_slowly(session: Session, service: str, *arguments: Any, **settings: Any) -> Any:
+    def create_slowly(
+        session: Session, service: str, *arguments: Any, **settings: Any
+    ) -> Any:
         created.append(service)
         time.sleep(0.1)
         return create_client(session, service, *arguments, **settings)
@@ -377,7 +495,9 @@ def test_threads_that_share_a_hook_share_its_client(
     hook = PolysyncSageMakerHook()
 
     with ThreadPoolExecutor(8) as pool:
-        names = list(pool.map(lambda _: hook.describe_pipeline("fanout").name, range(8)))
+        names = list(
+            pool.map(lambda _: hook.describe_pipeline("fanout").name, range(8))
+        )
 
     assert names == ["fanout"] * 8
     assert created == ["sagemaker"]

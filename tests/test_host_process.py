@@ -1,4 +1,7 @@
-"""A process that runs the operators and the trigger belongs to others as well: nothing in it is changed."""
+"""
+A process that runs the operators and the trigger belongs to others as well: nothing in
+it is changed.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,24 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor, make_supervisor  # noqa: F401 # a fixture
 from tests.operators.recovery.fake_triggerer import call_on_kill, make_trigger
 from tests.tasks import EmulatedTime, run_task
 
-BOTOCORE_MODULES = ("auth", "client", "credentials", "endpoint", "loaders", "parsers", "session")
+BOTOCORE_MODULES = (
+    "auth",
+    "client",
+    "credentials",
+    "endpoint",
+    "loaders",
+    "parsers",
+    "session",
+)
 # Seconds that a thread may need to end.
 THREAD_TIMEOUT = 10.0
 
@@ -30,7 +44,10 @@ def start(*, deferrable: bool) -> str:
     """Run an execution from its start to its end; return its ARN."""
     run = run_task(
         PolysyncStartPipelineOperator(
-            task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60
+            task_id="train",
+            pipeline_name="fanout",
+            deferrable=deferrable,
+            poll_interval=60,
         )
     )
     assert run.error is None, run.error
@@ -59,7 +76,9 @@ def list_import() -> None:
 def kill_deferred_task() -> None:
     """Stop the execution of a deferred task that a user has ended."""
     run = run_task(
-        PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", wait_for_completion=False)
+        PolysyncStartPipelineOperator(
+            task_id="train", pipeline_name="fanout", wait_for_completion=False
+        )
     )
     call_on_kill(make_trigger(run.result))
 
@@ -67,7 +86,10 @@ def kill_deferred_task() -> None:
 def loggers() -> list[logging.Logger]:
     """Return all loggers of the process."""
     named = logging.Logger.manager.loggerDict.values()
-    return [logging.getLogger(), *(each for each in named if isinstance(each, logging.Logger))]
+    return [
+        logging.getLogger(),
+        *(each for each in named if isinstance(each, logging.Logger)),
+    ]
 
 
 def botocore_modules() -> list[ModuleType]:
@@ -81,21 +103,39 @@ def botocore_classes() -> list[type]:
         value
         for module in botocore_modules()
         for name, value in vars(module).items()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and name[0] != "_"
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and name[0] != "_"
     ]
 
 
 class Snapshot:
-    """What all users of a process share: the garbage collector, the loggers and botocore."""
+    """
+    What all users of a process share: the garbage collector, the loggers and botocore.
+    """
 
     def __init__(self) -> None:
-        self.garbage_collector = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count(), [*gc.callbacks]
+        self.garbage_collector = (
+            gc.isenabled(),
+            gc.get_threshold(),
+            gc.get_freeze_count(),
+            [*gc.callbacks],
+        )
         self.loggers = {logger: self._settings(logger) for logger in loggers()}
-        self.attributes = {owner: dict(vars(owner)) for owner in (*botocore_modules(), *botocore_classes())}
+        self.attributes = {
+            owner: dict(vars(owner))
+            for owner in (*botocore_modules(), *botocore_classes())
+        }
 
     @staticmethod
     def _settings(logger: logging.Logger) -> tuple[Any, ...]:
-        return [*logger.filters], [*logger.handlers], logger.level, logger.propagate, logger.disabled
+        return (
+            [*logger.filters],
+            [*logger.handlers],
+            logger.level,
+            logger.propagate,
+            logger.disabled,
+        )
 
     def differences(self) -> list[str]:
         """Return what has changed since the snapshot."""
@@ -105,7 +145,9 @@ class Snapshot:
             changes.append(f"gc: {self.garbage_collector} -> {now.garbage_collector}")
         for logger, settings in self.loggers.items():
             if self._settings(logger) != settings:
-                changes.append(f"logger {logger.name}: {settings} -> {self._settings(logger)}")
+                changes.append(
+                    f"logger {logger.name}: {settings} -> {self._settings(logger)}"
+                )
         for owner, attributes in self.attributes.items():
             new_attributes = now.attributes[owner]
             for name in attributes.keys() | new_attributes.keys():
@@ -115,13 +157,21 @@ class Snapshot:
 
 
 def own_objects_in_the_process() -> list[str]:
-    """Return the filters, handlers, callbacks and attributes of botocore that come from this provider."""
+    """
+    Return the filters, handlers, callbacks and attributes of botocore that come from
+    this provider.
+    """
     objects: list[tuple[str, Any]] = [("a gc callback", each) for each in gc.callbacks]
     for logger in loggers():
-        objects += [(f"logger {logger.name}", each) for each in (*logger.filters, *logger.handlers)]
+        objects += [
+            (f"logger {logger.name}", each)
+            for each in (*logger.filters, *logger.handlers)
+        ]
     owners: list[Any] = [*botocore_modules(), *botocore_classes()]
     for owner in owners:
-        objects += [(f"{owner.__name__}.{name}", value) for name, value in vars(owner).items()]
+        objects += [
+            (f"{owner.__name__}.{name}", value) for name, value in vars(owner).items()
+        ]
     return [where for where, value in objects if "polysync" in _origin(value)]
 
 
@@ -139,7 +189,8 @@ def threads_left(others: set[threading.Thread]) -> set[threading.Thread]:
     """
     Return this provider's threads that are alive after a time in which they can end.
 
-    :param others: those of earlier tests, whose Airflow or AWS may not have responded yet.
+    :param others: those of earlier tests, whose Airflow or AWS may not have responded
+        yet.
     """
     deadline = time.monotonic() + THREAD_TIMEOUT
     while (left := own_threads() - others) and time.monotonic() < deadline:
@@ -147,14 +198,19 @@ def threads_left(others: set[threading.Thread]) -> set[threading.Thread]:
     return left
 
 
-@pytest.mark.parametrize("work", [start_on_the_worker, start_deferred, list_import, kill_deferred_task])
+@pytest.mark.parametrize(
+    "work", [start_on_the_worker, start_deferred, list_import, kill_deferred_task]
+)
 def test_nothing_in_the_process_is_changed(
     work: Callable[[], None],
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     make_supervisor: MakeSupervisor,  # noqa: F811
 ) -> None:
-    """After whole runs, garbage collector, loggers and botocore's classes are as before, and no thread is left."""
+    """
+    After whole runs, garbage collector, loggers and botocore's classes are as before,
+    and no thread is left.
+    """
     make_supervisor("failed")
     others = own_threads()
     # The first run imports modules, and botocore fills its own caches.
@@ -170,7 +226,9 @@ def test_nothing_in_the_process_is_changed(
 
 
 def test_differences_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison itself finds a changed logger, class, module and garbage collector."""
+    """
+    The comparison itself finds a changed logger, class, module and garbage collector.
+    """
     from botocore import auth, parsers
 
     before = Snapshot()
@@ -183,8 +241,15 @@ def test_differences_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     differences = "\n".join(before.differences())
 
-    for text in ("logger botocore.parsers:", "ResponseParser'>.parse", "SigV4Auth'>.new_attribute", "gc:"):
+    for text in (
+        "logger botocore.parsers:",
+        "ResponseParser'>.parse",
+        "SigV4Auth'>.new_attribute",
+        "gc:",
+    ):
         assert text in differences
     assert re.search(r"botocore.auth. from .*logger", differences)
-    monkeypatch.setattr(parsers.ResponseParser, "parse", PolysyncListImportOperator.execute)
+    monkeypatch.setattr(
+        parsers.ResponseParser, "parse", PolysyncListImportOperator.execute
+    )
     assert own_objects_in_the_process() == ["ResponseParser.parse"]

@@ -1,4 +1,7 @@
-"""The URL of an execution in the console of each AWS partition, and the buttons that lead there."""
+"""
+The URL of an execution in the console of each AWS partition, and the buttons that lead
+there.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,17 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
             "#/pipelines/Churn/executions/"
             "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
         ),
-        ("arn:aws-iso:sagemaker:us-iso-east-1:123456789012:pipeline/churn/execution/abc", None),
+        (
+            "arn:aws-iso:sagemaker:us-iso-east-1:123456789012:pipeline/churn/execution/abc",
+            None,
+        ),
     ],
 )
 def test_url_has_the_domain_of_the_partition(arn: str, url: str | None) -> None:
-    """Region and domain come from the ARN, and the name of the pipeline keeps its spelling."""
+    """
+    Region and domain come from the ARN, and the name of the pipeline keeps its
+    spelling.
+    """
     assert execution_url(arn, "Churn") == url
 
 
@@ -72,10 +81,15 @@ def test_tab_opens_the_console_of_each_partition() -> None:
 
 
 def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
-    """The URL contains the name of the pipeline, even if the operator got the pipeline's ARN."""
+    """
+    The URL contains the name of the pipeline, even if the operator got the pipeline's
+    ARN.
+    """
     arn = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn"
 
-    assert "#/pipelines/churn/executions/" in str(execution_url(f"{arn}/execution/abc", arn))
+    assert "#/pipelines/churn/executions/" in str(
+        execution_url(f"{arn}/execution/abc", arn)
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,14 +101,28 @@ def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
             "https://studio-d-abcdefghijkl.studio.eu-central-1.sagemaker.aws"
             "/pipelines/view/Churn-2/executions/4jg7o29joci6/graph",
         ),
-        ("arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg7o29joci6", None, None),
-        ("arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/4jg7o29joci6", "d-a", None),
+        (
+            "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg7o29joci6",
+            None,
+            None,
+        ),
+        (
+            "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/4jg7o29joci6",
+            "d-a",
+            None,
+        ),
     ],
 )
-def test_url_of_studio_needs_a_domain(arn: str, domain_id: str | None, url: str | None) -> None:
-    """Studio has a host for each domain and region; of the other partitions, its hosts are not known."""
+def test_url_of_studio_needs_a_domain(
+    arn: str, domain_id: str | None, url: str | None
+) -> None:
+    """
+    Studio has a host for each domain and region; of the other partitions, its hosts are
+    not known.
+    """
     by_name, by_arn = (
-        studio_url(arn, name, domain_id) for name in ("Churn-2", f"{arn.rsplit('/', 3)[0]}/Churn-2")
+        studio_url(arn, name, domain_id)
+        for name in ("Churn-2", f"{arn.rsplit('/', 3)[0]}/Churn-2")
     )
 
     assert by_name == by_arn == url
@@ -105,9 +133,14 @@ STUDIO_URL = "https://studio-d-abcdefghijkl.studio.eu-central-1.sagemaker.aws/pi
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc"
 
 
-@pytest.mark.skipif(not CAPABILITIES.links_are_xcoms, reason="Airflow 2 asks the button")
+@pytest.mark.skipif(
+    not CAPABILITIES.links_are_xcoms, reason="Airflow 2 asks the button"
+)
 def test_buttons_show_the_xcoms_of_users() -> None:
-    """So a button costs no request; the UI reads the value as Airflow's own backend stores it."""
+    """
+    So a button costs no request; the UI reads the value as Airflow's own backend stores
+    it.
+    """
     links = PolysyncStartPipelineOperator.operator_extra_links
 
     assert [link.xcom_key for link in links] == [
@@ -131,7 +164,10 @@ DOMAIN = "https://dzd_4h7jbz76qckoh5.sagemaker.eu-west-1.on.aws"
     ],
 )
 def test_url_of_unified_studio(url: str) -> None:
-    """It is that of a domain, as AWS returns it, or that of a project, as the browser shows it."""
+    """
+    It is that of a domain, as AWS returns it, or that of a project, as the browser
+    shows it.
+    """
     assert is_unified_studio_url(url)
 
 
@@ -159,16 +195,23 @@ def test_url_of_nothing_else_in_unified_studio(url: Any) -> None:
     assert not is_unified_studio_url(url)
 
 
-ASKED = pytest.mark.skipif(CAPABILITIES.links_are_xcoms, reason="Airflow 3 shows the XCom")
-BUTTONS = pytest.mark.parametrize("link", [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()])
+ASKED = pytest.mark.skipif(
+    CAPABILITIES.links_are_xcoms, reason="Airflow 3 shows the XCom"
+)
+BUTTONS = pytest.mark.parametrize(
+    "link", [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()]
+)
 
 
 @ASKED
 @BUTTONS
 @pytest.mark.parametrize(
-    "url", [execution_url(ARN, "churn"), log_url(ARN, "/aws/sagemaker/TrainingJobs", "job/")]
+    "url",
+    [execution_url(ARN, "churn"), log_url(ARN, "/aws/sagemaker/TrainingJobs", "job/")],
 )
-def test_button_opens_the_console(link: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_opens_the_console(
+    link: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The URL is the one that the task has stored."""
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
 
@@ -183,7 +226,9 @@ def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any) -> str:
 
 @ASKED
 def test_button_opens_studio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The URL is the one that the task has stored; the other buttons do not lead there."""
+    """
+    The URL is the one that the task has stored; the other buttons do not lead there.
+    """
     assert studio_link(monkeypatch, STUDIO_URL) == STUDIO_URL
     assert PolysyncUnifiedStudioLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
     assert PolysyncPipelineExecutionLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
@@ -197,14 +242,20 @@ def test_button_opens_studio(monkeypatch: pytest.MonkeyPatch) -> None:
         execution_url(ARN, "churn"),
         STUDIO_URL.replace("https", "http"),
         STUDIO_URL.replace(".aws/", ".aws.example.com/"),
-        STUDIO_URL.replace("studio-d-abcdefghijkl", "example.com/studio-d-abcdefghijkl"),
+        STUDIO_URL.replace(
+            "studio-d-abcdefghijkl", "example.com/studio-d-abcdefghijkl"
+        ),
         # People can run applications of their own in a domain of Studio.
-        STUDIO_URL.replace("pipelines/view/churn/executions/abc/graph", "jupyterlab/default/lab"),
+        STUDIO_URL.replace(
+            "pipelines/view/churn/executions/abc/graph", "jupyterlab/default/lab"
+        ),
         STUDIO_URL.replace("studio-d-", "d-"),
         f"{STUDIO_URL}\n",
     ],
 )
-def test_button_leads_to_nothing_else_in_studio(url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_leads_to_nothing_else_in_studio(
+    url: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others can edit XComs, and a person clicks the button."""
     assert studio_link(monkeypatch, url) == ""
 
@@ -225,7 +276,9 @@ def test_button_leads_to_nothing_else_in_studio(url: Any, monkeypatch: pytest.Mo
         "https://us-east-1.console.aws.amazon.com/\n<script>",
     ],
 )
-def test_button_leads_nowhere_else(link: Any, url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_leads_nowhere_else(
+    link: Any, url: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others can edit XComs, and a person clicks the button."""
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
 

@@ -1,4 +1,7 @@
-"""``failure_text``, the text of a message about a failed task. The documentation sends it by chat and e-mail."""
+"""
+``failure_text``, the text of a message about a failed task. The documentation sends it
+by chat and e-mail.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,37 @@ SUBJECT = "Task train of DAG retraining has failed (try 1, run scheduled__2026-0
 def run_start(ti: TaskInstance | None = None, **arguments: Any) -> Run:
     """Run a task that starts an execution of ``fanout``."""
     ti = ti or TaskInstance("train")
-    task = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", **arguments)
+    task = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", **arguments
+    )
     run = run_task(task, ti)
     vars(ti)["log_url"] = LOG_URL
     return run
 
 
 def text_of(run: Run, **changes: Any) -> list[str]:
-    """Return the lines of the text; ``changes`` are other values of the context than those of the run."""
+    """
+    Return the lines of the text; ``changes`` are other values of the context than those
+    of the run.
+    """
     context: Any = {"ti": run.ti, "exception": run.error, **changes}
     return failure_text(context).splitlines()
 
 
 def fail_steps(emulator: EmulatorServer, *names: str, reason: str = "no data") -> None:
     """Let steps of the next execution fail."""
-    emulator.control.put_scenario({"steps": {name: {"fail": {"reason": reason}} for name in names}})
+    emulator.control.put_scenario(
+        {"steps": {name: {"fail": {"reason": reason}} for name in names}}
+    )
 
 
-def test_failed_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The text has the task, the verdict, each failed step with its reason, and the links, but no lines of the log."""
+def test_failed_execution(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The text has the task, the verdict, each failed step with its reason, and the links,
+    but no lines of the log.
+    """
     fail_steps(emulator, "Shard3", reason="AlgorithmError: no data\nin shard 3")
 
     run = run_start()
@@ -55,7 +70,9 @@ def test_failed_execution(emulator: EmulatorServer, emulated_time: EmulatedTime)
     ]
 
 
-def test_many_failed_steps(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_many_failed_steps(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Three steps are named; the text stays short."""
     client: Any = PolysyncSageMakerHook().conn
     definition = (EXAMPLE_DEFINITIONS / "fanout.json").read_text()
@@ -68,7 +85,9 @@ def test_many_failed_steps(emulator: EmulatorServer, emulated_time: EmulatedTime
     assert any(line.endswith("more steps have failed") for line in lines)
 
 
-def test_reason_of_the_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_reason_of_the_execution(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Without failed steps, the reason is that of the execution."""
     ti = run_start().ti
     ti.xcoms["run"] |= {"message": "the role does not exist", "failed_steps": []}
@@ -76,8 +95,13 @@ def test_reason_of_the_execution(emulator: EmulatorServer, emulated_time: Emulat
     assert "Reason: the role does not exist" in text_of(Run(ti))
 
 
-def test_task_that_will_be_retried(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """In ``on_retry_callback``, the text says that a retry follows. It names the index of a mapped task."""
+def test_task_that_will_be_retried(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    In ``on_retry_callback``, the text says that a retry follows. It names the index of
+    a mapped task.
+    """
     fail_steps(emulator, "Shard3")
     run = run_start(TaskInstance("train", map_index=2))
     vars(run.ti)["state"] = "up_for_retry"
@@ -89,7 +113,9 @@ def test_task_that_will_be_retried(emulator: EmulatorServer, emulated_time: Emul
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
 def test_error_before_an_execution(is_wrapped: bool, emulator: EmulatorServer) -> None:
-    """The text has the error itself, also if that of Airflow before 3.3 is around it."""
+    """
+    The text has the error itself, also if that of Airflow before 3.3 is around it.
+    """
     run = run_start(polysync_conn_id="missing")
     assert run.error
     error: BaseException = run.error
@@ -104,7 +130,9 @@ def test_error_before_an_execution(is_wrapped: bool, emulator: EmulatorServer) -
     ]
 
 
-def test_process_that_died(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_process_that_died(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Airflow's DAG processor gives no error. The text leads to the execution."""
     run = run_start(wait_for_completion=False)
 
@@ -116,20 +144,34 @@ def test_process_that_died(emulator: EmulatorServer, emulated_time: EmulatedTime
     ]
 
 
-def test_error_of_airflow(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_error_of_airflow(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """An error may also be a text. It is cut and cleaned."""
     run = run_start(wait_for_completion=False)
 
-    assert text_of(run, exception="killed\x1b[2J" + "x" * 5000)[1] == "killed\ufffd[2J" + "x" * 987 + "..."
+    assert (
+        text_of(run, exception="killed\x1b[2J" + "x" * 5000)[1]
+        == "killed\ufffd[2J" + "x" * 987 + "..."
+    )
 
 
 def test_edited_xcoms(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """Others can edit XComs: a link leads to the AWS console only, and no text begins a line."""
+    """
+    Others can edit XComs: a link leads to the AWS console only, and no text begins a
+    line.
+    """
     fail_steps(emulator, "Shard3")
     run = run_start()
-    step = {"name": "x\nStep y", "reason": "z\nLog of the step: https://evil.example.com"}
+    step = {
+        "name": "x\nStep y",
+        "reason": "z\nLog of the step: https://evil.example.com",
+    }
     run.xcoms["run"]["failed_steps"] = [step]
-    run.xcoms.update(console_url="https://evil.example.com", failed_step_log_url="javascript:alert(1)")
+    run.xcoms.update(
+        console_url="https://evil.example.com",
+        failed_step_log_url="javascript:alert(1)",
+    )
 
     assert text_of(run)[2:-1] == [
         "Step x Step y: z Log of the step: https://evil.example.com",

@@ -1,4 +1,7 @@
-"""The retry policy: its decisions by error and by the task's own delays, and its serialization."""
+"""
+The retry policy: its decisions by error and by the task's own delays, and its
+serialization.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,13 @@ RETRIES = 3
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
-def api_error(code: str, operation: str = "StartPipelineExecution") -> SageMakerApiError:
+def api_error(
+    code: str, operation: str = "StartPipelineExecution"
+) -> SageMakerApiError:
     """Return the error that the hook raises for an error code."""
-    return SageMakerApiError("no", error_code=code, operation=operation, permanent=hint_for(code).permanent)
+    return SageMakerApiError(
+        "no", error_code=code, operation=operation, permanent=hint_for(code).permanent
+    )
 
 
 def decision(
@@ -45,13 +52,22 @@ def decision(
     try_number: int = 1,
     **task: Any,
 ) -> RetryDecision:
-    """Return the decision of a policy for a task; its ``retry_delay`` is a second unless another is given."""
-    operator = BaseOperator(task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task})
+    """
+    Return the decision of a policy for a task; its ``retry_delay`` is a second unless
+    another is given.
+    """
+    operator = BaseOperator(
+        task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task}
+    )
     context: Any = {"task": operator}
-    return (policy or PolysyncRetryPolicy()).evaluate(error, try_number, RETRIES, context)
+    return (policy or PolysyncRetryPolicy()).evaluate(
+        error, try_number, RETRIES, context
+    )
 
 
-def execution_error(kind: type[PipelineExecutionError], **members: Any) -> PipelineExecutionError:
+def execution_error(
+    kind: type[PipelineExecutionError], **members: Any
+) -> PipelineExecutionError:
     """Return an error about an execution."""
     return kind("no", execution_arn="arn", status=None, **members)
 
@@ -68,8 +84,18 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
             None,
             "AccessDeniedException: permanent error, a retry cannot succeed",
         ),
-        (ParametersError("no"), FAIL, None, "ParametersError: permanent error, a retry cannot succeed"),
-        (CredentialsError("no"), FAIL, None, "CredentialsError: permanent error, a retry cannot succeed"),
+        (
+            ParametersError("no"),
+            FAIL,
+            None,
+            "ParametersError: permanent error, a retry cannot succeed",
+        ),
+        (
+            CredentialsError("no"),
+            FAIL,
+            None,
+            "CredentialsError: permanent error, a retry cannot succeed",
+        ),
         (
             execution_error(PipelineExecutionError, permanent=True),
             FAIL,
@@ -82,7 +108,12 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
             10 * MINUTE,
             "ResourceLimitExceeded: next try after 10 min",
         ),
-        (api_error("ThrottlingException"), RETRY, MINUTE, "ThrottlingException: next try after 1 min"),
+        (
+            api_error("ThrottlingException"),
+            RETRY,
+            MINUTE,
+            "ThrottlingException: next try after 1 min",
+        ),
         (api_error("ConflictException"), DEFAULT, None, None),
         (api_error("SomethingNew"), DEFAULT, None, None),
         (CredentialsError("no answer", permanent=False), DEFAULT, None, None),
@@ -94,21 +125,33 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
         (KeyboardInterrupt(), DEFAULT, None, None),
     ],
     ids=lambda value: (
-        getattr(value, "error_code", type(value).__name__) if isinstance(value, BaseException) else None
+        getattr(value, "error_code", type(value).__name__)
+        if isinstance(value, BaseException)
+        else None
     ),
 )
 def test_decision_depends_on_the_error(
-    error: BaseException, action: RetryAction, delay: timedelta | None, reason: str | None
+    error: BaseException,
+    action: RetryAction,
+    delay: timedelta | None,
+    reason: str | None,
 ) -> None:
-    """Permanent errors fail the task, errors with a delay use it, and others use the task's own retries."""
+    """
+    Permanent errors fail the task, errors with a delay use it, and others use the
+    task's own retries.
+    """
     assert decision(error) == RetryDecision(action, delay, reason)
 
 
 def test_delay_of_the_hint_is_used_without_a_task() -> None:
-    """Without a context, or with a context without a task, the delay is that of the hint."""
+    """
+    Without a context, or with a context without a task, the delay is that of the hint.
+    """
     empty_context: Any = {}
     for context in (None, empty_context):
-        result = PolysyncRetryPolicy().evaluate(api_error("ThrottlingException"), 1, RETRIES, context)
+        result = PolysyncRetryPolicy().evaluate(
+            api_error("ThrottlingException"), 1, RETRIES, context
+        )
         assert result.retry_delay == MINUTE
 
 
@@ -124,9 +167,17 @@ def test_delay_of_the_hint_is_used_without_a_task() -> None:
         ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 1, MINUTE),
         ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 2, MINUTE),
         ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 3, 80 * SECOND),
-        ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": True}, 3, 80 * SECOND),
         (
-            {"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2, "max_retry_delay": 70 * SECOND},
+            {"retry_delay": 10 * SECOND, "retry_exponential_backoff": True},
+            3,
+            80 * SECOND,
+        ),
+        (
+            {
+                "retry_delay": 10 * SECOND,
+                "retry_exponential_backoff": 2,
+                "max_retry_delay": 70 * SECOND,
+            },
             3,
             70 * SECOND,
         ),
@@ -137,7 +188,10 @@ def test_delay_of_the_hint_is_used_without_a_task() -> None:
 def test_delay_is_not_shorter_than_the_tasks_own(
     task: dict[str, Any], try_number: int, delay: timedelta | None
 ) -> None:
-    """If Airflow's own delay is longer, it applies (None); no delay is longer than ``max_retry_delay``."""
+    """
+    If Airflow's own delay is longer, it applies (None); no delay is longer than
+    ``max_retry_delay``.
+    """
     result = decision(api_error("ThrottlingException"), try_number=try_number, **task)
 
     assert result.retry_delay == delay
@@ -150,7 +204,10 @@ def test_delay_is_not_shorter_than_the_tasks_own(
 def test_delay_is_at_least_the_one_that_airflow_calculates(
     own: timedelta, longest: timedelta | None, factor: float
 ) -> None:
-    """The delay is at least that of ``next_retry_datetime`` and that of the hint (or ``max_retry_delay``)."""
+    """
+    The delay is at least that of ``next_retry_datetime`` and that of the hint (or
+    ``max_retry_delay``).
+    """
     task: dict[str, Any] = {
         "retry_delay": own,
         "retry_exponential_backoff": factor,
@@ -159,7 +216,9 @@ def test_delay_is_at_least_the_one_that_airflow_calculates(
     now = datetime.now(UTC)
     next_retry_datetime: Any = TaskInstance.next_retry_datetime
     for try_number in range(1, RETRIES + 1):
-        delay = decision(api_error("ThrottlingException"), try_number=try_number, **task).retry_delay
+        delay = decision(
+            api_error("ThrottlingException"), try_number=try_number, **task
+        ).retry_delay
         ti: Any = SimpleNamespace(
             retry_delay_override=None,
             task=BaseOperator(task_id="t", **task),
@@ -177,9 +236,18 @@ def test_delay_is_at_least_the_one_that_airflow_calculates(
 
 
 def test_no_delay_after_the_last_try() -> None:
-    """After the last try the decision has no delay; a permanent error still fails the task."""
-    assert decision(api_error("ThrottlingException"), try_number=RETRIES + 1) == RetryDecision.default()
-    assert decision(api_error("ValidationException"), try_number=RETRIES + 1).action is FAIL
+    """
+    After the last try the decision has no delay; a permanent error still fails the
+    task.
+    """
+    assert (
+        decision(api_error("ThrottlingException"), try_number=RETRIES + 1)
+        == RetryDecision.default()
+    )
+    assert (
+        decision(api_error("ValidationException"), try_number=RETRIES + 1).action
+        is FAIL
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,20 +255,36 @@ def test_no_delay_after_the_last_try() -> None:
     [
         (
             "ResourceLimitExceeded",
-            RetryDecision.retry(2 * SECOND, "ResourceLimitExceeded: next try after 2 s"),
+            RetryDecision.retry(
+                2 * SECOND, "ResourceLimitExceeded: next try after 2 s"
+            ),
         ),
-        ("Throttling", RetryDecision.retry(3 * SECOND, "Throttling: next try after 3 s")),
-        ("AccessDeniedException", RetryDecision.retry(MINUTE, "AccessDeniedException: next try after 1 min")),
+        (
+            "Throttling",
+            RetryDecision.retry(3 * SECOND, "Throttling: next try after 3 s"),
+        ),
+        (
+            "AccessDeniedException",
+            RetryDecision.retry(MINUTE, "AccessDeniedException: next try after 1 min"),
+        ),
         ("ResourceNotFound", RetryDecision.default()),
-        ("SomethingNew", RetryDecision.retry(MINUTE, "SomethingNew: next try after 1 min")),
+        (
+            "SomethingNew",
+            RetryDecision.retry(MINUTE, "SomethingNew: next try after 1 min"),
+        ),
         (
             "ValidationException",
-            RetryDecision.fail("ValidationException: permanent error, a retry cannot succeed"),
+            RetryDecision.fail(
+                "ValidationException: permanent error, a retry cannot succeed"
+            ),
         ),
     ],
 )
 def test_retry_after_overrides_the_hint(code: str, expected: RetryDecision) -> None:
-    """``retry_after`` overrides the hint of a code and its aliases, even for permanent errors."""
+    """
+    ``retry_after`` overrides the hint of a code and its aliases, even for permanent
+    errors.
+    """
     policy = PolysyncRetryPolicy(
         retry_after={
             "ResourceLimitExceeded": 2 * SECOND,
@@ -216,13 +300,22 @@ def test_retry_after_overrides_the_hint(code: str, expected: RetryDecision) -> N
 
 @pytest.mark.parametrize("delay", [60, None, "60", timedelta(seconds=-1)])
 def test_retry_after_accepts_only_timedeltas(delay: Any) -> None:
-    """A value of another type, or a negative one, raises an error that names the error code."""
-    with pytest.raises(ParametersError, match=r"retry_after\['ThrottlingException'\] = "):
+    """
+    A value of another type, or a negative one, raises an error that names the error
+    code.
+    """
+    with pytest.raises(
+        ParametersError, match=r"retry_after\['ThrottlingException'\] = "
+    ):
         PolysyncRetryPolicy(retry_after={"ThrottlingException": delay})
 
 
 @pytest.mark.parametrize(
-    "policy", [PolysyncRetryPolicy(), PolysyncRetryPolicy(retry_after={"SomethingNew": 1.5 * MINUTE})]
+    "policy",
+    [
+        PolysyncRetryPolicy(),
+        PolysyncRetryPolicy(retry_after={"SomethingNew": 1.5 * MINUTE}),
+    ],
 )
 def test_policy_can_be_stored_as_json(policy: PolysyncRetryPolicy) -> None:
     """``serialize`` returns JSON, from which ``deserialize`` makes an equal policy."""
@@ -246,16 +339,35 @@ FAILED = execution_error(PipelineExecutionFailedError)
         (AirflowFailException("no"), {}, 1, None),
         (api_error("AccessDeniedException"), {}, 1, None),
         # Airflow waits 60 to 120 s, 120 to 240 s ...
-        (FAILED, {"retry_delay": MINUTE, "retry_exponential_backoff": 2}, 1, "in at least 1 min"),
-        (FAILED, {"retry_delay": MINUTE, "retry_exponential_backoff": True}, 3, "in at least 4 min"),
         (
             FAILED,
-            {"retry_delay": MINUTE, "retry_exponential_backoff": 2, "max_retry_delay": 90 * SECOND},
+            {"retry_delay": MINUTE, "retry_exponential_backoff": 2},
+            1,
+            "in at least 1 min",
+        ),
+        (
+            FAILED,
+            {"retry_delay": MINUTE, "retry_exponential_backoff": True},
+            3,
+            "in at least 4 min",
+        ),
+        (
+            FAILED,
+            {
+                "retry_delay": MINUTE,
+                "retry_exponential_backoff": 2,
+                "max_retry_delay": 90 * SECOND,
+            },
             3,
             "in at least 1 min 30 s",
         ),
         # [core] max_task_retry_delay
-        (FAILED, {"retry_delay": MINUTE, "retry_exponential_backoff": 1e200}, 3, "in at least 1 d"),
+        (
+            FAILED,
+            {"retry_delay": MINUTE, "retry_exponential_backoff": 1e200},
+            3,
+            "in at least 1 d",
+        ),
     ],
     ids=str,
 )
@@ -263,8 +375,13 @@ def test_retry_is_announced(
     error: Exception, task: dict[str, Any], try_number: int, expected: str | None
 ) -> None:
     """The message of a failure says when the next try begins."""
-    operator = BaseOperator(task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task})
-    context: Any = {"task": operator, "ti": SimpleNamespace(try_number=try_number, max_tries=RETRIES)}
+    operator = BaseOperator(
+        task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task}
+    )
+    context: Any = {
+        "task": operator,
+        "ti": SimpleNamespace(try_number=try_number, max_tries=RETRIES),
+    }
 
     assert next_retry(PolysyncRetryPolicy(), error, context) == expected
 
@@ -272,15 +389,23 @@ def test_retry_is_announced(
 def test_announced_retry_has_the_delay_of_the_policy() -> None:
     """Before Airflow 3.3, a policy cannot change it."""
     operator = BaseOperator(task_id="t", retries=RETRIES, retry_delay=SECOND)
-    context: Any = {"task": operator, "ti": SimpleNamespace(try_number=1, max_tries=RETRIES)}
+    context: Any = {
+        "task": operator,
+        "ti": SimpleNamespace(try_number=1, max_tries=RETRIES),
+    }
 
-    announced = next_retry(PolysyncRetryPolicy(), api_error("ResourceLimitExceeded"), context)
+    announced = next_retry(
+        PolysyncRetryPolicy(), api_error("ResourceLimitExceeded"), context
+    )
 
     assert announced == ("in 10 min" if CAPABILITIES.retry_policy else "in 1 s")
 
 
 def test_hints_are_consistent() -> None:
-    """A permanent error is neither transient nor has a retry delay, and every alias has a hint."""
+    """
+    A permanent error is neither transient nor has a retry delay, and every alias has a
+    hint.
+    """
     for hint in (*HINTS.values(), *OPERATION_HINTS.values()):
         assert not hint.permanent or (not hint.transient and hint.retry_delay is None)
     assert set(ALIASES.values()) <= set(HINTS)

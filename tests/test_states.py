@@ -1,4 +1,7 @@
-"""The states: the table that maps AWS's statuses, which of them are final, and which can be stopped."""
+"""
+The states: the table that maps AWS's statuses, which of them are final, and which can
+be stopped.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,26 @@ from typing import Any
 import botocore.session
 import pytest
 
-from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, is_stoppable, state_of
+from polysync_airflow.states import (
+    STATE_OF_STATUS,
+    PolysyncState,
+    has_ended,
+    is_stoppable,
+    state_of,
+)
 
 
 def test_table_has_every_status_of_botocore() -> None:
-    """The table has each status in botocore's enum, so that a status that AWS adds fails this test."""
+    """
+    The table has each status in botocore's enum, so that a status that AWS adds fails
+    this test.
+    """
     model: Any = botocore.session.get_session().get_service_model("sagemaker")
     enum = set(model.shape_for("PipelineExecutionStatus").enum)
 
     assert enum <= STATE_OF_STATUS.keys()
-    # botocore before 1.43 does not list CompletedWithFailures. The table must not have more statuses.
+    # botocore before 1.43 does not list CompletedWithFailures. The table must not have
+    # more statuses.
     assert STATE_OF_STATUS.keys() - enum <= {"CompletedWithFailures"}
 
 
@@ -33,7 +46,16 @@ def test_table_has_every_status_of_botocore() -> None:
         ("succeeded", "Unknown", False, True),
     ],
 )
-def test_every_status_has_one_state(status: str, state: str, ended: bool, stoppable: bool) -> None:
-    """Each status has a state, and it is known whether the execution has ended and can be stopped."""
-    assert (state_of(status), has_ended(status), is_stoppable(status)) == (state, ended, stoppable)
+def test_every_status_has_one_state(
+    status: str, state: str, ended: bool, stoppable: bool
+) -> None:
+    """
+    Each status has a state, and it is known whether the execution has ended and can be
+    stopped.
+    """
+    assert (state_of(status), has_ended(status), is_stoppable(status)) == (
+        state,
+        ended,
+        stoppable,
+    )
     assert state_of(None) is PolysyncState.UNKNOWN

@@ -1,8 +1,9 @@
 """
-An emulator of the SageMaker API: a local HTTP endpoint whose pipeline executions progress over time.
+An emulator of the SageMaker API: a local HTTP endpoint whose pipeline executions
+progress over time.
 
-`server.server` starts the emulator from Python, `server.control` describes the control API over HTTP, and
-``__main__`` is the command line.
+`server.server` starts the emulator from Python, `server.control` describes the control
+API over HTTP, and ``__main__`` is the command line.
 """
 
 from pathlib import Path
@@ -30,7 +31,8 @@ EXAMPLE_DEFINITIONS: Final = Path(__file__).parent / "definitions"
 
 
 def __getattr__(name: str) -> Any:
-    # Only the server needs other packages. The client and the clocks can be imported without them.
+    # Only the server needs other packages. The client and the clocks can be imported
+    # without them.
     if name != "EmulatorServer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -40,8 +42,8 @@ def __getattr__(name: str) -> Any:
         if missing == __name__:
             raise
         raise ImportError(
-            f"The emulator needs packages that are not installed ({missing}). Install them with: "
-            "pip install sagemaker-pipelines-emulator",
+            f"The emulator needs packages that are not installed ({missing}). Install"
+            " them with: pip install sagemaker-pipelines-emulator",
             name=missing,
         ) from error
     return EmulatorServer

@@ -1,4 +1,7 @@
-"""The command line of the emulator: ``sagemaker-emulator``, or ``python -m sagemaker_emulator``."""
+"""
+The command line of the emulator: ``sagemaker-emulator``, or ``python -m
+sagemaker_emulator``.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         )
     except (AddressError, DefinitionError, ImportError, OSError) as error:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        cure = f"port {options.port} is in use: choose another one with --port, or 0 for a free one"
+        cure = (
+            f"port {options.port} is in use: choose another one with --port, or 0 for a"
+            " free one"
+        )
         print(f"error: {cure if in_use else error}", file=sys.stderr)
         return 2
     shutdown = Event()
@@ -81,9 +87,17 @@ def _as_json(server: EmulatorServer, urls: list[str]) -> dict[str, Any]:
     }
 
 
-def _announce(server: EmulatorServer, options: argparse.Namespace, urls: list[str]) -> None:
-    print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
-    print(f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
+def _announce(
+    server: EmulatorServer, options: argparse.Namespace, urls: list[str]
+) -> None:
+    print(
+        f"SageMaker emulator on {server.endpoint_url} (control API:"
+        f" {server.endpoint_url}{PREFIX}/)"
+    )
+    print(
+        f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed:"
+        f" {options.speed:g}"
+    )
     if not server.pipelines:
         print(f"No pipelines: {options.definitions} has no *.json files.")
     for region, names in server.pipelines.items():
@@ -91,7 +105,10 @@ def _announce(server: EmulatorServer, options: argparse.Namespace, urls: list[st
     print("Airflow uses it with the connection polysync_default:")
     print(f"export AIRFLOW_CONN_POLYSYNC_DEFAULT='{server.connection()}'")
     if urls:
-        print(f"It listens on {options.bind}, without authentication, also as {', '.join(urls)}")
+        print(
+            f"It listens on {options.bind}, without authentication, also as"
+            f" {', '.join(urls)}"
+        )
 
 
 def _speed(text: str) -> float:
@@ -123,20 +140,34 @@ def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="name by which other containers reach the emulator; repeatable (default: this machine's only)",
+        help=(
+            "name by which other containers reach the emulator; repeatable (default:"
+            " this machine's only)"
+        ),
     )
     add(
         "--bind",
         default=LOOPBACK,
         metavar="ADDRESS",
-        help="IPv4 address to listen on; others than 127.0.0.1 need --allow-host (default: %(default)s)",
+        help=(
+            "IPv4 address to listen on; others than 127.0.0.1 need --allow-host"
+            " (default: %(default)s)"
+        ),
     )
-    add("--speed", type=_speed, default=1.0, help="emulated seconds per real second (default: 1)")
+    add(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        help="emulated seconds per real second (default: 1)",
+    )
     add(
         "--definitions",
         type=Path,
         default=EXAMPLE_DEFINITIONS,
-        help="folder of *.json pipeline definitions; one pipeline is created from each (default: examples)",
+        help=(
+            "folder of *.json pipeline definitions; one pipeline is created from each"
+            " (default: examples)"
+        ),
     )
     add(
         "--region",
@@ -147,9 +178,16 @@ def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         "--issuer-ca",
         type=Path,
         metavar="FILE",
-        help="PEM file with CA certificates to trust for the issuers of web identity tokens",
+        help=(
+            "PEM file with CA certificates to trust for the issuers of web identity"
+            " tokens"
+        ),
     )
-    add("--enforce-iam", action="store_true", help="enforce the policies in IAM on pipeline operations")
+    add(
+        "--enforce-iam",
+        action="store_true",
+        help="enforce the policies in IAM on pipeline operations",
+    )
     return parser
 
 

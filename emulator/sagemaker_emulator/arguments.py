@@ -1,4 +1,7 @@
-"""The parser of the commands: an error is one line, and says what a misspelled option may mean."""
+"""
+The parser of the commands: an error is one line, and says what a misspelled option may
+mean.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,20 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=_FORM, allow_abbrev=False, **kwargs)
         output = "form of the result (default: %(default)s)"
-        self.add_argument("--output", choices=["text", "json"], default="text", help=output)
+        self.add_argument(
+            "--output", choices=["text", "json"], default="text", help=output
+        )
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line on stderr."""
         names = [name for action in self._actions for name in action.option_strings]
         found = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
-        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+        if choice := re.search(
+            r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message
+        ):
             found, names = choice, re.findall(r"[\w-]+", choice[2])
         similar = difflib.get_close_matches(found[1], names, 1) if found else ()
         hint = f"Did you mean {similar[0]}? " if similar else ""
-        self.exit(ERROR, f"error: {self.prog}: {message}. {hint}Try: {self.prog} --help\n")
+        self.exit(
+            ERROR, f"error: {self.prog}: {message}. {hint}Try: {self.prog} --help\n"
+        )

@@ -1,5 +1,6 @@
 """
-Small pipelines for tests and experiments that need no SDK: the text of a definition, and its steps.
+Small pipelines for tests and experiments that need no SDK: the text of a definition,
+and its steps.
 
 ::
 
@@ -21,17 +22,24 @@ ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/{DEFAULT_ROLE}"
 CALLER: Final = f"arn:aws:sts::{ACCOUNT}:assumed-role/{DEFAULT_ROLE}/{DEFAULT_SESSION}"
 
 
-def definition(*steps: Mapping[str, Any], parameters: tuple[Mapping[str, Any], ...] = ()) -> str:
+def definition(
+    *steps: Mapping[str, Any], parameters: tuple[Mapping[str, Any], ...] = ()
+) -> str:
     """
     Return the text of a pipeline definition.
 
     :param steps: the steps, as ``step`` returns them.
-    :param parameters: the parameters of the pipeline, such as ``{"Name": "Score", "Type": "Float"}``.
+    :param parameters: the parameters of the pipeline, such as ``{"Name": "Score",
+        "Type": "Float"}``.
     """
-    return json.dumps({"Version": "2020-12-01", "Parameters": parameters, "Steps": steps})
+    return json.dumps(
+        {"Version": "2020-12-01", "Parameters": parameters, "Steps": steps}
+    )
 
 
-def step(name: str, kind: str = "Processing", *after: str, **more: Any) -> dict[str, Any]:
+def step(
+    name: str, kind: str = "Processing", *after: str, **more: Any
+) -> dict[str, Any]:
     """
     Return a step.
 
@@ -40,4 +48,10 @@ def step(name: str, kind: str = "Processing", *after: str, **more: Any) -> dict[
     :param after: the names of the steps that it depends on.
     :param more: its other members in the definition, such as ``Arguments``.
     """
-    return {"Name": name, "Type": kind, "Arguments": {}, "DependsOn": list(after), **more}
+    return {
+        "Name": name,
+        "Type": kind,
+        "Arguments": {},
+        "DependsOn": list(after),
+        **more,
+    }

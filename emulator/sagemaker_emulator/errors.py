@@ -10,11 +10,13 @@ class ApiError(Exception):
     :param code: the AWS error code, such as ``ValidationException``.
     :param message: the error message.
     :param status: the HTTP status.
-    :param detail: a reason that AWS does not include in its response. Only the call log shows it. It must not
-        contain a secret.
+    :param detail: a reason that AWS does not include in its response. Only the call log
+        shows it. It must not contain a secret.
     """
 
-    def __init__(self, code: str, message: str, status: int = 400, detail: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, status: int = 400, detail: str | None = None
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

@@ -1,5 +1,6 @@
 """
-The AWS wire protocols: parses HTTP requests, and builds responses and errors in the protocol of the request.
+The AWS wire protocols: parses HTTP requests, and builds responses and errors in the
+protocol of the request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from werkzeug.wrappers import Request, Response
 from sagemaker_emulator.errors import ApiError
 
 # In the Authorization header, or in the query of a presigned URL.
-_CREDENTIAL_SCOPE = re.compile(r"(?:Credential=|^)([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
+_CREDENTIAL_SCOPE = re.compile(
+    r"(?:Credential=|^)([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request"
+)
 _JSON = "application/x-amz-json-1.1"
 _REQUEST_ID = "x-amzn-RequestId"
 # In the namespace of the responses.
@@ -25,7 +28,12 @@ _API_VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 _TARGET = re.compile(r"(\w+)\.(\w+)")
 # The API accepts an ARN wherever it accepts a pipeline name.
 _PIPELINE = re.compile(r"(?:arn:.+:pipeline/)?([^/]+)")
-_PIPELINE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
+_PIPELINE_MEMBERS = (
+    "PipelineName",
+    "PipelineArn",
+    "PipelineExecutionArn",
+    "ResourceArn",
+)
 
 
 @dataclass
@@ -33,7 +41,8 @@ class AwsRequest:
     """
     The parts of an AWS request that the emulator uses.
 
-    ``body`` is set for the JSON and the query protocol only, ``form`` for the query protocol only.
+    ``body`` is set for the JSON and the query protocol only, ``form`` for the query
+    protocol only.
     """
 
     service: str
@@ -53,31 +62,50 @@ class AwsRequest:
 
     @property
     def pipeline(self) -> str | None:
-        """The pipeline name in a SageMaker request, in lower case; None if the request names no pipeline."""
+        """
+        The pipeline name in a SageMaker request, in lower case; None if the request
+        names no pipeline.
+        """
         try:
             body = json.loads(self.body) if self.target == "SageMaker" else None
         except ValueError:
             return None
         if not isinstance(body, dict):
             return None
-        name_or_arn = next((body[name] for name in _PIPELINE_MEMBERS if isinstance(body.get(name), str)), "")
+        name_or_arn = next(
+            (
+                body[name]
+                for name in _PIPELINE_MEMBERS
+                if isinstance(body.get(name), str)
+            ),
+            "",
+        )
         match = _PIPELINE.match(name_or_arn.lower())
         return match[1] if match else None
 
 
 def parse_request(request: Request) -> AwsRequest:
-    """Parse a request. The body stays readable for moto, and the signature is not verified."""
-    credential = request.headers.get("Authorization") or request.args.get("X-Amz-Credential", "")
+    """
+    Parse a request. The body stays readable for moto, and the signature is not
+    verified.
+    """
+    credential = request.headers.get("Authorization") or request.args.get(
+        "X-Amz-Credential", ""
+    )
     scope = _CREDENTIAL_SCOPE.search(credential)
     target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
-    query = request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
+    query = (
+        request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
+    )
     body = b""
     if target or query:
         body = request.get_data()
         # moto reads the body of the same request again.
         request.environ["wsgi.input"] = io.BytesIO(body)
     form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if query else {}
-    operation = target[2] if target else form.get("Action", f"{request.method} {request.path}")
+    operation = (
+        target[2] if target else form.get("Action", f"{request.method} {request.path}")
+    )
     return AwsRequest(
         service=scope[3] if scope else _service_without_scope(request, operation),
         operation=operation,
@@ -100,14 +128,19 @@ def _service_without_scope(request: Request, operation: str) -> str:
 
 def json_response(body: dict[str, Any], request_id: str) -> Response:
     """Return a successful response in the JSON protocol."""
-    return Response(json.dumps(body), headers={_REQUEST_ID: request_id}, content_type=_JSON)
+    return Response(
+        json.dumps(body), headers={_REQUEST_ID: request_id}, content_type=_JSON
+    )
 
 
-def query_response(aws: AwsRequest, result: dict[str, Any], request_id: str) -> Response:
+def query_response(
+    aws: AwsRequest, result: dict[str, Any], request_id: str
+) -> Response:
     """Return a successful response of STS or IAM in the query protocol."""
     operation, version = aws.operation, _API_VERSIONS[aws.service]
     body = (
-        f'<{operation}Response xmlns="https://{aws.service}.amazonaws.com/doc/{version}/">'
+        f"<{operation}Response"
+        f' xmlns="https://{aws.service}.amazonaws.com/doc/{version}/">'
         f"<{operation}Result>{_xml(result)}</{operation}Result>"
         f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
     )
@@ -116,7 +149,9 @@ def query_response(aws: AwsRequest, result: dict[str, Any], request_id: str) -> 
 
 def _xml(value: Any) -> str:
     if isinstance(value, dict):
-        return "".join(f"<{name}>{_xml(member)}</{name}>" for name, member in value.items())
+        return "".join(
+            f"<{name}>{_xml(member)}</{name}>" for name, member in value.items()
+        )
     if isinstance(value, list):
         return "".join(f"<member>{_xml(member)}</member>" for member in value)
     return str(value).lower() if isinstance(value, bool) else escape(str(value))
@@ -134,8 +169,12 @@ def error_response(error: ApiError, protocol: str, request_id: str) -> Response:
         body = json.dumps({"__type": error.code, "message": error.message})
         content_type = _JSON
     else:
-        inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
+        code = f"<Code>{escape(error.code)}</Code>"
+        inner = f"{code}<Message>{escape(error.message)}</Message>"
         body, content_type = f"<Error>{inner}</Error>", "application/xml"
         if protocol == "query":
-            body = f"<ErrorResponse>{body}<RequestId>{request_id}</RequestId></ErrorResponse>"
-    return Response(body, error.status, {_REQUEST_ID: request_id}, content_type=content_type)
+            request = f"<RequestId>{request_id}</RequestId>"
+            body = f"<ErrorResponse>{body}{request}</ErrorResponse>"
+    return Response(
+        body, error.status, {_REQUEST_ID: request_id}, content_type=content_type
+    )

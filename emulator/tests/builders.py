@@ -30,7 +30,9 @@ class Services:
         """Return what ``read`` returns for the key."""
         return self.read(key)
 
-    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
+    def create_model_package(
+        self, region: str, request: Mapping[str, Any], created_at: float
+    ) -> str:
         """Return an ARN with the number of packages as the version."""
         group = request["ModelPackageGroupName"].lower()
         arn = f"arn:aws:sagemaker:{region}:123456789012:model-package/{group}/{len(self.packages) + 1}"
@@ -45,7 +47,9 @@ class Services:
         """Have no groups."""
         return False
 
-    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
+    def update_model_package(
+        self, region: str, arn: str, members: Mapping[str, Any], at: float
+    ) -> None:
         """Keep no changes."""
 
     def delete_model_package(self, region: str, arn: str) -> None:
@@ -75,10 +79,17 @@ class Services:
 def chain(*names: str) -> str:
     """Return the definition of steps that run one after the other."""
     before: list[tuple[str, ...]] = [(), *((name,) for name in names)]
-    return definition(*(step(name, "Processing", *after) for name, after in zip(names, before, strict=False)))
+    return definition(
+        *(
+            step(name, "Processing", *after)
+            for name, after in zip(names, before, strict=False)
+        )
+    )
 
 
-def condition(name: str, conditions: list[Any], if_steps: list[Any], else_steps: list[Any]) -> dict[str, Any]:
+def condition(
+    name: str, conditions: list[Any], if_steps: list[Any], else_steps: list[Any]
+) -> dict[str, Any]:
     """Return a condition step."""
     arguments = {"Conditions": conditions, "IfSteps": if_steps, "ElseSteps": else_steps}
     return {"Name": name, "Type": "Condition", "Arguments": arguments}
@@ -94,9 +105,14 @@ def execution(
 ) -> Execution:
     """Return an execution that was created at time 0."""
     scope = Scope(parameters=values)
-    return Execution("seed", parse(text), scope, scenarios.parse(scenario or {}), 0.0, limit)
+    return Execution(
+        "seed", parse(text), scope, scenarios.parse(scenario or {}), 0.0, limit
+    )
 
 
 def timeline(engine: Execution) -> dict[str, tuple[float, float | None, str]]:
     """Return the start, the end and the status of each step."""
-    return {name: (run.started_at, run.ended_at, run.status) for name, run in engine.runs.items()}
+    return {
+        name: (run.started_at, run.ended_at, run.status)
+        for name, run in engine.runs.items()
+    }

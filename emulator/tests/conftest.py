@@ -1,4 +1,7 @@
-"""Fixtures of the emulator's tests: all tests share one server, which is reset before each test."""
+"""
+Fixtures of the emulator's tests: all tests share one server, which is reset before each
+test.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from sagemaker_emulator.builders import ROLE
 from tests.sign_in.issuer import Issuer, certificates, running
 
-# The server's calls make so many objects that Python would look for garbage all the time.
+# The server's calls make so many objects that Python would look for garbage all the
+# time.
 gc.set_threshold(50_000, 10, 10)
 # Tests must not use credentials of this host.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
@@ -40,25 +44,37 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Let pytest find nothing to collect: it looks for garbage five times at the end."""
+    """
+    Let pytest find nothing to collect: it looks for garbage five times at the end.
+    """
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The files of the CA that the emulator trusts, and of the certificate of the token issuer."""
+    """
+    The files of the CA that the emulator trusts, and of the certificate of the token
+    issuer.
+    """
     return certificates(tmp_path_factory.mktemp("issuer"))
 
 
 @pytest.fixture(scope="session")
 def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
-    with EmulatorServer(clock=VirtualClock(), issuer_ca=issuer_files[0], allowed_hosts=HOSTS) as server:
+    with EmulatorServer(
+        clock=VirtualClock(), issuer_ca=issuer_files[0], allowed_hosts=HOSTS
+    ) as server:
         yield server
 
 
 @pytest.fixture
-def issuer(issuer_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
-    """A running issuer of web identity tokens, with a URL like the v2 issuers of Microsoft Entra."""
+def issuer(
+    issuer_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Issuer]:
+    """
+    A running issuer of web identity tokens, with a URL like the v2 issuers of Microsoft
+    Entra.
+    """
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with running("/tenant/v2.0", issuer_files[1]) as running_issuer:
         yield running_issuer
@@ -81,11 +97,20 @@ def new_client_of(server: EmulatorServer) -> ClientOf:
     # The type stubs of boto3.client have one overload for each literal service name.
     factory: Any = boto3.client
 
-    def make(service: str, region: str = "us-east-1", retries: int = 0, **credentials: str) -> Any:
-        credentials = credentials or {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
+    def make(
+        service: str, region: str = "us-east-1", retries: int = 0, **credentials: str
+    ) -> Any:
+        credentials = credentials or {
+            "aws_access_key_id": "AKIATEST",
+            "aws_secret_access_key": "secret",
+        }
         config = Config(retries={"total_max_attempts": retries + 1}, read_timeout=10)
         return factory(
-            service, endpoint_url=server.endpoint_url, region_name=region, config=config, **credentials
+            service,
+            endpoint_url=server.endpoint_url,
+            region_name=region,
+            config=config,
+            **credentials,
         )
 
     return make
@@ -98,7 +123,10 @@ def _clients() -> dict[Any, Any]:
 
 @pytest.fixture
 def client_of(new_client_of: ClientOf, _clients: dict[Any, Any]) -> ClientOf:
-    """Return boto3 clients of the emulator. All tests share them: a new one takes as long as many calls."""
+    """
+    Return boto3 clients of the emulator. All tests share them: a new one takes as long
+    as many calls.
+    """
 
     def get(*arguments: Any, **options: Any) -> Any:
         key = (arguments, *sorted(options.items()))
@@ -157,7 +185,9 @@ def create(sagemaker: Any) -> Callable[..., str]:
     """Create a pipeline from the text of a definition, and return its name."""
 
     def make(text: str, name: str = "Demo", **more: Any) -> str:
-        sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more)
+        sagemaker.create_pipeline(
+            PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more
+        )
         return name
 
     return make
@@ -165,11 +195,16 @@ def create(sagemaker: Any) -> Callable[..., str]:
 
 @pytest.fixture
 def start(sagemaker: Any) -> Callable[..., str]:
-    """Start an execution and return its ARN. The keyword arguments are pipeline parameters."""
+    """
+    Start an execution and return its ARN. The keyword arguments are pipeline
+    parameters.
+    """
 
     def make(pipeline: str = "Demo", **parameters: str) -> str:
         values = [{"Name": name, "Value": value} for name, value in parameters.items()]
-        response = sagemaker.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values)
+        response = sagemaker.start_pipeline_execution(
+            PipelineName=pipeline, PipelineParameters=values
+        )
         return str(response["PipelineExecutionArn"])
 
     return make
@@ -180,7 +215,11 @@ def status_of(sagemaker: Any) -> Callable[[str], str]:
     """Return the status of an execution."""
 
     def read(arn: str) -> str:
-        return str(sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"])
+        return str(
+            sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)[
+                "PipelineExecutionStatus"
+            ]
+        )
 
     return read
 
@@ -190,8 +229,12 @@ def steps_of(sagemaker: Any) -> Callable[[str], dict[str, dict[str, Any]]]:
     """Return the steps of an execution by name, in the order of their starts."""
 
     def read(arn: str) -> dict[str, dict[str, Any]]:
-        response = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
-        return {entry["StepName"]: entry for entry in response["PipelineExecutionSteps"]}
+        response = sagemaker.list_pipeline_execution_steps(
+            PipelineExecutionArn=arn, SortOrder="Ascending"
+        )
+        return {
+            entry["StepName"]: entry for entry in response["PipelineExecutionSteps"]
+        }
 
     return read
 

@@ -18,8 +18,12 @@ COMMANDS = re.findall(r"^sagemaker-emulator (.*)$", README, re.MULTILINE)
 
 
 def run(program: str) -> list[str]:
-    """Run a program in a process of its own, and return the lines that it has printed."""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    """
+    Run a program in a process of its own, and return the lines that it has printed.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     return result.stdout.splitlines()
 
 
@@ -29,7 +33,10 @@ def test_program_with_a_virtual_clock_prints_what_the_page_says() -> None:
 
 
 def test_program_with_a_scenario_and_a_fault_prints_both() -> None:
-    """The second program sets a scenario, adds a fault, and prints the scenario and the calls."""
+    """
+    The second program sets a scenario, adds a fault, and prints the scenario and the
+    calls.
+    """
     scenarios, calls = run(PROGRAMS[1])
 
     assert "'abalone': {'steps': {'AbaloneTrain'" in scenarios
@@ -43,5 +50,8 @@ def test_program_for_the_sdk_runs() -> None:
 
 @pytest.mark.parametrize("options", COMMANDS)
 def test_commands_are_valid(options: str) -> None:
-    """The command has these options; how it starts, and what it prints, has tests of its own."""
+    """
+    The command has these options; how it starts, and what it prints, has tests of its
+    own.
+    """
     assert make_parser().parse_args(shlex.split(options)).speed == 30

@@ -1,11 +1,12 @@
 """
 React to each pipeline whose name begins with "churn" that ends, whoever has started it.
 
-A rule of EventBridge fills a queue of SQS; ``polysync events setup --queue sagemaker-events`` describes both.
-The watcher makes an event of the asset from each message, and the event starts the DAG.
+A rule of EventBridge fills a queue of SQS; ``polysync events setup --queue
+sagemaker-events`` describes both. The watcher makes an event of the asset from each
+message, and the event starts the DAG.
 
-It needs Airflow 3.3, the environment variable ``SAGEMAKER_EVENTS_QUEUE_URL``, and a connection
-``polysync_default`` that may read the queue.
+It needs Airflow 3.3, the environment variable ``SAGEMAKER_EVENTS_QUEUE_URL``, and a
+connection ``polysync_default`` that may read the queue.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from airflow.sdk import DAG, Asset, AssetWatcher, task
 from polysync_airflow.events import PolysyncSageMakerEventTrigger
 
 QUEUE_URL = os.environ.get(
-    "SAGEMAKER_EVENTS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/sagemaker-events"
+    "SAGEMAKER_EVENTS_QUEUE_URL",
+    "https://sqs.us-east-1.amazonaws.com/123456789012/sagemaker-events",
 )
 
 churn_pipelines = AssetWatcher(
     name="churn_pipelines",
     trigger=PolysyncSageMakerEventTrigger(queue_url=QUEUE_URL, pipelines=["churn*"]),
 )
-CHURN_EXECUTIONS = Asset("sagemaker://pipeline/churn/executions", watchers=[churn_pipelines])
+CHURN_EXECUTIONS = Asset(
+    "sagemaker://pipeline/churn/executions", watchers=[churn_pipelines]
+)
 
 with DAG(
     dag_id="react_to_events",
@@ -38,12 +42,18 @@ with DAG(
 
     @task
     def report(triggering_asset_events: Any = None) -> list[str]:
-        """Return one line for each execution that has ended. One DAG run may have several events."""
+        """
+        Return one line for each execution that has ended. One DAG run may have several
+        events.
+        """
         lines = []
         for events in (triggering_asset_events or {}).values():
             for event in events:
                 change = event.extra["payload"]
-                lines.append(f"{change['pipeline_name']}: {change['state']} ({change['execution_arn']})")
+                lines.append(
+                    f"{change['pipeline_name']}: {change['state']}"
+                    f" ({change['execution_arn']})"
+                )
         return lines
 
     report()

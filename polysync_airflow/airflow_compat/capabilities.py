@@ -1,4 +1,7 @@
-"""Which features the running Airflow has. The rest of the package asks for these, not for versions."""
+"""
+Which features the running Airflow has. The rest of the package asks for these, not for
+versions.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,24 @@ class Capabilities(NamedTuple):
     """
     The features of a version of Airflow on which this provider depends.
 
-    :param task_sdk: tasks, triggers and callbacks reach Airflow through its API server and have no access to
-        its database.
-    :param retry_policy: an operator has a ``retry_policy``, which decides after a failure whether and when
-        Airflow retries the task.
-    :param trigger_on_kill: Airflow calls ``on_kill`` of a trigger when a user ends its task.
-    :param links_are_xcoms: the UI shows the extra link that the task has pushed as an XCom.
-    :param form_from_provider_info: the connection form is made from ``conn-fields`` of the provider
-        information, not from the widgets of the hook.
-    :param failure_callback_is_final: when a process has died, the DAG processor runs the failure callback
-        only if no retry follows.
-    :param shared_event_streams: event triggers can share a stream, and are told when their events are stored.
-    :param start_from_trigger: a task can start in the triggerer, which knows its task and DAG run.
-    :param react_apps: a plugin can add a tab with a React component of its own to the page of a task
-        instance.
+    :param task_sdk: tasks, triggers and callbacks reach Airflow through its API server
+        and have no access to its database.
+    :param retry_policy: an operator has a ``retry_policy``, which decides after a
+        failure whether and when Airflow retries the task.
+    :param trigger_on_kill: Airflow calls ``on_kill`` of a trigger when a user ends its
+        task.
+    :param links_are_xcoms: the UI shows the extra link that the task has pushed as an
+        XCom.
+    :param form_from_provider_info: the connection form is made from ``conn-fields`` of
+        the provider information, not from the widgets of the hook.
+    :param failure_callback_is_final: when a process has died, the DAG processor runs
+        the failure callback only if no retry follows.
+    :param shared_event_streams: event triggers can share a stream, and are told when
+        their events are stored.
+    :param start_from_trigger: a task can start in the triggerer, which knows its task
+        and DAG run.
+    :param react_apps: a plugin can add a tab with a React component of its own to the
+        page of a task instance.
     """
 
     task_sdk: bool
@@ -43,9 +50,20 @@ class Capabilities(NamedTuple):
 # A test compares it with the versions of ``make matrix``.
 NEWEST_TESTED: Final = (3, 4)
 _UNSUPPORTED: Final = {
-    (3, 0): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection, and "
-    "its scheduler does not retry a task whose process was killed",
-    (3, 1): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection",
+    (
+        3,
+        0,
+    ): (
+        "its triggerer loses the triggers of all tasks when a trigger's thread reads a"
+        " connection, and its scheduler does not retry a task whose process was killed"
+    ),
+    (
+        3,
+        1,
+    ): (
+        "its triggerer loses the triggers of all tasks when a trigger's thread reads a"
+        " connection"
+    ),
 }
 # docs/reference/versions.md has the bug.
 _SCHEDULER_EXITS: Final = ("3.4.0b1", "3.4.0b2")
@@ -62,8 +80,8 @@ def capabilities_of(version: str) -> Capabilities:
     reason = _UNSUPPORTED.get(release, None if release >= (2, 11) else "it is too old")
     if reason:
         raise ImportError(
-            f"polysync-airflow does not support Airflow {version}: {reason}. Install Airflow 2.11, or 3.2 or "
-            "newer."
+            f"polysync-airflow does not support Airflow {version}: {reason}. Install"
+            " Airflow 2.11, or 3.2 or newer."
         )
     is_3, is_3_3 = release >= (3, 0), release >= (3, 3)
     return Capabilities(
@@ -89,16 +107,18 @@ def warnings_of(version: str) -> list[str]:
     if _minor(version) > NEWEST_TESTED:
         newest = ".".join(map(str, NEWEST_TESTED))
         texts.append(
-            f"polysync-airflow is not tested on Airflow {version}, only up to Airflow {newest}. Not tested "
-            "are that a task has at most one execution when processes die or users clear tasks, that "
-            "executions are stopped with their tasks, the connection form, and the tab. Try it where two "
-            f"executions of a pipeline do no harm, or install Airflow {newest}."
+            f"polysync-airflow is not tested on Airflow {version}, only up to Airflow"
+            f" {newest}. Not tested are that a task has at most one execution when"
+            " processes die or users clear tasks, that executions are stopped with"
+            " their tasks, the connection form, and the tab. Try it where two"
+            f" executions of a pipeline do no harm, or install Airflow {newest}."
         )
     if version in _SCHEDULER_EXITS:
         texts.append(
-            f"The scheduler of Airflow {version} exits when it finds that the process of a task with retries "
-            "left has died. No provider can prevent this. Do not use this version in production. The page "
-            '"Airflow 3.4" of the documentation of polysync-airflow has the cause and a cure.'
+            f"The scheduler of Airflow {version} exits when it finds that the process"
+            " of a task with retries left has died. No provider can prevent this. Do"
+            ' not use this version in production. The page "Airflow 3.4" of the'
+            " documentation of polysync-airflow has the cause and a cure."
         )
     return texts
 

@@ -21,11 +21,13 @@ from sqlalchemy import select
 
 def use_connections_of_the_database() -> None:
     """
-    Let this process find the connections of Airflow's database, beside those of the environment.
+    Let this process find the connections of Airflow's database, beside those of the
+    environment.
 
-    Airflow 3 looks for them there only in a process with this environment variable, which Airflow's own
-    command ``airflow connections test`` sets too (``ensure_secrets_backend_loaded`` in
-    airflow/sdk/execution_time/supervisor.py). Airflow 2 always looks there.
+    Airflow 3 looks for them there only in a process with this environment variable,
+    which Airflow's own command ``airflow connections test`` sets too
+    (``ensure_secrets_backend_loaded`` in airflow/sdk/execution_time/supervisor.py).
+    Airflow 2 always looks there.
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
@@ -33,13 +35,16 @@ def use_connections_of_the_database() -> None:
 def variable_keys(prefix: str) -> list[str]:
     """Return the keys of the Variables that begin with a prefix, sorted."""
     with create_session() as session:
-        keys = session.scalars(select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True)))
+        keys = session.scalars(
+            select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True))
+        )
         return sorted(keys)
 
 
 class StoredVariable:
     """
-    A Variable. If it is locked, nobody else can change it until the end of the ``with`` statement.
+    A Variable. If it is locked, nobody else can change it until the end of the ``with``
+    statement.
 
     (SQLite has no such lock. It is for development only.)
     """
@@ -55,12 +60,18 @@ class StoredVariable:
 
     @property
     def value(self) -> str | None:
-        """Its value; None if there is no such Variable, or if the Fernet key cannot decrypt it."""
+        """
+        Its value; None if there is no such Variable, or if the Fernet key cannot
+        decrypt it.
+        """
         value: str | None = self._row.get_val() if self.exists else None
         return value
 
     def replace(self, value: str) -> None:
-        """Replace its value at the end of the ``with`` statement. After an error in it, nothing changes."""
+        """
+        Replace its value at the end of the ``with`` statement. After an error in it,
+        nothing changes.
+        """
         self._row.set_val(value)
 
     def delete(self) -> None:
@@ -68,16 +79,34 @@ class StoredVariable:
         self._session.delete(self._row)
 
     def dag_run(self, dag_id: str, run_id: str) -> tuple[str | None, datetime | None]:
-        """Return the state of a DAG run and when it has ended; None and None if there is no such DAG run."""
-        query = select(DagRun.state, DagRun.end_date).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+        """
+        Return the state of a DAG run and when it has ended; None and None if there is
+        no such DAG run.
+        """
+        query = select(DagRun.state, DagRun.end_date).where(
+            DagRun.dag_id == dag_id, DagRun.run_id == run_id
+        )
         state, ended_at = self._session.execute(query).one_or_none() or (None, None)
         return None if state is None else str(getattr(state, "value", state)), ended_at
 
-    def states_of(self, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str | None]:
-        """Return the state of a task instance, or of each of its passes in a loop; empty if there is none."""
-        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    def states_of(
+        self, *, dag_id: str, run_id: str, task_id: str, map_index: int
+    ) -> list[str | None]:
+        """
+        Return the state of a task instance, or of each of its passes in a loop; empty
+        if there is none.
+        """
+        key = {
+            "dag_id": dag_id,
+            "run_id": run_id,
+            "task_id": task_id,
+            "map_index": map_index,
+        }
         states = self._session.scalars(select(TaskInstance.state).filter_by(**key))
-        return [None if state is None else str(getattr(state, "value", state)) for state in states]
+        return [
+            None if state is None else str(getattr(state, "value", state))
+            for state in states
+        ]
 
 
 @contextmanager
@@ -85,4 +114,6 @@ def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
     """Read a Variable, and lock it on demand."""
     query = select(Variable).where(Variable.key == key)
     with create_session() as session:
-        yield StoredVariable(session, session.scalar(query.with_for_update() if lock else query))
+        yield StoredVariable(
+            session, session.scalar(query.with_for_update() if lock else query)
+        )

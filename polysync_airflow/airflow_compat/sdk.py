@@ -1,4 +1,7 @@
-"""What Airflow has at other places, or not at all, in some versions: it exports all that it imports."""
+"""
+What Airflow has at other places, or not at all, in some versions: it exports all that
+it imports.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ if TYPE_CHECKING or CAPABILITIES.retry_policy:
     from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 else:
     # Here, the operators themselves ask their policy whether a failed task is retried.
-    RetryAction = Enum("RetryAction", {name: name.lower() for name in ("RETRY", "FAIL", "DEFAULT")})
+    RetryAction = Enum(
+        "RetryAction", {name: name.lower() for name in ("RETRY", "FAIL", "DEFAULT")}
+    )
 
     @dataclass(frozen=True)
     class RetryDecision:
@@ -45,7 +50,9 @@ else:
             return cls(RetryAction.FAIL, reason=reason)
 
         @classmethod
-        def retry(cls, delay: timedelta | None = None, reason: str | None = None) -> RetryDecision:
+        def retry(
+            cls, delay: timedelta | None = None, reason: str | None = None
+        ) -> RetryDecision:
             return cls(RetryAction.RETRY, delay, reason)
 
         @classmethod
@@ -55,7 +62,11 @@ else:
     class RetryPolicy(ABC):
         @abstractmethod
         def evaluate(
-            self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
+            self,
+            exception: BaseException,
+            try_number: int,
+            max_tries: int,
+            context: Any = None,
         ) -> RetryDecision: ...
 
 
@@ -76,8 +87,8 @@ def form_widget(field: Mapping[str, Any]) -> Any:
 
     :param field: a field of ``conn-fields`` of the provider information.
     """
-    # Only Airflow 2 installs these packages. It accepts no other classes of fields than these, so a choice is
-    # a text with a check.
+    # Only Airflow 2 installs these packages. It accepts no other classes of fields than
+    # these, so a choice is a text with a check.
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from wtforms import IntegerField, PasswordField, StringField
     from wtforms.validators import AnyOf, NumberRange, Optional
@@ -88,10 +99,14 @@ def form_widget(field: Mapping[str, Any]) -> Any:
         choices = [value for value in schema["enum"] if value]
         texts["description"] += f" One of: {', '.join(choices)}."
         validators = [Optional(), AnyOf(choices)]
-        return StringField(label, validators=validators, widget=BS3TextFieldWidget(), **texts)
+        return StringField(
+            label, validators=validators, widget=BS3TextFieldWidget(), **texts
+        )
     if schema.get("format") == "password":
         return PasswordField(label, widget=BS3PasswordFieldWidget(), **texts)
     if "minimum" in schema:
         limits = NumberRange(schema["minimum"], schema["maximum"])
-        return IntegerField(label, validators=[Optional(), limits], widget=BS3TextFieldWidget(), **texts)
+        return IntegerField(
+            label, validators=[Optional(), limits], widget=BS3TextFieldWidget(), **texts
+        )
     return StringField(label, widget=BS3TextFieldWidget(), **texts)

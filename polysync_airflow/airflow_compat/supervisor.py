@@ -1,9 +1,11 @@
 """
-The supervisor of a task or of a triggerer: calls of Airflow that go through it, and tasks that have lost it.
+The supervisor of a task or of a triggerer: calls of Airflow that go through it, and
+tasks that have lost it.
 
-Before Airflow 3.2.2, the channel from a triggerer to its supervisor belongs to the event loop: a request from
-a thread that does not know the loop corrupts the channel and ends all triggers of the triggerer. asgiref's
-threads know it. Later versions accept requests from any thread, and Airflow 2 has no supervisor.
+Before Airflow 3.2.2, the channel from a triggerer to its supervisor belongs to the
+event loop: a request from a thread that does not know the loop corrupts the channel and
+ends all triggers of the triggerer. asgiref's threads know it. Later versions accept
+requests from any thread, and Airflow 2 has no supervisor.
 """
 
 from __future__ import annotations
@@ -24,18 +26,21 @@ from polysync_airflow.airflow_compat.task_instances import newest_try_number
 
 Result = TypeVar("Result")
 
-# Airflow's own requests take at most about this long. A triggerer that ends does not respond at all.
+# Airflow's own requests take at most about this long. A triggerer that ends does not
+# respond at all.
 TIMEOUT_SECONDS: Final = 60.0
 
-_MASKER: Final = "airflow.sdk.log" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+_MASKER: Final = (
+    "airflow.sdk.log" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+)
 
 _event_loop: asyncio.AbstractEventLoop | None = None
 _inside = threading.local()
 
 
 def _channel_needs_event_loop() -> bool:
-    # A triggerer has imported this module. Where nobody has, there is no such channel, and its import would
-    # cost a worker or a test a second.
+    # A triggerer has imported this module. Where nobody has, there is no such channel,
+    # and its import would cost a worker or a test a second.
     triggerer = sys.modules.get("airflow.jobs.triggerer_job_runner")
     decoder = getattr(triggerer, "TriggerCommsDecoder", None)
     return decoder is not None and not hasattr(decoder, "start_reader")
@@ -54,10 +59,12 @@ def in_triggerer() -> bool:
 
 def call_airflow(function: Callable[[], Result]) -> Result:
     """
-    Call a function that may send requests to Airflow. For any thread, but not for an event loop.
+    Call a function that may send requests to Airflow. For any thread, but not for an
+    event loop.
 
-    In a triggerer, the call has a time limit: Airflow itself has none, and a thread that waits for ever would
-    keep the process from ending. The function then stays behind in a thread that does not.
+    In a triggerer, the call has a time limit: Airflow itself has none, and a thread
+    that waits for ever would keep the process from ending. The function then stays
+    behind in a thread that does not.
 
     :raises TimeoutError: Airflow does not respond.
     """
@@ -75,10 +82,12 @@ def call_airflow(function: Callable[[], Result]) -> Result:
     if _channel_needs_event_loop():
         from asgiref.sync import sync_to_async
 
-        # Not in the event loop's own threads: this one may be among them, and if all of them came here, none
-        # would be left for the calls that they wait for.
+        # Not in the event loop's own threads: this one may be among them, and if all of
+        # them came here, none would be left for the calls that they wait for.
         threads: Any = _DaemonThreads()
-        in_thread_of_loop = sync_to_async(call, thread_sensitive=False, executor=threads)
+        in_thread_of_loop = sync_to_async(
+            call, thread_sensitive=False, executor=threads
+        )
         future = asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop)
     else:
         future = call_in_daemon_thread(partial(contextvars.copy_context().run, call))
@@ -86,14 +95,21 @@ def call_airflow(function: Callable[[], Result]) -> Result:
 
 
 class _DaemonThreads(Executor):
-    """Runs each function in a thread of its own, which does not keep the process from ending."""
+    """
+    Runs each function in a thread of its own, which does not keep the process from
+    ending.
+    """
 
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+    def submit(
+        self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any
+    ) -> Future[Result]:
         return call_in_daemon_thread(partial(fn, *args, **kwargs))
 
 
 def call_in_daemon_thread(function: Callable[[], Result]) -> Future[Result]:
-    """Call a function in a thread of its own, which does not keep the process from ending."""
+    """
+    Call a function in a thread of its own, which does not keep the process from ending.
+    """
     future: Future[Result] = Future()
 
     def call() -> None:
@@ -110,36 +126,48 @@ def call_in_daemon_thread(function: Callable[[], Result]) -> Future[Result]:
 
 
 def mask_secret(secret: str) -> None:
-    """Register a secret with Airflow's secrets masker, which replaces it in log lines by ``***``."""
+    """
+    Register a secret with Airflow's secrets masker, which replaces it in log lines by
+    ``***``.
+    """
     mask = import_module(_MASKER).mask_secret
     call_airflow(lambda: mask(secret))
 
 
 def redact(text: str) -> str:
-    """Return a text in which ``***`` replaces the secrets that Airflow's secrets masker knows."""
+    """
+    Return a text in which ``***`` replaces the secrets that Airflow's secrets masker
+    knows.
+    """
     redacted: str = import_module(_MASKER).redact(text)
     return redacted
 
 
 def is_missing(connection_id: str) -> bool:
     """
-    Return whether every place where Airflow looks for connections responds that it has no such connection.
+    Return whether every place where Airflow looks for connections responds that it has
+    no such connection.
 
-    Airflow raises ``AirflowNotFoundException`` also if a place does not respond (``_get_connection`` in
-    airflow/sdk/execution_time/context.py, ``get_connection_from_secrets`` in airflow/models/connection.py of
-    Airflow 2). So this function asks each place again, and an error means that it may have the connection.
+    Airflow raises ``AirflowNotFoundException`` also if a place does not respond
+    (``_get_connection`` in airflow/sdk/execution_time/context.py,
+    ``get_connection_from_secrets`` in airflow/models/connection.py of Airflow 2). So
+    this function asks each place again, and an error means that it may have the
+    connection.
 
-    The answer is not certain: behind the API server, Airflow handles errors of the database in the same way.
+    The answer is not certain: behind the API server, Airflow handles errors of the
+    database in the same way.
     """
     try:
-        return not any(_may_have(backend, connection_id) for backend in _secrets_backends())
+        return not any(
+            _may_have(backend, connection_id) for backend in _secrets_backends()
+        )
     except Exception:
         return False
 
 
 def _secrets_backends() -> list[Any]:
-    # Imported here, since operators import the triggers, and Airflow's supervisor is large. A triggerer has
-    # imported it anyway.
+    # Imported here, since operators import the triggers, and Airflow's supervisor is
+    # large. A triggerer has imported it anyway.
     if CAPABILITIES.task_sdk:
         from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
@@ -159,14 +187,18 @@ def _may_have(backend: Any, connection_id: str) -> bool:
 
     if not isinstance(backend, ExecutionAPISecretsBackend):
         return backend.get_connection(conn_id=connection_id) is not None
-    # This backend returns None for all errors, so its request is made here. ``send`` raises the API server's
-    # errors, except "not found".
+    # This backend returns None for all errors, so its request is made here. ``send``
+    # raises the API server's errors, except "not found".
     response = task_runner.SUPERVISOR_COMMS.send(GetConnection(conn_id=connection_id))
-    return not (isinstance(response, ErrorResponse) and response.error is ErrorType.CONNECTION_NOT_FOUND)
+    return not (
+        isinstance(response, ErrorResponse)
+        and response.error is ErrorType.CONNECTION_NOT_FOUND
+    )
 
 
-# On Airflow 2, the process of a task writes the task's state into the database, whichever try is running.
-# From Airflow 3 on, Airflow refuses what the process of an earlier try reports.
+# On Airflow 2, the process of a task writes the task's state into the database,
+# whichever try is running. From Airflow 3 on, Airflow refuses what the process of an
+# earlier try reports.
 
 
 def parent_process() -> int:
@@ -176,10 +208,12 @@ def parent_process() -> int:
 
 def exit_if_orphaned(parent: int, warn: Callable[[str], object]) -> None:
     """
-    End this process if its supervisor has died, and do not let it report a result. Only on Airflow 2.
+    End this process if its supervisor has died, and do not let it report a result. Only
+    on Airflow 2.
 
-    Airflow counts a task without a supervisor as dead and starts its next try, so what this process reports
-    would end that try. From Airflow 3 on, a process without a supervisor reaches nothing.
+    Airflow counts a task without a supervisor as dead and starts its next try, so what
+    this process reports would end that try. From Airflow 3 on, a process without a
+    supervisor reaches nothing.
 
     :param parent: the result of ``parent_process`` from before.
     :param warn: called with a message before the process ends.
@@ -187,8 +221,8 @@ def exit_if_orphaned(parent: int, warn: Callable[[str], object]) -> None:
     if CAPABILITIES.task_sdk or parent_process() == parent:
         return
     warn(
-        "The process that supervised this task has died, and Airflow starts the task's next try. This "
-        "process ends without a result; the execution goes on."
+        "The process that supervised this task has died, and Airflow starts the task's"
+        " next try. This process ends without a result; the execution goes on."
     )
     # An exception would be reported as the result.
     os._exit(1)
@@ -196,11 +230,14 @@ def exit_if_orphaned(parent: int, warn: Callable[[str], object]) -> None:
 
 def exit_if_replaced(ti: Any, warn: Callable[[str], object]) -> None:
     """
-    End this process if a later try of its task has begun, in place of failing that try. Only on Airflow 2.
+    End this process if a later try of its task has begun, in place of failing that try.
+    Only on Airflow 2.
 
-    That happens if a process goes on after it was frozen for so long that Airflow has started the next try.
+    That happens if a process goes on after it was frozen for so long that Airflow has
+    started the next try.
 
-    :param ti: the task instance. In ``dag.test()`` and in tests, the process is not that of a task.
+    :param ti: the task instance. In ``dag.test()`` and in tests, the process is not
+        that of a task.
     :param warn: called with a message before the process ends.
     """
     if CAPABILITIES.task_sdk or not getattr(ti, "raw", False):
@@ -208,10 +245,14 @@ def exit_if_replaced(ti: Any, warn: Callable[[str], object]) -> None:
     try:
         newest = newest_try_number(ti)
     except Exception as error:
-        warn(f"Whether a later try of this task has begun cannot be read from Airflow: {error}")
+        warn(
+            "Whether a later try of this task has begun cannot be read from Airflow:"
+            f" {error}"
+        )
         return
     if newest is not None and newest > ti.try_number:
         warn(
-            f"Try {newest} of this task has begun. The process of try {ti.try_number} ends without a result."
+            f"Try {newest} of this task has begun. The process of try {ti.try_number}"
+            " ends without a result."
         )
         os._exit(1)

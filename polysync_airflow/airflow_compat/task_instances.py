@@ -1,5 +1,6 @@
 """
-Task instances: their state, XComs and asset events, how sensors wait, and Airflow's Variables.
+Task instances: their state, XComs and asset events, how sensors wait, and Airflow's
+Variables.
 
 Airflow stores the values of Variables encrypted.
 """
@@ -13,7 +14,13 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
-from airflow.providers.common.compat.sdk import Asset, AssetAlias, Context, Variable, XCom
+from airflow.providers.common.compat.sdk import (
+    Asset,
+    AssetAlias,
+    Context,
+    Variable,
+    XCom,
+)
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
@@ -23,11 +30,13 @@ DELETED: Final = "deleted"
 
 def read_state(ti: Any) -> str | None:
     """
-    Return the state of a task instance; ``DELETED`` if it was deleted, for example with its DAG run.
+    Return the state of a task instance; ``DELETED`` if it was deleted, for example with
+    its DAG run.
 
     The state is that of the latest try, whichever try asks.
 
-    :raises Exception: Airflow's API server or database does not respond, or refuses the request.
+    :raises Exception: Airflow's API server or database does not respond, or refuses the
+        request.
     """
     if not CAPABILITIES.task_sdk:
         row = _row_in_database(ti, "state")
@@ -41,7 +50,8 @@ def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
 
     A task instance that does not exist is left out.
 
-    :raises Exception: Airflow's API server or database does not respond, or refuses the request.
+    :raises Exception: Airflow's API server or database does not respond, or refuses the
+        request.
     """
     if not CAPABILITIES.task_sdk:
         rows = _rows_in_database(ti, task_ids)
@@ -50,24 +60,34 @@ def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     found: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
-        dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=ti.map_index
+        dag_id=ti.dag_id,
+        task_ids=list(task_ids),
+        run_ids=[ti.run_id],
+        map_index=ti.map_index,
     )
     # The key of a mapped task instance ends with its map index.
     suffix = "" if ti.map_index in (None, -1) else f"_{ti.map_index}"
     states = found.get(ti.run_id, {})
-    return {task_id: states[task_id + suffix] for task_id in task_ids if task_id + suffix in states}
+    return {
+        task_id: states[task_id + suffix]
+        for task_id in task_ids
+        if task_id + suffix in states
+    }
 
 
 def is_current(ti: Any) -> bool:
     """
-    Return whether the try of this process is still the current one of its task instance. For a worker.
+    Return whether the try of this process is still the current one of its task
+    instance. For a worker.
 
-    On Airflow 3, each try has an id of its own, and a retry or a clear gives the task instance another one
-    (``prepare_db_for_next_try`` in airflow/models/taskinstance.py). Of the requests that name it, this one
-    changes nothing: ``validate_inlets_and_outlets`` in
+    On Airflow 3, each try has an id of its own, and a retry or a clear gives the task
+    instance another one (``prepare_db_for_next_try`` in
+    airflow/models/taskinstance.py). Of the requests that name it, this one changes
+    nothing: ``validate_inlets_and_outlets`` in
     airflow/api_fastapi/execution_api/routes/task_instances.py.
 
-    :raises Exception: Airflow's API server or database does not respond, or refuses the request.
+    :raises Exception: Airflow's API server or database does not respond, or refuses the
+        request.
     """
     if not CAPABILITIES.task_sdk:
         return newest_try_number(ti) == int(ti.try_number)
@@ -87,7 +107,8 @@ def is_current(ti: Any) -> bool:
 
 def newest_try_number(ti: Any) -> int | None:
     """
-    Return the number of the newest try of a task instance; None if it was deleted. For a worker of Airflow 2.
+    Return the number of the newest try of a task instance; None if it was deleted. For
+    a worker of Airflow 2.
 
     :raises Exception: Airflow's database does not respond.
     """
@@ -100,7 +121,11 @@ def _row_in_database(ti: Any, column: str) -> Any:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        return session.query(getattr(TaskInstance, column)).filter_by(**_key(ti)).one_or_none()
+        return (
+            session.query(getattr(TaskInstance, column))
+            .filter_by(**_key(ti))
+            .one_or_none()
+        )
 
 
 def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
@@ -127,10 +152,11 @@ def read_incarnation(context: Context) -> dict[str, Any]:
 
 def is_start_planned(context: Context) -> bool:
     """
-    Return whether the start of the DAG run is not the moment in which it started, but its date.
+    Return whether the start of the DAG run is not the moment in which it started, but
+    its date.
 
-    ``airflow dags test`` and ``airflow tasks test`` take the logical date, which another run may have as
-    well. For a worker.
+    ``airflow dags test`` and ``airflow tasks test`` take the logical date, which
+    another run may have as well. For a worker.
     """
     dag_run: Any = context["dag_run"]
     dates = (getattr(dag_run, name, None) for name in ("logical_date", "run_after"))
@@ -138,7 +164,10 @@ def is_start_planned(context: Context) -> bool:
 
 
 def read_xcom(ti: Any, key: str) -> Any:
-    """Return the value of an XCom of a task instance; None if there is none. For a triggerer."""
+    """
+    Return the value of an XCom of a task instance; None if there is none. For a
+    triggerer.
+    """
     return XCom.get_one(key=key, **_key(ti))
 
 
@@ -152,21 +181,28 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
 
 
 def delete_xcom(ti: Any, key: str) -> None:
-    """Delete an XCom of a task instance, if there is one. For a triggerer, from Airflow 3 on."""
+    """
+    Delete an XCom of a task instance, if there is one. For a triggerer, from Airflow 3
+    on.
+    """
     XCom.delete(key=key, **_key(ti))
 
 
 def _key(ti: Any) -> dict[str, Any]:
-    return {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+    return {
+        name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")
+    }
 
 
 def without_dag(ti: Any) -> Any:
     """
-    Return the key and the try of a task instance, and let Airflow's own forget the DAG. For a triggerer.
+    Return the key and the try of a task instance, and let Airflow's own forget the DAG.
+    For a triggerer.
 
-    Airflow makes a copy of the whole DAG for each task that starts in the triggerer, and keeps it until the
-    task ends (``create_runtime_ti`` in airflow/jobs/triggerer_job_runner.py). For a group of 50 steps, each
-    copy takes 0.2 MiB.
+    Airflow makes a copy of the whole DAG for each task that starts in the triggerer,
+    and keeps it until the task ends (``create_runtime_ti`` in
+    airflow/jobs/triggerer_job_runner.py). For a group of 50 steps, each copy takes 0.2
+    MiB.
     """
     own = {"id": ti.id, "try_number": ti.try_number, "task": None}
     # Its templates are rendered: its context is empty.
@@ -182,9 +218,10 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     """
     Yield the dicts that become the ``extra`` of an outlet's events.
 
-    An asset has one event. An alias has one event for each asset that a hook of the task has added; its own
-    dict comes first, which is stored in no event, but which a later hook may pass on. Airflow also allows
-    outlets of other types, which have no events.
+    An asset has one event. An alias has one event for each asset that a hook of the
+    task has added; its own dict comes first, which is stored in no event, but which a
+    later hook may pass on. Airflow also allows outlets of other types, which have no
+    events.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
     """
     types: tuple[type, ...] = (Asset, AssetAlias)
@@ -205,9 +242,11 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
 
 def get_variable(key: str) -> str | None:
     """
-    Return the value of a Variable as text; None if there is none. For a worker, a triggerer or a callback.
+    Return the value of a Variable as text; None if there is none. For a worker, a
+    triggerer or a callback.
 
-    On Airflow 3, ``Variable.get`` says that there is none also if Airflow does not respond.
+    On Airflow 3, ``Variable.get`` says that there is none also if Airflow does not
+    respond.
 
     :raises Exception: Airflow does not respond.
     """
@@ -228,9 +267,11 @@ def get_variable(key: str) -> str | None:
 
 def poke_until_done(sensor: Any, context: Context) -> Any:
     """
-    Let a sensor wait as its ``mode`` says, with its method ``poke``; return the value of the last poke.
+    Let a sensor wait as its ``mode`` says, with its method ``poke``; return the value
+    of the last poke.
 
-    All errors are raised as they are: after which ones Airflow skips a task differs between the modes.
+    All errors are raised as they are: after which ones Airflow skips a task differs
+    between the modes.
     """
     from airflow.providers.common.compat.sdk import BaseSensorOperator
 
@@ -243,10 +284,16 @@ def poke_until_done(sensor: Any, context: Context) -> Any:
 
 
 def first_session(context: Context) -> datetime | None:
-    """Return when the first session of a rescheduled try began; None in the first one. For a worker."""
+    """
+    Return when the first session of a rescheduled try began; None in the first one. For
+    a worker.
+    """
     ti: Any = context["ti"]
     if CAPABILITIES.task_sdk:
         return cast("datetime | None", ti.get_first_reschedule_date(context))
     # Airflow 2 has no method for it. Its sensors call this function.
     first: Any = import_module("airflow.sensors.base")._orig_start_date
-    return cast("datetime | None", first(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number))
+    return cast(
+        "datetime | None",
+        first(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number),
+    )

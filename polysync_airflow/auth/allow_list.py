@@ -1,9 +1,11 @@
 """
-Checks what a connection names against what the deployment allows: files, endpoints and Entra ID applications.
-Connections of type ``aws`` are checked by the same lists as those of type ``polysync_sagemaker``.
+Checks what a connection names against what the deployment allows: files, endpoints and
+Entra ID applications. Connections of type ``aws`` are checked by the same lists as
+those of type ``polysync_sagemaker``.
 
-A user who may edit connections must not be able to make a worker read any file, or send a token or a signed
-request to any host. ``base_hook`` reads what the deployment allows from the Airflow configuration.
+A user who may edit connections must not be able to make a worker read any file, or send
+a token or a signed request to any host. ``base_hook`` reads what the deployment allows
+from the Airflow configuration.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from polysync_airflow.execution.texts import clean_line
 MAX_FILE_BYTES: Final = 1024 * 1024
 # A host name as DNS has it, or the address of IPv6 without its brackets.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|[0-9a-f:.]+")
-# The forms of an application that has a trust relation with AWS. A token for another application, such as
-# Azure's management, must not be sent to AWS's STS or to any other host.
+# The forms of an application that has a trust relation with AWS. A token for another
+# application, such as Azure's management, must not be sent to AWS's STS or to any other
+# host.
 _APPLICATION: Final = re.compile(
     r"api://[^\s/]+(/[^\s]*)?|(urn:amazon:webservices|sts\.amazonaws\.com)(/\.default)?"
 )
@@ -42,9 +45,10 @@ class AllowList:
     What a deployment allows connections to name.
 
     :param folders: the folders of files: tokens, certificates, certificate authorities.
-    :param hosts: host names of endpoints besides those of AWS; ``*.example.com`` allows all hosts of a
-        domain.
-    :param applications: Entra ID applications besides those that ``_APPLICATION`` matches.
+    :param hosts: host names of endpoints besides those of AWS; ``*.example.com`` allows
+        all hosts of a domain.
+    :param applications: Entra ID applications besides those that ``_APPLICATION``
+        matches.
     """
 
     folders: tuple[Path, ...] = ()
@@ -53,7 +57,8 @@ class AllowList:
 
     def check_file(self, path: str, *, field: str) -> Path:
         """
-        Resolve a path, including symbolic links and ``..``, and check that it is in an allowed folder.
+        Resolve a path, including symbolic links and ``..``, and check that it is in an
+        allowed folder.
 
         :return: the resolved path.
         :raises CredentialsError: if the path is in none of the folders.
@@ -62,13 +67,18 @@ class AllowList:
             resolved = Path(path).resolve()
         except (OSError, RuntimeError, ValueError) as error:
             # A loop of symbolic links; a NUL.
-            raise CredentialsError(f"{field} = {path!r} is not a path: {error}. Correct it.") from None
-        if not any(resolved.is_relative_to(folder.resolve()) for folder in self.folders):
+            raise CredentialsError(
+                f"{field} = {path!r} is not a path: {error}. Correct it."
+            ) from None
+        if not any(
+            resolved.is_relative_to(folder.resolve()) for folder in self.folders
+        ):
             folders = ", ".join(str(folder) for folder in self.folders) or "none"
             raise CredentialsError(
-                f"{field} = {path!r} is outside the folders that this deployment allows ({folders}). Put the "
-                "file into one of these folders, or ask the administrator of the deployment to add its "
-                f"folder to {_option(get_provider_info.ALLOWED_IDENTITY_FOLDERS)}."
+                f"{field} = {path!r} is outside the folders that this deployment allows"
+                f" ({folders}). Put the file into one of these folders, or ask the"
+                " administrator of the deployment to add its folder to"
+                f" {_option(get_provider_info.ALLOWED_IDENTITY_FOLDERS)}."
             )
         return resolved
 
@@ -76,30 +86,37 @@ class AllowList:
         """
         Read a file that a connection names.
 
-        :raises CredentialsError: if the path is in none of the folders, or is not a file of at most 1 MiB.
+        :raises CredentialsError: if the path is in none of the folders, or is not a
+            file of at most 1 MiB.
         :raises OSError: if the file cannot be read.
         """
-        # Not through a symbolic link that has replaced the file since the check. A named pipe must not block.
+        # Not through a symbolic link that has replaced the file since the check. A
+        # named pipe must not block.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self.check_file(path, field=field), flags)
         with open(descriptor, "rb") as file:  # noqa: PTH123 # Path has no flags
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
                 raise CredentialsError(
-                    f"{field} = {path!r} is not a file of at most {MAX_FILE_BYTES:,} bytes. Correct the path."
+                    f"{field} = {path!r} is not a file of at most {MAX_FILE_BYTES:,}"
+                    " bytes. Correct the path."
                 )
             return file.read(MAX_FILE_BYTES)
 
     def check_endpoint(self, url: str, *, field: str) -> None:
         """
-        Check that the host of an endpoint is one of AWS's, of this machine, or allowed by the deployment.
+        Check that the host of an endpoint is one of AWS's, of this machine, or allowed
+        by the deployment.
 
-        :raises CredentialsError: if it is no URL of an endpoint, or the host is not allowed.
+        :raises CredentialsError: if it is no URL of an endpoint, or the host is not
+            allowed.
         """
         try:
             host = endpoint_host(url)
         except ValueError as error:
-            raise CredentialsError(f"{field} = {clean_line(repr(url))} {error}.") from None
+            raise CredentialsError(
+                f"{field} = {clean_line(repr(url))} {error}."
+            ) from None
         if not is_loopback(host) and not is_aws_endpoint(host):
             self.check_host(host, url, field=field)
 
@@ -110,12 +127,15 @@ class AllowList:
         :param url: the value of the field, which names the host.
         :raises CredentialsError: if the host is not allowed.
         """
-        if is_loopback(host) or any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.hosts):
+        if is_loopback(host) or any(
+            fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.hosts
+        ):
             return
         raise CredentialsError(
-            f"{field} = {clean_line(repr(url))} names a host that is neither an endpoint of AWS "
-            f"({', '.join(SERVICES)}) nor allowed by this deployment. Correct it, or ask the administrator "
-            f"of the deployment to add the host to {_option(get_provider_info.ALLOWED_ENDPOINT_HOSTS)}."
+            f"{field} = {clean_line(repr(url))} names a host that is neither an"
+            f" endpoint of AWS ({', '.join(SERVICES)}) nor allowed by this deployment."
+            " Correct it, or ask the administrator of the deployment to add the host"
+            f" to {_option(get_provider_info.ALLOWED_ENDPOINT_HOSTS)}."
         )
 
     def check_application(self, uri: str, *, field: str) -> None:
@@ -124,11 +144,14 @@ class AllowList:
 
         :raises CredentialsError: if the application is not allowed.
         """
-        if not _APPLICATION.fullmatch(uri) and uri.removesuffix("/.default") not in self.applications:
+        if (
+            not _APPLICATION.fullmatch(uri)
+            and uri.removesuffix("/.default") not in self.applications
+        ):
             raise CredentialsError(
-                f"{field} = {uri!r} is not an application for AWS: give api://<name or id>, or ask the "
-                "administrator of the deployment to add it to "
-                f"{_option(get_provider_info.ALLOWED_APPLICATIONS)}."
+                f"{field} = {uri!r} is not an application for AWS: give api://<name or"
+                " id>, or ask the administrator of the deployment to add it to"
+                f" {_option(get_provider_info.ALLOWED_APPLICATIONS)}."
             )
 
 
@@ -136,27 +159,44 @@ def endpoint_host(url: str) -> str:
     """
     Check the form of an endpoint's URL, and return its host in lower case.
 
-    :raises ValueError: if it is not ``https://<host>[:<port>]``, or http to this machine.
+    :raises ValueError: if it is not ``https://<host>[:<port>]``, or http to this
+        machine.
     """
     host, scheme = url_host(url)
     parts = parse_url(url)
-    if parts.auth is not None or parts.path not in (None, "/") or "?" in url or "#" in url:
-        raise ValueError("must have no user, path, query or fragment: give https://<host>[:<port>]")
+    if (
+        parts.auth is not None
+        or parts.path not in (None, "/")
+        or "?" in url
+        or "#" in url
+    ):
+        raise ValueError(
+            "must have no user, path, query or fragment: give https://<host>[:<port>]"
+        )
     if scheme != "https" and not (scheme == "http" and is_loopback(host)):
-        raise ValueError("must begin with https:// (http:// only for 127.0.0.1 and localhost)")
+        raise ValueError(
+            "must begin with https:// (http:// only for 127.0.0.1 and localhost)"
+        )
     return host
 
 
 def url_host(url: str) -> tuple[str, str]:
     """
-    Return the host of a URL, to which urllib3 would connect, and its scheme, both in lower case.
+    Return the host of a URL, to which urllib3 would connect, and its scheme, both in
+    lower case.
 
     :raises ValueError: if it is not a URL with a plain host.
     """
-    # For urllib.parse, the host of https://a\.b.example is a\.b.example; urllib3 connects to a.
+    # For urllib.parse, the host of https://a\.b.example is a\.b.example; urllib3
+    # connects to a.
     parts = parse_url(url)
     host = (parts.host or "").strip("[]")
-    if not url.isascii() or not url.isprintable() or set(" \\") & set(url) or not _HOST.fullmatch(host):
+    if (
+        not url.isascii()
+        or not url.isprintable()
+        or set(" \\") & set(url)
+        or not _HOST.fullmatch(host)
+    ):
         raise ValueError("is not a URL: give https://<host>[:<port>]")
     return host, parts.scheme or ""
 
@@ -174,10 +214,14 @@ def _option(option: tuple[str, str]) -> str:
     return f"[{section}] {name}"
 
 
-# What the extra of an aws connection may name, as paths in it. The amazon provider reads it without checks
-# (``AwsConnectionWrapper`` and ``BaseSessionFactory`` in airflow/providers/amazon/aws). Only what this
-# provider's clients use is checked, not the endpoint of another service.
-_ENDPOINTS: Final = ("endpoint_url", *(f"service_config.{each}.endpoint_url" for each in SERVICES))
+# What the extra of an aws connection may name, as paths in it. The amazon provider
+# reads it without checks (``AwsConnectionWrapper`` and ``BaseSessionFactory`` in
+# airflow/providers/amazon/aws). Only what this provider's clients use is checked, not
+# the endpoint of another service.
+_ENDPOINTS: Final = (
+    "endpoint_url",
+    *(f"service_config.{each}.endpoint_url" for each in SERVICES),
+)
 # Servers that are none of AWS's: proxies, and the identity provider for SAML.
 _URLS: Final = (
     "assume_role_with_saml.idp_url",
@@ -197,7 +241,8 @@ _FILES: Final = (
 
 def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:
     """
-    Check that the deployment allows every file and host that an ``aws`` connection names.
+    Check that the deployment allows every file and host that an ``aws`` connection
+    names.
 
     :param extra: the extra of the connection.
     :raises CredentialsError: if one of them is not allowed.
@@ -207,10 +252,13 @@ def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:
     for field, value in _named(extra, _URLS):
         try:
             # botocore and requests take a proxy without a scheme for one with http.
-            host, _ = url_host(value if "://" in value else f"http://{value.removeprefix('//')}")
+            host, _ = url_host(
+                value if "://" in value else f"http://{value.removeprefix('//')}"
+            )
         except ValueError:
             raise CredentialsError(
-                f"{field} = {clean_line(repr(value))} is not a URL with a host. Correct it."
+                f"{field} = {clean_line(repr(value))} is not a URL with a host."
+                " Correct it."
             ) from None
         allowed.check_host(host, value, field=field)
     for field, value in _named(extra, _FILES):
@@ -218,23 +266,38 @@ def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:
 
 
 def _named(extra: Mapping[str, Any], paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the fields of the paths with the texts that they have. A certificate may have two files."""
+    """
+    Yield the fields of the paths with the texts that they have. A certificate may have
+    two files.
+    """
     for path in paths:
         parent, prefix = extra, ""
         *parents, name = path.split(".")
         for member in parents:
             parent = parent.get(member) or {}
             if not isinstance(parent, Mapping):
-                raise CredentialsError(f"{prefix}{member} is a {type(parent).__name__}: give a JSON object.")
+                raise CredentialsError(
+                    f"{prefix}{member} is a {type(parent).__name__}: give a JSON"
+                    " object."
+                )
             prefix += f"{member}."
         if name == "*":
-            found = [(f"{prefix}{clean_line(str(key), 64)}", value) for key, value in parent.items()]
+            found = [
+                (f"{prefix}{clean_line(str(key), 64)}", value)
+                for key, value in parent.items()
+            ]
         else:
             value = parent.get(name)
             values = value if isinstance(value, (list, tuple)) else (value,)
-            given = (each for each in values if each not in (None, "") and not isinstance(each, bool))
+            given = (
+                each
+                for each in values
+                if each not in (None, "") and not isinstance(each, bool)
+            )
             found = [(prefix + name, each) for each in given]
         for field, value in found:
             if not isinstance(value, str):
-                raise CredentialsError(f"{field} is a {type(value).__name__}: give a text.")
+                raise CredentialsError(
+                    f"{field} is a {type(value).__name__}: give a text."
+                )
             yield field, value

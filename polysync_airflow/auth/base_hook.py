@@ -1,8 +1,9 @@
 """
-The base hook: reads an Airflow connection and creates boto3 sessions and clients that are signed in with it.
+The base hook: reads an Airflow connection and creates boto3 sessions and clients that
+are signed in with it.
 
-``hooks`` adds the SageMaker operations. ``LiveConnection`` is for a process that uses a connection for a long
-time, and follows its changes.
+``hooks`` adds the SageMaker operations. ``LiveConnection`` is for a process that uses a
+connection for a long time, and follows its changes.
 """
 
 from __future__ import annotations
@@ -20,44 +21,71 @@ from typing import Any, Final, Generic, TypeVar, cast
 import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook, SessionFactory
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, Connection, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowNotFoundException,
+    Connection,
+    conf,
+)
 from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow import __version__, get_provider_info
-from polysync_airflow.airflow_compat.supervisor import call_airflow, is_missing, mask_secret
+from polysync_airflow.airflow_compat.supervisor import (
+    call_airflow,
+    is_missing,
+    mask_secret,
+)
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
 from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
-from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, PolysyncError, hint_for
+from polysync_airflow.exceptions import (
+    UNKNOWN_HINT,
+    CredentialsError,
+    PolysyncError,
+    hint_for,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.execution.waiter import Deletion
 
 Response = dict[str, Any]
 
-# Size of botocore's HTTP connection pool, and so the number of threads that can share a client. HTTP
-# connections are opened when they are needed. An Airflow connection of type aws can set another size.
+# Size of botocore's HTTP connection pool, and so the number of threads that can share a
+# client. HTTP connections are opened when they are needed. An Airflow connection of
+# type aws can set another size.
 MAX_POOL_CONNECTIONS: Final = 32
-# For clients whose calls botocore repeats, three times in all. AWS responds within seconds.
+# For clients whose calls botocore repeats, three times in all. AWS responds within
+# seconds.
 CONNECT_TIMEOUT_SECONDS: Final = 10
 READ_TIMEOUT_SECONDS: Final = 20
-# A VPC may have an endpoint for SageMaker and none for logs. A task that has ended must not wait for it.
+# A VPC may have an endpoint for SageMaker and none for logs. A task that has ended must
+# not wait for it.
 REPORT_CONFIG: Final = Config(
-    connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
+    connect_timeout=5,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 2},
 )
 
 # What botocore and the amazon provider raise for settings, which they do not check.
-_SETTING_ERRORS: Final = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+_SETTING_ERRORS: Final = (
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 
 
 def allow_list() -> AllowList:
     """Return what the deployment allows connections to name."""
-    options = get_provider_info.get_provider_info()["config"][get_provider_info.CONFIG_SECTION]["options"]
+    options = get_provider_info.get_provider_info()["config"][
+        get_provider_info.CONFIG_SECTION
+    ]["options"]
 
     def entries(section: str, name: str) -> tuple[str, ...]:
         setting = conf.get(section, name, fallback=options[name]["default"])
@@ -72,9 +100,11 @@ def allow_list() -> AllowList:
 
 class PolysyncBaseHook(AwsBaseHook):
     """
-    Base class of ``PolysyncSageMakerHook``: the connection, its sign-in method, and the client.
+    Base class of ``PolysyncSageMakerHook``: the connection, its sign-in method, and the
+    client.
 
-    :param polysync_conn_id: id of an Airflow connection of type ``polysync_sagemaker`` or ``aws``.
+    :param polysync_conn_id: id of an Airflow connection of type ``polysync_sagemaker``
+        or ``aws``.
     :param region_name: AWS region; overrides the region of the connection.
     :param config: botocore settings; each overrides the setting of the connection.
     """
@@ -99,7 +129,11 @@ class PolysyncBaseHook(AwsBaseHook):
         *,
         config: Config | None = None,
     ) -> None:
-        super().__init__(aws_conn_id=polysync_conn_id, region_name=region_name, client_type="sagemaker")
+        super().__init__(
+            aws_conn_id=polysync_conn_id,
+            region_name=region_name,
+            client_type="sagemaker",
+        )
         self.polysync_conn_id = polysync_conn_id
         self._config_overrides = config
         self._client_lock = threading.Lock()
@@ -108,7 +142,8 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @property
     def _connection(self) -> Connection:
-        # Not a cached_property: before Python 3.12, all hooks share its lock, and a read may hang.
+        # Not a cached_property: before Python 3.12, all hooks share its lock, and a
+        # read may hang.
         if self._read is None:
             self._read = self._read_connection()
         return self._read
@@ -116,22 +151,26 @@ class PolysyncBaseHook(AwsBaseHook):
     def _read_connection(self) -> Connection:
         if not self.polysync_conn_id or not isinstance(self.polysync_conn_id, str):
             raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r} is not a connection id: give the id of a "
-                "polysync_sagemaker or aws connection. The credentials of the host are never used by default."
+                f"polysync_conn_id = {self.polysync_conn_id!r} is not a connection id:"
+                " give the id of a polysync_sagemaker or aws connection. The"
+                " credentials of the host are never used by default."
             )
         try:
             connection = self.get_connection(self.polysync_conn_id)
         except AirflowNotFoundException as error:
-            # Not permanent: Airflow raises the same error if a secrets backend does not respond.
+            # Not permanent: Airflow raises the same error if a secrets backend does not
+            # respond.
             raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r}: there is no such connection. Add it under "
-                "Admin > Connections with the type Polysync SageMaker, or correct the id.",
+                f"polysync_conn_id = {self.polysync_conn_id!r}: there is no such"
+                " connection. Add it under Admin > Connections with the type Polysync"
+                " SageMaker, or correct the id.",
                 permanent=False,
             ) from error
         if connection.conn_type not in (self.conn_type, AwsBaseHook.conn_type):
             raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r} is a connection of type "
-                f"{connection.conn_type!r}; it must be {self.conn_type!r} or {AwsBaseHook.conn_type!r}."
+                f"polysync_conn_id = {self.polysync_conn_id!r} is a connection of type"
+                f" {connection.conn_type!r}; it must be {self.conn_type!r} or"
+                f" {AwsBaseHook.conn_type!r}."
             )
         return connection
 
@@ -145,10 +184,14 @@ class PolysyncBaseHook(AwsBaseHook):
         extra = call_airflow(lambda: connection.extra_dejson)
         if not isinstance(extra, dict):
             raise CredentialsError(
-                f"The extra of the connection {self.polysync_conn_id!r} is a JSON {type(extra).__name__}: "
-                "give a JSON object with the fields of the sign-in method."
+                f"The extra of the connection {self.polysync_conn_id!r} is a JSON"
+                f" {type(extra).__name__}: give a JSON object with the fields of the"
+                " sign-in method."
             )
-        fields = extra | {"access_key_id": connection.login, "secret_access_key": connection.password}
+        fields = extra | {
+            "access_key_id": connection.login,
+            "secret_access_key": connection.password,
+        }
         if self._region_name:
             fields["region_name"] = self._region_name
         credentials = parse_credentials(fields, connection_id=self.polysync_conn_id)
@@ -158,11 +201,16 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @cached_property
     def conn_config(self) -> AwsConnectionWrapper:
-        """The settings of the amazon provider's base hook. A missing connection is an error, unlike there."""
+        """
+        The settings of the amazon provider's base hook. A missing connection is an
+        error, unlike there.
+        """
         if self.credentials is None:
             try:
                 wrapper = call_airflow(
-                    lambda: AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
+                    lambda: AwsConnectionWrapper(
+                        conn=self._connection, region_name=self._region_name
+                    )
                 )
             except _SETTING_ERRORS as error:
                 raise _invalid_setting(self.polysync_conn_id, error) from None
@@ -170,11 +218,17 @@ class PolysyncBaseHook(AwsBaseHook):
             try:
                 check_aws_connection(wrapper.extra_config, allow_list())
             except CredentialsError as error:
-                message = f"The connection {self.polysync_conn_id!r} is not usable: {error}"
+                message = (
+                    f"The connection {self.polysync_conn_id!r} is not usable: {error}"
+                )
                 raise CredentialsError(message) from None
         else:
-            settings = self.credentials.model_dump(include={"region_name", "endpoint_url", "verify"})
-            wrapper = AwsConnectionWrapper.from_connection_metadata(self.polysync_conn_id, extra=settings)
+            settings = self.credentials.model_dump(
+                include={"region_name", "endpoint_url", "verify"}
+            )
+            wrapper = AwsConnectionWrapper.from_connection_metadata(
+                self.polysync_conn_id, extra=settings
+            )
         config = Config(
             retries={"mode": "standard"},
             user_agent_extra=f"polysync-airflow/{__version__}",
@@ -189,16 +243,21 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """
-        Read the connection, and return whether it has the same content as when another hook read it.
+        Read the connection, and return whether it has the same content as when another
+        hook read it.
 
         :param other: a hook with the same connection id; None if no hook has read it.
         :raises CredentialsError: if the connection cannot be read.
         """
         mine = self._connection
-        content = attrgetter("conn_type", "login", "password", "extra", "host", "port", "schema")
+        content = attrgetter(
+            "conn_type", "login", "password", "extra", "host", "port", "schema"
+        )
         return other is not None and bool(content(mine) == content(other._connection))
 
-    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
+    def get_session(
+        self, region_name: str | None = None, deferrable: bool = False
+    ) -> boto3.session.Session:
         """Return a boto3 session that is signed in with the connection."""
         if self.credentials is not None:
             session = self.credentials.session(allow_list())
@@ -206,8 +265,8 @@ class PolysyncBaseHook(AwsBaseHook):
             session = _create_aws_session(self.conn_config, region_name)
         if not session.region_name:
             raise CredentialsError(
-                f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "
-                "pass region_name to the operator."
+                "No region: set region_name in the extra of the connection"
+                f" {self.polysync_conn_id!r}, or pass region_name to the operator."
             )
         responses.limit_responses(session._session, self.max_response_bytes)
         if self.client_operations:
@@ -223,14 +282,21 @@ class PolysyncBaseHook(AwsBaseHook):
         :raises CredentialsError: if the sign-in fails, or STS does not respond.
         """
         with self._signing_in():
-            response: dict[str, Any] = self._client_of("sts", self._get_config()).get_caller_identity()
-        if not all(isinstance(response.get(member), str) for member in ("Arn", "Account")):
-            raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
+            response: dict[str, Any] = self._client_of(
+                "sts", self._get_config()
+            ).get_caller_identity()
+        if not all(
+            isinstance(response.get(member), str) for member in ("Arn", "Account")
+        ):
+            raise self._sign_in_failed(
+                ResponseParserError("the response of STS has no identity")
+            )
         return response
 
     def client_for(self, service: str) -> Any:
         """
-        Return the client for another service than SageMaker, such as ``s3``, signed in with the connection.
+        Return the client for another service than SageMaker, such as ``s3``, signed in
+        with the connection.
 
         :raises CredentialsError: if the sign-in fails.
         """
@@ -240,47 +306,68 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def _report_client(self, service: str) -> Any:
         with self._signing_in():
-            return self._client_of(service, self._get_config().merge(self.report_config))
+            return self._client_of(
+                service, self._get_config().merge(self.report_config)
+            )
 
     def _client_of(self, service: str, config: Config) -> Any:
         if self.credentials:
-            sts, other = self.credentials.sts_endpoint_url, self.credentials.other_endpoint_url
+            sts, other = (
+                self.credentials.sts_endpoint_url,
+                self.credentials.other_endpoint_url,
+            )
             endpoint = sts if service == "sts" else other
         else:
             endpoint = self.conn_config.get_service_endpoint_url(service)
             if endpoint and service not in SERVICES:
                 # The endpoints of those are checked with the connection.
-                allow_list().check_endpoint(endpoint, field=f"service_config.{service}.endpoint_url")
+                allow_list().check_endpoint(
+                    endpoint, field=f"service_config.{service}.endpoint_url"
+                )
         session: Any = self.get_session(self.region_name)
-        return session.client(service, endpoint_url=endpoint, config=config, verify=self.verify)
+        return session.client(
+            service, endpoint_url=endpoint, config=config, verify=self.verify
+        )
 
     @property
     def auth_description(self) -> str:
         """The sign-in method of the connection, for messages."""
-        return self.credentials.auth_description if self.credentials else "an aws connection"
+        return (
+            self.credentials.auth_description
+            if self.credentials
+            else "an aws connection"
+        )
 
     @property
     def credentials_expire_at(self) -> datetime | None:
-        """The time at which the current credentials expire, unless refreshed; None if it is not known."""
+        """
+        The time at which the current credentials expire, unless refreshed; None if it
+        is not known.
+        """
         credentials = self.get_session(self.region_name).get_credentials()
         expiry: datetime | None = getattr(credentials, "_expiry_time", None)
         return expiry.astimezone(UTC) if expiry else None
 
     @property
     def max_pool_connections(self) -> int:
-        """The number of calls that can run at the same time and reuse HTTP connections."""
+        """
+        The number of calls that can run at the same time and reuse HTTP connections.
+        """
         return int(self._signed_in_client.meta.config.max_pool_connections)
 
     @property
     def client_region(self) -> str:
-        """The AWS region of the client: that of the operator, of the connection, or of the host."""
+        """
+        The AWS region of the client: that of the operator, of the connection, or of the
+        host.
+        """
         return str(self._signed_in_client.meta.region_name)
 
     @property
     def _signed_in_client(self) -> Any:
         try:
-            # Since Python 3.12, cached_property has no lock: each thread that uses the hook for the first
-            # time would make a client of its own.
+            # Since Python 3.12, cached_property has no lock: each thread that uses the
+            # hook for the first time would make a client of its own.
             with self._signing_in(), self._client_lock:
                 return self._client
         except _SETTING_ERRORS as error:
@@ -296,13 +383,17 @@ class PolysyncBaseHook(AwsBaseHook):
     def _sign_in_failed(self, error: responses.BotoError) -> CredentialsError:
         failed = f"Could not sign in with the connection {self.polysync_conn_id!r}"
         if responses.is_invalid_value(error):
-            return CredentialsError(f"{failed}: {responses.invalid_value_error('The sign-in')}")
+            return CredentialsError(
+                f"{failed}: {responses.invalid_value_error('The sign-in')}"
+            )
         hint = UNKNOWN_HINT
         if isinstance(error, ClientError):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
         message = f"{failed}: {responses.text_with_cure(error)}"
         return CredentialsError(
-            message, permanent=hint.permanent, transient=responses.is_transient(error, hint)
+            message,
+            permanent=hint.permanent,
+            transient=responses.is_transient(error, hint),
         )
 
     # ---- the calls of all operations
@@ -311,13 +402,16 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         Call a SageMaker operation.
 
-        :param operation: name of the operation as AWS spells it, such as ``DescribePipeline``.
+        :param operation: name of the operation as AWS spells it, such as
+            ``DescribePipeline``.
         :param request: the members of the request. Those that are None are left out.
         :return: the response.
         :raises SageMakerApiError: the call failed. The message says what to do.
         :raises CredentialsError: the connection cannot sign in.
         """
-        given = {member: value for member, value in request.items() if value is not None}
+        given = {
+            member: value for member, value in request.items() if value is not None
+        }
         return self._call_client(self._signed_in_client, operation, **given)
 
     def call_logs(self, operation: str, **request: Any) -> Response:
@@ -353,28 +447,40 @@ class PolysyncBaseHook(AwsBaseHook):
         return response
 
     @contextmanager
-    def _mapped_errors(self, client: Any, operation: str, request: Mapping[str, Any]) -> Iterator[None]:
+    def _mapped_errors(
+        self, client: Any, operation: str, request: Mapping[str, Any]
+    ) -> Iterator[None]:
         try:
             yield
         except responses.BOTO_ERRORS as error:
-            # A log shows causes as they are: botocore's has AWS's text, or a value that may be a secret.
+            # A log shows causes as they are: botocore's has AWS's text, or a value that
+            # may be a secret.
             raise responses.map_error(
-                error, operation, request, region=self.region_name, partition=client.meta.partition
+                error,
+                operation,
+                request,
+                region=self.region_name,
+                partition=client.meta.partition,
             ) from None
 
 
-def _create_aws_session(settings: AwsConnectionWrapper, region_name: str | None) -> boto3.session.Session:
+def _create_aws_session(
+    settings: AwsConnectionWrapper, region_name: str | None
+) -> boto3.session.Session:
     """
     Make the boto3 session that the amazon provider makes of an ``aws`` connection.
 
     :param settings: the connection, which was checked.
-    :raises CredentialsError: a setting is not valid, or needs a library that is not installed.
+    :raises CredentialsError: a setting is not valid, or needs a library that is not
+        installed.
     """
     try:
-        factory = SessionFactory(conn=settings, region_name=region_name, config=settings.botocore_config)
-        # boto3 has no public attribute for the botocore session; the amazon provider uses this one too. The
-        # basic session asks STS for the role of the connection. Without a role, it is the one that is
-        # returned.
+        factory = SessionFactory(
+            conn=settings, region_name=region_name, config=settings.botocore_config
+        )
+        # boto3 has no public attribute for the botocore session; the amazon provider
+        # uses this one too. The basic session asks STS for the role of the connection.
+        # Without a role, it is the one that is returned.
         prepare(factory.basic_session._session)
         session = factory.create_session()
         if session is not factory.basic_session:
@@ -388,10 +494,14 @@ def _create_aws_session(settings: AwsConnectionWrapper, region_name: str | None)
 
 
 def _invalid_setting(connection_id: object, error: Exception) -> CredentialsError:
-    """Return the error for a setting that botocore or the amazon provider has refused in its own way."""
+    """
+    Return the error for a setting that botocore or the amazon provider has refused in
+    its own way.
+    """
     return CredentialsError(
-        f"The connection {connection_id!r} has a setting that cannot be used here: "
-        f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra, or install what it needs."
+        f"The connection {connection_id!r} has a setting that cannot be used here:"
+        f" {type(error).__name__}: {clean_text(str(error))}. Correct its extra, or"
+        " install what it needs."
     )
 
 
@@ -411,20 +521,26 @@ class LiveConnection(Generic[Hook]):
     """
     Calls AWS with what was read of a connection last. Thread-safe.
 
-    Its user calls ``read`` when that is due. While the connection cannot be read, calls use what was read
-    before: Airflow's API server may be restarted without any effect on them.
+    Its user calls ``read`` when that is due. While the connection cannot be read, calls
+    use what was read before: Airflow's API server may be restarted without any effect
+    on them.
 
     :param make_hook: returns a new hook with the connection, which has not read it yet.
     :param read_seconds: how often the connection is read.
     """
 
     def __init__(
-        self, connection_id: str, make_hook: Callable[[], Hook], *, read_seconds: float | None = None
+        self,
+        connection_id: str,
+        make_hook: Callable[[], Hook],
+        *,
+        read_seconds: float | None = None,
     ) -> None:
         self._id = connection_id
         self._make_hook = make_hook
         self._read_seconds = read_seconds
-        # Held while the connection is read. Calls do not take it: a slow read does not delay them.
+        # Held while the connection is read. Calls do not take it: a slow read does not
+        # delay them.
         self._lock = threading.Lock()
         self._hook: Hook | None = None
         self._read_at = clock.monotonic()
@@ -445,11 +561,14 @@ class LiveConnection(Generic[Hook]):
     def seconds_until_read(self) -> float:
         """The seconds until ``read`` is due; negative if it is overdue."""
         interval = READ_SECONDS if self._read_seconds is None else self._read_seconds
-        return (READ_RETRY_SECONDS if self._error else interval) - self._seconds_since_read
+        return (
+            READ_RETRY_SECONDS if self._error else interval
+        ) - self._seconds_since_read
 
     def read(self) -> CredentialsError | None:
         """
-        Read the connection, and use it for the next calls if it has changed. Not for an event loop.
+        Read the connection, and use it for the next calls if it has changed. Not for an
+        event loop.
 
         :return: an error if the connection has been deleted.
         """
@@ -459,9 +578,11 @@ class LiveConnection(Generic[Hook]):
 
     def call(self, call: Callable[[Hook], Result]) -> Result:
         """
-        Make a call. It is repeated once with the new connection if it fails, and the connection has changed.
+        Make a call. It is repeated once with the new connection if it fails, and the
+        connection has changed.
 
-        :raises PolysyncError: the call failed; or the connection was deleted, or has never been read.
+        :raises PolysyncError: the call failed; or the connection was deleted, or has
+            never been read.
         """
         deletion = self._deletion.error
         if deletion:
@@ -470,7 +591,8 @@ class LiveConnection(Generic[Hook]):
         try:
             return call(hook)
         except PolysyncError as error:
-            # A person who repairs or rotates a connection expects that running waits use it.
+            # A person who repairs or rotates a connection expects that running waits
+            # use it.
             if error.transient or not self._has_changed_from(hook):
                 raise
         return call(self.hook)
@@ -506,7 +628,9 @@ class LiveConnection(Generic[Hook]):
         self._deletion.after_read(self._read_at, is_missing=missing)
         # One line for an outage, not one for each read.
         if error and not self._error:
-            log.warning("Connection %r cannot be read now, retrying: %s", self._id, error)
+            log.warning(
+                "Connection %r cannot be read now, retrying: %s", self._id, error
+            )
         elif self._error and not error:
             log.info("Connection %r can be read again.", self._id)
         self._error = error
@@ -516,15 +640,19 @@ class LiveConnection(Generic[Hook]):
         try:
             if not call_airflow(lambda: hook.has_same_connection(self._hook)):
                 if self._hook is not None:
-                    log.info("Connection %r has changed: the new one is used from now on.", self._id)
+                    log.info(
+                        "Connection %r has changed: the new one is used from now on.",
+                        self._id,
+                    )
                 self._hook = hook
         except PolysyncError as error:
             return error
         except Exception as error:
-            # For example, the API server refuses the request. Whatever it is, the next read may succeed.
+            # For example, the API server refuses the request. Whatever it is, the next
+            # read may succeed.
             return CredentialsError(
-                f"polysync_conn_id = {self._id!r}: Airflow does not return the connection: "
-                f"{type(error).__name__}: {clean_text(str(error))}",
+                f"polysync_conn_id = {self._id!r}: Airflow does not return the"
+                f" connection: {type(error).__name__}: {clean_text(str(error))}",
                 permanent=False,
             )
         return None

@@ -1,8 +1,10 @@
 """
-The sign-in methods: the connection fields that each method needs, and how it gets AWS credentials.
+The sign-in methods: the connection fields that each method needs, and how it gets AWS
+credentials.
 
-Each method is a pydantic model, into which the fields of a ``polysync_sagemaker`` connection are parsed. The
-validation errors are worded for the user who edits the connection. Nothing here needs Airflow.
+Each method is a pydantic model, into which the fields of a ``polysync_sagemaker``
+connection are parsed. The validation errors are worded for the user who edits the
+connection. Nothing here needs Airflow.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ from typing import Annotated, Any, Final, Literal
 import boto3
 import pydantic
 from botocore.credentials import Credentials as AwsCredentials
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
 
 from polysync_airflow.auth import sts
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
@@ -27,10 +36,14 @@ from polysync_airflow.execution.console import UNIFIED_STUDIO_URL
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
 from polysync_airflow.execution.texts import clean_line, first_problems
 
-# Timeouts in seconds. Other threads may wait for the same token, and the callers retry with backoff in any
-# case. With azure-identity's defaults, 300 seconds and several retries, one slow request would block all of
-# them.
-_CLIENT_OPTIONS: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
+# Timeouts in seconds. Other threads may wait for the same token, and the callers retry
+# with backoff in any case. With azure-identity's defaults, 300 seconds and several
+# retries, one slow request would block all of them.
+_CLIENT_OPTIONS: Final[dict[str, Any]] = {
+    "connection_timeout": 10,
+    "read_timeout": 10,
+    "retry_total": 1,
+}
 
 
 def _check_url(url: str) -> str:
@@ -39,31 +52,50 @@ def _check_url(url: str) -> str:
 
 
 def _check_secret(secret: SecretStr) -> SecretStr:
-    # A line break, often pasted by mistake, would put the secret into the log: the masker and the HTTP
-    # library do not see the same text.
+    # A line break, often pasted by mistake, would put the secret into the log: the
+    # masker and the HTTP library do not see the same text.
     text = secret.get_secret_value()
     if not (text.isascii() and text.isprintable()) or " " in text:
-        raise ValueError("has a space, a line break or another character that is not printable ASCII")
+        raise ValueError(
+            "has a space, a line break or another character that is not printable ASCII"
+        )
     return secret
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Text = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$"),
+]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
 UnifiedStudioUrl = Annotated[str, StringConstraints(pattern=f"^{UNIFIED_STUDIO_URL}$")]
 Region = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
-AccessKeyId = Annotated[str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")]
-Secret = Annotated[SecretStr, Field(min_length=1, max_length=65536), AfterValidator(_check_secret)]
+AccessKeyId = Annotated[
+    str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")
+]
+Secret = Annotated[
+    SecretStr, Field(min_length=1, max_length=65536), AfterValidator(_check_secret)
+]
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-SessionName = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$")]
+SessionName = Annotated[
+    str,
+    StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$"),
+]
 ExternalId = Annotated[
-    str, StringConstraints(min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:\/-]*$")
+    str,
+    StringConstraints(
+        min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:\/-]*$"
+    ),
 ]
 Duration = Annotated[int, Field(ge=900, le=43200)]
 
 
 def _parse_verify(value: Any) -> Any:
     # The connection form and URIs contain strings only.
-    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+    return (
+        {"true": True, "false": False}.get(value.lower(), value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 class BaseCredentials(BaseModel):
@@ -71,16 +103,21 @@ class BaseCredentials(BaseModel):
     The fields that all sign-in methods have.
 
     :param region_name: AWS region, such as ``eu-central-1``.
-    :param execution_role_arn: role for executions of pipelines that AWS manages, whose start names no role.
-    :param studio_domain_id: domain of SageMaker Studio in which users look at executions.
-    :param unified_studio_url: URL of the domain of SageMaker Unified Studio, or of a project in it.
-    :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints or an emulator.
+    :param execution_role_arn: role for executions of pipelines that AWS manages, whose
+        start names no role.
+    :param studio_domain_id: domain of SageMaker Studio in which users look at
+        executions.
+    :param unified_studio_url: URL of the domain of SageMaker Unified Studio, or of a
+        project in it.
+    :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints
+        or an emulator.
     :param sts_endpoint_url: URL of the STS endpoint; as ``endpoint_url``.
-    :param verify: whether to verify TLS certificates, or the path of a CA bundle to verify them with.
+    :param verify: whether to verify TLS certificates, or the path of a CA bundle to
+        verify them with.
     """
 
-    # Users who edit connections are trusted less than DAG authors: fields that are not defined here are
-    # errors.
+    # Users who edit connections are trusted less than DAG authors: fields that are not
+    # defined here are errors.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     region_name: Region
@@ -93,14 +130,20 @@ class BaseCredentials(BaseModel):
 
     @property
     def auth_description(self) -> str:
-        """The sign-in method in the values of the connection, such as ``web_identity / file``."""
+        """
+        The sign-in method in the values of the connection, such as ``web_identity /
+        file``.
+        """
         tags = (getattr(self, name, None) for name in DISCRIMINATORS)
         return " / ".join(tag for tag in tags if tag)
 
     @property
     def other_endpoint_url(self) -> str | None:
-        """URL of the endpoint of CloudWatch Logs, S3, SQS and IAM; None for those of AWS."""
-        # An endpoint of a VPC serves one service. On this machine, one server stands for all of them.
+        """
+        URL of the endpoint of CloudWatch Logs, S3, SQS and IAM; None for those of AWS.
+        """
+        # An endpoint of a VPC serves one service. On this machine, one server stands
+        # for all of them.
         is_local = self.endpoint_url and is_loopback(endpoint_host(self.endpoint_url))
         return self.endpoint_url if is_local else None
 
@@ -108,16 +151,24 @@ class BaseCredentials(BaseModel):
     def secrets(self) -> list[str]:
         """The values that must not appear in any log."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return [
+            value.get_secret_value() for value in values if isinstance(value, SecretStr)
+        ]
 
     def session(self, allowed: AllowList) -> boto3.session.Session:
         """
         Create a boto3 session that uses these credentials and no others.
 
-        :raises CredentialsError: if the connection names a file, host or application that is not allowed.
+        :raises CredentialsError: if the connection names a file, host or application
+            that is not allowed.
         """
         checks = {
-            allowed.check_file: ("verify", "identity_file", "client_certificate", "federated_identity_file"),
+            allowed.check_file: (
+                "verify",
+                "identity_file",
+                "client_certificate",
+                "federated_identity_file",
+            ),
             allowed.check_endpoint: ("endpoint_url", "sts_endpoint_url"),
             allowed.check_application: ("application_id_uri",),
         }
@@ -136,7 +187,11 @@ class BaseCredentials(BaseModel):
 
     @property
     def _sts_settings(self) -> dict[str, Any]:
-        return {"region_name": self.region_name, "endpoint_url": self.sts_endpoint_url, "verify": self.verify}
+        return {
+            "region_name": self.region_name,
+            "endpoint_url": self.sts_endpoint_url,
+            "verify": self.verify,
+        }
 
 
 class RoleSession(BaseModel):
@@ -144,8 +199,8 @@ class RoleSession(BaseModel):
     The name and the duration of the session of an assumed role.
 
     :param session_name: 2 to 64 characters; CloudTrail shows it.
-    :param duration_seconds: 900 to 43,200, and at most the maximum session duration of the role. The default
-        is that of AWS, one hour.
+    :param duration_seconds: 900 to 43,200, and at most the maximum session duration of
+        the role. The default is that of AWS, one hour.
     """
 
     session_name: SessionName = "polysync-airflow"
@@ -153,13 +208,18 @@ class RoleSession(BaseModel):
 
     def request_parameters(self, **more: Any) -> dict[str, Any]:
         """Return the parameters of the STS request, without those that are None."""
-        parameters = {"RoleSessionName": self.session_name, "DurationSeconds": self.duration_seconds, **more}
+        parameters = {
+            "RoleSessionName": self.session_name,
+            "DurationSeconds": self.duration_seconds,
+            **more,
+        }
         return {name: value for name, value in parameters.items() if value is not None}
 
 
 class AccessKeyCredentials(BaseCredentials):
     """
-    Sign in with an access key of an IAM user, or with temporary credentials and their session token.
+    Sign in with an access key of an IAM user, or with temporary credentials and their
+    session token.
 
     :param access_key_id: the login of the connection.
     :param secret_access_key: the password of the connection.
@@ -174,16 +234,22 @@ class AccessKeyCredentials(BaseCredentials):
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         token = self.session_token.get_secret_value() if self.session_token else None
         return AwsCredentials(
-            self.access_key_id, self.secret_access_key.get_secret_value(), token, "access-key"
+            self.access_key_id,
+            self.secret_access_key.get_secret_value(),
+            token,
+            "access-key",
         )
 
 
 class AssumeRoleCredentials(BaseCredentials, RoleSession):
     """
-    Sign in with the access key of a bootstrap user, whose only permission is to assume a role.
+    Sign in with the access key of a bootstrap user, whose only permission is to assume
+    a role.
 
-    :param access_key_id: access key id of the bootstrap user; the login of the connection.
-    :param secret_access_key: secret access key of the bootstrap user; the password of the connection.
+    :param access_key_id: access key id of the bootstrap user; the login of the
+        connection.
+    :param secret_access_key: secret access key of the bootstrap user; the password of
+        the connection.
     :param external_id: external id, if the trust policy of the role requires one.
     """
 
@@ -194,16 +260,22 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
     external_id: ExternalId | None = None
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
-        bootstrap = AwsCredentials(self.access_key_id, self.secret_access_key.get_secret_value())
+        bootstrap = AwsCredentials(
+            self.access_key_id, self.secret_access_key.get_secret_value()
+        )
         parameters = self.request_parameters(ExternalId=self.external_id)
-        return sts.assume_role(bootstrap, self.role_arn, self._sts_settings, **parameters)
+        return sts.assume_role(
+            bootstrap, self.role_arn, self._sts_settings, **parameters
+        )
 
 
 class InstanceProfileCredentials(BaseCredentials, RoleSession):
     """
-    Sign in as the host: with its EC2 instance profile (IMDSv2), ECS task role, or EKS pod identity.
+    Sign in as the host: with its EC2 instance profile (IMDSv2), ECS task role, or EKS
+    pod identity.
 
-    :param role_arn: ARN of a role to assume with the credentials of the host; None to use them directly.
+    :param role_arn: ARN of a role to assume with the credentials of the host; None to
+        use them directly.
     :param external_id: external id, if the trust policy of that role requires one.
     """
 
@@ -231,14 +303,17 @@ class WebIdentityCredentials(BaseCredentials, RoleSession):
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         loader, parameters = self.token_loader(allowed), self.request_parameters()
-        return sts.assume_role_with_web_identity(loader, self.role_arn, self._sts_settings, **parameters)
+        return sts.assume_role_with_web_identity(
+            loader, self.role_arn, self._sts_settings, **parameters
+        )
 
 
-# Only secret fields may have "token" or "secret" in their names: Airflow masks the values of such fields
-# everywhere, in the form and in our error messages.
+# Only secret fields may have "token" or "secret" in their names: Airflow masks the
+# values of such fields everywhere, in the form and in our error messages.
 class FileCredentials(WebIdentityCredentials):
     """
-    Sign in with a token that the platform projects into a file. Each request reads the file again.
+    Sign in with a token that the platform projects into a file. Each request reads the
+    file again.
 
     :param identity_file: path of the file, in a folder that the deployment allows.
     """
@@ -281,24 +356,29 @@ class ManagedIdentity(EntraCredentials):
     """
     Use a managed identity of the host.
 
-    :param client_id: client id of a user-assigned identity; None for the system-assigned identity.
+    :param client_id: client id of a user-assigned identity; None for the
+        system-assigned identity.
     """
 
     entra_credential: Literal["managed_identity"]
     client_id: Text | None = None
 
     def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
-        return identity.ManagedIdentityCredential(client_id=self.client_id, **_CLIENT_OPTIONS)
+        return identity.ManagedIdentityCredential(
+            client_id=self.client_id, **_CLIENT_OPTIONS
+        )
 
 
 class WorkloadIdentity(EntraCredentials):
     """
     Use a Kubernetes service account that is federated with an app registration.
 
-    :param tenant_id: id of the tenant; None for the tenant that AKS sets in the environment.
-    :param client_id: client id of the app registration; None for the one that AKS sets in the environment.
-    :param federated_identity_file: path of the token of the service account; None for the file that AKS
-        projects.
+    :param tenant_id: id of the tenant; None for the tenant that AKS sets in the
+        environment.
+    :param client_id: client id of the app registration; None for the one that AKS sets
+        in the environment.
+    :param federated_identity_file: path of the token of the service account; None for
+        the file that AKS projects.
     """
 
     entra_credential: Literal["workload_identity"]
@@ -312,19 +392,26 @@ class WorkloadIdentity(EntraCredentials):
             return identity.WorkloadIdentityCredential(
                 tenant_id=self.tenant_id, client_id=self.client_id, **_CLIENT_OPTIONS
             )
-        # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
+        # What WorkloadIdentityCredential is made of, but with a reader that checks the
+        # file at each use.
         return identity.ClientAssertionCredential(
             self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
             self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
-            partial(sts.read_token_file, path, allowed, field="federated_identity_file"),
+            partial(
+                sts.read_token_file, path, allowed, field="federated_identity_file"
+            ),
             **_CLIENT_OPTIONS,
         )
 
 
 def _app_registration_options() -> dict[str, Any]:
-    # With instance discovery, MSAL asks the public cloud whether the authority exists, and the public cloud
-    # does not know a private authority. Only the deployment can set one; a connection cannot.
-    return {**_CLIENT_OPTIONS, "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST"))}
+    # With instance discovery, MSAL asks the public cloud whether the authority exists,
+    # and the public cloud does not know a private authority. Only the deployment can
+    # set one; a connection cannot.
+    return {
+        **_CLIENT_OPTIONS,
+        "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST")),
+    }
 
 
 class ClientSecret(EntraCredentials):
@@ -340,16 +427,21 @@ class ClientSecret(EntraCredentials):
     client_secret: Secret
 
     def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
-        secret, options = self.client_secret.get_secret_value(), _app_registration_options()
-        return identity.ClientSecretCredential(self.tenant_id, self.client_id, secret, **options)
+        secret, options = (
+            self.client_secret.get_secret_value(),
+            _app_registration_options(),
+        )
+        return identity.ClientSecretCredential(
+            self.tenant_id, self.client_id, secret, **options
+        )
 
 
 class ClientCertificate(EntraCredentials):
     """
     Use an app registration with a certificate.
 
-    :param client_certificate: path of a PEM or PKCS12 file with the certificate and its private key, in a
-        folder that the deployment allows.
+    :param client_certificate: path of a PEM or PKCS12 file with the certificate and its
+        private key, in a folder that the deployment allows.
     """
 
     entra_credential: Literal["client_certificate"]
@@ -358,9 +450,14 @@ class ClientCertificate(EntraCredentials):
     client_certificate: Text
 
     def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
-        certificate = allowed.read_file(self.client_certificate, field="client_certificate")
+        certificate = allowed.read_file(
+            self.client_certificate, field="client_certificate"
+        )
         return identity.CertificateCredential(
-            self.tenant_id, self.client_id, certificate_data=certificate, **_app_registration_options()
+            self.tenant_id,
+            self.client_id,
+            certificate_data=certificate,
+            **_app_registration_options(),
         )
 
 
@@ -369,11 +466,17 @@ Entra = Annotated[
     Field(discriminator="entra_credential"),
 ]
 WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="identity_source")]
-Credentials = AccessKeyCredentials | AssumeRoleCredentials | InstanceProfileCredentials | WebIdentity
+Credentials = (
+    AccessKeyCredentials
+    | AssumeRoleCredentials
+    | InstanceProfileCredentials
+    | WebIdentity
+)
 CREDENTIALS_ADAPTER: pydantic.TypeAdapter[BaseCredentials] = pydantic.TypeAdapter(
     Annotated[Credentials, Field(discriminator="auth_method")]
 )
-# The fields whose values select the sign-in method. pydantic calls such a field a discriminator.
+# The fields whose values select the sign-in method. pydantic calls such a field a
+# discriminator.
 DISCRIMINATORS: Final = ("auth_method", "identity_source", "entra_credential")
 # ``lru_cache`` lets threads that come at the same time call the function each.
 _SHARED_CREDENTIALS_LOCK: Final = threading.Lock()
@@ -381,8 +484,11 @@ _SHARED_CREDENTIALS_LOCK: Final = threading.Lock()
 
 # Each rotation of a connection's secret is a new one.
 @lru_cache(64)
-def _shared_credentials(connection: BaseCredentials, allowed: AllowList) -> AwsCredentials:
-    # By the content of the connection, not by its id: an edited connection gets new credentials.
+def _shared_credentials(
+    connection: BaseCredentials, allowed: AllowList
+) -> AwsCredentials:
+    # By the content of the connection, not by its id: an edited connection gets new
+    # credentials.
     return connection._aws_credentials(allowed)
 
 
@@ -393,22 +499,27 @@ _FORM_LABELS: Final = {
 }
 
 
-def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseCredentials:
+def parse_credentials(
+    fields: Mapping[str, Any], *, connection_id: str
+) -> BaseCredentials:
     """
     Check and parse the fields of a connection.
 
-    :param fields: the fields of the connection by name. None and empty strings count as missing, because the
-        connection form sends empty strings for empty fields.
-    :raises CredentialsError: if a field is missing, unknown or malformed. The message names every such field
-        and never contains a secret.
+    :param fields: the fields of the connection by name. None and empty strings count as
+        missing, because the connection form sends empty strings for empty fields.
+    :raises CredentialsError: if a field is missing, unknown or malformed. The message
+        names every such field and never contains a secret.
     """
     given = {name: value for name, value in fields.items() if value not in (None, "")}
     try:
         return CREDENTIALS_ADAPTER.validate_python(given)
     except pydantic.ValidationError as error:
-        problems = "\n".join(f"- {problem}" for problem in first_problems(list(_problems(error))))
+        problems = "\n".join(
+            f"- {problem}" for problem in first_problems(list(_problems(error)))
+        )
         raise CredentialsError(
-            f"The connection {connection_id!r} (type polysync_sagemaker) is not usable:\n{problems}"
+            f"The connection {connection_id!r} (type polysync_sagemaker) is not"
+            f" usable:\n{problems}"
         ) from None
 
 
@@ -425,7 +536,10 @@ def _problems(error: pydantic.ValidationError) -> Iterable[str]:
         if error_type == "missing":
             yield f"{label}: Field required; fill it in."
         elif error_type == "extra_forbidden":
-            yield f"{label}: this sign-in method has no such field; remove it, or correct it."
+            yield (
+                f"{label}: this sign-in method has no such field; remove it, or"
+                " correct it."
+            )
         else:
             yield f"{label}: {problem['msg']}; correct it."
 
@@ -437,16 +551,21 @@ def choices_of(discriminator: str) -> list[str]:
     :param discriminator: ``auth_method``, ``identity_source`` or ``entra_credential``.
     """
     fields = (each.model_fields.get(discriminator) for each in credentials_classes())
-    return list(dict.fromkeys(field.annotation.__args__[0] for field in fields if field))
+    return list(
+        dict.fromkeys(field.annotation.__args__[0] for field in fields if field)
+    )
 
 
 def credentials_classes(base: Any = BaseCredentials) -> list[Any]:
     """
-    Return the credentials classes of all sign-in methods, in the order of their definition.
+    Return the credentials classes of all sign-in methods, in the order of their
+    definition.
 
     :param base: the class whose leaf subclasses are returned.
     """
     subclasses = base.__subclasses__()
     return (
-        [leaf for subclass in subclasses for leaf in credentials_classes(subclass)] if subclasses else [base]
+        [leaf for subclass in subclasses for leaf in credentials_classes(subclass)]
+        if subclasses
+        else [base]
     )

@@ -1,9 +1,10 @@
 """
 The IAM policies that the provider needs, and the test whether a connection has them.
 
-``polysync iam`` prints the identity policy of the provider's identity, and trust policies of roles.
-``PolysyncSageMakerHook.test_connection``, in a layer above, asks for the report of the "Test" button: the
-identity that signs in, and which of the actions are granted.
+``polysync iam`` prints the identity policy of the provider's identity, and trust
+policies of roles. ``PolysyncSageMakerHook.test_connection``, in a layer above, asks for
+the report of the "Test" button: the identity that signs in, and which of the actions
+are granted.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
 """
@@ -21,7 +22,8 @@ from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.texts import clean_line
 
-# The SageMaker operations that the provider calls. Each operation has the same name as its IAM action.
+# The SageMaker operations that the provider calls. Each operation has the same name as
+# its IAM action.
 LIST_OPERATIONS: Final = ("ListPipelines",)
 REQUIRED_OPERATIONS: Final = (
     "DescribePipeline",
@@ -37,21 +39,35 @@ OPTIONAL_OPERATIONS: Final = (
     "ListPipelineExecutions",
     "ListPipelineParametersForExecution",
 )
-# For metrics, artefacts and billable seconds: the type of the resource by the operation that describes it.
+# For metrics, artefacts and billable seconds: the type of the resource by the operation
+# that describes it.
 JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.values()}
-# For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
+# For the last lines of the log of a failed step. A Lambda step's function has a log
+# group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
-# For a task that answers callback steps. AWS knows the step by its token, so no resource can be named.
-ANSWER_OPERATIONS: Final = ("SendPipelineExecutionStepSuccess", "SendPipelineExecutionStepFailure")
+# For a task that answers callback steps. AWS knows the step by its token, so no
+# resource can be named.
+ANSWER_OPERATIONS: Final = (
+    "SendPipelineExecutionStepSuccess",
+    "SendPipelineExecutionStepFailure",
+)
 # For whoever reads a queue. The last one lets it hold messages, or give them back.
 QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
-# With these, the tasks of parallel executions keep each other's messages out of the dead-letter queue.
+# With these, the tasks of parallel executions keep each other's messages out of the
+# dead-letter queue.
 SHARED_QUEUE_OPERATIONS: Final = ("SendMessage", "GetQueueAttributes")
 
-# For ``polysync verify``, beside what it has in common with tasks, on pipelines whose names begin with this.
-# AWS asks for AddTags, too, when a pipeline is created with tags.
-VERIFY_OPERATIONS: Final = ("CreatePipeline", "AddTags", "ListTags", "UpdatePipeline", "DeletePipeline")
+# For ``polysync verify``, beside what it has in common with tasks, on pipelines whose
+# names begin with this. AWS asks for AddTags, too, when a pipeline is created with
+# tags.
+VERIFY_OPERATIONS: Final = (
+    "CreatePipeline",
+    "AddTags",
+    "ListTags",
+    "UpdatePipeline",
+    "DeletePipeline",
+)
 VERIFY_PREFIX: Final = "polysync-verify"
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
@@ -77,32 +93,58 @@ def identity_policy(
 
     :param account: 12-digit AWS account id.
     :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
-    :param pipelines: names or ARNs of the allowed pipelines; empty for all of the account and region.
+    :param pipelines: names or ARNs of the allowed pipelines; empty for all of the
+        account and region.
     :param pass_roles: ARNs of the roles that a start may name.
-    :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
-    :param model_package_groups: names of the model package groups whose approval a sensor may wait for.
+    :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files
+        that may be read.
+    :param model_package_groups: names of the model package groups whose approval a
+        sensor may wait for.
     :param approve_models: also allow to set the approval status of their versions.
-    :param callback_queues: ARNs of the SQS queues of callback steps that tasks may answer.
-    :param optional: also allow the operations that the provider can work without. They list steps and
-        executions, resume executions, describe jobs, and read the logs of failed steps.
-    :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask IAM about policies.
+    :param callback_queues: ARNs of the SQS queues of callback steps that tasks may
+        answer.
+    :param optional: also allow the operations that the provider can work without. They
+        list steps and executions, resume executions, describe jobs, and read the logs
+        of failed steps.
+    :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask
+        IAM about policies.
     """
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
-    arns = sorted({arn for each in pipelines for arn in pipeline_arns(f"{sagemaker}pipeline/", each)})
-    # The executions of a pipeline that AWS manages, whose ARN has no account, run in that of the caller.
-    executions = [f"{arn.replace(':aws:pipeline/', f':{account}:pipeline/')}/execution/*" for arn in arns]
+    arns = sorted(
+        {
+            arn
+            for each in pipelines
+            for arn in pipeline_arns(f"{sagemaker}pipeline/", each)
+        }
+    )
+    # The executions of a pipeline that AWS manages, whose ARN has no account, run in
+    # that of the caller.
+    executions = [
+        f"{arn.replace(':aws:pipeline/', f':{account}:pipeline/')}/execution/*"
+        for arn in arns
+    ]
     resources = [arn for pair in zip(arns, executions, strict=True) for arn in pair]
     resources = resources or [f"{sagemaker}pipeline/*"]
-    objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
+    objects = [
+        f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*"
+        for uri in sorted(set(property_files))
+    ]
     # As with pipelines, ARNs may have the name in lower case.
-    groups = sorted({spelling for name in model_package_groups for spelling in (name, name.lower())})
-    versions, queues = [f"{sagemaker}model-package/{name}/*" for name in groups], sorted(set(callback_queues))
+    groups = sorted(
+        {spelling for name in model_package_groups for spelling in (name, name.lower())}
+    )
+    versions, queues = (
+        [f"{sagemaker}model-package/{name}/*" for name in groups],
+        sorted(set(callback_queues)),
+    )
     logs = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
     of_queues = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
     of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
     jobs = [f"{sagemaker}{kind}/*" for kind in JOB_OPERATIONS.values()]
     verified = f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"
-    identities = [f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")]
+    identities = [
+        f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")
+    ]
     rows: list[tuple[str, str, Iterable[str], list[str]]] = [
         ("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
         ("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, resources),
@@ -113,11 +155,26 @@ def identity_policy(
         ("ListModels", "sagemaker", ["ListModelPackages"], ["*"] if versions else []),
         ("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
         # It sets the status, which decides about deployments.
-        ("ApproveModels", "sagemaker", ["UpdateModelPackage"], versions if approve_models else []),
-        ("AnswerCallbackSteps", "sagemaker", ANSWER_OPERATIONS, ["*"] if queues else []),
+        (
+            "ApproveModels",
+            "sagemaker",
+            ["UpdateModelPackage"],
+            versions if approve_models else [],
+        ),
+        (
+            "AnswerCallbackSteps",
+            "sagemaker",
+            ANSWER_OPERATIONS,
+            ["*"] if queues else [],
+        ),
         ("ReceiveCallbackMessages", "sqs", of_queues, queues),
         ("VerifyPipelines", "sagemaker", of_verify, [verified] if verify else []),
-        ("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities if verify else []),
+        (
+            "SimulatePolicy",
+            "iam",
+            ["SimulatePrincipalPolicy"],
+            identities if verify else [],
+        ),
     ]
     statements = [_allow(*row) for row in rows if row[-1]]
     if roles := sorted(set(pass_roles)):
@@ -128,7 +185,9 @@ def identity_policy(
 
 
 def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
-    """Return the identity policy for the reader of the queue with events of SageMaker."""
+    """
+    Return the identity policy for the reader of the queue with events of SageMaker.
+    """
     statement = _allow("ReadEvents", "sqs", QUEUE_OPERATIONS, [queue_arn])
     return {"Version": "2012-10-17", "Statement": [statement]}
 
@@ -144,18 +203,24 @@ def web_identity_trust(
     """
     Return the trust policy of a role that a web identity token may assume.
 
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html. Of other claims, such
-    as ``oid``, STS makes no condition keys, so a condition on one would refuse every token:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html.
+    Of other claims, such
+    as ``oid``, STS makes no condition keys, so a condition on one would refuse every
+    token:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
 
-    :param account: 12-digit id of the AWS account that has the role and the OIDC provider.
-    :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the end may not.
+    :param account: 12-digit id of the AWS account that has the role and the OIDC
+        provider.
+    :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the
+        end may not.
     :param audience: ``azp`` of the token if it has one, otherwise ``aud``.
     :param subject: ``sub`` of the token.
     :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
     """
     provider = issuer.removeprefix("https://")
-    principal = {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"}
+    principal = {
+        "Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"
+    }
     required = {f"{provider}:aud": audience, f"{provider}:sub": subject}
     return _trust(principal, "sts:AssumeRoleWithWebIdentity", required)
 
@@ -171,13 +236,17 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
     return _trust({"AWS": principal}, "sts:AssumeRole", required)
 
 
-def _trust(principal: dict[str, str], action: str, required: dict[str, str]) -> dict[str, Any]:
+def _trust(
+    principal: dict[str, str], action: str, required: dict[str, str]
+) -> dict[str, Any]:
     statement = {"Effect": "Allow", "Principal": principal, "Action": action}
     condition = {"Condition": {"StringEquals": required}} if required else {}
     return {"Version": "2012-10-17", "Statement": [statement | condition]}
 
 
-def _allow(sid: str, service: str, operations: Iterable[str], resources: list[str]) -> dict[str, Any]:
+def _allow(
+    sid: str, service: str, operations: Iterable[str], resources: list[str]
+) -> dict[str, Any]:
     actions = [f"{service}:{operation}" for operation in operations]
     return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
 
@@ -191,20 +260,23 @@ def describe_identity(hook: Any) -> str:
     """
     Describe the identity that signs in: ARN, account, region, sign-in method, expiry.
 
-    https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html needs no permission.
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html needs
+    no permission.
 
     :raises PolysyncError: if the connection cannot sign in.
     """
     identity = hook.get_caller_identity()
     expires_at = hook.credentials_expire_at
     expiry = (
-        f"credentials expire at {expires_at:%Y-%m-%d %H:%M:%SZ} and are refreshed before"
+        f"credentials expire at {expires_at:%Y-%m-%d %H:%M:%SZ} and are refreshed"
+        " before"
         if expires_at
         else "credentials have no known expiry"
     )
     return (
-        f"Signed in as {clean_line(identity['Arn'])} (account {clean_line(identity['Account'])}) in "
-        f"{hook.region_name} with {hook.auth_description}; {expiry}."
+        f"Signed in as {clean_line(identity['Arn'])} (account"
+        f" {clean_line(identity['Account'])}) in {hook.region_name} with"
+        f" {hook.auth_description}; {expiry}."
     )
 
 
@@ -218,38 +290,61 @@ def connection_report(hook: Any) -> tuple[bool, str]:
     lines = [describe_identity(hook)]
     results = {operation: _check(call) for operation, call in _calls(hook).items()}
     lines += [f"{operation}: {result}" for operation, result in results.items()]
-    if denied := [operation for operation, result in results.items() if result == DENIED]:
+    if denied := [
+        operation for operation, result in results.items() if result == DENIED
+    ]:
         lines.append(
-            "The test used a pipeline that does not exist. A policy that allows only certain pipelines "
-            "denies such calls too. To allow the denied operations for all pipelines, add to the policy: "
+            "The test used a pipeline that does not exist. A policy that allows only"
+            " certain pipelines denies such calls too. To allow the denied operations"
+            " for all pipelines, add to the policy: "
             + ", ".join(_missing_statements(denied, hook.pipelines_arn))
         )
-    usable = not any(operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS))
+    usable = not any(
+        operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS)
+    )
     return usable, " -- ".join(lines)
 
 
 def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
     """Yield the statements of the policy, each with the denied actions only."""
     _, partition, _, region, account, _ = pipelines_arn.split(":")
-    for statement in identity_policy(account=account, region=region, partition=partition)["Statement"]:
-        if actions := [each for each in statement["Action"] if each.partition(":")[2] in denied]:
+    for statement in identity_policy(
+        account=account, region=region, partition=partition
+    )["Statement"]:
+        if actions := [
+            each for each in statement["Action"] if each.partition(":")[2] in denied
+        ]:
             yield json.dumps({**statement, "Action": actions})
 
 
 def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
-    # The names and ARNs cannot exist, so the calls start, stop, change and return nothing.
+    # The names and ARNs cannot exist, so the calls start, stop, change and return
+    # nothing.
     pipeline_name = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
-    execution_arn = f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
+    execution_arn = (
+        f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
+    )
     token = f"{pipeline_name}-{'0' * 32}"[:128]
     requests: dict[str, Mapping[str, Any]] = {
         "ListPipelines": {"MaxResults": 1},
         "DescribePipeline": {"PipelineName": pipeline_name},
-        "StartPipelineExecution": {"PipelineName": pipeline_name, "ClientRequestToken": token},
+        "StartPipelineExecution": {
+            "PipelineName": pipeline_name,
+            "ClientRequestToken": token,
+        },
         "DescribePipelineExecution": {"PipelineExecutionArn": execution_arn},
-        "StopPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
+        "StopPipelineExecution": {
+            "PipelineExecutionArn": execution_arn,
+            "ClientRequestToken": token,
+        },
         "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
-        "DescribePipelineDefinitionForExecution": {"PipelineExecutionArn": execution_arn},
-        "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
+        "DescribePipelineDefinitionForExecution": {
+            "PipelineExecutionArn": execution_arn
+        },
+        "RetryPipelineExecution": {
+            "PipelineExecutionArn": execution_arn,
+            "ClientRequestToken": token,
+        },
         "ListPipelineExecutions": {"PipelineName": pipeline_name},
         "ListPipelineParametersForExecution": {"PipelineExecutionArn": execution_arn},
         **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
@@ -259,8 +354,13 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
         "GetLogEvents": {**logs, "logStreamName": pipeline_name},
     }
-    calls = {each: partial(hook.call, each, **request) for each, request in requests.items()}
-    return calls | {each: partial(hook.call_logs, each, **request) for each, request in log_requests.items()}
+    calls = {
+        each: partial(hook.call, each, **request) for each, request in requests.items()
+    }
+    return calls | {
+        each: partial(hook.call_logs, each, **request)
+        for each, request in log_requests.items()
+    }
 
 
 def _check(call: Callable[[], Any]) -> str:
@@ -270,9 +370,14 @@ def _check(call: Callable[[], Any]) -> str:
         if exceptions.has_code(error, exceptions.ACCESS_DENIED):
             return DENIED
         # AWS checks the permissions before it looks for the resource.
-        if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION):
+        if exceptions.has_code(
+            error, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
+        ):
             return GRANTED
-        if exceptions.has_code(error, exceptions.NO_CONNECTION) and error.operation not in LOG_OPERATIONS:
+        if (
+            exceptions.has_code(error, exceptions.NO_CONNECTION)
+            and error.operation not in LOG_OPERATIONS
+        ):
             # Each of the others would take as long.
             raise
         return f"{UNKNOWN}: {error.error_code}"

@@ -1,14 +1,17 @@
 """
-Requests credentials from AWS STS (AssumeRole, AssumeRoleWithWebIdentity) and from the host (EC2, ECS, EKS).
+Requests credentials from AWS STS (AssumeRole, AssumeRoleWithWebIdentity) and from the
+host (EC2, ECS, EKS).
 
-Web identity tokens come from Microsoft Entra ID through azure-identity, and from files. Their claims are
-decoded without verifying them, for error messages only: AWS verifies the token and its signature.
+Web identity tokens come from Microsoft Entra ID through azure-identity, and from files.
+Their claims are decoded without verifying them, for error messages only: AWS verifies
+the token and its signature.
 
-Short-lived credentials are refreshed before they expire, once per process for all threads that use them:
-``connection`` gives all hooks with the same connection content the same object.
+Short-lived credentials are refreshed before they expire, once per process for all
+threads that use them: ``connection`` gives all hooks with the same connection content
+the same object.
 
-The errors of these requests become ``CredentialsError``, with a hint and a trust policy that would allow the
-sign-in.
+The errors of these requests become ``CredentialsError``, with a hint and a trust policy
+that would allow the sign-in.
 """
 
 from __future__ import annotations
@@ -32,7 +35,12 @@ from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
-from polysync_airflow.exceptions import ENTRA_CURES, UNKNOWN_HINT, CredentialsError, hint_for
+from polysync_airflow.exceptions import (
+    ENTRA_CURES,
+    UNKNOWN_HINT,
+    CredentialsError,
+    hint_for,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import CREDENTIALS_FAILED, CREDENTIALS_REFRESHED, count
@@ -41,8 +49,9 @@ _ERROR_CODE: Final = re.compile(r"AADSTS\d+")
 # Errors of Entra ID itself. They have an AADSTS code, but they are not permanent.
 _TRANSIENT_ERROR_CODES: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
 _UNAVAILABLE_CURE: Final = (
-    "This host has no such identity, or the endpoint for it does not respond: assign the managed identity to "
-    "the host (and set client_id if it is user-assigned), or choose another entra_credential."
+    "This host has no such identity, or the endpoint for it does not respond: assign"
+    " the managed identity to the host (and set client_id if it is user-assigned), or"
+    " choose another entra_credential."
 )
 
 
@@ -57,9 +66,10 @@ def entra_token_loader(
     """
     Return a function that requests a new token.
 
-    :param make_credential: makes a credential object of azure-identity, which it gets. The other parameters
-        of the identity are for error messages.
-    :param application_id_uri: the application that the token is for, such as ``api://polysync``.
+    :param make_credential: makes a credential object of azure-identity, which it gets.
+        The other parameters of the identity are for error messages.
+    :param application_id_uri: the application that the token is for, such as
+        ``api://polysync``.
     :return: the function; it raises ``CredentialsError`` if Entra ID issues no token.
     :raises CredentialsError: if azure-identity is not installed.
     """
@@ -68,29 +78,31 @@ def entra_token_loader(
         from azure.core.exceptions import AzureError
     except ImportError:
         raise CredentialsError(
-            "identity_source = 'entra' needs azure-identity: pip install 'polysync-airflow[entra]' on "
-            "workers and triggerers."
+            "identity_source = 'entra' needs azure-identity: pip install"
+            " 'polysync-airflow[entra]' on workers and triggerers."
         ) from None
     scope = f"{application_id_uri.removesuffix('/.default')}/.default"
     identity = (
-        f"{entra_credential}, tenant {tenant_id or 'of the host'}, client {client_id or 'of the host'}, "
-        f"scope {scope}"
+        f"{entra_credential}, tenant {tenant_id or 'of the host'}, client"
+        f" {client_id or 'of the host'}, scope {scope}"
     )
 
     def load_token() -> str:
         try:
-            # A new credential object for each token, about one per hour: azure-identity's objects cache
-            # failures for one minute, and the content of a projected token file for ten minutes.
+            # A new credential object for each token, about one per hour:
+            # azure-identity's objects cache failures for one minute, and the content of
+            # a projected token file for ten minutes.
             with make_credential(identity_package) as credential:
                 return str(credential.get_token(scope).token)
         except AzureError as error:
             raise _map_entra_error(error, identity) from None
         except (ValueError, OSError) as error:
-            # ValueError: a malformed id, or a file that is not a certificate. Not permanent: a file that does
-            # not exist yet, or a response that is not JSON.
+            # ValueError: a malformed id, or a file that is not a certificate. Not
+            # permanent: a file that does not exist yet, or a response that is not JSON.
             temporary = isinstance(error, (OSError, json.JSONDecodeError))
             raise CredentialsError(
-                f"entra_credential = {entra_credential!r} cannot be used: {clean_text(str(error))}",
+                f"entra_credential = {entra_credential!r} cannot be used:"
+                f" {clean_text(str(error))}",
                 permanent=not temporary,
             ) from None
 
@@ -110,8 +122,8 @@ def _map_entra_error(error: Exception, identity: str) -> CredentialsError:
         cure = cure or _UNAVAILABLE_CURE
     elif error_code and error_code not in message:
         message = f"{error_code}: {message}"
-    # azure-identity raises ClientAuthenticationError for an HTTP 503 too. Only an error with an AADSTS code
-    # is a decision of Entra ID.
+    # azure-identity raises ClientAuthenticationError for an HTTP 503 too. Only an error
+    # with an AADSTS code is a decision of Entra ID.
     permanent = (
         isinstance(error, ClientAuthenticationError)
         and error_code is not None
@@ -130,7 +142,8 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# The characters of a JWT. A token is sent in a request, and other characters could end up in a log.
+# The characters of a JWT. A token is sent in a request, and other characters could end
+# up in a log.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.=-]+")
 
 
@@ -141,8 +154,8 @@ class Claims:
 
     :param issuer: ``iss``.
     :param audience: ``aud``.
-    :param authorized_party: ``azp``. If a token has it, as tokens of Entra's version 2 do, AWS compares it
-        with the allowed audiences instead of ``aud``
+    :param authorized_party: ``azp``. If a token has it, as tokens of Entra's version 2
+        do, AWS compares it with the allowed audiences instead of ``aud``
         (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html).
     :param subject: ``sub``. For an Entra service principal it is the object id.
     :param expires_at: ``exp``.
@@ -155,11 +168,20 @@ class Claims:
     expires_at: datetime | None
 
     def __str__(self) -> str:
-        expiry = f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at else "at an unknown time"
-        party = f", authorized party {self.authorized_party}" if self.authorized_party else ""
+        expiry = (
+            f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+            if self.expires_at
+            else "at an unknown time"
+        )
+        party = (
+            f", authorized party {self.authorized_party}"
+            if self.authorized_party
+            else ""
+        )
         return (
-            f"issuer {self.issuer or 'none'}, audience {self.audience or 'none'}{party}, "
-            f"subject {self.subject or 'none'}, expires {expiry}"
+            f"issuer {self.issuer or 'none'}, audience"
+            f" {self.audience or 'none'}{party}, subject {self.subject or 'none'},"
+            f" expires {expiry}"
         )
 
 
@@ -172,7 +194,9 @@ def decode_claims(token: str) -> Claims | None:
     """
     try:
         payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = json.loads(
+            base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        )
     except (IndexError, ValueError, RecursionError):
         return None
     if not isinstance(claims, dict):
@@ -186,26 +210,30 @@ def decode_claims(token: str) -> Claims | None:
     )
 
 
-def read_token_file(path: str, allowed: AllowList, *, field: str = "identity_file") -> str:
+def read_token_file(
+    path: str, allowed: AllowList, *, field: str = "identity_file"
+) -> str:
     """
-    Read a projected token. Every call reads the file again, because the platform replaces the token.
+    Read a projected token. Every call reads the file again, because the platform
+    replaces the token.
 
     :param path: path of the file; must be in an allowed folder.
-    :raises CredentialsError: if the file is outside the allowed folders (permanent), cannot be read, or does
-        not contain a JWT (not permanent: the platform may project the token later).
+    :raises CredentialsError: if the file is outside the allowed folders (permanent),
+        cannot be read, or does not contain a JWT (not permanent: the platform may
+        project the token later).
     """
     try:
         token = allowed.read_file(path, field=field).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CredentialsError(
-            f"{field} = {path!r} cannot be read: {type(error).__name__}. Check that the token is "
-            "projected into both the workers and the triggerers.",
+            f"{field} = {path!r} cannot be read: {type(error).__name__}. Check that the"
+            " token is projected into both the workers and the triggerers.",
             permanent=False,
         ) from None
     if decode_claims(token) is None or not _TOKEN.fullmatch(token):
         raise CredentialsError(
-            f"{field} = {path!r} does not contain a JSON Web Token (JWT). Check that the path is "
-            "that of the projected token.",
+            f"{field} = {path!r} does not contain a JSON Web Token (JWT). Check that"
+            " the path is that of the projected token.",
             permanent=False,
         )
     return token
@@ -228,13 +256,15 @@ def _datetime(value: Any) -> datetime | None:
 
 FetchCredentials = Callable[[], Mapping[str, Any]]
 
-# botocore tries a refresh from the advisory limit on, and keeps using the old credentials if it fails. From
-# the mandatory limit on, a failed refresh is an error. Both are upper limits; shorter lifetimes use a quarter
-# and a twentieth of the lifetime. botocore's own fixed limits would refresh a session of 15 minutes at every
+# botocore tries a refresh from the advisory limit on, and keeps using the old
+# credentials if it fails. From the mandatory limit on, a failed refresh is an error.
+# Both are upper limits; shorter lifetimes use a quarter and a twentieth of the
+# lifetime. botocore's own fixed limits would refresh a session of 15 minutes at every
 # call.
 ADVISORY_REFRESH_SECONDS: Final = 900.0
 MANDATORY_REFRESH_SECONDS: Final = 60.0
-# Backoff after a failed refresh: one thread asks again after this time, for all threads that wait.
+# Backoff after a failed refresh: one thread asks again after this time, for all threads
+# that wait.
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
 
@@ -243,17 +273,22 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
     """
     Credentials that are fetched at their first use and refreshed before they expire.
 
-    One thread refreshes them, however many threads use them. After a failed refresh, no thread tries again
-    until the backoff is over: the old credentials are used until the mandatory limit, and then all threads
-    get the same error.
+    One thread refreshes them, however many threads use them. After a failed refresh, no
+    thread tries again until the backoff is over: the old credentials are used until the
+    mandatory limit, and then all threads get the same error.
 
-    :param fetch_credentials: fetches new credentials; returns botocore's metadata (``access_key``,
-        ``secret_key``, ``token``, ``expiry_time`` in ISO 8601) or raises ``CredentialsError``.
+    :param fetch_credentials: fetches new credentials; returns botocore's metadata
+        (``access_key``, ``secret_key``, ``token``, ``expiry_time`` in ISO 8601) or
+        raises ``CredentialsError``.
     :param method: name of the source of the credentials, for botocore's log lines.
     """
 
     def __init__(self, fetch_credentials: FetchCredentials, method: str) -> None:
-        super().__init__(refresh_using=self._fetch_with_backoff, method=method, time_fetcher=clock.now)
+        super().__init__(
+            refresh_using=self._fetch_with_backoff,
+            method=method,
+            time_fetcher=clock.now,
+        )
         self._fetch_credentials = fetch_credentials
         self._backoff_seconds = 0.0
         self._backoff_ends_at = float("-inf")
@@ -264,15 +299,18 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
         """
         Return credentials that are valid now, and refresh them first if necessary.
 
-        :raises CredentialsError: if there are no valid credentials and the refresh failed.
+        :raises CredentialsError: if there are no valid credentials and the refresh
+            failed.
         """
         credentials = self._last_credentials
         error = self._error_during_backoff()
         if error is None:
             credentials = self._last_credentials = super().get_frozen_credentials()
-        # Another thread's refresh has just failed. botocore would let every waiting thread try again, and
-        # would log a traceback for each of them.
-        elif credentials is None or self.refresh_needed(int(self._mandatory_refresh_timeout)):
+        # Another thread's refresh has just failed. botocore would let every waiting
+        # thread try again, and would log a traceback for each of them.
+        elif credentials is None or self.refresh_needed(
+            int(self._mandatory_refresh_timeout)
+        ):
             raise error
         return credentials
 
@@ -280,13 +318,15 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
         error = self._last_error
         if error is None or clock.monotonic() >= self._backoff_ends_at:
             return None
-        # A copy for each caller: an exception object that many threads raise collects the tracebacks of all
-        # of them.
-        return CredentialsError(str(error), permanent=error.permanent, transient=error.transient)
+        # A copy for each caller: an exception object that many threads raise collects
+        # the tracebacks of all of them.
+        return CredentialsError(
+            str(error), permanent=error.permanent, transient=error.transient
+        )
 
     def _fetch_with_backoff(self) -> Mapping[str, Any]:
-        # botocore calls this method in one thread at a time. The threads that waited for a failed attempt
-        # call it next.
+        # botocore calls this method in one thread at a time. The threads that waited
+        # for a failed attempt call it next.
         recent_error = self._error_during_backoff()
         if recent_error:
             raise recent_error
@@ -303,8 +343,9 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
             raise
         count(CREDENTIALS_REFRESHED, later=True, method=self.method)
         if logging.getLogger("botocore").isEnabledFor(logging.DEBUG):
-            # That log has the session token of each signed request. Otherwise they are not registered: the
-            # masker keeps every secret for ever, and each refresh brings new ones.
+            # That log has the session token of each signed request. Otherwise they are
+            # not registered: the masker keeps every secret for ever, and each refresh
+            # brings new ones.
             for secret in filter(None, (metadata["secret_key"], metadata["token"])):
                 mask_secret(secret)
         self._backoff_seconds, self._last_error = 0.0, None
@@ -317,50 +358,67 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
         remaining = (datetime.fromisoformat(expiry_time) - now).total_seconds()
         if remaining <= 0:
             raise CredentialsError(
-                f"The new AWS credentials ({self.method}) have expired at {expiry_time}, but the clock of "
-                f"this machine shows {now.isoformat(timespec='seconds')}. Check the clock of this machine.",
+                f"The new AWS credentials ({self.method}) have expired at"
+                f" {expiry_time}, but the clock of this machine shows"
+                f" {now.isoformat(timespec='seconds')}. Check the clock of this"
+                " machine.",
                 permanent=False,
             )
         return remaining
 
 
-# Providers in botocore's chain that use the identity of the host: EKS (IRSA), ECS and EKS Pod Identity, EC2.
+# Providers in botocore's chain that use the identity of the host: EKS (IRSA), ECS and
+# EKS Pod Identity, EC2.
 HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-role")
-# botocore moves the expiry time of EC2 credentials that expire soon to 17 to 25 minutes from now. An expiry
-# time in less than this is therefore not trusted, and the host is asked again after the recheck interval: EC2
-# provides the next credentials five minutes before the real expiry time.
+# botocore moves the expiry time of EC2 credentials that expire soon to 17 to 25 minutes
+# from now. An expiry time in less than this is therefore not trusted, and the host is
+# asked again after the recheck interval: EC2 provides the next credentials five minutes
+# before the real expiry time.
 MIN_TRUSTED_EXPIRY_SECONDS: Final = 30 * 60
 HOST_RECHECK_SECONDS: Final = 4 * 60
-# botocore's fetchers cache a response until this many seconds before its expiry time. This window is longer
-# than any lifetime, which disables the cache: only ``RefreshingCredentials`` decides when to refresh.
+# botocore's fetchers cache a response until this many seconds before its expiry time.
+# This window is longer than any lifetime, which disables the cache: only
+# ``RefreshingCredentials`` decides when to refresh.
 DISABLED_CACHE_WINDOW_SECONDS: Final = 10**9
 
-# Timeouts in seconds. They are short because other threads may wait for the same credentials, and the callers
-# retry with backoff in any case.
-_STS_CONFIG: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=20)
+# Timeouts in seconds. They are short because other threads may wait for the same
+# credentials, and the callers retry with backoff in any case.
+_STS_CONFIG: Final = Config(
+    retries={"mode": "standard"}, connect_timeout=10, read_timeout=20
+)
 
 _FETCH_ERRORS: Final = (*responses.BOTO_ERRORS, KeyError, TypeError)
 _NO_HOST_CREDENTIALS: Final = (
-    "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS provides credentials on this "
-    "host: attach an instance profile, task role or pod identity, make the metadata service reachable (hop "
-    "limit 2 for containers), or choose another auth_method."
+    "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS provides"
+    " credentials on this host: attach an instance profile, task role or pod identity,"
+    " make the metadata service reachable (hop limit 2 for containers), or choose"
+    " another auth_method."
 )
 
 
 def assume_role(
-    source: botocore.credentials.Credentials, role_arn: str, settings: Mapping[str, Any], **parameters: Any
+    source: botocore.credentials.Credentials,
+    role_arn: str,
+    settings: Mapping[str, Any],
+    **parameters: Any,
 ) -> RefreshingCredentials:
     """
-    Return credentials of a role that an AWS identity assumes. The first use sends the request.
+    Return credentials of a role that an AWS identity assumes. The first use sends the
+    request.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 
     :param source: credentials of the identity that assumes the role.
-    :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
+    :param settings: arguments of botocore's ``create_client`` for STS: region,
+        endpoint, ``verify``.
     """
     creator = client_creator(_STS_CONFIG, **settings)
     fetcher = botocore.credentials.AssumeRoleCredentialFetcher(
-        creator, source, role_arn, extra_args=parameters, expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS
+        creator,
+        source,
+        role_arn,
+        extra_args=parameters,
+        expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS,
     )
 
     def fetch() -> Mapping[str, Any]:
@@ -368,21 +426,28 @@ def assume_role(
             return dict(fetcher.fetch_credentials())
         except _FETCH_ERRORS as error:
             principal = "<ARN of the identity that assumes the role>"
-            trust_policy = caller_trust(principal=principal, external_id=parameters.get("ExternalId"))
+            trust_policy = caller_trust(
+                principal=principal, external_id=parameters.get("ExternalId")
+            )
             raise _map_error(error, "AssumeRole", role_arn, trust_policy) from None
 
     return RefreshingCredentials(fetch, "assume-role")
 
 
 def assume_role_with_web_identity(
-    token_loader: Callable[[], str], role_arn: str, settings: Mapping[str, Any], **parameters: Any
+    token_loader: Callable[[], str],
+    role_arn: str,
+    settings: Mapping[str, Any],
+    **parameters: Any,
 ) -> RefreshingCredentials:
     """
-    Return credentials of a role that a web identity token may assume. The first use sends the request.
+    Return credentials of a role that a web identity token may assume. The first use
+    sends the request.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 
-    :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
+    :param settings: arguments of botocore's ``create_client`` for STS: region,
+        endpoint, ``verify``.
     """
     claims: Claims | None = None
 
@@ -405,23 +470,27 @@ def assume_role_with_web_identity(
             return dict(fetcher.fetch_credentials())
         except _FETCH_ERRORS as error:
             trust_policy = _trust_policy(claims, role_arn)
-            raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from None
+            raise _map_error(
+                error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims
+            ) from None
 
     return RefreshingCredentials(fetch, "assume-role-with-web-identity")
 
 
 def host_role() -> RefreshingCredentials:
     """
-    Return credentials of the host that runs this process: EC2 (IMDSv2), ECS or EKS. The first use fetches
-    them.
+    Return credentials of the host that runs this process: EC2 (IMDSv2), ECS or EKS. The
+    first use fetches them.
 
-    Access keys in environment variables and in files such as ``~/.aws/credentials`` are not used.
+    Access keys in environment variables and in files such as ``~/.aws/credentials`` are
+    not used.
     """
 
     def fetch() -> Mapping[str, Any]:
         credentials = _load_host_credentials()
         frozen = credentials.get_frozen_credentials()
-        # botocore has no public attribute for the expiry time of the credentials that its providers load.
+        # botocore has no public attribute for the expiry time of the credentials that
+        # its providers load.
         expiry = credentials._expiry_time
         now = clock.now()
         if expiry < now + timedelta(seconds=MIN_TRUSTED_EXPIRY_SECONDS):
@@ -440,7 +509,9 @@ def _load_host_credentials() -> Any:
     session = create_sts_session()
     session.set_config_variable("ec2_metadata_v1_disabled", True)
     resolver = botocore.credentials.create_credential_resolver(session)
-    resolver.providers = [provider for provider in resolver.providers if provider.METHOD in HOST_METHODS]
+    resolver.providers = [
+        provider for provider in resolver.providers if provider.METHOD in HOST_METHODS
+    ]
     try:
         credentials = resolver.load_credentials()
     except (ClientError, BotoCoreError) as error:
@@ -448,13 +519,17 @@ def _load_host_credentials() -> Any:
             f"{_NO_HOST_CREDENTIALS} ({clean_text(str(error))})", permanent=False
         ) from None
     if credentials is None:
-        # Not permanent: botocore also returns None if the metadata service does not respond for a moment.
+        # Not permanent: botocore also returns None if the metadata service does not
+        # respond for a moment.
         raise CredentialsError(_NO_HOST_CREDENTIALS, permanent=False)
     return credentials
 
 
 def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | None:
-    """Return a trust policy that allows a token to assume a role; None if the token lacks a claim for it."""
+    """
+    Return a trust policy that allows a token to assume a role; None if the token lacks
+    a claim for it.
+    """
     audience = claims and (claims.authorized_party or claims.audience)
     if claims is None or not (claims.issuer and audience and claims.subject):
         return None
@@ -482,7 +557,8 @@ def _map_error(
         error = ResponseParserError(f"the response has no {error}")
     if not isinstance(error, ClientError):
         return CredentialsError(
-            f"AWS STS did not respond to {operation} for {role_arn}: {responses.text_with_cure(error)}",
+            f"AWS STS did not respond to {operation} for {role_arn}:"
+            f" {responses.text_with_cure(error)}",
             permanent=False,
             transient=responses.is_transient(error, UNKNOWN_HINT),
         )
@@ -492,12 +568,21 @@ def _map_error(
     if claims:
         lines.append(f"Claims of the token: {claims}.")
     cure = hint.cure.format(
-        permission=f"sts:{operation}", resource=role_arn, region="", subject=role_arn, parameter=""
+        permission=f"sts:{operation}",
+        resource=role_arn,
+        region="",
+        subject=role_arn,
+        parameter="",
     )
     if cure:
         lines.append(f"What to do: {cure}")
     if trust_policy and error_code in ("AccessDenied", "InvalidIdentityToken"):
-        lines.append(f"A trust policy that allows this sign-in:\n{json.dumps(trust_policy, indent=2)}")
+        lines.append(
+            "A trust policy that allows this"
+            f" sign-in:\n{json.dumps(trust_policy, indent=2)}"
+        )
     return CredentialsError(
-        "\n".join(lines), permanent=hint.permanent, transient=responses.is_transient(error, hint)
+        "\n".join(lines),
+        permanent=hint.permanent,
+        transient=responses.is_transient(error, hint),
     )

@@ -1,8 +1,8 @@
 """
 How the provider calls AWS.
 
-botocore sessions, without secrets in their debug log (``sessions``), retries with backoff
-(``retry``), the token bucket (``rate_limiter``), calls in several threads (``concurrent_calls``),
-the mapping of errors and the limits of responses and lists (``responses``), and the last lines of a job's log
-(``job_logs``).
+botocore sessions, without secrets in their debug log (``sessions``), retries with
+backoff (``retry``), the token bucket (``rate_limiter``), calls in several threads
+(``concurrent_calls``), the mapping of errors and the limits of responses and lists
+(``responses``), and the last lines of a job's log (``job_logs``).
 """

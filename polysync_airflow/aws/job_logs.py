@@ -1,4 +1,7 @@
-"""Reads the last lines of a job's log in CloudWatch Logs. Any user whose code runs in the job writes them."""
+"""
+Reads the last lines of a job's log in CloudWatch Logs. Any user whose code runs in the
+job writes them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any, Final
 from polysync_airflow.execution.texts import clean_line
 
 MAX_LINE_LENGTH: Final = 500
-# CloudWatch Logs stores a line some seconds after the job wrote it, and the clocks of hosts differ.
+# CloudWatch Logs stores a line some seconds after the job wrote it, and the clocks of
+# hosts differ.
 _MARGIN: Final = timedelta(minutes=2)
 
 
@@ -25,11 +29,14 @@ def read_tail(
     """
     Return the last lines of the log stream that was written to last.
 
-    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_DescribeLogStreams.html and
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_DescribeLogStreams.html
+    and
     API_GetLogEvents.html
 
-    :param call: calls an operation of CloudWatch Logs, by its name and with the members of its request.
-    :param stream_prefix: the beginning of the stream's name; empty for all streams of the group.
+    :param call: calls an operation of CloudWatch Logs, by its name and with the members
+        of its request.
+    :param stream_prefix: the beginning of the stream's name; empty for all streams of
+        the group.
     :return: the lines, the oldest first: clean, and at most 500 characters each.
     """
     # AWS sorts by time or filters by prefix, not both.
@@ -37,11 +44,16 @@ def read_tail(
     if stream_prefix:
         order = {"logStreamNamePrefix": stream_prefix}
     response = call("DescribeLogStreams", logGroupName=group, limit=50, **order)
-    streams = [each for each in response.get("logStreams") or [] if isinstance(each, Mapping)]
+    streams = [
+        each for each in response.get("logStreams") or [] if isinstance(each, Mapping)
+    ]
     if not streams:
         return []
     last = max(streams, key=lambda stream: _number(stream, "lastEventTimestamp"))
-    times = {"startTime": since and since - _MARGIN, "endTime": until and until + _MARGIN}
+    times = {
+        "startTime": since and since - _MARGIN,
+        "endTime": until and until + _MARGIN,
+    }
     events = call(
         "GetLogEvents",
         logGroupName=group,
@@ -50,7 +62,11 @@ def read_tail(
         startFromHead=False,
         **{name: int(time.timestamp() * 1000) for name, time in times.items() if time},
     ).get("events")
-    lines = [str(event.get("message", "")) for event in events or [] if isinstance(event, Mapping)]
+    lines = [
+        str(event.get("message", ""))
+        for event in events or []
+        if isinstance(event, Mapping)
+    ]
     return [clean_line(line.rstrip("\n"), MAX_LINE_LENGTH) for line in lines[-limit:]]
 
 

@@ -1,15 +1,18 @@
 """
-What AWS responds: errors become this provider's, and what is large, slow or endless is an error, too.
+What AWS responds: errors become this provider's, and what is large, slow or endless is
+an error, too.
 
-The code of an error decides: ``exceptions.HINTS`` says what each code means, what to do about it, and whether
-the error is permanent or transient. This module adds the operation, the resource and AWS's own message.
+The code of an error decides: ``exceptions.HINTS`` says what each code means, what to do
+about it, and whether the error is permanent or transient. This module adds the
+operation, the resource and AWS's own message.
 
-botocore limits neither size nor time: its ``read_timeout`` is the time of one read, and a response of one
-byte every few seconds never reaches it. Here, ``read_timeout`` is the time of the whole response, from its
-status line on. A response that is large may take longer, but must keep coming.
+botocore limits neither size nor time: its ``read_timeout`` is the time of one read, and
+a response of one byte every few seconds never reaches it. Here, ``read_timeout`` is the
+time of the whole response, from its status line on. A response that is large may take
+longer, but must keep coming.
 
-Lists are not read with botocore's paginators: they compare a token with the one before only, and take any
-number of pages.
+Lists are not read with botocore's paginators: they compare a token with the one before
+only, and take any number of pages.
 
 What is changed here is changed on the clients of one session, never on botocore itself.
 """
@@ -43,11 +46,18 @@ BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
 
 
 class ResponseTooLargeError(Exception):
-    """Raised inside of botocore when a response has more bytes than a client accepts."""
+    """
+    Raised inside of botocore when a response has more bytes than a client accepts.
+    """
 
 
 def map_error(
-    error: BotoError, operation: str, request: Mapping[str, Any], *, region: str | None, partition: str
+    error: BotoError,
+    operation: str,
+    request: Mapping[str, Any],
+    *,
+    region: str | None,
+    partition: str,
 ) -> exceptions.SageMakerApiError:
     """
     Map an error of botocore to ``SageMakerApiError``.
@@ -55,20 +65,29 @@ def map_error(
     :param operation: the operation that was called, as AWS names it.
     :param partition: AWS partition, such as ``aws``.
     """
-    # A call can fail in an operation of the sign-in (AssumeRole). The error names that operation.
+    # A call can fail in an operation of the sign-in (AssumeRole). The error names that
+    # operation.
     operation = error.operation_name if isinstance(error, ClientError) else operation
     code, message = code_and_message(error)
     if is_invalid_value(error):
         return invalid_value_error(operation)
     if isinstance(_cause(error), ResponseTooLargeError):
-        return unusable_response_error(operation, exceptions.RESPONSE_TOO_LARGE, str(_cause(error)))
+        return unusable_response_error(
+            operation, exceptions.RESPONSE_TOO_LARGE, str(_cause(error))
+        )
     hint = exceptions.hint_for(code, operation)
-    fields = _hint_fields(operation, request, message, region or "of the session", partition)
+    fields = _hint_fields(
+        operation, request, message, region or "of the session", partition
+    )
     cure = hint.cure.format(**fields)
     if request.get("RoleArn") and hint is exceptions.HINTS[exceptions.ACCESS_DENIED]:
-        cure += f" The start names a role, so the identity needs iam:PassRole on {request['RoleArn']} too."
+        cure += (
+            " The start names a role, so the identity needs iam:PassRole on"
+            f" {request['RoleArn']} too."
+        )
     return exceptions.SageMakerApiError(
-        f"{operation} failed: {code}: {message}" + (f" -- What to do: {cure}" if cure else ""),
+        f"{operation} failed: {code}: {message}"
+        + (f" -- What to do: {cure}" if cure else ""),
         error_code=code,
         operation=operation,
         permanent=hint.permanent,
@@ -77,21 +96,32 @@ def map_error(
 
 
 def code_and_message(error: BotoError) -> tuple[str, str]:
-    """Return AWS's code and message, or the class and the text of an error without a response."""
+    """
+    Return AWS's code and message, or the class and the text of an error without a
+    response.
+    """
     if not isinstance(error, ClientError):
         return type(error).__name__, clean_text(str(error))
     details = error.response.get("Error", {})
-    return clean_line(str(details.get("Code", "Unknown")), 128), clean_text(str(details.get("Message", "")))
+    return clean_line(str(details.get("Code", "Unknown")), 128), clean_text(
+        str(details.get("Message", ""))
+    )
 
 
 def text_with_cure(error: BotoError) -> str:
-    """Return the text of an error of the sign-in, and what to do if an endpoint cannot be reached."""
+    """
+    Return the text of an error of the sign-in, and what to do if an endpoint cannot be
+    reached.
+    """
     cure = exceptions.hint_for(type(error).__name__).cure
     return clean_text(str(error)) + (f" -- What to do: {cure}" if cure else "")
 
 
 def is_invalid_value(error: BaseException) -> bool:
-    """Return whether botocore could not send a request because of a value that no header or URL can have."""
+    """
+    Return whether botocore could not send a request because of a value that no header
+    or URL can have.
+    """
     return isinstance(_cause(error), (ValueError, http.client.InvalidURL))
 
 
@@ -100,22 +130,32 @@ def _cause(error: BaseException) -> Any:
 
 
 def invalid_value_error(operation: str) -> exceptions.SageMakerApiError:
-    """Return the error for a request that could not be sent because of a value in it."""
-    # Neither botocore's text nor its error is passed on: they quote the value, which may be a secret.
+    """
+    Return the error for a request that could not be sent because of a value in it.
+    """
+    # Neither botocore's text nor its error is passed on: they quote the value, which
+    # may be a secret.
     return exceptions.SageMakerApiError(
-        f"{operation} failed: a value cannot be sent in a header or URL. -- What to do: check the session "
-        "token, the keys and the endpoint_url of the connection for line breaks and other invisible "
-        "characters.",
+        f"{operation} failed: a value cannot be sent in a header or URL. -- What to do:"
+        " check the session token, the keys and the endpoint_url of the connection for"
+        " line breaks and other invisible characters.",
         error_code="InvalidHeaderValue",
         operation=operation,
         permanent=True,
     )
 
 
-def invalid_response_error(operation: str, problem: str) -> exceptions.SageMakerApiError:
-    """Return the error for a response that AWS would not send. It counts as no response at all."""
+def invalid_response_error(
+    operation: str, problem: str
+) -> exceptions.SageMakerApiError:
+    """
+    Return the error for a response that AWS would not send. It counts as no response at
+    all.
+    """
     problem = f"the response is not one of AWS's: {clean_text(problem)}"
-    return unusable_response_error(operation, "ResponseParserError", problem, transient=True)
+    return unusable_response_error(
+        operation, "ResponseParserError", problem, transient=True
+    )
 
 
 def unusable_response_error(
@@ -123,7 +163,8 @@ def unusable_response_error(
 ) -> exceptions.SageMakerApiError:
     """Return the error for a response that the provider does not use."""
     return exceptions.SageMakerApiError(
-        f"{operation} failed: {problem}. -- What to do: check whether a proxy responds in place of AWS.",
+        f"{operation} failed: {problem}. -- What to do: check whether a proxy responds"
+        " in place of AWS.",
         error_code=code,
         operation=operation,
         permanent=False,
@@ -134,16 +175,21 @@ def unusable_response_error(
 def is_transient(error: BotoError, hint: exceptions.Hint) -> bool:
     """Return whether the same call may succeed if it is repeated within moments."""
     if hint is not exceptions.UNKNOWN_HINT:
-        # The meaning of a known code is more exact than the HTTP status that came with it.
+        # The meaning of a known code is more exact than the HTTP status that came with
+        # it.
         return hint.transient
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return bool(status == 429 or status >= 500)
-    # The errors that botocore itself retries: no response, an incomplete one, or a proxy's page in its place.
-    return isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError))
+    # The errors that botocore itself retries: no response, an incomplete one, or a
+    # proxy's page in its place.
+    return isinstance(
+        error, (BotoConnectionError, HTTPClientError, ResponseParserError)
+    )
 
 
-# What a request is about, by one of its members: the service, the words for it, and the resource in a policy.
+# What a request is about, by one of its members: the service, the words for it, and the
+# resource in a policy.
 _SUBJECTS: Final = {
     "PipelineExecutionArn": ("sagemaker", "execution {0}", "{0}"),
     "PipelineName": ("sagemaker", "pipeline {0!r}", "{pipeline_arns}"),
@@ -151,7 +197,11 @@ _SUBJECTS: Final = {
     "ModelPackageArn": ("sagemaker", "model package {0}", "{0}"),
     # Not that of the group: AWS is not clear about the resource of this action.
     "ModelPackageGroupName": ("sagemaker", "model package group {0}", "*"),
-    "logGroupName": ("logs", "log group {0}", "arn:{partition}:logs:{region}:<account>:log-group:{0}:*"),
+    "logGroupName": (
+        "logs",
+        "log group {0}",
+        "arn:{partition}:logs:{region}:<account>:log-group:{0}:*",
+    ),
     "Bucket": ("s3", "object s3://{0}/{key}", "arn:{partition}:s3:::{0}/{key}"),
     "QueueUrl": ("sqs", "queue {0}", "arn:{partition}:sqs:{region}:{queue}"),
     "PolicySourceArn": ("iam", "identity {0}", "{0}"),
@@ -160,7 +210,11 @@ _SUBJECTS: Final = {
 
 
 def _hint_fields(
-    operation: str, request: Mapping[str, Any], message: str, region: str, partition: str
+    operation: str,
+    request: Mapping[str, Any],
+    message: str,
+    region: str,
+    partition: str,
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
     service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
@@ -176,7 +230,11 @@ def _hint_fields(
         places["queue"] = ":".join(value.split("/")[-2:])
         # The actions of IAM are those for one message.
         operation = operation.removesuffix("Batch")
-    named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]
+    named = [
+        p["Name"]
+        for p in request.get("PipelineParameters", ())
+        if f"'{p['Name']}'" in message
+    ]
     return {
         "permission": f"{service}:{operation}",
         "resource": resource.format(value, **places),
@@ -190,15 +248,17 @@ log = logging.getLogger(__name__)
 
 Page = TypeVar("Page")
 
-# Eight times the longest definition of a pipeline, which is the largest member of a response.
+# Eight times the longest definition of a pipeline, which is the largest member of a
+# response.
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
-# In a triggerer: while Python parses JSON, the event loop stands still, for 0.1 s per MiB of small objects. A
-# hundred executions take 50 to 100 KiB.
+# In a triggerer: while Python parses JSON, the event loop stands still, for 0.1 s per
+# MiB of small objects. A hundred executions take 50 to 100 KiB.
 MAX_POLL_RESPONSE_BYTES: Final = 512 * 1024
 # What a response must bring, on average, to take longer than the read timeout.
 MIN_BYTES_PER_SECOND: Final = 64 * 1024
 PAGE_SIZE: Final = 100
-# An account has a few thousand pipelines; AWS allows 50 steps in a pipeline, and more on request.
+# An account has a few thousand pipelines; AWS allows 50 steps in a pipeline, and more
+# on request.
 MAX_PAGES: Final = 1000
 MAX_ENTRIES: Final = PAGE_SIZE * MAX_PAGES
 MAX_STEPS: Final = 10_000
@@ -211,7 +271,8 @@ _give_up_at: ContextVar[float] = ContextVar("polysync_give_up_at", default=math.
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """
-    Limit the time of all calls in a block. A response that has not come by then is a timeout.
+    Limit the time of all calls in a block. A response that has not come by then is a
+    timeout.
 
     :param seconds: the time, in seconds of the host's clock.
     """
@@ -233,23 +294,32 @@ def limit_responses(session: Session, max_bytes: int = MAX_RESPONSE_BYTES) -> No
     class LimitedClient:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            # botocore has no option for it. A later version may not have these attributes.
+            # botocore has no option for it. A later version may not have these
+            # attributes.
             try:
                 sender = self._endpoint.http_session  # type: ignore[attr-defined]
                 pools = _pool_classes(max_bytes)
-                sender._manager.pool_classes_by_scheme = sender._pool_classes_by_scheme = pools
+                sender._manager.pool_classes_by_scheme = (
+                    sender._pool_classes_by_scheme
+                ) = pools
             except AttributeError as error:
                 _warn_of_no_limits(str(error))
 
     def add_base_class(**event: Any) -> None:
         event["base_classes"].insert(0, LimitedClient)
 
-    session.register("creating-client-class", add_base_class, unique_id="polysync-response-limits")
+    session.register(
+        "creating-client-class", add_base_class, unique_id="polysync-response-limits"
+    )
 
 
 @cache
 def _warn_of_no_limits(problem: str) -> None:
-    log.warning("This version of botocore does not let responses be limited in size and time: %s", problem)
+    log.warning(
+        "This version of botocore does not let responses be limited in size and"
+        " time: %s",
+        problem,
+    )
 
 
 class _LimitedReader(io.RawIOBase):
@@ -270,13 +340,20 @@ class _LimitedReader(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._received += count or 0
         if self._received > self._max_bytes:
-            raise ResponseTooLargeError(f"the response has more than {self._max_bytes:,} bytes")
+            raise ResponseTooLargeError(
+                f"the response has more than {self._max_bytes:,} bytes"
+            )
         return count
 
     def _seconds_left(self) -> float | None:
         end = _give_up_at.get()
         if self._read_timeout is not None:
-            end = min(end, self._begin + self._read_timeout + self._received / MIN_BYTES_PER_SECOND)
+            end = min(
+                end,
+                self._begin
+                + self._read_timeout
+                + self._received / MIN_BYTES_PER_SECOND,
+            )
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError("the response takes too long")
@@ -293,10 +370,14 @@ def _pool_classes(max_bytes: int) -> dict[str, type]:
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             reader: Any = self.fp
-            self.fp = io.BufferedReader(_LimitedReader(reader.detach(), sock, max_bytes))
+            self.fp = io.BufferedReader(
+                _LimitedReader(reader.detach(), sock, max_bytes)
+            )
 
     def limited(pool: Any) -> type:
-        connection = type("LimitedConnection", (pool.ConnectionCls,), {"response_class": Response})
+        connection = type(
+            "LimitedConnection", (pool.ConnectionCls,), {"response_class": Response}
+        )
         return type("LimitedPool", (pool,), {"ConnectionCls": connection})
 
     return {
@@ -305,14 +386,17 @@ def _pool_classes(max_bytes: int) -> dict[str, type]:
     }
 
 
-def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]) -> Iterator[Page]:
+def paginate(
+    operation: str, list_page: Callable[[str | None], tuple[Page, Any]]
+) -> Iterator[Page]:
     """
     Yield the pages of a list.
 
     :param operation: the operation, as AWS names it.
-    :param list_page: lists one page. It gets the page's token, None for the first page, and returns the page
-        and the token of the next one.
-    :raises SageMakerApiError: the list would not end, or the time of ``time_limit`` has passed.
+    :param list_page: lists one page. It gets the page's token, None for the first page,
+        and returns the page and the token of the next one.
+    :raises SageMakerApiError: the list would not end, or the time of ``time_limit`` has
+        passed.
     """
     seen: set[str | None] = set()
     token: str | None = None
@@ -324,9 +408,14 @@ def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]
         seen.add(token)
         token = following
         if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH:
-            raise pagination_error(operation, f"its NextToken is not a text of at most {MAX_TOKEN_LENGTH:,}")
+            raise pagination_error(
+                operation,
+                f"its NextToken is not a text of at most {MAX_TOKEN_LENGTH:,}",
+            )
         if token in seen:
-            raise pagination_error(operation, f"it returned the same NextToken twice, on page {len(seen)}")
+            raise pagination_error(
+                operation, f"it returned the same NextToken twice, on page {len(seen)}"
+            )
         if len(seen) == MAX_PAGES:
             raise pagination_error(operation, f"it has more than {MAX_PAGES:,} pages")
     raise pagination_error(operation, f"its time was over after {len(seen):,} pages")

@@ -1,8 +1,10 @@
 """
-Retries calls to AWS that fail with a transient error: throttling, a conflict, HTTP 5xx, a lost connection.
+Retries calls to AWS that fail with a transient error: throttling, a conflict, HTTP 5xx,
+a lost connection.
 
-These retries come on top of botocore's own, which end after seconds. ``retrying.py`` at the top of the
-package is something else: it decides about Airflow's retries of the whole task.
+These retries come on top of botocore's own, which end after seconds. ``retrying.py`` at
+the top of the package is something else: it decides about Airflow's retries of the
+whole task.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Result = TypeVar("Result")
 
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
-# AWS reports a conflict while an execution moves between two steps. A conflict that lasts has another cause.
+# AWS reports a conflict while an execution moves between two steps. A conflict that
+# lasts has another cause.
 CONFLICT_TIMEOUT_SECONDS: Final = 60.0
 STEP_LISTING_TIMEOUT_SECONDS: Final = 60.0
 # Longer than the others: an execution that is not stopped goes on costing money.
@@ -34,13 +37,17 @@ def call_with_retry(
     sleep: Callable[[float], None] | None = None,
 ) -> Result:
     """
-    Make a call, and repeat it with exponential backoff while it fails with a transient error.
+    Make a call, and repeat it with exponential backoff while it fails with a transient
+    error.
 
-    :param call: the call. It must be safe to repeat, for example because it sends a client request token.
+    :param call: the call. It must be safe to repeat, for example because it sends a
+        client request token.
     :param until: when to give up, in seconds since the epoch.
     :param warn: called with a message once for each new error.
-    :param sleep: waits for a number of seconds between two attempts. Default: ``clock.sleep``.
-    :raises PolysyncError: an error that is not transient, or the last error when the time is up.
+    :param sleep: waits for a number of seconds between two attempts. Default:
+        ``clock.sleep``.
+    :raises PolysyncError: an error that is not transient, or the last error when the
+        time is up.
     """
     conflict_until = min(until, clock.time() + CONFLICT_TIMEOUT_SECONDS)
     last_message = ""
@@ -57,7 +64,9 @@ def call_with_retry(
             warn(f"Transient error, retrying: {message}")
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, PolysyncError) and error.transient),
+        retry=retry_if_exception(
+            lambda error: isinstance(error, PolysyncError) and error.transient
+        ),
         wait=wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS),
         stop=give_up,
         before_sleep=warn_once,

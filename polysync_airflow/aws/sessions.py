@@ -1,17 +1,20 @@
 """
-Makes botocore sessions: with given credentials only, or for the clients that get credentials from STS.
+Makes botocore sessions: with given credentials only, or for the clients that get
+credentials from STS.
 
-Secrets stay out of botocore's debug log: the values that botocore logs show ``***`` instead of their content.
-The loggers themselves are left as they are: they belong to every user of botocore in the process.
+Secrets stay out of botocore's debug log: the values that botocore logs show ``***``
+instead of their content. The loggers themselves are left as they are: they belong to
+every user of botocore in the process.
 
-A client can leave out the operations and endpoints that it does not need: botocore builds its whole model of
-SageMaker, and the endpoints of all services, from some 44,000 Python objects (18 MiB). They live as long as
-the client. In a triggerer they make Python's garbage collector go through all objects of the process more
-often, which stops every thread for 0.1 s. A poller needs four of the 430 operations. Botocore's data also
+A client can leave out the operations and endpoints that it does not need: botocore
+builds its whole model of SageMaker, and the endpoints of all services, from some 44,000
+Python objects (18 MiB). They live as long as the client. In a triggerer they make
+Python's garbage collector go through all objects of the process more often, which stops
+every thread for 0.1 s. A poller needs four of the 430 operations. Botocore's data also
 tells the hosts of AWS's endpoints from hosts of its domains that anybody can have.
 
-What is changed here is changed on one session, never on botocore itself, which the process shares with
-others.
+What is changed here is changed on one session, never on botocore itself, which the
+process shares with others.
 """
 
 from __future__ import annotations
@@ -50,21 +53,27 @@ SERVICES: Final = ("sagemaker", "sts", "logs", "sqs")
 VERIFY_SERVICES: Final = ("iam",)
 _GLOBAL_REGION: Final = "aws-global"
 # vpce-<id>-<suffix>.<host of the endpoint, with the label vpce before the domain>
-_VPC_ENDPOINT: Final = re.compile(r"vpce-[a-z0-9-]+\.(?P<service>.+)\.vpce(?P<domain>\.amazonaws\.[a-z.]+)")
+_VPC_ENDPOINT: Final = re.compile(
+    r"vpce-[a-z0-9-]+\.(?P<service>.+)\.vpce(?P<domain>\.amazonaws\.[a-z.]+)"
+)
 
 
 def is_aws_endpoint(host: str) -> bool:
     """
-    Return whether a host is an endpoint of one of the services, also FIPS, dual-stack and inside a VPC.
+    Return whether a host is an endpoint of one of the services, also FIPS, dual-stack
+    and inside a VPC.
 
-    Other hosts of these domains may belong to anybody: buckets, load balancers, API gateways.
+    Other hosts of these domains may belong to anybody: buckets, load balancers, API
+    gateways.
 
     :param host: the host in lower case.
     """
     inside_vpc = _VPC_ENDPOINT.fullmatch(host)
     if inside_vpc:
         host = inside_vpc["service"] + inside_vpc["domain"]
-    return any(host in _hosts_in(region) for region in (_GLOBAL_REGION, *host.split(".")))
+    return any(
+        host in _hosts_in(region) for region in (_GLOBAL_REGION, *host.split("."))
+    )
 
 
 @lru_cache(maxsize=64)
@@ -73,17 +82,25 @@ def _hosts_in(region: str) -> frozenset[str]:
     partitions = loader.load_data("partitions")
     known = partitions["partitions"]
     # The expression is for regions that are newer than botocore.
-    if not any(region in each["regions"] or re.fullmatch(each["regionRegex"], region) for each in known):
-        # botocore makes a host of any label, such as that of a bucket: sts.s3.amazonaws.com.
+    if not any(
+        region in each["regions"] or re.fullmatch(each["regionRegex"], region)
+        for each in known
+    ):
+        # botocore makes a host of any label, such as that of a bucket:
+        # sts.s3.amazonaws.com.
         return frozenset()
     found = set()
     for service in (*SERVICES, *VERIFY_SERVICES):
-        provider = EndpointProvider(loader.load_service_model(service, "endpoint-rule-set-1"), partitions)
+        provider = EndpointProvider(
+            loader.load_service_model(service, "endpoint-rule-set-1"), partitions
+        )
         for fips, dual_stack in product((False, True), repeat=2):
             options = {"Region": region, "UseFIPS": fips, "UseDualStack": dual_stack}
             # Not every partition has all of them.
             with suppress(EndpointProviderError):
-                found.add(urlsplit(provider.resolve_endpoint(**options).url).hostname or "")
+                found.add(
+                    urlsplit(provider.resolve_endpoint(**options).url).hostname or ""
+                )
     return frozenset(found)
 
 
@@ -94,7 +111,8 @@ _TOKEN_HEADERS: Final = ("X-Amz-Security-Token", "X-Amz-S3session-Token")
 _TOKEN_MEMBERS: Final = frozenset({"SAMLAssertion", "WebIdentityToken"})
 # The methods of botocore's signers that return the text to sign, which botocore logs.
 _SIGNED_TEXTS: Final = ("canonical_request", "canonical_string")
-# The responses with credentials, and those with callback tokens, which end a step for whoever knows them.
+# The responses with credentials, and those with callback tokens, which end a step for
+# whoever knows them.
 _SECRET_RESPONSES: Final = frozenset(
     {
         "AssumeRoleResponse",
@@ -113,7 +131,10 @@ _SECRET_RESPONSES: Final = frozenset(
 
 
 class RedactedStr(str):
-    """A text whose ``repr``, which is what botocore logs of a request's parameters, does not show it."""
+    """
+    A text whose ``repr``, which is what botocore logs of a request's parameters, does
+    not show it.
+    """
 
     __slots__ = ()
 
@@ -122,7 +143,10 @@ class RedactedStr(str):
 
 
 class RedactedBytes(bytes):
-    """Bytes whose ``repr``, which is what botocore logs of a response's body, does not show them."""
+    """
+    Bytes whose ``repr``, which is what botocore logs of a response's body, does not
+    show them.
+    """
 
     __slots__ = ()
 
@@ -131,7 +155,10 @@ class RedactedBytes(bytes):
 
 
 class _SignedText(str):
-    """A text that is signed with the token of a session, and does not show it, for example by ``%s``."""
+    """
+    A text that is signed with the token of a session, and does not show it, for example
+    by ``%s``.
+    """
 
     token: str
 
@@ -149,9 +176,9 @@ def hide_secrets(session: Session) -> None:
     """
     Keep secrets out of the log lines in which botocore shows requests.
 
-    These are session tokens, what proves an identity to STS, and the callback tokens of steps. Airflow's
-    secrets masker looks into texts only before Airflow 3, and botocore logs objects; and it does not know the
-    credentials that STS returns.
+    These are session tokens, what proves an identity to STS, and the callback tokens of
+    steps. Airflow's secrets masker looks into texts only before Airflow 3, and botocore
+    logs objects; and it does not know the credentials that STS returns.
 
     :param session: a session that has made no client yet.
     """
@@ -164,7 +191,9 @@ def hide_secrets(session: Session) -> None:
     events.register_last("request-created", _redact_headers)
 
 
-def without_secrets(response: Mapping[str, Any], shape: Shape | None) -> Mapping[str, Any]:
+def without_secrets(
+    response: Mapping[str, Any], shape: Shape | None
+) -> Mapping[str, Any]:
     """
     Return a response whose body botocore's parser does not log, if it has secrets.
 
@@ -209,8 +238,15 @@ def _make_auth(signer: RequestSigner, *arguments: Any, **options: Any) -> Any:
 
 @cache
 def _redacting(auth: type[Any]) -> type[Any]:
-    """Return a subclass of one of botocore's, which logs the texts that it signs without the token."""
-    methods = {name: _redacted(getattr(auth, name)) for name in _SIGNED_TEXTS if hasattr(auth, name)}
+    """
+    Return a subclass of one of botocore's, which logs the texts that it signs without
+    the token.
+    """
+    methods = {
+        name: _redacted(getattr(auth, name))
+        for name in _SIGNED_TEXTS
+        if hasattr(auth, name)
+    }
     return type(auth.__name__, (auth,), methods)
 
 
@@ -225,14 +261,23 @@ def _redacted(method: Callable[..., str]) -> Callable[..., str]:
     return signed_text
 
 
-_SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {".json": bytes, ".json.gz": gzip.decompress}
+_SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {
+    ".json": bytes,
+    ".json.gz": gzip.decompress,
+}
 
 
 class PlainDictLoader(JSONFileLoader):
-    """Reads data files into plain dicts, which take half the memory of botocore's ``OrderedDict``."""
+    """
+    Reads data files into plain dicts, which take half the memory of botocore's
+    ``OrderedDict``.
+    """
 
     def load_file(self, file_path: str) -> Any:
-        """Return the content of a data file, whose path is without the suffix; None if there is none."""
+        """
+        Return the content of a data file, whose path is without the suffix; None if
+        there is none.
+        """
         content = _read(file_path)
         return None if content is None else json.loads(content)
 
@@ -241,23 +286,28 @@ class ReducedModelLoader(PlainDictLoader):
     """
     Reads only a part of the data files.
 
-    :param operations: the operations that are needed, by service name. The models of other services are read
-        in full, but the list of endpoints has only the services that are named here.
+    :param operations: the operations that are needed, by service name. The models of
+        other services are read in full, but the list of endpoints has only the services
+        that are named here.
     """
 
     def __init__(self, operations: Mapping[str, Collection[str]]) -> None:
         self._operations = operations
 
     def load_file(self, file_path: str) -> Any:
-        """Return what is needed of a data file, whose path is without the suffix; None if there is none."""
+        """
+        Return what is needed of a data file, whose path is without the suffix; None if
+        there is none.
+        """
         path = Path(file_path)
         # <service>/<version of the API>/service-2
         service = path.parent.parent.name
         is_model = path.name == "service-2" and service in self._operations
         if not is_model and path.name != "endpoints":
             return super().load_file(file_path)
-        # Only documentation has other characters than ASCII. Python would need twice the memory for the text,
-        # and several times that (26 MiB with Python 3.13) to decode it.
+        # Only documentation has other characters than ASCII. Python would need twice
+        # the memory for the text, and several times that (26 MiB with Python 3.13) to
+        # decode it.
         text = (_read(file_path) or b"").decode("ascii", "ignore")
         if not text:
             return None
@@ -268,13 +318,18 @@ class ReducedModelLoader(PlainDictLoader):
 
 def reduce_service_model(text: str, operations: Collection[str]) -> dict[str, Any]:
     """
-    Return a service model with some of its operations, and the shapes that these use, undocumented.
+    Return a service model with some of its operations, and the shapes that these use,
+    undocumented.
 
     :param text: the model, in JSON.
-    :param operations: names of operations; names that the model does not have are left out.
+    :param operations: names of operations; names that the model does not have are left
+        out.
     """
-    # An operation has a name, and a shape has a type. The value is a dict if it is a member with such a name.
-    model = _decode(text, lambda part: isinstance(part.get("name", part.get("type")), str))
+    # An operation has a name, and a shape has a type. The value is a dict if it is a
+    # member with such a name.
+    model = _decode(
+        text, lambda part: isinstance(part.get("name", part.get("type")), str)
+    )
     packed = model["operations"]
     kept = {name: json.loads(packed[name]) for name in operations if name in packed}
     shapes: dict[str, Any] = {}
@@ -291,16 +346,20 @@ def reduce_endpoints(text: str, services: Collection[str]) -> dict[str, Any]:
     content = _decode(text, lambda part: "endpoints" in part)
     for partition in content["partitions"]:
         partition["services"] = {
-            name: json.loads(service) for name, service in partition["services"].items() if name in services
+            name: json.loads(service)
+            for name, service in partition["services"].items()
+            if name in services
         }
     return content
 
 
 def _decode(text: str, is_packed: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """
-    Decode JSON without documentation, and turn some objects in it back into JSON once they are complete.
+    Decode JSON without documentation, and turn some objects in it back into JSON once
+    they are complete.
 
-    All objects at once, most of which are not needed, would raise the memory of the process for good.
+    All objects at once, most of which are not needed, would raise the memory of the
+    process for good.
     """
 
     def pack(part: dict[str, Any]) -> Any:
@@ -332,9 +391,10 @@ def _read(file_path: str) -> bytes | None:
     return None
 
 
-# For clients that call often, under a rate limiter. botocore's own retries would bypass the limiter and hide
-# from it that AWS throttles. botocore builds its user agent again for each call, which takes a tenth of the
-# call's CPU. The threads that make the calls, and with them their process, end within the timeouts.
+# For clients that call often, under a rate limiter. botocore's own retries would bypass
+# the limiter and hide from it that AWS throttles. botocore builds its user agent again
+# for each call, which takes a tenth of the call's CPU. The threads that make the calls,
+# and with them their process, end within the timeouts.
 RATE_LIMITED_CONFIG: Final = Config(
     retries={"total_max_attempts": 1},
     user_agent=f"Boto3/{boto3.__version__}",
@@ -349,36 +409,48 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     session = Session()
     session.register_component("data_loader", _LOADER)
     prepare(session)
-    # botocore has no public attribute for an object of credentials; the amazon provider uses this one too.
+    # botocore has no public attribute for an object of credentials; the amazon provider
+    # uses this one too.
     session._credentials = credentials  # type: ignore[attr-defined]
-    boto3_session = boto3.session.Session(botocore_session=session, region_name=region_name)
-    # Each boto3 session appends boto3's folder to the loader, which all sessions share. Only repetitions are
-    # removed, so a thread that goes through the list meanwhile misses nothing.
+    boto3_session = boto3.session.Session(
+        botocore_session=session, region_name=region_name
+    )
+    # Each boto3 session appends boto3's folder to the loader, which all sessions share.
+    # Only repetitions are removed, so a thread that goes through the list meanwhile
+    # misses nothing.
     _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)
     return boto3_session
 
 
 def price_list_region(region: str) -> str:
     """
-    Return a region with an endpoint of AWS's price list, which few regions of a partition have.
+    Return a region with an endpoint of AWS's price list, which few regions of a
+    partition have.
 
-    :raises ParametersError: there is no such region, or its partition has no price list.
+    :raises ParametersError: there is no such region, or its partition has no price
+        list.
     """
     session = Session()
     try:
         partition = session.get_partition_for_region(region)
     except UnknownRegionError:
-        raise ParametersError(f"{region!r} is no AWS region: give names such as eu-central-1.") from None
+        raise ParametersError(
+            f"{region!r} is no AWS region: give names such as eu-central-1."
+        ) from None
     regions = session.get_available_regions("pricing", partition)
     if not regions:
         raise ParametersError(
-            f"The partition {partition} of {region} has no price list: write the prices yourself."
+            f"The partition {partition} of {region} has no price list: write the prices"
+            " yourself."
         )
     return str(regions[-1])
 
 
 def create_sts_session() -> Session:
-    """Make a botocore session without credentials, whose debug log shows no secrets of STS."""
+    """
+    Make a botocore session without credentials, whose debug log shows no secrets of
+    STS.
+    """
     session = Session()
     # Without the time at which they expire, credentials cannot be used.
     prepare(session, timestamp_parser=_parse_timestamp)
@@ -397,7 +469,9 @@ def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
     def create(service: str, **arguments: Any) -> Any:
         own = arguments.pop("config", None)
         merged = config.merge(own) if own else config
-        return create_sts_session().create_client(service, config=merged, **settings, **arguments)
+        return create_sts_session().create_client(
+            service, config=merged, **settings, **arguments
+        )
 
     return create
 
@@ -406,35 +480,50 @@ def _parse_timestamp_or_none(value: Any) -> datetime | None:
     # One damaged time must not make a list of a hundred executions invalid.
     try:
         return _parse_timestamp(value)
-    except (AttributeError, OSError, OverflowError, RuntimeError, TypeError, ValueError):
+    except (
+        AttributeError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):
         return None
 
 
 def prepare(
-    session: Session, *, timestamp_parser: Callable[[Any], datetime | None] = _parse_timestamp_or_none
+    session: Session,
+    *,
+    timestamp_parser: Callable[[Any], datetime | None] = _parse_timestamp_or_none,
 ) -> None:
     """
-    Make a session read data files and timestamps with less CPU and memory, and log no secrets.
+    Make a session read data files and timestamps with less CPU and memory, and log no
+    secrets.
 
     :param session: a session that has made no client yet.
-    :param timestamp_parser: what reads a time. By default, one that is not valid counts as missing.
+    :param timestamp_parser: what reads a time. By default, one that is not valid counts
+        as missing.
     """
-    # Only the way in which files are read: the session's owner may have set where they are searched for.
+    # Only the way in which files are read: the session's owner may have set where they
+    # are searched for.
     session.get_component("data_loader").file_loader = PlainDictLoader()
     hide_secrets(session)
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=timestamp_parser)
-    # botocore makes a new parser for each response. Parsers have no state, and each leaves a reference cycle
-    # for the garbage collector.
+    # botocore makes a new parser for each response. Parsers have no state, and each
+    # leaves a reference cycle for the garbage collector.
     parsers.create_parser = cache(partial(_create_parser, parsers.create_parser))
 
 
-def _create_parser(create: Callable[[str], ResponseParser], protocol_name: str) -> ResponseParser:
+def _create_parser(
+    create: Callable[[str], ResponseParser], protocol_name: str
+) -> ResponseParser:
     parser = create(protocol_name)
     parse = parser.parse
 
     def parse_or_raise(response: Mapping[str, Any], shape: Any) -> Any:
-        # botocore checks no types: a JSON list in place of an object ends in an AttributeError.
+        # botocore checks no types: a JSON list in place of an object ends in an
+        # AttributeError.
         try:
             parsed = parse(without_secrets(response, shape), shape)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -456,12 +545,18 @@ def reduce_models(session: Session, operations: Mapping[str, tuple[str, ...]]) -
     """
     Make a session read only some operations of some services.
 
-    :param session: a session that has made no client yet. It can make clients for these services only.
+    :param session: a session that has made no client yet. It can make clients for these
+        services only.
     :param operations: the operations, by service name.
     """
-    # Without repetitions, which differ from session to session while other threads make sessions.
-    search_paths = tuple(dict.fromkeys(session.get_component("data_loader").search_paths))
-    session.register_component("data_loader", _reduced_loader(tuple(operations.items()), search_paths))
+    # Without repetitions, which differ from session to session while other threads make
+    # sessions.
+    search_paths = tuple(
+        dict.fromkeys(session.get_component("data_loader").search_paths)
+    )
+    session.register_component(
+        "data_loader", _reduced_loader(tuple(operations.items()), search_paths)
+    )
 
 
 @cache
@@ -469,14 +564,16 @@ def _reduced_loader(
     operations: tuple[tuple[str, tuple[str, ...]], ...], search_paths: tuple[str, ...]
 ) -> Loader:
     # A loader keeps what it has read: each reduced model is read once per process.
-    loader = Loader(extra_search_paths=list(search_paths), include_default_search_paths=False)
+    loader = Loader(
+        extra_search_paths=list(search_paths), include_default_search_paths=False
+    )
     loader.file_loader = ReducedModelLoader(dict(operations))
     return loader
 
 
 def _parse_timestamp(value: Any) -> datetime:
-    # AWS's JSON has seconds since the epoch. botocore converts them by way of the host's time zone, which
-    # takes a third of the CPU of reading a list of executions.
+    # AWS's JSON has seconds since the epoch. botocore converts them by way of the
+    # host's time zone, which takes a third of the CPU of reading a list of executions.
     if isinstance(value, (int, float)):
         try:
             return datetime.fromtimestamp(value, UTC)

@@ -1,4 +1,6 @@
-"""Runs a command line: finds the module of a command, and turns errors into exit codes."""
+"""
+Runs a command line: finds the module of a command, and turns errors into exit codes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from polysync_airflow.cli import output
 
 # The commands that sagemaker-pipelines-emulator registers as entry points.
 ELSEWHERE: Final = {
-    name for name, each in output.COMMANDS["polysync"]["commands"].items() if each.get("in") == "emulator"
+    name
+    for name, each in output.COMMANDS["polysync"]["commands"].items()
+    if each.get("in") == "emulator"
 }
 ENTRY_POINTS: Final = "polysync.commands"
 
@@ -24,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run a command line.
 
     :param arguments: the arguments; None for those of the process.
-    :return: the exit code: 0, 1 for a drift, a failed check or a failed execution, 2 for an error.
+    :return: the exit code: 0, 1 for a drift, a failed check or a failed execution, 2
+        for an error.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -33,11 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.write_error("interrupted")
         return output.INTERRUPTED
     except BrokenPipeError:
-        # Python writes the rest at exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        # Python writes the rest at exit:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return output.ERROR
     except Exception as error:
-        # The commands whose errors these are have imported Airflow by then, so this costs nothing.
+        # The commands whose errors these are have imported Airflow by then, so this
+        # costs nothing.
         from airflow.providers.common.compat.sdk import AirflowException
 
         if not isinstance(error, AirflowException):
@@ -66,7 +73,7 @@ def _run_elsewhere(name: str, arguments: Sequence[str]) -> int:
         code: int = found[name].load()(arguments, prog=f"polysync {name}")
         return code
     output.write_error(
-        f"polysync {name} is a command of sagemaker-pipelines-emulator, which is not installed. "
-        "Install it with: pip install 'polysync-airflow[emulator]'"
+        f"polysync {name} is a command of sagemaker-pipelines-emulator, which is not"
+        " installed. Install it with: pip install 'polysync-airflow[emulator]'"
     )
     return output.ERROR

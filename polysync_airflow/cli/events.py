@@ -1,5 +1,6 @@
 """
-The command ``polysync events``: what fills the queue of watchers, and a look at what is in it.
+The command ``polysync events``: what fills the queue of watchers, and a look at what is
+in it.
 
 ``setup`` prints the documents of ``execution/events.py``, and needs no Airflow.
 """
@@ -15,7 +16,8 @@ from polysync_airflow.cli import output
 if TYPE_CHECKING:
     from polysync_airflow.events.queue import EventQueue, Received
 
-# So that a message is not shown twice, while the command runs: longer than --seconds may be.
+# So that a message is not shown twice, while the command runs: longer than --seconds
+# may be.
 _HIDDEN_SECONDS: Final = 360
 
 
@@ -37,7 +39,9 @@ def _setup(options: argparse.Namespace) -> dict[str, Any]:
 
     # The names of its fields.
     given = output.values_of(options)
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    lists = {
+        name: tuple(value) for name, value in given.items() if isinstance(value, list)
+    }
     setup = resources.Setup(**given | lists)
     setup.check()
     return resources.cloudformation(setup, queue_reader_policy)
@@ -52,7 +56,9 @@ def _tail(options: argparse.Namespace) -> int:
         watch = check_watch(arguments | {"queue_url": options.queue_url})
         queue = EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
     count = _show(queue, options.max_messages, options.seconds)
-    output.write_message(f"{count} message{'' if count == 1 else 's'}; none was deleted")
+    output.write_message(
+        f"{count} message{'' if count == 1 else 's'}; none was deleted"
+    )
     return output.OK
 
 
@@ -78,5 +84,9 @@ def _show(queue: EventQueue, most: int, seconds: int) -> int:
 
 
 def _as_json(message: Received) -> dict[str, Any]:
-    content = {"unreadable": message.problem} if message.change is None else message.change.payload
+    content = (
+        {"unreadable": message.problem}
+        if message.change is None
+        else message.change.payload
+    )
     return {"message_id": message.message_id, "receives": message.receives, **content}

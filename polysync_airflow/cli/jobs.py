@@ -1,4 +1,7 @@
-"""The command ``polysync jobs``: it imports pipelines as jobs, and compares a catalogue with them."""
+"""
+The command ``polysync jobs``: it imports pipelines as jobs, and compares a catalogue
+with them.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +33,22 @@ def _import(options: argparse.Namespace) -> int:
         scope, before = catalogue.Scope(options.prefix), None
         # Not after minutes of calls to AWS.
         if path and not path.resolve().parent.is_dir():
-            raise CatalogueError(f"{path} cannot be written: its folder does not exist. Create it.")
+            raise CatalogueError(
+                f"{path} cannot be written: its folder does not exist. Create it."
+            )
         if path and path.exists():
             before = catalogue.read_catalogue(path)
         jobs, region = _imported(options, before, on_described)
         update = catalogue.update_catalogue(before, jobs, scope)
-        loss = None if options.force else catalogue.loss_by_import(before, jobs, scope, region)
+        loss = (
+            None
+            if options.force
+            else catalogue.loss_by_import(before, jobs, scope, region)
+        )
         if loss:
             raise CatalogueError(
-                f"{path} was not written: {loss}. Check --region, --conn-id, --prefix and "
-                "--managed-by. With --force, it is written all the same."
+                f"{path} was not written: {loss}. Check --region, --conn-id, --prefix"
+                " and --managed-by. With --force, it is written all the same."
             )
         for line in importer.describe_import(jobs)[1:]:
             output.write_message(line)
@@ -47,7 +56,9 @@ def _import(options: argparse.Namespace) -> int:
         catalogue.write_catalogue(path, update.jobs)
     entries = {"jobs": [catalogue.as_entry(job) for job in update.jobs]}
     lines = [] if path else [catalogue.catalogue_text(update.jobs).removesuffix("\n")]
-    output.write(options, entries | {name: getattr(update, name) for name in PARTS}, lines)
+    output.write(
+        options, entries | {name: getattr(update, name) for name in PARTS}, lines
+    )
     _write_summary(update, str(path or "stdout"))
     return output.OK
 
@@ -55,13 +66,20 @@ def _import(options: argparse.Namespace) -> int:
 def _write_summary(update: catalogue.Update, target: str) -> None:
     for broken in update.replaced:
         output.write_message(
-            f"Replaced the entry {broken.name}, whose descriptions are lost: {broken.problem}"
+            f"Replaced the entry {broken.name}, whose descriptions are lost:"
+            f" {broken.problem}"
         )
     parts: dict[str, list[str]] = {part: getattr(update, part) for part in PARTS}
     for part, names in parts.items():
         if names and part != "unchanged":
-            more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-            output.write_message(f"{part.capitalize()}: {', '.join(names[:MAX_NAMES])}{more}")
+            more = (
+                f" and {len(names) - MAX_NAMES:,} more"
+                if len(names) > MAX_NAMES
+                else ""
+            )
+            output.write_message(
+                f"{part.capitalize()}: {', '.join(names[:MAX_NAMES])}{more}"
+            )
     counts = ", ".join(f"{len(names):,} {part}" for part, names in parts.items())
     output.write_message(f"{target}: {len(update.jobs):,} jobs ({counts})")
 
@@ -73,12 +91,22 @@ def _diff(options: argparse.Namespace) -> int:
         found = drift.compare(before, jobs, catalogue.Scope(options.prefix))
     if found and options.output == "text":
         _write_table(found)
-    output.write(options, drift.drift_as_json(found, compared=len(jobs), strict=options.strict), ())
+    output.write(
+        options,
+        drift.drift_as_json(found, compared=len(jobs), strict=options.strict),
+        (),
+    )
     counted = drift.count_drift(found, strict=options.strict)
-    verdict = f"{counted:,} difference{'' if counted == 1 else 's'}" if counted else "no drift"
+    verdict = (
+        f"{counted:,} difference{'' if counted == 1 else 's'}"
+        if counted
+        else "no drift"
+    )
     if not jobs and not counted:
         verdict = "nothing to compare"
-    output.write_message(f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared")
+    output.write_message(
+        f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared"
+    )
     return output.FAILED if counted else output.OK if jobs else output.ERROR
 
 
@@ -99,7 +127,9 @@ def _write_table(found: Sequence[drift.Drift]) -> None:
 
 
 def _imported(
-    options: argparse.Namespace, before: catalogue.Catalogue | None, on_described: Callable[[str], object]
+    options: argparse.Namespace,
+    before: catalogue.Catalogue | None,
+    on_described: Callable[[str], object],
 ) -> tuple[list[Job], str]:
     """
     Return the jobs that exist, and their region.
@@ -110,10 +140,19 @@ def _imported(
     which = {"name_prefix": options.prefix, "managed_by": options.managed_by}
     jobs = importer.import_jobs(hook, **which, on_described=on_described)
     if not jobs:
-        names = [*(job.name for job in before.jobs), *(each.name for each in before.broken)] if before else []
-        if options.prefix and not any(name.startswith(options.prefix) for name in names):
-            raise importer.no_pipeline_error(hook, "--prefix", options.prefix, options.managed_by)
+        names = (
+            [*(job.name for job in before.jobs), *(each.name for each in before.broken)]
+            if before
+            else []
+        )
+        if options.prefix and not any(
+            name.startswith(options.prefix) for name in names
+        ):
+            raise importer.no_pipeline_error(
+                hook, "--prefix", options.prefix, options.managed_by
+            )
         output.write_message(
-            f"warning: there are no pipelines in region {hook.client_region} (--prefix {options.prefix!r})"
+            f"warning: there are no pipelines in region {hook.client_region} (--prefix"
+            f" {options.prefix!r})"
         )
     return jobs, hook.client_region

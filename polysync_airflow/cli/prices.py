@@ -1,4 +1,7 @@
-"""The command ``polysync prices``: it writes what instances cost for an hour, as AWS's price list has it."""
+"""
+The command ``polysync prices``: it writes what instances cost for an hour, as AWS's
+price list has it.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,17 @@ from polysync_airflow.execution.prices import HourlyPrices, Price
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 _MAX_PAGES: Final = 200
-# What pipelines do with instances. Endpoints, notebooks and the like may have other prices.
+# What pipelines do with instances. Endpoints, notebooks and the like may have other
+# prices.
 _USES: Final = ("training", "processing", "batch")
 _HOURS: Final = ("hrs", "hour", "hours")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Write the table for ``[polysync_sagemaker] hourly_prices``, and return the exit code."""
+    """
+    Write the table for ``[polysync_sagemaker] hourly_prices``, and return the exit
+    code.
+    """
     prices: dict[str, dict[str, float]] = {}
     currencies: set[str] = set()
     with output.airflow_in_use("Products read:") as on_item:
@@ -34,13 +41,20 @@ def main(options: argparse.Namespace) -> int:
             currencies |= found
     if len(currencies) > 1:
         options.parser.error(
-            f"the regions have prices in {' and '.join(sorted(currencies))}: make a table for each"
+            f"the regions have prices in {' and '.join(sorted(currencies))}: make a"
+            " table for each"
         )
-    content = {"currency": currencies.pop(), "date": clock.now().date().isoformat(), "prices": prices}
+    content = {
+        "currency": currencies.pop(),
+        "date": clock.now().date().isoformat(),
+        "prices": prices,
+    }
     try:
         table = HourlyPrices.parse(json.dumps(content))
     except ValueError as error:
-        raise ParametersError(f"AWS's price list has other values than expected: {error}.") from None
+        raise ParametersError(
+            f"AWS's price list has other values than expected: {error}."
+        ) from None
     output.write_json(table.model_dump(mode="json"))
     return output.OK
 
@@ -57,7 +71,9 @@ class _Term(BaseModel):
 class _Product(BaseModel):
     """An entry of the price list."""
 
-    attributes: dict[str, str] = Field(validation_alias=AliasPath("product", "attributes"))
+    attributes: dict[str, str] = Field(
+        validation_alias=AliasPath("product", "attributes")
+    )
     terms: dict[str, dict[str, _Term]]
 
 
@@ -65,7 +81,9 @@ def _prices_in(
     connection: str, region: str, on_item: Callable[[object], None]
 ) -> tuple[dict[str, float], set[str]]:
     """Return the highest price of each type of instance, and the currencies."""
-    hook = PolysyncSageMakerHook(connection, price_list_region(region), config=REPORT_CONFIG)
+    hook = PolysyncSageMakerHook(
+        connection, price_list_region(region), config=REPORT_CONFIG
+    )
     of_pipelines: dict[str, float] = {}
     others: dict[str, float] = {}
     currencies: set[str] = set()
@@ -78,12 +96,20 @@ def _prices_in(
             currencies |= dimension.pricePerUnit.keys()
             prices[name] = max(prices.get(name, 0.0), *dimension.pricePerUnit.values())
     if not currencies:
-        raise ParametersError(f"AWS's price list has no instances of SageMaker in {region}: check the name.")
+        raise ParametersError(
+            f"AWS's price list has no instances of SageMaker in {region}: check the"
+            " name."
+        )
     return dict(sorted({**others, **of_pipelines}.items())), currencies
 
 
-def _dimensions(hook: PolysyncSageMakerHook, region: str) -> Iterator[tuple[dict[str, str], _Dimension]]:
-    request = {"Filters": [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": region}], "MaxResults": 100}
+def _dimensions(
+    hook: PolysyncSageMakerHook, region: str
+) -> Iterator[tuple[dict[str, str], _Dimension]]:
+    request = {
+        "Filters": [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": region}],
+        "MaxResults": 100,
+    }
     for _ in range(_MAX_PAGES):
         page = hook.call_pricing(ServiceCode="AmazonSageMaker", **request)
         for entry in page.get("PriceList", ()):
@@ -91,8 +117,13 @@ def _dimensions(hook: PolysyncSageMakerHook, region: str) -> Iterator[tuple[dict
             with suppress(ValidationError):
                 found = _Product.model_validate_json(entry)
                 for term in found.terms.get("OnDemand", {}).values():
-                    yield from ((found.attributes, each) for each in term.priceDimensions.values())
+                    yield from (
+                        (found.attributes, each)
+                        for each in term.priceDimensions.values()
+                    )
         if not page.get("NextToken"):
             return
         request["NextToken"] = page["NextToken"]
-    raise ParametersError(f"AWS's price list of {region} has more than {_MAX_PAGES} pages.")
+    raise ParametersError(
+        f"AWS's price list of {region} has more than {_MAX_PAGES} pages."
+    )

@@ -1,8 +1,8 @@
 """
 The command ``polysync records``: the Variables that hold the records of executions.
 
-A task that has succeeded has no record. One that has failed keeps its own, which its clear needs, until this
-command deletes it.
+A task that has succeeded has no record. One that has failed keeps its own, which its
+clear needs, until this command deletes it.
 """
 
 from __future__ import annotations
@@ -30,20 +30,26 @@ def main(options: argparse.Namespace) -> int:
                 state = {"dag_run_state": task.dag_run_state, "ended_at": ended_at}
                 found.append({"key": key, **asdict(task.key), **state})
                 if options.output == "text":
-                    run = f"{task.dag_run_state or 'deleted'}{f', ended {ended_at}' if ended_at else ''}"
+                    run = task.dag_run_state or "deleted"
+                    if ended_at:
+                        run = f"{run}, ended {ended_at}"
                     write_result(f"{clean_line(key)}  (DAG run: {run})\n")
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
         write_error(
-            f"Airflow's database cannot be used: {getattr(error, 'orig', None) or error}. Check [database] "
-            "sql_alchemy_conn, and make or upgrade the tables with: airflow db migrate"
+            "Airflow's database cannot be used:"
+            f" {getattr(error, 'orig', None) or error}. Check [database]"
+            " sql_alchemy_conn, and make or upgrade the tables with: airflow db"
+            " migrate"
         )
         return ERROR
     document = {"deleted": bool(deleted), "records": found}
     return write(options, document, [f"{len(found)} Variables{deleted}."])
 
 
-def _handle(key: str, dag_id: str | None, older_than: timedelta | None) -> StoredTask | None:
+def _handle(
+    key: str, dag_id: str | None, older_than: timedelta | None
+) -> StoredTask | None:
     """
     Return the task of a Variable that is listed or was deleted.
 

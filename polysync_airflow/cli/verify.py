@@ -1,8 +1,8 @@
 """
 Signs in with an Airflow connection for ``polysync verify``.
 
-The command is one of sagemaker-pipelines-emulator. It finds ``sign_in`` by its entry point, and imports
-nothing else of the provider.
+The command is one of sagemaker-pipelines-emulator. It finds ``sign_in`` by its entry
+point, and imports nothing else of the provider.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
 
             def client(self, service: str) -> Any:
                 is_own = service == "sagemaker"
-                return self._signed_in_client if is_own else self._report_client(service)
+                return (
+                    self._signed_in_client if is_own else self._report_client(service)
+                )
 
         hook = Hook(connection_id, region, config=config)
         try:
@@ -66,12 +68,25 @@ def _secrets(hook: PolysyncSageMakerHook) -> list[str]:
     if hook.credentials:
         return list(hook.credentials.secrets)
     of_aws = hook.conn_config
-    return [text for text in (of_aws.aws_secret_access_key, of_aws.aws_session_token) if text]
+    return [
+        text
+        for text in (of_aws.aws_secret_access_key, of_aws.aws_session_token)
+        if text
+    ]
 
 
 def _pairs(statement: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the actions of a statement with their resources, those that describe jobs with one kind only."""
+    """
+    Yield the actions of a statement with their resources, those that describe jobs with
+    one kind only.
+    """
     for resource in statement["Resource"]:
-        own = {f"sagemaker:{name}" for name, kind in JOB_OPERATIONS.items() if f":{kind}/" in resource}
-        for action in [each for each in statement["Action"] if each in own] or statement["Action"]:
+        own = {
+            f"sagemaker:{name}"
+            for name, kind in JOB_OPERATIONS.items()
+            if f":{kind}/" in resource
+        }
+        for action in [
+            each for each in statement["Action"] if each in own
+        ] or statement["Action"]:
             yield action, resource

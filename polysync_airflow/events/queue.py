@@ -1,5 +1,6 @@
 """
-The calls of SQS: receive, delete, hold and release messages. Each blocks, so none is for an event loop.
+The calls of SQS: receive, delete, hold and release messages. Each blocks, so none is
+for an event loop.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 """
@@ -25,14 +26,19 @@ from polysync_airflow.hooks.executions import parse
 
 # How often the Airflow connection is read, unless a call fails.
 READ_SECONDS: Final = 300.0
-# The reader repeats calls itself, with longer pauses. A response takes up to WAIT_SECONDS.
+# The reader repeats calls itself, with longer pauses. A response takes up to
+# WAIT_SECONDS.
 QUEUE_CONFIG: Final = Config(
-    connect_timeout=5, read_timeout=events.WAIT_SECONDS + 10, retries={"total_max_attempts": 1}
+    connect_timeout=5,
+    read_timeout=events.WAIT_SECONDS + 10,
+    retries={"total_max_attempts": 1},
 )
 
 
 class _Message(FrozenModel):
-    message_id: Annotated[str, Field(max_length=100)] = Field(validation_alias="MessageId")
+    message_id: Annotated[str, Field(max_length=100)] = Field(
+        validation_alias="MessageId"
+    )
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
     receipt_handle: Annotated[str, Field(max_length=1024)] = Field(
         validation_alias="ReceiptHandle", repr=False
@@ -57,7 +63,8 @@ class Received:
     :param handle: the receipt handle of this receive, which deletes the message.
     :param change: what it reports; None if it cannot be read.
     :param problem: why it cannot be read.
-    :param receives: how often it was received, with this time; 0 if SQS does not say so.
+    :param receives: how often it was received, with this time; 0 if SQS does not say
+        so.
     """
 
     message_id: str
@@ -75,7 +82,8 @@ class QueueHook(QueueMethods):
 
 class EventQueue:
     """
-    A queue, with the Airflow connection that leads to it, whose changes it follows. Thread-safe.
+    A queue, with the Airflow connection that leads to it, whose changes it follows.
+    Thread-safe.
 
     :param connection_id: the Airflow connection.
     :param region_name: AWS region; None for the connection's own.
@@ -85,12 +93,17 @@ class EventQueue:
     def __init__(self, connection_id: str, region_name: str | None, url: str) -> None:
         self.url = url
         make_hook = partial(QueueHook, connection_id, region_name)
-        self._connection = LiveConnection(connection_id, make_hook, read_seconds=READ_SECONDS)
+        self._connection = LiveConnection(
+            connection_id, make_hook, read_seconds=READ_SECONDS
+        )
         self._closed = threading.Event()
         self._batch = events.BATCH
 
     def close(self) -> None:
-        """Let messages that are still being received go back to the queue at once. Does not block."""
+        """
+        Let messages that are still being received go back to the queue at once. Does
+        not block.
+        """
         self._closed.set()
 
     def receive(
@@ -116,7 +129,9 @@ class EventQueue:
                 "VisibilityTimeout": visibility_seconds,
                 "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
             }
-            response = self._call(lambda hook: hook.call_sqs("ReceiveMessage", **request))
+            response = self._call(
+                lambda hook: hook.call_sqs("ReceiveMessage", **request)
+            )
         except PolysyncError as error:
             # Ten messages may be larger than a response may be; one may not.
             self._batch = 1 if has_code(error, RESPONSE_TOO_LARGE) else self._batch
@@ -132,31 +147,41 @@ class EventQueue:
         """
         Delete messages.
 
-        :raises PolysyncError: some of them could not be deleted. They will be received again.
+        :raises PolysyncError: some of them could not be deleted. They will be received
+            again.
         """
         failures = self._call_for("DeleteMessageBatch", handles)
         if failures:
             code = clean_line(str(failures[0].get("Code")))
             raise PolysyncError(
-                f"DeleteMessageBatch failed for {len(failures)} of {len(handles)} messages: {code}",
+                f"DeleteMessageBatch failed for {len(failures)} of {len(handles)}"
+                f" messages: {code}",
                 permanent=False,
             )
 
-    def hold(self, handles: Sequence[str], seconds: int = events.VISIBILITY_SECONDS) -> None:
+    def hold(
+        self, handles: Sequence[str], seconds: int = events.VISIBILITY_SECONDS
+    ) -> None:
         """
         Let others not see messages for a while longer.
 
         :raises PolysyncError: a call failed.
         """
         # A message may have been deleted meanwhile.
-        self._call_for("ChangeMessageVisibilityBatch", handles, VisibilityTimeout=seconds)
+        self._call_for(
+            "ChangeMessageVisibilityBatch", handles, VisibilityTimeout=seconds
+        )
 
     def release(self, handles: Sequence[str]) -> None:
         """Let others see messages at once. The errors are those of ``hold``."""
         self.hold(handles, 0)
 
-    def _call_for(self, operation: str, handles: Sequence[str], **members: Any) -> list[dict[str, Any]]:
-        return self._call(lambda hook: hook.call_for_messages(operation, self.url, handles, **members))
+    def _call_for(
+        self, operation: str, handles: Sequence[str], **members: Any
+    ) -> list[dict[str, Any]]:
+        return self._call(
+            lambda hook: hook.call_for_messages(operation, self.url, handles, **members)
+        )
 
     def _call(self, call: Callable[[QueueHook], Result]) -> Result:
         if self._connection.seconds_until_read <= 0:
@@ -171,4 +196,6 @@ def _read(message: _Message) -> Received:
         change = events.read_message(message.body)
     except events.UnreadableMessageError as error:
         problem = str(error)
-    return Received(message.message_id, message.receipt_handle, change, problem, message.receives)
+    return Received(
+        message.message_id, message.receipt_handle, change, problem, message.receives
+    )

@@ -1,13 +1,15 @@
 """
-The trigger of an ``AssetWatcher``, and the reader of a queue, which all its watchers in a triggerer share.
+The trigger of an ``AssetWatcher``, and the reader of a queue, which all its watchers in
+a triggerer share.
 
 DAG files import this module, so it imports neither boto3 nor the hook.
 
 Airflow drives the reader:
 https://github.com/apache/airflow/blob/main/airflow-core/src/airflow/triggers/shared_stream.py.
-It gets each change once from ``open_stream``, and says in ``advance`` that all watchers have passed it and
-that the events which they made are stored. Only then the message is deleted. All that goes wrong before is
-cured by SQS, which delivers a message again until it is deleted.
+It gets each change once from ``open_stream``, and says in ``advance`` that all watchers
+have passed it and that the events which they made are stored. Only then the message is
+deleted. All that goes wrong before is cured by SQS, which delivers a message again
+until it is deleted.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import Result, call_in_daemon_thread, use_event_loop
+from polysync_airflow.airflow_compat.supervisor import (
+    Result,
+    call_in_daemon_thread,
+    use_event_loop,
+)
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, events
 from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
@@ -44,25 +50,29 @@ else:
 
 log = logging.getLogger(__name__)
 
-# How many changes may wait until Airflow stores them, for which it gives a watcher five minutes, and until
-# they are deleted.
+# How many changes may wait until Airflow stores them, for which it gives a watcher five
+# minutes, and until they are deleted.
 MAX_IN_FLIGHT: Final = 200
-# Airflow starts all watchers of a triggerer within moments. One that joins later misses what was read before.
+# Airflow starts all watchers of a triggerer within moments. One that joins later misses
+# what was read before.
 JOIN_SECONDS: Final = 2.0
 MAX_REMEMBERED: Final = 10_000
-# How long others may take a message that was given back. A consumer that waits for one gets it at once.
+# How long others may take a message that was given back. A consumer that waits for one
+# gets it at once.
 OTHERS_SECONDS: Final = 1.0
-# When messages in flight are held for longer. A receive ends before, so that none becomes visible meanwhile.
+# When messages in flight are held for longer. A receive ends before, so that none
+# becomes visible meanwhile.
 HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
 # How often metrics are sent at most.
 REPORT_SECONDS: Final = 20.0
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
 OTHER_CONSUMER: Final = (
-    "Another consumer receives messages of the queue %s: it has taken %s that this reader had given back. "
-    "SQS hands a message to one consumer, which deletes it, so watchers of this queue miss events. Give each "
-    "watcher a queue of its own, which one deployment of Airflow reads: polysync events setup prints it. The "
-    'page "React to events" of the documentation has more: "What if there are several triggerers?"'
+    "Another consumer receives messages of the queue %s: it has taken %s that this"
+    " reader had given back. SQS hands a message to one consumer, which deletes it, so"
+    " watchers of this queue miss events. Give each watcher a queue of its own, which"
+    ' one deployment of Airflow reads: polysync events setup prints it. The page "React'
+    ' to events" of the documentation has more: "What if there are several triggerers?"'
 )
 
 
@@ -71,8 +81,10 @@ class Delivery:
     """
     A change that watchers are working on.
 
-    :param handles: the receipt handles of the messages that report it, by the ids of these.
-    :param held_at: when others were last kept from seeing them, in seconds of ``clock.monotonic``.
+    :param handles: the receipt handles of the messages that report it, by the ids of
+        these.
+    :param held_at: when others were last kept from seeing them, in seconds of
+        ``clock.monotonic``.
     """
 
     change: events.AnyChange
@@ -95,19 +107,30 @@ class Outage:
         """Count a failure."""
         self.failures += 1
         if self.failures == 1:
-            text = str(error) if isinstance(error, PolysyncError) else f"{type(error).__name__}: {error}"
+            text = (
+                str(error)
+                if isinstance(error, PolysyncError)
+                else f"{type(error).__name__}: {error}"
+            )
             log.warning("%s, retrying: %s", self._what, clean_text(text))
 
     def worked(self) -> None:
         """Note that a call has worked."""
         if self.failures:
-            log.info("It works again after %s failed calls: %s", self.failures, self._what)
+            log.info(
+                "It works again after %s failed calls: %s", self.failures, self._what
+            )
         self.failures = 0
 
     @property
     def pause(self) -> float:
-        """How long to wait before the next call, in seconds: longer after each failure, in part at random."""
-        longest: float = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** min(self.failures - 1, 10))
+        """
+        How long to wait before the next call, in seconds: longer after each failure, in
+        part at random.
+        """
+        longest: float = min(
+            MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** min(self.failures - 1, 10)
+        )
         return longest * (0.5 + random.random() / 2)  # noqa: S311 # it spreads load
 
 
@@ -125,22 +148,33 @@ class EventProducer(SharedStreamProducer):
         self._has_room = asyncio.Event()
         self._obsolete: list[str] = []
         self._deletion: asyncio.Task[None] | None = None
-        # Changes whose events are stored. Their messages may come again: AWS may send several, and a message
-        # that could not be deleted does.
+        # Changes whose events are stored. Their messages may come again: AWS may send
+        # several, and a message that could not be deleted does.
         self._stored = events.Memory(MAX_REMEMBERED)
         self._unreadable = events.Memory(MAX_REMEMBERED)
         self._consumers = events.ConsumerCheck()
-        self._tally = Tally(connection=watch.polysync_conn_id, region=watch.region or "default")
+        self._tally = Tally(
+            connection=watch.polysync_conn_id, region=watch.region or "default"
+        )
         self._reported_at = clock.monotonic()
-        self._receiving = Outage(f"Messages of the queue {watch.queue_url} cannot be received")
-        self._deleting = Outage(f"Messages of the queue {watch.queue_url} cannot be deleted")
-        self._holding = Outage(f"Messages of the queue {watch.queue_url} cannot be held")
+        self._receiving = Outage(
+            f"Messages of the queue {watch.queue_url} cannot be received"
+        )
+        self._deleting = Outage(
+            f"Messages of the queue {watch.queue_url} cannot be deleted"
+        )
+        self._holding = Outage(
+            f"Messages of the queue {watch.queue_url} cannot be held"
+        )
 
     async def open_stream(self) -> AsyncIterator[tuple[events.AnyChange, Delivery]]:
-        """Yield each change that the queue reports, without an end and without errors."""
+        """
+        Yield each change that the queue reports, without an end and without errors.
+        """
         use_event_loop()
-        # Its import takes a second, for which the event loop must not stand still. One full run of Python's
-        # garbage collector, which so many new objects cause, still stops it for a moment.
+        # Its import takes a second, for which the event loop must not stand still. One
+        # full run of Python's garbage collector, which so many new objects cause, still
+        # stops it for a moment.
         queue = self._queue = await _in_thread(partial(_open_queue, self._watch))
         await asyncio.sleep(JOIN_SECONDS)
         while True:
@@ -157,11 +191,16 @@ class EventProducer(SharedStreamProducer):
                     yield delivery.change, delivery
 
     def get_advance_lane(self, broker_payload: Delivery) -> events.Key:
-        """Let no change wait until another one is stored: SQS has no order to protect."""
+        """
+        Let no change wait until another one is stored: SQS has no order to protect.
+        """
         return broker_payload.change.key
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Delete the messages of the changes whose events are stored. The others come again by themselves."""
+        """
+        Delete the messages of the changes whose events are stored. The others come
+        again by themselves.
+        """
         for payload, outcome in batch:
             delivery: Delivery = payload
             self._in_flight.pop(delivery.change.key, None)
@@ -179,11 +218,14 @@ class EventProducer(SharedStreamProducer):
             await self._deletion
 
     def _delivery(self, message: Received) -> Delivery | None:
-        """Return what watchers get of a message; None if there is nothing new for them."""
+        """
+        Return what watchers get of a message; None if there is nothing new for them.
+        """
         if message.change is None:
             if self._unreadable.add(message.message_id):
                 log.warning(
-                    "Message %s stays in the queue %s, from where SQS moves it to the dead-letter queue: %s.",
+                    "Message %s stays in the queue %s, from where SQS moves it to the"
+                    " dead-letter queue: %s.",
                     clean_line(message.message_id),
                     self._watch.queue_url,
                     message.problem,
@@ -195,7 +237,8 @@ class EventProducer(SharedStreamProducer):
             return None
         known = self._in_flight.get(key)
         delivery = known or Delivery(message.change, clock.monotonic())
-        # Another message for a change in flight must stay, too, until the events are stored.
+        # Another message for a change in flight must stay, too, until the events are
+        # stored.
         delivery.handles[message.message_id] = message.handle
         if known:
             return None
@@ -204,25 +247,43 @@ class EventProducer(SharedStreamProducer):
 
     async def _receive(self, queue: EventQueue) -> list[Received]:
         try:
-            receive = partial(queue.receive, wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS)
+            receive = partial(
+                queue.receive,
+                wait_seconds=WAIT_SECONDS,
+                visibility_seconds=VISIBILITY_SECONDS,
+            )
             received = await _in_thread(receive)
         except Exception as error:
-            # Whatever it is, the next call may succeed. Airflow would start all watchers again each second.
+            # Whatever it is, the next call may succeed. Airflow would start all
+            # watchers again each second.
             self._receiving.failed(error)
             await asyncio.sleep(self._receiving.pause)
             return []
         self._receiving.worked()
         self._tally.add(EVENTS_RECEIVED, len(received))
-        self._tally.add(EVENTS_UNREADABLE, sum(message.change is None for message in received))
+        self._tally.add(
+            EVENTS_UNREADABLE, sum(message.change is None for message in received)
+        )
         return await self._check_consumers(queue, received)
 
-    async def _check_consumers(self, queue: EventQueue, received: list[Received]) -> list[Received]:
-        """Return the messages without those that are given back, to find out whether others take them."""
+    async def _check_consumers(
+        self, queue: EventQueue, received: list[Received]
+    ) -> list[Received]:
+        """
+        Return the messages without those that are given back, to find out whether
+        others take them.
+        """
         now, ids = clock.monotonic(), [message.message_id for message in received]
-        missing = self._consumers.missing(ids, has_room=len(received) < events.BATCH, now=now)
+        missing = self._consumers.missing(
+            ids, has_room=len(received) < events.BATCH, now=now
+        )
         if missing:
             log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
-        new = {each.message_id: each.handle for each in received if each.receives == 1 and each.change}
+        new = {
+            each.message_id: each.handle
+            for each in received
+            if each.receives == 1 and each.change
+        }
         if not new or not self._consumers.is_due(now):
             return received
         if not await self._call(queue.release, [*new.values()], self._holding):
@@ -239,7 +300,11 @@ class EventProducer(SharedStreamProducer):
 
     async def _hold(self, queue: EventQueue) -> None:
         now = clock.monotonic()
-        due = [each for each in self._in_flight.values() if now - each.held_at >= HOLD_AFTER_SECONDS]
+        due = [
+            each
+            for each in self._in_flight.values()
+            if now - each.held_at >= HOLD_AFTER_SECONDS
+        ]
         handles = [handle for delivery in due for handle in delivery.handles.values()]
         for delivery in due:
             delivery.held_at = now
@@ -247,7 +312,8 @@ class EventProducer(SharedStreamProducer):
             await self._call(queue.hold, handles, self._holding)
 
     def _delete(self, handles: Iterable[str]) -> None:
-        # Airflow advances change by change. What it advances meanwhile is deleted in one call.
+        # Airflow advances change by change. What it advances meanwhile is deleted in
+        # one call.
         self._obsolete += handles
         if self._deletion is None or self._deletion.done():
             self._deletion = asyncio.create_task(self._delete_obsolete())
@@ -260,7 +326,9 @@ class EventProducer(SharedStreamProducer):
             del self._obsolete[: len(handles)]
             self._has_room.set()
 
-    async def _call(self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage) -> bool:
+    async def _call(
+        self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage
+    ) -> bool:
         try:
             await _in_thread(partial(call, handles))
         except Exception as error:
@@ -277,50 +345,62 @@ def _open_queue(watch: events.WatcherArguments) -> EventQueue:
 
 
 async def _in_thread(function: Callable[[], Result]) -> Result:
-    # Not one of the event loop's own threads: a process does not end before those, and a receive takes 20 s.
+    # Not one of the event loop's own threads: a process does not end before those, and
+    # a receive takes 20 s.
     call: Callable[[], Any] = partial(contextvars.copy_context().run, function)
     return await asyncio.wrap_future(call_in_daemon_thread(call))
 
 
-# The changes of some days: a duplicate comes within minutes, or when a triggerer has died.
+# The changes of some days: a duplicate comes within minutes, or when a triggerer has
+# died.
 MAX_SEEN: Final = 10_000
 NOT_SUPPORTED: Final = (
-    "PolysyncSageMakerEventTrigger needs Airflow 3.3 or newer, which says when an event is stored: until "
-    "then, its message must stay in the queue. On this version of Airflow, wait with a sensor instead."
+    "PolysyncSageMakerEventTrigger needs Airflow 3.3 or newer, which says when an event"
+    " is stored: until then, its message must stay in the queue. On this version of"
+    " Airflow, wait with a sensor instead."
 )
 
 
 class _InvalidWatchError(ParametersError, TypeError):
-    """Also a TypeError: any other error of a trigger's ``__init__`` ends the triggerer, for all triggers."""
+    """
+    Also a TypeError: any other error of a trigger's ``__init__`` ends the triggerer,
+    for all triggers.
+    """
 
 
 class PolysyncSageMakerEventTrigger(BaseEventTrigger):
     """
-    Make an asset event of each change of an execution, a step or a model package, whoever has made it.
+    Make an asset event of each change of an execution, a step or a model package,
+    whoever has made it.
 
     For an ``AssetWatcher``:
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
 
-    A rule of EventBridge fills a queue, which ``polysync events setup`` describes. All watchers of a queue
-    share one reader in a triggerer; several triggerers cannot share a queue. A message is deleted after
-    Airflow has stored the events that it makes, so an event can come twice when a triggerer dies, and none is
-    lost. Needs Airflow 3.3.
+    A rule of EventBridge fills a queue, which ``polysync events setup`` describes. All
+    watchers of a queue share one reader in a triggerer; several triggerers cannot share
+    a queue. A message is deleted after Airflow has stored the events that it makes, so
+    an event can come twice when a triggerer dies, and none is lost. Needs Airflow 3.3.
 
-    By default, it watches for the ends of executions. Airflow stores the class path and the arguments: they
-    are public, and hold no credentials.
+    By default, it watches for the ends of executions. Airflow stores the class path and
+    the arguments: they are public, and hold no credentials.
 
-    :param queue_url: URL of the SQS queue, ``https://sqs.<region>.amazonaws.com/<account>/<name>``.
-    :param polysync_conn_id: Airflow connection, which may receive and delete the messages of the queue.
-    :param region_name: AWS region of the queue; None for that of the URL, else of the connection.
-    :param pipelines: names of pipelines, in which ``*`` and ``?`` stand for any characters; None for all.
-    :param steps: names of steps, as above: watch for their changes, not for those of executions.
-    :param model_package_groups: names of groups, as above: watch for model packages that are registered,
-        approved or rejected.
-    :param states: the wanted states: of executions and steps ``Success``, ``Failed``, ``Cancelled`` and
-        ``Running`` (default: all but the last), of model packages ``Approved``, ``Rejected`` and
-        ``PendingManualApproval`` (default: all).
-    :raises ParametersError: an argument is not valid, or this version of Airflow cannot do it. Raised when
-        the DAG file is parsed.
+    :param queue_url: URL of the SQS queue,
+        ``https://sqs.<region>.amazonaws.com/<account>/<name>``.
+    :param polysync_conn_id: Airflow connection, which may receive and delete the
+        messages of the queue.
+    :param region_name: AWS region of the queue; None for that of the URL, else of the
+        connection.
+    :param pipelines: names of pipelines, in which ``*`` and ``?`` stand for any
+        characters; None for all.
+    :param steps: names of steps, as above: watch for their changes, not for those of
+        executions.
+    :param model_package_groups: names of groups, as above: watch for model packages
+        that are registered, approved or rejected.
+    :param states: the wanted states: of executions and steps ``Success``, ``Failed``,
+        ``Cancelled`` and ``Running`` (default: all but the last), of model packages
+        ``Approved``, ``Rejected`` and ``PendingManualApproval`` (default: all).
+    :raises ParametersError: an argument is not valid, or this version of Airflow cannot
+        do it. Raised when the DAG file is parsed.
     """
 
     # The class path that Airflow stores is the public one, wherever this module is.
@@ -356,16 +436,27 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
-        # As JSON: Airflow compares the arguments in the DAG file with those in its database.
-        return f"{type(self).__module__}.{type(self).__qualname__}", self._watch.model_dump(mode="json")
+        # As JSON: Airflow compares the arguments in the DAG file with those in its
+        # database.
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            self._watch.model_dump(mode="json"),
+        )
 
     def shared_stream_key(self) -> Hashable:
         """Return what all watchers of one queue have in common."""
         watch = self._watch
-        return type(self).__qualname__, watch.polysync_conn_id, watch.region, watch.queue_url
+        return (
+            type(self).__qualname__,
+            watch.polysync_conn_id,
+            watch.region,
+            watch.queue_url,
+        )
 
     @classmethod
-    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+    def create_shared_stream_producer(
+        cls, kwargs: dict[str, Any]
+    ) -> SharedStreamProducer:
         """Return the reader of a queue, for all its watchers."""
         return EventProducer(events.check_watch(kwargs))
 
@@ -386,7 +477,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
         :raises ParametersError: the trigger is used without a triggerer.
         """
         raise ParametersError(
-            "PolysyncSageMakerEventTrigger runs in the triggerer only: use it in an AssetWatcher, and "
-            "schedule a DAG by the asset."
+            "PolysyncSageMakerEventTrigger runs in the triggerer only: use it in an"
+            " AssetWatcher, and schedule a DAG by the asset."
         )
         yield  # pragma: no cover # it makes this method a generator

@@ -1,17 +1,22 @@
 """
-The approval of model packages: their shapes, the meaning of each status, and how a wait for one ends.
+The approval of model packages: their shapes, the meaning of each status, and how a wait
+for one ends.
 
 Rules, of which the first that applies counts:
 
 1. A package whose *status* is Failed or Deleting will not be approved: the wait ends.
 2. Rejected ends the wait.
-3. Approved ends it once the package's status is Completed: AWS may still validate an approved package.
-4. In every other case, and with every status that this version does not know, the wait goes on.
+3. Approved ends it once the package's status is Completed: AWS may still validate an
+   approved package.
+4. In every other case, and with every status that this version does not know, the wait
+   goes on.
 
-``waiter.py`` has the rules of all waits. Only versions of a model package group have an approval status, so
-only their ARNs are accepted:
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html and
-https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html. Everything here is pure.
+``waiter.py`` has the rules of all waits. Only versions of a model package group have an
+approval status, so only their ARNs are accepted:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
+and
+https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html. Everything
+here is pure.
 """
 
 from __future__ import annotations
@@ -26,7 +31,11 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import FrozenModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
+from polysync_airflow.execution.waiter import (
+    ResourceArguments,
+    ResourceEvent,
+    ResourceWaiter,
+)
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
@@ -40,23 +49,35 @@ MAX_DESCRIPTION_LENGTH: Final = 1024
 _GROUP: Final = "[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
 _PREFIX: Final = r"arn:aws[a-z\-]{0,20}:sagemaker:[a-z0-9\-]{1,32}:[0-9]{12}:"
 VersionArn = Annotated[
-    str, StringConstraints(max_length=2048, pattern=rf"^{_PREFIX}model-package/{_GROUP}/[0-9]{{1,9}}$")
+    str,
+    StringConstraints(
+        max_length=2048, pattern=rf"^{_PREFIX}model-package/{_GROUP}/[0-9]{{1,9}}$"
+    ),
 ]
 GroupNameOrArn = Annotated[
-    str, StringConstraints(max_length=2048, pattern=rf"^({_PREFIX}model-package-group/)?{_GROUP}$")
+    str,
+    StringConstraints(
+        max_length=2048, pattern=rf"^({_PREFIX}model-package-group/)?{_GROUP}$"
+    ),
 ]
 Description = Annotated[
     str,
-    StringConstraints(max_length=MAX_DESCRIPTION_LENGTH, pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]*$"),
+    StringConstraints(
+        max_length=MAX_DESCRIPTION_LENGTH,
+        pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]*$",
+    ),
 ]
 VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=DEFER_BUILD)
 _GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=DEFER_BUILD)
-_DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(Description | None, config=DEFER_BUILD)
+_DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(
+    Description | None, config=DEFER_BUILD
+)
 
 
 def group_of(arn_or_name: str) -> str:
     """
-    Return the name of a model package group in lower case, in which ARNs of versions may have it.
+    Return the name of a model package group in lower case, in which ARNs of versions
+    may have it.
 
     :param arn_or_name: the ARN of a version, or the name or ARN of a group.
     """
@@ -72,9 +93,11 @@ def check_model_package_arn(arn: object) -> str:
     """
     if not is_valid(VERSION_ARN, arn):
         raise ParametersError(
-            f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, "
-            "and nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package"
-            "/<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
+            f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a"
+            " model package group, and nothing else has an approval status: give"
+            " arn:aws:sagemaker:<region>:<account>:model-package/<group>/<version>,"
+            " such as model_package_arn in the XCom 'outputs' of the task that"
+            " trained it."
         )
     return str(arn)
 
@@ -87,9 +110,10 @@ def check_model_package_group(group: object) -> str:
     """
     if not is_valid(_GROUP_NAME, group):
         raise ParametersError(
-            f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to "
-            "63 letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
-            "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
+            f"model_package_group = {texts.shorten(group)} is not a model package"
+            " group: give its name (1 to 63 letters, digits and hyphens, beginning and"
+            " ending with a letter or digit) or its ARN,"
+            " arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
         )
     return str(group)
 
@@ -102,26 +126,40 @@ def check_approval(status: object, description: object) -> None:
     """
     if status not in get_args(ApprovalStatus):
         known = ", ".join(get_args(ApprovalStatus))
-        raise ParametersError(f"status = {texts.shorten(status)} is not valid: give one of {known}.")
+        raise ParametersError(
+            f"status = {texts.shorten(status)} is not valid: give one of {known}."
+        )
     if not is_valid(_DESCRIPTION, description):
         raise ParametersError(
-            f"description = {texts.shorten(description)} is not valid: use at most "
-            f"{MAX_DESCRIPTION_LENGTH:,} characters without line breaks and control characters, or leave "
-            "it out."
+            f"description = {texts.shorten(description)} is not valid: use at most"
+            f" {MAX_DESCRIPTION_LENGTH:,} characters without line breaks and control"
+            " characters, or leave it out."
         )
 
 
 def _first_reason(value: Any) -> Any:
     """Return the first reason of a failure in ModelPackageStatusDetails."""
     details = value if isinstance(value, Mapping) else {}
-    lists = [details.get(member) for member in ("ValidationStatuses", "ImageScanStatuses")]
-    items = [item for each in lists if isinstance(each, list) for item in each if isinstance(item, Mapping)]
+    lists = [
+        details.get(member) for member in ("ValidationStatuses", "ImageScanStatuses")
+    ]
+    items = [
+        item
+        for each in lists
+        if isinstance(each, list)
+        for item in each
+        if isinstance(item, Mapping)
+    ]
     reasons = (item.get("FailureReason") for item in items)
-    return next((reason for reason in reasons if isinstance(reason, str) and reason), None)
+    return next(
+        (reason for reason in reasons if isinstance(reason, str) and reason), None
+    )
 
 
 class ModelPackageSummary(FrozenModel):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
+    """
 
     arn: VersionArn = Field(validation_alias="ModelPackageArn")
     status: Status = Field(validation_alias="ModelPackageStatus")
@@ -140,25 +178,30 @@ class ModelPackageDescription(ModelPackageSummary):
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
 
-    :param modified_by: who changed it last: a user profile of Studio, or an IAM identity.
+    :param modified_by: who changed it last: a user profile of Studio, or an IAM
+        identity.
     :param failure_reason: why AWS could not create it.
     """
 
-    approval_description: texts.ValueText | None = Field(None, validation_alias="ApprovalDescription")
+    approval_description: texts.ValueText | None = Field(
+        None, validation_alias="ApprovalDescription"
+    )
     modified_by: User = Field(None, validation_alias="LastModifiedBy")
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
-    failure_reason: Annotated[texts.ReasonText | None, BeforeValidator(_first_reason)] = Field(
-        None, validation_alias="ModelPackageStatusDetails"
-    )
+    failure_reason: Annotated[
+        texts.ReasonText | None, BeforeValidator(_first_reason)
+    ] = Field(None, validation_alias="ModelPackageStatusDetails")
 
 
 class ApprovalEvent(ResourceEvent):
     """
     How a wait for an approval ended.
 
-    :param outcome: ``approved``; ``rejected``; ``failed`` (AWS could not create the package, or it is being
-        deleted); ``timed_out``; ``refused`` (the polls fail with a permanent error).
-    :param approval_status: AWS's last known approval status; None if no poll has succeeded.
+    :param outcome: ``approved``; ``rejected``; ``failed`` (AWS could not create the
+        package, or it is being deleted); ``timed_out``; ``refused`` (the polls fail
+        with a permanent error).
+    :param approval_status: AWS's last known approval status; None if no poll has
+        succeeded.
     """
 
     outcome: ApprovalOutcome
@@ -180,8 +223,13 @@ class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
     event_model = ApprovalEvent
 
     @staticmethod
-    def outcome_of(response: ModelPackageDescription) -> tuple[ApprovalOutcome, str | None] | None:
-        """Return how the wait ends with a description, and AWS's reason; None if it goes on."""
+    def outcome_of(
+        response: ModelPackageDescription,
+    ) -> tuple[ApprovalOutcome, str | None] | None:
+        """
+        Return how the wait ends with a description, and AWS's reason; None if it goes
+        on.
+        """
         if response.status in _WILL_NOT_COMPLETE:
             return "failed", response.failure_reason
         if response.approval_status == "Rejected":
@@ -192,8 +240,14 @@ class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
 
     @staticmethod
     def state_of(response: ModelPackageDescription) -> tuple[str, bool]:
-        """Return what the log says of a description, and whether this version knows such a state."""
-        is_known = response.status in _STATUSES and response.approval_status in get_args(ApprovalStatus)
+        """
+        Return what the log says of a description, and whether this version knows such a
+        state.
+        """
+        is_known = (
+            response.status in _STATUSES
+            and response.approval_status in get_args(ApprovalStatus)
+        )
         approval = response.approval_status or "no approval status"
         package = "" if response.status == COMPLETED else f", package {response.status}"
         return f"{approval}{package}", is_known
@@ -210,7 +264,11 @@ class ApprovalTriggerArguments(ResourceArguments):
 def approval_message(event: ApprovalEvent) -> str:
     """Return how a wait has ended, in one line, for the log or an error."""
     package = f"Model package {event.resource}"
-    by = f" (last changed by {texts.clean_line(event.modified_by)})" if event.modified_by else ""
+    by = (
+        f" (last changed by {texts.clean_line(event.modified_by)})"
+        if event.modified_by
+        else ""
+    )
     given = texts.clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
     reason = f": {given}" if given else ""
     if event.outcome in ("approved", "rejected"):
@@ -219,10 +277,13 @@ def approval_message(event: ApprovalEvent) -> str:
     if event.outcome == "failed":
         why = f": {message}" if message else ""
         return (
-            f"{package} cannot be used: its status is {event.status}{why}. -- What to do: register a new "
-            "version of the model."
+            f"{package} cannot be used: its status is {event.status}{why}. -- What to"
+            " do: register a new version of the model."
         )
     if event.outcome == "timed_out":
         state = event.approval_status or "unknown"
-        return f"{package} was not approved in time: {message}. Its last known approval status is {state}."
+        return (
+            f"{package} was not approved in time: {message}. Its last known approval"
+            f" status is {state}."
+        )
     return f"The wait for the approval of {event.resource} has ended: {message}"

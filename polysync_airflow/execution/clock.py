@@ -1,8 +1,8 @@
 """
 The time by which this provider waits: outside of tests, that of the host.
 
-All modules of the provider read the time and sleep by these functions, so that a test can replace the time of
-the whole provider in one place, with ``replaced_by``.
+All modules of the provider read the time and sleep by these functions, so that a test
+can replace the time of the whole provider in one place, with ``replaced_by``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 
 class Clock:
-    """The host's clock. A subclass for tests may let the time of a wait pass at once."""
+    """
+    The host's clock. A subclass for tests may let the time of a wait pass at once.
+    """
 
     def time(self) -> float:
         """Return the seconds since the epoch."""
@@ -31,7 +33,8 @@ class Clock:
 
     def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
         """
-        Return how long an event loop waits at most for an event, in seconds of the host.
+        Return how long an event loop waits at most for an event, in seconds of the
+        host.
 
         :param seconds: how long by this clock; None for no limit.
         :param idle: nothing else is running that takes time.
@@ -63,7 +66,9 @@ def sleep(seconds: float) -> None:
 
 
 def timeout(seconds: float | None, *, idle: bool) -> float | None:
-    """Return how long an event loop waits at most for an event; see ``Clock.timeout``."""
+    """
+    Return how long an event loop waits at most for an event; see ``Clock.timeout``.
+    """
     return _clock.timeout(seconds, idle=idle)
 
 

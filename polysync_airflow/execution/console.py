@@ -1,4 +1,7 @@
-"""URLs of the AWS console and of SageMaker Studio: executions, the jobs of their steps, and their logs."""
+"""
+URLs of the AWS console and of SageMaker Studio: executions, the jobs of their steps,
+and their logs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from urllib.parse import quote
 
 from polysync_airflow.execution.models import pipeline_name_of
 
-# The isolated partitions have no public console, so they have no entry. A host begins with the region:
+# The isolated partitions have no public console, so they have no entry. A host begins
+# with the region:
 # https://docs.aws.amazon.com/general/latest/gr/mgmt-console.html
 _CONSOLE_DOMAINS: Final = {
     "aws": "console.aws.amazon.com",
@@ -21,7 +25,8 @@ _STUDIO_URL: Final = re.compile(
     r"https://studio-d-[a-z0-9-]+\.studio\.[a-z0-9-]+\.sagemaker\.aws"
     r"/pipelines/view/[A-Za-z0-9-]+/executions/[a-z0-9]+/graph"
 )
-# AWS gives the URL of a domain (https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetDomain.html,
+# AWS gives the URL of a domain
+# (https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetDomain.html,
 # ``portalUrl``), and the ids that are in it and in that of a project:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UnifiedStudioSettings.html
 UNIFIED_STUDIO_URL: Final = (
@@ -34,18 +39,23 @@ _S3_URI: Final = re.compile(r"s3[an]?://([^/]+)/?((?:.*/)?)[^/]*", re.DOTALL)
 
 def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
     """
-    Return the URL of an execution in the AWS console; None in partitions without a public console.
+    Return the URL of an execution in the AWS console; None in partitions without a
+    public console.
 
     :param execution_arn: ARN of the execution, with its partition and region.
-    :param pipeline_name: name (as the owner of the pipeline spells it; ARNs have it in lower case) or ARN.
+    :param pipeline_name: name (as the owner of the pipeline spells it; ARNs have it in
+        lower case) or ARN.
     """
     page = f"/pipelines/{pipeline_name_of(pipeline_name)}/executions/{execution_arn}"
     return service_url(execution_arn, "sagemaker", page)
 
 
-def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) -> str | None:
+def studio_url(
+    execution_arn: str, pipeline_name: str, domain_id: str | None
+) -> str | None:
     """
-    Return the URL of an execution in SageMaker Studio; None without a domain, or outside of partition aws.
+    Return the URL of an execution in SageMaker Studio; None without a domain, or
+    outside of partition aws.
 
     :param execution_arn: ARN of the execution, with its region.
     :param pipeline_name: as in ``execution_url``.
@@ -54,7 +64,10 @@ def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) ->
     _, partition, _, region, *_ = execution_arn.split(":")
     if domain_id is None or partition != "aws":
         return None
-    name, execution_id = pipeline_name_of(pipeline_name), execution_arn.rsplit("/", 1)[-1]
+    name, execution_id = (
+        pipeline_name_of(pipeline_name),
+        execution_arn.rsplit("/", 1)[-1],
+    )
     host = f"studio-{domain_id}.studio.{region}.sagemaker.aws"
     return f"https://{host}/pipelines/view/{name}/executions/{execution_id}/graph"
 
@@ -70,7 +83,8 @@ def is_studio_url(url: object) -> bool:
 
 def is_unified_studio_url(url: object) -> bool:
     """
-    Return whether a text is the URL of a domain, or of a project, of SageMaker Unified Studio.
+    Return whether a text is the URL of a domain, or of a project, of SageMaker Unified
+    Studio.
 
     :param url: the text, for example of an XCom that others can edit.
     """
@@ -79,7 +93,8 @@ def is_unified_studio_url(url: object) -> bool:
 
 def is_console_url(url: object) -> bool:
     """
-    Return whether a text is a URL of the AWS console, so that a person may be sent there.
+    Return whether a text is a URL of the AWS console, so that a person may be sent
+    there.
 
     :param url: the text, for example of an XCom that others can edit.
     """
@@ -87,13 +102,15 @@ def is_console_url(url: object) -> bool:
         return False
     host = url.removeprefix("https://").partition("/")[0]
     return url.startswith("https://") and any(
-        re.fullmatch(rf"[a-z0-9-]+\.{re.escape(domain)}", host) for domain in _CONSOLE_DOMAINS.values()
+        re.fullmatch(rf"[a-z0-9-]+\.{re.escape(domain)}", host)
+        for domain in _CONSOLE_DOMAINS.values()
     )
 
 
 def service_url(execution_arn: str, service: str, fragment: str) -> str | None:
     """
-    Return the URL of a page of a service's console; None in partitions without a public console.
+    Return the URL of a page of a service's console; None in partitions without a public
+    console.
 
     :param execution_arn: an ARN of the same partition and region.
     :param service: the service, as the console names it, such as ``sagemaker``.
@@ -108,7 +125,8 @@ def service_url(execution_arn: str, service: str, fragment: str) -> str | None:
 
 def log_url(execution_arn: str, group: str, stream_prefix: str) -> str | None:
     """
-    Return the URL of the CloudWatch log streams with a prefix; None without a public console.
+    Return the URL of the CloudWatch log streams with a prefix; None without a public
+    console.
 
     :param execution_arn: an ARN of the same partition and region.
     :param stream_prefix: the prefix; empty for all streams of the group.
@@ -121,11 +139,12 @@ def log_url(execution_arn: str, group: str, stream_prefix: str) -> str | None:
 
 def folder_url(execution_arn: str, uri: str) -> str | None:
     """
-    Return the URL of a file's folder in the S3 console; None for another URI or without a public console.
+    Return the URL of a file's folder in the S3 console; None for another URI or without
+    a public console.
 
     :param execution_arn: an ARN of the same partition and region.
-    :param uri: ``s3://<bucket>/<key>``; EMR also writes ``s3n`` and ``s3a``. A key that ends with a slash is
-        that of the folder itself.
+    :param uri: ``s3://<bucket>/<key>``; EMR also writes ``s3n`` and ``s3a``. A key that
+        ends with a slash is that of the folder itself.
     """
     match, home = _S3_URI.fullmatch(uri), service_url(execution_arn, "s3", "")
     if home is None or match is None:
@@ -136,5 +155,6 @@ def folder_url(execution_arn: str, uri: str) -> str | None:
 
 
 def _encode(text: str) -> str:
-    # The fragment of a CloudWatch URL is encoded twice, with "$" in place of the second "%".
+    # The fragment of a CloudWatch URL is encoded twice, with "$" in place of the second
+    # "%".
     return quote(quote(text, safe=""), safe="").replace("%", "$")

@@ -3,19 +3,20 @@ What AWS says of changes in events: of executions, their steps, and model packag
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
 
-They come in messages of a queue. Whoever may send to the queue wrote them, so nothing in them is believed.
+They come in messages of a queue. Whoever may send to the queue wrote them, so nothing
+in them is believed.
 
-After the changes comes what a watcher wants (the arguments of the event trigger, and which changes they
-mean), and what fills the queue of watchers, as a template of CloudFormation: rules of EventBridge, the queue,
-its dead-letter queue and policy.
+After the changes comes what a watcher wants (the arguments of the event trigger, and
+which changes they mean), and what fills the queue of watchers, as a template of
+CloudFormation: rules of EventBridge, the queue, its dead-letter queue and policy.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
 
-SQS does not tell whether others receive the messages of a queue, too. So a reader gives messages back before
-it uses them. SQS hands a message to one consumer at a time, so one that others take, and delete, does not
-return.
+SQS does not tell whether others receive the messages of a queue, too. So a reader gives
+messages back before it uses them. SQS hands a message to one consumer at a time, so one
+that others take, and delete, does not return.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ PENDING_APPROVAL: Final = "PendingManualApproval"
 APPROVAL_STATUSES: Final = ("Approved", "Rejected", PENDING_APPROVAL)
 GROUP_PATTERN: Final = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
 _PACKAGE_ARN: Final = (
-    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:model-package/[a-zA-Z0-9\-]+(/[0-9]{1,10})?$"
+    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}"
+    r":model-package/[a-zA-Z0-9\-]+(/[0-9]{1,10})?$"
 )
 
 # What makes two events the same change: what, its step, its status, and when.
@@ -74,7 +76,8 @@ EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_text)]
 
 class Change(models.FrozenModel, ABC):
     """
-    A change that an event reports. Its fields are members of the payload, unless they are excluded.
+    A change that an event reports. Its fields are members of the payload, unless they
+    are excluded.
 
     :param event_time: when AWS has sent the event.
     """
@@ -89,9 +92,10 @@ class Change(models.FrozenModel, ABC):
         """
         What makes this change the same as that of another event.
 
-        An execution that is resumed keeps its ARN, so the ARN alone is not enough: the time counts, too. A
-        change that is an end has the time of the end, which is the same in all its events. Others have no
-        time of their own, only that of the event.
+        An execution that is resumed keeps its ARN, so the ARN alone is not enough: the
+        time counts, too. A change that is an end has the time of the end, which is the
+        same in all its events. Others have no time of their own, only that of the
+        event.
         """
 
     @property
@@ -122,20 +126,29 @@ class _ChangeInExecution(Change):
 
     @property
     def pipeline_name(self) -> str:
-        """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
+        """
+        The name of the pipeline; in lower case for older pipelines, whose ARNs have it
+        so.
+        """
         return models.pipeline_name_of(self.execution_arn)
 
     state_of: ClassVar[Callable[[str], str]]
 
     @property
     def state(self) -> str:
-        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
+        """
+        The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``.
+        """
         return type(self).state_of(self.status)
 
     @property
     def key(self) -> Key:
         """What makes this change the same as that of another event."""
-        time = self.ended_at if self.ended_at and states.has_ended(self.status) else self.event_time
+        time = (
+            self.ended_at
+            if self.ended_at and states.has_ended(self.status)
+            else self.event_time
+        )
         return self.execution_arn, "", self.status, time.isoformat()
 
     @property
@@ -150,8 +163,12 @@ class ExecutionChange(_ChangeInExecution):
     kind: ClassVar[Kind] = Kind.EXECUTION
     state_of = states.state_of
     status: models.Status = Field(validation_alias="currentPipelineExecutionStatus")
-    previous_status: models.Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
-    display_name: texts.NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
+    previous_status: models.Status | None = Field(
+        None, validation_alias="previousPipelineExecutionStatus"
+    )
+    display_name: texts.NameText | None = Field(
+        None, validation_alias="pipelineExecutionDisplayName"
+    )
     started_at: EventTime = Field(None, validation_alias="executionStartTime")
     ended_at: EventTime = Field(None, validation_alias="executionEndTime")
 
@@ -161,10 +178,14 @@ class StepChange(_ChangeInExecution):
 
     kind: ClassVar[Kind] = Kind.STEP
     state_of = states.state_of_step
-    step_name: Annotated[texts.NameText, Field(min_length=1)] = Field(validation_alias="stepName")
+    step_name: Annotated[texts.NameText, Field(min_length=1)] = Field(
+        validation_alias="stepName"
+    )
     step_type: texts.NameText | None = Field(None, validation_alias="stepType")
     status: models.Status = Field(validation_alias="currentStepStatus")
-    previous_status: models.Status | None = Field(None, validation_alias="previousStepStatus")
+    previous_status: models.Status | None = Field(
+        None, validation_alias="previousStepStatus"
+    )
     reason: texts.ReasonText | None = Field(None, validation_alias="failureReason")
     started_at: EventTime = Field(None, validation_alias="stepStartTime")
     ended_at: EventTime = Field(None, validation_alias="stepEndTime")
@@ -180,23 +201,27 @@ class ModelPackageChange(Change):
     """The registration of a model package, or a change of its approval."""
 
     kind: ClassVar[Kind] = Kind.MODEL_PACKAGE
-    model_package_arn: Annotated[str, StringConstraints(max_length=2048, pattern=_PACKAGE_ARN)] = Field(
-        validation_alias="ModelPackageArn"
-    )
-    model_package_group: Annotated[str, StringConstraints(pattern=f"^{GROUP_PATTERN}$")] | None = Field(
-        None, validation_alias="ModelPackageGroupName"
-    )
-    model_package_version: Annotated[int, Field(ge=1, le=models.MAX_INTEGER)] | None = Field(
-        None, validation_alias="ModelPackageVersion"
+    model_package_arn: Annotated[
+        str, StringConstraints(max_length=2048, pattern=_PACKAGE_ARN)
+    ] = Field(validation_alias="ModelPackageArn")
+    model_package_group: (
+        Annotated[str, StringConstraints(pattern=f"^{GROUP_PATTERN}$")] | None
+    ) = Field(None, validation_alias="ModelPackageGroupName")
+    model_package_version: Annotated[int, Field(ge=1, le=models.MAX_INTEGER)] | None = (
+        Field(None, validation_alias="ModelPackageVersion")
     )
     status: models.Status | None = Field(None, validation_alias="ModelPackageStatus")
-    approval_status: models.Status = Field(PENDING_APPROVAL, validation_alias="ModelApprovalStatus")
+    approval_status: models.Status = Field(
+        PENDING_APPROVAL, validation_alias="ModelApprovalStatus"
+    )
     # AWS's event in full stays valid without it.
     execution_arn: Annotated[models.ExecutionArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MetadataProperties", "GeneratedBy")
     )
     created_at: EventTime = Field(None, validation_alias="CreationTime")
-    modified_at: EventTime = Field(None, validation_alias="LastModifiedTime", exclude=True)
+    modified_at: EventTime = Field(
+        None, validation_alias="LastModifiedTime", exclude=True
+    )
 
     @property
     def changed_at(self) -> datetime:
@@ -206,25 +231,36 @@ class ModelPackageChange(Change):
     @property
     def key(self) -> Key:
         """What makes this change the same as that of another event."""
-        return self.model_package_arn, self.status or "", self.approval_status, self.changed_at.isoformat()
+        return (
+            self.model_package_arn,
+            self.status or "",
+            self.approval_status,
+            self.changed_at.isoformat(),
+        )
 
 
 AnyChange = ExecutionChange | StepChange | ModelPackageChange
-CHANGES: Final[dict[str, type[ExecutionChange] | type[StepChange] | type[ModelPackageChange]]] = {
+CHANGES: Final[
+    dict[str, type[ExecutionChange] | type[StepChange] | type[ModelPackageChange]]
+] = {
     EXECUTION_CHANGE: ExecutionChange,
     STEP_CHANGE: StepChange,
     MODEL_PACKAGE_CHANGE: ModelPackageChange,
 }
 
 
-# The size of an event: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html. A message of a
+# The size of an event:
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html. A message of a
 # queue can have a MiB, and JSON of that size takes the event loop 0.1 s.
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 _MAX_QUOTED: Final = 80
 
 
 class UnreadableMessageError(ValueError):
-    """Raised for a message that is no event for watchers. The text does not quote what may be secret."""
+    """
+    Raised for a message that is no event for watchers. The text does not quote what may
+    be secret.
+    """
 
 
 def _first_of_one(value: Any) -> Any:
@@ -233,7 +269,9 @@ def _first_of_one(value: Any) -> Any:
 
 
 class _Envelope(models.FrozenModel):
-    """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html"""
+    """
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
+    """
 
     detail_type: str = Field(validation_alias="detail-type")
     source: Annotated[str, BeforeValidator(_first_of_one)]
@@ -246,7 +284,8 @@ def read_message(body: object) -> AnyChange:
     Return the change that a message reports.
 
     :param body: the body of the message.
-    :raises UnreadableMessageError: it is too large, no JSON, or no event that a watcher can use.
+    :raises UnreadableMessageError: it is too large, no JSON, or no event that a watcher
+        can use.
     """
     envelope = _envelope(body)
     if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
@@ -258,7 +297,9 @@ def read_message(body: object) -> AnyChange:
     if envelope.time is None:
         raise UnreadableMessageError("it has no time")
     try:
-        return CHANGES[envelope.detail_type].model_validate({**envelope.detail, "event_time": envelope.time})
+        return CHANGES[envelope.detail_type].model_validate(
+            {**envelope.detail, "event_time": envelope.time}
+        )
     except ValidationError as error:
         raise UnreadableMessageError(
             f"it is not as AWS sends it: {texts.describe_validation_error(error)}"
@@ -268,7 +309,10 @@ def read_message(body: object) -> AnyChange:
 def _envelope(body: object) -> _Envelope:
     if not isinstance(body, str):
         raise UnreadableMessageError("it has no text")
-    if len(body) > MAX_MESSAGE_BYTES or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
+    if (
+        len(body) > MAX_MESSAGE_BYTES
+        or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES
+    ):
         raise UnreadableMessageError(f"it has more than {MAX_MESSAGE_BYTES:,} bytes")
     try:
         content = json.loads(body)
@@ -278,11 +322,14 @@ def _envelope(body: object) -> _Envelope:
         return _Envelope.model_validate(content)
     except ValidationError as error:
         problems = texts.describe_validation_error(error)
-        raise UnreadableMessageError(f"it is no event of EventBridge: {problems}") from None
+        raise UnreadableMessageError(
+            f"it is no event of EventBridge: {problems}"
+        ) from None
 
 
 MAX_NAMES: Final = 200
-# The states that a watcher of executions or steps wants unless it names some: those that are an end.
+# The states that a watcher of executions or steps wants unless it names some: those
+# that are an end.
 _STATES: Final = states.PolysyncState
 END_STATES: Final = (str(_STATES.SUCCESS), str(_STATES.FAILED), str(_STATES.CANCELLED))
 STATES: Final = (*END_STATES, str(_STATES.RUNNING))
@@ -295,52 +342,76 @@ _QUEUE_HOST: Final = re.compile(r"sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\..+")
 
 Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_*?-]{1,256}$")]
 # An empty list would watch nothing.
-Patterns = Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=MAX_NAMES)] | None
+Patterns = (
+    Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=MAX_NAMES)] | None
+)
 _NAMES: Final = (
-    f"Give a list of 1 to {MAX_NAMES} names, in which * and ? stand for any characters, or leave it out"
+    f"Give a list of 1 to {MAX_NAMES} names, in which * and ? stand for any characters,"
+    " or leave it out"
 )
 
 
 class WatcherArguments(models.StrictModel):
-    """The arguments of a watcher. Airflow stores them in its database, where others can edit them."""
+    """
+    The arguments of a watcher. Airflow stores them in its database, where others can
+    edit them.
+    """
 
     queue_url: str = Field(
         max_length=512,
         pattern=rf"^https?://[^/]+/[0-9]{{12}}/{QUEUE_NAME_PATTERN}$",
-        description="Give the URL of a standard queue (not .fifo) as SQS returns it, "
-        "https://sqs.<region>.amazonaws.com/<account>/<name>.",
+        description=(
+            "Give the URL of a standard queue (not .fifo) as SQS returns it, "
+            "https://sqs.<region>.amazonaws.com/<account>/<name>."
+        ),
     )
     polysync_conn_id: models.ConnectionId = Field(
         description="Give the id of a polysync_sagemaker or aws connection."
     )
     region_name: models.RegionName | None = Field(
-        None, description="Give the AWS region of the queue, or leave it out: the URL has it."
+        None,
+        description=(
+            "Give the AWS region of the queue, or leave it out: the URL has it."
+        ),
     )
     pipelines: Patterns = Field(None, description=f"{_NAMES} for all pipelines.")
     steps: Patterns = Field(None, description=f"{_NAMES} to watch executions.")
-    model_package_groups: Patterns = Field(None, description=f"{_NAMES} to watch executions or steps.")
+    model_package_groups: Patterns = Field(
+        None, description=f"{_NAMES} to watch executions or steps."
+    )
     states: tuple[str, ...] | None = Field(
         None,
         min_length=1,
         max_length=10,
-        description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
-        f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out.",
+        description=(
+            f"Give a list of {', '.join(STATES)} for executions and steps, of "
+            f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out."
+        ),
     )
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> WatcherArguments:
-        if self.model_package_groups is not None and (self.pipelines, self.steps) != (None, None):
+        if self.model_package_groups is not None and (self.pipelines, self.steps) != (
+            None,
+            None,
+        ):
             raise ValueError(
-                "model_package_groups is given together with pipelines or steps: use a watcher for each"
+                "model_package_groups is given together with pipelines or steps: use a"
+                " watcher for each"
             )
-        wrong = [state for state in self.states or () if state not in self._possible_states]
+        wrong = [
+            state for state in self.states or () if state not in self._possible_states
+        ]
         if wrong:
             possible = ", ".join(self._possible_states)
-            raise ValueError(f"states has {texts.shorten(wrong[0])}, which is none of {possible}")
+            raise ValueError(
+                f"states has {texts.shorten(wrong[0])}, which is none of {possible}"
+            )
         url_region = region_of_queue(self.queue_url)
         if self.region_name and url_region and self.region_name != url_region:
             raise ValueError(
-                f"region_name = {self.region_name!r} is not the region of the queue, {url_region!r}"
+                f"region_name = {self.region_name!r} is not the region of the queue,"
+                f" {url_region!r}"
             )
         return self
 
@@ -366,13 +437,22 @@ class WatcherArguments(models.StrictModel):
             return False
         if isinstance(change, ModelPackageChange):
             is_wanted = change.approval_status in (self.states or APPROVAL_STATUSES)
-            return is_wanted and _matches(change.model_package_group or "", self.model_package_groups)
+            return is_wanted and _matches(
+                change.model_package_group or "", self.model_package_groups
+            )
         if change.state not in (self.states or END_STATES):
             return False
-        if isinstance(change, StepChange) and not _matches(change.step_name, self.steps):
+        if isinstance(change, StepChange) and not _matches(
+            change.step_name, self.steps
+        ):
             return False
-        # As SageMaker does, and since ARNs of older pipelines have the name in lower case.
-        pipelines = None if self.pipelines is None else [name.lower() for name in self.pipelines]
+        # As SageMaker does, and since ARNs of older pipelines have the name in lower
+        # case.
+        pipelines = (
+            None
+            if self.pipelines is None
+            else [name.lower() for name in self.pipelines]
+        )
         return _matches(change.pipeline_name.lower(), pipelines)
 
 
@@ -380,7 +460,8 @@ def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
     """
     Validate the arguments of a watcher.
 
-    :raises ParametersError: lists each invalid argument with its value and what is valid.
+    :raises ParametersError: lists each invalid argument with its value and what is
+        valid.
     """
     try:
         return WatcherArguments.model_validate(arguments)
@@ -392,7 +473,9 @@ def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
 
 
 def region_of_queue(queue_url: str) -> str | None:
-    """Return the region in the URL of a queue; None for an address that is none of AWS's."""
+    """
+    Return the region in the URL of a queue; None for an address that is none of AWS's.
+    """
     url = _QUEUE_URL.fullmatch(queue_url)
     host = _QUEUE_HOST.fullmatch(url["host"]) if url else None
     return host["region"] if host else None
@@ -406,7 +489,8 @@ class Memory:
     """
     Knows what was added last.
 
-    :param limit: how many entries it keeps. Those that were added or found longest ago are forgotten.
+    :param limit: how many entries it keeps. Those that were added or found longest ago
+        are forgotten.
     """
 
     def __init__(self, limit: int) -> None:
@@ -433,7 +517,8 @@ MAX_PATTERN: Final = 2048
 MAX_RECEIVES: Final = 1000
 # A reader gives a new message back once, and a triggerer may be killed.
 FEWEST_RECEIVES: Final = 3
-# Longer than Airflow needs to store an event, and how long a message waits after its triggerer was killed.
+# Longer than Airflow needs to store an event, and how long a message waits after its
+# triggerer was killed.
 VISIBILITY_SECONDS: Final = 30
 WAIT_SECONDS: Final = 20
 # The most messages of a call that SQS allows.
@@ -441,7 +526,9 @@ BATCH: Final = 10
 # A policy that allows a reader what it needs, given the ARN of the queue.
 ReaderPolicy = Callable[[str], Mapping[str, Any]]
 _STACK: Final = Path(__file__).with_name("events_stack.json")
-_END_STATUSES: Final = [status for status in states.STATE_OF_STATUS if states.has_ended(status)]
+_END_STATUSES: Final = [
+    status for status in states.STATE_OF_STATUS if states.has_ended(status)
+]
 
 
 class Setup(NamedTuple):
@@ -454,7 +541,8 @@ class Setup(NamedTuple):
     :param steps: also events of steps.
     :param model_packages: also events of model packages.
     :param model_package_groups: the groups of these model packages; empty for all.
-    :param max_receives: how often a message is received before SQS moves it to the dead-letter queue.
+    :param max_receives: how often a message is received before SQS moves it to the
+        dead-letter queue.
     """
 
     queue: str
@@ -473,19 +561,25 @@ class Setup(NamedTuple):
         """
         if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
             raise ParametersError(
-                f"--max-receives {self.max_receives}: give {FEWEST_RECEIVES} to {MAX_RECEIVES}."
+                f"--max-receives {self.max_receives}: give {FEWEST_RECEIVES} to"
+                f" {MAX_RECEIVES}."
             )
         for name, rule in self.rules().items():
             if len(json.dumps(rule)) > MAX_PATTERN:
                 raise ParametersError(
-                    f"The pattern of the rule {name} has more than {MAX_PATTERN:,} characters: name fewer "
-                    "pipelines or groups, or none for all, and let the watchers select."
+                    f"The pattern of the rule {name} has more than {MAX_PATTERN:,}"
+                    " characters: name fewer pipelines or groups, or none for all, and"
+                    " let the watchers select."
                 )
 
     def rules(self) -> dict[str, dict[str, Any]]:
         """Return the event pattern of each rule, by the suffix of its name."""
-        ends: dict[str, Any] = {} if self.running else {"currentPipelineExecutionStatus": _END_STATUSES}
-        found = {"executions": _pattern(EXECUTION_CHANGE, {**ends, **self._of_pipelines()})}
+        ends: dict[str, Any] = (
+            {} if self.running else {"currentPipelineExecutionStatus": _END_STATUSES}
+        )
+        found = {
+            "executions": _pattern(EXECUTION_CHANGE, {**ends, **self._of_pipelines()})
+        }
         if self.steps:
             ends = {} if self.running else {"currentStepStatus": _END_STATUSES}
             found["steps"] = _pattern(STEP_CHANGE, {**ends, **self._of_pipelines()})
@@ -496,18 +590,27 @@ class Setup(NamedTuple):
         return found
 
     def _of_pipelines(self) -> dict[str, Any]:
-        # By the end of the ARN: older ones have the name in lower case, and AWS does not document whether an
-        # event has the account or ``aws`` in that of a pipeline that AWS manages.
+        # By the end of the ARN: older ones have the name in lower case, and AWS does
+        # not document whether an event has the account or ``aws`` in that of a pipeline
+        # that AWS manages.
         given = {pipeline.rpartition("/")[2] for pipeline in self.pipelines}
         names = sorted(given | {name.lower() for name in given})
-        return {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]} if names else {}
+        return (
+            {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]}
+            if names
+            else {}
+        )
 
 
 def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
-    """Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``."""
+    """
+    Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``.
+    """
     template: dict[str, Any] = json.loads(_STACK.read_text())
     resources = template["Resources"]
-    dead_letters, queue, queue_policy, reader = (each["Properties"] for each in resources.values())
+    dead_letters, queue, queue_policy, reader = (
+        each["Properties"] for each in resources.values()
+    )
     dead_letters["QueueName"] = f"{setup.queue}-dead-letters"
     queue["QueueName"] = setup.queue
     queue["VisibilityTimeout"] = VISIBILITY_SECONDS
@@ -521,9 +624,15 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     (statement,) = queue_policy["PolicyDocument"]["Statement"]
     for suffix, pattern in setup.rules().items():
         name = f"{suffix.title().replace('-', '')}Rule"
-        statement["Condition"]["ArnEquals"]["aws:SourceArn"].append({"Fn::GetAtt": [name, "Arn"]})
+        statement["Condition"]["ArnEquals"]["aws:SourceArn"].append(
+            {"Fn::GetAtt": [name, "Arn"]}
+        )
         targets = [{"Id": "queue", "Arn": arn}]
-        rule = {"Name": f"{setup.queue}-{suffix}", "EventPattern": pattern, "Targets": targets}
+        rule = {
+            "Name": f"{setup.queue}-{suffix}",
+            "EventPattern": pattern,
+            "Targets": targets,
+        }
         resources[name] = {"Type": "AWS::Events::Rule", "Properties": rule}
     return template
 
@@ -535,14 +644,19 @@ def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
 
 # Who joins later finds out by itself, if it is a reader.
 CHECK_EVERY_SECONDS: Final = 24 * 3600.0
-# A message that a killed process has received returns when its visibility timeout has passed.
+# A message that a killed process has received returns when its visibility timeout has
+# passed.
 RETURN_SECONDS: Final = 2.0 * VISIBILITY_SECONDS
-# A receive that had room for more has asked all servers of SQS. How many must not bring the message then.
+# A receive that had room for more has asked all servers of SQS. How many must not bring
+# the message then.
 MIN_RECEIVES: Final = 3
 
 
 class ConsumerCheck:
-    """A check of a queue, which is repeated once a day. Times are seconds of ``clock.monotonic``."""
+    """
+    A check of a queue, which is repeated once a day. Times are seconds of
+    ``clock.monotonic``.
+    """
 
     def __init__(self) -> None:
         self.begin((), -math.inf)
@@ -555,7 +669,9 @@ class ConsumerCheck:
         """Note which messages were given back."""
         self._begun_at, self._given_back, self._receives = now, set(message_ids), 0
 
-    def missing(self, message_ids: Iterable[str], *, has_room: bool, now: float) -> set[str]:
+    def missing(
+        self, message_ids: Iterable[str], *, has_room: bool, now: float
+    ) -> set[str]:
         """
         Return the messages that others have taken, once.
 

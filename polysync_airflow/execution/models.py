@@ -14,13 +14,22 @@ from numbers import Number
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from polysync_airflow.execution import texts
 
-# Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
-# API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
-# ``description`` says which values are valid; ``parameters.build_start_request`` quotes it in error messages.
+# Limits:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+# and API_Parameter.html. botocore checks types, required members and minimum lengths
+# only. A field's ``description`` says which values are valid;
+# ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
 MAX_SELECTED_STEPS = 50
 # In place of the ARN of a source execution: the newest one that can be a source.
@@ -30,23 +39,34 @@ PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
 DISPLAY_NAME_MAX = 82
 _ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+"
-PIPELINE_ARN_PATTERN = rf"{_ARN_PATTERN}:([0-9]{{12}}|aws):pipeline/{PIPELINE_NAME_PATTERN}"
+PIPELINE_ARN_PATTERN = (
+    rf"{_ARN_PATTERN}:([0-9]{{12}}|aws):pipeline/{PIPELINE_NAME_PATTERN}"
+)
 PIPELINE_PATTERN = rf"^({PIPELINE_ARN_PATTERN}|{PIPELINE_NAME_PATTERN})$"
 # Who manages a pipeline, as ListPipelines calls it.
 ManagedBy = Literal["AWS", "CUSTOMER"]
-EXECUTION_ARN_PATTERN = rf"^{_ARN_PATTERN}:[0-9]{{12}}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
+EXECUTION_ARN_PATTERN = (
+    rf"^{_ARN_PATTERN}:[0-9]{{12}}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
+)
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
-MLFLOW_ARN_PATTERN = r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+$"
+MLFLOW_ARN_PATTERN = (
+    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}"
+    r":mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+$"
+)
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
-# A shorter poll interval takes calls from others in the account; a longer one is a mistake.
+# A shorter poll interval takes calls from others in the account; a longer one is a
+# mistake.
 MIN_POLL_INTERVAL = 1.0
 MAX_POLL_INTERVAL = 24 * 3600.0
-# Seconds since the epoch, from 2001 to 2286: numbers that can be added up and converted to dates.
+# Seconds since the epoch, from 2001 to 2286: numbers that can be added up and converted
+# to dates.
 MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10
-# AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
+# AWS's statuses are names such as CompletedWithFailures. A response with another text
+# is not one of AWS's.
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
-# In place of an error code of AWS's: the connection was deleted, and may be added again.
+# In place of an error code of AWS's: the connection was deleted, and may be added
+# again.
 CONNECTION_NOT_FOUND = "ConnectionNotFound"
 
 
@@ -59,24 +79,30 @@ def pipeline_name_of(name_or_arn: str) -> str:
     """
     Return the name of a pipeline.
 
-    :param name_or_arn: its name, its ARN, or that of an execution; ARNs of older pipelines are in lower case.
+    :param name_or_arn: its name, its ARN, or that of an execution; ARNs of older
+        pipelines are in lower case.
     """
     return name_or_arn.rpartition(":pipeline/")[2].partition("/")[0]
 
 
 def is_managed(pipeline: str) -> bool:
     """
-    Return whether AWS manages a pipeline. Its executions are those of the account that starts them.
+    Return whether AWS manages a pipeline. Its executions are those of the account that
+    starts them.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-managed.html
 
-    :param pipeline: its ARN, which has ``aws`` in place of an account. A name is that of an own pipeline.
+    :param pipeline: its ARN, which has ``aws`` in place of an account. A name is that
+        of an own pipeline.
     """
     return ":aws:pipeline/" in pipeline
 
 
 def name_or_arn(name: str, arn: str) -> str:
-    """Return what names a pipeline in a request: its name, or the ARN of one that AWS manages."""
+    """
+    Return what names a pipeline in a request: its name, or the ARN of one that AWS
+    manages.
+    """
     return arn if is_managed(arn) else name
 
 
@@ -84,17 +110,23 @@ def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
     """
     Return the ARNs that a pipeline may have.
 
-    AWS keeps the case of the name in the ARNs of newer pipelines. ARNs of older ones have it in lower case.
+    AWS keeps the case of the name in the ARNs of newer pipelines. ARNs of older ones
+    have it in lower case.
 
-    :param prefix: the ARN up to the name, such as ``arn:aws:sagemaker:<region>:<account>:pipeline/``.
-    :param pipeline: the name of the pipeline, or an ARN, whose prefix counts in place of the other.
+    :param prefix: the ARN up to the name, such as
+        ``arn:aws:sagemaker:<region>:<account>:pipeline/``.
+    :param pipeline: the name of the pipeline, or an ARN, whose prefix counts in place
+        of the other.
     """
     own_prefix, slash, name = pipeline.rpartition("/")
-    return [(own_prefix + slash or prefix) + spelling for spelling in sorted({name, name.lower()})]
+    return [
+        (own_prefix + slash or prefix) + spelling
+        for spelling in sorted({name, name.lower()})
+    ]
 
 
-# defer_build: the operators import this module, and Airflow parses a DAG file every 30 seconds. Pydantic
-# builds the validators on first use, which is on a worker.
+# defer_build: the operators import this module, and Airflow parses a DAG file every 30
+# seconds. Pydantic builds the validators on first use, which is on a worker.
 class FrozenModel(BaseModel):
     """Base class of models of responses, whose unknown members are ignored."""
 
@@ -108,27 +140,43 @@ class StrictModel(FrozenModel):
 
 
 def _number_to_text(value: Any) -> Any:
-    # The API accepts strings only. AWS's own Python SDK sends str(value) too: True, not true.
+    # The API accepts strings only. AWS's own Python SDK sends str(value) too: True, not
+    # true.
     return str(value) if isinstance(value, Number) else value
 
 
-PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
+PipelineName = Annotated[
+    str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")
+]
 Pipeline = Annotated[str, StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN)]
 ParameterName = Annotated[
-    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"), texts.NotReserved
+    str,
+    StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"),
+    texts.NotReserved,
 ]
 ParameterValue = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=texts.MAX_VALUE_LENGTH, pattern=r"^[^\x00]*$"),
+    StringConstraints(
+        min_length=1, max_length=texts.MAX_VALUE_LENGTH, pattern=r"^[^\x00]*$"
+    ),
     BeforeValidator(_number_to_text),
 ]
 ExecutionDisplayName = Annotated[
-    str, StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN)
+    str,
+    StringConstraints(
+        min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN
+    ),
 ]
-StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
-RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
+StepName = Annotated[
+    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+RoleArn = Annotated[
+    str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)
+]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeDomain.html
-StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-*[a-z0-9]){1,61}$")]
+StudioDomainId = Annotated[
+    str, StringConstraints(max_length=63, pattern=r"^d-(-*[a-z0-9]){1,61}$")
+]
 
 
 def _to_utc(time: datetime) -> datetime:
@@ -141,7 +189,10 @@ def _to_utc(time: datetime) -> datetime:
 
 
 def sent_at(response: Mapping[str, Any]) -> datetime | None:
-    """Return when AWS has sent a response, by its own clock; None if the header ``Date`` does not say so."""
+    """
+    Return when AWS has sent a response, by its own clock; None if the header ``Date``
+    does not say so.
+    """
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     with suppress(ValueError, OverflowError):
         return _to_utc(parsedate_to_datetime(headers.get("date", "")))
@@ -154,112 +205,177 @@ def _user_of(value: Any) -> Any:
     context = value if isinstance(value, Mapping) else {}
     identity = context.get("IamIdentity")
     identity = identity if isinstance(identity, Mapping) else {}
-    names = (context.get("UserProfileName"), identity.get("SourceIdentity"), identity.get("Arn"))
-    return next((texts.clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
+    names = (
+        context.get("UserProfileName"),
+        identity.get("SourceIdentity"),
+        identity.get("Arn"),
+    )
+    return next(
+        (
+            texts.clean_line(name, 2048)
+            for name in names
+            if isinstance(name, str) and name
+        ),
+        None,
+    )
 
 
 # Who has started or changed something: a user profile of Studio, or an IAM identity.
 User = Annotated[str | None, BeforeValidator(_user_of)]
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
-# A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
+# A time in a response of AWS. Nothing can be computed with the year 1, and the status
+# beside it still counts.
 ResponseTime = Annotated[UtcTime | None, texts.LENIENT]
 Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
-ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
-MlflowArn = Annotated[str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN_PATTERN)]
+ExecutionArn = Annotated[
+    str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)
+]
+MlflowArn = Annotated[
+    str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN_PATTERN)
+]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
 
 class StartRequest(StrictModel):
     """
-    The request of StartPipelineExecution. Its fields have the names of the operator's arguments.
+    The request of StartPipelineExecution. Its fields have the names of the operator's
+    arguments.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """
 
     pipeline_name: Pipeline = Field(
-        description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
-        "letter or digit, at most 256) or its ARN."
+        description=(
+            "Give the pipeline's name (letters, digits and hyphens, beginning and"
+            " ending with a letter or digit, at most 256) or its ARN."
+        )
     )
     pipeline_parameters: Mapping[ParameterName, ParameterValue] = Field(
         default_factory=dict,
         max_length=MAX_PARAMETERS,
-        description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at "
-        "most 256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a "
-        "parameter out to use its default, and pass larger data by its S3 URI.",
+        description=(
+            f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-',"
+            " '_', at most 256) to strings, numbers or booleans whose text has 1 to"
+            " 1,024 characters; leave a parameter out to use its default, and pass"
+            " larger data by its S3 URI."
+        ),
     )
     execution_display_name: ExecutionDisplayName = Field(
-        description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
-        "a letter or digit, or leave it out: the operator makes a unique name."
+        description=(
+            f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and"
+            " ending with a letter or digit, or leave it out: the operator makes a"
+            " unique name."
+        )
     )
     execution_description: Annotated[
-        Annotated[str, StringConstraints(max_length=3072, pattern=r"^[^\x00\r\n]*$")] | None,
-        Field(description="Use at most 3,072 characters without line breaks, or leave it out."),
+        Annotated[str, StringConstraints(max_length=3072, pattern=r"^[^\x00\r\n]*$")]
+        | None,
+        Field(
+            description=(
+                "Use at most 3,072 characters without line breaks, or leave it out."
+            )
+        ),
     ] = None
     max_parallel_steps: int | None = Field(
-        None, ge=1, le=MAX_INTEGER, description="Give a whole number from 1, or leave it out for no limit."
+        None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="Give a whole number from 1, or leave it out for no limit.",
     )
     execution_role_arn: RoleArn | None = Field(
-        None, description="Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."
+        None,
+        description=(
+            "Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it"
+            " out."
+        ),
     )
     pipeline_version_id: int | None = Field(
         None,
         ge=1,
         le=MAX_INTEGER,
-        description="Give a version number from 1, or leave it out for the latest version.",
+        description=(
+            "Give a version number from 1, or leave it out for the latest version."
+        ),
     )
     pipeline_version_alias: str | None = Field(
         None,
         max_length=128,
         pattern=r"^[0-9]*[a-zA-Z._\-][a-zA-Z0-9._\-]*$",
-        description="Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
-        "pipeline_version_id beside it; or leave it out for the latest version.",
+        description=(
+            "Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
+            "pipeline_version_id beside it; or leave it out for the latest version."
+        ),
     )
     selected_steps: tuple[StepName, ...] | None = Field(
         # The shortest is checked below: here, a name that is not valid would not count.
         None,
         max_length=MAX_SELECTED_STEPS,
-        description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1 to 256 "
-        "characters without control characters, or leave it out to run all steps.",
+        description=(
+            f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1"
+            " to 256 characters without control characters, or leave it out to run all"
+            " steps."
+        ),
     )
     source_execution: str | None = Field(
         None,
         max_length=2048,
         pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}",
-        description=f"Give the ARN of an execution of the same pipeline, or {LATEST!r}, together with "
-        "selected_steps; or leave it out.",
+        description=(
+            f"Give the ARN of an execution of the same pipeline, or {LATEST!r},"
+            " together with selected_steps; or leave it out."
+        ),
     )
     mlflow_experiment_name: Annotated[
-        Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00\r\n]*$")] | None,
-        Field(description="Use 1 to 256 characters without line breaks, or leave it out."),
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00\r\n]*$"),
+        ]
+        | None,
+        Field(
+            description="Use 1 to 256 characters without line breaks, or leave it out."
+        ),
     ] = None
     client_request_token: RequestToken
 
     @pydantic.field_validator("pipeline_version_alias")
     @classmethod
-    def _check_version(cls, alias: str | None, info: pydantic.ValidationInfo) -> str | None:
+    def _check_version(
+        cls, alias: str | None, info: pydantic.ValidationInfo
+    ) -> str | None:
         if alias and info.data.get("pipeline_version_id"):
             raise ValueError("is given together with pipeline_version_id")
         return alias
 
     @pydantic.field_validator("selected_steps")
     @classmethod
-    def _check_selected_steps(cls, steps: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _check_selected_steps(
+        cls, steps: tuple[str, ...] | None
+    ) -> tuple[str, ...] | None:
         if steps is not None and not steps:
             raise ValueError("has no step")
-        twice = next((name for name in steps or () if (steps or ()).count(name) > 1), None)
+        twice = next(
+            (name for name in steps or () if (steps or ()).count(name) > 1), None
+        )
         if twice:
             raise ValueError(f"has {texts.clean_line(twice)} twice")
         return steps
 
     @pydantic.field_validator("source_execution")
     @classmethod
-    def _check_source(cls, source: str | None, info: pydantic.ValidationInfo) -> str | None:
+    def _check_source(
+        cls, source: str | None, info: pydantic.ValidationInfo
+    ) -> str | None:
         # A field that is not valid itself is not in the data.
         if source and "selected_steps" in info.data and not info.data["selected_steps"]:
             raise ValueError("is given without selected_steps")
         name = pipeline_name_of(info.data.get("pipeline_name", ""))
-        if source and source != LATEST and name and pipeline_name_of(source).lower() != name.lower():
+        if (
+            source
+            and source != LATEST
+            and name
+            and pipeline_name_of(source).lower() != name.lower()
+        ):
             raise ValueError(f"is an execution of another pipeline than {name}")
         return source
 
@@ -269,10 +385,14 @@ class StartRequest(StrictModel):
             "PipelineName": self.pipeline_name,
             "PipelineExecutionDisplayName": self.execution_display_name,
             "ClientRequestToken": self.client_request_token,
-            "PipelineParameters": [{"Name": n, "Value": v} for n, v in self.pipeline_parameters.items()],
+            "PipelineParameters": [
+                {"Name": n, "Value": v} for n, v in self.pipeline_parameters.items()
+            ],
             "PipelineExecutionDescription": self.execution_description,
             "ParallelismConfiguration": (
-                {"MaxParallelExecutionSteps": self.max_parallel_steps} if self.max_parallel_steps else None
+                {"MaxParallelExecutionSteps": self.max_parallel_steps}
+                if self.max_parallel_steps
+                else None
             ),
             "PipelineVersionId": self.pipeline_version_id,
             "PipelineVersionAlias": self.pipeline_version_alias,
@@ -285,32 +405,51 @@ class StartRequest(StrictModel):
     def _selection_to_aws(self) -> dict[str, Any] | None:
         if not self.selected_steps:
             return None
-        source = {"SourcePipelineExecutionArn": self.source_execution} if self.source_execution else {}
-        return {"SelectedSteps": [{"StepName": name} for name in self.selected_steps], **source}
+        source = (
+            {"SourcePipelineExecutionArn": self.source_execution}
+            if self.source_execution
+            else {}
+        )
+        return {
+            "SelectedSteps": [{"StepName": name} for name in self.selected_steps],
+            **source,
+        }
 
 
 ConnectionId = Annotated[str, StringConstraints(min_length=1, max_length=250)]
 RegionName = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
-Timestamp = Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+Timestamp = Annotated[
+    float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)
+]
 
 
 class ExecutionDescription(FrozenModel):
     """
-    The response of DescribePipelineExecution, or an entry of ListPipelineExecutions, which has no reason.
+    The response of DescribePipelineExecution, or an entry of ListPipelineExecutions,
+    which has no reason.
 
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+    and
     API_PipelineExecutionSummary.html
     """
 
     execution_arn: ExecutionArn = Field(validation_alias="PipelineExecutionArn")
-    status: str = Field(validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN)
-    failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
+    status: str = Field(
+        validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN
+    )
+    failure_reason: texts.ReasonText | None = Field(
+        None, validation_alias="FailureReason"
+    )
     created_at: ResponseTime = Field(
         None, validation_alias=pydantic.AliasChoices("CreationTime", "StartTime")
     )
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
-    display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
-    description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
+    display_name: texts.NameText | None = Field(
+        None, validation_alias="PipelineExecutionDisplayName"
+    )
+    description: texts.NameText | None = Field(
+        None, validation_alias="PipelineExecutionDescription"
+    )
     created_by: User = Field(None, validation_alias="CreatedBy")
     # AWS's answer in full stays valid without it.
     mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(

@@ -1,4 +1,6 @@
-"""Reports the end of a wait: the message for the log or the error, and the error itself."""
+"""
+Reports the end of a wait: the message for the log or the error, and the error itself.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,14 @@ from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
-    # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
+    # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30
+    # seconds.
     from polysync_airflow.execution.search import SearchEvent
     from polysync_airflow.execution.steps.descriptions import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]
-# A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of about 95 characters. The
-# frames of the traceback take eight of them.
+# A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of
+# about 95 characters. The frames of the traceback take eight of them.
 LINE_WIDTH: Final = 95
 MAX_REASON_LINES: Final = 4
 MAX_WRAPPED: Final = 2 * MAX_REASON_LINES * LINE_WIDTH
@@ -45,14 +48,17 @@ StopReason = Literal["ended_task", "timeout", "failure"]
 
 class RequestedStop(models.FrozenModel):
     """
-    The stop that a task has requested of its execution, in the XCom ``run``, which says how that has ended.
+    The stop that a task has requested of its execution, in the XCom ``run``, which says
+    how that has ended.
 
     :param requested_at: when, by the clock of the host.
-    :param reason: ``ended_task`` (a user or the DAG run has ended the task), ``timeout``, or ``failure`` (the
-        task failed, and no retry follows).
+    :param reason: ``ended_task`` (a user or the DAG run has ended the task),
+        ``timeout``, or ``failure`` (the task failed, and no retry follows).
     :param process: which process has requested it, and has the log of it.
-    :param result: ``requested`` (what AWS has answered is not known), ``accepted`` or ``failed``.
-    :param seen_at: when the status of the execution was seen last; None if it was not since the request.
+    :param result: ``requested`` (what AWS has answered is not known), ``accepted`` or
+        ``failed``.
+    :param seen_at: when the status of the execution was seen last; None if it was not
+        since the request.
     :param error: why the stop failed, or why nobody can see how it ends.
     """
 
@@ -65,7 +71,9 @@ class RequestedStop(models.FrozenModel):
 
 
 class ExecutionRecord(models.FrozenModel):
-    """The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC."""
+    """
+    The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC.
+    """
 
     execution_arn: models.ExecutionArn
     pipeline_name: str
@@ -105,38 +113,61 @@ class ExecutionRecord(models.FrozenModel):
         return self.model_copy(update=changes)
 
     def stop_requested(self, stop: RequestedStop) -> ExecutionRecord:
-        """Return what is known before a stop is requested; of repeated requests, the first one counts."""
-        return self if self.stop and self.stop.result != "failed" else self.model_copy(update={"stop": stop})
+        """
+        Return what is known before a stop is requested; of repeated requests, the first
+        one counts.
+        """
+        return (
+            self
+            if self.stop and self.stop.result != "failed"
+            else self.model_copy(update={"stop": stop})
+        )
 
-    def stop_answered(self, status: str | None, error: str | None, now: datetime) -> ExecutionRecord:
+    def stop_answered(
+        self, status: str | None, error: str | None, now: datetime
+    ) -> ExecutionRecord:
         """
         Return what is known when AWS has answered the request.
 
         :param status: the status of the execution, if it is known.
-        :param error: why the stop failed; None if it did not. If AWS has accepted it before, that counts.
+        :param error: why the stop failed; None if it did not. If AWS has accepted it
+            before, that counts.
         """
         if error:
             is_accepted = self.stop is not None and self.stop.result == "accepted"
-            return self if is_accepted else self._with_stop(result="failed", error=error)
+            return (
+                self if is_accepted else self._with_stop(result="failed", error=error)
+            )
         if has_ended(self.status):
             return self
         changes = {"state": state_of(status).value, "status": status}
-        return self._with_stop(result="accepted", seen_at=now).model_copy(update=changes)
+        return self._with_stop(result="accepted", seen_at=now).model_copy(
+            update=changes
+        )
 
     def stop_followed(self, end: ExecutionEvent, now: datetime) -> ExecutionRecord:
-        """Return what is known when somebody has waited for the end of a stop, which may not have come."""
+        """
+        Return what is known when somebody has waited for the end of a stop, which may
+        not have come.
+        """
         if end.outcome == "ended":
             return self.ended(end)._with_stop(seen_at=now)
         if has_ended(self.status):
             return self
         if end.outcome == "refused" or end.error_code:
             return self._with_stop(error=end.message)
-        return self._with_stop(seen_at=now).model_copy(update={"status": end.status or self.status})
+        return self._with_stop(seen_at=now).model_copy(
+            update={"status": end.status or self.status}
+        )
 
     def _with_stop(self, **changes: Any) -> ExecutionRecord:
         if self.stop is None:
             return self
-        return self.model_copy(update={"stop": RequestedStop.model_validate({**dict(self.stop), **changes})})
+        return self.model_copy(
+            update={
+                "stop": RequestedStop.model_validate({**dict(self.stop), **changes})
+            }
+        )
 
     @property
     def stop_text(self) -> str:
@@ -150,7 +181,10 @@ class ExecutionRecord(models.FrozenModel):
         if stop.error:
             return f"{asked}. How the execution ends is not known: {stop.error}"
         seen = f", last seen at {stop.seen_at:%H:%M:%S} UTC" if stop.seen_at else ""
-        return f"{asked}. How the execution ends is not known (AWS status {self.status}{seen})."
+        return (
+            f"{asked}. How the execution ends is not known (AWS status"
+            f" {self.status}{seen})."
+        )
 
 
 def described(
@@ -167,7 +201,8 @@ def described(
     """
     return ExecutionRecord(
         execution_arn=description.execution_arn,
-        pipeline_name=pipeline_name or models.pipeline_name_of(description.execution_arn),
+        pipeline_name=pipeline_name
+        or models.pipeline_name_of(description.execution_arn),
         state=state_of(description.status).value,
         status=description.status,
         message=description.failure_reason,
@@ -179,7 +214,8 @@ def described(
 
 def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | None:
     """
-    Return the XCom ``run``; None if there is none, or if somebody has changed it to something else.
+    Return the XCom ``run``; None if there is none, or if somebody has changed it to
+    something else.
 
     :param warn: called with a message in that case.
     """
@@ -187,20 +223,28 @@ def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | No
         return None if value is None else ExecutionRecord.model_validate(value)
     except ValidationError as error:
         problems = texts.describe_validation_error(error)
-        warn(f"XCom 'run' is ignored, because it is not the record of an execution: {problems}")
+        warn(
+            "XCom 'run' is ignored, because it is not the record of an execution:"
+            f" {problems}"
+        )
         return None
 
 
 def outcome_message(
-    end: ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
+    end: ExecutionEvent,
+    *,
+    failed_steps: Sequence[StepRow] = (),
+    notes: Sequence[str | None] = (),
 ) -> str:
     """
     Return a message of a few lines that says how the wait ended and why.
 
-    The verdict comes first. ARN and URLs have lines of their own. All of it is visible in Airflow's log pane
-    without scrolling, so only the first failed steps have details, and only the last lines of their logs.
+    The verdict comes first. ARN and URLs have lines of their own. All of it is visible
+    in Airflow's log pane without scrolling, so only the first failed steps have
+    details, and only the last lines of their logs.
 
-    :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
+    :param failed_steps: the failed steps. AWS's own reason often says only that some
+        steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
     after = "" if end.seconds is None else f" after {texts.format_seconds(end.seconds)}"
@@ -208,7 +252,10 @@ def outcome_message(
         after = f" {texts.format_seconds(end.seconds or 0)} after resume {end.attempt}"
     last_status = f"last AWS status: {end.status or 'none received'}"
     outcome = {
-        "ended": f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status {end.status})",
+        "ended": (
+            f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status"
+            f" {end.status})"
+        ),
         "timed_out": f"did not end before the timeout ({last_status})",
         "refused": f"can no longer be polled ({last_status})",
     }[end.outcome]
@@ -221,15 +268,23 @@ def outcome_message(
 
 
 def step_message(
-    execution_arn: str, pipeline_name: str, step: StepRow, *, notes: Sequence[str | None] = ()
+    execution_arn: str,
+    pipeline_name: str,
+    step: StepRow,
+    *,
+    notes: Sequence[str | None] = (),
 ) -> str:
     """
-    Return a message of a few lines that says how a step has ended for which a task waits.
+    Return a message of a few lines that says how a step has ended for which a task
+    waits.
 
     :param notes: lines that are appended; None and empty ones are left out.
     """
     verb = _VERBS.get(state_of(step.status), "ended")
-    lines = [f"Step {step.name} of pipeline {pipeline_name} {verb} (AWS status {step.status})."]
+    lines = [
+        f"Step {step.name} of pipeline {pipeline_name} {verb} (AWS status"
+        f" {step.status})."
+    ]
     if step.reason:
         lines.extend(_wrapped(f"Reason: {step.reason}"))
     if state_of(step.status) is PolysyncState.FAILED:
@@ -238,14 +293,22 @@ def step_message(
 
 
 def step_lines(row: StepRow) -> Iterator[str]:
-    """Yield a line about a step, whatever its state, and then its reason, its job and its log."""
+    """
+    Yield a line about a step, whatever its state, and then its reason, its job and its
+    log.
+    """
     after = "" if row.seconds is None else f" after {texts.format_seconds(row.seconds)}"
-    yield f"Step {row.name}: {row.state}{f' (AWS status {row.status})' if row.status else ''}{after}"
+    yield (
+        f"Step {row.name}:"
+        f" {row.state}{f' (AWS status {row.status})' if row.status else ''}{after}"
+    )
     yield from _wrapped(f"  Reason: {row.reason}" if row.reason else "")
     yield from _step_details(row, 0)
 
 
-def _ending(notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None) -> Iterator[str]:
+def _ending(
+    notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None
+) -> Iterator[str]:
     yield from (note for note in notes if note)
     yield f"Execution: {execution_arn}"
     url = execution_url(execution_arn, pipeline_name) if pipeline_name else None
@@ -257,7 +320,10 @@ def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
     log_lines = LOG_LINES[len(steps) > 1]
     for number, step in enumerate(steps[:MAX_REASONS]):
         attempt = f" (attempt {step.attempt})" if (step.attempt or 0) > 1 else ""
-        yield from _wrapped(f"Step {step.name} failed{attempt}: {step.reason or 'AWS returned no reason'}")
+        yield from _wrapped(
+            f"Step {step.name} failed{attempt}:"
+            f" {step.reason or 'AWS returned no reason'}"
+        )
         if number < MAX_DETAILED_STEPS:
             yield from _step_details(step, log_lines)
     if len(steps) > MAX_REASONS:
@@ -266,11 +332,17 @@ def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
 
 
 def _step_details(step: StepRow, log_lines: int) -> Iterator[str]:
-    details = {"Job": step.job_name, "Log": step.log_url, "Job in the console": step.console_url}
+    details = {
+        "Job": step.job_name,
+        "Log": step.log_url,
+        "Job in the console": step.console_url,
+    }
     yield from (f"  {label}: {value}" for label, value in details.items() if value)
     if step.log_lines:
         yield "  Last lines of the log:"
-        yield from (f"{texts.CONTINUATION}{line}" for line in step.log_lines[-log_lines:])
+        yield from (
+            f"{texts.CONTINUATION}{line}" for line in step.log_lines[-log_lines:]
+        )
 
 
 def _wrapped(text: str) -> list[str]:
@@ -289,14 +361,20 @@ def refusal_error(end: EndOfWait, message: str) -> exceptions.PolysyncError:
     """
     Return the error for a wait whose last poll failed.
 
-    :param end: the event that ended the wait: AWS or the connection refused the poll for good, or the poll at
-        the deadline.
+    :param end: the event that ended the wait: AWS or the connection refused the poll
+        for good, or the poll at the deadline.
     """
-    # Somebody may add a deleted connection again, and what has failed until the deadline may pass.
-    permanent = end.outcome == "refused" and end.error_code != models.CONNECTION_NOT_FOUND
+    # Somebody may add a deleted connection again, and what has failed until the
+    # deadline may pass.
+    permanent = (
+        end.outcome == "refused" and end.error_code != models.CONNECTION_NOT_FOUND
+    )
     if end.error_code and end.operation:
         return exceptions.SageMakerApiError(
-            message, error_code=end.error_code, operation=end.operation, permanent=permanent
+            message,
+            error_code=end.error_code,
+            operation=end.operation,
+            permanent=permanent,
         )
     return exceptions.CredentialsError(message, permanent=permanent)
 
@@ -317,7 +395,9 @@ def search_error(end: SearchEvent) -> exceptions.PolysyncError:
         return refusal_error(end, message)
     if end.outcome == "too_many":
         return exceptions.ParametersError(message)
-    error: type[exceptions.PipelineExecutionError] = exceptions.PipelineExecutionTimeoutError
+    error: type[exceptions.PipelineExecutionError] = (
+        exceptions.PipelineExecutionTimeoutError
+    )
     if end.outcome == "no_match":
         error = exceptions.PipelineExecutionNotFoundError
     return error(message, execution_arn=None, status=None, permanent=True)

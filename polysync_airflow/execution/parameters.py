@@ -1,9 +1,10 @@
 """
 The arguments of operators and of stored triggers, validated before AWS is called.
 
-What is the same in each try of a task is frozen in choices. Each core declares the choices that it uses, as a
-class of its own. An operator has one class that inherits from those of its cores, and passes its value on
-whole. Defaults are in the operator's signature only.
+What is the same in each try of a task is frozen in choices. Each core declares the
+choices that it uses, as a class of its own. An operator has one class that inherits
+from those of its cores, and passes its value on whole. Defaults are in the operator's
+signature only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
@@ -25,12 +33,17 @@ Seconds = Annotated[float, BeforeValidator(as_seconds)]
 
 def seconds(minimum: float, maximum: float) -> Any:
     """Return the field of ``Seconds`` from ``minimum`` to ``maximum``."""
-    cure = f"give a number of seconds from {minimum:g} to {maximum:,.0f}, or a timedelta"
+    cure = (
+        f"give a number of seconds from {minimum:g} to {maximum:,.0f}, or a timedelta"
+    )
     return Field(ge=minimum, le=maximum, strict=True, description=cure)
 
 
 class Choices(models.StrictModel):
-    """Base class. The ``description`` of a field says which values are valid, unless it is a ``Literal``."""
+    """
+    Base class. The ``description`` of a field says which values are valid, unless it is
+    a ``Literal``.
+    """
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -38,14 +51,20 @@ class Choices(models.StrictModel):
         Return the choices among the arguments of an operator.
 
         :param arguments: the arguments by name; others are ignored.
-        :raises ParametersError: an argument is not valid. The error names it, its value, and what is valid.
+        :raises ParametersError: an argument is not valid. The error names it, its
+            value, and what is valid.
         """
         try:
-            return cls.model_validate({name: arguments[name] for name in cls.model_fields})
+            return cls.model_validate(
+                {name: arguments[name] for name in cls.model_fields}
+            )
         except ValidationError as error:
             name = str(error.errors(include_url=False)[0]["loc"][0])
             field = cls.model_fields[name]
-            cure = field.description or f"give one of {', '.join(get_args(field.annotation))}"
+            cure = (
+                field.description
+                or f"give one of {', '.join(get_args(field.annotation))}"
+            )
             raise ParametersError(
                 f"{name} = {texts.shorten(arguments[name])} is not valid: {cure}."
             ) from None
@@ -58,31 +77,41 @@ REQUEST_ARGUMENTS: Final = tuple(
     name for name in models.StartRequest.model_fields if name != "client_request_token"
 )
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
-# Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
-# 30 seconds.
+# Pydantic builds the validators on first use, which is on a worker: Airflow parses a
+# DAG file every 30 seconds.
 DEFER_BUILD: Final = ConfigDict(defer_build=True)
-_PIPELINES: TypeAdapter[list[str]] = TypeAdapter(list[models.Pipeline], config=DEFER_BUILD)
+_PIPELINES: TypeAdapter[list[str]] = TypeAdapter(
+    list[models.Pipeline], config=DEFER_BUILD
+)
 EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) -> models.StartRequest:
+def make_start_request(
+    arguments: Mapping[str, Any], token: str, own_name: str
+) -> models.StartRequest:
     """
     Return the request for a new execution.
 
     :param token: the client request token, which follows from the task.
-    :param own_name: the name that says which start of the task it is: the default display name. Beside a name
-        of the DAG author's, it is the default description.
-    :raises ParametersError: lists each invalid argument with its value and what is valid.
+    :param own_name: the name that says which start of the task it is: the default
+        display name. Beside a name of the DAG author's, it is the default description.
+    :raises ParametersError: lists each invalid argument with its value and what is
+        valid.
     """
-    parameters, name = arguments["pipeline_parameters"], arguments["execution_display_name"]
+    parameters, name = (
+        arguments["pipeline_parameters"],
+        arguments["execution_display_name"],
+    )
     default_description = f"Airflow: {own_name}" if name else None
     return build_start_request(
         **{
             **arguments,
             "pipeline_parameters": {} if parameters is None else parameters,
             "execution_display_name": name or own_name,
-            "execution_description": arguments["execution_description"] or default_description,
+            "execution_description": (
+                arguments["execution_description"] or default_description
+            ),
             "client_request_token": token,
         }
     )
@@ -90,7 +119,8 @@ def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) 
 
 def with_role(request: models.StartRequest, default: str | None) -> models.StartRequest:
     """
-    Return a start request with the role that a pipeline managed by AWS needs, and that no other one accepts.
+    Return a start request with the role that a pipeline managed by AWS needs, and that
+    no other one accepts.
 
     :param default: the role of the connection, for a request that names none.
     :raises ParametersError: a managed pipeline has no role.
@@ -99,8 +129,9 @@ def with_role(request: models.StartRequest, default: str | None) -> models.Start
         return request
     if default is None:
         raise ParametersError(
-            f"{_NOT_STARTED}\n- execution_role_arn = None: AWS manages {request.pipeline_name}. Give the "
-            "role of its executions, arn:aws:iam::<12-digit account>:role/<name>, here or in the connection."
+            f"{_NOT_STARTED}\n- execution_role_arn = None: AWS manages"
+            f" {request.pipeline_name}. Give the role of its executions,"
+            " arn:aws:iam::<12-digit account>:role/<name>, here or in the connection."
         )
     return request.model_copy(update={"execution_role_arn": default})
 
@@ -115,7 +146,9 @@ def build_start_request(**arguments: Any) -> models.StartRequest:
     if isinstance(values, Mapping) and len(values) > models.MAX_PARAMETERS:
         # Checked first: each of them could have a problem of its own.
         cure = models.StartRequest.model_fields["pipeline_parameters"].description
-        raise ParametersError(f"{_NOT_STARTED}\n- pipeline_parameters = {texts.shorten(values)}. {cure}")
+        raise ParametersError(
+            f"{_NOT_STARTED}\n- pipeline_parameters = {texts.shorten(values)}. {cure}"
+        )
     try:
         return models.StartRequest(**arguments)
     except ValidationError as error:
@@ -125,13 +158,14 @@ def build_start_request(**arguments: Any) -> models.StartRequest:
 
 def storable_parameters(argument: str, values: Any) -> Any:
     """
-    Return the values of parameters so that Airflow can send and store them before the task runs.
+    Return the values of parameters so that Airflow can send and store them before the
+    task runs.
 
     A number that is too large becomes its text, which AWS gets in any case.
 
     :param argument: the argument of the operator that has the values.
-    :param values: the values by name; anything but a dict, such as the output of a task, is
-        returned as it is.
+    :param values: the values by name; anything but a dict, such as the output of a
+        task, is returned as it is.
     :raises ParametersError: Airflow can store neither a value nor its text.
     """
     if not isinstance(values, dict):
@@ -145,8 +179,9 @@ def storable_parameters(argument: str, values: Any) -> Any:
             fits = False
         if not fits:
             raise ParametersError(
-                f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not valid: give a text "
-                "without NUL and half surrogate pairs, or a number of at most 1,024 digits."
+                f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not"
+                " valid: give a text without NUL and half surrogate pairs, or a number"
+                " of at most 1,024 digits."
             )
     return storable
 
@@ -163,8 +198,9 @@ def check_pipeline_names(names: object) -> list[str]:
     except ValidationError as error:
         invalid = error.errors(include_url=False)[0]["input"]
         raise ParametersError(
-            f"{texts.shorten(invalid)} is not valid as pipeline names: give a list of names or ARNs. A name "
-            "has 1 to 256 letters, digits and hyphens, and begins and ends with a letter or digit."
+            f"{texts.shorten(invalid)} is not valid as pipeline names: give a list of"
+            " names or ARNs. A name has 1 to 256 letters, digits and hyphens, and"
+            " begins and ends with a letter or digit."
         ) from None
 
 
@@ -185,16 +221,20 @@ def check_execution_arn(execution_arn: object) -> str:
     """
     if not is_valid(EXECUTION_ARN, execution_arn):
         raise ParametersError(
-            f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
-            "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
-            "'execution_arn' of the task that started it."
+            f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an"
+            " execution: give"
+            " arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>,"
+            " such as the XCom 'execution_arn' of the task that started it."
         )
     return str(execution_arn)
 
 
-def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -> _Model:
+def check_trigger_arguments(
+    model: type[_Model], arguments: Mapping[str, Any]
+) -> _Model:
     """
-    Validate the arguments of a stored trigger, which others can edit in Airflow's database.
+    Validate the arguments of a stored trigger, which others can edit in Airflow's
+    database.
 
     :raises ParametersError: an argument is not valid.
     """
@@ -202,6 +242,7 @@ def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -
         return model.model_validate(arguments)
     except ValidationError as error:
         raise ParametersError(
-            "The trigger that is stored for this task has arguments that are not valid "
-            f"({texts.describe_validation_error(error)}). Clear the task. The execution may still be running."
+            "The trigger that is stored for this task has arguments that are not valid"
+            f" ({texts.describe_validation_error(error)}). Clear the task. The"
+            " execution may still be running."
         ) from None

@@ -1,16 +1,19 @@
 """
-Pipelines: AWS's descriptions of them, and the parameters and steps that their definitions declare.
+Pipelines: AWS's descriptions of them, and the parameters and steps that their
+definitions declare.
 
 Any user of the account may have written a definition.
 
-AWS gets every value as a text, and compares it with the declared type. It does not document which texts it
-accepts as numbers. Those that only Python reads as numbers (``1_000``, digits of other scripts, spaces around
-the number) are not accepted here. Booleans are accepted in any case, because AWS's SDK sends ``True``.
+AWS gets every value as a text, and compares it with the declared type. It does not
+document which texts it accepts as numbers. Those that only Python reads as numbers
+(``1_000``, digits of other scripts, spaces around the number) are not accepted here.
+Booleans are accepted in any case, because AWS's SDK sends ``True``.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
 
-The rules of a selective execution are AWS's: the steps exist; all steps on a path between two selected ones
-are selected; and if a selected step depends on others, their results come from a source execution. Whether a
-step in the branch of a condition needs the condition is left to AWS.
+The rules of a selective execution are AWS's: the steps exist; all steps on a path
+between two selected ones are selected; and if a selected step depends on others, their
+results come from a source execution. Whether a step in the branch of a condition needs
+the condition is left to AWS.
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
 """
 
@@ -26,7 +29,14 @@ from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import AfterValidator, AliasPath, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
@@ -49,13 +59,20 @@ class PipelineDescription(models.FrozenModel):
     name: models.PipelineName = Field(validation_alias="PipelineName")
     arn: texts.ArnText = Field(validation_alias="PipelineArn")
     role_arn: texts.ArnText | None = Field(None, validation_alias="RoleArn")
-    display_name: texts.NameText | None = Field(None, validation_alias="PipelineDisplayName")
-    description: texts.DescriptionText | None = Field(None, validation_alias="PipelineDescription")
+    display_name: texts.NameText | None = Field(
+        None, validation_alias="PipelineDisplayName"
+    )
+    description: texts.DescriptionText | None = Field(
+        None, validation_alias="PipelineDescription"
+    )
     created_at: models.ResponseTime = Field(None, validation_alias="CreationTime")
     modified_at: models.ResponseTime = Field(None, validation_alias="LastModifiedTime")
     last_run_at: models.ResponseTime = Field(None, validation_alias="LastRunTime")
     max_parallel_steps: texts.Count = Field(
-        None, validation_alias=AliasPath("ParallelismConfiguration", "MaxParallelExecutionSteps")
+        None,
+        validation_alias=AliasPath(
+            "ParallelismConfiguration", "MaxParallelExecutionSteps"
+        ),
     )
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
 
@@ -81,11 +98,15 @@ class DeclaredParameter(models.FrozenModel):
 
     name: Annotated[texts.NameText, texts.NotReserved] = Field(validation_alias="Name")
     # AWS's schema of definitions: a parameter without a type is a String.
-    type: Literal["String", "Integer", "Float", "Boolean"] = Field("String", validation_alias="Type")
-    default: Annotated[str | int | float | bool | None, BeforeValidator(_clean_default)] = Field(
-        None, validation_alias="DefaultValue"
+    type: Literal["String", "Integer", "Float", "Boolean"] = Field(
+        "String", validation_alias="Type"
     )
-    enum_values: list[texts.ValueText] | None = Field(None, validation_alias="EnumValues", max_length=1000)
+    default: Annotated[
+        str | int | float | bool | None, BeforeValidator(_clean_default)
+    ] = Field(None, validation_alias="DefaultValue")
+    enum_values: list[texts.ValueText] | None = Field(
+        None, validation_alias="EnumValues", max_length=1000
+    )
     description: Annotated[texts.DescriptionText | None, texts.LENIENT] = Field(
         None, validation_alias="Description"
     )
@@ -97,7 +118,8 @@ MAX_STEPS: Final = 500
 
 class JobStep(models.StrictModel):
     """
-    A step of a job: what a task for this step depends on. Its members are those of ``DeclaredStep``.
+    A step of a job: what a task for this step depends on. Its members are those of
+    ``DeclaredStep``.
 
     :param needs: sorted; only steps that the job has.
     """
@@ -112,21 +134,36 @@ class JobStep(models.StrictModel):
 def _checked_steps(steps: Sequence[JobStep]) -> list[JobStep]:
     names = {step.name for step in steps}
     if len(names) < len(steps):
-        raise ValueError(f"{Counter(step.name for step in steps).most_common(1)[0][0]} is there twice")
+        raise ValueError(
+            f"{Counter(step.name for step in steps).most_common(1)[0][0]} is there"
+            " twice"
+        )
     for step in steps:
-        if (step.condition or step.branch) and (step.condition not in names or not step.branch):
-            raise ValueError(f"{step.name} must have a branch and a condition that is a step, or neither")
+        if (step.condition or step.branch) and (
+            step.condition not in names or not step.branch
+        ):
+            raise ValueError(
+                f"{step.name} must have a branch and a condition that is a step, or"
+                " neither"
+            )
     known = [
-        step.model_copy(update={"needs": tuple(sorted(names.intersection(step.needs)))}) for step in steps
+        step.model_copy(update={"needs": tuple(sorted(names.intersection(step.needs)))})
+        for step in steps
     ]
     try:
-        TopologicalSorter({step.name: (*step.needs, step.condition) for step in known}).prepare()
+        TopologicalSorter(
+            {step.name: (*step.needs, step.condition) for step in known}
+        ).prepare()
     except CycleError as error:
-        raise ValueError(f"they depend on each other in a circle: {', '.join(error.args[1])}") from None
+        raise ValueError(
+            f"they depend on each other in a circle: {', '.join(error.args[1])}"
+        ) from None
     return known
 
 
-JobSteps = Annotated[list[JobStep], Field(max_length=MAX_STEPS), AfterValidator(_checked_steps)]
+JobSteps = Annotated[
+    list[JobStep], Field(max_length=MAX_STEPS), AfterValidator(_checked_steps)
+]
 
 
 class _WithSteps(models.FrozenModel):
@@ -135,11 +172,14 @@ class _WithSteps(models.FrozenModel):
 
 class Job(models.FrozenModel):
     """
-    An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC.
+    An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are
+    ISO 8601 in UTC.
 
-    :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not JSON.
-    :param steps: for the catalogue; none if they cannot be read. Not in JSON, since the XCom with the jobs of
-        a whole account would be a third larger, and no start needs them.
+    :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not
+        JSON.
+    :param steps: for the catalogue; none if they cannot be read. Not in JSON, since the
+        XCom with the jobs of a whole account would be a third larger, and no start
+        needs them.
     """
 
     name: str
@@ -169,7 +209,8 @@ def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
     Return a value as the type that the parameter declares.
 
     :param value: a value of that type, or its text as AWS accepts it.
-    :raises ValueError: the parameter does not accept the value. The message says what it accepts.
+    :raises ValueError: the parameter does not accept the value. The message says what
+        it accepts.
     """
     typed = _READERS[parameter.type](value)
     if typed is None:
@@ -181,7 +222,8 @@ def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
 
 def allowed_values(parameter: DeclaredParameter) -> list[Value]:
     """
-    Return the values to which the definition limits the parameter, in its order; an empty list for no limit.
+    Return the values to which the definition limits the parameter, in its order; an
+    empty list for no limit.
     """
     read = _READERS[parameter.type]
     values = [read(value) for value in parameter.enum_values or ()]
@@ -217,30 +259,43 @@ def _boolean(value: Any) -> bool | None:
 
 
 _READERS = {"String": _text, "Integer": _integer, "Float": _number, "Boolean": _boolean}
-_WANTED = {"String": "a text", "Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+_WANTED = {
+    "String": "a text",
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+}
 
 
-# For how many unknown names a similar one is searched, and among how many: each search compares with all.
+# For how many unknown names a similar one is searched, and among how many: each search
+# compares with all.
 MAX_SUGGESTIONS: Final = 5
 MAX_COMPARED: Final = 1000
 # How many names a message lists when none is similar.
 MAX_NAMES: Final = 5
 
 
-def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParameter]) -> list[str]:
+def parameter_problems(
+    sent: Mapping[str, str], declared: Sequence[DeclaredParameter]
+) -> list[str]:
     """
-    Return what keeps a pipeline from being started with these parameters: one line for each problem.
+    Return what keeps a pipeline from being started with these parameters: one line for
+    each problem.
 
-    Each line names the parameter, its value and the cure. The unknown parameters come first, since a
-    misspelled name is also the reason why the right one is missing.
+    Each line names the parameter, its value and the cure. The unknown parameters come
+    first, since a misspelled name is also the reason why the right one is missing.
 
     :param sent: the values by name, as the request has them.
-    :return: at most ``MAX_PROBLEMS`` lines, and one that says how many problems are not listed; an empty list
-        if the parameters fit.
+    :return: at most ``MAX_PROBLEMS`` lines, and one that says how many problems are not
+        listed; an empty list if the parameters fit.
     """
     by_name = {parameter.name: parameter for parameter in declared}
     unknown = [name for name in sent if name not in by_name]
-    missing = [each for each in by_name.values() if each.default is None and each.name not in sent]
+    missing = [
+        each
+        for each in by_name.values()
+        if each.default is None and each.name not in sent
+    ]
     invalid = {
         name: problem
         for name, value in sent.items()
@@ -250,16 +305,29 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
     def line(name: str, problem: str) -> str:
         return f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
 
-    not_declared = [line(name, f"not declared; {cure}") for name, cure in _cures(unknown, by_name)]
+    not_declared = [
+        line(name, f"not declared; {cure}") for name, cure in _cures(unknown, by_name)
+    ]
     of_wrong_type = [line(name, problem) for name, problem in invalid.items()]
-    return texts.first_problems([*not_declared, *map(_missing, missing), *of_wrong_type])
+    return texts.first_problems(
+        [*not_declared, *map(_missing, missing), *of_wrong_type]
+    )
 
 
-def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) -> Iterator[tuple[str, str]]:
+def _cures(
+    unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]
+) -> Iterator[tuple[str, str]]:
     for position, name in enumerate(unknown):
         names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
         nearest = texts.nearest_name(name, names)
-        yield name, f"did you mean {texts.clean_line(nearest)}?" if nearest else _leave_out(declared)
+        yield (
+            name,
+            (
+                f"did you mean {texts.clean_line(nearest)}?"
+                if nearest
+                else _leave_out(declared)
+            ),
+        )
 
 
 def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
@@ -272,7 +340,10 @@ def _missing(parameter: DeclaredParameter) -> str:
     kind: str = parameter.type
     if parameter.enum_values:
         kind += f", one of {', '.join(parameter.enum_values[:MAX_NAMES])}"
-    return f"{texts.clean_line(parameter.name)}: has no default; add a value ({texts.clean_line(kind)})"
+    return (
+        f"{texts.clean_line(parameter.name)}: has no default; add a value"
+        f" ({texts.clean_line(kind)})"
+    )
 
 
 def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
@@ -287,7 +358,8 @@ def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
 
 # Of a step.
 MAX_PROPERTY_FILES: Final = 50
-# AWS names the steps that a ForEach step runs after those of its body: Score-0 for the first item.
+# AWS names the steps that a ForEach step runs after those of its body: Score-0 for the
+# first item.
 _FIRST: Final = "-0"
 _INDEX: Final = re.compile(r"-\d+$")
 # Of a Condition step, by the outcome with which they run.
@@ -306,7 +378,9 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
     try:
         parsed = json.loads(definition or "")
         if not isinstance(parsed, dict):
-            raise ParametersError(f"the definition is a JSON {type(parsed).__name__}, not an object")
+            raise ParametersError(
+                f"the definition is a JSON {type(parsed).__name__}, not an object"
+            )
         return _DECLARED_PARAMETERS.validate_python(parsed.get("Parameters") or [])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -316,20 +390,27 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
         ) from None
     except ValueError as error:
         # Not only JSONDecodeError: Python refuses numbers with more than 4,300 digits.
-        raise ParametersError(texts.clean_text(f"the definition is not JSON: {error}")) from None
+        raise ParametersError(
+            texts.clean_text(f"the definition is not JSON: {error}")
+        ) from None
     except RecursionError:
-        raise ParametersError("the definition is nested too deeply to be read") from None
+        raise ParametersError(
+            "the definition is nested too deeply to be read"
+        ) from None
 
 
 def definition_digest(definition: str | None) -> str | None:
     """
-    Return a digest of what a pipeline definition says. White space and the order of keys do not change it.
+    Return a digest of what a pipeline definition says. White space and the order of
+    keys do not change it.
 
     :param definition: the definition, as JSON text.
     :return: ``sha256:<hex>``; None if the text is not JSON.
     """
     try:
-        canonical = json.dumps(json.loads(definition or ""), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(
+            json.loads(definition or ""), sort_keys=True, separators=(",", ":")
+        )
     except (ValueError, RecursionError):
         return None
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
@@ -357,7 +438,8 @@ class DeclaredStep(NamedTuple):
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param needs: the steps that it names in ``DependsOn``, or whose properties it uses.
     :param not_selected: whether a selective execution has not selected it.
-    :param body: of a ForEach step, the steps that it runs for each item, as AWS names those of the first.
+    :param body: of a ForEach step, the steps that it runs for each item, as AWS names
+        those of the first.
     """
 
     name: str
@@ -372,7 +454,8 @@ class DeclaredStep(NamedTuple):
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
     """
-    Return the steps that a pipeline definition declares, in its order. A condition's branches follow it.
+    Return the steps that a pipeline definition declares, in its order. A condition's
+    branches follow it.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 
@@ -391,11 +474,19 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
         step, condition, branch = pending.popleft()
         declared, arguments = _declared_step(step), step.get("Arguments")
         body = [_declared_step(each) for each in _steps_in(arguments, "ForEachBody")]
-        needs = declared.needs.union(*(each.needs for each in body)) - {each.name for each in body}
+        needs = declared.needs.union(*(each.needs for each in body)) - {
+            each.name for each in body
+        }
         first = [each._replace(name=each.name + _FIRST) for each in body]
-        found.append(declared._replace(condition=condition, branch=branch, needs=needs, body=first))
+        found.append(
+            declared._replace(
+                condition=condition, branch=branch, needs=needs, body=first
+            )
+        )
         branches = [
-            (each, declared.name, _BRANCHES[key]) for key in _BRANCHES for each in _steps_in(arguments, key)
+            (each, declared.name, _BRANCHES[key])
+            for key in _BRANCHES
+            for each in _steps_in(arguments, key)
         ]
         pending.extendleft(reversed(branches))
     return found
@@ -403,7 +494,11 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
 
 def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
     steps = parent.get(member) if isinstance(parent, dict) else None
-    entries = [each for each in steps if isinstance(each, dict)] if isinstance(steps, list) else []
+    entries = (
+        [each for each in steps if isinstance(each, dict)]
+        if isinstance(steps, list)
+        else []
+    )
     return [each for each in entries if isinstance(each.get("Name"), str)]
 
 
@@ -411,11 +506,16 @@ def _declared_step(step: dict[str, Any]) -> DeclaredStep:
     name, kind = texts.clean_line(step["Name"], 256), step.get("Type")
     kind = texts.clean_line(kind, 64) if kind and isinstance(kind, str) else None
     files = _property_files_in(step.get("PropertyFiles"))
-    return DeclaredStep(name, kind, property_files=files, needs=_needs_of(step) - {name})
+    return DeclaredStep(
+        name, kind, property_files=files, needs=_needs_of(step) - {name}
+    )
 
 
 def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | None]:
-    """Return the steps of a job, without what loops run, or none and why a job cannot have them."""
+    """
+    Return the steps of a job, without what loops run, or none and why a job cannot have
+    them.
+    """
     members = [step._asdict() for step in declared]
     steps = [{name: each[name] for name in JobStep.model_fields} for each in members]
     try:
@@ -425,7 +525,9 @@ def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | No
 
 
 def all_steps(declared: Iterable[DeclaredStep]) -> list[DeclaredStep]:
-    """Return the steps of a definition, also those that its loops run for the first item."""
+    """
+    Return the steps of a definition, also those that its loops run for the first item.
+    """
     return [each for step in declared for each in (step, *step.body)]
 
 
@@ -433,8 +535,8 @@ def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | No
     """
     Return the step of a definition that AWS lists under a name.
 
-    A ForEach step runs those of its body as ``<name>-<index>``, says class ``ForEachStep`` of AWS's package
-    ``sagemaker-mlops``.
+    A ForEach step runs those of its body as ``<name>-<index>``, says class
+    ``ForEachStep`` of AWS's package ``sagemaker-mlops``.
     """
     steps = {step.name: step for step in declared}
     of_loops = {each.name: each for step in declared for each in step.body}
@@ -442,16 +544,30 @@ def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | No
 
 
 def _property_files_in(value: Any) -> list[PropertyFile]:
-    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    entries = (
+        [entry for entry in value if isinstance(entry, dict)]
+        if isinstance(value, list)
+        else []
+    )
     files = [
-        PropertyFile(*(entry.get(member) or "" for member in ("PropertyFileName", "OutputName", "FilePath")))
+        PropertyFile(
+            *(
+                entry.get(member) or ""
+                for member in ("PropertyFileName", "OutputName", "FilePath")
+            )
+        )
         for entry in entries[:MAX_PROPERTY_FILES]
     ]
-    return [file for file in files if all(isinstance(text, str) and text for text in file)]
+    return [
+        file for file in files if all(isinstance(text, str) and text for text in file)
+    ]
 
 
 def _needs_of(step: dict[str, Any]) -> frozenset[str]:
-    """Return the names of the steps that a step depends on. The steps in its branches have their own."""
+    """
+    Return the names of the steps that a step depends on. The steps in its branches have
+    their own.
+    """
     depends_on = step.get("DependsOn")
     needs = set()
     for entry in depends_on if isinstance(depends_on, list) else ():
@@ -463,9 +579,13 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
         value = pending.pop()
         if isinstance(value, dict):
             reference = value.get("Get")
-            match = _STEP_REFERENCE.match(reference) if isinstance(reference, str) else None
+            match = (
+                _STEP_REFERENCE.match(reference) if isinstance(reference, str) else None
+            )
             needs |= {match[1]} if match else set()
-            pending.extend(each for member, each in value.items() if member not in _BRANCHES)
+            pending.extend(
+                each for member, each in value.items() if member not in _BRANCHES
+            )
         elif isinstance(value, list):
             pending.extend(value)
     return frozenset(needs)
@@ -473,7 +593,8 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
 
 # How many names a message lists.
 MAX_STEP_NAMES: Final = 10
-# The statuses of an execution that can be a source; those of a step that another execution can reuse.
+# The statuses of an execution that can be a source; those of a step that another
+# execution can reuse.
 SOURCE_STATUSES: Final = ("Succeeded", "Failed")
 REUSABLE_STATUS: Final = "Succeeded"
 
@@ -482,7 +603,8 @@ def selection_problems(
     selected: Sequence[str], declared: Sequence[DeclaredStep], *, has_source: bool
 ) -> list[str]:
     """
-    Return what is wrong with the selected steps: one line for each problem; none if they fit the definition.
+    Return what is wrong with the selected steps: one line for each problem; none if
+    they fit the definition.
 
     :param selected: the names of the selected steps.
     :param declared: the steps of the definition.
@@ -497,22 +619,36 @@ def selection_problems(
     others = reused_steps(selected, declared)
     if others and not has_source and not problems:
         problems.append(
-            f"source_execution: is missing, and the selected steps depend on {_listed(others)}; add the "
-            "ARN of an execution in which they have succeeded, or 'latest', or select them, too"
+            "source_execution: is missing, and the selected steps depend on"
+            f" {_listed(others)}; add the ARN of an execution in which they have"
+            " succeeded, or 'latest', or select them, too"
         )
     return problems
 
 
-def reused_steps(selected: Sequence[str], declared: Sequence[DeclaredStep]) -> list[str]:
-    """Return the names of the steps whose results the selected ones take from the source."""
+def reused_steps(
+    selected: Sequence[str], declared: Sequence[DeclaredStep]
+) -> list[str]:
+    """
+    Return the names of the steps whose results the selected ones take from the source.
+    """
     by_name = {step.name: step for step in declared}
-    needed = {name for each in selected for name in _above(each, by_name)} - set(selected)
+    needed = {name for each in selected for name in _above(each, by_name)} - set(
+        selected
+    )
     return [name for name in by_name if name in needed]
 
 
-def mark_selection(declared: Iterable[DeclaredStep], selected: Sequence[str] | None) -> list[DeclaredStep]:
-    """Return the steps of a definition, marked if the execution has not selected them."""
-    return [step._replace(not_selected=bool(selected and step.name not in selected)) for step in declared]
+def mark_selection(
+    declared: Iterable[DeclaredStep], selected: Sequence[str] | None
+) -> list[DeclaredStep]:
+    """
+    Return the steps of a definition, marked if the execution has not selected them.
+    """
+    return [
+        step._replace(not_selected=bool(selected and step.name not in selected))
+        for step in declared
+    ]
 
 
 def _above(name: str, by_name: Mapping[str, DeclaredStep]) -> set[str]:
@@ -537,12 +673,17 @@ def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[st
     }
     for other, name in between.items():
         first = min(above[other] & chosen)
-        yield f"{texts.clean_line(other)}: is between the selected steps {first} and {name}; select it, too"
+        yield (
+            f"{texts.clean_line(other)}: is between the selected steps {first} and"
+            f" {name}; select it, too"
+        )
 
 
 def _unknown_step(name: str, by_name: Mapping[str, DeclaredStep]) -> str:
     nearest = texts.nearest_name(name, by_name)
-    cure = f"did you mean {nearest}?" if nearest else f"its steps are {_listed(by_name)}"
+    cure = (
+        f"did you mean {nearest}?" if nearest else f"its steps are {_listed(by_name)}"
+    )
     return f"{texts.clean_line(name)}: is not a step of the pipeline; {cure}"
 
 

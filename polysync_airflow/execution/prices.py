@@ -18,7 +18,8 @@ Price = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 class Cost(models.FrozenModel):
     """
-    The member ``cost`` of the XCom ``run``: the billable time, multiplied by the prices.
+    The member ``cost`` of the XCom ``run``: the billable time, multiplied by the
+    prices.
 
     :param amount: in ``currency``.
     :param prices_date: the date of the prices, in UTC.
@@ -56,7 +57,9 @@ class HourlyPrices(models.StrictModel):
         except ValidationError as error:
             raise ValueError(texts.describe_validation_error(error)) from None
 
-    def cost_of(self, billed: Mapping[str, float], region: str) -> tuple[Cost | None, str | None]:
+    def cost_of(
+        self, billed: Mapping[str, float], region: str
+    ) -> tuple[Cost | None, str | None]:
         """
         Return the cost of an execution, and a sentence about what it lacks.
 
@@ -66,11 +69,19 @@ class HourlyPrices(models.StrictModel):
         prices = self.prices.get(region, {})
         unknown = sorted(billed.keys() - prices.keys())
         note = (
-            f"The cost lacks {', '.join(unknown)}: hourly_prices has no price in {region}."
+            f"The cost lacks {', '.join(unknown)}: hourly_prices has no price in"
+            f" {region}."
             if unknown
             else None
         )
         if billed and len(unknown) == len(billed):
             return None, note
-        amount = sum(seconds / 3600 * prices.get(each, 0) for each, seconds in billed.items())
-        return Cost(amount=round(amount, 4), currency=self.currency, prices_date=self.date), note
+        amount = sum(
+            seconds / 3600 * prices.get(each, 0) for each, seconds in billed.items()
+        )
+        return (
+            Cost(
+                amount=round(amount, 4), currency=self.currency, prices_date=self.date
+            ),
+            note,
+        )

@@ -1,16 +1,19 @@
 """
-What the steps of an execution have made and used: from their jobs, and from the files that these wrote.
+What the steps of an execution have made and used: from their jobs, and from the files
+that these wrote.
 
-A member of a response that is missing, or is not as AWS documents it, is None, so that it does not hide the
-others.
+A member of a response that is missing, or is not as AWS documents it, is None, so that
+it does not hide the others.
 
-Datasets have the names that OpenLineage gives them. By https://openlineage.io/docs/spec/naming: an object or
-a folder in S3 has the namespace ``s3://<bucket>`` and its key as the name. The specification has no names for
-SageMaker; a model package is named as it names tables of AWS Glue, by the parts of its ARN.
+Datasets have the names that OpenLineage gives them. By
+https://openlineage.io/docs/spec/naming: an object or a folder in S3 has the namespace
+``s3://<bucket>`` and its key as the name. The specification has no names for SageMaker;
+a model package is named as it names tables of AWS Glue, by the parts of its ARN.
 
-A pipeline's definition names the JSON files that processing steps write to S3, and says in which output of
-the job each is: https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html. Any user
-whose code runs in the job writes them.
+A pipeline's definition names the JSON files that processing steps write to S3, and says
+in which output of the job each is:
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html. Any
+user whose code runs in the job writes them.
 
 Everything here is pure.
 """
@@ -25,12 +28,25 @@ from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
-from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, FiniteFloat, StringConstraints
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+)
 
 from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
-from polysync_airflow.execution.texts import LENIENT, ArnText, Count, NameText, clean_value
+from polysync_airflow.execution.texts import (
+    LENIENT,
+    ArnText,
+    Count,
+    NameText,
+    clean_value,
+)
 
 # AWS allows 40 metrics of a training job, and 10 outputs of a processing job.
 _MAX_ENTRIES: Final = 100
@@ -50,8 +66,13 @@ def _value_at(entry: Any, path: str) -> Any:
 
 
 def _values_by_name(value: Any, name_member: str, path: str) -> dict[str, Any]:
-    pairs = [(_value_at(entry, name_member), _value_at(entry, path)) for entry in _entries(value)]
-    return {name: each for name, each in pairs if isinstance(name, str) and each is not None}
+    pairs = [
+        (_value_at(entry, name_member), _value_at(entry, path))
+        for entry in _entries(value)
+    ]
+    return {
+        name: each for name, each in pairs if isinstance(name, str) and each is not None
+    }
 
 
 def by_name(name_member: str, path: str) -> BeforeValidator:
@@ -62,7 +83,9 @@ def by_name(name_member: str, path: str) -> BeforeValidator:
     :param path: the members that lead to the value, with dots between them.
     """
     # mutmut changes nothing that runs at import.
-    return BeforeValidator(lambda value: _values_by_name(value, name_member, path))  # pragma: no mutate
+    return BeforeValidator(
+        lambda value: _values_by_name(value, name_member, path)
+    )  # pragma: no mutate
 
 
 def _values(value: Any, paths: Iterable[str]) -> list[Any]:
@@ -74,7 +97,8 @@ def each_of(*paths: str) -> BeforeValidator:
     """
     Return what makes a list of the values in a list of objects.
 
-    :param paths: the members that lead to a value, with dots between them. An object has one of the values.
+    :param paths: the members that lead to a value, with dots between them. An object
+        has one of the values.
     """
     return BeforeValidator(lambda value: _values(value, paths))  # pragma: no mutate
 
@@ -85,7 +109,9 @@ def _sum(counts: Any) -> Any:
 
 
 Name = Annotated[NameText | None, LENIENT]
-Uri = Annotated[Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, LENIENT]
+Uri = Annotated[
+    Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, LENIENT
+]
 CountsTogether = Annotated[Count, BeforeValidator(_sum)]
 Seconds = Annotated[Annotated[float, Field(ge=0, le=MAX_INTEGER)] | None, LENIENT]
 Value = Annotated[FiniteFloat | None, LENIENT]
@@ -107,18 +133,23 @@ CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 def first_of(member: str, *names: str) -> Any:
     """Return the field of the first of several members of an object in the response."""
-    aliases = (AliasPath(*member.split("."), name) for name in names)  # pragma: no mutate
+    aliases = (
+        AliasPath(*member.split("."), name) for name in names
+    )  # pragma: no mutate
     return Field(None, validation_alias=AliasChoices(*aliases))  # pragma: no mutate
 
 
 def member(*path: str, exclude: bool | None = None) -> Any:
     """
-    Return the field of a member of a response, which is None if the response does not have it.
+    Return the field of a member of a response, which is None if the response does not
+    have it.
 
     :param path: the members that lead to it.
     :param exclude: whether the XCom ``outputs`` has not got it.
     """
-    return Field(None, validation_alias=AliasPath(*path), exclude=exclude)  # pragma: no mutate
+    return Field(
+        None, validation_alias=AliasPath(*path), exclude=exclude
+    )  # pragma: no mutate
 
 
 class JobDescription(FrozenModel):
@@ -146,13 +177,17 @@ class JobDescription(FrozenModel):
 
     @property
     def instance_seconds(self) -> dict[str, float]:
-        """The seconds for which AWS bills, of all instances together, by the type of instance."""
+        """
+        The seconds for which AWS bills, of all instances together, by the type of
+        instance.
+        """
         return {}
 
 
 def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
     cleaned = {
-        name: _without_missing(value) if isinstance(value, dict) else value for name, value in members.items()
+        name: _without_missing(value) if isinstance(value, dict) else value
+        for name, value in members.items()
     }
     return {name: value for name, value in cleaned.items() if value not in (None, {})}
 
@@ -165,18 +200,28 @@ class InstanceGroup(FrozenModel):
 
 
 class TrainingJob(JobDescription):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html
+    """
 
     written = "model_artifact"
     read_uris: Annotated[UriList, CHANNELS] = member("InputDataConfig", exclude=True)
-    metrics: Annotated[Values, by_name("MetricName", "Value")] = member("FinalMetricDataList")
+    metrics: Annotated[Values, by_name("MetricName", "Value")] = member(
+        "FinalMetricDataList"
+    )
     model_artifact: Uri = member("ModelArtifacts", "S3ModelArtifacts")
     billable_seconds: Seconds = member("BillableTimeInSeconds")
     # AWS selects the instances if the job names several types.
-    instance_type: Name = first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
-    instance_count: Count = first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
+    instance_type: Name = first_of(
+        "ResourceConfig", "SelectedInstanceType", "InstanceType"
+    )
+    instance_count: Count = first_of(
+        "ResourceConfig", "SelectedInstanceCount", "InstanceCount"
+    )
     training_seconds: Seconds = member("TrainingTimeInSeconds", exclude=True)
-    is_spot: Annotated[bool | None, LENIENT] = member("EnableManagedSpotTraining", exclude=True)
+    is_spot: Annotated[bool | None, LENIENT] = member(
+        "EnableManagedSpotTraining", exclude=True
+    )
     instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = member(
         "ResourceConfig", "InstanceGroups", exclude=True
     )
@@ -186,8 +231,8 @@ class TrainingJob(JobDescription):
         """
         What the XCom ``outputs`` has of it.
 
-        Of managed spot training, it also has the share that was saved; of groups of instances, their number,
-        and their type if they have only one.
+        Of managed spot training, it also has the share that was saved; of groups of
+        instances, their number, and their type if they have only one.
         """
         made = super().outputs
         if groups := self.instance_groups:
@@ -202,7 +247,9 @@ class TrainingJob(JobDescription):
     @property
     def instance_seconds(self) -> dict[str, float]:
         """AWS bills the billable time of each instance."""
-        own = InstanceGroup(InstanceType=self.instance_type, InstanceCount=self.instance_count)
+        own = InstanceGroup(
+            InstanceType=self.instance_type, InstanceCount=self.instance_count
+        )
         return _instance_seconds(self.billable_seconds, self.instance_groups or [own])
 
 
@@ -230,15 +277,21 @@ class _TimedJob(JobDescription):
     @property
     def instance_seconds(self) -> dict[str, float]:
         """The time of each instance."""
-        group = InstanceGroup(InstanceType=self.instance_type, InstanceCount=self.instance_count)
+        group = InstanceGroup(
+            InstanceType=self.instance_type, InstanceCount=self.instance_count
+        )
         return _instance_seconds(self.seconds, [group])
 
 
 class ProcessingJob(_TimedJob):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html
+    """
 
     written = "output_uris"
-    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = member("ProcessingInputs", exclude=True)
+    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = member(
+        "ProcessingInputs", exclude=True
+    )
     output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = member(
         "ProcessingOutputConfig", "Outputs"
     )
@@ -253,7 +306,9 @@ class ProcessingJob(_TimedJob):
 
 
 class TransformJob(_TimedJob):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html
+    """
 
     written = "output_uri"
     read_uris: Annotated[UriList, CHANNELS] = member("TransformInput", exclude=True)
@@ -272,17 +327,25 @@ class TuningJob(JobDescription):
     """
 
     read_uris: Annotated[UriList, CHANNELS_OF_ALL] = Field(
-        None, validation_alias=AliasChoices("TrainingJobDefinition", "TrainingJobDefinitions"), exclude=True
+        None,
+        validation_alias=AliasChoices(
+            "TrainingJobDefinition", "TrainingJobDefinitions"
+        ),
+        exclude=True,
     )
     best_training_job: Name = member("BestTrainingJob", "TrainingJobName")
     training_jobs: CountsTogether = member("TrainingJobStatusCounters")
 
 
 class AutoMLJob(JobDescription):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html
+    """
 
     written = "output_path"
-    read_uris: Annotated[UriList, CHANNELS] = member("AutoMLJobInputDataConfig", exclude=True)
+    read_uris: Annotated[UriList, CHANNELS] = member(
+        "AutoMLJobInputDataConfig", exclude=True
+    )
     output_path: Uri = member("OutputDataConfig", "S3OutputPath", exclude=True)
     best_candidate: Name = member("BestCandidate", "CandidateName")
     objective: Annotated[Values, by_name("MetricName", "Value")] = member(
@@ -291,18 +354,22 @@ class AutoMLJob(JobDescription):
 
 
 class ModelPackage(JobDescription):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
+    """
 
-    read_uris: Annotated[UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")] = member(
-        "InferenceSpecification", "Containers", exclude=True
-    )
+    read_uris: Annotated[
+        UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")
+    ] = member("InferenceSpecification", "Containers", exclude=True)
     model_package_group: Name = member("ModelPackageGroupName")
     model_package_version: Count = member("ModelPackageVersion")
     approval_status: Name = member("ModelApprovalStatus")
 
 
 class Endpoint(JobDescription):
-    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html"""
+    """
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html
+    """
 
     endpoint_status: Name = member("EndpointStatus")
 
@@ -328,14 +395,17 @@ class JobKind(NamedTuple):
 
 TRAINING: Final = JobKind("DescribeTrainingJob", "training-job", TrainingJob)
 _PROCESSING: Final = JobKind("DescribeProcessingJob", "processing-job", ProcessingJob)
-# By the member of the step's metadata. What the other kinds of steps make has no metrics, times or files.
+# By the member of the step's metadata. What the other kinds of steps make has no
+# metrics, times or files.
 JOB_KINDS: Final[dict[str, JobKind]] = {
     "TrainingJob": TRAINING,
     "ProcessingJob": _PROCESSING,
     "QualityCheck": _PROCESSING,
     "ClarifyCheck": _PROCESSING,
     "TransformJob": JobKind("DescribeTransformJob", "transform-job", TransformJob),
-    "TuningJob": JobKind("DescribeHyperParameterTuningJob", "hyper-parameter-tuning-job", TuningJob),
+    "TuningJob": JobKind(
+        "DescribeHyperParameterTuningJob", "hyper-parameter-tuning-job", TuningJob
+    ),
     "AutoMLJob": JobKind("DescribeAutoMLJobV2", "automl-job", AutoMLJob),
     "RegisterModel": JobKind("DescribeModelPackage", "model-package", ModelPackage),
     "Endpoint": JobKind("DescribeEndpoint", "endpoint", Endpoint),
@@ -343,23 +413,35 @@ JOB_KINDS: Final[dict[str, JobKind]] = {
 
 
 def job_of(step: StepDescription) -> tuple[JobKind, str] | None:
-    """Return the kind and the name of a step's job; None if there is nothing that can be described."""
+    """
+    Return the kind and the name of a step's job; None if there is nothing that can be
+    described.
+    """
     kind = JOB_KINDS.get(step.kind or "")
     # A version of a model package has no name, only an ARN.
-    name = step.job_arn if kind and kind.description is ModelPackage else job_name_of(step)
+    name = (
+        step.job_arn if kind and kind.description is ModelPackage else job_name_of(step)
+    )
     return (kind, name) if kind and name else None
 
 
 def sum_by_instance_type(jobs: Iterable[JobDescription]) -> dict[str, float]:
-    """Return the seconds for which AWS bills, of all instances of some jobs, by the type of instance."""
+    """
+    Return the seconds for which AWS bills, of all instances of some jobs, by the type
+    of instance.
+    """
     total: defaultdict[str, float] = defaultdict(float)
     for job in jobs:
         for instance_type, seconds in job.instance_seconds.items():
             total[instance_type] += seconds
-    return {instance_type: round(total[instance_type], 1) for instance_type in sorted(total)}
+    return {
+        instance_type: round(total[instance_type], 1) for instance_type in sorted(total)
+    }
 
 
-def _instance_seconds(seconds: float | None, groups: Iterable[InstanceGroup]) -> dict[str, float]:
+def _instance_seconds(
+    seconds: float | None, groups: Iterable[InstanceGroup]
+) -> dict[str, float]:
     total: defaultdict[str, float] = defaultdict(float)
     for group in groups:
         if seconds and group.instance_type and group.instance_count:
@@ -367,10 +449,14 @@ def _instance_seconds(seconds: float | None, groups: Iterable[InstanceGroup]) ->
     return dict(total)
 
 
-# Of the inputs, and of the outputs. A receiver of events may refuse one that is too long.
+# Of the inputs, and of the outputs. A receiver of events may refuse one that is too
+# long.
 MAX_DATASETS: Final = 250
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html and object-keys.html
-_S3_URI: Final = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^\x00-\x1f\x7f\ufffd]{0,1024}))?")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+# and object-keys.html there
+_S3_URI: Final = re.compile(
+    r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^\x00-\x1f\x7f\ufffd]{0,1024}))?"
+)
 _MODEL_PACKAGE: Final = re.compile(
     r"(arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,30}:[0-9]{12}):(model-package/[A-Za-z0-9-]{1,63}(?:/[0-9]{1,9})?)"
 )
@@ -404,31 +490,41 @@ def datasets_of(
     """
     Return the datasets of an execution, without those of which the name is not valid.
 
-    What one step has written and another has read is an output, not an input too: a graph with both would
-    have a cycle.
+    What one step has written and another has read is an output, not an input too: a
+    graph with both would have a cycle.
 
     :param read: the S3 URIs that the steps have read.
     :param written: the S3 URIs that the steps have written.
     :param model_packages: the ARNs of the model packages that they have registered.
-    :param reused_packages: the ARNs of those that an earlier execution has registered for them.
+    :param reused_packages: the ARNs of those that an earlier execution has registered
+        for them.
     """
     # Without duplicates, in the order of the steps.
     outputs = dict.fromkeys([*_packages(model_packages), *_in_s3(written)])
     used = (*_packages(reused_packages), *_in_s3(read))
     inputs = dict.fromkeys(each for each in used if each not in outputs)
     left_out = sum(max(0, len(each) - MAX_DATASETS) for each in (inputs, outputs))
-    return Datasets(tuple(islice(inputs, MAX_DATASETS)), tuple(islice(outputs, MAX_DATASETS)), left_out)
+    return Datasets(
+        tuple(islice(inputs, MAX_DATASETS)),
+        tuple(islice(outputs, MAX_DATASETS)),
+        left_out,
+    )
 
 
 def _packages(arns: Iterable[str]) -> Iterator[Dataset]:
-    return (Dataset(*match.groups()) for arn in arns if (match := _MODEL_PACKAGE.fullmatch(arn)))
+    return (
+        Dataset(*match.groups())
+        for arn in arns
+        if (match := _MODEL_PACKAGE.fullmatch(arn))
+    )
 
 
 def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
     for uri in uris:
         match = _S3_URI.fullmatch(uri) if uri else None
         if match:
-            # A folder is the same with and without a slash at its end. A bucket as a whole is "/".
+            # A folder is the same with and without a slash at its end. A bucket as a
+            # whole is "/".
             yield Dataset(match[1], (match[2] or "").strip("/") or "/")
 
 
@@ -441,7 +537,9 @@ _TOO_DEEP: Final = "it is nested too deeply"
 PropertyFiles = bool | Sequence[str]
 
 
-def files_to_read(step: DeclaredStep | None, wanted: PropertyFiles) -> list[PropertyFile]:
+def files_to_read(
+    step: DeclaredStep | None, wanted: PropertyFiles
+) -> list[PropertyFile]:
     """
     Return the property files to read of a step.
 
@@ -476,7 +574,8 @@ def parse(content: bytes) -> Any:
     Return the value of a property file, with clean texts.
 
     :param content: the file, or what was read of a longer one.
-    :raises ValueError: it has more than ``MAX_BYTES``, or is not JSON that every database stores.
+    :raises ValueError: it has more than ``MAX_BYTES``, or is not JSON that every
+        database stores.
     """
     if len(content) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
@@ -497,7 +596,10 @@ def _clean(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     if isinstance(value, dict):
-        return {clean_value(name, MAX_BYTES): _clean(each, depth + 1) for name, each in value.items()}
+        return {
+            clean_value(name, MAX_BYTES): _clean(each, depth + 1)
+            for name, each in value.items()
+        }
     if isinstance(value, list):
         return [_clean(each, depth + 1) for each in value]
     if isinstance(value, float) and not isfinite(value):

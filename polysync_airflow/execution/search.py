@@ -1,20 +1,26 @@
 """
-The search for an execution that others have started: what is listed, which one is meant, and until when.
+The search for an execution that others have started: what is listed, which one is
+meant, and until when.
 
 Rules:
 
-1. An execution matches if its creation time is in the window, its display name matches the pattern, and its
-   parameters have the values that are looked for.
-2. ``first`` is the oldest of them. ``latest`` is the newest that existed when the search began; if there was
-   none, the first one after that.
-3. So the choice depends on AWS's list and on when the search began, and not on when somebody looks. A task
-   that looks again, because it was rescheduled, finds the same execution.
-4. AWS's list may lag behind. Who looks again without memory of what was found before takes a choice for
-   settled only after ``SETTLE_SECONDS``: until then, an older execution may still appear.
-5. If the window has closed, and AWS's list had time to show its last execution, the search ends without one.
-6. What was listed once is not listed again, except for the time by which AWS's list may lag behind.
+1. An execution matches if its creation time is in the window, its display name matches
+   the pattern, and its parameters have the values that are looked for.
+2. ``first`` is the oldest of them. ``latest`` is the newest that existed when the
+   search began; if there was none, the first one after that.
+3. So the choice depends on AWS's list and on when the search began, and not on when
+   somebody looks. A task that looks again, because it was rescheduled, finds the same
+   execution.
+4. AWS's list may lag behind. Who looks again without memory of what was found before
+   takes a choice for settled only after ``SETTLE_SECONDS``: until then, an older
+   execution may still appear.
+5. If the window has closed, and AWS's list had time to show its last execution, the
+   search ends without one.
+6. What was listed once is not listed again, except for the time by which AWS's list may
+   lag behind.
 
-``waiter.py`` has the rules of all waits. Everything here is pure: the time is an argument.
+``waiter.py`` has the rules of all waits. Everything here is pure: the time is an
+argument.
 """
 
 from __future__ import annotations
@@ -32,14 +38,21 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.waiter import EndOfWait, LogLine, WaitArguments, Waiter, error_fields
+from polysync_airflow.execution.waiter import (
+    EndOfWait,
+    LogLine,
+    WaitArguments,
+    Waiter,
+    error_fields,
+)
 
 Which = Literal["first", "latest"]
 MAX_PATTERN_LENGTH = 256
 # How much AWS's list may lag behind, and the clock of this host differ from AWS's.
 LIST_LAG_SECONDS: Final = 300.0
 SETTLE_SECONDS: Final = 60.0
-# The parameters of an execution cost a call. A search looks at those of so many at a time.
+# The parameters of an execution cost a call. A search looks at those of so many at a
+# time.
 MAX_COMPARED: Final = 100
 # A window with more executions is one that somebody has forgotten to limit.
 MAX_LISTED: Final = 10_000
@@ -57,8 +70,8 @@ def _as_time(value: Any) -> Any:
 
 Time = Annotated[models.UtcTime, BeforeValidator(_as_time)]
 _TIME_CURE = (
-    'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00" (without an offset: UTC), or leave it '
-    "out."
+    'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00" (without an offset:'
+    " UTC), or leave it out."
 )
 
 
@@ -87,10 +100,13 @@ class Search(models.StrictModel):
     """
     What a search looks for. Its fields have the names of the sensor's arguments.
 
-    :param began_at: when the search began: ``latest`` is the latest execution of this moment.
+    :param began_at: when the search began: ``latest`` is the latest execution of this
+        moment.
     """
 
-    pipeline_name: models.Pipeline = Field(description="Give the pipeline's name, or its ARN.")
+    pipeline_name: models.Pipeline = Field(
+        description="Give the pipeline's name, or its ARN."
+    )
     created_after: Time = Field(description=_TIME_CURE)
     created_before: Time | None = Field(None, description=_TIME_CURE)
     which: Which = "first"
@@ -99,20 +115,27 @@ class Search(models.StrictModel):
         min_length=1,
         max_length=MAX_PATTERN_LENGTH,
         pattern=r"^[^\x00-\x1f\x7f]*$",
-        description='Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
-        f"{MAX_PATTERN_LENGTH} characters, or leave it out.",
+        description=(
+            'Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
+            f"{MAX_PATTERN_LENGTH} characters, or leave it out."
+        ),
     )
     parameters: Mapping[models.ParameterName, models.ParameterValue] | None = Field(
         None,
         max_length=models.MAX_PARAMETERS,
-        description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
-        "booleans whose text has 1 to 1,024 characters, or leave it out.",
+        description=(
+            f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings,"
+            " numbers or booleans whose text has 1 to 1,024 characters, or leave it"
+            " out."
+        ),
     )
     began_at: Time
 
     @pydantic.field_validator("created_before")
     @classmethod
-    def _check_window(cls, end: datetime | None, info: pydantic.ValidationInfo) -> datetime | None:
+    def _check_window(
+        cls, end: datetime | None, info: pydantic.ValidationInfo
+    ) -> datetime | None:
         start = info.data.get("created_after")
         if start and end and end <= start:
             raise ValueError(f"is not later than created_after = {start.isoformat()}")
@@ -120,7 +143,10 @@ class Search(models.StrictModel):
 
     def matches(self, execution: ListedExecution) -> bool:
         """Return whether an execution is looked for, as far as a list says."""
-        if models.pipeline_name_of(execution.execution_arn).lower() != self.name.lower():
+        if (
+            models.pipeline_name_of(execution.execution_arn).lower()
+            != self.name.lower()
+        ):
             return False
         if execution.created_at < self.created_after:
             return False
@@ -139,9 +165,10 @@ class SearchEvent(EndOfWait):
     """
     How a search ended.
 
-    :param outcome: ``found``; ``no_match`` (the window has closed without an execution that matches);
-        ``timed_out`` (the deadline was reached); ``refused`` (AWS or the connection refuses to list);
-        ``too_many`` (more executions match by their names than parameters are compared of).
+    :param outcome: ``found``; ``no_match`` (the window has closed without an execution
+        that matches); ``timed_out`` (the deadline was reached); ``refused`` (AWS or the
+        connection refuses to list); ``too_many`` (more executions match by their names
+        than parameters are compared of).
     :param began_at: when the search began.
     :param execution_arn: the execution that was found.
     :param message: why the search ended without one.
@@ -156,29 +183,45 @@ class SearchEvent(EndOfWait):
     @pydantic.model_validator(mode="after")
     def _found_has_an_arn(self) -> SearchEvent:
         if (self.outcome == "found") != (self.execution_arn is not None):
-            raise ValueError("execution_arn is given if the outcome is 'found', and only then")
+            raise ValueError(
+                "execution_arn is given if the outcome is 'found', and only then"
+            )
         return self
 
 
 # The arguments of the sensor that become the search.
-SEARCH_ARGUMENTS: Final = tuple(name for name in Search.model_fields if name != "began_at")
+SEARCH_ARGUMENTS: Final = tuple(
+    name for name in Search.model_fields if name != "began_at"
+)
 
 
 class TooManyMatchesError(ParametersError):
-    """Raised when a window has more executions than are listed, or than parameters are compared of."""
+    """
+    Raised when a window has more executions than are listed, or than parameters are
+    compared of.
+    """
 
 
 def make_search(
-    arguments: Mapping[str, Any], interval: tuple[datetime, datetime | None], began_at: datetime
+    arguments: Mapping[str, Any],
+    interval: tuple[datetime, datetime | None],
+    began_at: datetime,
 ) -> Search:
     """
     Return the search that the arguments of a sensor describe.
 
-    :param arguments: the rendered arguments; those without a value are None, or an empty text.
-    :param interval: the window if the arguments have none. Its end is None if it has none.
-    :raises ParametersError: lists each invalid argument with its value and what is valid.
+    :param arguments: the rendered arguments; those without a value are None, or an
+        empty text.
+    :param interval: the window if the arguments have none. Its end is None if it has
+        none.
+    :raises ParametersError: lists each invalid argument with its value and what is
+        valid.
     """
-    given = {name: value for name, value in arguments.items() if value is not None and value != ""}
+    given = {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and value != ""
+    }
     if "created_after" not in given:
         given["created_after"] = interval[0]
         # A window whose begin is given has no end, unless that is given, too.
@@ -189,7 +232,8 @@ def make_search(
         # A time is shown as it was given, not as it was understood.
         problems = texts.describe_arguments(Search, error, given)
         raise ParametersError(
-            f"Nothing was looked for, because these arguments are not valid:\n{problems}"
+            "Nothing was looked for, because these arguments are not"
+            f" valid:\n{problems}"
         ) from None
 
 
@@ -201,17 +245,18 @@ def pick(
 
     :param listed: the executions of the pipeline, the oldest first.
     :param parameters_of: returns the parameters of an execution.
-    :raises TooManyMatchesError: more than ``MAX_LISTED`` executions are listed, or the parameters of more
-        than ``MAX_COMPARED`` would be compared.
+    :raises TooManyMatchesError: more than ``MAX_LISTED`` executions are listed, or the
+        parameters of more than ``MAX_COMPARED`` would be compared.
     """
     for number, execution in enumerate(_in_order(search, _limited(search, listed))):
         if not search.parameters:
             return execution
         if number == MAX_COMPARED:
             raise TooManyMatchesError(
-                f"parameters = {texts.shorten(search.parameters)} are not those of the first {MAX_COMPARED} "
-                f"executions of pipeline {search.name} that match otherwise, and each one costs a call: give "
-                "a shorter window (created_after, created_before), or a display_name_pattern."
+                f"parameters = {texts.shorten(search.parameters)} are not those of the"
+                f" first {MAX_COMPARED} executions of pipeline {search.name} that match"
+                " otherwise, and each one costs a call: give a shorter window"
+                " (created_after, created_before), or a display_name_pattern."
             )
         # Other parameters do not count.
         if search.parameters.items() <= parameters_of(execution.execution_arn).items():
@@ -239,34 +284,44 @@ def look(
         return error
 
 
-def _limited(search: Search, listed: Iterable[ListedExecution]) -> Iterator[ListedExecution]:
+def _limited(
+    search: Search, listed: Iterable[ListedExecution]
+) -> Iterator[ListedExecution]:
     for number, execution in enumerate(listed):
         if number == MAX_LISTED:
             raise TooManyMatchesError(
-                f"created_after = {search.created_after.isoformat()}: pipeline {search.name} has more than "
-                f"{MAX_LISTED:,} executions in the window: give a shorter one (created_after, "
-                "created_before)."
+                f"created_after = {search.created_after.isoformat()}: pipeline"
+                f" {search.name} has more than {MAX_LISTED:,} executions in the window:"
+                " give a shorter one (created_after, created_before)."
             )
         yield execution
 
 
-def _in_order(search: Search, listed: Iterable[ListedExecution]) -> Iterator[ListedExecution]:
+def _in_order(
+    search: Search, listed: Iterable[ListedExecution]
+) -> Iterator[ListedExecution]:
     matching = (execution for execution in listed if search.matches(execution))
     if search.which == "first":
         # One by one, so that no page is read in vain.
         yield from matching
         return
     executions = list(matching)
-    existed = [execution for execution in executions if execution.created_at <= search.began_at]
+    existed = [
+        execution for execution in executions if execution.created_at <= search.began_at
+    ]
     yield from reversed(existed)
     yield from executions[len(existed) :]
 
 
 def is_settled(search: Search, found: ListedExecution, now: float) -> bool:
-    """Return whether no other execution can take the place of the one that was found."""
+    """
+    Return whether no other execution can take the place of the one that was found.
+    """
     since = found.created_at
     if search.which == "latest":
-        since = max(since, min(search.began_at, search.created_before or search.began_at))
+        since = max(
+            since, min(search.began_at, search.created_before or search.began_at)
+        )
     return now >= since.timestamp() + SETTLE_SECONDS
 
 
@@ -277,7 +332,11 @@ def describe_search(search: Search) -> str:
         f"the {search.which} execution of pipeline {search.name}",
         f"created from {search.created_after.isoformat()}",
         f"to {end.isoformat()}" if end else "on",
-        f"with a display name like {search.display_name_pattern}" if search.display_name_pattern else "",
+        (
+            f"with a display name like {search.display_name_pattern}"
+            if search.display_name_pattern
+            else ""
+        ),
         f"with parameters {', '.join(search.parameters)}" if search.parameters else "",
     ]
     return texts.clean_line(" ".join(part for part in parts if part))
@@ -300,8 +359,10 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
     """
     The state of a search. It began when its ``search`` says.
 
-    :param listed_until: until when AWS has listed everything, in seconds since the epoch; None for nothing.
-    :param is_repeated: the next look is made by another process, which must find the same execution.
+    :param listed_until: until when AWS has listed everything, in seconds since the
+        epoch; None for nothing.
+    :param is_repeated: the next look is made by another process, which must find the
+        same execution.
     """
 
     search: Search
@@ -323,13 +384,18 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
         """From which creation time on AWS must list executions."""
         start = self.search.created_after
         if self.listed_until is not None:
-            start = max(start, datetime.fromtimestamp(self.listed_until - LIST_LAG_SECONDS, UTC))
+            start = max(
+                start, datetime.fromtimestamp(self.listed_until - LIST_LAG_SECONDS, UTC)
+            )
         # AWS does not say whether it lists an execution of exactly this time.
         return start - timedelta(seconds=1)
 
     @property
     def last_poll_at(self) -> float:
-        """When the last look is due: when the window has closed, and AWS's list is complete."""
+        """
+        When the last look is due: when the window has closed, and AWS's list is
+        complete.
+        """
         return min(self.deadline, self._complete_at)
 
     @property
@@ -346,26 +412,41 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
         if response.found is None or self._is_final(response.found, now):
             return ()
         arn = response.found.execution_arn
-        return (LogLine(logging.INFO, f"Found, but AWS may still list another one: {arn}"),)
+        return (
+            LogLine(logging.INFO, f"Found, but AWS may still list another one: {arn}"),
+        )
 
     def end_of(self, response: Looked, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
         if response.found and self._is_final(response.found, now):
             arn = response.found.execution_arn
-            return SearchEvent(outcome="found", began_at=self.search.began_at, execution_arn=arn)
+            return SearchEvent(
+                outcome="found", began_at=self.search.began_at, execution_arn=arn
+            )
         if response.at >= self._complete_at:
-            return self.event("no_match", "The window has closed, and no execution in it matches.")
+            return self.event(
+                "no_match", "The window has closed, and no execution in it matches."
+            )
         return None
 
     def _is_final(self, found: ListedExecution, now: float) -> bool:
-        return not self.is_repeated or now >= self.deadline or is_settled(self.search, found, now)
+        return (
+            not self.is_repeated
+            or now >= self.deadline
+            or is_settled(self.search, found, now)
+        )
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
-        text = f"No execution was found within {texts.format_seconds(self.deadline - self.since)}"
+        text = (
+            "No execution was found within"
+            f" {texts.format_seconds(self.deadline - self.since)}"
+        )
         return f"{text}; {note}" if note else f"{text}."
 
-    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> SearchEvent:
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> SearchEvent:
         """Return the event of a search without an execution."""
         if isinstance(error, TooManyMatchesError):
             outcome, error = "too_many", None

@@ -1,40 +1,48 @@
 """
-The steps of an execution as tasks of their own: how each of them ends, and what a clear of some means.
+The steps of an execution as tasks of their own: how each of them ends, and what a clear
+of some means.
 
-One task of the group, the *execution task*, starts the execution and is responsible for it, as every Start
-task is. The task of a step only watches.
+One task of the group, the *execution task*, starts the execution and is responsible for
+it, as every Start task is. The task of a step only watches.
 
 Rules of the task of a step:
 
-1. It waits until the execution task has an execution in its current try. While that task waits for a slot, or
-   was cleared, what it has pushed belongs to an earlier try, and nothing is read from AWS.
-2. AWS's status of the step decides: Succeeded is a success, also with a result from the cache or from the
-   source of a selective execution. Failed and Stopped are failures.
-3. A step in the branch of a condition that has the other outcome is skipped. So is a step that a selective
-   execution leaves out, a step that the definition of the execution does not have, and a step that an
-   execution has not begun which has succeeded.
-4. A step that has not begun fails if its execution has ended otherwise, once the execution task is over.
-5. A retry waits while the step has failed and the execution task is not over: that task resumes the
-   execution. A failure from before the last resume is not looked at while the execution runs.
+1. It waits until the execution task has an execution in its current try. While that
+   task waits for a slot, or was cleared, what it has pushed belongs to an earlier try,
+   and nothing is read from AWS.
+2. AWS's status of the step decides: Succeeded is a success, also with a result from the
+   cache or from the source of a selective execution. Failed and Stopped are failures.
+3. A step in the branch of a condition that has the other outcome is skipped. So is a
+   step that a selective execution leaves out, a step that the definition of the
+   execution does not have, and a step that an execution has not begun which has
+   succeeded.
+4. A step that has not begun fails if its execution has ended otherwise, once the
+   execution task is over.
+5. A retry waits while the step has failed and the execution task is not over: that task
+   resumes the execution. A failure from before the last resume is not looked at while
+   the execution runs.
 6. If the execution task is over and has no execution, the step fails.
 
-Rules of the execution task after a clear, by the tasks of the steps that were cleared with it:
+Rules of the execution task after a clear, by the tasks of the steps that were cleared
+with it:
 
 1. All of them: a new execution, after the stop of one that runs.
-2. Some of them: an execution that runs goes on to its end. Airflow does not say whether a task that has not
-   ended was cleared. So a step that had not succeeded when the next try has looked first has not to be
-   repeated if it has succeeded since. Then:
-3. If AWS can resume the execution, and no step is to be repeated that has succeeded in it, AWS resumes it,
-   once. It repeats all steps that have not succeeded.
-4. If such a step is to be repeated, a selective execution runs the cleared steps, with this execution as its
-   source. AWS accepts only a source that has succeeded or failed.
+2. Some of them: an execution that runs goes on to its end. Airflow does not say whether
+   a task that has not ended was cleared. So a step that had not succeeded when the next
+   try has looked first has not to be repeated if it has succeeded since. Then:
+3. If AWS can resume the execution, and no step is to be repeated that has succeeded in
+   it, AWS resumes it, once. It repeats all steps that have not succeeded.
+4. If such a step is to be repeated, a selective execution runs the cleared steps, with
+   this execution as its source. AWS accepts only a source that has succeeded or failed.
 5. None of them: an execution that has failed is resumed.
-6. If the execution has succeeded since, and there is nothing to repeat, its outcome is that of the task.
+6. If the execution has succeeded since, and there is nothing to repeat, its outcome is
+   that of the task.
 7. Otherwise the task fails with a sentence that says what to clear in place of it.
 
 A retry of the execution task resumes the execution.
 
-Everything here is pure. The drivers are ``triggers/step_tasks.py`` and ``operators/step_tasks.py``.
+Everything here is pure. The drivers are ``triggers/step_tasks.py`` and
+``operators/step_tasks.py``.
 """
 
 from __future__ import annotations
@@ -54,15 +62,27 @@ from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.decisions import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
-from polysync_airflow.execution.pipelines import MAX_STEPS, SOURCE_STATUSES, DeclaredStep
+from polysync_airflow.execution.pipelines import (
+    MAX_STEPS,
+    SOURCE_STATUSES,
+    DeclaredStep,
+)
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
-from polysync_airflow.execution.waiter import EndOfWait, Finish, Interval, LogLine, Wait, Waiter, error_fields
+from polysync_airflow.execution.waiter import (
+    EndOfWait,
+    Finish,
+    Interval,
+    LogLine,
+    Wait,
+    Waiter,
+    error_fields,
+)
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
-# States of the execution task in which its XComs are those of its current try: while a try begins, a worker
-# still has to delete those of the earlier one.
+# States of the execution task in which its XComs are those of its current try: while a
+# try begins, a worker still has to delete those of the earlier one.
 _WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry")
 
 
@@ -70,7 +90,8 @@ def is_current(state: str | None, run: ExecutionRecord | None) -> bool:
     """
     Return whether the XCom ``run`` is that of the current try of the execution task.
 
-    :param state: the state of that task in Airflow; None if it was cleared or was not scheduled yet.
+    :param state: the state of that task in Airflow; None if it was cleared or was not
+        scheduled yet.
     """
     return run is not None and (state in _WITH_OWN_XCOMS or is_finished(state))
 
@@ -91,7 +112,8 @@ class Seen:
     :param is_declared: whether the rows have all steps of the execution's definition.
     :param rows: the steps by name, as the XCom ``steps`` has them.
     :param steps: AWS's list of the steps.
-    :param due: when they are listed again, in seconds since the epoch; None if they were not listed.
+    :param due: when they are listed again, in seconds since the epoch; None if they
+        were not listed.
     """
 
     state: str | None
@@ -125,7 +147,9 @@ def seen_of(
 
     :param order: the steps of its definition; empty if they are not known.
     """
-    rows = {row.name: row for row in descriptions.rows_of(steps, order, run.execution_arn)}
+    rows = {
+        row.name: row for row in descriptions.rows_of(steps, order, run.execution_arn)
+    }
     return Seen(state, run, status, bool(order), rows, steps, due)
 
 
@@ -136,11 +160,13 @@ class StepTaskEvent(EndOfWait):
     """
     How the wait of a step's task ended.
 
-    :param outcome: that of the task; ``unknown`` if the execution has no such step, so that the task is
-        skipped with a warning; ``refused`` if AWS refuses to list the steps.
+    :param outcome: that of the task; ``unknown`` if the execution has no such step, so
+        that the task is skipped with a warning; ``refused`` if AWS refuses to list the
+        steps.
     :param text: why, in one or two sentences.
     :param row: the step, as the XCom ``steps`` has it; None if it is not known.
-    :param description: AWS's description of the step, in the process that has read it only.
+    :param description: AWS's description of the step, in the process that has read it
+        only.
     """
 
     outcome: Verdict
@@ -154,14 +180,21 @@ class StepTaskEvent(EndOfWait):
 
 def verdict_of(name: str, seen: Seen, *, is_retry: bool) -> tuple[Verdict, str] | None:
     """
-    Return how the task of a step ends, and why; None if it waits on. The rules are those at the top.
+    Return how the task of a step ends, and why; None if it waits on. The rules are
+    those at the top.
 
     :param is_retry: whether an earlier try of the same clear has failed.
     """
     if seen.run is None:
         if not seen.is_over:
             return None
-        return "failed", f"The task of the execution has ended (state {seen.state}) without an execution."
+        return (
+            "failed",
+            (
+                f"The task of the execution has ended (state {seen.state}) without an"
+                " execution."
+            ),
+        )
     row = seen.rows.get(name)
     if row is None or row.status is None:
         return _of_unbegun(name, row, seen)
@@ -181,32 +214,60 @@ def _of_failed(
     # AWS repeats it, or is going to.
     if (is_old and not has_ended(seen.status)) or (is_retry and not seen.is_over):
         return None
-    verb = "failed" if state_of_step(row.status) is PolysyncState.FAILED else "was stopped"
+    verb = (
+        "failed" if state_of_step(row.status) is PolysyncState.FAILED else "was stopped"
+    )
     return "failed", f"Step {row.name} {verb} (AWS status {row.status})."
 
 
-def _of_unbegun(name: str, row: StepRow | None, seen: Seen) -> tuple[Verdict, str] | None:
+def _of_unbegun(
+    name: str, row: StepRow | None, seen: Seen
+) -> tuple[Verdict, str] | None:
     if row is None and seen.is_declared:
-        return "unknown", (
-            f"The execution has no step {name}: the pipeline has changed since the file of this group was "
-            "written. Write it again: polysync jobs import"
+        return (
+            "unknown",
+            (
+                f"The execution has no step {name}: the pipeline has changed since the"
+                " file of this group was written. Write it again: polysync jobs import"
+            ),
         )
     if row and row.not_taken:
-        return "skipped", f"Step {name} was not run: condition {row.condition} had the other outcome."
+        return (
+            "skipped",
+            (
+                f"Step {name} was not run: condition {row.condition} had the other"
+                " outcome."
+            ),
+        )
     if row and row.not_selected:
-        return "skipped", f"Step {name} was not selected, and no selected step needs it."
+        return (
+            "skipped",
+            f"Step {name} was not selected, and no selected step needs it.",
+        )
     return _of_unended(name, seen)
 
 
 def _of_unended(name: str, seen: Seen) -> tuple[Verdict, str] | None:
-    """Return the verdict about a step that has not ended, or not begun, though its execution has ended."""
+    """
+    Return the verdict about a step that has not ended, or not begun, though its
+    execution has ended.
+    """
     if not has_ended(seen.status):
         return None
     if states.state_of(seen.status) is PolysyncState.SUCCESS:
-        return "skipped", f"AWS has not run step {name}: the execution has succeeded without it."
+        return (
+            "skipped",
+            f"AWS has not run step {name}: the execution has succeeded without it.",
+        )
     if not seen.is_over:
         return None
-    return "failed", f"AWS has not run step {name}: the execution has ended before (status {seen.status})."
+    return (
+        "failed",
+        (
+            f"AWS has not run step {name}: the execution has ended before (status"
+            f" {seen.status})."
+        ),
+    )
 
 
 def _success_text(row: StepRow) -> str:
@@ -215,7 +276,10 @@ def _success_text(row: StepRow) -> str:
         return f"Step {row.name} succeeded: its result was in the cache."
     if row.reused_from:
         source = row.reused_from.rsplit("/")[-1]
-        return f"Step {row.name} succeeded: its result is that of the earlier execution {source}."
+        return (
+            f"Step {row.name} succeeded: its result is that of the earlier execution"
+            f" {source}."
+        )
     return f"Step {row.name} succeeded{after}."
 
 
@@ -228,7 +292,8 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
     :param step_name: the step.
     :param is_retry: whether an earlier try of the same clear has failed.
     :param ends_task: whether the task ends in the triggerer.
-    :param known: the statuses that the log has, of the step and of those that it runs, in JSON.
+    :param known: the statuses that the log has, of the step and of those that it runs,
+        in JSON.
     :param execution_arn: the execution; None while the execution task has none.
     """
 
@@ -253,15 +318,27 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
 
     @property
     def first_delay(self) -> float:
-        """None for a task that no worker has begun. What others have listed just now decides at once."""
+        """
+        None for a task that no worker has begun. What others have listed just now
+        decides at once.
+        """
         return 0.0 if self.ends_task else waiting.FIRST_POLL_DELAY_SECONDS
 
     def decide(
         self, response: Seen | PolysyncError, now: float
     ) -> Wait[StepTaskWaiter] | Finish[StepTaskEvent]:
-        """Return the instruction after a poll: the next one lists the steps, whoever has listed them last."""
-        step: Wait[StepTaskWaiter] | Finish[StepTaskEvent] = Waiter.decide(self, response, now)
-        if isinstance(step, Wait) and isinstance(response, Seen) and response.due is not None:
+        """
+        Return the instruction after a poll: the next one lists the steps, whoever has
+        listed them last.
+        """
+        step: Wait[StepTaskWaiter] | Finish[StepTaskEvent] = Waiter.decide(
+            self, response, now
+        )
+        if (
+            isinstance(step, Wait)
+            and isinstance(response, Seen)
+            and response.due is not None
+        ):
             return replace(step, seconds=max(0.0, response.due - now))
         return step
 
@@ -278,17 +355,28 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         return replace(self, known=known, execution_arn=arn, pipeline_name=name)
 
     def lines_about(self, response: Seen, now: float) -> tuple[LogLine, ...]:
-        """Return lines about the execution, once, and about changes of the step and of those that it runs."""
+        """
+        Return lines about the execution, once, and about changes of the step and of
+        those that it runs.
+        """
         run = response.run
         if run is None:
             return ()
         is_new = run.execution_arn != self.execution_arn
-        lines = [LogLine(logging.INFO, f"Execution: {run.execution_arn}")] if is_new else []
+        lines = (
+            [LogLine(logging.INFO, f"Execution: {run.execution_arn}")] if is_new else []
+        )
         return (*lines, *self._changes(response, run)[1])
 
-    def _changes(self, seen: Seen, run: ExecutionRecord) -> tuple[str, Sequence[LogLine]]:
-        steps = [each for each in seen.steps if self.step_name in (each.name, each.loop)]
-        resumed_at = run.attempt_started_at.timestamp() if run.attempt_started_at else None
+    def _changes(
+        self, seen: Seen, run: ExecutionRecord
+    ) -> tuple[str, Sequence[LogLine]]:
+        steps = [
+            each for each in seen.steps if self.step_name in (each.name, each.loop)
+        ]
+        resumed_at = (
+            run.attempt_started_at.timestamp() if run.attempt_started_at else None
+        )
         return changes_of(self.known, steps, resumed_at)
 
     def end_of(self, response: Seen, now: float) -> StepTaskEvent | None:
@@ -297,10 +385,17 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         if verdict is None:
             return None
         outcome, text = verdict
-        row, description = response.rows.get(self.step_name), response.description(self.step_name)
-        return self.event(outcome, text).model_copy(update={"row": row, "description": description})
+        row, description = (
+            response.rows.get(self.step_name),
+            response.description(self.step_name),
+        )
+        return self.event(outcome, text).model_copy(
+            update={"row": row, "description": description}
+        )
 
-    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> StepTaskEvent:
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> StepTaskEvent:
         """Return the event of a wait that has ended."""
         return StepTaskEvent(
             outcome=outcome,
@@ -318,9 +413,11 @@ MAX_SECONDS: Final = 400 * 24 * 3600.0
 
 class StepTaskArguments(models.StrictModel):
     """
-    The arguments of the trigger of a step's task. The rest follows from its task instance.
+    The arguments of the trigger of a step's task. The rest follows from its task
+    instance.
 
-    :param execution_task_id: the task of the same DAG run and map index that starts the execution.
+    :param execution_task_id: the task of the same DAG run and map index that starts the
+        execution.
     :param retries: how many retries the task has.
     """
 
@@ -343,7 +440,8 @@ class StepTaskArguments(models.StrictModel):
         return StepTaskWaiter(
             execution_task=key,
             step_name=self.step_name,
-            # The first try after a clear waits in the same way: a triggerer does not know whether it is one.
+            # The first try after a clear waits in the same way: a triggerer does not
+            # know whether it is one.
             is_retry=self.retries > 0 and ti.try_number > 1,
             ends_task=self.ends_task,
             poll_interval=self.poll_interval,
@@ -360,13 +458,19 @@ _BEFORE_TRY: Final = (None, "scheduled", "queued")
 
 
 def may_be_left(state: str | None) -> bool:
-    """Return whether an execution task in a state was cleared, and its next try has not begun."""
+    """
+    Return whether an execution task in a state was cleared, and its next try has not
+    begun.
+    """
     return state in _BEFORE_TRY
 
 
-def is_left_to_next_try(state: str | None, task_states: Mapping[str, str | None]) -> bool:
+def is_left_to_next_try(
+    state: str | None, task_states: Mapping[str, str | None]
+) -> bool:
     """
-    Return whether a cleared execution task goes on with its execution, so that nobody stops that.
+    Return whether a cleared execution task goes on with its execution, so that nobody
+    stops that.
 
     :param state: the state of the execution task.
     :param task_states: the states of the tasks of the steps.
@@ -384,8 +488,9 @@ class Clear(NamedTuple):
     """
     What the execution task does after a clear.
 
-    :param action: ``new``: a new execution, after the stop of one that runs; ``wait``: wait for its end, then
-        decide again; ``resume``: go on with it; ``select``: a selective execution of ``steps``.
+    :param action: ``new``: a new execution, after the stop of one that runs; ``wait``:
+        wait for its end, then decide again; ``resume``: go on with it; ``select``: a
+        selective execution of ``steps``.
     """
 
     action: ClearAction
@@ -426,15 +531,25 @@ def first_look(
             return look, False
     # What a loop runs has no task.
     declared = [step for step in steps if step.loop is None]
-    succeeded = [step.name for step in declared if state_of_step(step.status) is PolysyncState.SUCCESS]
-    return FirstLook(execution_arn=execution_arn, epoch=epoch, succeeded=succeeded[:MAX_STEPS]), True
+    succeeded = [
+        step.name
+        for step in declared
+        if state_of_step(step.status) is PolysyncState.SUCCESS
+    ]
+    return (
+        FirstLook(
+            execution_arn=execution_arn, epoch=epoch, succeeded=succeeded[:MAX_STEPS]
+        ),
+        True,
+    )
 
 
 def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
     """
     Return the steps whose tasks were cleared.
 
-    :param task_states: the states of their tasks in Airflow by step, in the order of the definition.
+    :param task_states: the states of their tasks in Airflow by step, in the order of
+        the definition.
     """
     return [step for step, state in task_states.items() if state not in _KEPT]
 
@@ -454,35 +569,49 @@ def after_clear(
     :param status: AWS's status of the execution.
     :param steps: AWS's list of its steps; it counts only if the execution has ended.
     :param first: what was seen first after the clear; None if that is now.
-    :raises ParametersError: AWS has nothing that does what was cleared. The text says what to clear.
+    :raises ParametersError: AWS has nothing that does what was cleared. The text says
+        what to clear.
     """
     if len(cleared) == count:
         return Clear("new")
     if not has_ended(status):
         return Clear("wait")
-    succeeded = {step.name for step in steps if state_of_step(step.status) is PolysyncState.SUCCESS}
-    repeated = [name for name in cleared if name in succeeded and (not first or name in first.succeeded)]
-    goes_on = (PolysyncState.FAILED, PolysyncState.SUCCESS) if first else (PolysyncState.FAILED,)
+    succeeded = {
+        step.name
+        for step in steps
+        if state_of_step(step.status) is PolysyncState.SUCCESS
+    }
+    repeated = [
+        name
+        for name in cleared
+        if name in succeeded and (not first or name in first.succeeded)
+    ]
+    goes_on = (
+        (PolysyncState.FAILED, PolysyncState.SUCCESS)
+        if first
+        else (PolysyncState.FAILED,)
+    )
     if states.state_of(status) in goes_on and not repeated:
         return Clear("resume")
     if not cleared:
         raise ParametersError(
-            f"The execution has ended (AWS status {status}), and the task of no step was cleared, so there "
-            f"is nothing to repeat. {_CLEAR_ALL}"
+            f"The execution has ended (AWS status {status}), and the task of no step"
+            f" was cleared, so there is nothing to repeat. {_CLEAR_ALL}"
         )
     if status not in SOURCE_STATUSES:
         raise ParametersError(
-            f"AWS can repeat single steps of an execution that has succeeded or failed only, and this one "
-            f"has the status {status}. {_CLEAR_ALL}"
+            "AWS can repeat single steps of an execution that has succeeded or failed"
+            f" only, and this one has the status {status}. {_CLEAR_ALL}"
         )
     if len(cleared) > models.MAX_SELECTED_STEPS:
         raise ParametersError(
-            f"{len(cleared)} steps were cleared. AWS repeats at most {models.MAX_SELECTED_STEPS} selected "
-            f"steps. {_CLEAR_ALL}"
+            f"{len(cleared)} steps were cleared. AWS repeats at most"
+            f" {models.MAX_SELECTED_STEPS} selected steps. {_CLEAR_ALL}"
         )
     return Clear("select", tuple(cleared))
 
 
 _CLEAR_ALL: Final = (
-    "For a new execution, clear the first task of the group with all tasks that follow (Downstream)."
+    "For a new execution, clear the first task of the group with all tasks that follow"
+    " (Downstream)."
 )

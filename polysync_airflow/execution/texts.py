@@ -1,16 +1,20 @@
 """
-Cleans texts and numbers that others have written, before they get into logs, errors, XComs and databases.
+Cleans texts and numbers that others have written, before they get into logs, errors,
+XComs and databases.
 
-Every user who may create a pipeline writes texts that the provider shows: names, definitions, reasons of
-failures. PostgreSQL stores neither NUL nor half a surrogate pair, and control characters change what a
-terminal shows of a log. A line break could begin a line that looks like one of Airflow's.
+Every user who may create a pipeline writes texts that the provider shows: names,
+definitions, reasons of failures. PostgreSQL stores neither NUL nor half a surrogate
+pair, and control characters change what a terminal shows of a log. A line break could
+begin a line that looks like one of Airflow's.
 
-Data, such as a default value or a reason in an XCom, keeps its line breaks (``clean_value``). In logs and
-errors, no text of others begins a line (``clean_text``, ``clean_line``).
+Data, such as a default value or a reason in an XCom, keeps its line breaks
+(``clean_value``). In logs and errors, no text of others begins a line (``clean_text``,
+``clean_line``).
 
-Airflow 3 sends XComs, rendered arguments and DAGs as msgpack, whose integers have 64 bits, and then as JSON,
-which has no NaN. PostgreSQL reads a large float of an XCom back as an integer, and stores neither NUL nor
-half a surrogate pair in it. Airflow refuses some names in an XCom, or makes a Python object of their values:
+Airflow 3 sends XComs, rendered arguments and DAGs as msgpack, whose integers have 64
+bits, and then as JSON, which has no NaN. PostgreSQL reads a large float of an XCom back
+as an integer, and stores neither NUL nor half a surrogate pair in it. Airflow refuses
+some names in an XCom, or makes a Python object of their values:
 https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/serializers.html
 
 Everything here is pure.
@@ -24,7 +28,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
 
 # How much of a foreign text a message quotes.
 MAX_QUOTED: Final = 500
@@ -32,8 +43,8 @@ _MAX_VALUE_CHARACTERS: Final = 60
 _MAX_COMPARED_CHARACTERS: Final = 256
 # How many problems a message lists.
 MAX_PROBLEMS: Final = 20
-# All control characters except tab and newline; surrogates; line and paragraph separators; characters that
-# change the direction of a text, or that nobody sees.
+# All control characters except tab and newline; surrogates; line and paragraph
+# separators; characters that change the direction of a text, or that nobody sees.
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -42,14 +53,15 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 # No line of Airflow's logs begins like this.
 CONTINUATION: Final = "  | "
 _LINE_BREAK: Final = re.compile(rf"\n(?!{re.escape(CONTINUATION)})")
-# Airflow's log pane folds the lines after such a marker, or leaves the marker's line out: ::group::,
-# ::endgroup::, and in Airflow 2 also ##[group].
+# Airflow's log pane folds the lines after such a marker, or leaves the marker's line
+# out: ::group::, ::endgroup::, and in Airflow 2 also ##[group].
 _GROUP: Final = re.compile(r"(:|#)(:|#\[)(?=(?:end)?group(?:::|\]))")
 
 
 def clean_value(text: str, max_length: int) -> str:
     """
-    Return a text that every log and database accepts, with at most ``max_length`` characters.
+    Return a text that every log and database accepts, with at most ``max_length``
+    characters.
 
     :param text: the text. Unsafe characters are replaced by U+FFFD; line breaks stay.
     :param max_length: where to cut it. A text that was cut ends with an ellipsis.
@@ -59,7 +71,8 @@ def clean_value(text: str, max_length: int) -> str:
 
 def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
     """
-    Return a text as ``clean_value`` does, for a log or an error. All lines but the first begin with ``  | ``.
+    Return a text as ``clean_value`` does, for a log or an error. All lines but the
+    first begin with ``  | ``.
 
     :param text: the text. Markers by which Airflow folds lines get a space.
     :param max_length: where to cut it.
@@ -80,7 +93,9 @@ def nearest_name(name: str, names: Iterable[str]) -> str | None:
     :param names: the names that exist. Each is compared, so limit their number.
     """
     folded = {each.casefold(): each for each in names}
-    matches = difflib.get_close_matches(name.casefold()[:_MAX_COMPARED_CHARACTERS], folded)
+    matches = difflib.get_close_matches(
+        name.casefold()[:_MAX_COMPARED_CHARACTERS], folded
+    )
     return folded[matches[0]] if matches else None
 
 
@@ -96,7 +111,8 @@ def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
 
 def shorten(value: Any) -> str:
     """Return a value as messages show it."""
-    # An invalid string can have a megabyte, and a collection can hold anything, so only its size is shown.
+    # An invalid string can have a megabyte, and a collection can hold anything, so only
+    # its size is shown.
     if isinstance(value, str) and len(value) > _MAX_VALUE_CHARACTERS:
         return f"{value[:_MAX_VALUE_CHARACTERS]!r}... ({len(value):,} characters)"
     if isinstance(value, (Mapping, list, tuple, set)):
@@ -109,20 +125,25 @@ def shorten(value: Any) -> str:
 
 
 def first_problems(problems: Sequence[str]) -> list[str]:
-    """Return at most ``MAX_PROBLEMS`` problems, and a last line that says how many more there are."""
+    """
+    Return at most ``MAX_PROBLEMS`` problems, and a last line that says how many more
+    there are.
+    """
     more = len(problems) - MAX_PROBLEMS
     return [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
 
 
 def describe_validation_error(error: ValidationError) -> str:
     """
-    Return the problems that pydantic found as one line: the name of each field and what is wrong with it.
+    Return the problems that pydantic found as one line: the name of each field and what
+    is wrong with it.
 
     The values are left out, since they may be secret or long.
     """
     found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
     problems = [
-        f"{path or 'the whole value'}: {problem.removeprefix('Value error, ')}" for path, problem in found
+        f"{path or 'the whole value'}: {problem.removeprefix('Value error, ')}"
+        for path, problem in found
     ]
     return "; ".join(map(clean_line, first_problems(problems)))
 
@@ -134,10 +155,13 @@ def describe_arguments(
     show: Callable[[str], str] = shorten,
 ) -> str:
     """
-    Return a line for each argument in which pydantic found a problem: its value, the problem, and the cure.
+    Return a line for each argument in which pydantic found a problem: its value, the
+    problem, and the cure.
 
-    :param model: the model of the arguments. A field's ``description`` says which values are valid.
-    :param given: the arguments as they were given, if the model has changed them before.
+    :param model: the model of the arguments. A field's ``description`` says which
+        values are valid.
+    :param given: the arguments as they were given, if the model has changed them
+        before.
     :param show: returns the text of a key or an index of an argument.
     """
     lines = []
@@ -146,7 +170,9 @@ def describe_arguments(
             lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
             continue
         field, *path = problem["loc"]
-        name = clean_line(str(field)) + "".join(f"[{show(str(part))}]" for part in path if part != "[key]")
+        name = clean_line(str(field)) + "".join(
+            f"[{show(str(part))}]" for part in path if part != "[key]"
+        )
         value = problem["input"] if path or given is None else given.get(str(field))
         known = model.model_fields.get(str(field))
         cure = known.description if known and known.description else ""
@@ -154,30 +180,44 @@ def describe_arguments(
     return "\n".join(f"- {line}" for line in first_problems(lines))
 
 
-def _clean_if_text(clean: Callable[[str, int], str], max_length: int, value: Any) -> Any:
+def _clean_if_text(
+    clean: Callable[[str, int], str], max_length: int, value: Any
+) -> Any:
     return clean(value, max_length) if isinstance(value, str) else value
 
 
 # Types of fields for texts from AWS. Limits:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html,
-# API_PipelineExecutionStep.html and API_DescribePipeline.html. A parameter's description may be the longest:
+# API_PipelineExecutionStep.html and API_DescribePipeline.html. A parameter's
+# description may be the longest:
 # https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 MAX_REASON_LENGTH: Final = 1300
 NameText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 256))]
-ReasonText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_REASON_LENGTH))]
-LineText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))]
-DescriptionText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))]
+ReasonText = Annotated[
+    str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_REASON_LENGTH))
+]
+LineText = Annotated[
+    str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))
+]
+DescriptionText = Annotated[
+    str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))
+]
 ArnText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 2048))]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 MAX_VALUE_LENGTH: Final = 1024
-ValueText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_VALUE_LENGTH))]
+ValueText = Annotated[
+    str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_VALUE_LENGTH))
+]
 
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration with at most two units, such as ``45 s``, ``38 min 6 s`` or ``2 h 5 min``."""
+    """
+    Return a duration with at most two units, such as ``45 s``, ``38 min 6 s`` or ``2 h
+    5 min``.
+    """
     if seconds < 1:
         return "< 1 s" if seconds > 0 else "0 s"
     rest, numbers = int(seconds + 0.5), []
@@ -185,7 +225,9 @@ def format_seconds(seconds: float) -> str:
         number, rest = divmod(rest, size)
         numbers.append((number, unit))
     first = next(index for index, (number, _) in enumerate(numbers) if number)
-    return " ".join(f"{number} {unit}" for number, unit in numbers[first : first + 2] if number)
+    return " ".join(
+        f"{number} {unit}" for number, unit in numbers[first : first + 2] if number
+    )
 
 
 MIN_NUMBER: Final = -(2**63)
@@ -197,10 +239,12 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 def storable_number(value: Any) -> Any:
     """
-    Return a number that Airflow cannot store as its text, which is also what a start sends to AWS.
+    Return a number that Airflow cannot store as its text, which is also what a start
+    sends to AWS.
 
     :param value: a number; anything else is returned as it is.
-    :raises ValueError: an integer has more than 4,300 digits, of which Python makes no text.
+    :raises ValueError: an integer has more than 4,300 digits, of which Python makes no
+        text.
     """
     if not isinstance(value, (int, float)) or MIN_NUMBER <= value <= MAX_NUMBER:
         return value
@@ -208,7 +252,10 @@ def storable_number(value: Any) -> Any:
 
 
 def is_storable_text(text: str) -> bool:
-    """Return whether Airflow can store a text as it is. As a name, it can also be a reserved one."""
+    """
+    Return whether Airflow can store a text as it is. As a name, it can also be a
+    reserved one.
+    """
     return not _UNSTORABLE.search(text)
 
 
@@ -216,10 +263,11 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     """
     Return JSON that Airflow can store.
 
-    A number becomes its text, a name that Airflow reserves is left out with its value, and U+FFFD
-    replaces a character.
+    A number becomes its text, a name that Airflow reserves is left out with its value,
+    and U+FFFD replaces a character.
 
-    :param value: JSON that Python has read, so that no number has more than 4,300 digits.
+    :param value: JSON that Python has read, so that no number has more than 4,300
+        digits.
     :param changes: gets a sentence about each number and name.
     :param place: the names that lead to the value, with dots between them.
     """
@@ -228,18 +276,26 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
         for name, each in value.items():
             if name in RESERVED_NAMES:
                 where = clean_line(place) or "It"
-                changes.append(f"{where} lacks {name}, because Airflow reserves this name.")
+                changes.append(
+                    f"{where} lacks {name}, because Airflow reserves this name."
+                )
             else:
                 inner = f"{place}.{name}".removeprefix(".")
                 stored[_with_replacements(name)] = storable(each, changes, inner)
         return stored
     if isinstance(value, (list, tuple)):
-        return [storable(each, changes, f"{place}[{index}]") for index, each in enumerate(value)]
+        return [
+            storable(each, changes, f"{place}[{index}]")
+            for index, each in enumerate(value)
+        ]
     if isinstance(value, str):
         return _with_replacements(value)
     made = storable_number(value)
     if made is not value:
-        changes.append(f"{clean_line(place)} = {shorten(value)} is a text, because the number is too large.")
+        changes.append(
+            f"{clean_line(place)} = {shorten(value)} is a text, because the number is"
+            " too large."
+        )
     return made
 
 
@@ -274,7 +330,8 @@ def _not_reserved(name: str) -> str:
     return name
 
 
-# A member of a response that is missing, or is not as AWS documents it, is None, and hides no others.
+# A member of a response that is missing, or is not as AWS documents it, is None, and
+# hides no others.
 LENIENT: Final = WrapValidator(_none_if_invalid)
 Count = Annotated[Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None, LENIENT]
 NotReserved: Final = AfterValidator(_not_reserved)

@@ -3,21 +3,26 @@ The decision core of all waits: what to do after each poll of what a task waits 
 
 Rules, for executions, searches, model packages, and whatever comes next:
 
-1. A response that means an end, as the class of the wait says, ends it. In any other state the wait goes on,
-   also in one that this version does not know, of which the log warns once.
-2. After a permanent error the wait ends, and when the connection is deleted, which a retry may cure. After
-   any other error (throttling, network, expired credentials) it goes on with backoff.
-3. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
-4. An error is logged once. A wait that shares its polls with others logs only one that lasts: the log of the
-   triggerer names the others once for all waits (``triggers/activity.py``).
-5. The deadline ends the wait in any state, but only after one last poll: what has ended in time counts as
-   ended. A last poll that takes too long ends it too.
+1. A response that means an end, as the class of the wait says, ends it. In any other
+   state the wait goes on, also in one that this version does not know, of which the log
+   warns once.
+2. After a permanent error the wait ends, and when the connection is deleted, which a
+   retry may cure. After any other error (throttling, network, expired credentials) it
+   goes on with backoff.
+3. A throttled poll is repeated soon if a rate limiter, which all waits share, has
+   slowed down the calls.
+4. An error is logged once. A wait that shares its polls with others logs only one that
+   lasts: the log of the triggerer names the others once for all waits
+   (``triggers/activity.py``).
+5. The deadline ends the wait in any state, but only after one last poll: what has ended
+   in time counts as ended. A last poll that takes too long ends it too.
 
-Of an execution: AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone. It has ended when its
-state is Success, Failed or Cancelled.
+Of an execution: AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone.
+It has ended when its state is Success, Failed or Cancelled.
 
-Everything here is pure: the time is an argument, and log lines are values. The wait on a worker
-(``operators/base.py``, ``sensors/``) and the triggers (``triggers/``) only do what ``Waiter.decide`` returns.
+Everything here is pure: the time is an argument, and log lines are values. The wait on
+a worker (``operators/base.py``, ``sensors/``) and the triggers (``triggers/``) only do
+what ``Waiter.decide`` returns.
 """
 
 from __future__ import annotations
@@ -27,7 +32,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    cast,
+)
 
 from pydantic import (
     AfterValidator,
@@ -39,13 +55,24 @@ from pydantic import (
     model_validator,
 )
 
-from polysync_airflow.exceptions import CredentialsError, PolysyncError, TriggerEventError, is_throttling
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    PolysyncError,
+    TriggerEventError,
+    is_throttling,
+)
 from polysync_airflow.execution import models
-from polysync_airflow.execution.texts import ArnText, NameText, describe_validation_error, format_seconds
+from polysync_airflow.execution.texts import (
+    ArnText,
+    NameText,
+    describe_validation_error,
+    format_seconds,
+)
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
-# The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
-# state success, but ... queued"). No wait polls earlier than this.
+# The scheduler may fail a task that is resumed while the scheduler still records the
+# deferral ("finished with state success, but ... queued"). No wait polls earlier than
+# this.
 FIRST_POLL_DELAY_SECONDS: float = 5.0
 # How long a wait goes on after its deadline if the last poll takes that long.
 LAST_POLL_SECONDS: Final = 5.0
@@ -56,8 +83,8 @@ THROTTLING_BACKOFF_SECONDS: Final = 1.0
 MAX_DOUBLINGS: Final = 16
 # How long the polls of a wait that shares them fail before the log of its task says so.
 QUIET_SECONDS: Final = 300.0
-# With the times at which ``LiveConnection`` reads, this takes four reads, and waits end 41 s after the
-# deletion, so within a minute even if Airflow responds slowly.
+# With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
+# 41 s after the deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
 # In an event.
 MAX_KNOWN_STEPS: Final = 2000
@@ -86,7 +113,9 @@ class Failures:
     last: str = ""
     logged: str | None = None
 
-    def add(self, error: PolysyncError, now: float, *, shared: bool) -> tuple[Failures, tuple[LogLine, ...]]:
+    def add(
+        self, error: PolysyncError, now: float, *, shared: bool
+    ) -> tuple[Failures, tuple[LogLine, ...]]:
         """
         Return the failures with one more, and what the log of the task says of it.
 
@@ -113,7 +142,10 @@ AnyWaiter = TypeVar("AnyWaiter", bound="Waiter[Any, Any]")
 
 @dataclass(frozen=True, slots=True)
 class Wait(Generic[AnyWaiter]):
-    """Instruction: write the log lines, sleep, poll again, and pass the response to ``waiter.decide``."""
+    """
+    Instruction: write the log lines, sleep, poll again, and pass the response to
+    ``waiter.decide``.
+    """
 
     seconds: float
     waiter: AnyWaiter
@@ -128,21 +160,29 @@ class Finish(Generic[Event]):
     log_lines: tuple[LogLine, ...] = ()
 
 
-def backoff(error: PolysyncError, poll_interval: float, failures: int, *, rate_limited: bool) -> float:
+def backoff(
+    error: PolysyncError, poll_interval: float, failures: int, *, rate_limited: bool
+) -> float:
     """
     Return the seconds until the next poll after a poll that failed.
 
     :param failures: the number of polls that had failed in a row before it.
-    :param rate_limited: a rate limiter, which throttling slows down, applies to the polls.
+    :param rate_limited: a rate limiter, which throttling slows down, applies to the
+        polls.
     """
-    first = THROTTLING_BACKOFF_SECONDS if rate_limited and is_throttling(error) else poll_interval
+    first = (
+        THROTTLING_BACKOFF_SECONDS
+        if rate_limited and is_throttling(error)
+        else poll_interval
+    )
     factor: int = 2 ** min(failures, MAX_DOUBLINGS)
     return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
 
 
 def error_fields(error: PolysyncError | None) -> dict[str, Any]:
     """
-    Return the fields of an event about the last poll. The code of an error that is not AWS's is its class.
+    Return the fields of an event about the last poll. The code of an error that is not
+    AWS's is its class.
 
     :param error: its error; None if it succeeded.
     """
@@ -152,8 +192,9 @@ def error_fields(error: PolysyncError | None) -> dict[str, Any]:
     return {"error_code": code, "operation": getattr(error, "operation", None)}
 
 
-# A triggerer holds thousands of waiters for hours. They keep the values that they need rather than AWS's
-# whole response: each object that stays makes Python's full garbage collections longer.
+# A triggerer holds thousands of waiters for hours. They keep the values that they need
+# rather than AWS's whole response: each object that stays makes Python's full garbage
+# collections longer.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiter(ABC, Generic[Response, Event]):
     """
@@ -162,8 +203,8 @@ class Waiter(ABC, Generic[Response, Event]):
     :param poll_interval: seconds between two polls.
     :param since: when the wait began, in seconds since the epoch.
     :param deadline: when it ends at the latest, in seconds since the epoch.
-    :param rate_limited: the polls are shared with other waits, and a rate limiter, which throttling slows
-        down, applies to them.
+    :param rate_limited: the polls are shared with other waits, and a rate limiter,
+        which throttling slows down, applies to them.
     :param failures: the polls that have failed since the last successful one.
     """
 
@@ -212,10 +253,14 @@ class Waiter(ABC, Generic[Response, Event]):
 
     @abstractmethod
     def end_of(self, response: Response, now: float) -> Event | None:
-        """Return the event if a response ends the wait, which has been updated with it."""
+        """
+        Return the event if a response ends the wait, which has been updated with it.
+        """
 
     @abstractmethod
-    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> Event:
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> Event:
         """
         Return the event of a wait that has ended.
 
@@ -224,10 +269,16 @@ class Waiter(ABC, Generic[Response, Event]):
 
     def first_wait(self, now: float) -> Wait[Self]:
         """Return the instruction before the first poll."""
-        # Also when the deadline has passed already, as it may have for a try that reattaches to an execution.
-        return Wait(max(FIRST_POLL_DELAY_SECONDS, min(self.poll_interval, self.deadline - now)), self)
+        # Also when the deadline has passed already, as it may have for a try that
+        # reattaches to an execution.
+        return Wait(
+            max(FIRST_POLL_DELAY_SECONDS, min(self.poll_interval, self.deadline - now)),
+            self,
+        )
 
-    def decide(self, response: Response | PolysyncError, now: float) -> Wait[Self] | Finish[Event]:
+    def decide(
+        self, response: Response | PolysyncError, now: float
+    ) -> Wait[Self] | Finish[Event]:
         """
         Return the instruction after a poll.
 
@@ -235,32 +286,49 @@ class Waiter(ABC, Generic[Response, Event]):
         """
         if isinstance(response, PolysyncError):
             return self._after_error(response, now)
-        if not self.failures.count and now < self.deadline and not self.is_news(response):
+        if (
+            not self.failures.count
+            and now < self.deadline
+            and not self.is_news(response)
+        ):
             # By far the most frequent case: the state of the wait stays the same.
             return self._wait(self.poll_interval, now)
         lines = self.lines_about(response, now)
         if self.failures.logged:
-            lines = (LogLine(logging.INFO, f"Polls succeed again: {self.label}"), *lines)
+            lines = (
+                LogLine(logging.INFO, f"Polls succeed again: {self.label}"),
+                *lines,
+            )
         updated = replace(self.updated(response), failures=NO_FAILURES)
         event = updated.end_of(response, now)
         if event is None and now >= self.deadline:
             event = updated.event("timed_out", updated.timeout_text())
-        return Finish(event, lines) if event else updated._wait(self.poll_interval, now, lines)
+        return (
+            Finish(event, lines)
+            if event
+            else updated._wait(self.poll_interval, now, lines)
+        )
 
     def time_out(self, note: str | None = None) -> Finish[Event]:
         """
         End the wait without a last poll.
 
-        :param note: why, for the message; None if Airflow's ``execution_timeout`` has ended it.
+        :param note: why, for the message; None if Airflow's ``execution_timeout`` has
+            ended it.
         """
         return Finish(self.event("timed_out", self.timeout_text(note)))
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
-        limit = f"the limit of {format_seconds(self.deadline - self.since)} (timeout= or execution_timeout=)"
+        limit = (
+            f"the limit of {format_seconds(self.deadline - self.since)} (timeout= or"
+            " execution_timeout=)"
+        )
         return f"{limit} was reached; {note}" if note else f"{limit} was reached"
 
-    def _after_error(self, error: PolysyncError, now: float) -> Wait[Self] | Finish[Event]:
+    def _after_error(
+        self, error: PolysyncError, now: float
+    ) -> Wait[Self] | Finish[Event]:
         failures, lines = self.failures.add(error, now, shared=self.rate_limited)
         updated = replace(self, failures=failures)
         if error.permanent:
@@ -268,10 +336,17 @@ class Waiter(ABC, Generic[Response, Event]):
         if now >= self.deadline:
             text = self.timeout_text(f"the last poll failed: {error}")
             return Finish(updated.event("timed_out", text, error))
-        seconds = backoff(error, self.poll_interval, self.failures.count, rate_limited=self.rate_limited)
+        seconds = backoff(
+            error,
+            self.poll_interval,
+            self.failures.count,
+            rate_limited=self.rate_limited,
+        )
         return updated._wait(seconds, now, lines)
 
-    def _wait(self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()) -> Wait[Self]:
+    def _wait(
+        self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()
+    ) -> Wait[Self]:
         return Wait(max(0.0, min(seconds, self.last_poll_at - now)), self, log_lines)
 
 
@@ -291,23 +366,27 @@ class EndOfWait(models.StrictModel):
 
 class ExecutionEvent(EndOfWait):
     """
-    How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
+    How a wait ended. Both modes, deferred and on a worker, pass it to
+    ``execute_complete``.
 
-    :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
-        or ``refused`` (the polls fail with a permanent error, or the connection was deleted).
+    :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of
+        the wait was reached), or ``refused`` (the polls fail with a permanent error, or
+        the connection was deleted).
     :param execution_arn: ARN of the execution.
     :param pipeline_name: name of its pipeline; None where only the ARN is known.
-    :param status: AWS's last known status of the execution; None if no poll has succeeded.
+    :param status: AWS's last known status of the execution; None if no poll has
+        succeeded.
     :param message: AWS's FailureReason, or why the wait ended before the execution.
-    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``;
-        ``CONNECTION_NOT_FOUND`` if the connection was deleted.
+    :param error_code: error code of the last poll, if it failed with a
+        ``SageMakerApiError``; ``CONNECTION_NOT_FOUND`` if the connection was deleted.
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
-    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
-    :param attempt_started_at: when the attempt began, if it is a resume; None for the start, and in events of
-        an earlier version.
-    :param known_steps: the statuses by step that the trigger has logged; None if the task must read the XCom
-        ``steps``.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th
+        resume.
+    :param attempt_started_at: when the attempt began, if it is a resume; None for the
+        start, and in events of an earlier version.
+    :param known_steps: the statuses by step that the trigger has logged; None if the
+        task must read the XCom ``steps``.
     """
 
     outcome: Literal["ended", "timed_out", "refused"]
@@ -319,9 +398,11 @@ class ExecutionEvent(EndOfWait):
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
-    # Not in all events, since a worker of the release before refuses a member that it does not know.
+    # Not in all events, since a worker of the release before refuses a member that it
+    # does not know.
     known_steps: Annotated[
-        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None, Field(exclude=True)
+        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None,
+        Field(exclude=True),
     ] = None
 
     @model_validator(mode="after")
@@ -332,8 +413,12 @@ class ExecutionEvent(EndOfWait):
 
     @property
     def seconds(self) -> float | None:
-        """How long the attempt of the execution took; None if AWS has not said when it began or ended."""
-        # AWS keeps the creation time of a resumed execution, and a user may resume it days after it failed.
+        """
+        How long the attempt of the execution took; None if AWS has not said when it
+        began or ended.
+        """
+        # AWS keeps the creation time of a resumed execution, and a user may resume it
+        # days after it failed.
         started_at = self.attempt_started_at or self.started_at
         if started_at is None or self.ended_at is None:
             return None
@@ -348,7 +433,8 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
 
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param since: when the attempt of the execution began, in seconds since the epoch.
-    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th
+        resume.
     :param last_status: AWS's last known status.
     :param started_at: AWS's creation time of the execution.
     :param warned_statuses: the unknown statuses that were logged.
@@ -369,14 +455,23 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
     @property
     def label(self) -> str:
         """Its ARN, and its pipeline if that is known."""
-        pipeline = f"Pipeline {self.pipeline_name}, execution" if self.pipeline_name else "Execution"
+        pipeline = (
+            f"Pipeline {self.pipeline_name}, execution"
+            if self.pipeline_name
+            else "Execution"
+        )
         return f"{pipeline} {self.execution_arn}"
 
     @property
     def group(self) -> str:
-        """The ARN of its pipeline, which AWS accepts in place of the name: one list polls all of them."""
+        """
+        The ARN of its pipeline, which AWS accepts in place of the name: one list polls
+        all of them.
+        """
         # The ARN of an execution has the account, also if AWS manages the pipeline.
-        return models.name_or_arn(self.execution_arn.rpartition("/execution/")[0], self.pipeline_name or "")
+        return models.name_or_arn(
+            self.execution_arn.rpartition("/execution/")[0], self.pipeline_name or ""
+        )
 
     def is_news(self, response: models.ExecutionDescription) -> bool:
         """Return whether the status has changed."""
@@ -392,27 +487,43 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
             warned_statuses=warned if status in STATE_OF_STATUS else warned | {status},
         )
 
-    def lines_about(self, response: models.ExecutionDescription, now: float) -> tuple[LogLine, ...]:
-        """Return a line for a change of the status, and a warning of a new one that is not known."""
+    def lines_about(
+        self, response: models.ExecutionDescription, now: float
+    ) -> tuple[LogLine, ...]:
+        """
+        Return a line for a change of the status, and a warning of a new one that is not
+        known.
+        """
         lines, status = [], response.status
         if status != self.last_status:
             change = f"{self.last_status} -> {status}" if self.last_status else status
-            # The status comes first: the UI cuts long lines off at the right, and an ARN is long. There is no
-            # duration, because the host's clock and AWS's may differ.
+            # The status comes first: the UI cuts long lines off at the right, and an
+            # ARN is long. There is no duration, because the host's clock and AWS's may
+            # differ.
             lines.append(LogLine(logging.INFO, f"{change}: {self.label}"))
-        if state_of(status) is PolysyncState.UNKNOWN and status not in self.warned_statuses:
-            text = f"Status {status!r} is unknown to this version; the wait goes on, until the timeout at the"
+        if (
+            state_of(status) is PolysyncState.UNKNOWN
+            and status not in self.warned_statuses
+        ):
+            text = (
+                f"Status {status!r} is unknown to this version; the wait goes on, until"
+                " the timeout at the"
+            )
             lines.append(LogLine(logging.WARNING, f"{text} latest: {self.label}"))
         return tuple(lines)
 
-    def end_of(self, response: models.ExecutionDescription, now: float) -> ExecutionEvent | None:
+    def end_of(
+        self, response: models.ExecutionDescription, now: float
+    ) -> ExecutionEvent | None:
         """Return the event if the execution has ended."""
         if not has_ended(response.status):
             return None
         event = self.event("ended", response.failure_reason)
         return event.model_copy(update={"ended_at": response.modified_at})
 
-    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> ExecutionEvent:
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> ExecutionEvent:
         """Return the event of a wait that has ended."""
         return ExecutionEvent(
             outcome=outcome,
@@ -423,7 +534,9 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
             started_at=self.started_at,
             ended_at=None,
             attempt=self.attempt,
-            attempt_started_at=datetime.fromtimestamp(self.since, UTC) if self.attempt else None,
+            attempt_started_at=(
+                datetime.fromtimestamp(self.since, UTC) if self.attempt else None
+            ),
             **error_fields(error),
         )
 
@@ -432,8 +545,10 @@ class ResourceEvent(EndOfWait):
     """
     How a wait for a resource ended. All modes of a sensor end with it.
 
-    :param outcome: that of the resource; ``timed_out``; ``refused`` (the polls fail with a permanent error).
-    :param status: AWS's last known status of the resource; None if no poll has succeeded.
+    :param outcome: that of the resource; ``timed_out``; ``refused`` (the polls fail
+        with a permanent error).
+    :param status: AWS's last known status of the resource; None if no poll has
+        succeeded.
     :param message: AWS's reason, or why the wait ended without one.
     :param error_code: error code of the last poll, if it failed.
     """
@@ -451,20 +566,24 @@ AnyResourceEvent = TypeVar("AnyResourceEvent", bound=ResourceEvent)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
     """
-    The state of a wait for a resource that one operation of AWS describes: a model package, for example.
+    The state of a wait for a resource that one operation of AWS describes: a model
+    package, for example.
 
-    A subclass says which operation it is, and what a description means. The model of the description has the
-    members ``resource`` and ``status``. What else the event has is taken from the last description, by name.
+    A subclass says which operation it is, and what a description means. The model of
+    the description has the members ``resource`` and ``status``. What else the event has
+    is taken from the last description, by name.
 
     :param resource: its name or ARN.
     :param last: what AWS said last; None if no poll has succeeded.
     """
 
-    # What the metrics and the log of the triggerer call these resources, and what the log of the task does.
+    # What the metrics and the log of the triggerer call these resources, and what the
+    # log of the task does.
     polls: ClassVar[str]
     kind: ClassVar[str]
     operation: ClassVar[str]
-    # The member of the request that names the resource, and the models of the response and of the event.
+    # The member of the request that names the resource, and the models of the response
+    # and of the event.
     request_member: ClassVar[str]
     description_model: ClassVar[type[BaseModel]]
     event_model: ClassVar[type[ResourceEvent]]
@@ -485,12 +604,18 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
     @staticmethod
     @abstractmethod
     def outcome_of(response: Any) -> tuple[str, str | None] | None:
-        """Return how the wait ends with a description, and AWS's reason; None if it goes on."""
+        """
+        Return how the wait ends with a description, and AWS's reason; None if it goes
+        on.
+        """
 
     @staticmethod
     @abstractmethod
     def state_of(response: Any) -> tuple[str, bool]:
-        """Return what the log says of a description, and whether this version knows such a state."""
+        """
+        Return what the log says of a description, and whether this version knows such a
+        state.
+        """
 
     def updated(self, response: Any) -> Self:
         """Return the state after a description."""
@@ -498,16 +623,25 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
 
     def lines_about(self, response: Any, now: float) -> tuple[LogLine, ...]:
         """Return a line if the state has changed."""
-        (state, is_known), before = self.state_of(response), self.last and self.state_of(self.last)[0]
+        (state, is_known), before = (
+            self.state_of(response),
+            self.last and self.state_of(self.last)[0],
+        )
         if state == before:
             return ()
-        note = "" if is_known else " (unknown to this version; the wait goes on, until its timeout)"
+        note = (
+            ""
+            if is_known
+            else " (unknown to this version; the wait goes on, until its timeout)"
+        )
         change = f"{before} -> {state}" if before else state
         level = logging.INFO if is_known else logging.WARNING
         return (LogLine(level, f"{change}{note}: {self.label}"),)
 
     def end_of(self, response: Any, now: float) -> AnyResourceEvent | None:
-        """Return the event if the resource is in one of the states that end the wait."""
+        """
+        Return the event if the resource is in one of the states that end the wait.
+        """
         end = self.outcome_of(response)
         return self.event(*end) if end else None
 
@@ -515,9 +649,16 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
         self, outcome: Any, message: str | None, error: PolysyncError | None = None
     ) -> AnyResourceEvent:
         """Return the event, with what AWS said last."""
-        names = [name for name in self.event_model.model_fields if hasattr(self.last, name)]
+        names = [
+            name for name in self.event_model.model_fields if hasattr(self.last, name)
+        ]
         values = {name: getattr(self.last, name) for name in names}
-        values |= {"outcome": outcome, "resource": self.resource, "message": message, **error_fields(error)}
+        values |= {
+            "outcome": outcome,
+            "resource": self.resource,
+            "message": message,
+            **error_fields(error),
+        }
         return cast("AnyResourceEvent", self.event_model(**values))  # pragma: no mutate
 
 
@@ -531,9 +672,10 @@ def check_event(model: type[AnyModel], event: object) -> AnyModel:
         return model.model_validate(event)
     except ValidationError as error:
         raise TriggerEventError(
-            "Airflow resumed the task with an event that is not this provider's event "
-            f"({describe_validation_error(error)}). If another version of the provider was installed "
-            "meanwhile, clear the task. An execution that it has started may still be running."
+            "Airflow resumed the task with an event that is not this provider's event"
+            f" ({describe_validation_error(error)}). If another version of the provider"
+            " was installed meanwhile, clear the task. An execution that it has"
+            " started may still be running."
         ) from None
 
 
@@ -544,15 +686,18 @@ class Deletion:
     """
     Whether a connection was deleted while tasks wait with it.
 
-    A single "not found" proves nothing: Airflow says the same if its database does not respond. So it counts
-    only if no read has found the connection for ``DELETED_AFTER_SECONDS``.
+    A single "not found" proves nothing: Airflow says the same if its database does not
+    respond. So it counts only if no read has found the connection for
+    ``DELETED_AFTER_SECONDS``.
     """
 
     def __init__(self, connection_id: str) -> None:
         self._id = connection_id
-        # The first of the reads since which it has not been found; None if the last one found it.
+        # The first of the reads since which it has not been found; None if the last one
+        # found it.
         self._missing_since: float | None = None
-        # The error that ends each wait; None if the connection does not count as deleted.
+        # The error that ends each wait; None if the connection does not count as
+        # deleted.
         self.error: CredentialsError | None = None
 
     def after_read(self, now: float, *, is_missing: bool) -> None:
@@ -565,9 +710,10 @@ class Deletion:
         self._missing_since, self.error = (since if is_missing else None), None
         if is_missing and now - since >= DELETED_AFTER_SECONDS:
             self.error = CredentialsError(
-                f"polysync_conn_id = {self._id!r}: the connection was deleted or renamed. Airflow has not "
-                f"found it for {format_seconds(now - since)}. Add it again under "
-                "Admin > Connections. If no retry follows, clear the task."
+                f"polysync_conn_id = {self._id!r}: the connection was deleted or"
+                f" renamed. Airflow has not found it for {format_seconds(now - since)}."
+                " Add it again under Admin > Connections. If no retry follows, clear"
+                " the task."
             )
             self.error.error_code = models.CONNECTION_NOT_FOUND
 
@@ -575,11 +721,16 @@ class Deletion:
 # ---- the arguments of stored triggers, which others can edit in Airflow's database
 
 
-# An earlier version accepted every positive value: the nearest one that is valid now is used.
+# An earlier version accepted every positive value: the nearest one that is valid now is
+# used.
 Interval = Annotated[
     float,
     Field(strict=True, gt=0, allow_inf_nan=False),
-    AfterValidator(lambda seconds: min(max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL)),
+    AfterValidator(
+        lambda seconds: min(
+            max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL
+        )
+    ),
 ]
 Deadline = Annotated[
     float,
@@ -599,9 +750,16 @@ class WaitArguments(models.StrictModel):
     deadline: Deadline
 
     def waiter(self) -> Waiter[Any, Any]:
-        """Return the wait, which shares its polls. Its fields have the names of the arguments."""
-        names = [each.name for each in fields(self.waiter_class) if hasattr(self, each.name)]
-        return self.waiter_class(**{name: getattr(self, name) for name in names}, rate_limited=True)
+        """
+        Return the wait, which shares its polls. Its fields have the names of the
+        arguments.
+        """
+        names = [
+            each.name for each in fields(self.waiter_class) if hasattr(self, each.name)
+        ]
+        return self.waiter_class(
+            **{name: getattr(self, name) for name in names}, rate_limited=True
+        )
 
 
 class TriggerArguments(WaitArguments):
@@ -614,13 +772,18 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
-    progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
+    progress_interval: (
+        Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
+    ) = None
     declared_steps: str | None = None
     step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None = None
 
 
 class ResourceArguments(WaitArguments):
-    """The arguments of a trigger that waits for a resource. A subclass says which names are valid."""
+    """
+    The arguments of a trigger that waits for a resource. A subclass says which names
+    are valid.
+    """
 
     waiter_class: ClassVar[type[ResourceWaiter[Any]]]
 

@@ -1,5 +1,6 @@
 """
-The methods of the hook for callback steps: the answers to a step, and the messages in its queue.
+The methods of the hook for callback steps: the answers to a step, and the messages in
+its queue.
 
 No error has the token of a step, which AWS may quote.
 """
@@ -17,7 +18,11 @@ from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.aws.sessions import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import FrozenModel
-from polysync_airflow.execution.steps.callbacks import ReceivedMessage, Redrive, answer_token
+from polysync_airflow.execution.steps.callbacks import (
+    ReceivedMessage,
+    Redrive,
+    answer_token,
+)
 from polysync_airflow.hooks.executions import HookCalls, parse
 
 # Of one call; SQS allows no more.
@@ -39,7 +44,8 @@ class QueueMethods(HookCalls):
         self, operation: str, queue_url: str, receipts: Sequence[str], **members: Any
     ) -> list[dict[str, Any]]:
         """
-        Call an operation of SQS for any number of messages, and return for which it has failed, and why.
+        Call an operation of SQS for any number of messages, and return for which it has
+        failed, and why.
 
         :param members: further members of the entry of each message.
         :raises SageMakerApiError: a call failed.
@@ -47,7 +53,10 @@ class QueueMethods(HookCalls):
         failures: list[dict[str, Any]] = []
         for begin in range(0, len(receipts), MAX_MESSAGES):
             batch = enumerate(receipts[begin : begin + MAX_MESSAGES])
-            entries = [{"Id": str(number), "ReceiptHandle": each, **members} for number, each in batch]
+            entries = [
+                {"Id": str(number), "ReceiptHandle": each, **members}
+                for number, each in batch
+            ]
             response = self.call_sqs(operation, QueueUrl=queue_url, Entries=entries)
             failures += parse(_Failures, operation, response).failed
         return failures
@@ -56,36 +65,63 @@ class QueueMethods(HookCalls):
 class CallbackMethods(QueueMethods):
     """Answer callback steps, and receive their messages."""
 
-    def send_pipeline_execution_step_success(self, token: SecretStr, outputs: Mapping[str, str]) -> None:
+    def send_pipeline_execution_step_success(
+        self, token: SecretStr, outputs: Mapping[str, str]
+    ) -> None:
         """
-        End a callback step with success. If the same answer is sent again, AWS counts it once.
+        End a callback step with success. If the same answer is sent again, AWS counts
+        it once.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
 
         :param token: the callback token of the step.
-        :param outputs: the output parameters: at most 50 names, and values of at most 1,024 characters.
-        :raises SageMakerApiError: the call failed, for example because the step has already ended.
+        :param outputs: the output parameters: at most 50 names, and values of at most
+            1,024 characters.
+        :raises SageMakerApiError: the call failed, for example because the step has
+            already ended.
         """
         parameters = [{"Name": name, "Value": value} for name, value in outputs.items()]
-        self._answer("SendPipelineExecutionStepSuccess", token, "success", OutputParameters=parameters)
+        self._answer(
+            "SendPipelineExecutionStepSuccess",
+            token,
+            "success",
+            OutputParameters=parameters,
+        )
 
-    def send_pipeline_execution_step_failure(self, token: SecretStr, reason: str) -> None:
+    def send_pipeline_execution_step_failure(
+        self, token: SecretStr, reason: str
+    ) -> None:
         """
-        End a callback step with a failure. If the same answer is sent again, AWS counts it once.
+        End a callback step with a failure. If the same answer is sent again, AWS counts
+        it once.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepFailure.html
 
         :param token: the callback token of the step.
-        :param reason: the reason, of at most 256 characters, which everybody sees who may list the steps.
-        :raises SageMakerApiError: the call failed, for example because the step has already ended.
+        :param reason: the reason, of at most 256 characters, which everybody sees who
+            may list the steps.
+        :raises SageMakerApiError: the call failed, for example because the step has
+            already ended.
         """
-        self._answer("SendPipelineExecutionStepFailure", token, "failure", FailureReason=reason)
+        self._answer(
+            "SendPipelineExecutionStepFailure", token, "failure", FailureReason=reason
+        )
 
     def _answer(
-        self, operation: str, token: SecretStr, outcome: Literal["success", "failure"], **request: Any
+        self,
+        operation: str,
+        token: SecretStr,
+        outcome: Literal["success", "failure"],
+        **request: Any,
     ) -> None:
-        secrets = {"CallbackToken": token, "ClientRequestToken": answer_token(token, outcome)}
-        redacted = {name: RedactedStr(secret.get_secret_value()) for name, secret in secrets.items()}
+        secrets = {
+            "CallbackToken": token,
+            "ClientRequestToken": answer_token(token, outcome),
+        }
+        redacted = {
+            name: RedactedStr(secret.get_secret_value())
+            for name, secret in secrets.items()
+        }
         try:
             self.call(operation, **redacted, **request)
         except SageMakerApiError as error:
@@ -94,7 +130,9 @@ class CallbackMethods(QueueMethods):
                 message = message.replace(secret.get_secret_value(), "***")
             raise error.with_message(message) from None
 
-    def receive_messages(self, queue_url: str, *, hidden: int, wait: int) -> list[ReceivedMessage]:
+    def receive_messages(
+        self, queue_url: str, *, hidden: int, wait: int
+    ) -> list[ReceivedMessage]:
         """
         Receive at most ten messages of a queue.
 
@@ -115,11 +153,14 @@ class CallbackMethods(QueueMethods):
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
         received = response.get("Messages") or []
-        return [parse(ReceivedMessage, operation, each) for each in received[:MAX_MESSAGES]]
+        return [
+            parse(ReceivedMessage, operation, each) for each in received[:MAX_MESSAGES]
+        ]
 
     def send_message_again(self, queue_url: str, message: ReceivedMessage) -> None:
         """
-        Send a copy of a message to its queue, whose receives are counted from the beginning.
+        Send a copy of a message to its queue, whose receives are counted from the
+        beginning.
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 
@@ -135,7 +176,8 @@ class CallbackMethods(QueueMethods):
 
     def describe_redrive(self, queue_url: str) -> Redrive | None:
         """
-        Return when SQS moves messages of a queue to a dead-letter queue; None if it has none.
+        Return when SQS moves messages of a queue to a dead-letter queue; None if it has
+        none.
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 
@@ -151,16 +193,22 @@ class CallbackMethods(QueueMethods):
         except (RecursionError, TypeError, ValueError):
             raise invalid_response_error(operation, f"{name} is not JSON") from None
 
-    def hide_messages(self, queue_url: str, receipts: Sequence[str], seconds: int) -> None:
+    def hide_messages(
+        self, queue_url: str, receipts: Sequence[str], seconds: int
+    ) -> None:
         """
-        Let nobody else receive messages for a number of seconds from now on; with 0, let others receive them.
+        Let nobody else receive messages for a number of seconds from now on; with 0,
+        let others receive them.
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
 
-        :raises SageMakerApiError: the call failed. Messages that have been deleted are no error.
+        :raises SageMakerApiError: the call failed. Messages that have been deleted are
+            no error.
         """
         operation = "ChangeMessageVisibilityBatch"
-        self.call_for_messages(operation, queue_url, receipts, VisibilityTimeout=seconds)
+        self.call_for_messages(
+            operation, queue_url, receipts, VisibilityTimeout=seconds
+        )
 
     def delete_messages(self, queue_url: str, receipts: Sequence[str]) -> None:
         """
@@ -168,6 +216,7 @@ class CallbackMethods(QueueMethods):
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html
 
-        :raises SageMakerApiError: the call failed. Messages that have been deleted are no error.
+        :raises SageMakerApiError: the call failed. Messages that have been deleted are
+            no error.
         """
         self.call_for_messages("DeleteMessageBatch", queue_url, receipts)

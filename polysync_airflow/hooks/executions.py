@@ -1,4 +1,7 @@
-"""The methods of the hook for pipelines, executions and model packages: one for each operation of AWS."""
+"""
+The methods of the hook for pipelines, executions and model packages: one for each
+operation of AWS.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,18 @@ from polysync_airflow.aws.responses import (
 )
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import approval, clock, models, pipelines
-from polysync_airflow.execution.approval import ApprovalStatus, ModelPackageDescription, ModelPackageSummary
+from polysync_airflow.execution.approval import (
+    ApprovalStatus,
+    ModelPackageDescription,
+    ModelPackageSummary,
+)
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
-from polysync_airflow.execution.pipelines import DeclaredStep, PipelineDescription, PipelineSummary
+from polysync_airflow.execution.pipelines import (
+    DeclaredStep,
+    PipelineDescription,
+    PipelineSummary,
+)
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
@@ -40,34 +51,55 @@ from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.execution.waiter import ResourceWaiter
 
 Model = TypeVar("Model", bound=BaseModel)
-# Makes a call and returns its response, for example under a rate limiter and with retries.
+# Makes a call and returns its response, for example under a rate limiter and with
+# retries.
 Caller = Callable[[Callable[[], Response]], Response]
 
 
-# The members of requests that the oldest supported boto3 does not know came with this version.
+# The members of requests that the oldest supported boto3 does not know came with this
+# version.
 NEWEST_MEMBERS_SINCE: Final = "1.43.127"
 
 
 class HookCalls(PolysyncBaseHook):
     """Base of the classes that have the methods of the hook."""
 
-    def _check_member(self, operation: str, member: str, argument: str, value: Any) -> None:
-        """Raise an error if an argument has a value that the installed botocore cannot send."""
+    def _check_member(
+        self, operation: str, member: str, argument: str, value: Any
+    ) -> None:
+        """
+        Raise an error if an argument has a value that the installed botocore cannot
+        send.
+        """
         service_model = self._signed_in_client.meta.service_model
-        if value and member not in service_model.operation_model(operation).input_shape.members:
+        if (
+            value
+            and member
+            not in service_model.operation_model(operation).input_shape.members
+        ):
             raise exceptions.ParametersError(
-                f"{argument} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer; this deployment has "
-                f"boto3 {version('boto3')}. Upgrade boto3, or leave the argument out."
+                f"{argument} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer;"
+                f" this deployment has boto3 {version('boto3')}. Upgrade boto3, or"
+                " leave the argument out."
             )
 
     def _entries_of_list(
-        self, operation: str, member: str, limit: int, through: Caller | None, **request: Any
+        self,
+        operation: str,
+        member: str,
+        limit: int,
+        through: Caller | None,
+        **request: Any,
     ) -> Iterator[Any]:
         # Kept here, because a limiter lives as long as it is used.
-        limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
+        limiter = rate_limiter_for(
+            (self.polysync_conn_id, self.region_name), clock.monotonic()
+        )
 
         def list_page(token: str | None) -> tuple[Response, Any]:
-            call = partial(self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request)
+            call = partial(
+                self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request
+            )
             page = (through or limiter.call)(call)
             return page, page.get("NextToken")
 
@@ -80,24 +112,31 @@ class HookCalls(PolysyncBaseHook):
             yield from entries
 
 
-def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource: str) -> Any:
+def describe(
+    hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource: str
+) -> Any:
     """
     Describe a resource for which a task may wait.
 
     :param waiter: the class of the wait, which says how the resource is described.
     :param resource: its name or ARN.
-    :raises SageMakerApiError: the call failed, or the response is not valid, or about another resource.
+    :raises SageMakerApiError: the call failed, or the response is not valid, or about
+        another resource.
     """
     operation = waiter.operation
     response = hook.call(operation, **{waiter.request_member: resource})
     description: Any = parse(waiter.description_model, operation, response)
     # AWS has ARNs in lower case, also if a name in one is not.
     if description.resource.lower() != resource.lower():
-        raise invalid_response_error(operation, f"it is about {description.resource}, not {resource}")
+        raise invalid_response_error(
+            operation, f"it is about {description.resource}, not {resource}"
+        )
     return description
 
 
-def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | PolysyncError:
+def result_or_error(
+    call: Callable[..., Result], *arguments: Any
+) -> Result | PolysyncError:
     """Make a call; return an error instead of raising it: what decides takes both."""
     try:
         return call(*arguments)
@@ -114,11 +153,16 @@ def parse(model: type[Model], operation: str, response: Any) -> Model:
     try:
         return model.model_validate(response)
     except ValidationError as error:
-        raise invalid_response_error(operation, describe_validation_error(error)) from None
+        raise invalid_response_error(
+            operation, describe_validation_error(error)
+        ) from None
 
 
 def valid(model: type[Model], entries: Iterable[Any]) -> Iterator[Model]:
-    """Iterate over the entries of a list as models. A damaged one must not hide the others."""
+    """
+    Iterate over the entries of a list as models. A damaged one must not hide the
+    others.
+    """
     for entry in entries:
         with suppress(ValidationError):
             yield model.model_validate(entry)
@@ -136,18 +180,23 @@ def entries_of(page: Response, operation: str, member: str) -> list[Any]:
     return entries
 
 
-# StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
+# StopPipelineExecution returns ConflictException for a moment while an execution moves
+# between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
 # Those of StartPipelineExecution, with their arguments.
-NEWEST_MEMBERS: Final = {"RoleArn": "execution_role_arn", "PipelineVersionAlias": "pipeline_version_alias"}
+NEWEST_MEMBERS: Final = {
+    "RoleArn": "execution_role_arn",
+    "PipelineVersionAlias": "pipeline_version_alias",
+}
 
 
 class ExecutionMethods(HookCalls):
     """Start, resume, stop, describe and list executions."""
 
-    # When AWS has accepted the last start or resume, by AWS's clock; None if it has not said so.
+    # When AWS has accepted the last start or resume, by AWS's clock; None if it has not
+    # said so.
     responded_at: datetime | None = None
 
     def start_pipeline_execution(self, request: StartRequest) -> str:
@@ -156,65 +205,91 @@ class ExecutionMethods(HookCalls):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
-        :param request: the request. If it is sent again with the same client token, AWS returns the execution
-            that it has already started.
+        :param request: the request. If it is sent again with the same client token, AWS
+            returns the execution that it has already started.
         :return: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
         operation = "StartPipelineExecution"
         response = self.call(operation, **request.to_aws())
-        arn, self.responded_at = self._arn_in(operation, response), models.sent_at(response)
+        arn, self.responded_at = (
+            self._arn_in(operation, response),
+            models.sent_at(response),
+        )
         _, _, _, region, account, _ = arn.split(":", 5)
         # Only the ARN of an own pipeline says whose its executions are.
-        has_owner = request.pipeline_name.startswith("arn:") and not models.is_managed(request.pipeline_name)
+        has_owner = request.pipeline_name.startswith("arn:") and not models.is_managed(
+            request.pipeline_name
+        )
         owner = request.pipeline_name.split(":")[4] if has_owner else account
-        for part, actual, wanted in (("region", region, self.region_name), ("account", account, owner)):
+        for part, actual, wanted in (
+            ("region", region, self.region_name),
+            ("account", account, owner),
+        ):
             if actual != wanted:
-                raise invalid_response_error(operation, f"the execution's {part} is {actual}, not {wanted}")
+                raise invalid_response_error(
+                    operation, f"the execution's {part} is {actual}, not {wanted}"
+                )
         return arn
 
     def retry_pipeline_execution(
         self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None
     ) -> None:
         """
-        Resume a failed execution: AWS keeps the steps that have succeeded, and runs the others.
+        Resume a failed execution: AWS keeps the steps that have succeeded, and runs the
+        others.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
 
-        :param token: client request token of 32 to 128 characters. If the request is sent again with the same
-            token, AWS does not resume a second time.
-        :param max_parallel_steps: number of steps that may run at the same time; None for the limit of the
-            pipeline, even if the execution was started with another one.
+        :param token: client request token of 32 to 128 characters. If the request is
+            sent again with the same token, AWS does not resume a second time.
+        :param max_parallel_steps: number of steps that may run at the same time; None
+            for the limit of the pipeline, even if the execution was started with
+            another one.
         :raises SageMakerApiError: the call failed.
         """
         limit = {"MaxParallelExecutionSteps": max_parallel_steps}
         limits = {"ParallelismConfiguration": limit} if max_parallel_steps else {}
         operation = "RetryPipelineExecution"
-        response = self._call_on(execution_arn, operation, ClientRequestToken=token, **limits)
+        response = self._call_on(
+            execution_arn, operation, ClientRequestToken=token, **limits
+        )
         self.responded_at = models.sent_at(response)
 
-    def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
+    def stop_pipeline_execution(
+        self, execution_arn: str, *, attempt: int | None = None
+    ) -> None:
         """
-        Request a stop of an execution. Its status becomes Stopping first, and it may still succeed or fail.
+        Request a stop of an execution. Its status becomes Stopping first, and it may
+        still succeed or fail.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
 
-        :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume. All requests for
-            the same attempt have the same client token, so that AWS stops it once. None for a new token.
-        :raises SageMakerApiError: the call failed, for example because the execution has already ended.
+        :param attempt: the attempt of the execution: 0 for its start, n for its n-th
+            resume. All requests for the same attempt have the same client token, so
+            that AWS stops it once. None for a new token.
+        :raises SageMakerApiError: the call failed, for example because the execution
+            has already ended.
         """
-        # The ARN alone is not enough: AWS would take the stop of a resumed execution for the one before the
-        # resume.
+        # The ARN alone is not enough: AWS would take the stop of a resumed execution
+        # for the one before the resume.
         stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
         token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: exceptions.has_code(error, exceptions.CONFLICT)),
+            retry=retry_if_exception(
+                lambda error: exceptions.has_code(error, exceptions.CONFLICT)
+            ),
             stop=stop_after_attempt(STOP_ATTEMPTS),
             wait=wait_fixed(STOP_RETRY_SECONDS),
             sleep=clock.sleep,
             reraise=True,
         )
-        retrying(self._call_on, execution_arn, "StopPipelineExecution", ClientRequestToken=token)
+        retrying(
+            self._call_on,
+            execution_arn,
+            "StopPipelineExecution",
+            ClientRequestToken=token,
+        )
 
     def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
         """
@@ -225,29 +300,46 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineExecution"
-        return parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
+        return parse(
+            ExecutionDescription, operation, self._call_on(execution_arn, operation)
+        )
 
-    def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
-        """Describe an execution; return an error instead of raising it: ``decide`` takes both."""
+    def poll_pipeline_execution(
+        self, execution_arn: str
+    ) -> ExecutionDescription | PolysyncError:
+        """
+        Describe an execution; return an error instead of raising it: ``decide`` takes
+        both.
+        """
         return result_or_error(self.describe_pipeline_execution, execution_arn)
 
     def list_pipeline_executions(
-        self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
+        self,
+        pipeline_name: str,
+        *,
+        created_after: datetime | None = None,
+        page_token: str | None = None,
     ) -> tuple[list[ExecutionDescription], str | None]:
         """
-        List one page of a pipeline's executions, sorted by creation time, the newest first.
+        List one page of a pipeline's executions, sorted by creation time, the newest
+        first.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
 
         :param pipeline_name: name or ARN of the pipeline.
         :param created_after: list only executions that were created after this time.
-        :param page_token: token of this page, which the page before returned; None for the first page.
-        :return: at most 100 executions, and the token of the next page; None after the last page. Entries
-            that are not valid are left out.
+        :param page_token: token of this page, which the page before returned; None for
+            the first page.
+        :return: at most 100 executions, and the token of the next page; None after the
+            last page. Entries that are not valid are left out.
         :raises SageMakerApiError: the call failed.
         """
         operation = "ListPipelineExecutions"
-        request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
+        request = {
+            "PipelineName": pipeline_name,
+            "SortBy": "CreationTime",
+            "SortOrder": "Descending",
+        }
         optional = {"CreatedAfter": created_after, "NextToken": page_token}
         page = self.call(operation, MaxResults=PAGE_SIZE, **request, **optional)
         entries = entries_of(page, operation, "PipelineExecutionSummaries")
@@ -261,7 +353,8 @@ class ExecutionMethods(HookCalls):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutionSteps.html
 
-        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :param through: function that makes the call for each page; None for the
+            connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
@@ -284,10 +377,12 @@ class ExecutionMethods(HookCalls):
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
 
         :param pipeline_name: name or ARN of the pipeline.
-        :param created_after: list only executions that were created after this time; None for all.
+        :param created_after: list only executions that were created after this time;
+            None for all.
         :param created_before: list only executions that were created before this time.
         :param newest_first: the order; otherwise, the oldest comes first.
-        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :param through: function that makes the call for each page; None for the
+            connection's rate limiter.
         :return: the executions. Entries that are not valid are left out.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
@@ -312,16 +407,21 @@ class ExecutionMethods(HookCalls):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineParametersForExecution.html
 
-        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :param through: function that makes the call for each page; None for the
+            connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the response is not valid.
         """
         operation, limit = "ListPipelineParametersForExecution", models.MAX_PARAMETERS
         arn = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(operation, "PipelineParameters", limit, through, **arn)
+        entries = self._entries_of_list(
+            operation, "PipelineParameters", limit, through, **arn
+        )
         found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
         return {parameter.name: parameter.value for parameter in found}
 
-    def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
+    def describe_pipeline_definition_for_execution(
+        self, execution_arn: str
+    ) -> list[DeclaredStep]:
         """
         Return the steps of the definition that an execution runs, in its order.
 
@@ -330,8 +430,12 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineDefinitionForExecution"
-        definition = self.call(operation, PipelineExecutionArn=execution_arn).get("PipelineDefinition")
-        return pipelines.declared_steps(definition if isinstance(definition, str) else None)
+        definition = self.call(operation, PipelineExecutionArn=execution_arn).get(
+            "PipelineDefinition"
+        )
+        return pipelines.declared_steps(
+            definition if isinstance(definition, str) else None
+        )
 
     def read_step_log(self, step: StepDescription, limit: int) -> list[str]:
         """
@@ -339,14 +443,21 @@ class ExecutionMethods(HookCalls):
 
         https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 
-        :return: no lines if the kind of the step writes no log, or the job has written none.
+        :return: no lines if the kind of the step writes no log, or the job has written
+            none.
         :raises SageMakerApiError: a call failed.
         """
         source = log_source(step)
         if source is None:
             return []
         try:
-            return read_tail(self.call_logs, *source, limit=limit, since=step.started_at, until=step.ended_at)
+            return read_tail(
+                self.call_logs,
+                *source,
+                limit=limit,
+                since=step.started_at,
+                until=step.ended_at,
+            )
         except SageMakerApiError as error:
             if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 return []
@@ -359,10 +470,15 @@ class ExecutionMethods(HookCalls):
         :raises ParametersError: a field of the request needs a newer boto3.
         """
         for member, name in NEWEST_MEMBERS.items():
-            self._check_member("StartPipelineExecution", member, name, getattr(request, name))
+            self._check_member(
+                "StartPipelineExecution", member, name, getattr(request, name)
+            )
 
     def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:
-        """Call an operation on an execution, and check that the response is about this execution."""
+        """
+        Call an operation on an execution, and check that the response is about this
+        execution.
+        """
         response = self.call(operation, PipelineExecutionArn=execution_arn, **request)
         arn = self._arn_in(operation, response)
         if arn.lower() != execution_arn.lower():
@@ -373,7 +489,9 @@ class ExecutionMethods(HookCalls):
     def _arn_in(operation: str, response: Response) -> str:
         arn = response.get("PipelineExecutionArn")
         if not is_valid(EXECUTION_ARN, arn):
-            raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}")
+            raise invalid_response_error(
+                operation, f"its PipelineExecutionArn is {arn!r}"
+            )
         return str(arn)
 
 
@@ -383,7 +501,8 @@ class StopResult(NamedTuple):
 
     :param text: it as a sentence.
     :param status: AWS's status of the execution now; None if the stop failed.
-    :param error: why the execution may still be running although it should be stopped; None if it is not.
+    :param error: why the execution may still be running although it should be stopped;
+        None if it is not.
     """
 
     text: str
@@ -391,34 +510,45 @@ class StopResult(NamedTuple):
     error: str | None = None
 
 
-def request_stop(hook: ExecutionMethods, execution_arn: str, *, attempt: int | None = None) -> str | None:
+def request_stop(
+    hook: ExecutionMethods, execution_arn: str, *, attempt: int | None = None
+) -> str | None:
     """
     Request the stop of an execution.
 
-    :param attempt: the attempt of the execution, so that repeated requests are one stop; None for a stop of
-        its own.
-    :return: None if AWS accepted the request; else the AWS status that makes a stop unnecessary: the
-        execution has ended or is stopping already.
+    :param attempt: the attempt of the execution, so that repeated requests are one
+        stop; None for a stop of its own.
+    :return: None if AWS accepted the request; else the AWS status that makes a stop
+        unnecessary: the execution has ended or is stopping already.
     :raises SageMakerApiError: if AWS refuses the stop of a running execution.
     """
     try:
         hook.stop_pipeline_execution(execution_arn, attempt=attempt)
     except SageMakerApiError as error:
-        # The status is more reliable than the text of the refusal, which AWS may change.
+        # The status is more reliable than the text of the refusal, which AWS may
+        # change.
         current = hook.poll_pipeline_execution(execution_arn)
-        if isinstance(current, ExecutionDescription) and not states.is_stoppable(current.status):
+        if isinstance(current, ExecutionDescription) and not states.is_stoppable(
+            current.status
+        ):
             return current.status
         if isinstance(current, PolysyncError) and current.transient:
             # The caller retries, and learns then whether the stop is still necessary.
             raise current from error
         raise
     region = models.region_from_arn(execution_arn)
-    metrics.count(metrics.EXECUTIONS_STOPPED, connection=hook.polysync_conn_id, region=region)
+    metrics.count(
+        metrics.EXECUTIONS_STOPPED, connection=hook.polysync_conn_id, region=region
+    )
     return None
 
 
 def stop_execution(
-    hook: ExecutionMethods, execution_arn: str, *, attempt: int, warn: Callable[[str], object]
+    hook: ExecutionMethods,
+    execution_arn: str,
+    *,
+    attempt: int,
+    warn: Callable[[str], object],
 ) -> StopResult:
     """Stop an execution that its task no longer needs. Raises no ``PolysyncError``."""
     try:
@@ -436,7 +566,10 @@ def stop_execution(
 def stop_result(status: str | None) -> StopResult:
     """Return what became of a stop, as ``request_stop`` has returned it."""
     if status:
-        text = f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
+        text = (
+            "No stop was needed: the execution has ended or is stopping (AWS status"
+            f" {status})."
+        )
         return StopResult(text, status)
     return StopResult("The execution was asked to stop.", states.STATUS_STOPPING)
 
@@ -445,17 +578,23 @@ class PipelineMethods(HookCalls):
     """Describe and list pipelines, and describe jobs."""
 
     def list_pipelines(
-        self, name_prefix: str | None = None, *, managed_by: str | None = None, through: Caller | None = None
+        self,
+        name_prefix: str | None = None,
+        *,
+        managed_by: str | None = None,
+        through: Caller | None = None,
     ) -> Iterator[PipelineSummary]:
         """
-        Iterate over the pipelines of the region, sorted by name. Pages are listed when needed.
+        Iterate over the pipelines of the region, sorted by name. Pages are listed when
+        needed.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 
         :param name_prefix: list only pipelines whose names begin with it.
-        :param managed_by: ``AWS`` for those that AWS manages; None or ``CUSTOMER`` for those of the account.
-        :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
-            the connection's rate limiter.
+        :param managed_by: ``AWS`` for those that AWS manages; None or ``CUSTOMER`` for
+            those of the account.
+        :param through: function that makes the call for each page, such as
+            ``ConcurrentCalls.call``; None for the connection's rate limiter.
         :raises ParametersError: the installed boto3 does not know ``managed_by``.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
@@ -463,13 +602,23 @@ class PipelineMethods(HookCalls):
         # An older boto3 cannot name those of the account.
         managed_by = "AWS" if managed_by == "AWS" else None
         self._check_member(operation, "ManagedBy", "managed_by", managed_by)
-        request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
+        request = {
+            "SortBy": "Name",
+            "SortOrder": "Ascending",
+            "PipelineNamePrefix": name_prefix or None,
+        }
         request["ManagedBy"] = managed_by
-        entries = self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, **request)
+        entries = self._entries_of_list(
+            operation, "PipelineSummaries", MAX_ENTRIES, through, **request
+        )
         return (parse(PipelineSummary, operation, entry) for entry in entries)
 
     def describe_pipeline(
-        self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
+        self,
+        pipeline_name: str,
+        version_id: int | None = None,
+        *,
+        version_alias: str | None = None,
     ) -> PipelineDescription:
         """
         Describe a pipeline, with its definition.
@@ -477,12 +626,16 @@ class PipelineMethods(HookCalls):
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
 
         :param pipeline_name: name or ARN of the pipeline.
-        :param version_id: the version whose definition is returned; None for the latest.
+        :param version_id: the version whose definition is returned; None for the
+            latest.
         :param version_alias: an alias of the version, in place of its number.
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipeline"
-        optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
+        optional = {
+            "PipelineVersionId": version_id,
+            "PipelineVersionAlias": version_alias,
+        }
         response = self.call(operation, PipelineName=pipeline_name, **optional)
         return parse(PipelineDescription, operation, response)
 
@@ -511,7 +664,10 @@ class PipelineMethods(HookCalls):
 
 
 class ModelPackageMethods(HookCalls):
-    """Describe versions of model package groups, find the newest one, and set their approval status."""
+    """
+    Describe versions of model package groups, find the newest one, and set their
+    approval status.
+    """
 
     def describe_model_package(self, model_package_arn: str) -> ModelPackageDescription:
         """
@@ -523,12 +679,17 @@ class ModelPackageMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         arn = approval.check_model_package_arn(model_package_arn)
-        description: ModelPackageDescription = describe(self, approval.ApprovalWaiter, arn)
+        description: ModelPackageDescription = describe(
+            self, approval.ApprovalWaiter, arn
+        )
         return description
 
-    def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
+    def newest_model_package(
+        self, model_package_group: str
+    ) -> ModelPackageSummary | None:
         """
-        Return the version of a model package group that was registered last, whatever its status.
+        Return the version of a model package group that was registered last, whatever
+        its status.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.html
 
@@ -537,7 +698,10 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: the value is neither a name nor an ARN.
         :raises SageMakerApiError: the call failed.
         """
-        group, operation = approval.check_model_package_group(model_package_group), "ListModelPackages"
+        group, operation = (
+            approval.check_model_package_group(model_package_group),
+            "ListModelPackages",
+        )
         order = {"SortBy": "CreationTime", "SortOrder": "Descending"}
         page = self.call(operation, ModelPackageGroupName=group, MaxResults=1, **order)
         entries = entries_of(page, operation, "ModelPackageSummaryList")
@@ -546,19 +710,26 @@ class ModelPackageMethods(HookCalls):
         newest = parse(ModelPackageSummary, operation, entries[0])
         is_of_group = approval.group_of(newest.arn) == approval.group_of(group)
         if not is_of_group or models.region_from_arn(newest.arn) != self.region_name:
-            raise invalid_response_error(operation, f"it lists {newest.arn}, which is not of group {group}")
+            raise invalid_response_error(
+                operation, f"it lists {newest.arn}, which is not of group {group}"
+            )
         return newest
 
     def update_model_approval(
-        self, model_package_arn: str, status: ApprovalStatus, description: str | None = None
+        self,
+        model_package_arn: str,
+        status: ApprovalStatus,
+        description: str | None = None,
     ) -> None:
         """
-        Set the approval status of a version of a model package group. The same call can be repeated.
+        Set the approval status of a version of a model package group. The same call can
+        be repeated.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html
 
         :param status: ``Approved``, ``Rejected`` or ``PendingManualApproval``.
-        :param description: why, at most 1,024 characters without line breaks; None keeps the one it has.
+        :param description: why, at most 1,024 characters without line breaks; None
+            keeps the one it has.
         :raises ParametersError: an argument is not valid. AWS was not called.
         :raises SageMakerApiError: the call failed.
         """

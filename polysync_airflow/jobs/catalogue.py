@@ -22,7 +22,12 @@ from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.pipelines import DeclaredParameter, Job, JobStep, JobSteps
+from polysync_airflow.execution.pipelines import (
+    DeclaredParameter,
+    Job,
+    JobStep,
+    JobSteps,
+)
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
@@ -32,7 +37,8 @@ class CatalogueParameter(DeclaredParameter):
     """
     A parameter of a job.
 
-    :param description: that of the definition, or what people have written in its place.
+    :param description: that of the definition, or what people have written in its
+        place.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -45,24 +51,35 @@ class CatalogueJob(models.StrictModel):
     A job of a catalogue file.
 
     :param role_arn: the pipeline's role; None in a file of an earlier version.
-    :param execution_display_name: what people have written: the display name of executions that a DAG of the
-        job starts; None for unique names.
-    :param description: the pipeline's description, or what people have written in its place.
-    :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be read.
+    :param execution_display_name: what people have written: the display name of
+        executions that a DAG of the job starts; None for unique names.
+    :param description: the pipeline's description, or what people have written in its
+        place.
+    :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be
+        read.
     :param parameters: the declared parameters, in the definition's order.
     :param parameters_error: why the parameters could not be read; None if they were.
-    :param steps: the declared steps, in the definition's order, without what loops run; none in a file of an
-        earlier version.
+    :param steps: the declared steps, in the definition's order, without what loops run;
+        none in a file of an earlier version.
     """
 
     name: models.PipelineName
-    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}$")]
-    region: Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)]
+    arn: Annotated[
+        str,
+        StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}$"),
+    ]
+    region: Annotated[
+        str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)
+    ]
     role_arn: models.RoleArn | None = None
     execution_display_name: models.ExecutionDisplayName | None = None
     description: texts.DescriptionText | None = None
-    definition_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
-    parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_DECLARED_PARAMETERS)
+    definition_digest: (
+        Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None
+    ) = None
+    parameters: list[CatalogueParameter] = Field(
+        default_factory=list, max_length=MAX_DECLARED_PARAMETERS
+    )
     parameters_error: texts.ReasonText | None = None
     steps: JobSteps = Field(default_factory=list)
 
@@ -83,7 +100,8 @@ class Catalogue(NamedTuple):
     What a catalogue file holds.
 
     :param jobs: the jobs, in the order of the file.
-    :param broken: the entries that are no jobs. They do not keep the others from being used.
+    :param broken: the entries that are no jobs. They do not keep the others from being
+        used.
     """
 
     jobs: list[CatalogueJob]
@@ -92,7 +110,8 @@ class Catalogue(NamedTuple):
 
 class Scope(NamedTuple):
     """
-    Which pipelines an import has asked AWS for. Only these can be compared with a catalogue.
+    Which pipelines an import has asked AWS for. Only these can be compared with a
+    catalogue.
 
     ::
 
@@ -113,10 +132,16 @@ class Scope(NamedTuple):
 
 def as_entry(job: CatalogueJob) -> dict[str, Any]:
     """Return a job as plain data for the file, without members that are empty."""
-    entry = job.model_dump(mode="json", exclude={"parameters", "steps"}, exclude_none=True)
-    entry["parameters"] = [each.model_dump(mode="json", exclude_none=True) for each in job.parameters]
+    entry = job.model_dump(
+        mode="json", exclude={"parameters", "steps"}, exclude_none=True
+    )
+    entry["parameters"] = [
+        each.model_dump(mode="json", exclude_none=True) for each in job.parameters
+    ]
     if job.steps:
-        entry["steps"] = [each.model_dump(mode="json", exclude_defaults=True) for each in job.steps]
+        entry["steps"] = [
+            each.model_dump(mode="json", exclude_defaults=True) for each in job.steps
+        ]
     return entry
 
 
@@ -124,15 +149,16 @@ def steps_of(job: CatalogueJob) -> list[JobStep]:
     """
     Return the steps of a job, in the definition's order.
 
-    Their names and types are texts of others, as the defaults of parameters: Airflow must not render them.
+    Their names and types are texts of others, as the defaults of parameters: Airflow
+    must not render them.
 
     :raises CatalogueError: the catalogue has no steps of the job.
     """
     if not job.steps:
         raise CatalogueError(
-            f"The catalogue has no steps of the job {job.name}: an earlier version has written the file, or "
-            "the definition could not be read. Write the file again, and read the warnings: "
-            "polysync jobs import <file>"
+            f"The catalogue has no steps of the job {job.name}: an earlier version has"
+            " written the file, or the definition could not be read. Write the file"
+            " again, and read the warnings: polysync jobs import <file>"
         )
     return job.steps
 
@@ -149,14 +175,18 @@ class _Constructed(yaml.Node):
 
 class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class depends on the host
     """
-    A safe loader that refuses duplicate keys, such as those of a merge of two versions of the file.
+    A safe loader that refuses duplicate keys, such as those of a merge of two versions
+    of the file.
 
-    It makes the value of each mapping at once. The nodes of a whole file would keep Python's garbage
-    collector busy for more than half of the time.
+    It makes the value of each mapping at once. The nodes of a whole file would keep
+    Python's garbage collector busy for more than half of the time.
     """
 
     def get_single_node(self) -> Any:
-        """Return the node of the only document. That of libyaml would have the nodes of the whole file."""
+        """
+        Return the node of the only document. That of libyaml would have the nodes of
+        the whole file.
+        """
         self.anchors: dict[str, Any] = {}
         return Composer.get_single_node(self)
 
@@ -169,7 +199,11 @@ class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """Return the value of a node."""
-        return node.value if isinstance(node, _Constructed) else super().construct_object(node, deep)
+        return (
+            node.value
+            if isinstance(node, _Constructed)
+            else super().construct_object(node, deep)
+        )
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """
@@ -179,14 +213,17 @@ class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class
         """
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
-            raise ConstructorError(None, None, "a key is there twice: remove one", node.start_mark)
+            raise ConstructorError(
+                None, None, "a key is there twice: remove one", node.start_mark
+            )
         return mapping
 
 
 WIDTH: Final = 110
 HEADER: Final = """\
 # SageMaker pipelines as jobs, written by: polysync jobs import
-# You may change descriptions and execution_display_name: the next import keeps them. It replaces the rest.
+# You may change descriptions and execution_display_name: the next import keeps them. \
+It replaces the rest.
 """
 # libyaml writes a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
 _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -204,13 +241,17 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CatalogueError(f"{path} is not YAML: {texts.clean_text(str(error))}") from None
+        raise CatalogueError(
+            f"{path} is not YAML: {texts.clean_text(str(error))}"
+        ) from None
     if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
-        raise CatalogueError(f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'.")
+        raise CatalogueError(
+            f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'."
+        )
     if content.get("version") != VERSION:
         raise CatalogueError(
-            f"{path} does not have the version {VERSION}, which this release reads. Move the file away, and "
-            f"write it again: polysync jobs import {path}"
+            f"{path} does not have the version {VERSION}, which this release reads."
+            f" Move the file away, and write it again: polysync jobs import {path}"
         )
     return _jobs_of(content["jobs"])
 
@@ -221,14 +262,18 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
     names: set[str] = set()
     for index, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, dict) else None
-        title = texts.clean_line(name, 256) if isinstance(name, str) else f"jobs[{index}]"
+        title = (
+            texts.clean_line(name, 256) if isinstance(name, str) else f"jobs[{index}]"
+        )
         try:
             job = CatalogueJob.model_validate(entry)
         except ValidationError as error:
             broken.append(BrokenJob(title, texts.describe_validation_error(error)))
             continue
         if job.name in names:
-            broken.append(BrokenJob(title, "the file has another job of this name before"))
+            broken.append(
+                BrokenJob(title, "the file has another job of this name before")
+            )
             continue
         names.add(job.name)
         jobs.append(job)
@@ -236,10 +281,14 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
 
 
 def catalogue_text(jobs: Iterable[CatalogueJob]) -> str:
-    """Return the text of a catalogue file. The same jobs give the same text, in any order."""
+    """
+    Return the text of a catalogue file. The same jobs give the same text, in any order.
+    """
     entries = [as_entry(job) for job in sorted(jobs, key=lambda job: job.name)]
     content = {"version": VERSION, "jobs": entries}
-    text: str = yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=WIDTH)
+    text: str = yaml.dump(
+        content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=WIDTH
+    )
     return HEADER + text
 
 
@@ -254,7 +303,8 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        # A new file gets the mode that the umask leaves, as every file that this process makes.
+        # A new file gets the mode that the umask leaves, as every file that this
+        # process makes.
         temporary.write_text(catalogue_text(jobs), encoding="utf-8")
         if target.exists():
             shutil.copymode(target, temporary)
@@ -283,10 +333,12 @@ class Update(NamedTuple):
 
 def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[CatalogueJob]:
     """
-    Return imported jobs as entries of a catalogue, with the texts of people that the file had before.
+    Return imported jobs as entries of a catalogue, with the texts of people that the
+    file had before.
 
-    Descriptions, and display names of executions, are kept by the names of jobs and parameters. AWS's
-    description of a pipeline or a parameter is used only where the file has none.
+    Descriptions, and display names of executions, are kept by the names of jobs and
+    parameters. AWS's description of a pipeline or a parameter is used only where the
+    file has none.
 
     :param before: what the file had before; None for a new file.
     :raises CatalogueError: a job has a property that a catalogue cannot have.
@@ -296,57 +348,88 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
 
 
 def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
-    entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields)) | {"steps": job.steps}
+    entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields)) | {
+        "steps": job.steps
+    }
     if before:
         descriptions = {each.name: each.description for each in before.parameters}
         for parameter in entry["parameters"]:
             kept = descriptions.get(parameter["name"])
-            parameter["description"] = parameter["description"] if kept is None else kept
+            parameter["description"] = (
+                parameter["description"] if kept is None else kept
+            )
         entry["execution_display_name"] = before.execution_display_name
-        entry["description"] = job.description if before.description is None else before.description
+        entry["description"] = (
+            job.description if before.description is None else before.description
+        )
     if len(job.parameters) > MAX_DECLARED_PARAMETERS:
         entry["parameters"] = []
         entry["parameters_error"] = (
-            f"the definition has {len(job.parameters):,} parameters; the limit is {MAX_DECLARED_PARAMETERS:,}"
+            f"the definition has {len(job.parameters):,} parameters; the limit is"
+            f" {MAX_DECLARED_PARAMETERS:,}"
         )
     try:
         return CatalogueJob.model_validate(entry)
     except ValidationError as error:
         raise CatalogueError(
-            f"The pipeline {job.name} cannot be in a catalogue: {texts.describe_validation_error(error)}."
+            f"The pipeline {job.name} cannot be in a catalogue:"
+            f" {texts.describe_validation_error(error)}."
         ) from None
 
 
-def update_catalogue(before: Catalogue | None, jobs: Sequence[Job], scope: Scope) -> Update:
+def update_catalogue(
+    before: Catalogue | None, jobs: Sequence[Job], scope: Scope
+) -> Update:
     """
-    Return a catalogue in which imported jobs replace those of the import's scope. All others stay.
+    Return a catalogue in which imported jobs replace those of the import's scope. All
+    others stay.
 
     :param before: what the file had before; None for a new file.
-    :raises CatalogueError: the file has a broken entry that the import does not replace.
+    :raises CatalogueError: the file has a broken entry that the import does not
+        replace.
     """
-    kept = [broken for broken in before.broken if broken.name not in scope] if before else []
+    kept = (
+        [broken for broken in before.broken if broken.name not in scope]
+        if before
+        else []
+    )
     if kept:
         lines = "; ".join(f"{broken.name}: {broken.problem}" for broken in kept)
         raise CatalogueError(
-            f"The file has entries that are no jobs, and this import does not replace them: {lines}. "
-            "Correct or remove them, or import all pipelines."
+            "The file has entries that are no jobs, and this import does not replace"
+            f" them: {lines}. Correct or remove them, or import all pipelines."
         )
     imported = catalogue_jobs(jobs, before)
-    old = {job.name: as_entry(job) for job in before.jobs if job.name in scope} if before else {}
+    old = (
+        {job.name: as_entry(job) for job in before.jobs if job.name in scope}
+        if before
+        else {}
+    )
     new = {job.name: as_entry(job) for job in imported}
     return Update(
-        jobs=[*imported, *(job for job in before.jobs if job.name not in scope)] if before else imported,
+        jobs=(
+            [*imported, *(job for job in before.jobs if job.name not in scope)]
+            if before
+            else imported
+        ),
         added=sorted(new.keys() - old.keys()),
-        changed=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        changed=sorted(
+            name for name in new.keys() & old.keys() if new[name] != old[name]
+        ),
         removed=sorted(old.keys() - new.keys()),
-        unchanged=sorted(name for name in new.keys() & old.keys() if new[name] == old[name]),
+        unchanged=sorted(
+            name for name in new.keys() & old.keys() if new[name] == old[name]
+        ),
         replaced=before.broken if before else [],
     )
 
 
-def loss_by_import(before: Catalogue | None, jobs: Sequence[Job], scope: Scope, region: str) -> str | None:
+def loss_by_import(
+    before: Catalogue | None, jobs: Sequence[Job], scope: Scope, region: str
+) -> str | None:
     """
-    Return why an import is probably one of the wrong region or account; None if it is not.
+    Return why an import is probably one of the wrong region or account; None if it is
+    not.
 
     :param before: what the file has; None for a new file.
     :param region: the region of the import.
@@ -354,19 +437,24 @@ def loss_by_import(before: Catalogue | None, jobs: Sequence[Job], scope: Scope, 
     if before is None:
         return None
     in_scope = [job for job in before.jobs if job.name in scope]
-    is_other = in_scope and {job.name for job in in_scope}.isdisjoint(job.name for job in jobs)
+    is_other = in_scope and {job.name for job in in_scope}.isdisjoint(
+        job.name for job in jobs
+    )
     # The descriptions of a broken entry are lost as well.
     if is_other or (before.broken and not jobs):
         return (
-            f"the import of region {region} would remove all jobs of the file (--prefix {scope.prefix!r}), "
-            "and their descriptions"
+            f"the import of region {region} would remove all jobs of the file (--prefix"
+            f" {scope.prefix!r}), and their descriptions"
         )
-    # A file can have jobs of several regions and accounts, each of an import with its own prefix.
-    old, new = ({_place(job) for job in each} for each in (in_scope or before.jobs, jobs))
+    # A file can have jobs of several regions and accounts, each of an import with its
+    # own prefix.
+    old, new = (
+        {_place(job) for job in each} for each in (in_scope or before.jobs, jobs)
+    )
     if old and new and old != new:
         return (
-            f"the import is of {' and '.join(sorted(new))}, and the jobs of the file are of "
-            + " and ".join(sorted(old))
+            f"the import is of {' and '.join(sorted(new))}, and the jobs of the file"
+            " are of " + " and ".join(sorted(old))
         )
     return None
 

@@ -1,9 +1,10 @@
 """
 Compares the jobs of a catalogue with the pipelines that exist. Pure.
 
-It compares what a start depends on: which pipelines exist, which parameters they declare, and the names of
-their roles. It notes changes of the steps, and of the definition. It compares neither descriptions nor ARNs
-and regions, so that one catalogue can be compared with several accounts.
+It compares what a start depends on: which pipelines exist, which parameters they
+declare, and the names of their roles. It notes changes of the steps, and of the
+definition. It compares neither descriptions nor ARNs and regions, so that one catalogue
+can be compared with several accounts.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from polysync_airflow.execution.pipelines import DeclaredParameter, Job, JobStep, typed_value
+from polysync_airflow.execution.pipelines import (
+    DeclaredParameter,
+    Job,
+    JobStep,
+    typed_value,
+)
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.jobs.catalogue import Catalogue, CatalogueJob, Scope
 
 Value = str | int | float | bool | list[str] | None
-# The text of each kind of difference, in the order in which the differences of a job are listed.
+# The text of each kind of difference, in the order in which the differences of a job
+# are listed.
 _TEXTS: Final = {
     "broken_entry": "the entry of the catalogue is not valid: {before}",
     "pipeline_removed": "the pipeline does not exist any more",
@@ -49,8 +56,8 @@ class Drift(NamedTuple):
 
     :param kind: one of ``KINDS``.
     :param parameter: name of the parameter; None if the difference is not about one.
-    :param before: what the catalogue has: a type, default value, enum values, digest, problem
-        or branch, or names of steps.
+    :param before: what the catalogue has: a type, default value, enum values, digest,
+        problem or branch, or names of steps.
     :param after: what AWS has.
     :param breaking: whether a start that was right for the catalogue can fail now.
     :param step: name of the step; None if the difference is not about one.
@@ -66,7 +73,10 @@ class Drift(NamedTuple):
 
     @property
     def is_note(self) -> bool:
-        """Whether it is a note only: the definition differs, but not in what a start depends on."""
+        """
+        Whether it is a note only: the definition differs, but not in what a start
+        depends on.
+        """
         return self.kind == "definition_changed" or self.step is not None
 
     @property
@@ -81,14 +91,21 @@ def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Dri
 
     They are sorted by job. In a job, those that break a start come first.
 
-    :param scope: which jobs were imported. Other jobs of the catalogue are not compared.
+    :param scope: which jobs were imported. Other jobs of the catalogue are not
+        compared.
     """
     before = {job.name: job for job in catalogue.jobs if job.name in scope}
     after = {job.name: job for job in jobs}
     broken = [entry for entry in catalogue.broken if entry.name in scope]
-    found = [Drift(entry.name, "broken_entry", before=entry.problem, breaking=True) for entry in broken]
+    found = [
+        Drift(entry.name, "broken_entry", before=entry.problem, breaking=True)
+        for entry in broken
+    ]
     known = before.keys() | {entry.name for entry in broken}
-    found += [Drift(name, "pipeline_removed", breaking=True) for name in before.keys() - after.keys()]
+    found += [
+        Drift(name, "pipeline_removed", breaking=True)
+        for name in before.keys() - after.keys()
+    ]
     found += [Drift(name, "pipeline_added") for name in after.keys() - known]
     for name in before.keys() & after.keys():
         found += _compare_job(before[name], after[name])
@@ -102,17 +119,25 @@ def count_drift(found: Sequence[Drift], *, strict: bool = False) -> int:
 
 def describe_drift(drift: Drift) -> str:
     """Return a difference as one line of text."""
-    part = f", {'step' if drift.step else 'parameter'} {drift.part}" if drift.part else ""
+    part = (
+        f", {'step' if drift.step else 'parameter'} {drift.part}" if drift.part else ""
+    )
     breaking = " (breaking)" if drift.breaking else ""
     return clean_line(f"{drift.job}{part}: {change_text(drift)}{breaking}", 1000)
 
 
 def change_text(drift: Drift) -> str:
-    """Return what has changed, without the names of the job and of the parameter or step."""
-    return _TEXTS[drift.kind].format(before=shown(drift.before), after=shown(drift.after))
+    """
+    Return what has changed, without the names of the job and of the parameter or step.
+    """
+    return _TEXTS[drift.kind].format(
+        before=shown(drift.before), after=shown(drift.after)
+    )
 
 
-def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dict[str, Any]:
+def drift_as_json(
+    found: Sequence[Drift], *, compared: int, strict: bool
+) -> dict[str, Any]:
     """
     Return differences as plain data. Later releases may add keys.
 
@@ -132,7 +157,13 @@ def shown(value: Value) -> str:
 
 
 def _order(drift: Drift) -> tuple[Any, ...]:
-    return drift.job, not drift.breaking, KINDS.index(drift.kind), drift.part, shown(drift.before)
+    return (
+        drift.job,
+        not drift.breaking,
+        KINDS.index(drift.kind),
+        drift.part,
+        shown(drift.before),
+    )
 
 
 def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
@@ -140,8 +171,12 @@ def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
     digests = (before.definition_digest, after.definition_digest)
     if not found and None not in digests and digests[0] != digests[1]:
         found = [Drift(before.name, "definition_changed", None, *digests)]
-    if before.role_arn is not None and _role_name(before.role_arn) != _role_name(after.role_arn):
-        found.append(Drift(before.name, "role_changed", None, before.role_arn, after.role_arn))
+    if before.role_arn is not None and _role_name(before.role_arn) != _role_name(
+        after.role_arn
+    ):
+        found.append(
+            Drift(before.name, "role_changed", None, before.role_arn, after.role_arn)
+        )
     return found
 
 
@@ -160,7 +195,9 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
     old: dict[str, DeclaredParameter] = {each.name: each for each in before.parameters}
     new = {each.name: each for each in after.parameters}
     for name in old.keys() - new.keys():
-        yield Drift(job, "parameter_removed", name, _declaration(old[name]), breaking=True)
+        yield Drift(
+            job, "parameter_removed", name, _declaration(old[name]), breaking=True
+        )
     for name in new.keys() - old.keys():
         required = new[name].default is None
         kind = "required_parameter_added" if required else "parameter_added"
@@ -170,11 +207,14 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
 
 
 def _compare_steps(before: CatalogueJob, after: Job) -> Iterator[Drift]:
-    # A file of an earlier version has none, and AWS may have some that a catalogue cannot have.
+    # A file of an earlier version has none, and AWS may have some that a catalogue
+    # cannot have.
     if not before.steps or not after.steps:
         return
     job = before.name
-    old, new = ({step.name: step for step in steps} for steps in (before.steps, after.steps))
+    old, new = (
+        {step.name: step for step in steps} for steps in (before.steps, after.steps)
+    )
     for name in old.keys() - new.keys():
         yield Drift(job, "step_removed", before=old[name].type, step=name)
     for name in new.keys() - old.keys():
@@ -182,7 +222,9 @@ def _compare_steps(before: CatalogueJob, after: Job) -> Iterator[Drift]:
     for name in old.keys() & new.keys():
         was, now = _step_facts(old[name]), _step_facts(new[name])
         changed = [kind for kind in was if was[kind] != now[kind]]
-        yield from (Drift(job, kind, None, was[kind], now[kind], step=name) for kind in changed)
+        yield from (
+            Drift(job, kind, None, was[kind], now[kind], step=name) for kind in changed
+        )
 
 
 def _step_facts(step: JobStep) -> dict[str, Value]:
@@ -198,24 +240,38 @@ def _declaration(parameter: DeclaredParameter) -> str:
     return f"{parameter.type}{default}"
 
 
-def _compare_parameter(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Iterator[Drift]:
+def _compare_parameter(
+    job: str, old: DeclaredParameter, new: DeclaredParameter
+) -> Iterator[Drift]:
     name, has_same_type = new.name, old.type == new.type
     if not has_same_type:
         yield Drift(job, "type_changed", name, old.type, new.type, breaking=True)
     if new.default is None and old.default is not None:
         yield Drift(job, "default_removed", name, old.default, breaking=True)
     # The values 5 and "5" are the same one, of the two types.
-    elif _comparable(old) != _comparable(new) if has_same_type else str(old.default) != str(new.default):
+    elif (
+        _comparable(old) != _comparable(new)
+        if has_same_type
+        else str(old.default) != str(new.default)
+    ):
         yield Drift(job, "default_changed", name, old.default, new.default)
     before, after = set(old.enum_values or ()), set(new.enum_values or ())
     if before != after:
         # More values, or no limit any more, break nothing.
         breaking = bool(after) and (not before or bool(before - after))
-        yield Drift(job, "enum_changed", name, old.enum_values, new.enum_values, breaking=breaking)
+        yield Drift(
+            job,
+            "enum_changed",
+            name,
+            old.enum_values,
+            new.enum_values,
+            breaking=breaking,
+        )
 
 
 def _comparable(parameter: DeclaredParameter) -> tuple[bool, Any]:
-    # As AWS reads it: the default 6 of a Float is the same as 6.0. For Python, True is the same as 1.
+    # As AWS reads it: the default 6 of a Float is the same as 6.0. For Python, True is
+    # the same as 1.
     value: Any = parameter.default
     with suppress(ValueError):
         value = typed_value(parameter, value)

@@ -14,7 +14,12 @@ from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
 from polysync_airflow.execution.models import ManagedBy, name_or_arn
 from polysync_airflow.execution.parameters import check_pipeline_names
-from polysync_airflow.execution.pipelines import DeclaredParameter, DeclaredStep, Job, PipelineDescription
+from polysync_airflow.execution.pipelines import (
+    DeclaredParameter,
+    DeclaredStep,
+    Job,
+    PipelineDescription,
+)
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -33,28 +38,38 @@ def import_jobs(
     on_described: OnDescribed = None,
 ) -> list[Job]:
     """
-    Describe pipelines as jobs, several at the same time, under the connection's rate limiter.
+    Describe pipelines as jobs, several at the same time, under the connection's rate
+    limiter.
 
     :param hook: the hook, best with the config ``aws.sessions.RATE_LIMITED_CONFIG``.
     :param name_prefix: only pipelines whose names begin with it.
     :param names: only these pipelines, by name or ARN; each must exist.
-    :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those that AWS manages.
-    :param on_described: called in this thread with the name or ARN of each pipeline that has been described.
+    :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those
+        that AWS manages.
+    :param on_described: called in this thread with the name or ARN of each pipeline
+        that has been described.
     :return: the jobs, sorted by name.
-    :raises ParametersError: if ``names`` and another choice are given, or one of them does not exist.
+    :raises ParametersError: if ``names`` and another choice are given, or one of them
+        does not exist.
     :raises SageMakerApiError: if AWS refuses a call.
     """
     if name_prefix is not None and not isinstance(name_prefix, str):
         raise ParametersError(
-            f"pipeline_name_prefix = {name_prefix!r:.100} is not valid: give the beginning of a "
-            "pipeline name."
+            f"pipeline_name_prefix = {name_prefix!r:.100} is not valid: give the"
+            " beginning of a pipeline name."
         )
     if names is not None and (name_prefix or managed_by == "AWS"):
         other = "pipeline_name_prefix" if name_prefix else "managed_by"
-        raise ParametersError(f"{other} and pipeline_names are both given: give one of them.")
+        raise ParametersError(
+            f"{other} and pipeline_names are both given: give one of them."
+        )
     checked = None if names is None else check_pipeline_names(names)
     with concurrent_calls(hook) as calls:
-        wanted = pipelines_with(hook, name_prefix or "", managed_by, calls) if checked is None else checked
+        wanted = (
+            pipelines_with(hook, name_prefix or "", managed_by, calls)
+            if checked is None
+            else checked
+        )
         jobs = dict(_describe_all(hook, calls, wanted, on_described))
     missing = [name for name, job in jobs.items() if job is None]
     if missing and names is not None:
@@ -68,26 +83,37 @@ def import_jobs(
 
 
 def pipelines_with(
-    hook: PolysyncSageMakerHook, prefix: str, managed_by: ManagedBy, calls: ConcurrentCalls
+    hook: PolysyncSageMakerHook,
+    prefix: str,
+    managed_by: ManagedBy,
+    calls: ConcurrentCalls,
 ) -> Iterator[str]:
     """
-    Return the names of the pipelines that begin with a prefix; of those that AWS manages, the ARNs.
+    Return the names of the pipelines that begin with a prefix; of those that AWS
+    manages, the ARNs.
 
     :raises ParametersError: no name begins with the prefix, whatever exists.
     """
-    # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it gets "churn", and the
-    # names that it returns are filtered here.
+    # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it
+    # gets "churn", and the names that it returns are filtered here.
     aws_prefix = prefix.rstrip("-")
     check_pipeline_names([aws_prefix] * bool(aws_prefix))
-    listed = hook.list_pipelines(aws_prefix or None, managed_by=managed_by, through=calls.call)
-    return (name_or_arn(each.name, each.arn) for each in listed if each.name.startswith(prefix))
+    listed = hook.list_pipelines(
+        aws_prefix or None, managed_by=managed_by, through=calls.call
+    )
+    return (
+        name_or_arn(each.name, each.arn)
+        for each in listed
+        if each.name.startswith(prefix)
+    )
 
 
 def near_pipelines(
     hook: PolysyncSageMakerHook, text: str, managed_by: ManagedBy
 ) -> tuple[list[str], list[str]]:
     """
-    Return the pipelines that a misspelled name or ARN, or the beginning of one, may mean, and all of them.
+    Return the pipelines that a misspelled name or ARN, or the beginning of one, may
+    mean, and all of them.
 
     :raises SageMakerApiError: AWS refuses to list pipelines.
     """
@@ -98,10 +124,14 @@ def near_pipelines(
 
 
 def no_pipeline_error(
-    hook: PolysyncSageMakerHook, option: str, text: str, managed_by: ManagedBy = "CUSTOMER"
+    hook: PolysyncSageMakerHook,
+    option: str,
+    text: str,
+    managed_by: ManagedBy = "CUSTOMER",
 ) -> ParametersError:
     """
-    Return the error for a name, or the beginning of one, that no pipeline has. It names those that are near.
+    Return the error for a name, or the beginning of one, that no pipeline has. It names
+    those that are near.
 
     :param option: the option of the command that has the text.
     """
@@ -109,17 +139,25 @@ def no_pipeline_error(
     shown = ", ".join((near or names)[:MAX_NEAR])
     cure = f"Did you mean {shown}?" if near else f"Pipelines there: {shown or 'none'}."
     return ParametersError(
-        f"{option} {texts.shorten(text)}: there is no such pipeline in region {hook.client_region}. {cure}"
+        f"{option} {texts.shorten(text)}: there is no such pipeline in region"
+        f" {hook.client_region}. {cure}"
     )
 
 
 def describe_import(jobs: Sequence[Job]) -> list[str]:
-    """Return lines that say what an import has found, and which jobs cannot be started as they are."""
+    """
+    Return lines that say what an import has found, and which jobs cannot be started as
+    they are.
+    """
     lines = []
     for job in jobs:
-        required = [parameter.name for parameter in job.parameters if parameter.default is None]
+        required = [
+            parameter.name for parameter in job.parameters if parameter.default is None
+        ]
         if job.parameters_error:
-            lines.append(f"{job.name} cannot be started by its defaults: {job.parameters_error}")
+            lines.append(
+                f"{job.name} cannot be started by its defaults: {job.parameters_error}"
+            )
         elif required:
             lines.append(f"{job.name} needs a value for: {', '.join(required)}")
     return [f"Imported {len(jobs):,} jobs.", *texts.first_problems(lines)]
@@ -127,21 +165,29 @@ def describe_import(jobs: Sequence[Job]) -> list[str]:
 
 def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     """Return the context in which a hook makes many calls."""
-    # pydantic builds a model on first use. Threads that use it for the first time at the same time can see it
-    # half built.
+    # pydantic builds a model on first use. Threads that use it for the first time at
+    # the same time can see it half built.
     for model in (PipelineDescription, Job):
         model.model_rebuild()
     pipelines.declared_parameters("{}")
     pipelines.job_steps(())
-    limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
-    # More threads than connections would connect anew for each call, and one connection is for this thread,
-    # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
+    limiter = rate_limiter_for(
+        (hook.polysync_conn_id, hook.region_name), clock.monotonic()
+    )
+    # More threads than connections would connect anew for each call, and one connection
+    # is for this thread, which lists the pipelines. Reading the number makes the hook's
+    # client here, before the threads share it.
     workers = max(1, min(WORKERS, hook.max_pool_connections - 1))
-    return ConcurrentCalls(limiter, hook.log.warning, workers=workers, outage_seconds=hook.outage_seconds)
+    return ConcurrentCalls(
+        limiter, hook.log.warning, workers=workers, outage_seconds=hook.outage_seconds
+    )
 
 
 def _describe_all(
-    hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str], on_described: OnDescribed
+    hook: PolysyncSageMakerHook,
+    calls: ConcurrentCalls,
+    names: Iterable[str],
+    on_described: OnDescribed,
 ) -> Iterator[tuple[str, Job | None]]:
     for name, job, warnings in calls.map(partial(_describe, hook), names):
         for warning in warnings:
@@ -151,7 +197,9 @@ def _describe_all(
         yield name, job
 
 
-def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, Sequence[str]]:
+def _describe(
+    hook: PolysyncSageMakerHook, name: str
+) -> tuple[str, Job | None, Sequence[str]]:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
@@ -165,7 +213,9 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> tuple[str, Job | None, 
     return name, job, list(_warnings(job, declared, steps_error))
 
 
-def _warnings(job: Job, declared: Sequence[DeclaredStep], steps_error: str | None) -> Iterator[str]:
+def _warnings(
+    job: Job, declared: Sequence[DeclaredStep], steps_error: str | None
+) -> Iterator[str]:
     if job.parameters_error:
         yield f"its parameters cannot be read: {job.parameters_error}"
     if steps_error:
@@ -174,7 +224,10 @@ def _warnings(job: Job, declared: Sequence[DeclaredStep], steps_error: str | Non
     if unknown := [each for each in steps if each.type not in STEP_TYPES.values()]:
         named = [f"{each.name} ({each.type or 'no type'})" for each in unknown]
         listed = ", ".join(texts.first_problems(named))
-        yield f"it has steps of a type that AWS does not have, or that is newer than this version: {listed}"
+        yield (
+            "it has steps of a type that AWS does not have, or that is newer than this"
+            f" version: {listed}"
+        )
 
 
 def _job(pipeline: PipelineDescription, region: str) -> Job:

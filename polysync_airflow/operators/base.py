@@ -8,17 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, NoReturn, Self, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NoReturn,
+    Self,
+    TypeVar,
+    cast,
+)
 
 from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned, exit_if_replaced, parent_process
+from polysync_airflow.airflow_compat.supervisor import (
+    exit_if_orphaned,
+    exit_if_replaced,
+    parent_process,
+)
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
-from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
+from polysync_airflow.execution.parameters import (
+    Choices,
+    Flag,
+    Seconds,
+    check_execution_arn,
+    seconds,
+)
 from polysync_airflow.execution.waiter import (
     LAST_POLL_SECONDS,
     ExecutionEvent,
@@ -36,7 +56,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
+    # Imported when a task runs, because it imports boto3: Airflow parses a DAG file
+    # every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
@@ -47,11 +68,24 @@ DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
 MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
-DEFAULT_DEFERRABLE: Final = sdk.conf.getboolean("operators", "default_deferrable", fallback=False)
+DEFAULT_DEFERRABLE: Final = sdk.conf.getboolean(
+    "operators", "default_deferrable", fallback=False
+)
 # The members of a wait that are arguments of its trigger.
-_OF_THE_WAIT: Final = ("execution_arn", "pipeline_name", "poll_interval", "since", "deadline", "attempt")
+_OF_THE_WAIT: Final = (
+    "execution_arn",
+    "pipeline_name",
+    "poll_interval",
+    "since",
+    "deadline",
+    "attempt",
+)
 # What a retry policy is not asked about: a rescheduled sensor has not failed.
-_NOT_RETRIED: Final = (sdk.AirflowFailException, sdk.AirflowRescheduleException, sdk.AirflowSkipException)
+_NOT_RETRIED: Final = (
+    sdk.AirflowFailException,
+    sdk.AirflowRescheduleException,
+    sdk.AirflowSkipException,
+)
 
 
 class PolysyncOperator(sdk.BaseOperator):
@@ -62,7 +96,9 @@ class PolysyncOperator(sdk.BaseOperator):
         Default: ``PolysyncRetryPolicy``.
     """
 
-    def __init__(self, *, retry_policy: sdk.RetryPolicy | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, retry_policy: sdk.RetryPolicy | None = None, **kwargs: Any
+    ) -> None:
         if CAPABILITIES.retry_policy:
             kwargs["retry_policy"] = retry_policy
         super().__init__(**kwargs)
@@ -79,7 +115,13 @@ class PolysyncOperator(sdk.BaseOperator):
 
 # What Airflow does on workers only. See ``docs/reference/sensors.md``.
 ON_WORKERS_ONLY: Final = (
-    *("on_execute_callback", "on_success_callback", "on_skipped_callback", "email", "outlets"),
+    *(
+        "on_execute_callback",
+        "on_success_callback",
+        "on_skipped_callback",
+        "email",
+        "outlets",
+    ),
     *("_pre_execute_hook", "_post_execute_hook", "execution_timeout"),
 )
 
@@ -94,26 +136,30 @@ def check_start_in_triggerer(task: PolysyncOperator) -> None:
         return
     if not CAPABILITIES.start_from_trigger:
         raise ParametersError(
-            "start_from_trigger = True needs Airflow 3.3 or newer: before, a triggerer knows no task whose "
-            "templates it could render. Leave it out, and set deferrable = True."
+            "start_from_trigger = True needs Airflow 3.3 or newer: before, a triggerer"
+            " knows no task whose templates it could render. Leave it out, and set"
+            " deferrable = True."
         )
     given = {name: value for name in ON_WORKERS_ONLY if (value := getattr(task, name))}
     if task.retry_policy != PolysyncRetryPolicy():
         given["retry_policy"] = task.retry_policy
     for name, value in given.items():
         raise ParametersError(
-            f"{name.removeprefix('_').removesuffix('_hook')} = {value!r:.100} is for workers only, and with "
-            "start_from_trigger = True the task has none: leave out one of them. deferrable = True waits in "
-            "the triggerer, too, and timeout limits the wait in place of execution_timeout."
+            f"{name.removeprefix('_').removesuffix('_hook')} = {value!r:.100} is for"
+            " workers only, and with start_from_trigger = True the task has none:"
+            " leave out one of them. deferrable = True waits in the triggerer, too,"
+            " and timeout limits the wait in place of execution_timeout."
         )
 
 
 def apply_retry_policy(method: Method) -> Method:
     """
-    Decorate a method that Airflow calls to run a task: the task's retry policy decides about retries.
+    Decorate a method that Airflow calls to run a task: the task's retry policy decides
+    about retries.
 
-    From Airflow 3.3 on, Airflow itself asks the policy. Before, an error that must not be retried becomes the
-    cause of an ``AirflowFailException``. On Airflow 2, a process whose try was replaced reports nothing.
+    From Airflow 3.3 on, Airflow itself asks the policy. Before, an error that must not
+    be retried becomes the cause of an ``AirflowFailException``. On Airflow 2, a process
+    whose try was replaced reports nothing.
 
     :param method: a method of ``PolysyncOperator`` whose first argument is the context.
     """
@@ -131,7 +177,9 @@ def apply_retry_policy(method: Method) -> Method:
             is_final = isinstance(error, _NOT_RETRIED)
             if is_final or not forbids_retry(task.retry_policy, error, context):
                 raise
-            raise sdk.AirflowFailException(f"{type(error).__name__}: {error}") from error
+            raise sdk.AirflowFailException(
+                f"{type(error).__name__}: {error}"
+            ) from error
         leave_if_replaced()
         return result
 
@@ -148,7 +196,9 @@ class LimitChoices(Choices):
 class PollChoices(LimitChoices):
     """What the DAG author chose about polls."""
 
-    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
+    poll_interval: Annotated[
+        Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)
+    ]
 
 
 class WaitChoices(PollChoices):
@@ -183,7 +233,8 @@ class WaitingOperator(PolysyncOperator):
     choices: Chosen[LimitChoices]
 
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
-        # The attributes, because Airflow renders them, and a cluster policy may change them.
+        # The attributes, because Airflow renders them, and a cluster policy may change
+        # them.
         return {name: getattr(self, name) for name in names}
 
     @cached_property
@@ -197,8 +248,8 @@ class WaitingOperator(PolysyncOperator):
         """
         Return the hook for the task's connection in a region.
 
-        An execution stays in the region where it was started, even if ``region_name`` of a later try renders
-        to another value.
+        An execution stays in the region where it was started, even if ``region_name``
+        of a later try renders to another value.
 
         :param region_name: AWS region; None for the task's own region.
         """
@@ -210,32 +261,43 @@ class WaitingOperator(PolysyncOperator):
     def _timeout_seconds(self) -> float:
         # Airflow's timer for execution_timeout does not run while a task is deferred.
         timeout = self.choices.timeout
-        return min(timeout, self.execution_timeout.total_seconds()) if self.execution_timeout else timeout
+        return (
+            min(timeout, self.execution_timeout.total_seconds())
+            if self.execution_timeout
+            else timeout
+        )
 
     def _check_region(self, arn: str, kind: str) -> None:
         region = models.region_from_arn(arn)
         if self.region_name and self.region_name != region:
             raise ParametersError(
-                f"region_name = {self.region_name!r:.100} is not the region of the {kind}, {region}: "
-                "correct region_name, or leave it out."
+                f"region_name = {self.region_name!r:.100} is not the region of the"
+                f" {kind}, {region}: correct region_name, or leave it out."
             )
 
     def _call_with_retry(self, call: Callable[[], Result]) -> Result:
-        return call_with_retry(call, until=clock.time() + self._timeout_seconds, warn=self.log.warning)
+        return call_with_retry(
+            call, until=clock.time() + self._timeout_seconds, warn=self.log.warning
+        )
 
 
 class ExecutionOperator(WaitingOperator):
     """
     Base of what waits for the end of an execution.
 
-    The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
+    The task waits on the worker or defers to a trigger. Both modes end in
+    ``execute_complete``.
     """
 
     def prepare_for_execution(self) -> Self:
-        """Return the copy that Airflow executes. A button is added when its URL is known."""
+        """
+        Return the copy that Airflow executes. A button is added when its URL is known.
+        """
         task = super().prepare_for_execution()
         links = task.operator_extra_links
-        task.operator_extra_links = [link for link in links if not isinstance(link, UrlLink)]
+        task.operator_extra_links = [
+            link for link in links if not isinstance(link, UrlLink)
+        ]
         return task
 
     @property
@@ -248,8 +310,8 @@ class ExecutionOperator(WaitingOperator):
         """
         Return the ARN of an execution that others have started.
 
-        :raises ParametersError: it is not the ARN of an execution, or is of another region than
-            ``region_name``.
+        :raises ParametersError: it is not the ARN of an execution, or is of another
+            region than ``region_name``.
         """
         arn = check_execution_arn(execution_arn)
         self._check_region(arn, "execution")
@@ -286,14 +348,17 @@ class ExecutionOperator(WaitingOperator):
         Wait on the worker and return the event, or defer the task.
 
         :param method_name: the method in which Airflow resumes a deferred task.
-        :param after_poll: called on the worker with the response of each poll but the last.
+        :param after_poll: called on the worker with the response of each poll but the
+            last.
         :param kwargs: what that method gets beside the event.
         :param more: further arguments of the trigger.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
-            trigger = PolysyncPipelineExecutionTrigger(**self._trigger_arguments(waiter, **more))
+            trigger = PolysyncPipelineExecutionTrigger(
+                **self._trigger_arguments(waiter, **more)
+            )
             self.defer(trigger=trigger, method_name=method_name, kwargs=kwargs)
         return self._wait_on_worker(waiter, after_poll)
 
@@ -312,16 +377,22 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
-    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
+    def _wait_on_worker(
+        self, waiter: ExecutionWaiter, after_poll: AfterPoll | None
+    ) -> ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
 
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
-        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())
+        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(
+            clock.time()
+        )
         parent = parent_process()
         try:
             while isinstance(step, Wait):
                 self._sleep(step.seconds)
-                with time_limit(max(0.0, waiter.deadline - clock.time()) + LAST_POLL_SECONDS):
+                with time_limit(
+                    max(0.0, waiter.deadline - clock.time()) + LAST_POLL_SECONDS
+                ):
                     result = hook.poll_pipeline_execution(waiter.execution_arn)
                     exit_if_orphaned(parent, self.log.warning)
                     step = step.waiter.decide(result, clock.time())
@@ -329,8 +400,9 @@ class ExecutionOperator(WaitingOperator):
                     if after_poll and isinstance(step, Wait):
                         after_poll(result)
         except sdk.AirflowTaskTimeout:
-            # Airflow counts execution_timeout from the start of the task, so its timer fires just before the
-            # waiter's deadline. The outcome must be the same as that of a deferred task.
+            # Airflow counts execution_timeout from the start of the task, so its timer
+            # fires just before the waiter's deadline. The outcome must be the same as
+            # that of a deferred task.
             if isinstance(step, Wait):
                 step = step.waiter.time_out()
         return step.event

@@ -28,36 +28,45 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     """
     Answer a callback step of an execution with what a function returns.
 
-    The task waits until the step runs, receives its message from the queue of the step, and calls the
-    function on the worker with the arguments of the step. It answers with the returned output parameters, or
-    with the reason of the exception. ``AirflowSkipException`` fails the step, too, and skips the task. If the
-    execution is to be stopped, it answers at once, because AWS stops the execution only then.
+    The task waits until the step runs, receives its message from the queue of the step,
+    and calls the function on the worker with the arguments of the step. It answers with
+    the returned output parameters, or with the reason of the exception.
+    ``AirflowSkipException`` fails the step, too, and skips the task. If the execution
+    is to be stopped, it answers at once, because AWS stops the execution only then.
 
-    A step is answered once. If a try dies before the answer, the next one calls the function again; if it
-    dies after the answer, the next one takes the answer that AWS has.
-    API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
+    A step is answered once. If a try dies before the answer, the next one calls the
+    function again; if it dies after the answer, the next one takes the answer that AWS
+    has. API:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
 
     :param execution_arn: the ARN of the execution (templated).
     :param step_name: the name of the callback step (templated).
-    :param python_callable: the function. It gets the arguments of the step by name, and returns None, or a
-        dict of at most 50 names to texts, numbers or booleans whose text has at most 1,024 characters.
-    :param op_kwargs: further keyword arguments of the function, which override those of the step (templated).
+    :param python_callable: the function. It gets the arguments of the step by name, and
+        returns None, or a dict of at most 50 names to texts, numbers or booleans whose
+        text has at most 1,024 characters.
+    :param op_kwargs: further keyword arguments of the function, which override those of
+        the step (templated).
     :param deferrable: wait for the step in the triggerer instead of on a worker.
         Default: ``[operators] default_deferrable``.
     :param poll_interval: seconds, or a timedelta, between two polls.
-    :param timeout: seconds, or a timedelta, to wait for the step to begin; ``execution_timeout`` applies if
-        it is shorter.
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param timeout: seconds, or a timedelta, to wait for the step to begin;
+        ``execution_timeout`` applies if it is shorter.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
+        ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the output parameters of the step, as texts (XCom ``return_value``).
-    :raises ParametersError: an argument is not valid, or the pipeline has no such callback step.
-    :raises CallbackStepError: the function failed, or its return value is not valid, and the step was
-        answered with a failure; the step had failed before; the execution ended without the step; or the
-        message of the step was not in its queue, and nothing was answered.
-    :raises AirflowSkipException: the function raised it, and the step was answered with a failure.
+    :raises ParametersError: an argument is not valid, or the pipeline has no such
+        callback step.
+    :raises CallbackStepError: the function failed, or its return value is not valid,
+        and the step was answered with a failure; the step had failed before; the
+        execution ended without the step; or the message of the step was not in its
+        queue, and nothing was answered.
+    :raises AirflowSkipException: the function raised it, and the step was answered with
+        a failure.
     :raises CredentialsError: the connection is missing or unusable.
     :raises SageMakerApiError: AWS refused a call.
-    :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
+    :raises PipelineExecutionCancelledError: the execution is being stopped, or was
+        stopped.
     :raises PipelineExecutionTimeoutError: the step did not begin in time.
     """
 
@@ -103,7 +112,8 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         _ = self.choices  # raises an error if one is not valid
         if not callable(python_callable):
             raise ParametersError(
-                f"python_callable = {shorten(python_callable)} is not valid: give a function."
+                f"python_callable = {shorten(python_callable)} is not valid: give a"
+                " function."
             )
 
     @base.apply_retry_policy
@@ -115,7 +125,9 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         self._check_execution(self.execution_arn)
         check_step_name(self.step_name)
         if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
-            raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
+            raise ParametersError(
+                f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict."
+            )
         name = models.pipeline_name_of(self.execution_arn)
         context["ti"].xcom_push("execution_arn", self.execution_arn)
         context["ti"].xcom_push("step_name", self.step_name)
@@ -125,7 +137,9 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         return self._answer(run, self._make_waiter(self.execution_arn, None))
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, str]:
         """
         Go on when the step has begun, or cannot begin any more.
 
@@ -133,7 +147,10 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         """
         from polysync_airflow.execution.steps.callbacks import parse_step_changed
 
-        run, waiter = self._step_run(context), self._make_waiter(self.execution_arn, None)
+        run, waiter = (
+            self._step_run(context),
+            self._make_waiter(self.execution_arn, None),
+        )
         news = parse_step_changed(event)
         if news:
             # The limit is that of the whole wait, also if the task is deferred again.
@@ -145,26 +162,39 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     def _step_run(self, context: Context) -> StepRun:
         from polysync_airflow.operators.callback_run import StepRun
 
-        arn, name, is_first = self.execution_arn, self.step_name, context["ti"].try_number == 1
-        return StepRun(self.hook_for_region, arn, name, self._call_with_retry, self.log, is_first)
+        arn, name, is_first = (
+            self.execution_arn,
+            self.step_name,
+            context["ti"].try_number == 1,
+        )
+        return StepRun(
+            self.hook_for_region, arn, name, self._call_with_retry, self.log, is_first
+        )
 
     def _answer(self, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
         while True:
-            outputs = run.answer(self.python_callable, self.op_kwargs or {}, self._sleep)
+            outputs = run.answer(
+                self.python_callable, self.op_kwargs or {}, self._sleep
+            )
             if outputs is not None:
                 return outputs
             self._wait_for_news(run, waiter)
 
     def _wait_for_news(self, run: StepRun, waiter: ExecutionWaiter) -> None:
-        """Wait until the step has begun, or cannot begin any more; or defer the task."""
+        """
+        Wait until the step has begun, or cannot begin any more; or defer the task.
+        """
         from polysync_airflow.operators.callback_run import StepNewsError
 
-        # Each poll may list the steps: half of its interval, because polls are not exactly on time.
+        # Each poll may list the steps: half of its interval, because polls are not
+        # exactly on time.
         progress_interval = max(MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
-            arguments = self._trigger_arguments(waiter, progress_interval=progress_interval)
+            arguments = self._trigger_arguments(
+                waiter, progress_interval=progress_interval
+            )
             trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger=trigger, method_name="execute_complete")
         try:
@@ -178,18 +208,22 @@ def callback_step(
     *, execution_arn: str | XComArg, step_name: str, **arguments: Any
 ) -> Callable[[Callable[..., Mapping[str, Any] | None]], Callable[..., XComArg]]:
     """
-    Decorate a function that answers a callback step. A call of it adds a task to the current DAG.
+    Decorate a function that answers a callback step. A call of it adds a task to the
+    current DAG.
 
-    The keyword arguments of the call become ``op_kwargs``: further arguments of the function. It returns the
-    result of the task, as the call of a function with Airflow's ``@task`` does.
+    The keyword arguments of the call become ``op_kwargs``: further arguments of the
+    function. It returns the result of the task, as the call of a function with
+    Airflow's ``@task`` does.
 
     :param execution_arn: the ARN of the execution (templated).
     :param step_name: the name of the callback step (templated).
-    :param arguments: further arguments of ``PolysyncCallbackStepOperator``. The default ``task_id`` is the
-        name of the function.
+    :param arguments: further arguments of ``PolysyncCallbackStepOperator``. The default
+        ``task_id`` is the name of the function.
     """
 
-    def decorate(function: Callable[..., Mapping[str, Any] | None]) -> Callable[..., XComArg]:
+    def decorate(
+        function: Callable[..., Mapping[str, Any] | None],
+    ) -> Callable[..., XComArg]:
         @wraps(function)
         def add_task(**op_kwargs: Any) -> XComArg:
             operator = PolysyncCallbackStepOperator(

@@ -1,6 +1,7 @@
 """
-One try of a task that answers a callback step: the messages of the step in its queue, which all executions of
-the pipeline, and others, share; the one answer to the step; and the wait for it.
+One try of a task that answers a callback step: the messages of the step in its queue,
+which all executions of the pipeline, and others, share; the one answer to the step; and
+the wait for it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
 from polysync_airflow.execution.steps import callbacks
-from polysync_airflow.execution.steps.callbacks import CallbackMessage, Handling, ReceivedMessage, Situation
+from polysync_airflow.execution.steps.callbacks import (
+    CallbackMessage,
+    Handling,
+    ReceivedMessage,
+    Situation,
+)
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
@@ -37,7 +43,8 @@ from polysync_airflow.states import STATUS_STOPPING
 
 # How long an answer is repeated while AWS throttles or cannot be reached.
 ANSWER_TIMEOUT_SECONDS: Final = 600.0
-# Seconds of the host between two looks of the monitor. A message is hidden for three times as long.
+# Seconds of the host between two looks of the monitor. A message is hidden for three
+# times as long.
 MONITOR_SECONDS: Final = 20.0
 # How long the end of the function waits for a call of the monitor.
 JOIN_SECONDS: Final = 30.0
@@ -45,7 +52,10 @@ STOP_REASON: Final = "The execution is being stopped."
 
 
 class StepHasEndedError(Exception):
-    """Raised when AWS refuses an answer because the step has ended: somebody else has answered it."""
+    """
+    Raised when AWS refuses an answer because the step has ended: somebody else has
+    answered it.
+    """
 
 
 @dataclass
@@ -73,7 +83,9 @@ class Answer:
         :raises StepHasEndedError: somebody else has answered.
         :raises SageMakerApiError: AWS has not taken the answer.
         """
-        return self._give(partial(self.hook.send_pipeline_execution_step_success, self.token, outputs))
+        return self._give(
+            partial(self.hook.send_pipeline_execution_step_success, self.token, outputs)
+        )
 
     def fail(self, reason: str) -> bool:
         """
@@ -83,7 +95,9 @@ class Answer:
         :raises SageMakerApiError: AWS has not taken the answer.
         """
         reason = callbacks.failure_reason(reason)
-        return self._give(partial(self.hook.send_pipeline_execution_step_failure, self.token, reason))
+        return self._give(
+            partial(self.hook.send_pipeline_execution_step_failure, self.token, reason)
+        )
 
     def _give(self, send: Callable[[], None]) -> bool:
         with self._lock:
@@ -98,8 +112,13 @@ class Answer:
         try:
             send()
         except exceptions.SageMakerApiError as error:
-            # AWS does not document with which of these it refuses the answer to a step that has ended.
-            codes = exceptions.CONFLICT, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
+            # AWS does not document with which of these it refuses the answer to a step
+            # that has ended.
+            codes = (
+                exceptions.CONFLICT,
+                exceptions.RESOURCE_NOT_FOUND,
+                exceptions.VALIDATION,
+            )
             if exceptions.has_code(error, *codes) and self.step_has_ended():
                 raise StepHasEndedError(str(error)) from None
             raise
@@ -110,12 +129,14 @@ class StopMonitor:
     """
     A context in which a thread looks for a stop while the function of a step runs.
 
-    It keeps the message of the step from other consumers. If the execution is to be stopped, it answers at
-    once, because AWS stops it only then. The function itself is not interrupted.
+    It keeps the message of the step from other consumers. If the execution is to be
+    stopped, it answers at once, because AWS stops it only then. The function itself is
+    not interrupted.
 
     :param keep: hides the message for a while.
     :param is_stopping: says whether the execution is to be stopped.
-    :param warn: called with a message once for each new error. No error ends its thread.
+    :param warn: called with a message once for each new error. No error ends its
+        thread.
     """
 
     keep: Callable[[], None]
@@ -137,7 +158,8 @@ class StopMonitor:
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        # Not a wait of the provider: the time that a function takes is that of the host.
+        # Not a wait of the provider: the time that a function takes is that of the
+        # host.
         while not self.has_answered and not self._ended.wait(MONITOR_SECONDS):
             self._try(self.keep)
             self._try(self._answer_stop)
@@ -157,18 +179,22 @@ class StopMonitor:
                 self.warn(f"While the function of the callback step runs: {text}")
 
 
-# For how long SQS hides a message from others once it is received. If this process dies, the next try can
-# receive it after that time.
+# For how long SQS hides a message from others once it is received. If this process
+# dies, the next try can receive it after that time.
 HIDDEN_SECONDS: Final = 60
-# How long a message is looked for: longer than a message is hidden that a try has received which has died.
+# How long a message is looked for: longer than a message is hidden that a try has
+# received which has died.
 RECEIVE_TIMEOUT_SECONDS: Final = 180.0
-# How often AWS is asked meanwhile whether the step still waits. SageMaker allows fewer calls than SQS.
+# How often AWS is asked meanwhile whether the step still waits. SageMaker allows fewer
+# calls than SQS.
 CHECK_SECONDS: Final = 10.0
-# The pauses between two looks, in seconds, of which up to a half is left out at random; the last one repeats.
+# The pauses between two looks, in seconds, of which up to a half is left out at random;
+# the last one repeats.
 PAUSE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 # Without any wait, SQS asks only some of its servers.
 POLL_SECONDS: Final = 1
-# Of one look, which ends when the message is there. Each receives ten messages, which others miss meanwhile.
+# Of one look, which ends when the message is there. Each receives ten messages, which
+# others miss meanwhile.
 MAX_RECEIVES: Final = 10
 
 
@@ -195,9 +221,12 @@ class StepMessages:
     def _url(self) -> str:
         return self.callback.queue.url
 
-    def receive(self, is_over: Callable[[], bool], sleep: Callable[[float], None]) -> CallbackMessage | None:
+    def receive(
+        self, is_over: Callable[[], bool], sleep: Callable[[float], None]
+    ) -> CallbackMessage | None:
         """
-        Receive the message of the step. Others can receive theirs afterwards, and at once.
+        Receive the message of the step. Others can receive theirs afterwards, and at
+        once.
 
         :param is_over: asked from time to time: whether the step no longer waits.
         :param sleep: waits for a number of seconds.
@@ -218,7 +247,8 @@ class StepMessages:
                 break
             if number == 0:
                 self.log.info(
-                    "The message of the step has not been received yet. %s", self.describe_dead_letters()
+                    "The message of the step has not been received yet. %s",
+                    self.describe_dead_letters(),
                 )
             # Tasks that have begun at the same time shall not look at the same time.
             sleep(pause * (1 - random.random() / 2))  # noqa: S311 # it spreads load
@@ -230,7 +260,9 @@ class StepMessages:
         try:
             for number in range(MAX_RECEIVES):
                 wait = 0 if number else POLL_SECONDS
-                batch = self.queue_hook.receive_messages(self._url, hidden=HIDDEN_SECONDS, wait=wait)
+                batch = self.queue_hook.receive_messages(
+                    self._url, hidden=HIDDEN_SECONDS, wait=wait
+                )
                 for received in batch:
                     content = callbacks.parse_message(received.body)
                     handling = self._handling_of(received, content)
@@ -245,7 +277,9 @@ class StepMessages:
             self._release(others)
         return own
 
-    def _handling_of(self, received: ReceivedMessage, content: CallbackMessage | None) -> Handling:
+    def _handling_of(
+        self, received: ReceivedMessage, content: CallbackMessage | None
+    ) -> Handling:
         own = self.callback.token, self.arn
         is_own = content is not None and (content.token, content.execution_arn) == own
         decide = partial(
@@ -253,7 +287,11 @@ class StepMessages:
             received,
             content,
             is_own=is_own,
-            max_receives=None if is_own or content is None or self._problem else self._max_receives,
+            max_receives=(
+                None
+                if is_own or content is None or self._problem
+                else self._max_receives
+            ),
             now=clock.time(),
         )
         handling = decide()
@@ -271,12 +309,20 @@ class StepMessages:
         for message in others[Handling.SEND_AGAIN]:
             (deleted if self._send_again(message) else given_back).append(message)
         try:
-            self.queue_hook.hide_messages(self._url, [message.receipt for message in given_back], 0)
-            self.queue_hook.delete_messages(self._url, [message.receipt for message in deleted])
+            self.queue_hook.hide_messages(
+                self._url, [message.receipt for message in given_back], 0
+            )
+            self.queue_hook.delete_messages(
+                self._url, [message.receipt for message in deleted]
+            )
         except exceptions.PolysyncError as error:
             # A copy of a message that cannot be deleted would be one more message.
             self._problem = error
-            self.log.warning("Messages of others are hidden from them for %s s: %s", HIDDEN_SECONDS, error)
+            self.log.warning(
+                "Messages of others are hidden from them for %s s: %s",
+                HIDDEN_SECONDS,
+                error,
+            )
 
     def _send_again(self, message: ReceivedMessage) -> bool:
         if self._problem:
@@ -285,13 +331,17 @@ class StepMessages:
             self.queue_hook.send_message_again(self._url, message)
         except exceptions.PolysyncError as error:
             self._problem = error if error.permanent else None
-            self.log.warning("A message of another execution cannot be sent again: %s", error)
+            self.log.warning(
+                "A message of another execution cannot be sent again: %s", error
+            )
             return False
         return True
 
     @cached_property
     def redrive(self) -> callbacks.Redrive | exceptions.PolysyncError | None:
-        """The dead-letter queue of the queue, or why it is not known; None if it has none."""
+        """
+        The dead-letter queue of the queue, or why it is not known; None if it has none.
+        """
         return result_or_error(self.queue_hook.describe_redrive, self._url)
 
     @property
@@ -310,9 +360,16 @@ class StepMessages:
             text = f"Whether the queue has a dead-letter queue is not known: {found}"
         else:
             times = f"{found.max_receives} times" if found.max_receives > 1 else "once"
-            text = f"A message that was received {times} goes to the dead-letter queue {found.queue_arn}."
+            text = (
+                f"A message that was received {times} goes to the dead-letter queue"
+                f" {found.queue_arn}."
+            )
         # Else, those of other executions do not count.
-        return f"{text}\nAll receives count, because: {self._problem}" if self._problem else text
+        return (
+            f"{text}\nAll receives count, because: {self._problem}"
+            if self._problem
+            else text
+        )
 
     def keep(self) -> None:
         """
@@ -324,9 +381,11 @@ class StepMessages:
 
     def delete(self, *, look_for_more: bool = False) -> None:
         """
-        Delete the messages of the step, after its answer. A message that stays behind does no harm.
+        Delete the messages of the step, after its answer. A message that stays behind
+        does no harm.
 
-        :param look_for_more: whether there may be messages that this process has not received.
+        :param look_for_more: whether there may be messages that this process has not
+            received.
         """
         try:
             if look_for_more:
@@ -334,7 +393,9 @@ class StepMessages:
             self.queue_hook.delete_messages(self._url, self._receipts)
             self._receipts.clear()
         except exceptions.PolysyncError as error:
-            self.log.warning("The message of the callback step stays in its queue: %s", error)
+            self.log.warning(
+                "The message of the callback step stays in its queue: %s", error
+            )
 
 
 @dataclass
@@ -350,39 +411,59 @@ class ServedStep:
         mask_secret(self.callback.token.get_secret_value())
         waits = (Situation.RUNNING, Situation.STOPPING)
         self._answer = Answer(
-            run.hook, self.callback.token, lambda: run.look()[0] not in waits, self.log.warning
+            run.hook,
+            self.callback.token,
+            lambda: run.look()[0] not in waits,
+            self.log.warning,
         )
         queue_hook = run.hook_for_region(queue.region or region_from_arn(self.arn))
-        self._messages = StepMessages(run.hook, queue_hook, self.arn, self.callback, self.log)
+        self._messages = StepMessages(
+            run.hook, queue_hook, self.arn, self.callback, self.log
+        )
 
     def serve(
-        self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        sleep: Callable[[float], None],
     ) -> callbacks.Outputs:
         """
         Answer the step with what a function returns for the arguments of its message.
 
-        :param arguments: further keyword arguments of the function; they override those of the message.
+        :param arguments: further keyword arguments of the function; they override those
+            of the message.
         :param sleep: waits for a number of seconds.
         :return: the output parameters of the answer.
         :raises StepHasEndedError: somebody else has answered the step meanwhile.
-        :raises CallbackStepError: the function failed, and so has the step; or its message cannot be found.
+        :raises CallbackStepError: the function failed, and so has the step; or its
+            message cannot be found.
         :raises AirflowSkipException: the function raised it, and the step has failed.
         :raises PipelineExecutionCancelledError: the execution is being stopped.
         """
-        self.log.info("Step %s waits for its answer. Queue: %s", self.name, self.callback.queue.url)
-        message = self._messages.receive(lambda: self.run.look()[0] is not Situation.RUNNING, sleep)
+        self.log.info(
+            "Step %s waits for its answer. Queue: %s",
+            self.name,
+            self.callback.queue.url,
+        )
+        message = self._messages.receive(
+            lambda: self.run.look()[0] is not Situation.RUNNING, sleep
+        )
         if message is None:
             raise self._error_without_message()
         if message.is_stop:
             raise self.answer_stop()
         overridden = sorted(arguments.keys() & message.arguments.keys())
         if overridden:
-            self.log.info("op_kwargs override arguments of the step: %s", clean_line(", ".join(overridden)))
+            self.log.info(
+                "op_kwargs override arguments of the step: %s",
+                clean_line(", ".join(overridden)),
+            )
         return self._call(partial(function, **{**message.arguments, **arguments}))
 
     def answer_stop(self) -> Exception:
         """
-        Answer the step, whose execution is to be stopped; return the error that ends the task.
+        Answer the step, whose execution is to be stopped; return the error that ends
+        the task.
 
         :raises StepHasEndedError: somebody else has answered the step meanwhile.
         """
@@ -396,7 +477,9 @@ class ServedStep:
     def _call(self, function: Callable[[], Any]) -> callbacks.Outputs:
         failure: BaseException | None = None
         outputs: callbacks.Outputs = {}
-        with StopMonitor(self._messages.keep, self._is_stopping, self._answer, self.log.warning) as monitor:
+        with StopMonitor(
+            self._messages.keep, self._is_stopping, self._answer, self.log.warning
+        ) as monitor:
             try:
                 outputs = callbacks.output_parameters(function())
             except (Exception, SystemExit, AirflowTaskTimeout) as error:
@@ -404,7 +487,11 @@ class ServedStep:
         if monitor.has_answered:
             raise self._cancelled() from failure
         reason = self._reason(failure) if failure else None
-        if not (self._answer.succeed(outputs) if reason is None else self._answer.fail(reason)):
+        if not (
+            self._answer.succeed(outputs)
+            if reason is None
+            else self._answer.fail(reason)
+        ):
             # The monitor was in the middle of its answer.
             raise self._cancelled() from failure
         self._messages.delete()
@@ -419,12 +506,16 @@ class ServedStep:
 
     def _error_of(self, failure: BaseException | None, reason: str) -> Exception:
         text = (
-            f"The function of callback step {self.name} failed, and so has the step: {reason}\n"
-            "The answer is final. To run the step again, resume the execution, then clear this task.\n"
-            f"Execution: {self.arn}"
+            f"The function of callback step {self.name} failed, and so has the step:"
+            f" {reason}\nThe answer is final. To run the step again, resume the"
+            f" execution, then clear this task.\nExecution: {self.arn}"
         )
         is_skipped = isinstance(failure, AirflowSkipException)
-        return AirflowSkipException(text) if is_skipped else exceptions.CallbackStepError(text)
+        return (
+            AirflowSkipException(text)
+            if is_skipped
+            else exceptions.CallbackStepError(text)
+        )
 
     def _reason(self, failure: BaseException) -> str:
         # AWS shows it to everybody who may list the steps.
@@ -432,13 +523,16 @@ class ServedStep:
             return "The function did not end before the execution_timeout of its task."
         text = redact(str(failure))
         is_own = isinstance(failure, exceptions.ParametersError)
-        return callbacks.failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
+        return callbacks.failure_reason(
+            text if is_own else f"{type(failure).__name__}: {text}"
+        )
 
     def _cancelled(self) -> Exception:
         self._messages.delete(look_for_more=True)
         return exceptions.PipelineExecutionCancelledFailError(
-            f"The execution is being stopped. Callback step {self.name} was answered with a failure, "
-            f"because the stop waits for the answer.\nExecution: {self.arn}",
+            f"The execution is being stopped. Callback step {self.name} was answered"
+            " with a failure, because the stop waits for the answer.\nExecution:"
+            f" {self.arn}",
             execution_arn=self.arn,
             status=STATUS_STOPPING,
             permanent=True,
@@ -448,26 +542,34 @@ class ServedStep:
         if self.run.look()[0] is not Situation.RUNNING:
             return StepHasEndedError("The step no longer waits.")
         cure = (
-            "look for another consumer of the queue, such as a Lambda function, which receives the message "
-            "first, and give the step a queue of its own"
+            "look for another consumer of the queue, such as a Lambda function, which"
+            " receives the message first, and give the step a queue of its own"
         )
         if self._messages.redrive:
-            cure = f"move the message back from the dead-letter queue, and clear this task. Otherwise, {cure}"
+            cure = (
+                "move the message back from the dead-letter queue, and clear this"
+                f" task. Otherwise, {cure}"
+            )
         return exceptions.CallbackStepError(
-            f"Callback step {self.name} waits for its answer, but its message was not in the queue for "
-            f"{RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the arguments of the step, so the "
-            "function was not called, and the step was not answered.\n"
-            f"{self._messages.describe_dead_letters()} -- What to do: {cure}. "
-            f"Queue: {self.callback.queue.url}\nExecution: {self.arn}",
+            f"Callback step {self.name} waits for its answer, but its message was not"
+            f" in the queue for {RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the"
+            " arguments of the step, so the function was not called, and the step was"
+            f" not answered.\n{self._messages.describe_dead_letters()} -- What to do:"
+            f" {cure}. Queue: {self.callback.queue.url}\nExecution: {self.arn}",
             permanent=False,
         )
 
     def _is_stopping(self) -> bool:
-        return self.run.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
+        return (
+            self.run.hook.describe_pipeline_execution(self.arn).status
+            == STATUS_STOPPING
+        )
 
 
 class StepNewsError(Exception):
-    """Raised to end a wait on a worker: the step has begun, or cannot begin any more."""
+    """
+    Raised to end a wait on a worker: the step has begun, or cannot begin any more.
+    """
 
 
 @dataclass
@@ -505,7 +607,10 @@ class StepRun:
             check_step_declared(self.name, declared, callbacks.CALLBACK)
 
     def answer(
-        self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        sleep: Callable[[float], None],
     ) -> callbacks.Outputs | None:
         """
         Answer the step if it has begun.
@@ -515,13 +620,18 @@ class StepRun:
         :param sleep: waits for a number of seconds.
         :return: the output parameters; None if the step has not begun.
         :raises CallbackStepError: the step has failed, or cannot be answered.
-        :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
+        :raises PipelineExecutionCancelledError: the execution is being stopped, or was
+            stopped.
         """
         while True:
             situation, step, status = self.look()
             if situation is Situation.SUCCEEDED and step:
                 return self._take_answer(step)
-            if situation not in (Situation.NOT_BEGUN, Situation.RUNNING, Situation.STOPPING):
+            if situation not in (
+                Situation.NOT_BEGUN,
+                Situation.RUNNING,
+                Situation.STOPPING,
+            ):
                 self._clean_up(step)
                 raise self._error_of(situation, step, status)
             callback = callbacks.running_callback(step) if step else None
@@ -533,12 +643,16 @@ class StepRun:
                     raise served.answer_stop()
                 return served.serve(function, arguments, sleep)
             except StepHasEndedError:
-                # An answer of an earlier try that AWS had not shown yet, or that of somebody else.
+                # An answer of an earlier try that AWS had not shown yet, or that of
+                # somebody else.
                 self.log.info("Step %s no longer waits for an answer.", self.name)
 
-    def watcher(self, interval: float) -> Callable[[ExecutionDescription | exceptions.PolysyncError], None]:
+    def watcher(
+        self, interval: float
+    ) -> Callable[[ExecutionDescription | exceptions.PolysyncError], None]:
         """
-        Return what a wait on a worker calls after each poll. It raises ``StepNewsError`` to end the wait.
+        Return what a wait on a worker calls after each poll. It raises
+        ``StepNewsError`` to end the wait.
 
         :param interval: the least number of seconds between two lists of the steps.
         """
@@ -546,7 +660,8 @@ class StepRun:
 
     def raise_unless_ended(self, end: ExecutionEvent) -> None:
         """
-        Raise the error of a wait that has ended before the step began and before the execution ended.
+        Raise the error of a wait that has ended before the step began and before the
+        execution ended.
 
         :raises PipelineExecutionTimeoutError: the step did not begin in time.
         :raises PolysyncError: AWS refused to describe the execution.
@@ -557,27 +672,39 @@ class StepRun:
         if end.outcome == "refused":
             raise refusal_error(end, outcome_message(end, notes=(note,)))
         raise exceptions.PipelineExecutionTimeoutError(
-            f"Callback step {self.name} did not begin before the timeout (last AWS status of the execution: "
-            f"{end.status or 'none received'}).\nReason: {end.message}\n{note}\nExecution: {self.arn}",
+            f"Callback step {self.name} did not begin before the timeout (last AWS"
+            f" status of the execution: {end.status or 'none received'}).\nReason:"
+            f" {end.message}\n{note}\nExecution: {self.arn}",
             execution_arn=self.arn,
             status=end.status,
         )
 
     def look(self) -> tuple[Situation, StepDescription | None, str]:
-        """Return the situation of the step, the step if AWS has begun it, and the execution's status."""
+        """
+        Return the situation of the step, the step if AWS has begun it, and the
+        execution's status.
+        """
         # In this order: a step that is listed later is never older than the status.
-        status = self.retry(lambda: self.hook.describe_pipeline_execution(self.arn)).status
+        status = self.retry(
+            lambda: self.hook.describe_pipeline_execution(self.arn)
+        ).status
         steps = self.retry(lambda: self.hook.list_pipeline_execution_steps(self.arn))
         step = callbacks.find_step(steps, self.name)
         return callbacks.situation_of(step, status), step, status
 
     def _raise_if_news(
-        self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
+        self,
+        progress: Progress,
+        response: ExecutionDescription | exceptions.PolysyncError,
     ) -> None:
         steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
         error = response if isinstance(response, exceptions.PolysyncError) else None
-        status = None if isinstance(response, exceptions.PolysyncError) else response.status
-        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(error, clock.time()):
+        status = (
+            None if isinstance(response, exceptions.PolysyncError) else response.status
+        )
+        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(
+            error, clock.time()
+        ):
             steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
             write_lines(self.log, progress.after_list(steps, clock.time()))
         if callbacks.is_news(self.name, status, steps):
@@ -586,14 +713,17 @@ class StepRun:
     def _take_answer(self, step: StepDescription) -> callbacks.Outputs:
         self._clean_up(step)
         self.log.info(
-            "Step %s has already succeeded: its output parameters are taken, and the function is not called.",
+            "Step %s has already succeeded: its output parameters are taken, and the"
+            " function is not called.",
             self.name,
         )
         return callbacks.recorded_outputs(step)
 
     def _clean_up(self, step: StepDescription | None) -> None:
         # A try that died after its answer has left the message in the queue.
-        callback = callbacks.running_callback(step) if step and not self.is_first_try else None
+        callback = (
+            callbacks.running_callback(step) if step and not self.is_first_try else None
+        )
         if callback:
             ServedStep(self, callback).delete_messages()
 
@@ -604,18 +734,20 @@ class StepRun:
         if situation is Situation.FAILED and step:
             reason = clean_text(step.failure_reason or "AWS returned no reason")
             return exceptions.CallbackStepError(
-                f"Callback step {self.name} has already failed: {reason}\nThe function was not called. To "
-                f"run the step again, resume the execution, then clear this task.{where}"
+                f"Callback step {self.name} has already failed: {reason}\nThe function"
+                " was not called. To run the step again, resume the execution, then"
+                f" clear this task.{where}"
             )
         if situation is Situation.CANCELLED:
             return exceptions.PipelineExecutionCancelledFailError(
-                f"The execution was stopped before callback step {self.name} was answered (AWS status "
-                f"{status}).{where}",
+                f"The execution was stopped before callback step {self.name} was"
+                f" answered (AWS status {status}).{where}",
                 execution_arn=self.arn,
                 status=status,
                 permanent=True,
             )
         return exceptions.CallbackStepError(
-            f"The execution has ended without callback step {self.name} (AWS status {status}): a condition "
-            f"had another outcome, or a step before it failed.{where}"
+            f"The execution has ended without callback step {self.name} (AWS status"
+            f" {status}): a condition had another outcome, or a step before it"
+            f" failed.{where}"
         )

@@ -1,4 +1,7 @@
-"""The failure callback of the Start operator: it stops the execution of a task whose process has died."""
+"""
+The failure callback of the Start operator: it stops the execution of a task whose
+process has died.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +22,49 @@ log = logging.getLogger(__name__)
 
 def stop_orphaned_execution(context: Context) -> None:
     """
-    Stop an execution that no task waits for any more: an ``on_failure_callback`` of every Start task.
+    Stop an execution that no task waits for any more: an ``on_failure_callback`` of
+    every Start task.
 
-    When the process of a task has died (out of memory, lost host) and no retry follows, Airflow's DAG
-    processor runs this callback. After an ordinary failure the try itself has dealt with the execution, and
-    the callback does nothing.
+    When the process of a task has died (out of memory, lost host) and no retry follows,
+    Airflow's DAG processor runs this callback. After an ordinary failure the try itself
+    has dealt with the execution, and the callback does nothing.
 
     It stops nothing that a later try has written into the record.
     """
     mapped = is_mapped(context["task"])
     if mapped:
-        # Only in the DAG processor. Airflow replaces the task in the context by that of this map index, with
-        # rendered templates.
+        # Only in the DAG processor. Airflow replaces the task in the context by that of
+        # this map index, with rendered templates.
         context["task"].render_template_fields(context)
     task: Any = context["task"]
     if task.this_try.is_handled:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.lifecycle.decisions import Exit, leave, owner_of_dead_process
+    from polysync_airflow.execution.lifecycle.decisions import (
+        Exit,
+        leave,
+        owner_of_dead_process,
+    )
     from polysync_airflow.operators.task_try import stop_recorded_execution
     from polysync_airflow.records import read_record
 
     ti = context["ti"]
     record = read_record(ti)
-    # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the execution.
-    retry_follows = not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
+    # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the
+    # execution.
+    retry_follows = (
+        not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
+    )
     owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
-    leaving = leave(record, ti.try_number, stop_on_kill=task.choices.stop_on_kill).owned_by(owner)
+    leaving = leave(
+        record, ti.try_number, stop_on_kill=task.choices.stop_on_kill
+    ).owned_by(owner)
     if record is None or leaving.exit is not Exit.STOP:
         return
     is_rendered = mapped or task.this_try.is_executed
-    result = stop_recorded_execution(record, partial(_hook, task, context, is_rendered), log.warning)
+    result = stop_recorded_execution(
+        record, partial(_hook, task, context, is_rendered), log.warning
+    )
     log.warning(
         "The process of the task has died. %s Execution: %s",
         result.text,
@@ -57,18 +72,30 @@ def stop_orphaned_execution(context: Context) -> None:
     )
 
 
-def _hook(task: Any, context: Context, is_rendered: bool, region_name: str | None) -> PolysyncSageMakerHook:
+def _hook(
+    task: Any, context: Context, is_rendered: bool, region_name: str | None
+) -> PolysyncSageMakerHook:
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
     connection = task.polysync_conn_id
     if not is_rendered:
-        # The DAG processor does not render templates. Rendered a second time, a text from outside could read
-        # connections and variables.
+        # The DAG processor does not render templates. Rendered a second time, a text
+        # from outside could read connections and variables.
         connection = task.render_template(connection, context)
     return PolysyncSageMakerHook(connection, region_name)
 
 
 def with_own_callback(callbacks: Any) -> list[Any]:
     """Return the failure callbacks of a task together with that of the provider."""
-    others = [] if not callbacks else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    return others if stop_orphaned_execution in others else [*others, stop_orphaned_execution]
+    others = (
+        []
+        if not callbacks
+        else list(callbacks)
+        if isinstance(callbacks, (list, tuple))
+        else [callbacks]
+    )
+    return (
+        others
+        if stop_orphaned_execution in others
+        else [*others, stop_orphaned_execution]
+    )

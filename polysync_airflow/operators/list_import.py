@@ -1,4 +1,7 @@
-"""The operator that imports pipelines as jobs. The import itself is in ``jobs/importer.py``."""
+"""
+The operator that imports pipelines as jobs. The import itself is in
+``jobs/importer.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
 from polysync_airflow.execution.models import ManagedBy, pipeline_name_of
 from polysync_airflow.execution.parameters import Choices
 from polysync_airflow.execution.texts import first_problems
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
+from polysync_airflow.operators.base import (
+    DEFAULT_CONNECTION,
+    PolysyncOperator,
+    apply_retry_policy,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -30,27 +37,34 @@ class ImportChoices(Choices):
 
 class PolysyncListImportOperator(PolysyncOperator):
     """
-    Import SageMaker pipelines as Polysync jobs: the pipelines' properties and their declared parameters.
+    Import SageMaker pipelines as Polysync jobs: the pipelines' properties and their
+    declared parameters.
 
-    Each job is a dict: name, arn, region, role_arn, display_name, description, created_at, modified_at,
-    last_run_at (ISO 8601 UTC), max_parallel_steps, definition_digest (``sha256:<hex>``), parameters (name,
-    type, default, enum_values, description), parameters_error. A warning names the steps of a type that AWS
-    does not have, as far as this version knows.
-    API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html and
+    Each job is a dict: name, arn, region, role_arn, display_name, description,
+    created_at, modified_at, last_run_at (ISO 8601 UTC), max_parallel_steps,
+    definition_digest (``sha256:<hex>``), parameters (name, type, default, enum_values,
+    description), parameters_error. A warning names the steps of a type that AWS does
+    not have, as far as this version knows. API:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html and
     API_DescribePipeline.html
 
-    :param pipeline_name_prefix: import only pipelines whose names begin with this prefix (templated).
-        Default: all pipelines of the region.
-    :param pipeline_names: import only these pipelines, by name or ARN; each must exist (templated).
-    :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those that AWS manages.
-    :param compare_with: path of a catalogue file, which ``polysync jobs import`` has written. The task
-        compares the imported jobs with it, and logs each difference (templated).
-    :param on_drift: what the task does if they differ: ``fail``, without using its retries, or ``warn``, and
-        return the jobs.
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param pipeline_name_prefix: import only pipelines whose names begin with this
+        prefix (templated). Default: all pipelines of the region.
+    :param pipeline_names: import only these pipelines, by name or ARN; each must exist
+        (templated).
+    :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those
+        that AWS manages.
+    :param compare_with: path of a catalogue file, which ``polysync jobs import`` has
+        written. The task compares the imported jobs with it, and logs each difference
+        (templated).
+    :param on_drift: what the task does if they differ: ``fail``, without using its
+        retries, or ``warn``, and return the jobs.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
+        ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the jobs, sorted by name (XCom ``return_value``).
-    :raises ParametersError: the arguments contradict each other, or a name does not exist.
+    :raises ParametersError: the arguments contradict each other, or a name does not
+        exist.
     :raises CatalogueError: the catalogue file cannot be read. AWS was not called.
     :raises CatalogueDriftError: the jobs differ from the catalogue.
     :raises CredentialsError: the connection is missing or unusable.
@@ -84,7 +98,9 @@ class PolysyncListImportOperator(PolysyncOperator):
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
         # Airflow renders texts only.
-        self.compare_with = str(compare_with) if isinstance(compare_with, Path) else compare_with
+        self.compare_with = (
+            str(compare_with) if isinstance(compare_with, Path) else compare_with
+        )
         self.on_drift = on_drift
         self.managed_by = managed_by
         self.polysync_conn_id = polysync_conn_id
@@ -98,9 +114,13 @@ class PolysyncListImportOperator(PolysyncOperator):
         from polysync_airflow.jobs.importer import describe_import, import_jobs
 
         catalogue = self._read_catalogue()
-        hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG)
+        hook = PolysyncSageMakerHook(
+            self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG
+        )
         prefix, names = self.pipeline_name_prefix, self.pipeline_names
-        jobs = import_jobs(hook, name_prefix=prefix, names=names, managed_by=self.managed_by)
+        jobs = import_jobs(
+            hook, name_prefix=prefix, names=names, managed_by=self.managed_by
+        )
         for line in describe_import(jobs):
             self.log.info("%s", line)
         if catalogue is not None:
@@ -114,7 +134,8 @@ class PolysyncListImportOperator(PolysyncOperator):
             return None
         if not isinstance(self.compare_with, str) or not self.compare_with.strip():
             raise ParametersError(
-                f"compare_with = {self.compare_with!r:.100} is not valid: give the path of a catalogue file."
+                f"compare_with = {self.compare_with!r:.100} is not valid: give the path"
+                " of a catalogue file."
             )
         return read_catalogue(self.compare_with)
 
@@ -123,7 +144,10 @@ class PolysyncListImportOperator(PolysyncOperator):
         from polysync_airflow.jobs.drift import compare, describe_drift
 
         names = frozenset(map(pipeline_name_of, self.pipeline_names or ()))
-        scope = Scope(self.pipeline_name_prefix or "", None if self.pipeline_names is None else names)
+        scope = Scope(
+            self.pipeline_name_prefix or "",
+            None if self.pipeline_names is None else names,
+        )
         found = compare(catalogue, jobs, scope)
         for drift in found:
             log = self.log.info if drift.is_note else self.log.warning
@@ -134,7 +158,8 @@ class PolysyncListImportOperator(PolysyncOperator):
         elif self.on_drift == "fail":
             # The log has all of them.
             raise CatalogueDriftError(
-                f"The pipelines differ from {self.compare_with} in {len(lines):,} points. Review them, and "
-                "write the file again with: polysync jobs import <file>\n"
+                f"The pipelines differ from {self.compare_with} in {len(lines):,}"
+                " points. Review them, and write the file again with: polysync jobs"
+                " import <file>\n"
                 + "\n".join(f"- {line}" for line in first_problems(lines))
             )

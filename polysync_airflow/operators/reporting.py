@@ -1,9 +1,11 @@
 """
-The base of what reports the end of an execution: XComs, log, asset events, and the error of the task.
+The base of what reports the end of an execution: XComs, log, asset events, and the
+error of the task.
 
-A subclass gets the execution, and waits for its end. Airflow's OpenLineage provider calls some methods when a
-task starts and ends: on the worker, after the task's own code, in a process or a thread of its own that has
-limited time. An error in them is written to the task's log and changes nothing else:
+A subclass gets the execution, and waits for its end. Airflow's OpenLineage provider
+calls some methods when a task starts and ends: on the worker, after the task's own
+code, in a process or a thread of its own that has limited time. An error in them is
+written to the task's log and changes nothing else:
 https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guides/developer.html.
 """
 
@@ -24,13 +26,24 @@ from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.lifecycle.instructions import Instruction, OnCompletedWithFailures
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
+from polysync_airflow.execution.lifecycle.instructions import (
+    Instruction,
+    OnCompletedWithFailures,
+)
+from polysync_airflow.execution.parameters import (
+    MIN_PROGRESS_INTERVAL,
+    Seconds,
+    seconds,
+)
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
-from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, state_of
+from polysync_airflow.states import (
+    STATUS_COMPLETED_WITH_FAILURES,
+    PolysyncState,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,12 +58,18 @@ log = logging.getLogger(__name__)
 
 
 def push_links(
-    context: Context, hook: PolysyncSageMakerHook, execution_arn: str, pipeline_name: str, task_log: Any
+    context: Context,
+    hook: PolysyncSageMakerHook,
+    execution_arn: str,
+    pipeline_name: str,
+    task_log: Any,
 ) -> None:
     """
-    Push ``console_url``, ``studio_url`` and ``unified_studio_url``, the links to an execution.
+    Push ``console_url``, ``studio_url`` and ``unified_studio_url``, the links to an
+    execution.
 
-    :param hook: a hook with the task's connection, which may name where people use Studio.
+    :param hook: a hook with the task's connection, which may name where people use
+        Studio.
     :param pipeline_name: the name or ARN of the pipeline.
     """
     fields, ids = hook.credentials, (execution_arn, pipeline_name)
@@ -76,7 +95,8 @@ def push_started(
     task_log: Any,
 ) -> outcome.ExecutionRecord:
     """
-    Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
+    Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution
+    exists.
 
     :param hook: a hook with the task's connection.
     :param now: what is known of the execution, which an earlier try may have started.
@@ -90,8 +110,13 @@ def push_started(
     if parameters:
         task_log.info("Parameters: %s", clean_text(json.dumps(dict(parameters))))
     if request.selected_steps:
-        task_log.info("Selected steps: %s", clean_text(", ".join(request.selected_steps)))
-        task_log.info("The steps that they need are those of: %s", request.source_execution or "no execution")
+        task_log.info(
+            "Selected steps: %s", clean_text(", ".join(request.selected_steps))
+        )
+        task_log.info(
+            "The steps that they need are those of: %s",
+            request.source_execution or "no execution",
+        )
     run = outcome.ExecutionRecord(
         execution_arn=record.arn,
         pipeline_name=request.pipeline_name,
@@ -122,8 +147,8 @@ def push_ended(
     :param started: the XCom ``run``, if it was read; None to read it.
     :return: the XCom ``run``.
     """
-    # What was sent at the start: the templates may render to other values now, for example if they use the
-    # current time.
+    # What was sent at the start: the templates may render to other values now, for
+    # example if they use the current time.
     started = started or pull_run(context)
     if started is None or started.execution_arn != end.execution_arn:
         started = outcome.ExecutionRecord(
@@ -139,7 +164,8 @@ def push_ended(
 
 def pull_run(context: Context) -> outcome.ExecutionRecord | None:
     """
-    Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
+    Return this task's XCom ``run``; None if there is none, or if somebody has changed
+    it to something else.
     """
     return outcome.parse_run(base.pull_own(context, "run"), log.warning)
 
@@ -159,7 +185,10 @@ def raise_unless_ended(end: ExecutionEvent) -> None:
     """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
         return
-    note = "This is the execution of an earlier try. No new execution was started beside it."
+    note = (
+        "This is the execution of an earlier try. No new execution was started"
+        " beside it."
+    )
     raise outcome.unended_error(end, outcome.outcome_message(end, notes=(note,)))
 
 
@@ -171,41 +200,55 @@ _MODEL_PACKAGE_ARN: Final = re.compile(
 
 
 def execution_extra(
-    execution_arn: str, pipeline_name: str | None, *, model_package_arns: Sequence[str] = ()
+    execution_arn: str,
+    pipeline_name: str | None,
+    *,
+    model_package_arns: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
-    Return what an asset event says about an execution: ``execution_arn``, ``console_url`` and
-    ``model_package_arns``. Members without a value are left out.
+    Return what an asset event says about an execution: ``execution_arn``,
+    ``console_url`` and ``model_package_arns``. Members without a value are left out.
 
     :param pipeline_name: name or ARN of its pipeline; None if it is not known.
-    :param model_package_arns: the model packages that the execution registered, at most 100. What is not
-        the ARN of a model package is left out.
+    :param model_package_arns: the model packages that the execution registered, at most
+        100. What is not the ARN of a model package is left out.
     """
     texts = dict.fromkeys(arn for arn in model_package_arns if isinstance(arn, str))
     arns = [arn for arn in texts if _MODEL_PACKAGE_ARN.fullmatch(arn)]
     extra = {
         "execution_arn": execution_arn,
-        "console_url": execution_url(execution_arn, pipeline_name) if pipeline_name else None,
-        # Stored as a JSON list. Airflow 2 fails a task if the extra of an alias holds a list, which cannot be
-        # hashed.
+        "console_url": (
+            execution_url(execution_arn, pipeline_name) if pipeline_name else None
+        ),
+        # Stored as a JSON list. Airflow 2 fails a task if the extra of an alias holds a
+        # list, which cannot be hashed.
         "model_package_arns": tuple(arns)[:MAX_MODEL_PACKAGES],
     }
     return {name: value for name, value in extra.items() if value}
 
 
-def attach_to_outlets(context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
+def attach_to_outlets(
+    context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]
+) -> None:
     """
-    Add an extra to the asset events of a task. Raises no error: the execution has been paid.
+    Add an extra to the asset events of a task. Raises no error: the execution has been
+    paid.
 
-    :param extra: JSON-able values by name; other members that the extra has already are kept.
+    :param extra: JSON-able values by name; other members that the extra has already are
+        kept.
     """
     for outlet in outlets:
         try:
             for event_extra in outlet_event_extras(context, outlet):
                 event_extra.update(extra)
         except Exception as error:
-            # For example, Airflow does not know the asset to which an Asset.ref() refers.
-            log.warning("The asset event of outlet %.200r does not name the execution: %s", outlet, error)
+            # For example, Airflow does not know the asset to which an Asset.ref()
+            # refers.
+            log.warning(
+                "The asset event of outlet %.200r does not name the execution: %s",
+                outlet,
+                error,
+            )
 
 
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
@@ -214,14 +257,25 @@ FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class ReportChoices(base.LimitChoices):
-    """What the DAG author chose about the report of the end; see the arguments of the operator."""
+    """
+    What the DAG author chose about the report of the end; see the arguments of the
+    operator.
+    """
 
     on_completed_with_failures: OnCompletedWithFailures
     on_cancelled: outcome.OnCancelled
-    progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL)]
+    progress_interval: Annotated[
+        Seconds | None, seconds(MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL)
+    ]
     property_files: Annotated[
-        Annotated[bool, Field(strict=True)] | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],
-        Field(description=f"give True, False, or a list of at most {MAX_FILES} names of property files"),
+        Annotated[bool, Field(strict=True)]
+        | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],
+        Field(
+            description=(
+                f"give True, False, or a list of at most {MAX_FILES} names of property"
+                " files"
+            )
+        ),
     ]
 
 
@@ -231,7 +285,8 @@ class ReportingOperator(base.ExecutionOperator):
     operator_extra_links = (*links.EXECUTION_LINKS, links.PolysyncFailedStepLogLink())
     ui_color = "#e5f1ff"
     choices: base.Chosen[ReportChoices]
-    # The XCom ``run``, which this process has pushed or read; None while there is no execution.
+    # The XCom ``run``, which this process has pushed or read; None while there is no
+    # execution.
     known_run: outcome.ExecutionRecord | None = None
     # What the steps have read and written; None before the wait has ended.
     known_datasets: Datasets | None = None
@@ -242,12 +297,17 @@ class ReportingOperator(base.ExecutionOperator):
     steps_before: tuple[str, Mapping[str, str]] | None = None
 
     @abstractmethod
-    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
+    def _next_step(
+        self, status: str | None, retry: str | None, *, by_fail_step: bool
+    ) -> str | None:
         """
-        Return what comes next, as the last sentences of a failure's message; None if nothing is to be said.
+        Return what comes next, as the last sentences of a failure's message; None if
+        nothing is to be said.
 
-        :param status: AWS status with which the execution has ended; None if it may still be running.
-        :param retry: when Airflow starts another try, such as ``in 5 min``; None if none follows.
+        :param status: AWS status with which the execution has ended; None if it may
+            still be running.
+        :param retry: when Airflow starts another try, such as ``in 5 min``; None if
+            none follows.
         :param by_fail_step: whether a Fail step has ended the execution.
         """
 
@@ -260,7 +320,8 @@ class ReportingOperator(base.ExecutionOperator):
         is_own_stop: bool = False,
     ) -> str:
         """
-        Push the outcome of the execution, and return its ARN, or raise the error of the task.
+        Push the outcome of the execution, and return its ARN, or raise the error of the
+        task.
 
         :param note: what became of the execution, as a sentence.
         :param is_own_stop: whether this try has stopped the execution.
@@ -268,8 +329,17 @@ class ReportingOperator(base.ExecutionOperator):
         report = self._report_end(context, end)
         by_fail_step, notes = report.has_fail_step, (*report.notes, note)
         message = message_about(end, report)
-        self._raise_outcome(context, end, message, notes, by_fail_step=by_fail_step, is_own_stop=is_own_stop)
-        self._publish(context, end.execution_arn, end.pipeline_name, report.model_package_arns)
+        self._raise_outcome(
+            context,
+            end,
+            message,
+            notes,
+            by_fail_step=by_fail_step,
+            is_own_stop=is_own_stop,
+        )
+        self._publish(
+            context, end.execution_arn, end.pipeline_name, report.model_package_arns
+        )
         return end.execution_arn
 
     def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
@@ -280,7 +350,9 @@ class ReportingOperator(base.ExecutionOperator):
             # The calls for the steps would be refused as well.
             report = StepReport()
         else:
-            report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
+            report = self._report_steps(
+                context, end.execution_arn, end.attempt_started_at
+            )
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
         self.known_run = push_ended(context, end, report, started=started)
@@ -300,14 +372,17 @@ class ReportingOperator(base.ExecutionOperator):
         """
         Raise the error that fails or skips the task, or log how the wait has ended.
 
-        :param message: returns the text of the log line or of the error, with ``notes`` at its end.
+        :param message: returns the text of the log line or of the error, with ``notes``
+            at its end.
         :param by_fail_step: whether a Fail step has ended the execution.
         """
         make_error = partial(self._make_error, end, is_own_stop=is_own_stop)
         error = make_error(message(notes=notes))
         if error is None:
             failed = state_of(end.status) is PolysyncState.FAILED
-            self.log.log(logging.WARNING if failed else logging.INFO, "%s", message(notes=notes))
+            self.log.log(
+                logging.WARNING if failed else logging.INFO, "%s", message(notes=notes)
+            )
             return
         if not isinstance(error, exceptions.PolysyncError):
             raise error
@@ -317,47 +392,77 @@ class ReportingOperator(base.ExecutionOperator):
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
         raise make_error(message(notes=(*notes, following))) or error
 
-    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(
+        self, end: ExecutionEvent, message: str, *, is_own_stop: bool
+    ) -> Exception | None:
         """
         Return the error that fails or skips the task; None if the task succeeds.
 
-        :param is_own_stop: whether this try stopped the execution because its process was killed.
+        :param is_own_stop: whether this try stopped the execution because its process
+            was killed.
         """
-        details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
+        details: dict[str, Any] = {
+            "execution_arn": end.execution_arn,
+            "status": end.status,
+        }
         if end.outcome != "ended":
             return outcome.unended_error(end, message)
         state, choices = state_of(end.status), self.choices
         if state is PolysyncState.CANCELLED:
-            # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
+            # A stop of our own is no decision of a user to cancel the execution, so the
+            # task's retries apply.
             on_cancelled = "retry" if is_own_stop else choices.on_cancelled
             if on_cancelled == "skip":
                 return AirflowSkipException(message)
             if on_cancelled == "retry":
                 return exceptions.PipelineExecutionCancelledError(message, **details)
             return exceptions.PipelineExecutionCancelledFailError(message, **details)
-        fails = choices.on_completed_with_failures == "fail" or end.status != STATUS_COMPLETED_WITH_FAILURES
+        fails = (
+            choices.on_completed_with_failures == "fail"
+            or end.status != STATUS_COMPLETED_WITH_FAILURES
+        )
         if state is PolysyncState.SUCCESS or not fails:
             return None
         return exceptions.PipelineExecutionFailedError(message, **details)
 
-    def _publish(self, context: Context, arn: str, name: str | None, packages: Sequence[str] = ()) -> None:
-        """Let the asset events of the task name the execution and its model packages."""
-        attach_to_outlets(context, self.outlets, execution_extra(arn, name, model_package_arns=packages))
+    def _publish(
+        self, context: Context, arn: str, name: str | None, packages: Sequence[str] = ()
+    ) -> None:
+        """
+        Let the asset events of the task name the execution and its model packages.
+        """
+        attach_to_outlets(
+            context,
+            self.outlets,
+            execution_extra(arn, name, model_package_arns=packages),
+        )
 
     @property
     def _list_seconds(self) -> float | None:
-        """Seconds between two lists of the steps while the task waits; None for none."""
+        """
+        Seconds between two lists of the steps while the task waits; None for none.
+        """
         return self.choices.progress_interval
 
     def _step_reporter(
-        self, context: Context, execution_arn: str, resumed_at: datetime | None, **waits: bool
+        self,
+        context: Context,
+        execution_arn: str,
+        resumed_at: datetime | None,
+        **waits: bool,
     ) -> StepReporter:
         from polysync_airflow.operators.results import StepReporter
 
         hook = self.hook_for_region(models.region_from_arn(execution_arn))
         interval = self._list_seconds
         return StepReporter(
-            hook, execution_arn, context, self.log, interval=interval, resumed_at=resumed_at, **waits
+            hook,
+            execution_arn,
+            context,
+            self.log,
+            interval=interval,
+            resumed_at=resumed_at,
+            **waits,
         )
 
     def _report_steps(
@@ -369,14 +474,23 @@ class ReportingOperator(base.ExecutionOperator):
         try:
             reporter = self._step_reporter(context, execution_arn, resumed_at)
         except exceptions.PolysyncError as error:
-            # The connection may have been deleted meanwhile. The outcome is known without it.
+            # The connection may have been deleted meanwhile. The outcome is known
+            # without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
-        with_mlflow, files = bool(self.mlflow_experiment_name), self.choices.property_files
-        return reporter.report_end(files=files, with_mlflow=with_mlflow, before=self.steps_before)
+        with_mlflow, files = (
+            bool(self.mlflow_experiment_name),
+            self.choices.property_files,
+        )
+        return reporter.report_end(
+            files=files, with_mlflow=with_mlflow, before=self.steps_before
+        )
 
 
 def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:
-    """Return what makes the message of an end; of an execution that has failed, with its failed steps."""
+    """
+    Return what makes the message of an end; of an execution that has failed, with its
+    failed steps.
+    """
     failed = report.failed if state_of(end.status) is PolysyncState.FAILED else ()
     return partial(outcome.outcome_message, end, failed_steps=failed)

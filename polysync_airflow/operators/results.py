@@ -1,9 +1,10 @@
 """
-Lists the steps of a task's execution, and reads what their jobs have made and used when it has ended.
+Lists the steps of a task's execution, and reads what their jobs have made and used when
+it has ended.
 
-Each job is described once, one after the other, under the connection's rate limiter. Neither an error of
-AWS's nor a damaged file fails the task: a note says what is missing. What the report needs are optional
-permissions.
+Each job is described once, one after the other, under the connection's rate limiter.
+Neither an error of AWS's nor a damaged file fails the task: a note says what is
+missing. What the report needs are optional permissions.
 """
 
 from __future__ import annotations
@@ -23,10 +24,20 @@ from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    PolysyncError,
+    has_code,
+    is_throttling,
+)
 from polysync_airflow.execution import clock, prices, results
 from polysync_airflow.execution.outcome import FailedStep
-from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection, step_named
+from polysync_airflow.execution.pipelines import (
+    DeclaredStep,
+    PropertyFile,
+    mark_selection,
+    step_named,
+)
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.texts import storable_xcom
@@ -79,12 +90,15 @@ class StepReport:
 
     :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
-    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
+    :param billed: the seconds for which AWS bills, by the type of instance; None if
+        they are not known.
     :param cost: what that costs; None without prices.
     :param datasets: what the steps have read and written, for lineage.
-    :param model_package_arns: the ARNs of the model packages that the execution has registered.
+    :param model_package_arns: the ARNs of the model packages that the execution has
+        registered.
     :param notes: what is missing and why, as sentences.
-    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it
+        is not known.
     :param error: why the steps could not be listed; None if they were.
     """
 
@@ -113,8 +127,12 @@ class StepReport:
         """What the XCom ``run`` has of them."""
         billed = self.billed
         return {
-            "failed_steps": [FailedStep(name=row.name, reason=row.reason) for row in self.failed],
-            "billable_seconds": None if billed is None else round(sum(billed.values()), 1),
+            "failed_steps": [
+                FailedStep(name=row.name, reason=row.reason) for row in self.failed
+            ],
+            "billable_seconds": (
+                None if billed is None else round(sum(billed.values()), 1)
+            ),
             "billable_seconds_by_instance_type": billed or {},
             "cost": self.cost,
             "steps_note": "\n".join(self.notes) or None,
@@ -139,7 +157,9 @@ class ResultReader:
 
     def __post_init__(self) -> None:
         # None for a job whose description has failed.
-        self._jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = {}
+        self._jobs: dict[
+            tuple[results.JobKind, str], results.JobDescription | None
+        ] = {}
         self._denied: list[str] = []
         self._problems: list[str] = []
         self._late = 0
@@ -147,14 +167,18 @@ class ResultReader:
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
-    def read(self, steps: Sequence[descriptions.StepDescription], outputs: Outputs) -> StepReport:
+    def read(
+        self, steps: Sequence[descriptions.StepDescription], outputs: Outputs
+    ) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
         found = {name: dict(made) for name, made in outputs.items()}
-        described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
+        described: list[
+            tuple[descriptions.StepDescription, results.JobDescription]
+        ] = []
         with time_limit(TIMEOUT_SECONDS):
             declared = self._declared_steps() if self.wanted else ()
             for step in steps:
@@ -165,22 +189,28 @@ class ResultReader:
                 for job in jobs:
                     found[step.name] = made = {**job.outputs, **made}
                 if _has_succeeded(step):
-                    wanted = results.files_to_read(step_named(step.name, declared), self.wanted)
+                    wanted = results.files_to_read(
+                        step_named(step.name, declared), self.wanted
+                    )
                     self._add_files(step.name, wanted, jobs[0], made)
                 described += [(step, job) for job in jobs]
-        billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
+        billed = results.sum_by_instance_type(
+            job for step, job in described if not step.is_reused
+        )
         is_known = any(self._jobs.values())
         reused = {step.name for step in steps if step.is_reused}
         new = {name: made for name, made in found.items() if name not in reused}
         packages = descriptions.model_package_arns(new)
         datasets = results.datasets_of(
-            # An earlier execution has read and written for a step that is reused; this one uses the result.
+            # An earlier execution has read and written for a step that is reused; this
+            # one uses the result.
             (
                 uri
                 for step, job in described
                 for uri in (job.written_uris if step.is_reused else job.read_uris or ())
             ),
-            # What a failed job should have written may be incomplete, or not there at all.
+            # What a failed job should have written may be incomplete, or not there at
+            # all.
             (
                 uri
                 for step, job in described
@@ -188,7 +218,9 @@ class ResultReader:
                 for uri in job.written_uris
             ),
             packages,
-            descriptions.model_package_arns({name: made for name, made in found.items() if name in reused}),
+            descriptions.model_package_arns(
+                {name: made for name, made in found.items() if name in reused}
+            ),
         )
         return StepReport(
             outputs=found,
@@ -203,7 +235,9 @@ class ResultReader:
         try:
             table = read_prices()
         except (OSError, ValueError) as error:
-            problem = f"The cost is not known: [{CONFIG_SECTION}] hourly_prices: {error}."
+            problem = (
+                f"The cost is not known: [{CONFIG_SECTION}] hourly_prices: {error}."
+            )
             self.warn(problem)
             self._problems.append(problem)
             return None
@@ -213,11 +247,19 @@ class ResultReader:
         self._problems += [note] if note else []
         return cost
 
-    def _describe(self, step: descriptions.StepDescription) -> list[results.JobDescription]:
+    def _describe(
+        self, step: descriptions.StepDescription
+    ) -> list[results.JobDescription]:
         named = results.job_of(step)
         job = self._described(step, *named) if named else None
         if isinstance(job, results.TuningJob) and job.best_training_job:
-            return [job, *filter(None, [self._described(step, results.TRAINING, job.best_training_job)])]
+            return [
+                job,
+                *filter(
+                    None,
+                    [self._described(step, results.TRAINING, job.best_training_job)],
+                ),
+            ]
         return [job] if job else []
 
     def _described(
@@ -231,7 +273,9 @@ class ResultReader:
         return self._jobs[key]
 
     def _declared_steps(self) -> Sequence[DeclaredStep]:
-        describe = partial(self.hook.describe_pipeline_definition_for_execution, self.arn)
+        describe = partial(
+            self.hook.describe_pipeline_definition_for_execution, self.arn
+        )
         what = "The definition, which names the property files, could not be read"
         declared: Sequence[DeclaredStep] | None = self._call(
             "DescribePipelineDefinitionForExecution", describe, what
@@ -239,23 +283,35 @@ class ResultReader:
         if declared is None:
             return ()
         if missing := results.missing_names(declared, self.wanted):
-            self._problems.append(f"The definition declares no property file {', '.join(missing)}.")
+            self._problems.append(
+                f"The definition declares no property file {', '.join(missing)}."
+            )
         return declared
 
     def _add_files(
-        self, step: str, files: Sequence[PropertyFile], job: results.JobDescription, made: dict[str, Any]
+        self,
+        step: str,
+        files: Sequence[PropertyFile],
+        job: results.JobDescription,
+        made: dict[str, Any],
     ) -> None:
         uris = job.output_uris if isinstance(job, results.ProcessingJob) else None
         for file in files:
             what = f"Property file {file.name} of step {step}"
             uri = results.uri_of(file, uris or {})
             if file.name in made:
-                self._problems.append(f"{what} is left out: the step has another output of this name.")
+                self._problems.append(
+                    f"{what} is left out: the step has another output of this name."
+                )
             elif uri is None:
-                self._problems.append(f"{what} is left out: the job has no output {file.output} in S3.")
+                self._problems.append(
+                    f"{what} is left out: the job has no output {file.output} in S3."
+                )
             else:
                 read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
-                content = self._call(f"GetObject of {uri}", read, f"{what} could not be read")
+                content = self._call(
+                    f"GetObject of {uri}", read, f"{what} could not be read"
+                )
                 try:
                     if content is not None:
                         made[file.name] = results.parse(content)
@@ -277,7 +333,9 @@ class ResultReader:
             return None
         until = min(self._deadline, now + CALL_TIMEOUT_SECONDS)
         try:
-            return call_with_retry(partial(self._limited, call), until=until, warn=self.warn)
+            return call_with_retry(
+                partial(self._limited, call), until=until, warn=self.warn
+            )
         except PolysyncError as error:
             self.warn(f"{what}: {error}")
             if has_code(error, ACCESS_DENIED) and action.startswith("Describe"):
@@ -298,15 +356,21 @@ class ResultReader:
     def _notes(self) -> tuple[str, ...]:
         notes = self._problems[:MAX_PROBLEMS]
         if len(self._problems) > MAX_PROBLEMS:
-            notes.append(f"{len(self._problems) - MAX_PROBLEMS:,} more problems like these are in the log.")
+            notes.append(
+                f"{len(self._problems) - MAX_PROBLEMS:,} more problems like these are"
+                " in the log."
+            )
         if self._denied:
             actions = ", ".join(f"sagemaker:{operation}" for operation in self._denied)
             notes.append(
-                f"The XCom outputs lacks what jobs say of themselves: allow {actions} in the IAM policy of "
-                "the identity."
+                f"The XCom outputs lacks what jobs say of themselves: allow {actions}"
+                " in the IAM policy of the identity."
             )
         if self._late:
-            notes.append(f"{self._late:,} calls about jobs were not made within {TIMEOUT_SECONDS:.0f} s.")
+            notes.append(
+                f"{self._late:,} calls about jobs were not made within"
+                f" {TIMEOUT_SECONDS:.0f} s."
+            )
         return tuple(notes)
 
 
@@ -317,7 +381,8 @@ def _has_succeeded(step: descriptions.StepDescription) -> bool:
 @dataclass
 class StepReporter:
     """
-    Lists the steps of an execution, writes their changes to the task's log and pushes the XComs.
+    Lists the steps of an execution, writes their changes to the task's log and pushes
+    the XComs.
 
     :param hook: the hook for the execution's region.
     :param interval: seconds between two lists while the task waits; None for no lists.
@@ -345,10 +410,13 @@ class StepReporter:
             must_list=self.is_awaited,
         )
 
-    def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
+    def push_declared(
+        self, selected: Sequence[str] | None = None
+    ) -> Sequence[DeclaredStep]:
         """
-        Push the steps that the execution's definition declares, before AWS has begun them. After a resume,
-        what is known of them is pushed again: Airflow has deleted what the last try has pushed.
+        Push the steps that the execution's definition declares, before AWS has begun
+        them. After a resume, what is known of them is pushed again: Airflow has deleted
+        what the last try has pushed.
 
         :param selected: the steps that the execution runs; None for all.
         :return: these steps; none if AWS does not return the definition.
@@ -357,22 +425,33 @@ class StepReporter:
             declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
             self._order = mark_selection(declared, selected)
         except PolysyncError as error:
-            self.log.info("The steps are shown as soon as they begin, not before: %s", error)
-        listed = result_or_error(self.hook.list_pipeline_execution_steps, self.arn) if self.resumed_at else ()
+            self.log.info(
+                "The steps are shown as soon as they begin, not before: %s", error
+            )
+        listed = (
+            result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
+            if self.resumed_at
+            else ()
+        )
         steps = () if isinstance(listed, PolysyncError) else listed
         self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return self._order
 
     @property
     def declared_steps(self) -> str | None:
-        """The declared steps for a trigger; None if it must read them, because there are too many."""
+        """
+        The declared steps for a trigger; None if it must read them, because there are
+        too many.
+        """
         text = descriptions.order_text(self._order)
         return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
-    def after_poll(self, response: Polled) -> Sequence[descriptions.StepDescription] | None:
+    def after_poll(
+        self, response: Polled
+    ) -> Sequence[descriptions.StepDescription] | None:
         """
-        Report the steps after a poll that has not ended the wait, if that is due, and return them; None if
-        they are not listed.
+        Report the steps after a poll that has not ended the wait, if that is due, and
+        return them; None if they are not listed.
 
         :raises PolysyncError: the steps, of which one is awaited, can never be listed.
         """
@@ -400,9 +479,10 @@ class StepReporter:
         List the steps when the wait has ended, and push the XComs.
 
         :param files: which property files to read.
-        :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
-        :param before: the declared steps, as ``order_text`` returns them, and the statuses that the trigger
-            has logged; None to read the XCom ``steps``.
+        :param with_mlflow: whether to ask AWS where the MLflow experiment is, which
+            costs a call.
+        :param before: the declared steps, as ``order_text`` returns them, and the
+            statuses that the trigger has logged; None to read the XCom ``steps``.
         """
         list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
@@ -419,18 +499,29 @@ class StepReporter:
             # Without lists, nothing of them was logged.
             known = known_from(pushed if self.interval else ())
         write_lines(self.log, replace(self._progress, known=known).update(steps))
-        rows, log_note = self._with_logs(descriptions.rows_of(steps, order, self.arn), steps)
+        rows, log_note = self._with_logs(
+            descriptions.rows_of(steps, order, self.arn), steps
+        )
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
         stored = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs, log.warning)
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
         self.context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)
-        notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
+        notes = tuple(
+            note for note in (log_note, steps_note, *found.notes, outputs_note) if note
+        )
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
-        report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
+        report = replace(
+            found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow
+        )
         if log_url := next((row.log_url for row in report.failed), None):
-            push_url(self.context["ti"], LOG_URL_XCOM_KEY, log_url, PolysyncFailedStepLogLink())
+            push_url(
+                self.context["ti"],
+                LOG_URL_XCOM_KEY,
+                log_url,
+                PolysyncFailedStepLogLink(),
+            )
         return report
 
     def _mlflow_resource_arn(self) -> str | None:
@@ -449,10 +540,17 @@ class StepReporter:
         return note
 
     def _with_logs(
-        self, rows: Sequence[descriptions.StepRow], steps: Sequence[descriptions.StepDescription]
+        self,
+        rows: Sequence[descriptions.StepRow],
+        steps: Sequence[descriptions.StepDescription],
     ) -> tuple[list[descriptions.StepRow], str | None]:
-        """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
-        failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
+        """
+        Add the last lines of the failed steps' logs to the rows, and write them to the
+        task's log.
+        """
+        failed = [
+            step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
+        ][:MAX_LOGS]
         logs: dict[str, list[str]] = {}
         note = None
         for step in failed:
@@ -462,12 +560,18 @@ class StepReporter:
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break
-        rows = [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows]
-        # The error has the last of these lines only, so that its verdict stays in sight.
+        rows = [
+            row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
+        ]
+        # The error has the last of these lines only, so that its verdict stays in
+        # sight.
         for row in rows:
             if row.log_lines:
                 text = "\n".join(f"| {line}" for line in row.log_lines)
                 self.log.error(
-                    "Step %s: the last %d lines of its log\n%s", row.name, len(row.log_lines), text
+                    "Step %s: the last %d lines of its log\n%s",
+                    row.name,
+                    len(row.log_lines),
+                    text,
                 )
         return rows, note

@@ -16,7 +16,12 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import next_step
-from polysync_airflow.execution.lifecycle.instructions import Do, OnClear, OnCompletedWithFailures, RetryMode
+from polysync_airflow.execution.lifecycle.instructions import (
+    Do,
+    OnClear,
+    OnCompletedWithFailures,
+    RetryMode,
+)
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_run
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
@@ -39,82 +44,112 @@ if TYPE_CHECKING:
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 # What else resumes an execution, for the message of a failure.
-RESUME_BUTTON: Final = 'or the tab\'s "Resume failed steps" ' if CAPABILITIES.react_apps else ""
+RESUME_BUTTON: Final = (
+    'or the tab\'s "Resume failed steps" ' if CAPABILITIES.react_apps else ""
+)
 
 
 class StartChoices(base.WaitChoices, base.TryChoices, reporting.ReportChoices):
-    """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
+    """
+    What the DAG author chose for a start; the base classes are those of the modules
+    that decide by it.
+    """
 
 
 class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
-    At most one execution runs for one task instance. A retry continues with the execution of the previous
-    try, even if that try died before it received the ARN. After a clear, the next try stops the old
-    execution before it starts a new one, or resumes it if it has failed (``on_clear``).
+    At most one execution runs for one task instance. A retry continues with the
+    execution of the previous try, even if that try died before it received the ARN.
+    After a clear, the next try stops the old execution before it starts a new one, or
+    resumes it if it has failed (``on_clear``).
 
-    The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state), ``run`` and
-    ``steps`` as soon as the execution exists. It pushes the last three again when the wait has ended, even if
-    the task then fails, and ``outputs``: what each step made. The events of assets in ``outlets`` get the
-    extra ``execution_arn``, ``console_url`` and ``model_package_arns``. See docs/reference/xcoms.md.
-    API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+    The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync
+    state), ``run`` and ``steps`` as soon as the execution exists. It pushes the last
+    three again when the wait has ended, even if the task then fails, and ``outputs``:
+    what each step made. The events of assets in ``outlets`` get the extra
+    ``execution_arn``, ``console_url`` and ``model_package_arns``. See
+    docs/reference/xcoms.md. API:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
     :param pipeline_name: the name or ARN of the pipeline (templated).
-    :param pipeline_parameters: parameter values by name: strings, numbers or booleans, sent as ``str(value)``
+    :param pipeline_parameters: parameter values by name: strings, numbers or booleans,
+        sent as ``str(value)`` (templated).
+    :param execution_display_name: 1 to 82 letters, digits and hyphens (templated).
+        Default: a unique name made from DAG, task and run.
+    :param execution_description: at most 3,072 characters (templated). Default: none,
+        or beside a display name of yours, the name that the execution would have
+        without it.
+    :param max_parallel_steps: how many steps may run at the same time, at least 1
         (templated).
-    :param execution_display_name: 1 to 82 letters, digits and hyphens (templated). Default: a unique name
-        made from DAG, task and run.
-    :param execution_description: at most 3,072 characters (templated). Default: none, or beside a display
-        name of yours, the name that the execution would have without it.
-    :param max_parallel_steps: how many steps may run at the same time, at least 1 (templated).
-    :param execution_role_arn: the role under which the execution of a pipeline that AWS manages runs, which
-        needs one (templated). AWS accepts it for no other pipeline. Needs boto3 1.43.127. Default: the role
-        of the connection.
-    :param pipeline_version_id: the pipeline version to run, at least 1 (templated). Default: the latest.
-    :param pipeline_version_alias: an alias of the version to run, in place of its number (templated). Needs
-        boto3 1.43.127.
-    :param selected_steps: the names of the steps to run, 1 to 50, compared with the definition before the
-        start (templated). The steps that they need are taken from ``source_execution``. Default: all.
-    :param source_execution: the ARN of an execution of the pipeline that has succeeded or failed, or
-        ``latest``: the newest one (templated).
-    :param mlflow_experiment_name: the MLflow experiment of the execution, at most 256 characters (templated).
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param execution_role_arn: the role under which the execution of a pipeline that AWS
+        manages runs, which needs one (templated). AWS accepts it for no other pipeline.
+        Needs boto3 1.43.127. Default: the role of the connection.
+    :param pipeline_version_id: the pipeline version to run, at least 1 (templated).
+        Default: the latest.
+    :param pipeline_version_alias: an alias of the version to run, in place of its
+        number (templated). Needs boto3 1.43.127.
+    :param selected_steps: the names of the steps to run, 1 to 50, compared with the
+        definition before the start (templated). The steps that they need are taken from
+        ``source_execution``. Default: all.
+    :param source_execution: the ARN of an execution of the pipeline that has succeeded
+        or failed, or ``latest``: the newest one (templated).
+    :param mlflow_experiment_name: the MLflow experiment of the execution, at most 256
+        characters (templated).
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
+        ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :param wait_for_completion: whether to wait for the end of the execution.
     :param deferrable: wait in the triggerer instead of on a worker.
         Default: ``[operators] default_deferrable``.
     :param poll_interval: seconds, or a timedelta, between two polls.
-    :param timeout: seconds, or a timedelta, that the execution may take, counted from its start;
-        ``execution_timeout`` applies if it is shorter.
-    :param stop_on_kill: stop the execution when the task ends before it: the task is marked as success or
-        failed, cleared, failed with its DAG run, out of time, or failed without a retry.
-    :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
-    :param on_cancelled: when somebody else stopped the execution: ``fail`` without using retries, ``skip``,
-        or ``retry`` (an ordinary failure, which uses retries).
-    :param retry_mode: what a retry does when the previous execution failed: ``new`` starts another execution,
-        ``resume`` continues the execution from the failed steps (RetryPipelineExecution).
-    :param on_clear: what a cleared task does if its execution has failed: ``new`` or ``resume``. If the
-        execution runs, succeeded or was stopped, a new one starts (after the stop of the one that runs).
-    :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
-        least 10 seconds; None for none. Their changes are written to the task's log.
-    :param property_files: read the JSON files that processing steps declare, such as evaluation reports, into
-        ``outputs``: True for all, or the names of some. That needs ``s3:GetObject``.
-    :param validate_parameters: compare the parameters with the pipeline's definition before a new execution
-        starts, which costs one DescribePipeline. Without it they are compared only if AWS refuses the start.
+    :param timeout: seconds, or a timedelta, that the execution may take, counted from
+        its start; ``execution_timeout`` applies if it is shorter.
+    :param stop_on_kill: stop the execution when the task ends before it: the task is
+        marked as success or failed, cleared, failed with its DAG run, out of time, or
+        failed without a retry.
+    :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports
+        CompletedWithFailures.
+    :param on_cancelled: when somebody else stopped the execution: ``fail`` without
+        using retries, ``skip``, or ``retry`` (an ordinary failure, which uses retries).
+    :param retry_mode: what a retry does when the previous execution failed: ``new``
+        starts another execution, ``resume`` continues the execution from the failed
+        steps (RetryPipelineExecution).
+    :param on_clear: what a cleared task does if its execution has failed: ``new`` or
+        ``resume``. If the execution runs, succeeded or was stopped, a new one starts
+        (after the stop of the one that runs).
+    :param progress_interval: seconds, or a timedelta, between two lists of the steps
+        while the task waits, at least 10 seconds; None for none. Their changes are
+        written to the task's log.
+    :param property_files: read the JSON files that processing steps declare, such as
+        evaluation reports, into ``outputs``: True for all, or the names of some. That
+        needs ``s3:GetObject``.
+    :param validate_parameters: compare the parameters with the pipeline's definition
+        before a new execution starts, which costs one DescribePipeline. Without it they
+        are compared only if AWS refuses the start.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
-    :raises CredentialsError: the connection is missing or unusable; no execution was started.
-    :raises StoredRecordError: the record that earlier tries stored cannot be believed, and names an execution
-        that runs; no execution was started, stopped or continued.
+    :raises CredentialsError: the connection is missing or unusable; no execution was
+        started.
+    :raises StoredRecordError: the record that earlier tries stored cannot be believed,
+        and names an execution that runs; no execution was started, stopped or
+        continued.
     :raises SageMakerApiError: AWS refused a call.
-    :raises PipelineExecutionFailedError: the execution failed; the message has the failed steps' reasons.
+    :raises PipelineExecutionFailedError: the execution failed; the message has the
+        failed steps' reasons.
     :raises PipelineExecutionCancelledError: somebody stopped the execution.
     :raises PipelineExecutionTimeoutError: the execution did not end in time.
     """
 
-    template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
+    template_fields: Sequence[str] = (
+        *REQUEST_ARGUMENTS,
+        "polysync_conn_id",
+        "region_name",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "pipeline_parameters": "json"
+    }
     choices = base.Chosen(StartChoices)
     # Whether a cleared task stops an execution that runs.
     stop_on_clear = True
@@ -144,7 +179,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         on_cancelled: OnCancelled = "fail",
         retry_mode: RetryMode = "new",
         on_clear: OnClear = "new",
-        progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
+        progress_interval: float
+        | timedelta
+        | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         validate_parameters: bool = False,
         **kwargs: Any,
@@ -187,7 +224,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     @property
     def pipeline_parameters(self) -> Any:
-        """The parameters of the start. A number that Airflow cannot store is the text that AWS gets."""
+        """
+        The parameters of the start. A number that Airflow cannot store is the text that
+        AWS gets.
+        """
         return self._pipeline_parameters
 
     @pipeline_parameters.setter
@@ -196,28 +236,39 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """Add to mapped tasks, too, what the DAG processor must know: it does not create their operators."""
+        """
+        Add to mapped tasks, too, what the DAG processor must know: it does not create
+        their operators.
+        """
         if "pipeline_name" not in kwargs:
-            # Name mapped tasks by their pipelines, unless the author has set another template.
+            # Name mapped tasks by their pipelines, unless the author has set another
+            # template.
             kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
         if "pipeline_parameters" in kwargs:
             kwargs["pipeline_parameters"] = storable_parameters(
                 "pipeline_parameters", kwargs["pipeline_parameters"]
             )
         made = super().partial(**kwargs)
-        made.kwargs["on_failure_callback"] = with_own_callback(made.kwargs.get("on_failure_callback"))
+        made.kwargs["on_failure_callback"] = with_own_callback(
+            made.kwargs.get("on_failure_callback")
+        )
         return made
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
-        """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
+        """
+        Start or reattach to an execution, push its XComs and, by default, wait for its
+        end.
+        """
         this_try, choices = self.this_try, self.choices
         this_try.is_executed = True
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
-            self.known_run = reporting.push_started(context, self.hook, now, parameters, self.log)
+            self.known_run = reporting.push_started(
+                context, self.hook, now, parameters, self.log
+            )
             if not choices.wait_for_completion:
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
@@ -227,15 +278,19 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     def on_kill(self) -> None:
         """
-        Stop the execution that this process started or waits for, unless ``stop_on_kill=False``.
+        Stop the execution that this process started or waits for, unless
+        ``stop_on_kill=False``.
 
         If the worker shuts down, the execution is left to the next try.
         """
-        # Airflow calls this in its signal handler, or directly when execution_timeout has passed.
+        # Airflow calls this in its signal handler, or directly when execution_timeout
+        # has passed.
         self.this_try.kill(timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout))
 
     @base.apply_retry_policy
-    def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
+    def execute_after_end(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> str:
         """
         Execute the task now that the execution of an earlier try has ended.
 
@@ -254,8 +309,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
 
-        :param started: what is known from before a deferral: the XCom ``run`` and the declared steps. None in
-            tasks that the release before has deferred.
+        :param started: what is known from before a deferral: the XCom ``run`` and the
+            declared steps. None in tasks that the release before has deferred.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         this_try = self.this_try
@@ -263,12 +318,16 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self._know_started(context, (started or {}).get("run"))
         end = check_event(ExecutionEvent, event)
         declared, known = (started or {}).get("declared_steps"), end.known_steps
-        self.steps_before = None if declared is None or known is None else (declared, known)
+        self.steps_before = (
+            None if declared is None or known is None else (declared, known)
+        )
         leaving = this_try.finish(context, end, self.retry_policy)
         self._count_end(end)
         if leaving.begins_again:
             return self.execute(context)
-        arn = self._finish(context, end, note=leaving.text, is_own_stop=leaving.is_own_stop)
+        arn = self._finish(
+            context, end, note=leaving.text, is_own_stop=leaving.is_own_stop
+        )
         self._forget(context)
         return arn
 
@@ -276,21 +335,31 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """Delete the record, because the task succeeds."""
         self.this_try.forget_record(context)
 
-    # Airflow's OpenLineage provider calls these. They make no call: what is known was set before.
+    # Airflow's OpenLineage provider calls these. They make no call: what is known was
+    # set before.
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return what is known before the start: the pipeline and the parameters."""
         from polysync_airflow.lineage import before_start
 
-        return before_start(self.pipeline_name, self.region_name, self.pipeline_parameters)
+        return before_start(
+            self.pipeline_name, self.region_name, self.pipeline_parameters
+        )
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+    def get_openlineage_facets_on_complete(
+        self, task_instance: Any
+    ) -> OperatorLineage[Any, Any]:
         """Return what is known of the execution, and the datasets of its steps."""
         from polysync_airflow.lineage import of_execution
 
         if self.known_run is None:
             return self.get_openlineage_facets_on_start()
-        return of_execution(self.known_run, self.known_datasets, inlets=self.inlets, outlets=self.outlets)
+        return of_execution(
+            self.known_run,
+            self.known_datasets,
+            inlets=self.inlets,
+            outlets=self.outlets,
+        )
 
     # A task may fail before it has an execution.
     get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
@@ -299,12 +368,22 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         # Imported here, as it is only needed when a task runs.
         from polysync_airflow.metrics import EXECUTIONS_ENDED, count
 
-        state = {"timed_out": "TimedOut", "refused": "Refused"}.get(end.outcome) or state_of(end.status)
+        state = {"timed_out": "TimedOut", "refused": "Refused"}.get(
+            end.outcome
+        ) or state_of(end.status)
         region = region_from_arn(end.execution_arn)
-        count(EXECUTIONS_ENDED, state=state, connection=self.polysync_conn_id, region=region)
+        count(
+            EXECUTIONS_ENDED,
+            state=state,
+            connection=self.polysync_conn_id,
+            region=region,
+        )
 
     def _know_started(self, context: Context, run: Any) -> None:
-        """Let lineage name the execution even if this process, which has not started it, fails early."""
+        """
+        Let lineage name the execution even if this process, which has not started it,
+        fails early.
+        """
         self.started_run = None
         if self.known_run:
             return
@@ -313,21 +392,34 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             self.started_run = self.known_run = known
         except Exception as error:
             # The execution must still be stopped, if its time is up.
-            self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
+            self.log.warning(
+                "Lineage cannot name the execution: the XCom run cannot be read: %s",
+                error,
+            )
 
-    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
-        return next_step(status, self.choices, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON)
+    def _next_step(
+        self, status: str | None, retry: str | None, *, by_fail_step: bool
+    ) -> str | None:
+        return next_step(
+            status, self.choices, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
+        )
 
     def _get_execution(self, context: Context) -> Instruction:
-        """Return this task's execution, after the end of one that must not run beside it."""
+        """
+        Return this task's execution, after the end of one that must not run beside it.
+        """
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
             now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
             if now.do is not Do.WAIT_FOR_END:
                 return now
             record, stop_on_kill = now.known, self.choices.stop_on_kill
-            waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)
-            end = self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=stop_on_kill)
+            waiter = self._make_waiter(
+                record.arn, record.request.pipeline_name, attempt=record.resumes
+            )
+            end = self._wait_for_end(
+                waiter, method_name="execute_after_end", stop_on_kill=stop_on_kill
+            )
             reporting.raise_unless_ended(end)
 
     def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
@@ -345,7 +437,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             if isinstance(step, Finish):
                 return step.event
         self.this_try.raise_if_killed()
-        run = reporting.storable_run(self.known_run, self.log.debug) if self.known_run else None
+        run = (
+            reporting.storable_run(self.known_run, self.log.debug)
+            if self.known_run
+            else None
+        )
         return self._wait_for_end(
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},

@@ -1,7 +1,9 @@
 """
-The tasks of a group that shows a pipeline step by step: the execution task, and a task for each step.
+The tasks of a group that shows a pipeline step by step: the execution task, and a task
+for each step.
 
-How a step's task ends, and what a clear means, is decided in ``execution/step_tasks.py``.
+How a step's task ends, and what a clear means, is decided in
+``execution/step_tasks.py``.
 """
 
 from __future__ import annotations
@@ -17,14 +19,24 @@ from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow import exceptions, links
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException, AirflowSkipException
-from polysync_airflow.airflow_compat.task_instances import read_states, read_xcom, write_xcom
+from polysync_airflow.airflow_compat.sdk import (
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
+from polysync_airflow.airflow_compat.task_instances import (
+    read_states,
+    read_xcom,
+    write_xcom,
+)
 from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
 from polysync_airflow.operators import base
-from polysync_airflow.operators.start import RESUME_BUTTON, PolysyncStartPipelineOperator
+from polysync_airflow.operators.start import (
+    RESUME_BUTTON,
+    PolysyncStartPipelineOperator,
+)
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
 if TYPE_CHECKING:
@@ -34,16 +46,18 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# Of the first task: what had succeeded when the execution task looked first after a clear.
+# Of the first task: what had succeeded when the execution task looked first after a
+# clear.
 FIRST_LOOK_KEY = "polysync_clear"
 _CLEAR_STEPS = (
-    "Next: mend the cause, then clear the task of the failed step with the tasks that follow (Downstream)."
-    f"\n  That {RESUME_BUTTON}repeats only the steps that had not succeeded."
+    "Next: mend the cause, then clear the task of the failed step with the tasks that"
+    f" follow (Downstream).\n  That {RESUME_BUTTON}repeats only the steps that had not"
+    " succeeded."
 )
 
 
-# Airflow sends the whole DAG to the triggerer for each task that starts there. With 200 such tasks at a time
-# in a DAG of a thousand, that takes 2 GiB.
+# Airflow sends the whole DAG to the triggerer for each task that starts there. With 200
+# such tasks at a time in a DAG of a thousand, that takes 2 GiB.
 MAX_TASKS_IN_TRIGGERER: Final = 200
 # In ``dag.test()``.
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
@@ -52,19 +66,30 @@ _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
     """
-    Start the execution whose steps are tasks of their own, and wait for its end: the *execution task*.
+    Start the execution whose steps are tasks of their own, and wait for its end: the
+    *execution task*.
 
-    ``PolysyncPipelineTaskGroup`` makes it. It is below the tasks of all steps, so that a clear with
-    "Downstream" clears it, too, and starts as soon as the group's first task has succeeded.
+    ``PolysyncPipelineTaskGroup`` makes it. It is below the tasks of all steps, so that
+    a clear with "Downstream" clears it, too, and starts as soon as the group's first
+    task has succeeded.
 
-    :param first_task_id: the first task of the group. It never runs, so its XComs stay when it is cleared.
-    :param step_task_ids: the ids of the tasks of the steps, by step, in the order of the definition.
-    :param kwargs: the arguments of ``PolysyncStartPipelineOperator``. It is always deferred, and a retry
-        resumes the execution.
+    :param first_task_id: the first task of the group. It never runs, so its XComs stay
+        when it is cleared.
+    :param step_task_ids: the ids of the tasks of the steps, by step, in the order of
+        the definition.
+    :param kwargs: the arguments of ``PolysyncStartPipelineOperator``. It is always
+        deferred, and a retry resumes the execution.
     """
 
-    def __init__(self, *, first_task_id: str, step_task_ids: Mapping[str, str], **kwargs: Any) -> None:
-        kwargs |= {"deferrable": True, "wait_for_completion": True, "retry_mode": "resume", "on_clear": "new"}
+    def __init__(
+        self, *, first_task_id: str, step_task_ids: Mapping[str, str], **kwargs: Any
+    ) -> None:
+        kwargs |= {
+            "deferrable": True,
+            "wait_for_completion": True,
+            "retry_mode": "resume",
+            "on_clear": "new",
+        }
         # It starts at once, although it is below the tasks of the steps.
         super().__init__(**{**kwargs, "trigger_rule": "one_success"})
         self.first_task_id = first_task_id
@@ -72,7 +97,10 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
-        """Start or continue with an execution, as the clear of some of the steps' tasks asks for."""
+        """
+        Start or continue with an execution, as the clear of some of the steps' tasks
+        asks for.
+        """
         # The failure callback has nothing to do before there is an execution.
         self.this_try.is_executed = True
         found = self._read_clear(context)
@@ -81,29 +109,41 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             for name, choice in clear.choices.items():
                 setattr(self, name, choice)
             if clear.action == "select":
-                self.log.info("Repeated, as their tasks were cleared: %s", ", ".join(clear.steps))
+                self.log.info(
+                    "Repeated, as their tasks were cleared: %s", ", ".join(clear.steps)
+                )
                 self.selected_steps, self.source_execution = list(clear.steps), arn
             self.this_try.choices = self.choices
         return super().execute(context)
 
     def _read_clear(self, context: Context) -> tuple[str, Clear] | None:
         """
-        Return the execution of the earlier tries, and what is done now that steps were cleared.
+        Return the execution of the earlier tries, and what is done now that steps were
+        cleared.
 
-        :return: None if this is the first try, or a retry, or if there is no execution that can be continued.
+        :return: None if this is the first try, or a retry, or if there is no execution
+            that can be continued.
         :raises ParametersError: AWS has nothing that does what was cleared.
         """
         ti = context["ti"]
         if ti.try_number == 1:
             return None
-        from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
+        from polysync_airflow.execution.lifecycle.decisions import (
+            is_of_other_incarnation,
+        )
         from polysync_airflow.records import task_identity
 
         record = self._read_record(context)
-        if record is None or record.execution_arn is None or record.epoch == ti.max_tries:
+        if (
+            record is None
+            or record.execution_arn is None
+            or record.epoch == ti.max_tries
+        ):
             return None
         incarnation = task_identity(context).incarnation
-        if is_of_other_incarnation(record, incarnation, ti.try_number) or record.choice_in(ti.max_tries):
+        if is_of_other_incarnation(
+            record, incarnation, ti.try_number
+        ) or record.choice_in(ti.max_tries):
             return None
         return record.execution_arn, self._after_clear(ti, record.execution_arn)
 
@@ -113,46 +153,65 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         hook = self.hook_for_region(region_from_arn(arn))
         status = None
         try:
-            status = self._call_with_retry(partial(hook.describe_pipeline_execution, arn)).status
+            status = self._call_with_retry(
+                partial(hook.describe_pipeline_execution, arn)
+            ).status
             return self._decide(ti, arn, status, hook)
         except Exception as error:
             if has_ended(status):
                 self.this_try.is_handled = True
                 raise
-            # Nobody else is responsible for the execution. If this try cannot go on with it, it stops it.
-            self.log.warning("What was cleared is not known yet: %s: %s", type(error).__name__, error)
+            # Nobody else is responsible for the execution. If this try cannot go on
+            # with it, it stops it.
+            self.log.warning(
+                "What was cleared is not known yet: %s: %s", type(error).__name__, error
+            )
             return Clear("wait")
 
-    def _decide(self, ti: Any, arn: str, status: str, hook: PolysyncSageMakerHook) -> Clear:
+    def _decide(
+        self, ti: Any, arn: str, status: str, hook: PolysyncSageMakerHook
+    ) -> Clear:
         from polysync_airflow.execution import step_tasks
 
         ids, first_task = self.step_task_ids, self._first_task(ti)
         found = read_states(ti, list(ids.values()))
         # A task that a newer version of the DAG has added was not cleared.
-        cleared = step_tasks.cleared_steps({step: found.get(id_, "removed") for step, id_ in ids.items()})
+        cleared = step_tasks.cleared_steps(
+            {step: found.get(id_, "removed") for step, id_ in ids.items()}
+        )
         steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
         stored = read_xcom(first_task, FIRST_LOOK_KEY)
         first, is_first = step_tasks.first_look(stored, arn, ti.max_tries, steps)
-        clear = step_tasks.after_clear(cleared, len(ids), status, steps, None if is_first else first)
+        clear = step_tasks.after_clear(
+            cleared, len(ids), status, steps, None if is_first else first
+        )
         if is_first and clear.action == "wait":
             write_xcom(first_task, FIRST_LOOK_KEY, first.model_dump(mode="json"))
         return clear
 
     def _read_record(self, context: Context) -> StoredExecution | None:
-        """Return the record of the earlier tries, also after a success; None if there is none."""
+        """
+        Return the record of the earlier tries, also after a success; None if there is
+        none.
+        """
         from polysync_airflow import records
 
         store, ti = records.RecordStore(context), context["ti"]
         record = store.read()
         if record is None and store.lost is None:
-            record = records.proven_record(read_xcom(self._first_task(ti), records.RECORD_KEY), ti)
+            record = records.proven_record(
+                read_xcom(self._first_task(ti), records.RECORD_KEY), ti
+            )
             if record:
-                # From now on, the try continues with it as with that of a try that has failed.
+                # From now on, the try continues with it as with that of a try that has
+                # failed.
                 store.write(record)
         return record
 
     def _forget(self, context: Context) -> None:
-        """Keep the record, which a clear needs, as an XCom, which goes with the DAG run."""
+        """
+        Keep the record, which a clear needs, as an XCom, which goes with the DAG run.
+        """
         from polysync_airflow import records
 
         ti, record = context["ti"], self.this_try.own_record(context)[1]
@@ -165,9 +224,13 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         return replace(TaskKey.of(ti), task_id=self.first_task_id)
 
     def _trigger_arguments(self, waiter: Any, **more: Any) -> dict[str, Any]:
-        return super()._trigger_arguments(waiter, step_task_ids=list(self.step_task_ids.values()), **more)
+        return super()._trigger_arguments(
+            waiter, step_task_ids=list(self.step_task_ids.values()), **more
+        )
 
-    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
+    def _next_step(
+        self, status: str | None, retry: str | None, *, by_fail_step: bool
+    ) -> str | None:
         following = super()._next_step(status, retry, by_fail_step=by_fail_step)
         return following if retry or by_fail_step or following is None else _CLEAR_STEPS
 
@@ -176,18 +239,20 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
     """
     Wait for one step of the execution that another task of the same DAG run starts.
 
-    ``PolysyncPipelineTaskGroup`` makes it. It only watches: a person who marks it as failed or as success
-    changes nothing in AWS. XComs: ``execution_arn``, ``step`` (the entry of the XCom ``steps``),
-    ``console_url`` and ``log_url`` of its job.
+    ``PolysyncPipelineTaskGroup`` makes it. It only watches: a person who marks it as
+    failed or as success changes nothing in AWS. XComs: ``execution_arn``, ``step`` (the
+    entry of the XCom ``steps``), ``console_url`` and ``log_url`` of its job.
 
     :param execution_task_id: the task that starts the execution.
     :param step_name: the name of the step.
     :param polysync_conn_id: Airflow connection (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
-    :param poll_interval: seconds, or a timedelta, between two lists of the steps, which all tasks of the
-        execution share.
-    :param property_files: read the JSON files that the step declares: True for all, or the names of some.
-    :return: what the step made, as in the XCom ``outputs`` of a Start task: metrics, artefacts, ...
+    :param poll_interval: seconds, or a timedelta, between two lists of the steps, which
+        all tasks of the execution share.
+    :param property_files: read the JSON files that the step declares: True for all, or
+        the names of some.
+    :return: what the step made, as in the XCom ``outputs`` of a Start task: metrics,
+        artefacts, ...
     :raises PipelineExecutionFailedError: the step has failed, or AWS has not run it.
     :raises PipelineExecutionCancelledError: somebody has stopped the step.
     :raises SageMakerApiError: AWS refuses to list the steps.
@@ -224,7 +289,10 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
     @property
     def start_from_trigger(self) -> bool:  # type: ignore[override]  # Airflow has an attribute
-        """Whether the task starts and ends in the triggerer. Airflow asks when it serializes the DAG."""
+        """
+        Whether the task starts and ends in the triggerer. Airflow asks when it
+        serializes the DAG.
+        """
         needs_worker = any(getattr(self, name, None) for name in base.ON_WORKERS_ONLY)
         has_dag: Any = self.has_dag
         is_large = has_dag() and len(self.dag.task_ids) > MAX_TASKS_IN_TRIGGERER
@@ -232,8 +300,12 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
     @property
     def _trigger_kwargs(self) -> dict[str, Any]:
-        # What has its default is left out: Airflow copies the arguments of all steps for each that starts.
-        others = {name: getattr(self, name) for name in ("region_name", "property_files", "retries")}
+        # What has its default is left out: Airflow copies the arguments of all steps
+        # for each that starts.
+        others = {
+            name: getattr(self, name)
+            for name in ("region_name", "property_files", "retries")
+        }
         return {
             "execution_task_id": self.execution_task_id,
             "step_name": self.step_name,
@@ -258,11 +330,16 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.step_tasks import StepTaskEvent
-        from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER, PolysyncStepTaskTrigger
+        from polysync_airflow.triggers.step_tasks import (
+            WITHOUT_TRIGGERER,
+            PolysyncStepTaskTrigger,
+        )
 
         if event != WITHOUT_TRIGGERER:
             return self.end(context, check_event(StepTaskEvent, event))
-        end = asyncio.run(PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"]))
+        end = asyncio.run(
+            PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"])
+        )
         if end is None:
             # Let the other tasks run first.
             clock.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -270,15 +347,22 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         return self.end(context, end)
 
     def end(
-        self, context: Context, end: StepTaskEvent, hook: PolysyncSageMakerHook | None = None
+        self,
+        context: Context,
+        end: StepTaskEvent,
+        hook: PolysyncSageMakerHook | None = None,
     ) -> dict[str, Any]:
         """
-        Push what the step made, and return it, or raise the error of the task. In any process.
+        Push what the step made, and return it, or raise the error of the task. In any
+        process.
 
-        :param hook: a hook for the execution's region, which others use as well; None for a new one.
+        :param hook: a hook for the execution's region, which others use as well; None
+            for a new one.
         """
         if end.outcome in ("refused", "timed_out"):
-            raise outcome.refusal_error(end, f"Step {end.step_name} can no longer be watched: {end.text}")
+            raise outcome.refusal_error(
+                end, f"Step {end.step_name} can no longer be watched: {end.text}"
+            )
         if end.execution_arn:
             context["ti"].xcom_push("execution_arn", end.execution_arn)
         if end.outcome in ("skipped", "unknown"):
@@ -298,8 +382,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None
     ) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
-        Return the end, with the last lines of the log of a step that failed; what the step made; and notes on
-        what is missing.
+        Return the end, with the last lines of the log of a step that failed; what the
+        step made; and notes on what is missing.
 
         Raises no error of AWS's: the outcome of the step is known.
         """
@@ -311,11 +395,17 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         if end.execution_arn is None or end.row is None:
             return end, {}, ()
         arn, name = end.execution_arn, end.step_name
-        hook = hook or PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
+        hook = hook or PolysyncSageMakerHook(
+            self.polysync_conn_id, region_from_arn(arn)
+        )
         notes: list[str] = []
         try:
             # In the triggerer, the poll has read it.
-            listed = (end.description,) if end.description else hook.list_pipeline_execution_steps(arn)
+            listed = (
+                (end.description,)
+                if end.description
+                else hook.list_pipeline_execution_steps(arn)
+            )
         except exceptions.PolysyncError as error:
             return end, {}, (f"What the step made is not known: {error}",)
         steps = [step for step in listed if step.name == name]
@@ -323,15 +413,23 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         report = reader.read(steps, descriptions.outputs_by_step(steps))
         if steps and state_of_step(end.row.status) is PolysyncState.FAILED:
             try:
-                lines = descriptions.last_lines(hook.read_step_log(steps[0], LOG_LINES), 1)
-                end = end.model_copy(update={"row": end.row.model_copy(update={"log_lines": lines})})
+                lines = descriptions.last_lines(
+                    hook.read_step_log(steps[0], LOG_LINES), 1
+                )
+                end = end.model_copy(
+                    update={"row": end.row.model_copy(update={"log_lines": lines})}
+                )
             except exceptions.PolysyncError as error:
                 notes.append(f"The log of the step could not be read: {error}")
         fitting, note = descriptions.fit_outputs(
             storable_xcom("return_value", report.outputs, self.log.warning)
         )
         made = fitting.get(name)
-        return end, made if isinstance(made, dict) else {}, [*report.notes, *notes, *filter(None, (note,))]
+        return (
+            end,
+            made if isinstance(made, dict) else {},
+            [*report.notes, *notes, *filter(None, (note,))],
+        )
 
     def _push_row(self, context: Context, end: StepTaskEvent) -> None:
         from polysync_airflow.execution.steps.descriptions import fit_rows
@@ -345,15 +443,23 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if url:
                 links.push_url(context["ti"], link.key, url, link)
 
-    def _error(self, end: StepTaskEvent, notes: Sequence[str]) -> exceptions.PolysyncError:
+    def _error(
+        self, end: StepTaskEvent, notes: Sequence[str]
+    ) -> exceptions.PolysyncError:
         arn, row = end.execution_arn, end.row
         status = row.status if row else None
-        has_ended = state_of_step(status) in (PolysyncState.FAILED, PolysyncState.CANCELLED)
+        has_ended = state_of_step(status) in (
+            PolysyncState.FAILED,
+            PolysyncState.CANCELLED,
+        )
         text = end.text
         if arn and row and has_ended:
             text = outcome.step_message(arn, end.pipeline_name or "", row, notes=notes)
-        error: type[exceptions.PipelineExecutionError] = exceptions.PipelineExecutionFailedError
+        error: type[exceptions.PipelineExecutionError] = (
+            exceptions.PipelineExecutionFailedError
+        )
         if state_of_step(status) is PolysyncState.CANCELLED:
-            # Not one that forbids retries: only a worker could do that, and a retry waits for the execution.
+            # Not one that forbids retries: only a worker could do that, and a retry
+            # waits for the execution.
             error = exceptions.PipelineExecutionCancelledError
         return error(text, execution_arn=arn, status=status)

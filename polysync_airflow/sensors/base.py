@@ -1,4 +1,7 @@
-"""What the sensors have in common: how they wait in each mode, and after which errors they are skipped."""
+"""
+What the sensors have in common: how they wait in each mode, and after which errors they
+are skipped.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,32 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, Context, PokeReturnValue, XComArg
+from airflow.providers.common.compat.sdk import (
+    BaseSensorOperator,
+    Context,
+    PokeReturnValue,
+    XComArg,
+)
 from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.exceptions import ModelApprovalError, ParametersError, PipelineExecutionError
+from polysync_airflow.exceptions import (
+    ModelApprovalError,
+    ParametersError,
+    PipelineExecutionError,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import Seconds, seconds
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
+from polysync_airflow.execution.waiter import (
+    LAST_POLL_SECONDS,
+    Finish,
+    ResourceWaiter,
+    Waiter,
+    check_event,
+)
 from polysync_airflow.operators import base
 
 
@@ -31,31 +49,46 @@ class SensorChoices(base.LimitChoices):
 
 
 class _StartTriggerArgs:
-    """How a sensor starts in the triggerer: by its attributes when Airflow serializes it."""
+    """
+    How a sensor starts in the triggerer: by its attributes when Airflow serializes it.
+    """
 
     def __get__(self, sensor: Any, owner: type) -> StartTriggerArgs | None:
         if sensor is None or not sensor.start_from_trigger:
             return None
-        fields = sensor._attributes((*sensor.template_fields, "soft_fail", "never_fail"))
+        fields = sensor._attributes(
+            (*sensor.template_fields, "soft_fail", "never_fail")
+        )
         for name, value in fields.items():
             # A plain one is a template as a text, which renders to a text.
-            if isinstance(value, XComArg) and (name == "parameters" or not str(value).startswith("{{")):
+            if isinstance(value, XComArg) and (
+                name == "parameters" or not str(value).startswith("{{")
+            ):
                 raise ParametersError(
-                    f"{name} = {value!r:.100} cannot be rendered in the triggerer: give a template, or leave "
-                    "out start_from_trigger."
+                    f"{name} = {value!r:.100} cannot be rendered in the triggerer: give"
+                    " a template, or leave out start_from_trigger."
                 )
-        arguments = json.dumps({**fields, **sensor.choices.model_dump(mode="json")}, default=str)
-        trigger_kwargs = {"task_class": type(sensor).__name__, "arguments": json.loads(arguments)}
+        arguments = json.dumps(
+            {**fields, **sensor.choices.model_dump(mode="json")}, default=str
+        )
+        trigger_kwargs = {
+            "task_class": type(sensor).__name__,
+            "arguments": json.loads(arguments),
+        }
         path = "polysync_airflow.triggers.PolysyncTaskTrigger"
         return StartTriggerArgs(path, "execute_failed", trigger_kwargs)
 
 
 class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
-    """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
+    """
+    Base of the sensors. A subclass polls, defers, and says what an end of the wait
+    means.
+    """
 
     ui_color = "#e6f1f2"
     choices = base.Chosen(SensorChoices)
-    # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide all other errors.
+    # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide
+    # all other errors.
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
         PipelineExecutionError,
         ModelApprovalError,
@@ -79,17 +112,25 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
 
     @abstractmethod
     def _end(self, context: Context, end: Any) -> str:
-        """Push how the wait has ended, and return the value of the task, or raise its error."""
+        """
+        Push how the wait has ended, and return the value of the task, or raise its
+        error.
+        """
 
     @property
     def _is_rescheduled(self) -> bool:
-        """Whether each poll is made by another process, which does not know what was seen before."""
+        """
+        Whether each poll is made by another process, which does not know what was seen
+        before.
+        """
         return self.mode == "reschedule" and not self.choices.deferrable
 
     @property
     def _timeout_seconds(self) -> float:
         # Airflow counts execution_timeout for each session of a rescheduled task.
-        return self.choices.timeout if self._is_rescheduled else super()._timeout_seconds
+        return (
+            self.choices.timeout if self._is_rescheduled else super()._timeout_seconds
+        )
 
     @property
     def _deadline(self) -> float:
@@ -99,7 +140,9 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
-            began_at = task_instances.first_session(context) if self._is_rescheduled else None
+            began_at = (
+                task_instances.first_session(context) if self._is_rescheduled else None
+            )
             self._began_at = (began_at or clock.now()).astimezone(UTC)
             self._check_arguments(context)
             # A poll goes on after an error that may pass, and so without a connection.
@@ -109,7 +152,10 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
             return self._end_or_defer(context)
 
     def _decide(self, waiter: Waiter[Any, Any], response: Any) -> Any:
-        """Let the decision core decide after a poll, write its log lines, and return its instruction."""
+        """
+        Let the decision core decide after a poll, write its log lines, and return its
+        instruction.
+        """
         step = waiter.decide(response, clock.time())
         base.write_lines(self.log, step.log_lines)
         return step
@@ -120,8 +166,11 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         return PokeReturnValue(is_done=end is not None, xcom_value=end)
 
     def _end_or_defer(self, context: Context) -> str:
-        # In a triggerer, those of all tasks that start at the same time, and of the pollers.
-        limiter = rate_limiter_for((self.polysync_conn_id, self.hook.region_name), clock.monotonic())
+        # In a triggerer, those of all tasks that start at the same time, and of the
+        # pollers.
+        limiter = rate_limiter_for(
+            (self.polysync_conn_id, self.hook.region_name), clock.monotonic()
+        )
         limiter.acquire()
         end = self._poll(context)
         if end is None:
@@ -131,12 +180,16 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def _poke_until_end(self, context: Context) -> Any:
         from polysync_airflow.aws.responses import time_limit
 
-        limits = (sdk.AirflowSensorTimeout, *(() if self._is_rescheduled else (sdk.AirflowTaskTimeout,)))
+        limits = (
+            sdk.AirflowSensorTimeout,
+            *(() if self._is_rescheduled else (sdk.AirflowTaskTimeout,)),
+        )
         try:
             return task_instances.poke_until_done(self, context)
         except limits:
-            # The outcome must be that of a deferred task, whose last poll is at its deadline. That comes in a
-            # moment, unless Airflow counts the timeout of a rescheduled task from an earlier try.
+            # The outcome must be that of a deferred task, whose last poll is at its
+            # deadline. That comes in a moment, unless Airflow counts the timeout of a
+            # rescheduled task from an earlier try.
             clock.sleep(min(max(0.0, self._deadline - clock.time()), LAST_POLL_SECONDS))
             with time_limit(LAST_POLL_SECONDS):
                 end = self._poll(context)
@@ -147,28 +200,40 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     @contextmanager
     def soft_failures(self) -> Iterator[None]:
         """
-        Skip the task if an error in a block is one for which ``soft_fail`` or ``never_fail`` say so.
+        Skip the task if an error in a block is one for which ``soft_fail`` or
+        ``never_fail`` say so.
 
-        Airflow's own rules differ between a worker and the triggerer: after a deferral, ``soft_fail`` would
-        hide a broken connection. These are the same in all modes.
+        Airflow's own rules differ between a worker and the triggerer: after a deferral,
+        ``soft_fail`` would hide a broken connection. These are the same in all modes.
         """
         try:
             yield
         except (sdk.AirflowSkipException, sdk.AirflowRescheduleException):
             raise
         except (Exception, sdk.AirflowTaskTimeout) as error:
-            if self.never_fail or (self.soft_fail and isinstance(error, self.negative_errors)):
+            if self.never_fail or (
+                self.soft_fail and isinstance(error, self.negative_errors)
+            ):
                 raise sdk.AirflowSkipException(str(error)) from error
             raise
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral. Each method that is called has its own ``soft_failures``, too."""
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """
+        Continue after a deferral. Each method that is called has its own
+        ``soft_failures``, too.
+        """
         with self.soft_failures():
-            return sdk.BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            return sdk.BaseOperator.resume_execution(
+                self, next_method, next_kwargs, context
+            )
 
 
 class ResourceSensor(PolysyncSensor):
-    """Base of a sensor that waits for a resource which one operation of AWS describes."""
+    """
+    Base of a sensor that waits for a resource which one operation of AWS describes.
+    """
 
     waiter_class: ClassVar[type[ResourceWaiter[Any]]]
     # Returns how the wait has ended, in one line.
@@ -182,14 +247,22 @@ class ResourceSensor(PolysyncSensor):
 
     @abstractmethod
     def _make_trigger(self, resource: str, **arguments: Any) -> Any:
-        """Return the trigger that goes on with the wait; the arguments are those of all triggers."""
+        """
+        Return the trigger that goes on with the wait; the arguments are those of all
+        triggers.
+        """
 
     @abstractmethod
     def _succeed(self, context: Context, end: Any, message: str) -> str:
-        """Return the value of the task for an end that AWS has described, or raise its error."""
+        """
+        Return the value of the task for an end that AWS has described, or raise its
+        error.
+        """
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> str:
         """
         Finish the task when the trigger's wait has ended.
 
@@ -207,7 +280,9 @@ class ResourceSensor(PolysyncSensor):
             since=self._began_at.timestamp(),
             deadline=self._deadline,
         )
-        step = self._decide(wait, result_or_error(describe, self.hook, self.waiter_class, wait.resource))
+        step = self._decide(
+            wait, result_or_error(describe, self.hook, self.waiter_class, wait.resource)
+        )
         if isinstance(step, Finish):
             return step.event
         self._wait = step.waiter

@@ -14,7 +14,11 @@ from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
+from polysync_airflow.exceptions import (
+    ModelApprovalError,
+    ModelRejectedError,
+    ParametersError,
+)
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.parameters import is_valid
@@ -36,31 +40,40 @@ class PolysyncModelApprovalSensor(ResourceSensor):
     """
     Wait until a version of a SageMaker model package group is approved.
 
-    Approved ends the wait with success, once the package's own status is Completed, too; Rejected fails the
-    task without using its retries, or skips it; PendingManualApproval waits. ``poke_interval``, ``timeout``
-    (both in seconds, or a timedelta), ``mode``, ``soft_fail`` and the other arguments are those of Airflow's
+    Approved ends the wait with success, once the package's own status is Completed,
+    too; Rejected fails the task without using its retries, or skips it;
+    PendingManualApproval waits. ``poke_interval``, ``timeout`` (both in seconds, or a
+    timedelta), ``mode``, ``soft_fail`` and the other arguments are those of Airflow's
     ``BaseSensorOperator``:
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/sensors.html
-    With ``soft_fail``, the task is skipped if the version is rejected, cannot be used, is not approved in
-    time, or if the group has none, but not after an error of the arguments, the connection or AWS.
-    API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
+    With ``soft_fail``, the task is skipped if the version is rejected, cannot be used,
+    is not approved in time, or if the group has none, but not after an error of the
+    arguments, the connection or AWS. API:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
 
-    :param model_package_arn: the ARN of the version (templated). Give this or ``model_package_group``.
-    :param model_package_group: name or ARN of a group (templated): its version that was registered last when
-        the task began to wait. Versions that are registered later do not change it.
-    :param on_rejected: what a rejection does: ``fail``, without using the task's retries, or ``skip``.
-    :param deferrable: wait in the triggerer instead of on a worker; ``mode`` is ignored.
-        Default: ``[operators] default_deferrable``.
-    :param start_from_trigger: start, wait and end in the triggerer, without a worker; ``deferrable`` is then
-        True. From Airflow 3.3 on; the reference says what Airflow does not do for such a task.
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param model_package_arn: the ARN of the version (templated). Give this or
+        ``model_package_group``.
+    :param model_package_group: name or ARN of a group (templated): its version that was
+        registered last when the task began to wait. Versions that are registered later
+        do not change it.
+    :param on_rejected: what a rejection does: ``fail``, without using the task's
+        retries, or ``skip``.
+    :param deferrable: wait in the triggerer instead of on a worker; ``mode`` is
+        ignored. Default: ``[operators] default_deferrable``.
+    :param start_from_trigger: start, wait and end in the triggerer, without a worker;
+        ``deferrable`` is then True. From Airflow 3.3 on; the reference says what
+        Airflow does not do for such a task.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
+        ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the ARN of the approved version (XCom ``return_value``).
     :raises ParametersError: an argument is not valid. AWS was not called.
     :raises CredentialsError: the connection is missing or unusable.
-    :raises SageMakerApiError: AWS refused a call, for example because the model package was deleted.
+    :raises SageMakerApiError: AWS refused a call, for example because the model package
+        was deleted.
     :raises ModelRejectedError: the version was rejected.
-    :raises ModelApprovalError: the group has no version, or AWS could not create the model package.
+    :raises ModelApprovalError: the group has no version, or AWS could not create the
+        model package.
     :raises AirflowSensorTimeout: the version was not approved in time.
     """
 
@@ -104,19 +117,25 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         if (arn is None) == (group is None):
             given = "neither" if arn is None else "both"
             raise ParametersError(
-                f"model_package_arn and model_package_group: {given} is given. Give one of them: the ARN of "
-                "a version, or a group, whose newest version is meant."
+                f"model_package_arn and model_package_group: {given} is given. Give one"
+                " of them: the ARN of a version, or a group, whose newest version is"
+                " meant."
             )
-        check = approval.check_model_package_group if arn is None else approval.check_model_package_arn
+        check = (
+            approval.check_model_package_group
+            if arn is None
+            else approval.check_model_package_arn
+        )
         named = check(group if arn is None else arn)
         if named.startswith("arn:"):
             self._check_region(named, "model package" if arn else "model package group")
             self.region_name = region_from_arn(named)
         if arn is None and self._is_rescheduled and "task_state_store" not in context:
             raise ParametersError(
-                'model_package_group cannot be used with mode="reschedule" before Airflow 3.3, where nothing '
-                "is kept of a rescheduled sensor, so that another version could be the newest one each time: "
-                "set deferrable=True, or give model_package_arn."
+                'model_package_group cannot be used with mode="reschedule" before'
+                " Airflow 3.3, where nothing is kept of a rescheduled sensor, so that"
+                " another version could be the newest one each time: set"
+                " deferrable=True, or give model_package_arn."
             )
 
     def _resource(self, context: Context) -> str:
@@ -126,17 +145,24 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         return arn
 
     def _found(self, context: Context) -> str | None:
-        """Return the version of the group that an earlier poke of this try has found."""
+        """
+        Return the version of the group that an earlier poke of this try has found.
+        """
         if not self._is_rescheduled:
             return None
         store: Any = context["task_state_store"]
         kept = store.get(FOUND_KEY)
         # Users can edit it, and a new try looks again.
-        if not isinstance(kept, dict) or kept.get("try_number") != context["ti"].try_number:
+        if (
+            not isinstance(kept, dict)
+            or kept.get("try_number") != context["ti"].try_number
+        ):
             return None
         arn = kept.get("model_package_arn")
         is_arn = is_valid(approval.VERSION_ARN, arn)
-        is_own = is_arn and approval.group_of(str(arn)) == approval.group_of(str(self.model_package_group))
+        is_own = is_arn and approval.group_of(str(arn)) == approval.group_of(
+            str(self.model_package_group)
+        )
         return str(arn) if is_own else None
 
     def _find(self, context: Context) -> str:
@@ -146,15 +172,19 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         newest = call_with_retry(find, until=self._deadline, warn=self.log.warning)
         if newest is None:
             raise ModelApprovalError(
-                f"The model package group {group} has no version: let this task run after the one that "
-                "registers the model, and check the name of the group.",
+                f"The model package group {group} has no version: let this task run"
+                " after the one that registers the model, and check the name of the"
+                " group.",
                 model_package_arn=None,
                 permanent=False,
             )
         self.log.info("Newest version of model package group %s: %s", group, newest.arn)
         if self._is_rescheduled:
             store: Any = context["task_state_store"]
-            kept = {"model_package_arn": newest.arn, "try_number": context["ti"].try_number}
+            kept = {
+                "model_package_arn": newest.arn,
+                "try_number": context["ti"].try_number,
+            }
             store.set(FOUND_KEY, kept)
         return newest.arn
 
@@ -170,7 +200,9 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         ti.xcom_push("last_modified_by", end.modified_by)
         return super()._end(context, end)
 
-    def _succeed(self, context: Context, end: approval.ApprovalEvent, message: str) -> str:
+    def _succeed(
+        self, context: Context, end: approval.ApprovalEvent, message: str
+    ) -> str:
         arn = end.resource
         if end.outcome == "approved":
             self.log.info("%s", message)

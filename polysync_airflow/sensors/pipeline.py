@@ -1,8 +1,9 @@
 """
 The sensor that waits for an execution which somebody else has started.
 
-What it looks for is decided in ``execution/search.py``; the wait is that of the operators, and so is the
-report of the end (``operators/reporting.py``), for an execution or for one step of it.
+What it looks for is decided in ``execution/search.py``; the wait is that of the
+operators, and so is the report of the end (``operators/reporting.py``), for an
+execution or for one step of it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import OnCancelled
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
+from polysync_airflow.execution.parameters import (
+    MIN_PROGRESS_INTERVAL,
+    storable_parameters,
+)
 from polysync_airflow.execution.search import Which
-from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish, check_event
+from polysync_airflow.execution.waiter import (
+    ExecutionEvent,
+    ExecutionWaiter,
+    Finish,
+    check_event,
+)
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
@@ -41,54 +50,71 @@ class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
 
 class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     """
-    Wait for an execution of a SageMaker pipeline that somebody else has started, or for one step of it.
+    Wait for an execution of a SageMaker pipeline that somebody else has started, or for
+    one step of it.
 
-    The sensor waits for the execution of ``execution_arn``, or looks for one of ``pipeline_name`` that is
-    created in a window of time. It never stops or resumes the execution.
+    The sensor waits for the execution of ``execution_arn``, or looks for one of
+    ``pipeline_name`` that is created in a window of time. It never stops or resumes the
+    execution.
 
-    ``mode`` and ``deferrable`` say how it waits; the outcome is the same. The XComs, buttons, asset events
-    and errors are those of ``PolysyncStartPipelineOperator``, as soon as an execution is found. Once found,
-    it stays the one of this try. A retry looks again.
-    API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
+    ``mode`` and ``deferrable`` say how it waits; the outcome is the same. The XComs,
+    buttons, asset events and errors are those of ``PolysyncStartPipelineOperator``, as
+    soon as an execution is found. Once found, it stays the one of this try. A retry
+    looks again. API:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
 
-    ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and the other arguments of Airflow's
-    ``BaseSensorOperator`` apply. With ``soft_fail``, the task is skipped if no execution is found, if it
-    fails, is stopped, or takes too long, but not after an error of the arguments, the connection or AWS.
+    ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and the other arguments of
+    Airflow's ``BaseSensorOperator`` apply. With ``soft_fail``, the task is skipped if
+    no execution is found, if it fails, is stopped, or takes too long, but not after an
+    error of the arguments, the connection or AWS.
 
-    :param execution_arn: the ARN of the execution (templated). Give either this or ``pipeline_name``.
-    :param pipeline_name: name or ARN of the pipeline of which to look for an execution (templated).
-    :param created_after: where the window begins: a datetime, or an ISO 8601 text; UTC if it has no offset
-        (templated). Default: the data interval of the DAG run, both begin and end.
-    :param created_before: where the window ends (templated). Default: no end, if ``created_after`` is given,
-        or if the data interval has no length.
-    :param which: ``first``: the oldest execution in the window; ``latest``: the newest that exists when the
-        try begins, or else the first one after that.
-    :param display_name_pattern: a pattern of the display name, such as ``nightly-*`` (templated).
-    :param parameters: the values that parameters of the execution must have, as ``str(value)``; others do not
-        count (templated). This costs a call for each execution in the window.
-    :param step_name: wait for the end of this step only, which decides the outcome (templated). What a
-        ForEach step runs for its first item is ``Score-0`` for a step ``Score`` of its body.
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param execution_arn: the ARN of the execution (templated). Give either this or
+        ``pipeline_name``.
+    :param pipeline_name: name or ARN of the pipeline of which to look for an execution
+        (templated).
+    :param created_after: where the window begins: a datetime, or an ISO 8601 text; UTC
+        if it has no offset (templated). Default: the data interval of the DAG run, both
+        begin and end.
+    :param created_before: where the window ends (templated). Default: no end, if
+        ``created_after`` is given, or if the data interval has no length.
+    :param which: ``first``: the oldest execution in the window; ``latest``: the newest
+        that exists when the try begins, or else the first one after that.
+    :param display_name_pattern: a pattern of the display name, such as ``nightly-*``
+        (templated).
+    :param parameters: the values that parameters of the execution must have, as
+        ``str(value)``; others do not count (templated). This costs a call for each
+        execution in the window.
+    :param step_name: wait for the end of this step only, which decides the outcome
+        (templated). What a ForEach step runs for its first item is ``Score-0`` for a
+        step ``Score`` of its body.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
+        ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
-    :param deferrable: wait in the triggerer instead of on a worker, whatever ``mode`` is.
-        Default: ``[operators] default_deferrable``.
-    :param start_from_trigger: start, wait and end in the triggerer, without a worker; ``deferrable`` is then
-        True. From Airflow 3.3 on; the reference says what Airflow does not do for such a task.
-    :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
-    :param on_cancelled: when somebody stopped the execution: ``fail`` without using retries, ``skip``, or
-        ``retry`` (an ordinary failure, which uses retries).
-    :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
-        least 10 seconds; None for none.
-    :param property_files: read the JSON files that processing steps declare into ``outputs``: True for all,
-        or the names of some.
+    :param deferrable: wait in the triggerer instead of on a worker, whatever ``mode``
+        is. Default: ``[operators] default_deferrable``.
+    :param start_from_trigger: start, wait and end in the triggerer, without a worker;
+        ``deferrable`` is then True. From Airflow 3.3 on; the reference says what
+        Airflow does not do for such a task.
+    :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports
+        CompletedWithFailures.
+    :param on_cancelled: when somebody stopped the execution: ``fail`` without using
+        retries, ``skip``, or ``retry`` (an ordinary failure, which uses retries).
+    :param progress_interval: seconds, or a timedelta, between two lists of the steps
+        while the task waits, at least 10 seconds; None for none.
+    :param property_files: read the JSON files that processing steps declare into
+        ``outputs``: True for all, or the names of some.
     :return: the ARN of the execution (XCom ``return_value``).
-    :raises ParametersError: an argument is not valid, or the window has too many executions.
+    :raises ParametersError: an argument is not valid, or the window has too many
+        executions.
     :raises CredentialsError: the connection is missing or unusable.
     :raises SageMakerApiError: AWS refused a call.
-    :raises PipelineExecutionNotFoundError: the window has closed without an execution that matches.
-    :raises PipelineExecutionFailedError: the execution, or the step, failed; or the step was not run.
+    :raises PipelineExecutionNotFoundError: the window has closed without an execution
+        that matches.
+    :raises PipelineExecutionFailedError: the execution, or the step, failed; or the
+        step was not run.
     :raises PipelineExecutionCancelledError: somebody stopped the execution.
-    :raises PipelineExecutionTimeoutError: no execution was found in time, or it did not end in time.
+    :raises PipelineExecutionTimeoutError: no execution was found in time, or it did not
+        end in time.
     """
 
     template_fields: Sequence[str] = (
@@ -104,7 +130,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     choices = base.Chosen(PipelineSensorChoices)
-    # What is known in this process: the execution, or the search for it; and the wait for it.
+    # What is known in this process: the execution, or the search for it; and the wait
+    # for it.
     _arn: str | None = None
     _search: search.SearchWaiter
     _waiter: ExecutionWaiter | None = None
@@ -129,7 +156,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         start_from_trigger: bool = False,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
-        progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
+        progress_interval: (
+            float | timedelta | None
+        ) = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
     ) -> None:
@@ -157,7 +186,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     @property
     def parameters(self) -> Any:
-        """The parameters of the execution. A number that Airflow cannot store is the text that AWS has."""
+        """
+        The parameters of the execution. A number that Airflow cannot store is the text
+        that AWS has.
+        """
         return self._parameters
 
     @parameters.setter
@@ -176,20 +208,26 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:
         given = [
-            name for name in search.SEARCH_ARGUMENTS if name != "which" and is_given(getattr(self, name))
+            name
+            for name in search.SEARCH_ARGUMENTS
+            if name != "which" and is_given(getattr(self, name))
         ]
         by_arn = is_given(self.execution_arn)
         if by_arn == ("pipeline_name" in given):
             both = "are both given" if by_arn else "are both missing"
-            raise exceptions.ParametersError(f"execution_arn and pipeline_name {both}: give one of them.")
+            raise exceptions.ParametersError(
+                f"execution_arn and pipeline_name {both}: give one of them."
+            )
         if by_arn and given:
             raise exceptions.ParametersError(
-                f"{', '.join(given)}: an execution with an execution_arn is not looked for. Leave out one of "
-                "them."
+                f"{', '.join(given)}: an execution with an execution_arn is not looked"
+                " for. Leave out one of them."
             )
 
     @base.apply_retry_policy
-    def execute_found(self, context: Context, event: dict[str, Any] | None = None) -> str:
+    def execute_found(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> str:
         """
         Wait for the end of the execution that the search trigger has found.
 
@@ -201,16 +239,21 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return self._end_or_defer(context)
 
     @base.apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
 
-        :raises TriggerEventError: ``event`` is not an event of this provider's triggers.
+        :raises TriggerEventError: ``event`` is not an event of this provider's
+            triggers.
         """
         from polysync_airflow.execution.steps.progress import parse_step_ended
 
         with self.soft_failures():
-            return self._end(context, parse_step_ended(event) or check_event(ExecutionEvent, event))
+            return self._end(
+                context, parse_step_ended(event) or check_event(ExecutionEvent, event)
+            )
 
     def _check_arguments(self, context: Context) -> None:
         self._check_which_arguments(bool)
@@ -249,15 +292,22 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             )
             self.defer(trigger=trigger, method_name="execute_found")
         arguments = self._trigger_arguments(
-            self._waiter, progress_interval=self._list_seconds, declared_steps=self._reporter.declared_steps
+            self._waiter,
+            progress_interval=self._list_seconds,
+            declared_steps=self._reporter.declared_steps,
         )
         make: Callable[..., Any] = triggers.PolysyncPipelineExecutionTrigger
         if self.step_name:
-            make = partial(triggers.PolysyncPipelineStepTrigger, step_name=self.step_name)
+            make = partial(
+                triggers.PolysyncPipelineStepTrigger, step_name=self.step_name
+            )
         self.defer(trigger=make(**arguments), method_name="execute_complete")
 
     def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
-        """Look for the execution, or poll it; return how the wait has ended, None if it goes on."""
+        """
+        Look for the execution, or poll it; return how the wait has ended, None if it
+        goes on.
+        """
         if self._waiter is None:
             self._arn = self._arn or self._look()
             if self._arn is None:
@@ -277,7 +327,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             created_after=wait.list_after,
             created_before=wait.search.created_before,
         )
-        found = search.look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at)
+        found = search.look(
+            wait, listed, self.hook.list_pipeline_parameters_for_execution, at
+        )
         step = self._decide(wait, found)
         if isinstance(step, Finish):
             return _found(step.event)
@@ -285,7 +337,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         return None
 
     def _begin_wait(self, context: Context, arn: str) -> ExecutionWaiter:
-        """Push the links to the execution and its steps, so that they are there while it runs."""
+        """
+        Push the links to the execution and its steps, so that they are there while it
+        runs.
+        """
         from polysync_airflow.execution.steps.progress import check_step_declared
 
         name = self._pipeline_of(arn)
@@ -293,9 +348,14 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         context["ti"].xcom_push("execution_arn", arn)
         reporting.push_links(context, self.hook, arn, name, self.log)
         self._reporter = self._step_reporter(
-            context, arn, None, is_repeated=self._is_rescheduled, is_awaited=bool(self.step_name)
+            context,
+            arn,
+            None,
+            is_repeated=self._is_rescheduled,
+            is_awaited=bool(self.step_name),
         )
-        # A session that is followed by another one spares the calls for what it shows only until then.
+        # A session that is followed by another one spares the calls for what it shows
+        # only until then.
         if not self._is_rescheduled:
             declared = self._reporter.push_declared()
             if self.step_name:
@@ -309,7 +369,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
         arn = waiter.execution_arn
         response = self._execution_hook.poll_pipeline_execution(arn)
-        if not isinstance(response, exceptions.PolysyncError) and not self._is_described:
+        if (
+            not isinstance(response, exceptions.PolysyncError)
+            and not self._is_described
+        ):
             self._push(context, response)
             self._is_described = True
         step = self._decide(waiter, response)
@@ -324,9 +387,13 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         parameters: Mapping[str, str] | None = None
         if not self._is_rescheduled or has_ended(description.status):
             try:
-                parameters = self._execution_hook.list_pipeline_parameters_for_execution(arn)
+                parameters = (
+                    self._execution_hook.list_pipeline_parameters_for_execution(arn)
+                )
             except exceptions.PolysyncError as error:
-                self.log.info("The parameters of the execution are not shown: %s", error)
+                self.log.info(
+                    "The parameters of the execution are not shown: %s", error
+                )
         name = self._pipeline_of(arn)
         run = outcome.described(description, pipeline_name=name, parameters=parameters)
         reporting.push_run(context, run)
@@ -334,13 +401,23 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     # ---- the end
 
     def _pipeline_of(self, arn: str) -> str:
-        """Return the name of an execution's pipeline, lower-case in older ARNs; the ARN of a managed one."""
+        """
+        Return the name of an execution's pipeline, lower-case in older ARNs; the ARN of
+        a managed one.
+        """
         in_arn, given = models.pipeline_name_of(arn), self.pipeline_name or ""
         name = models.pipeline_name_of(given)
-        return models.name_or_arn(name, given) if name.lower() == in_arn.lower() else in_arn
+        return (
+            models.name_or_arn(name, given)
+            if name.lower() == in_arn.lower()
+            else in_arn
+        )
 
     def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
-        """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
+        """
+        Push the outcome, and return the ARN of the execution, or raise the error of the
+        task.
+        """
         from polysync_airflow.execution.steps import progress
 
         arn = end.execution_arn
@@ -355,11 +432,15 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return self._finish(context, end, note=_note(end))
         name = self._pipeline_of(arn)
         message = partial(outcome.step_message, arn, name, row)
-        self._raise_outcome(context, progress.end_of_step(arn, name, row), message, report.notes)
+        self._raise_outcome(
+            context, progress.end_of_step(arn, name, row), message, report.notes
+        )
         self._publish(context, arn, name, report.model_package_arns)
         return arn
 
-    def _fail_without_step(self, context: Context, end: ExecutionEvent, report: StepReport) -> NoReturn:
+    def _fail_without_step(
+        self, context: Context, end: ExecutionEvent, report: StepReport
+    ) -> NoReturn:
         """Raise the error of an end without the awaited step."""
         if report.error:
             # Nobody knows how the step has ended.
@@ -369,27 +450,41 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         notes = (*report.notes, note, _note(end))
         self._raise_outcome(context, end, message, notes)
         raise exceptions.PipelineExecutionFailedError(
-            message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
+            message(notes=notes),
+            execution_arn=end.execution_arn,
+            status=end.status,
+            permanent=True,
         )
 
-    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(
+        self, end: ExecutionEvent, message: str, *, is_own_stop: bool
+    ) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
             return outcome.refusal_error(end, message)
         if end.outcome == "timed_out":
             # As Airflow's sensors, which do not retry after their timeout.
             return exceptions.PipelineExecutionTimeoutError(
-                message, execution_arn=end.execution_arn, status=end.status, permanent=True
+                message,
+                execution_arn=end.execution_arn,
+                status=end.status,
+                permanent=True,
             )
         return super()._make_error(end, message, is_own_stop=is_own_stop)
 
-    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
+    def _next_step(
+        self, status: str | None, retry: str | None, *, by_fail_step: bool
+    ) -> str | None:
         if retry:
-            again = "looks for an execution again" if self.pipeline_name else "waits for the same execution"
+            again = (
+                "looks for an execution again"
+                if self.pipeline_name
+                else "waits for the same execution"
+            )
             return f"Next: Airflow retries the task {retry}. The retry {again}."
         if state_of(status) is PolysyncState.FAILED:
             return (
-                "Next: mend the cause, and start or resume the execution where it was started.\n"
-                "  Then clear this task."
+                "Next: mend the cause, and start or resume the execution where it was"
+                " started.\n  Then clear this task."
             )
         return None
 
@@ -401,15 +496,21 @@ def _found(end: search.SearchEvent) -> str:
 
 
 def _note(end: ExecutionEvent) -> str | None:
-    return None if end.outcome == "ended" else "This task has not stopped it: it may still be running."
+    return (
+        None
+        if end.outcome == "ended"
+        else "This task has not stopped it: it may still be running."
+    )
 
 
 def default_window(context: Context) -> tuple[datetime, datetime | None]:
     """
-    Return begin and end of the data interval of a DAG run. An interval without length has no end.
+    Return begin and end of the data interval of a DAG run. An interval without length
+    has no end.
 
-    Airflow 3 has intervals without length for cron timetables and for manual runs, and DAG runs without
-    any, for example those that an asset starts. For these, the window begins when the DAG run was due.
+    Airflow 3 has intervals without length for cron timetables and for manual runs, and
+    DAG runs without any, for example those that an asset starts. For these, the window
+    begins when the DAG run was due.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/timetable.html
     """
     start, end = context.get("data_interval_start"), context.get("data_interval_end")

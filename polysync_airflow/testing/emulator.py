@@ -1,12 +1,14 @@
 """
-The emulator of a test: an `EmulatorServer` with short ways to set up a test, and to see what was started.
+The emulator of a test: an `EmulatorServer` with short ways to set up a test, and to see
+what was started.
 
 ::
 
     def test_retraining(sagemaker_emulator, load_dag):
         sagemaker_emulator.fail_step("AbaloneTrain", "No space left on device")
         assert load_dag("dags/retraining.py").test().state == "failed"
-        assert [start.pipeline_name for start in sagemaker_emulator.starts()] == ["abalone"]
+        starts = sagemaker_emulator.starts()
+        assert [start.pipeline_name for start in starts] == ["abalone"]
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class PassingTime(clock.Clock):
     """
     The host's time, moved on by the length of each wait, which takes no time itself.
 
-    So timeouts, intervals and backoffs of the provider have their real lengths, on a slow host as well.
+    So timeouts, intervals and backoffs of the provider have their real lengths, on a
+    slow host as well.
     """
 
     def __init__(self) -> None:
@@ -52,7 +55,9 @@ class PassingTime(clock.Clock):
             self._waited += max(0.0, seconds)
 
     def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
-        """Let a wait for an event pass at once, but only while nothing else takes time."""
+        """
+        Let a wait for an event pass at once, but only while nothing else takes time.
+        """
         if seconds is None or not idle:
             return seconds
         self.sleep(seconds)
@@ -61,7 +66,8 @@ class PassingTime(clock.Clock):
 
 class EmulatedTime:
     """
-    The time of the emulator, which runs ``speed`` times as fast as that of the provider.
+    The time of the emulator, which runs ``speed`` times as fast as that of the
+    provider.
 
     :param speed: emulated seconds for each of its seconds.
     """
@@ -73,14 +79,18 @@ class EmulatedTime:
 
     def now(self) -> float:
         """Return the emulated time in seconds since the epoch."""
-        return self._start + (self._provider.monotonic() - self._monotonic_start) * self._factor
+        return (
+            self._start
+            + (self._provider.monotonic() - self._monotonic_start) * self._factor
+        )
 
 
-# A job of an hour takes two polls at the default poll_interval. And a task that follows the start within a
-# second still finds a job of a minute running.
+# A job of an hour takes two polls at the default poll_interval. And a task that follows
+# the start within a second still finds a job of a minute running.
 DEFAULT_SPEED: Final = 60.0
 DEFAULT_REGION: Final = "us-east-1"
-# How long a callback step waits for the answer of ``answer_callback``, in emulated seconds.
+# How long a callback step waits for the answer of ``answer_callback``, in emulated
+# seconds.
 ANSWER_SECONDS: Final = 1.0
 _WITH_METRICS: Final = ("Training", "Tuning", "AutoML")
 _CHECKS: Final = ("QualityCheck", "ClarifyCheck")
@@ -105,7 +115,8 @@ class SageMakerEmulator(EmulatorServer):
     """
     An emulator for one test. Use ``emulator_for_test``, which starts it.
 
-    Its ``control`` can do everything else that the control API offers, such as throttling and lost responses.
+    Its ``control`` can do everything else that the control API offers, such as
+    throttling and lost responses.
     """
 
     def starts(self, pipeline: str | None = None) -> list[Start]:
@@ -118,7 +129,8 @@ class SageMakerEmulator(EmulatorServer):
         requests = {
             call["request"]["ClientRequestToken"]: call["request"]
             for call in self.control.calls("StartPipelineExecution")
-            if _was_processed(call) and pipeline in (None, call["request"]["PipelineName"])
+            if _was_processed(call)
+            and pipeline in (None, call["request"]["PipelineName"])
         }
         return [
             Start(
@@ -130,14 +142,19 @@ class SageMakerEmulator(EmulatorServer):
         ]
 
     def fail_step(
-        self, step: str, reason: str, *, pipeline: str | None = None, times: int | None = None
+        self,
+        step: str,
+        reason: str,
+        *,
+        pipeline: str | None = None,
+        times: int | None = None,
     ) -> None:
         """
         Let a step fail in the executions that start from now on.
 
         :param step: the name of the step.
-        :param reason: the reason that AWS gives. One such as ``CapacityError: ...`` is retried if the
-            step has a retry policy for it.
+        :param reason: the reason that AWS gives. One such as ``CapacityError: ...`` is
+            retried if the step has a retry policy for it.
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :param times: how often it fails before it succeeds; None for always.
         :raises ValueError: no pipeline has such a step.
@@ -164,9 +181,11 @@ class SageMakerEmulator(EmulatorServer):
         pipeline: str | None = None,
     ) -> None:
         """
-        Answer a callback step as soon as it runs, in the executions that start from now on.
+        Answer a callback step as soon as it runs, in the executions that start from now
+        on.
 
-        Without this, a callback step waits until a task of the DAG, or a client, answers it.
+        Without this, a callback step waits until a task of the DAG, or a client,
+        answers it.
 
         :param step: the name of the callback step.
         :param outputs: its output parameters.
@@ -176,42 +195,59 @@ class SageMakerEmulator(EmulatorServer):
         """
         fail = None if failure is None else {"reason": failure}
         found = self._find(step, pipeline, ("Callback",))
-        self._change(found, step, duration=ANSWER_SECONDS, outputs=dict(outputs or {}), fail=fail)
+        self._change(
+            found, step, duration=ANSWER_SECONDS, outputs=dict(outputs or {}), fail=fail
+        )
 
-    def set_property_file(self, step: str, file: str, content: Any, *, pipeline: str | None = None) -> None:
+    def set_property_file(
+        self, step: str, file: str, content: Any, *, pipeline: str | None = None
+    ) -> None:
         """
-        Set the content of a property file, which decides conditions. The job of the step writes it to S3.
+        Set the content of a property file, which decides conditions. The job of the
+        step writes it to S3.
 
         :param step: the name of the step that writes it.
         :param file: its ``PropertyFileName`` in the definition, such as ``Eval``.
-        :param content: its JSON content. A condition reads a value of it by a path: ``auc.value`` is 0.9 in
-            ``{"auc": {"value": 0.9}}``, and ``scores[1]`` is the second item of a list.
-        :param pipeline: the pipeline; None for each pipeline whose step has such a file.
+        :param content: its JSON content. A condition reads a value of it by a path:
+            ``auc.value`` is 0.9 in ``{"auc": {"value": 0.9}}``, and ``scores[1]`` is
+            the second item of a list.
+        :param pipeline: the pipeline; None for each pipeline whose step has such a
+            file.
         :raises ValueError: no pipeline has such a step.
         """
         self._change(self._find(step, pipeline), step, property_files={file: content})
 
-    def set_metric(self, step: str, metric: str, value: float, *, pipeline: str | None = None) -> None:
+    def set_metric(
+        self, step: str, metric: str, value: float, *, pipeline: str | None = None
+    ) -> None:
         """
         Set a metric of the job of a step in the executions that start from now on.
 
-        :param step: the name of a training, tuning or AutoML step. The metrics of a tuning step are those of
-            its best training job.
-        :param metric: the name of the metric, such as ``validation:rmse``. AutoML has only AWS's names, such
-            as ``AUC``.
+        :param step: the name of a training, tuning or AutoML step. The metrics of a
+            tuning step are those of its best training job.
+        :param metric: the name of the metric, such as ``validation:rmse``. AutoML has
+            only AWS's names, such as ``AUC``.
         :param value: its final value.
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a step with a job that has metrics.
         """
-        self._change(self._find(step, pipeline, _WITH_METRICS), step, metrics={metric: value})
+        self._change(
+            self._find(step, pipeline, _WITH_METRICS), step, metrics={metric: value}
+        )
 
     def set_violations(
-        self, step: str, violations: Sequence[Mapping[str, str]], *, pipeline: str | None = None
+        self,
+        step: str,
+        violations: Sequence[Mapping[str, str]],
+        *,
+        pipeline: str | None = None,
     ) -> None:
         """
-        Let a QualityCheck or ClarifyCheck step find violations in the executions that start from now on.
+        Let a QualityCheck or ClarifyCheck step find violations in the executions that
+        start from now on.
 
-        The step fails because of them, unless its ``FailOnViolation`` is false. Its report in S3 has them.
+        The step fails because of them, unless its ``FailOnViolation`` is false. Its
+        report in S3 has them.
 
         :param step: the name of the check step.
         :param violations: the entries of the report, such as ``{"feature_name": "age",
@@ -220,41 +256,69 @@ class SageMakerEmulator(EmulatorServer):
         :raises ValueError: no pipeline has such a check step.
         """
         found = self._find(step, pipeline, _CHECKS)
-        self._change(found, step, violations=[dict(violation) for violation in violations])
+        self._change(
+            found, step, violations=[dict(violation) for violation in violations]
+        )
 
-    def _find(self, step: str, pipeline: str | None, types: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-        """Return the definition of a step, by the name of each pipeline that has it with one of the types."""
+    def _find(
+        self, step: str, pipeline: str | None, types: Sequence[str] = ()
+    ) -> dict[str, dict[str, Any]]:
+        """
+        Return the definition of a step, by the name of each pipeline that has it with
+        one of the types.
+        """
         name = re.sub(r"-\d+$", "", step)
         by_pipeline = self._steps()
-        bodies = {each: steps.get(step, steps.get(name)) for each, steps in by_pipeline.items()}
+        bodies = {
+            each: steps.get(step, steps.get(name))
+            for each, steps in by_pipeline.items()
+        }
         found = {
             each: body
             for each, body in bodies.items()
-            if body and pipeline in (None, each) and (not types or body["Type"] in types)
+            if body
+            and pipeline in (None, each)
+            and (not types or body["Type"] in types)
         }
         if not found:
-            known = "; ".join(f"{each}: {', '.join(steps)}" for each, steps in by_pipeline.items())
+            known = "; ".join(
+                f"{each}: {', '.join(steps)}" for each, steps in by_pipeline.items()
+            )
             of_types = f" of the type {' or '.join(types)}" if types else ""
             of_pipeline = f" in pipeline {pipeline!r}" if pipeline else ""
-            raise ValueError(f"There is no step {step!r}{of_types}{of_pipeline}; the steps are: {known}")
+            raise ValueError(
+                f"There is no step {step!r}{of_types}{of_pipeline}; the steps are:"
+                f" {known}"
+            )
         return found
 
     def _change(self, pipelines: Iterable[str], step: str, **members: Any) -> None:
-        """Change the scenario of a step. Property files and metrics are added to those that it has."""
+        """
+        Change the scenario of a step. Property files and metrics are added to those
+        that it has.
+        """
         scenarios = self.control.scenarios()
         for pipeline in pipelines:
-            scenario = deepcopy(scenarios["pipelines"].get(pipeline) or scenarios["default"] or {})
+            scenario = deepcopy(
+                scenarios["pipelines"].get(pipeline) or scenarios["default"] or {}
+            )
             changed = scenario.setdefault("steps", {}).setdefault(step, {})
             for member, value in members.items():
                 added = member in ("property_files", "metrics")
-                changed[member] = {**changed.get(member, {}), **value} if added else value
+                changed[member] = (
+                    {**changed.get(member, {}), **value} if added else value
+                )
             self.control.put_scenario(scenario, pipeline=pipeline)
 
     def _steps(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return the steps of each pipeline, by name."""
         found = {}
-        for region, name in [(region, name) for region, names in self.pipelines.items() for name in names]:
-            response, _ = self.sagemaker.call("DescribePipeline", region, {"PipelineName": name})
+        for region, name in [
+            (region, name) for region, names in self.pipelines.items() for name in names
+        ]:
+            response, _ = self.sagemaker.call(
+                "DescribePipeline", region, {"PipelineName": name}
+            )
             steps = json.loads(str(response["PipelineDefinition"]))["Steps"]
             found[name] = {body["Name"]: body for body in _steps_in(steps)}
         return found
@@ -269,18 +333,22 @@ def emulator_for_test(
     connections: Sequence[str] = ("polysync_default",),
 ) -> Iterator[SageMakerEmulator]:
     """
-    Run an emulator, and let the waits of the provider pass at once. The environment is restored at the end.
+    Run an emulator, and let the waits of the provider pass at once. The environment is
+    restored at the end.
 
-    :param definitions: a folder; one pipeline is created from each ``*.json`` file. None for the examples.
+    :param definitions: a folder; one pipeline is created from each ``*.json`` file.
+        None for the examples.
     :param speed: emulated seconds for each second of the provider.
     :param region: AWS region of the pipelines and of the connections.
-    :param connections: ids of the Airflow connections that lead to the emulator. They are set as environment
-        variables, which have priority over Airflow's database.
+    :param connections: ids of the Airflow connections that lead to the emulator. They
+        are set as environment variables, which have priority over Airflow's database.
     :raises ValueError: a file is not a pipeline definition.
     """
     passing = PassingTime()
     emulated = EmulatedTime(passing, float(speed))
-    server = SageMakerEmulator(clock=emulated, definitions=definitions or EXAMPLE_DEFINITIONS, region=region)
+    server = SageMakerEmulator(
+        clock=emulated, definitions=definitions or EXAMPLE_DEFINITIONS, region=region
+    )
     with pytest.MonkeyPatch.context() as patches, server, clock.replaced_by(passing):
         for connection_id in connections:
             patches.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", server.connection())
@@ -289,7 +357,9 @@ def emulator_for_test(
 
 def _was_processed(call: dict[str, Any]) -> bool:
     """Return whether a request in the call log had its effect."""
-    return call["error_code"] is None and (call["status"] == 200 or call["fault"] == "lost_response")
+    return call["error_code"] is None and (
+        call["status"] == 200 or call["fault"] == "lost_response"
+    )
 
 
 def _steps_in(value: Any) -> Iterator[dict[str, Any]]:

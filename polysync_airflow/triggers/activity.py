@@ -1,4 +1,7 @@
-"""What a poller does, for the metrics and the log of its process: calls, errors, polls that fail."""
+"""
+What a poller does, for the metrics and the log of its process: calls, errors, polls
+that fail.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ log = logging.getLogger(__name__)
 
 # How many waits a line of the log names.
 MAX_NAMED_WAITS: Final = 3
-# When the log says that polls fail. Most waits have polled by then, and throttled polls have been repeated.
+# When the log says that polls fail. Most waits have polled by then, and throttled polls
+# have been repeated.
 SETTLE_SECONDS: Final = 30.0
 
 
@@ -31,16 +35,24 @@ class Activity:
     :param poller: what it polls: the metrics' tag ``poller``.
     """
 
-    def __init__(self, poller: str, connection_id: str, region_name: str | None) -> None:
+    def __init__(
+        self, poller: str, connection_id: str, region_name: str | None
+    ) -> None:
         region = region_name or "default"
-        self._name = f"Poller of {poller.replace('_', ' ')}, connection {connection_id!r}, region {region}"
-        self._tally = metrics.Tally(poller=poller, connection=connection_id, region=region)
+        self._name = (
+            f"Poller of {poller.replace('_', ' ')}, connection {connection_id!r},"
+            f" region {region}"
+        )
+        self._tally = metrics.Tally(
+            poller=poller, connection=connection_id, region=region
+        )
         # For how many tasks it polls now.
         self.waits: Callable[[], int] = int
         self._last_success = clock.monotonic()
         self._reporting = Lock()
         self._longest_delay = 0.0
-        # The waits whose last poll has failed, with their names; and what the log says of them.
+        # The waits whose last poll has failed, with their names; and what the log says
+        # of them.
         self._failing: dict[Hashable, tuple[str, Failures]] = {}
         self._logged: _Logged | None = None
 
@@ -53,7 +65,9 @@ class Activity:
         """Count a call of AWS that has failed."""
         self._count(operation)
         self._tally.add(metrics.CALLS_FAILED, operation=operation)
-        self._tally.add(metrics.CALLS_THROTTLED, int(is_throttling(error)), operation=operation)
+        self._tally.add(
+            metrics.CALLS_THROTTLED, int(is_throttling(error)), operation=operation
+        )
 
     def _count(self, operation: str) -> None:
         self._tally.add(metrics.CALLS, operation=operation)
@@ -62,7 +76,9 @@ class Activity:
         self._tally.add(metrics.CALLS_THROTTLED, 0, operation=operation)
 
     def detected(self, seconds: float) -> None:
-        """Note how long after its end, in seconds, an execution was found to have ended."""
+        """
+        Note how long after its end, in seconds, an execution was found to have ended.
+        """
         # The clocks of AWS and of this host may differ.
         self._longest_delay = max(self._longest_delay, seconds)
 
@@ -85,13 +101,16 @@ class Activity:
         :param rate: the calls per second to which the poller limits itself.
         :param is_last: no other report follows.
         """
-        # The last report must not come before one of another thread, which has counted the waits already.
+        # The last report must not come before one of another thread, which has counted
+        # the waits already.
         with self._reporting:
             waits = self.waits()
             gauges = {
                 metrics.WAITS: waits,
                 metrics.CALL_RATE: round(rate, 1),
-                metrics.LAST_CALL_AGE: round(clock.monotonic() - self._last_success, 1) if waits else 0,
+                metrics.LAST_CALL_AGE: (
+                    round(clock.monotonic() - self._last_success, 1) if waits else 0
+                ),
                 metrics.DETECTION_DELAY: round(self._longest_delay, 1),
             }
             if self._tally.report(gauges, host=platform.node(), is_last=is_last):
@@ -99,27 +118,46 @@ class Activity:
             self._log_failures(waits)
 
     def _log_failures(self, waits: int) -> None:
-        """Write one line for an error of any number of waits, and one when no poll fails any more."""
-        # A copy, which is made at once: the event loop may change the original meanwhile.
+        """
+        Write one line for an error of any number of waits, and one when no poll fails
+        any more.
+        """
+        # A copy, which is made at once: the event loop may change the original
+        # meanwhile.
         failing, logged, now = list(self._failing.values()), self._logged, clock.time()
         errors = Counter(failures.last for _, failures in failing)
         if logged:
             logged.waits = max(logged.waits, len(failing))
         if not errors:
             if logged:
-                text = f"up to {logged.waits:,} waits have failed, for {format_seconds(now - logged.since)}"
+                text = (
+                    f"up to {logged.waits:,} waits have failed, for"
+                    f" {format_seconds(now - logged.since)}"
+                )
                 log.info("%s: no polls fail any more. Those of %s.", self._name, text)
             self._logged = None
             return
-        since = logged.since if logged else min(failures.since for _, failures in failing)
+        since = (
+            logged.since if logged else min(failures.since for _, failures in failing)
+        )
         if now - since < SETTLE_SECONDS or (logged and logged.error in errors):
             return
         ((error, _),) = errors.most_common(1)
-        self._logged = _Logged(error, since, max(len(failing), logged.waits if logged else 0))
-        names = [name for name, failures in failing if failures.last == error][:MAX_NAMED_WAITS]
+        self._logged = _Logged(
+            error, since, max(len(failing), logged.waits if logged else 0)
+        )
+        names = [name for name, failures in failing if failures.last == error][
+            :MAX_NAMED_WAITS
+        ]
         numbers = f"polls of {len(failing):,} of {waits:,} waits fail, and are repeated"
         examples = f"for example of {', '.join(names)}"
-        log.warning("%s: %s, %s. The most frequent error: %s", self._name, numbers, examples, error)
+        log.warning(
+            "%s: %s, %s. The most frequent error: %s",
+            self._name,
+            numbers,
+            examples,
+            error,
+        )
 
 
 @dataclass

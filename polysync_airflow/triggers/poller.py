@@ -1,9 +1,11 @@
 """
-Polls for all triggers of an event loop: one poller for each kind of wait, connection and region.
+Polls for all triggers of an event loop: one poller for each kind of wait, connection
+and region.
 
-A poller begins with its first subscription and ends with its last. It is one asyncio task in the event loop
-of its triggers, which begins the calls that are due, in a few threads; their results are handled in the event
-loop. A trigger receives the steps that have something for its task: lines for its log, the end.
+A poller begins with its first subscription and ends with its last. It is one asyncio
+task in the event loop of its triggers, which begins the calls that are due, in a few
+threads; their results are handled in the event loop. A trigger receives the steps that
+have something for its task: lines for its log, the end.
 
 What a wait decides is decided in ``execution/``, as for a wait on a worker.
 """
@@ -29,14 +31,24 @@ from pydantic import BaseModel
 
 from polysync_airflow.auth.base_hook import LiveConnection, Response, Result
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.responses import MAX_POLL_RESPONSE_BYTES, paginate, pagination_error
+from polysync_airflow.aws.responses import (
+    MAX_POLL_RESPONSE_BYTES,
+    paginate,
+    pagination_error,
+)
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock, search
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import NO_FAILURES, ExecutionWaiter, Finish, ResourceWaiter, Waiter
+from polysync_airflow.execution.waiter import (
+    NO_FAILURES,
+    ExecutionWaiter,
+    Finish,
+    ResourceWaiter,
+    Waiter,
+)
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import describe, result_or_error
 from polysync_airflow.triggers import schedule
@@ -46,12 +58,18 @@ log = logging.getLogger(__name__)
 
 # How many calls run at the same time, and so the number of connections to AWS.
 WORKERS: Final = 8
-# Requests hold ARNs that AWS returned. To validate them for each call would take a twentieth of its CPU.
-_CONFIG: Final = RATE_LIMITED_CONFIG.merge(Config(max_pool_connections=WORKERS, parameter_validation=False))
+# Requests hold ARNs that AWS returned. To validate them for each call would take a
+# twentieth of its CPU.
+_CONFIG: Final = RATE_LIMITED_CONFIG.merge(
+    Config(max_pool_connections=WORKERS, parameter_validation=False)
+)
 
 
 class PollingHook(PolysyncSageMakerHook):
-    """The hook of a poller. Its client has only the operations that polls, searches and a stop need."""
+    """
+    The hook of a poller. Its client has only the operations that polls, searches and a
+    stop need.
+    """
 
     client_operations: tuple[str, ...] = (
         "DescribePipelineExecution",
@@ -79,12 +97,14 @@ class PollingHook(PolysyncSageMakerHook):
 
 class SharedClient(LiveConnection[PollingHook]):
     """
-    Calls AWS with one connection in one region, under a rate limiter, and counts the calls. Thread-safe.
+    Calls AWS with one connection in one region, under a rate limiter, and counts the
+    calls. Thread-safe.
 
     :param polls: what its user polls, for the metrics.
-    :param operations: those that its user needs; None for those that concern executions.
-    :param model: that of a response. It is built before the first call: older pydantic versions let threads
-        that use a model for the first time see it half built.
+    :param operations: those that its user needs; None for those that concern
+        executions.
+    :param model: that of a response. It is built before the first call: older pydantic
+        versions let threads that use a model for the first time see it half built.
     """
 
     def __init__(
@@ -110,7 +130,10 @@ class SharedClient(LiveConnection[PollingHook]):
         super().__init__(connection_id, make_hook)
 
     def read(self) -> CredentialsError | None:
-        """Read the connection, and report the metrics: this comes regularly, and not often."""
+        """
+        Read the connection, and report the metrics: this comes regularly, and not
+        often.
+        """
         self.report()
         return super().read()
 
@@ -137,16 +160,25 @@ class SharedClient(LiveConnection[PollingHook]):
         :param is_wanted: whether to go on, which is asked before each page.
         """
         through = self.later_pages_limited(is_wanted)
-        return self.result(lambda hook: hook.list_pipeline_execution_steps(execution_arn, through=through))
+        return self.result(
+            lambda hook: hook.list_pipeline_execution_steps(
+                execution_arn, through=through
+            )
+        )
 
     def list_executions(
-        self, pipeline: str, since: datetime, wanted: Collection[str], *, is_wanted: Callable[[], bool]
+        self,
+        pipeline: str,
+        since: datetime,
+        wanted: Collection[str],
+        *,
+        is_wanted: Callable[[], bool],
     ) -> schedule.Listing:
         """
         List a pipeline's executions, the newest first, until all wanted ones are found.
 
-        The pages after the first wait for the rate limiter. There are no more pages than descriptions of each
-        wanted execution would take calls.
+        The pages after the first wait for the rate limiter. There are no more pages
+        than descriptions of each wanted execution would take calls.
 
         :param since: leave out executions that were created before.
         :param wanted: the ARNs of the wanted executions.
@@ -156,23 +188,36 @@ class SharedClient(LiveConnection[PollingHook]):
         pages = 0
         through = self.later_pages_limited(is_wanted)
 
-        def list_page(token: str | None) -> tuple[list[ExecutionDescription], str | None]:
+        def list_page(
+            token: str | None,
+        ) -> tuple[list[ExecutionDescription], str | None]:
             request: Any = {"created_after": since, "page_token": token}
-            return through(lambda: self.call(lambda hook: hook.list_pipeline_executions(pipeline, **request)))
+            return through(
+                lambda: self.call(
+                    lambda hook: hook.list_pipeline_executions(pipeline, **request)
+                )
+            )
 
         try:
             for rows in paginate("ListPipelineExecutions", list_page):
                 pages += 1
-                executions |= {row.execution_arn: row for row in rows if row.execution_arn in wanted}
+                executions |= {
+                    row.execution_arn: row
+                    for row in rows
+                    if row.execution_arn in wanted
+                }
                 if len(executions) == len(wanted) or pages == len(wanted):
                     break
         except PolysyncError as error:
             return schedule.Listing(executions, pages, error)
         return schedule.Listing(executions, pages)
 
-    def later_pages_limited(self, is_wanted: Callable[[], bool]) -> Callable[[Callable[[], Result]], Result]:
+    def later_pages_limited(
+        self, is_wanted: Callable[[], bool]
+    ) -> Callable[[Callable[[], Result]], Result]:
         """
-        Return a function that calls for the pages of a list: the first at once, the others under the limiter.
+        Return a function that calls for the pages of a list: the first at once, the
+        others under the limiter.
 
         :param is_wanted: whether to go on, which is asked before each page.
         """
@@ -213,12 +258,12 @@ class SharedClient(LiveConnection[PollingHook]):
         return super().call(count)
 
 
-# A list of steps begins only while fewer calls than this run, and this many seconds after the last one: polls
-# come first, and the threads of the process are not delayed.
+# A list of steps begins only while fewer calls than this run, and this many seconds
+# after the last one: polls come first, and the threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
 STEP_LIST_PAUSE_SECONDS: Final = 0.02
-# The same for steps that are only shown: to store their XCom takes more CPU than all else of a wait.
-# Those of 240 waits are listed every minute.
+# The same for steps that are only shown: to store their XCom takes more CPU than all
+# else of a wait. Those of 240 waits are listed every minute.
 SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
 # After an error of the schedule: the first backoff, and the longest.
 RETRY_SECONDS: Final = 1.0
@@ -226,28 +271,38 @@ MAX_RETRY_SECONDS: Final = 60.0
 
 
 class Poller(ABC):
-    """Polls for the waits of one kind, with one connection in one region. Only its event loop may use it."""
+    """
+    Polls for the waits of one kind, with one connection in one region. Only its event
+    loop may use it.
+    """
 
-    # How many calls run at the same time: what people do, and endpoints, change within minutes or hours.
+    # How many calls run at the same time: what people do, and endpoints, change within
+    # minutes or hours.
     workers: ClassVar[int] = 4
-    # How many calls a poll of all waits of a group takes at first; 0 if it serves each at no cost.
+    # How many calls a poll of all waits of a group takes at first; 0 if it serves each
+    # at no cost.
     group_calls: ClassVar[int] = 0
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
         self._schedule = schedule.Schedule(self.group_calls)
         client.activity.waits = self._schedule.subscriptions.__len__
-        # One more than there are calls at a time: however slow AWS is, the connection is read in time.
-        self._pool = ThreadPoolExecutor(self.workers + 1, thread_name_prefix="polysync-poll")
+        # One more than there are calls at a time: however slow AWS is, the connection
+        # is read in time.
+        self._pool = ThreadPoolExecutor(
+            self.workers + 1, thread_name_prefix="polysync-poll"
+        )
         self._calls: set[asyncio.Future[Any]] = set()
         self._reads: set[asyncio.Future[Any]] = set()
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        # In the context of the trigger that happens to be the first, Airflow would write the log lines to the
-        # log of its task.
+        # In the context of the trigger that happens to be the first, Airflow would
+        # write the log lines to the log of its task.
         self._task = self._loop.create_task(self._run(), context=Context())
 
-    def subscribe(self, waiter: Waiter[Any, Any], progress: Progress | None = None) -> schedule.Subscription:
+    def subscribe(
+        self, waiter: Waiter[Any, Any], progress: Progress | None = None
+    ) -> schedule.Subscription:
         """
         Begin to poll. The caller must unsubscribe.
 
@@ -262,7 +317,9 @@ class Poller(ABC):
         return subscription
 
     def unsubscribe(self, subscription: schedule.Subscription) -> None:
-        """End a subscription, if it has not ended. The poller ends with its last one."""
+        """
+        End a subscription, if it has not ended. The poller ends with its last one.
+        """
         self._schedule.remove(subscription)
         self.client.activity.polled(subscription, "", NO_FAILURES)
         self._end_if_unused()
@@ -276,11 +333,15 @@ class Poller(ABC):
     # ---- what a kind of wait decides
 
     @abstractmethod
-    def poll(self, waiters: Sequence[Any], is_wanted: Callable[[], bool]) -> Iterable[Any]:
+    def poll(
+        self, waiters: Sequence[Any], is_wanted: Callable[[], bool]
+    ) -> Iterable[Any]:
         """
-        Call AWS once for all waits of a group that are due; return the response, or the error, of each.
+        Call AWS once for all waits of a group that are due; return the response, or the
+        error, of each.
 
-        Called in a thread. The caller has taken the rate limiter's token of the first call.
+        Called in a thread. The caller has taken the rate limiter's token of the first
+        call.
 
         :param is_wanted: whether one of the waits still goes on.
         """
@@ -296,12 +357,15 @@ class Poller(ABC):
                     await self._wait(self._begin_calls())
                     backoff = RETRY_SECONDS
                 except Exception:
-                    log.exception("The schedule of the calls failed; it goes on in %.0f s", backoff)
+                    log.exception(
+                        "The schedule of the calls failed; it goes on in %.0f s",
+                        backoff,
+                    )
                     await asyncio.sleep(clock.timeout(backoff, idle=True) or 0)
                     backoff = min(2 * backoff, MAX_RETRY_SECONDS)
         except BaseException as error:
-            # For example, the last wait has ended, or the event loop ends: no wait may go on without this
-            # task. If the loop is closed already, there is none.
+            # For example, the last wait has ended, or the event loop ends: no wait may
+            # go on without this task. If the loop is closed already, there is none.
             if not self._loop.is_closed():
                 for subscription in list(self._schedule.subscriptions.values()):
                     self._end(subscription, error)
@@ -319,12 +383,23 @@ class Poller(ABC):
                 await self._changed.wait()
 
     def _begin_calls(self) -> float | None:
-        """Begin the calls that are due; return the seconds until the next one, None to wait for a change."""
-        waits = (self._begin_polls(), self._begin_read(), self._begin_others(), self._end_late_waits())
+        """
+        Begin the calls that are due; return the seconds until the next one, None to
+        wait for a change.
+        """
+        waits = (
+            self._begin_polls(),
+            self._begin_read(),
+            self._begin_others(),
+            self._end_late_waits(),
+        )
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _begin_polls(self) -> float | None:
-        while len(self._calls) < self.workers and (due := self._schedule.next_due) is not None:
+        while (
+            len(self._calls) < self.workers
+            and (due := self._schedule.next_due) is not None
+        ):
             now = clock.time()
             wait = max(due - now, self.client.limiter.delay(clock.monotonic()))
             if wait > 0:
@@ -341,15 +416,26 @@ class Poller(ABC):
 
     def _begin_poll(self, job: schedule.Job) -> None:
         waiters = [each.waiter for each in job.subscriptions]
-        call = partial(self.poll, waiters, lambda: not all(each.ended for each in job.subscriptions))
-        self._begin(self._calls, lambda: list(call()), partial(self._handle_responses, job.subscriptions))
+        call = partial(
+            self.poll,
+            waiters,
+            lambda: not all(each.ended for each in job.subscriptions),
+        )
+        self._begin(
+            self._calls,
+            lambda: list(call()),
+            partial(self._handle_responses, job.subscriptions),
+        )
 
     def _begin_others(self) -> float | None:
         """Begin other calls, as ``_begin_calls`` does."""
         return None
 
     def _begin_read(self) -> float | None:
-        """Read the connection if that is due; return the seconds until then, None while it is read."""
+        """
+        Read the connection if that is due; return the seconds until then, None while it
+        is read.
+        """
         if self._reads:
             return None
         wait = self.client.seconds_until_read
@@ -361,19 +447,31 @@ class Poller(ABC):
     def _end_late_waits(self) -> float | None:
         late, seconds = self._schedule.late(clock.time(), calls_run=bool(self._calls))
         for subscription in late:
-            self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
+            self._end(
+                subscription,
+                subscription.waiter.time_out("the last poll has not ended"),
+            )
         return seconds
 
     def _begin(
-        self, running: set[asyncio.Future[Any]], call: Callable[[], Any], handle: Callable[[Any], None]
+        self,
+        running: set[asyncio.Future[Any]],
+        call: Callable[[], Any],
+        handle: Callable[[Any], None],
     ) -> None:
-        """Call a function in a thread; then handle its result, or its error, in the event loop."""
+        """
+        Call a function in a thread; then handle its result, or its error, in the event
+        loop.
+        """
         future = self._loop.run_in_executor(self._pool, call)
         running.add(future)
         future.add_done_callback(partial(self._end_call, running, handle))
 
     def _end_call(
-        self, running: set[asyncio.Future[Any]], handle: Callable[[Any], None], future: asyncio.Future[Any]
+        self,
+        running: set[asyncio.Future[Any]],
+        handle: Callable[[Any], None],
+        future: asyncio.Future[Any],
     ) -> None:
         running.discard(future)
         self._changed.set()
@@ -386,37 +484,55 @@ class Poller(ABC):
             # The connection was deleted.
             self._handle_responses(list(self._schedule.subscriptions.values()), result)
         elif result:
-            log.error("Connection %r could not be read", self.client.key[0], exc_info=result)
+            log.error(
+                "Connection %r could not be read", self.client.key[0], exc_info=result
+            )
 
-    def _handle_responses(self, subscriptions: Sequence[schedule.Subscription], result: Any) -> None:
+    def _handle_responses(
+        self, subscriptions: Sequence[schedule.Subscription], result: Any
+    ) -> None:
         """Let each wait decide by its response, or all of them by the same error."""
-        responses = len(subscriptions) * [result] if isinstance(result, BaseException) else result
+        responses = (
+            len(subscriptions) * [result]
+            if isinstance(result, BaseException)
+            else result
+        )
         for subscription, response in zip(subscriptions, responses, strict=True):
             self._handle_response(subscription, response)
 
-    def _handle_response(self, subscription: schedule.Subscription, response: Any) -> None:
+    def _handle_response(
+        self, subscription: schedule.Subscription, response: Any
+    ) -> None:
         if subscription.ended:
             return
         try:
-            if isinstance(response, BaseException) and not isinstance(response, PolysyncError):
+            if isinstance(response, BaseException) and not isinstance(
+                response, PolysyncError
+            ):
                 raise response
             self._decide(subscription, response, clock.time())
         except BaseException as error:
             log.exception("The wait fails: %s", subscription.waiter.name)
             self._end(subscription, error)
 
-    def _decide(self, subscription: schedule.Subscription, response: Any, now: float) -> None:
+    def _decide(
+        self, subscription: schedule.Subscription, response: Any, now: float
+    ) -> None:
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
             self._end(subscription, step)
             return
         subscription.waiter = step.waiter
-        self.client.activity.polled(subscription, step.waiter.name, step.waiter.failures)
+        self.client.activity.polled(
+            subscription, step.waiter.name, step.waiter.failures
+        )
         self._schedule.poll_at(subscription, now + step.seconds, now)
         if step.log_lines:
             subscription.send(step)
 
-    def _end(self, subscription: schedule.Subscription, step: schedule.Step | BaseException) -> None:
+    def _end(
+        self, subscription: schedule.Subscription, step: schedule.Step | BaseException
+    ) -> None:
         self.unsubscribe(subscription)
         subscription.send(step)
 
@@ -429,7 +545,10 @@ class ResourcePoller(Poller):
     """
 
     def __init__(
-        self, connection_id: str, region_name: str | None, waiter: type[ResourceWaiter[Any]]
+        self,
+        connection_id: str,
+        region_name: str | None,
+        waiter: type[ResourceWaiter[Any]],
     ) -> None:
         client = SharedClient(
             connection_id,
@@ -441,10 +560,14 @@ class ResourcePoller(Poller):
         super().__init__(client)
         self._waiter = waiter
 
-    def poll(self, waiters: Sequence[ResourceWaiter[Any]], is_wanted: Callable[[], bool]) -> list[Any]:
+    def poll(
+        self, waiters: Sequence[ResourceWaiter[Any]], is_wanted: Callable[[], bool]
+    ) -> list[Any]:
         """Describe the resource for which they all wait."""
         resource = waiters[0].resource
-        return len(waiters) * [self.client.result(lambda hook: describe(hook, self._waiter, resource))]
+        return len(waiters) * [
+            self.client.result(lambda hook: describe(hook, self._waiter, resource))
+        ]
 
 
 class ExecutionPoller(Poller):
@@ -459,8 +582,12 @@ class ExecutionPoller(Poller):
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
-        # By whether steps are only shown: who waits for a list, in turn, and when the next one may begin.
-        self._step_lists: dict[bool, dict[schedule.Subscription, None]] = {False: {}, True: {}}
+        # By whether steps are only shown: who waits for a list, in turn, and when the
+        # next one may begin.
+        self._step_lists: dict[bool, dict[schedule.Subscription, None]] = {
+            False: {},
+            True: {},
+        }
         self._next_step_list = {False: 0.0, True: 0.0}
         # The hook whose connection may list no executions.
         self._denied: object = None
@@ -479,7 +606,9 @@ class ExecutionPoller(Poller):
         if job.group is None:
             super()._begin_poll(job)
             return
-        waiters: dict[str, Any] = {each.waiter.name: each.waiter for each in job.subscriptions}
+        waiters: dict[str, Any] = {
+            each.waiter.name: each.waiter for each in job.subscriptions
+        }
         call = partial(
             self.client.list_executions,
             job.group.name,
@@ -501,18 +630,25 @@ class ExecutionPoller(Poller):
         if subscription is None or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
         now = clock.time()
-        wait = max(self._next_step_list[is_shown] - now, self.client.limiter.delay(clock.monotonic()))
+        wait = max(
+            self._next_step_list[is_shown] - now,
+            self.client.limiter.delay(clock.monotonic()),
+        )
         if wait > 0:
             return wait
         arn = subscription.waiter.name
-        call = partial(self.client.list_steps, arn, is_wanted=lambda: not subscription.ended)
+        call = partial(
+            self.client.list_steps, arn, is_wanted=lambda: not subscription.ended
+        )
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
         del waiting[subscription]
         self._next_step_list[is_shown] = now + pause
         self.client.limiter.take(clock.monotonic())
         return pause
 
-    def _handle_listing(self, job: schedule.Job, listing: schedule.Listing | BaseException) -> None:
+    def _handle_listing(
+        self, job: schedule.Job, listing: schedule.Listing | BaseException
+    ) -> None:
         if isinstance(listing, BaseException):
             self._handle_responses(job.subscriptions, listing)
             return
@@ -527,35 +663,51 @@ class ExecutionPoller(Poller):
         for subscription, response in after.responses:
             self._handle_response(subscription, response)
 
-    def _decide(self, subscription: schedule.Subscription, response: Any, now: float) -> None:
+    def _decide(
+        self, subscription: schedule.Subscription, response: Any, now: float
+    ) -> None:
         super()._decide(subscription, response, now)
-        error, progress = response if isinstance(response, PolysyncError) else None, subscription.progress
+        error, progress = (
+            response if isinstance(response, PolysyncError) else None,
+            subscription.progress,
+        )
         if is_throttling(error):
             self._pause_step_lists(now)
         elif progress and not subscription.ended and progress.after_poll(error, now):
             self._step_lists[not progress.is_awaited][subscription] = None
 
-    def _end(self, subscription: schedule.Subscription, step: schedule.Step | BaseException) -> None:
+    def _end(
+        self, subscription: schedule.Subscription, step: schedule.Step | BaseException
+    ) -> None:
         if isinstance(step, Finish) and step.event.ended_at:
-            self.client.activity.detected(clock.time() - step.event.ended_at.timestamp())
+            self.client.activity.detected(
+                clock.time() - step.event.ended_at.timestamp()
+            )
         super()._end(subscription, step)
 
     def _handle_steps(
-        self, subscription: schedule.Subscription, result: Sequence[StepDescription] | BaseException
+        self,
+        subscription: schedule.Subscription,
+        result: Sequence[StepDescription] | BaseException,
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
         now = clock.time()
         if is_throttling(result):
             self._pause_step_lists(now)
-        elif isinstance(result, BaseException) and not isinstance(result, PolysyncError):
+        elif isinstance(result, BaseException) and not isinstance(
+            result, PolysyncError
+        ):
             log.error("The steps of an execution could not be listed", exc_info=result)
         lines = subscription.progress.after_list(result, now)
         if lines:
             subscription.send(schedule.StepChanges(result, lines))
 
     def share_steps(self, execution_arn: str, steps: Sequence[StepDescription]) -> None:
-        """Handle a list of the steps of an execution which another poller has made, in place of the next."""
+        """
+        Handle a list of the steps of an execution which another poller has made, in
+        place of the next.
+        """
         now = clock.time()
         for subscription in list(self._schedule.subscriptions.values()):
             if subscription.waiter.name == execution_arn and subscription.progress:
@@ -576,14 +728,20 @@ MAX_KNOWN: Final = 1000
 
 class SearchPoller(Poller):
     """
-    Lists executions with one connection in one region, for the search that has listed least.
+    Lists executions with one connection in one region, for the search that has listed
+    least.
 
     It remembers the parameters of executions, which never change.
     """
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(
-            SharedClient(connection_id, region_name, polls="searches", model=search.ListedExecution)
+            SharedClient(
+                connection_id,
+                region_name,
+                polls="searches",
+                model=search.ListedExecution,
+            )
         )
         self._parameters: dict[str, Mapping[str, str]] = {}
         self._parameters_lock = Lock()
@@ -597,11 +755,15 @@ class SearchPoller(Poller):
         through = self.client.later_pages_limited(is_wanted)
 
         def find(hook: Any) -> Sequence[search.ListedExecution]:
-            listed = hook.find_pipeline_executions(name, created_after=after, through=through)
+            listed = hook.find_pipeline_executions(
+                name, created_after=after, through=through
+            )
             return list(islice(listed, search.MAX_LISTED + 1))
 
         listed = self.client.result(find)
-        return [search.look(waiter, listed, self._parameters_of, at) for waiter in waiters]
+        return [
+            search.look(waiter, listed, self._parameters_of, at) for waiter in waiters
+        ]
 
     def _parameters_of(self, execution_arn: str) -> Mapping[str, str]:
         # One call for all searches that need them at the same time.
@@ -625,7 +787,10 @@ _POLLERS: Final[dict[tuple[Any, ...], Poller]] = {}
 
 
 def poller_for(
-    kind: Callable[..., AnyPoller], connection_id: str, region_name: str | None, *more: Any
+    kind: Callable[..., AnyPoller],
+    connection_id: str,
+    region_name: str | None,
+    *more: Any,
 ) -> AnyPoller:
     """
     Return the poller of the running event loop. It ends with its last subscription.
@@ -643,7 +808,9 @@ def poller_for(
     return cast("AnyPoller", _POLLERS[key])
 
 
-def existing_poller(kind: type[AnyPoller], connection_id: str, region_name: str | None) -> AnyPoller | None:
+def existing_poller(
+    kind: type[AnyPoller], connection_id: str, region_name: str | None
+) -> AnyPoller | None:
     """Return the poller of the running event loop, if there is one."""
     key = (asyncio.get_running_loop(), kind, connection_id, region_name)
     return cast("AnyPoller | None", _POLLERS.get(key))

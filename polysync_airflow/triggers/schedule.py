@@ -3,17 +3,21 @@ The schedule of a poller: when a wait is polled next, and with which others.
 
 Rules:
 
-1. The first polls are spread over the poll interval by the group of the wait (the pipeline of an execution),
-   so that a triggerer that starts with thousands of triggers does not poll all of them at once. No poll comes
-   within the first seconds, unless the wait says that it may.
+1. The first polls are spread over the poll interval by the group of the wait (the
+   pipeline of an execution), so that a triggerer that starts with thousands of triggers
+   does not poll all of them at once. No poll comes within the first seconds, unless the
+   wait says that it may.
 2. A wait whose group is polled already is polled first in that group's next poll.
-3. Waits of a group that are due before the next poll are polled together if that takes fewer calls than to
-   poll each alone. One ListPipelineExecutions call returns a hundred executions of a pipeline; each search in
-   a pipeline, and each wait for a resource, takes part in the poll of another one at no cost.
+3. Waits of a group that are due before the next poll are polled together if that takes
+   fewer calls than to poll each alone. One ListPipelineExecutions call returns a
+   hundred executions of a pipeline; each search in a pipeline, and each wait for a
+   resource, takes part in the poll of another one at no cost.
 4. An execution that a listing shows as ended, or does not contain, is described next.
-5. A pipeline whose listing AWS refuses, or does not end, is not listed any more. Without the permission, no
-   pipeline is, until the connection changes. Any other error of a listing is one of its executions' polls.
-6. A wait whose last poll does not come in time, because AWS responds slowly, ends without it.
+5. A pipeline whose listing AWS refuses, or does not end, is not listed any more.
+   Without the permission, no pipeline is, until the connection changes. Any other error
+   of a listing is one of its executions' polls.
+6. A wait whose last poll does not come in time, because AWS responds slowly, ends
+   without it.
 
 Everything here is pure: the time is an argument.
 """
@@ -37,7 +41,8 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.states import has_ended
 
-# The host's clock may differ from AWS's, where only the host has recorded when an execution started.
+# The host's clock may differ from AWS's, where only the host has recorded when an
+# execution started.
 CLOCK_SKEW_SECONDS: Final = 300.0
 # Before all times at which an execution is polled together with others.
 NEXT: Final = 0.0
@@ -62,10 +67,11 @@ Step = waiting.Wait[Any] | waiting.Finish[Any] | StepChanges
 @dataclass(eq=False, slots=True)
 class Group:
     """
-    Waits that may be polled together: for executions of one pipeline, or for the same resource.
+    Waits that may be polled together: for executions of one pipeline, or for the same
+    resource.
 
-    :param calls: how many calls a poll of all takes: the number of pages of the last listing; 0 if it serves
-        each of them at no cost.
+    :param calls: how many calls a poll of all takes: the number of pages of the last
+        listing; 0 if it serves each of them at no cost.
     :param can_list: whether they can be polled together.
     :param next_poll: when one of them is polled next, in seconds since the epoch.
     """
@@ -77,9 +83,10 @@ class Group:
     next_poll: float | None = None
 
 
-# A triggerer may hold thousands of subscriptions, and the garbage collector goes through all of their objects
-# while every thread of the process stands still. So there are few: slots, a future that is awaited as it is,
-# and no ``asyncio.Queue``, which has seven objects.
+# A triggerer may hold thousands of subscriptions, and the garbage collector goes
+# through all of their objects while every thread of the process stands still. So there
+# are few: slots, a future that is awaited as it is, and no ``asyncio.Queue``, which has
+# seven objects.
 @dataclass(eq=False, slots=True)
 class Subscription:
     """
@@ -87,7 +94,8 @@ class Subscription:
 
     :param progress: when the steps are listed; None for never.
     :param number: its place in the order of all subscriptions.
-    :param due: when it is polled next, in seconds since the epoch; None while a poll runs.
+    :param due: when it is polled next, in seconds since the epoch; None while a poll
+        runs.
     """
 
     waiter: waiting.Waiter[Any, Any]
@@ -160,7 +168,9 @@ class AfterListing:
     :param is_denied: no pipeline can be listed.
     """
 
-    responses: Sequence[tuple[Subscription, ExecutionDescription | exceptions.PolysyncError]]
+    responses: Sequence[
+        tuple[Subscription, ExecutionDescription | exceptions.PolysyncError]
+    ]
     warning: str | None = None
     is_denied: bool = False
 
@@ -177,10 +187,12 @@ class Schedule:
         self._calls = calls
         self._groups: dict[str, Group] = {}
         self._numbers = itertools.count()
-        # An entry is out of date if its subscription has another ``due``. Entries are pairs of numbers: the
-        # garbage collector does not track these, as it does tuples that hold other objects.
+        # An entry is out of date if its subscription has another ``due``. Entries are
+        # pairs of numbers: the garbage collector does not track these, as it does
+        # tuples that hold other objects.
         self._heap: list[tuple[float, int]] = []
-        # While calls run: when the deadlines were checked last, in seconds since the epoch.
+        # While calls run: when the deadlines were checked last, in seconds since the
+        # epoch.
         self._checked_at: float | None = None
 
     def add(self, subscription: Subscription, now: float) -> None:
@@ -206,13 +218,20 @@ class Schedule:
             del self._groups[group.name]
 
     def poll_at(self, subscription: Subscription, due: float, now: float) -> None:
-        """Schedule the next poll of a subscription, alone or together with others of its group."""
+        """
+        Schedule the next poll of a subscription, alone or together with others of its
+        group.
+        """
         self._put(subscription, due)
         group, planned = subscription.group, subscription.group.next_poll
-        group.next_poll = due if planned is None or planned <= now else min(due, planned)
+        group.next_poll = (
+            due if planned is None or planned <= now else min(due, planned)
+        )
 
     def describe_next(self, subscription: Subscription) -> None:
-        """Schedule the description of a subscription's execution before all other polls."""
+        """
+        Schedule the description of a subscription's execution before all other polls.
+        """
         self._put(subscription, NEXT)
 
     def _put(self, subscription: Subscription, due: float) -> None:
@@ -231,7 +250,10 @@ class Schedule:
 
     @property
     def next_due(self) -> float | None:
-        """When the next poll is due, in seconds since the epoch; None if none is scheduled."""
+        """
+        When the next poll is due, in seconds since the epoch; None if none is
+        scheduled.
+        """
         first = self._first()
         return first.due if first else None
 
@@ -261,12 +283,17 @@ class Schedule:
         return Job(together, group) if group.calls < len(names) else Job([first])
 
     def begin(self, job: Job) -> None:
-        """Record that a poll runs: its subscriptions are not due until they are scheduled again."""
+        """
+        Record that a poll runs: its subscriptions are not due until they are scheduled
+        again.
+        """
         for subscription in job.subscriptions:
             subscription.due = None
 
     def after_listing(self, job: Job, listing: Listing) -> AfterListing:
-        """Return what comes after a listing, and schedule the descriptions that it needs."""
+        """
+        Return what comes after a listing, and schedule the descriptions that it needs.
+        """
         group: Any = job.group
         responses, missing = [], []
         for subscription in job.subscriptions:
@@ -282,7 +309,9 @@ class Schedule:
         if error is None:
             group.calls = listing.pages + bool(missing)
         warning = None
-        is_endless = exceptions.has_code(error, exceptions.PAGINATION, exceptions.RESPONSE_TOO_LARGE)
+        is_endless = exceptions.has_code(
+            error, exceptions.PAGINATION, exceptions.RESPONSE_TOO_LARGE
+        )
         is_refused = isinstance(error, exceptions.SageMakerApiError) and error.permanent
         if error and not is_endless and not is_refused:
             return AfterListing([*responses, *((each, error) for each in missing)])
@@ -291,19 +320,26 @@ class Schedule:
         # The executions may be described nevertheless.
         is_denied = exceptions.has_code(error, exceptions.ACCESS_DENIED)
         if is_denied:
-            warning = f"Each execution is described on its own, which takes more calls: {error}"
+            warning = (
+                "Each execution is described on its own, which takes more calls:"
+                f" {error}"
+            )
         elif error:
             group.can_list = False
         if is_endless:
             warning = f"Each execution of {group.name} is described on its own: {error}"
         return AfterListing(responses, warning, is_denied)
 
-    def late(self, now: float, *, calls_run: bool) -> tuple[list[Subscription], float | None]:
+    def late(
+        self, now: float, *, calls_run: bool
+    ) -> tuple[list[Subscription], float | None]:
         """
         Return the subscriptions whose last poll does not come in time.
 
-        :param calls_run: whether calls run. Without them, each poll begins when it is due.
-        :return: the subscriptions, and the seconds until the next check; None if none is needed.
+        :param calls_run: whether calls run. Without them, each poll begins when it is
+            due.
+        :return: the subscriptions, and the seconds until the next check; None if none
+            is needed.
         """
         if not calls_run:
             self._checked_at = None
@@ -311,14 +347,21 @@ class Schedule:
         if self._checked_at is None:
             self._checked_at = now
         late: list[Subscription] = []
-        # A process that was frozen has checked long ago: its waits have time for their last poll.
+        # A process that was frozen has checked long ago: its waits have time for their
+        # last poll.
         if now >= self._checked_at + waiting.LAST_POLL_SECONDS:
-            late = [each for each in self.subscriptions.values() if each.waiter.deadline <= self._checked_at]
+            late = [
+                each
+                for each in self.subscriptions.values()
+                if each.waiter.deadline <= self._checked_at
+            ]
             self._checked_at = now
         return late, self._checked_at + waiting.LAST_POLL_SECONDS - now
 
 
-def first_poll(waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | None) -> float:
+def first_poll(
+    waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | None
+) -> float:
     """
     Return when a wait is polled first, in seconds since the epoch.
 
@@ -338,9 +381,14 @@ def first_poll(waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | 
 
 
 def list_created_after(waiters: Collection[waiting.ExecutionWaiter]) -> datetime:
-    """Return the creation time from which executions must be listed to find all that are awaited."""
+    """
+    Return the creation time from which executions must be listed to find all that are
+    awaited.
+    """
     return min(_started_at(waiter) for waiter in waiters) - timedelta(seconds=1)
 
 
 def _started_at(waiter: waiting.ExecutionWaiter) -> datetime:
-    return waiter.started_at or datetime.fromtimestamp(waiter.since - CLOCK_SKEW_SECONDS, UTC)
+    return waiter.started_at or datetime.fromtimestamp(
+        waiter.since - CLOCK_SKEW_SECONDS, UTC
+    )

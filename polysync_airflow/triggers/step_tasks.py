@@ -1,8 +1,9 @@
 """
 The poller that all tasks of one group share, and the trigger of a step's task.
 
-For each group, one poll lists the steps of the execution. Before there is an execution, and after its end, it
-asks Airflow only. What the tasks wait for is decided in ``execution/step_tasks.py``.
+For each group, one poll lists the steps of the execution. Before there is an execution,
+and after its end, it asks Airflow only. What the tasks wait for is decided in
+``execution/step_tasks.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from airflow.triggers.base import TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, without_dag
+from polysync_airflow.airflow_compat.task_instances import (
+    read_state,
+    read_xcom,
+    without_dag,
+)
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -58,13 +63,18 @@ class KnownExecution:
     due: float = 0.0
 
     def is_of(self, run: ExecutionRecord) -> bool:
-        """Return whether this is the execution, in the same attempt, that an XCom ``run`` names."""
+        """
+        Return whether this is the execution, in the same attempt, that an XCom ``run``
+        names.
+        """
         return _attempt_of(run) == _attempt_of(self.run)
 
     def seen(self, state: str | None) -> step_tasks.Seen:
         """Return what was seen last, now that the execution task has a state."""
         due = None if has_ended(self.status) else self.due
-        return step_tasks.seen_of(state, self.run, self.order, self.steps, self.status, due)
+        return step_tasks.seen_of(
+            state, self.run, self.order, self.steps, self.status, due
+        )
 
 
 def _attempt_of(run: ExecutionRecord) -> tuple[str, int]:
@@ -77,14 +87,22 @@ class StepTaskPoller(poller.Poller):
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         # The tasks that end here describe the jobs of their steps with the same client.
         of_jobs = (kind.operation for kind in JOB_KINDS.values())
-        operations = ("DescribePipelineExecution", "ListPipelineExecutionSteps", *sorted({*of_jobs}))
-        client = poller.SharedClient(connection_id, region_name, polls="step_tasks", operations=operations)
+        operations = (
+            "DescribePipelineExecution",
+            "ListPipelineExecutionSteps",
+            *sorted({*of_jobs}),
+        )
+        client = poller.SharedClient(
+            connection_id, region_name, polls="step_tasks", operations=operations
+        )
         super().__init__(client)
         # By execution task. Each group is polled by one thread at a time.
         self._known: dict[TaskKey, KnownExecution] = {}
 
     def poll(
-        self, waiters: Sequence[step_tasks.StepTaskWaiter], is_wanted: Callable[[], bool]
+        self,
+        waiters: Sequence[step_tasks.StepTaskWaiter],
+        is_wanted: Callable[[], bool],
     ) -> list[step_tasks.Seen | PolysyncError]:
         """Look at the execution of a group once, for all of its tasks."""
         try:
@@ -92,11 +110,16 @@ class StepTaskPoller(poller.Poller):
         except PolysyncError as error:
             result = error
         except Exception as error:
-            text = f"Airflow does not return the state and the XComs of the execution's task: {error!r:.500}"
+            text = (
+                "Airflow does not return the state and the XComs of the execution's"
+                f" task: {error!r:.500}"
+            )
             result = PolysyncError(text, permanent=False)
         return len(waiters) * [result]
 
-    def _handle_responses(self, subscriptions: Sequence[Subscription], result: Any) -> None:
+    def _handle_responses(
+        self, subscriptions: Sequence[Subscription], result: Any
+    ) -> None:
         seen = result[0] if isinstance(result, list) else None
         if isinstance(seen, step_tasks.Seen) and seen.run:
             arn = seen.run.execution_arn
@@ -108,7 +131,9 @@ class StepTaskPoller(poller.Poller):
         super()._handle_responses(subscriptions, result)
 
     def _look(
-        self, waiters: Sequence[step_tasks.StepTaskWaiter], is_wanted: Callable[[], bool]
+        self,
+        waiters: Sequence[step_tasks.StepTaskWaiter],
+        is_wanted: Callable[[], bool],
     ) -> step_tasks.Seen:
         task = waiters[0].execution_task
         known, state = self._known.get(task), None
@@ -121,7 +146,8 @@ class StepTaskPoller(poller.Poller):
             known.due = clock.time() + waiters[0].poll_interval
         seen = known.seen(state)
         if state is None and any(waiter.verdict(seen) for waiter in waiters):
-            # Before a task ends: the execution task may have been cleared, or have begun its next try.
+            # Before a task ends: the execution task may have been cleared, or have
+            # begun its next try.
             state, current = self._ask_airflow(task)
             return current.seen(state) if current is known else step_tasks.Seen(state)
         return seen
@@ -147,7 +173,9 @@ class StepTaskPoller(poller.Poller):
 
     def _ask_aws(self, known: KnownExecution, is_wanted: Callable[[], bool]) -> None:
         known.steps = self._list(known, is_wanted)
-        if any(state_of_step(step.status) is PolysyncState.RUNNING for step in known.steps):
+        if any(
+            state_of_step(step.status) is PolysyncState.RUNNING for step in known.steps
+        ):
             return
         # AWS's list of the steps does not say whether more of them follow.
         self.client.limiter.acquire()
@@ -171,16 +199,19 @@ class StepTaskPoller(poller.Poller):
 
 class PolysyncStepTaskTrigger(WaitTrigger):
     """
-    Wait for the end of one step of the execution that another task of the same DAG run starts.
+    Wait for the end of one step of the execution that another task of the same DAG run
+    starts.
 
     :param execution_task_id: the task that starts the execution.
     :param step_name: the step.
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
-    :param poll_interval: seconds between two lists of the steps. All tasks of an execution share them.
+    :param poll_interval: seconds between two lists of the steps. All tasks of an
+        execution share them.
     :param property_files: which property files the task reads when it ends here.
     :param retries: how many retries the task has.
-    :param ends_task: whether the task has started here, and ends here, without a worker.
+    :param ends_task: whether the task has started here, and ends here, without a
+        worker.
     """
 
     arguments_model: ClassVar[type[BaseModel]] = step_tasks.StepTaskArguments
@@ -211,8 +242,8 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, and yield the event."""
         if self.task_instance is None:
-            # In ``dag.test()``, which runs one task after the other, the trigger of each as well: it would
-            # wait for the execution task for ever.
+            # In ``dag.test()``, which runs one task after the other, the trigger of
+            # each as well: it would wait for the execution task for ever.
             yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]
             return
         if self.ends_task:
@@ -222,7 +253,10 @@ class PolysyncStepTaskTrigger(WaitTrigger):
                 yield event
 
     async def look(self, ti: Any) -> step_tasks.StepTaskEvent | None:
-        """Look at the execution once, without a triggerer; return the event if the step is at its end."""
+        """
+        Look at the execution once, without a triggerer; return the event if the step is
+        at its end.
+        """
         self.task_instance = ti
         waiter = self._waiter()
         (seen,) = self._find_poller().poll((waiter,), lambda: True)
@@ -230,11 +264,15 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         return self._end if has_ended else None
 
     def _waiter(self) -> step_tasks.StepTaskWaiter:
-        arguments = check_trigger_arguments(step_tasks.StepTaskArguments, self.serialize()[1])
+        arguments = check_trigger_arguments(
+            step_tasks.StepTaskArguments, self.serialize()[1]
+        )
         return arguments.waiter_of(self.task_instance, clock.time())
 
     def _find_poller(self) -> StepTaskPoller:
-        return poller.poller_for(StepTaskPoller, self.polysync_conn_id, self.region_name)
+        return poller.poller_for(
+            StepTaskPoller, self.polysync_conn_id, self.region_name
+        )
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         if isinstance(step, Finish):
@@ -254,9 +292,18 @@ class PolysyncStepTaskTrigger(WaitTrigger):
 
     def _end_task(self, context: Context) -> Any:
         """Run the code of the task, in a thread."""
-        # By its name: the operators are above the triggers, which most processes use without them.
-        operator = import_module("polysync_airflow.operators.step_tasks").PolysyncPipelineStepOperator
-        arguments = {name: value for name, value in self.serialize()[1].items() if name != "ends_task"}
+        # By its name: the operators are above the triggers, which most processes use
+        # without them.
+        operator = import_module(
+            "polysync_airflow.operators.step_tasks"
+        ).PolysyncPipelineStepOperator
+        arguments = {
+            name: value
+            for name, value in self.serialize()[1].items()
+            if name != "ends_task"
+        }
         task = operator(task_id=context["ti"].task_id, **arguments)
         shared: Any = self._poller
-        return task.end(context, self._end, None if self.property_files else shared.client.hook)
+        return task.end(
+            context, self._end, None if self.property_files else shared.client.hook
+        )

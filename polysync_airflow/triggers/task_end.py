@@ -1,9 +1,10 @@
 """
 Ends a task in the triggerer, without a worker. From Airflow 3.3 on.
 
-The code of the task runs in a thread, with a context whose task instance stores the XComs. What it returns or
-raises becomes the event that ends the task, so a task ends here as it does on a worker. What Airflow does not
-do for such a task is in ``docs/reference/sensors.md``.
+The code of the task runs in a thread, with a context whose task instance stores the
+XComs. What it returns or raises becomes the event that ends the task, so a task ends
+here as it does on a worker. What Airflow does not do for such a task is in
+``docs/reference/sensors.md``.
 
 See ``handle_event_submit`` in airflow/models/trigger.py.
 """
@@ -18,7 +19,12 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from airflow.providers.common.compat.sdk import AirflowException, Context, TaskDeferred
-from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import (
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 
 from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.supervisor import call_airflow
@@ -36,19 +42,28 @@ _FINAL_ERRORS: Final = (sdk.AirflowFailException, sdk.AirflowSensorTimeout)
 
 
 class RetryPolicyWithoutDelays(PolysyncRetryPolicy):
-    """The default policy without its delays: a task that ends in the triggerer has the delay of its own."""
+    """
+    The default policy without its delays: a task that ends in the triggerer has the
+    delay of its own.
+    """
 
     def evaluate(self, *args: Any, **kwargs: Any) -> sdk.RetryDecision:
         """Return the decision after a failed try."""
         decision = super().evaluate(*args, **kwargs)
-        return decision if decision.action is sdk.RetryAction.FAIL else sdk.RetryDecision.default()
+        return (
+            decision
+            if decision.action is sdk.RetryAction.FAIL
+            else sdk.RetryDecision.default()
+        )
 
 
 class TaskInstanceInThread:
     """
-    The task instance of a trigger, for the code of its task in a thread: ``ti`` of the context.
+    The task instance of a trigger, for the code of its task in a thread: ``ti`` of the
+    context.
 
-    :param ti: that of the trigger, with its task: Airflow sets it for a task that started in the triggerer.
+    :param ti: that of the trigger, with its task: Airflow sets it for a task that
+        started in the triggerer.
     """
 
     def __init__(self, ti: Any) -> None:
@@ -60,14 +75,18 @@ class TaskInstanceInThread:
 
     @property
     def max_tries(self) -> int:
-        """How many retries the task has. Airflow does not tell a triggerer of those after a clear."""
+        """
+        How many retries the task has. Airflow does not tell a triggerer of those after
+        a clear.
+        """
         return int(self._ti.task.retries)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """
         Store an XCom.
 
-        :raises CancelledError: the trigger was cancelled. The XComs may be those of another try by now.
+        :raises CancelledError: the trigger was cancelled. The XComs may be those of
+            another try by now.
         """
         if self.is_left:
             raise asyncio.CancelledError
@@ -84,7 +103,8 @@ class TaskEnd:
     Runs the code of a task.
 
     :param ti: the task instance of the trigger.
-    :param connection_id: the task's connection. The code waits for that of tasks with the same one only.
+    :param connection_id: the task's connection. The code waits for that of tasks with
+        the same one only.
     :param log: the log of the trigger.
     """
 
@@ -94,12 +114,15 @@ class TaskEnd:
 
     async def run(self, code: Code) -> TriggerEvent | TaskDeferred:
         """
-        Run code of the task in a thread, and return the event to yield; a deferral, if the code has deferred.
+        Run code of the task in a thread, and return the event to yield; a deferral, if
+        the code has deferred.
 
-        :param code: is called with the context. What it returns is the XCom ``return_value``.
+        :param code: is called with the context. What it returns is the XCom
+            ``return_value``.
         """
         ti = TaskInstanceInThread(self.ti)
-        # In the trigger's own context: by that, Airflow writes the lines to the log of the task.
+        # In the trigger's own context: by that, Airflow writes the lines to the log of
+        # the task.
         run = contextvars.copy_context().run
         try:
             future = _THREADS.submit(self.connection_id, run, self._end_of, code, ti)
@@ -108,7 +131,9 @@ class TaskEnd:
         finally:
             ti.is_left = True
 
-    def _end_of(self, code: Code, ti: TaskInstanceInThread) -> TriggerEvent | TaskDeferred:
+    def _end_of(
+        self, code: Code, ti: TaskInstanceInThread
+    ) -> TriggerEvent | TaskDeferred:
         context: Any = {**self.ti.get_template_context(), "ti": ti, "task_instance": ti}
         try:
             result = code(context)
@@ -126,12 +151,14 @@ class TaskEnd:
     def _failed(self, error: Exception, context: Context) -> TriggerEvent:
         is_expected = isinstance(error, (PolysyncError, AirflowException))
         text = f"{type(error).__name__}: {error}"
-        self.log.error("Task failed with %s", text, exc_info=None if is_expected else error)
+        self.log.error(
+            "Task failed with %s", text, exc_info=None if is_expected else error
+        )
         is_final = isinstance(error, _FINAL_ERRORS) or forbids_retry(
             RetryPolicyWithoutDelays(), error, context
         )
         if is_final and self.ti.task.retries:
-            # Airflow retries after a TaskFailedEvent. Only a worker can forbid that: the task goes on in its
-            # ``execute_failed`` there.
+            # Airflow retries after a TaskFailedEvent. Only a worker can forbid that:
+            # the task goes on in its ``execute_failed`` there.
             return TriggerEvent({"error": text})  # type: ignore[no-untyped-call]
         return TaskFailedEvent()

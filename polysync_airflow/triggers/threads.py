@@ -8,8 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-# For each connection. Not the event loop's own thread pool, which all triggers share, and not one pool for
-# all connections: a call that AWS throttles, or whose endpoint does not respond, may take minutes.
+# For each connection. Not the event loop's own thread pool, which all triggers share,
+# and not one pool for all connections: a call that AWS throttles, or whose endpoint
+# does not respond, may take minutes.
 MAX_THREADS: Final = 8
 
 
@@ -26,16 +27,20 @@ class ThreadPools:
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._running: dict[str, int] = {}
 
-    def submit(self, connection_id: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(
+        self, connection_id: str, function: Callable[..., Any], *arguments: Any
+    ) -> Future[Any]:
         """
         Call a function in a thread.
 
-        :param connection_id: the connection that the function uses. It waits for functions with the same
-            connection only.
+        :param connection_id: the connection that the function uses. It waits for
+            functions with the same connection only.
         """
         with self._lock:
             if connection_id not in self._pools:
-                self._pools[connection_id] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=self._name)
+                self._pools[connection_id] = ThreadPoolExecutor(
+                    MAX_THREADS, thread_name_prefix=self._name
+                )
             self._running[connection_id] = self._running.get(connection_id, 0) + 1
             future = self._pools[connection_id].submit(function, *arguments)
         future.add_done_callback(partial(self._done, connection_id))

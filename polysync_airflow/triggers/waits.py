@@ -1,13 +1,15 @@
 """
-The triggers that wait without a worker: for an execution, for one step of it to begin or to end, for an
-execution that others start, and for the approval of a model.
+The triggers that wait without a worker: for an execution, for one step of it to begin
+or to end, for an execution that others start, and for the approval of a model.
 
-They poll nothing themselves (``poller``), and what they decide is decided in ``execution/``.
+They poll nothing themselves (``poller``), and what they decide is decided in
+``execution/``.
 
-A trigger whose task has ended stops its execution, and stores in the XCom ``run`` how that ends. A thread
-asks Airflow whose execution it is, and AWS to stop it. Airflow does not wait for this: it cancels ``on_kill``
-after about a second, and at the latest after 30. How the stop ends is then seen by the poller, so that it
-takes no thread, however many tasks have been ended.
+A trigger whose task has ended stops its execution, and stores in the XCom ``run`` how
+that ends. A thread asks Airflow whose execution it is, and AWS to stop it. Airflow does
+not wait for this: it cancels ``on_kill`` after about a second, and at the latest after
+30. How the stop ends is then seen by the poller, so that it takes no thread, however
+many tasks have been ended.
 """
 
 from __future__ import annotations
@@ -28,7 +30,12 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.airflow_compat.task_instances import read_state, read_states, read_xcom, write_xcom
+from polysync_airflow.airflow_compat.task_instances import (
+    read_state,
+    read_states,
+    read_xcom,
+    write_xcom,
+)
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
@@ -36,11 +43,18 @@ from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
+from polysync_airflow.execution.parameters import (
+    MIN_PROGRESS_INTERVAL,
+    check_trigger_arguments,
+)
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
-from polysync_airflow.execution.steps.progress import Progress, StepTriggerArguments, ended_step
+from polysync_airflow.execution.steps.progress import (
+    Progress,
+    StepTriggerArguments,
+    ended_step,
+)
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks.executions import StopResult, stop_execution
 from polysync_airflow.triggers import poller
@@ -55,10 +69,12 @@ FINISH_SECONDS: Final = 10.0
 @dataclass
 class StepPusher:
     """
-    Pushes the steps of an execution, one push at a time, in a thread. Use it in one event loop.
+    Pushes the steps of an execution, one push at a time, in a thread. Use it in one
+    event loop.
 
     :param warn: called with a message if Airflow does not store the XCom.
-    :param order: the declared steps, as ``order_text`` returns them; None to read them from the XCom.
+    :param order: the declared steps, as ``order_text`` returns them; None to read them
+        from the XCom.
     """
 
     ti: Any
@@ -69,13 +85,19 @@ class StepPusher:
     _pushing: asyncio.Task[None] | None = None
 
     def push(self, steps: Sequence[descriptions.StepDescription]) -> None:
-        """Push steps as soon as the push before has ended; of several that wait, only the last one."""
+        """
+        Push steps as soon as the push before has ended; of several that wait, only the
+        last one.
+        """
         self._next = steps
         if self._pushing is None or self._pushing.done():
             self._pushing = asyncio.create_task(self._push_all())
 
     async def finish(self) -> None:
-        """Wait for the push that is running: a later one of the worker must not be overwritten by it."""
+        """
+        Wait for the push that is running: a later one of the worker must not be
+        overwritten by it.
+        """
         if self._pushing:
             await asyncio.wait((self._pushing,), timeout=FINISH_SECONDS)
 
@@ -92,12 +114,15 @@ class StepPusher:
                 await asyncio.to_thread(call_airflow, partial(self.store, steps))
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
-                self.warn(f"Airflow does not store the steps of the execution: {problem}")
+                self.warn(
+                    f"Airflow does not store the steps of the execution: {problem}"
+                )
 
     def store(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Store steps. Sends requests to Airflow."""
         if self.order is None:
-            # The worker has pushed them. Read once: a request costs more than all the rest of a push.
+            # The worker has pushed them. Read once: a request costs more than all the
+            # rest of a push.
             pushed = descriptions.parse_rows(read_xcom(self.ti, descriptions.STEPS_KEY))
             self.order = descriptions.order_text(pushed)
         rows = descriptions.rows_of(steps, descriptions.order_of(self.order), self.arn)
@@ -108,7 +133,8 @@ class StepPusher:
 ON_KILL_SECONDS: Final = 20.0
 # Seconds between the requests for the task's state, when Airflow does not return it.
 STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
-# How long the end of a stop is waited for. AWS gives the container of a job two minutes.
+# How long the end of a stop is waited for. AWS gives the container of a job two
+# minutes.
 FOLLOW_SECONDS: Final = 900.0
 FOLLOW_POLL_SECONDS: Final = 15.0
 submit_stop: Final = ThreadPools("polysync-stop").submit
@@ -126,7 +152,8 @@ class TriggerStop:
     :param waiter: the wait of the trigger, for the same attempt of the execution.
     :param client: what its poller calls AWS with.
     :param log: the log of the trigger.
-    :param step_task_ids: the tasks of the steps, if the task is that of a group of them.
+    :param step_task_ids: the tasks of the steps, if the task is that of a group of
+        them.
     """
 
     ti: Any
@@ -134,7 +161,8 @@ class TriggerStop:
     client: SharedClient
     log: Any
     step_task_ids: Sequence[str] = ()
-    # Whether the next try of a task that was cleared with some of its steps goes on with the execution.
+    # Whether the next try of a task that was cleared with some of its steps goes on
+    # with the execution.
     _is_left: bool = False
 
     async def on_kill(self) -> None:
@@ -149,8 +177,8 @@ class TriggerStop:
         finally:
             if not asked.done():
                 self.log.warning(
-                    "The stop of the execution is still on its way. The XCom 'run' will say how it ends. "
-                    "Execution: %s",
+                    "The stop of the execution is still on its way. The XCom 'run' will"
+                    " say how it ends. Execution: %s",
                     self._arn,
                 )
         if asked.done():
@@ -161,7 +189,8 @@ class TriggerStop:
         return self.waiter.execution_arn
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        # In the trigger's own context: by that, Airflow writes the lines to the log of the task.
+        # In the trigger's own context: by that, Airflow writes the lines to the log of
+        # the task.
         run = contextvars.copy_context().run
         return submit_stop(self.client.key[0], run, function, *arguments)
 
@@ -172,10 +201,14 @@ class TriggerStop:
             # Until the next try begins, somebody may end the task.
             while self._is_left and clock.time() < until:
                 await asyncio.sleep(clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0)
-                has_asked = await asyncio.shield(asyncio.wrap_future(self._submit(self._ask)))
+                has_asked = await asyncio.shield(
+                    asyncio.wrap_future(self._submit(self._ask))
+                )
             if has_asked:
                 end = await self._wait_for_end()
-                await asyncio.shield(asyncio.wrap_future(self._submit(self._store_end, end)))
+                await asyncio.shield(
+                    asyncio.wrap_future(self._submit(self._store_end, end))
+                )
         except Exception as error:
             self.log.warning(
                 "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -187,7 +220,9 @@ class TriggerStop:
     async def _wait_for_end(self) -> ExecutionEvent:
         executions = poller.poller_for(poller.ExecutionPoller, *self.client.key)
         deadline = clock.time() + FOLLOW_SECONDS
-        followed = replace(self.waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
+        followed = replace(
+            self.waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline
+        )
         subscription = executions.subscribe(followed)
         try:
             while not isinstance(step := await subscription.next_step(), waiter.Finish):
@@ -205,8 +240,9 @@ class TriggerStop:
             state = self._task_state()
         except Exception as error:
             self.log.error(
-                "The execution may still be running: Airflow does not return the task's state, so it is "
-                "unknown whether the task was ended: %s. Execution: %s",
+                "The execution may still be running: Airflow does not return the task's"
+                " state, so it is unknown whether the task was ended: %s."
+                " Execution: %s",
                 error,
                 self._arn,
             )
@@ -215,16 +251,26 @@ class TriggerStop:
             return False
         # A trigger that has only moved needs no record, which spares a request.
         record = None if state == decisions.DEFERRED else self._record()
-        owner = decisions.owner_of_deferred(state, record, self._arn, self.ti.try_number)
-        leaving = decisions.leave(record, self.ti.try_number, stop_on_kill=True).owned_by(owner)
+        owner = decisions.owner_of_deferred(
+            state, record, self._arn, self.ti.try_number
+        )
+        leaving = decisions.leave(
+            record, self.ti.try_number, stop_on_kill=True
+        ).owned_by(owner)
         if leaving.exit is not decisions.Exit.STOP:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
-        stop = RequestedStop(requested_at=clock.now(), reason="ended_task", process="triggerer")
+        stop = RequestedStop(
+            requested_at=clock.now(), reason="ended_task", process="triggerer"
+        )
         self._change_run(lambda run: run.stop_requested(stop), state, owner)
         result = self._stop()
-        self.log.warning("Task was ended (state %s). %s Execution: %s", state, result.text, self._arn)
-        self._change_run(lambda run: run.stop_answered(result.status, result.error, clock.now()))
+        self.log.warning(
+            "Task was ended (state %s). %s Execution: %s", state, result.text, self._arn
+        )
+        self._change_run(
+            lambda run: run.stop_answered(result.status, result.error, clock.now())
+        )
         return result.error is None
 
     def _is_left_to_next_try(self, state: str | None) -> bool:
@@ -235,7 +281,10 @@ class TriggerStop:
         else:
             self._is_left = False
         if self._is_left and not was_left:
-            text = "The task was cleared with some of its steps. Its next try goes on with the execution: %s"
+            text = (
+                "The task was cleared with some of its steps. Its next try goes on with"
+                " the execution: %s"
+            )
             self.log.info(text, self._arn)
         return self._is_left
 
@@ -246,7 +295,9 @@ class TriggerStop:
             # No wait of this process has ever read the connection.
             text = f"The execution may still be running: it cannot be stopped: {error}"
             return StopResult(text, error=str(error))
-        return stop_execution(hook, self._arn, attempt=self.waiter.attempt, warn=self.log.warning)
+        return stop_execution(
+            hook, self._arn, attempt=self.waiter.attempt, warn=self.log.warning
+        )
 
     def _store_end(self, end: ExecutionEvent) -> None:
         run = self._change_run(lambda run: run.stop_followed(end, clock.now()))
@@ -255,15 +306,19 @@ class TriggerStop:
         self.log.info("%s Execution: %s", run.stop_text, self._arn)
         steps = self.client.list_steps(self._arn, is_wanted=lambda: True)
         if not isinstance(steps, Exception):
-            call_airflow(partial(StepPusher(self.ti, self._arn, self.log.warning).store, steps))
+            call_airflow(
+                partial(StepPusher(self.ti, self._arn, self.log.warning).store, steps)
+            )
 
     def _change_run(
         self, change: Callable[[ExecutionRecord], ExecutionRecord], *known: Any
     ) -> ExecutionRecord | None:
         """
-        Change the XCom ``run``, if it is still that of this try. Raises no error: the stop comes first.
+        Change the XCom ``run``, if it is still that of this try. Raises no error: the
+        stop comes first.
 
-        :param known: the state of the task and the owner of the execution, if they are known already.
+        :param known: the state of the task and the owner of the execution, if they are
+            known already.
         """
 
         def change_run() -> ExecutionRecord | None:
@@ -282,12 +337,18 @@ class TriggerStop:
         try:
             return call_airflow(change_run)
         except Exception as error:
-            self.log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
+            self.log.warning(
+                "Airflow does not store the XCom 'run': %s: %s",
+                type(error).__name__,
+                error,
+            )
             return None
 
     def _state_and_owner(self) -> tuple[str | None, decisions.Owner]:
         state = read_state(self.ti)
-        return state, decisions.owner_of_deferred(state, self._record(), self._arn, self.ti.try_number)
+        return state, decisions.owner_of_deferred(
+            state, self._record(), self._arn, self.ti.try_number
+        )
 
     def _record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
@@ -314,9 +375,10 @@ class WaitTrigger(BaseTrigger):
     """
     Wait, then fire one event.
 
-    ``run`` only polls, since Airflow may run a trigger twice at the same time while triggers move between
-    triggerers. The class path and the arguments are stored in Airflow's database: they are public, and hold
-    no credentials. Each argument is an attribute, which the model checks before AWS is called.
+    ``run`` only polls, since Airflow may run a trigger twice at the same time while
+    triggers move between triggerers. The class path and the arguments are stored in
+    Airflow's database: they are public, and hold no credentials. Each argument is an
+    attribute, which the model checks before AWS is called.
     """
 
     arguments_model: ClassVar[type[BaseModel]]
@@ -340,8 +402,9 @@ class WaitTrigger(BaseTrigger):
         """
         Wait until the decision core ends the wait; yield its event as a JSON-able dict.
 
-        :raises ParametersError: an argument of the stored trigger is not valid. Not raised by ``__init__``,
-            where Airflow expects a TypeError only: any other error there ends the triggerer.
+        :raises ParametersError: an argument of the stored trigger is not valid. Not
+            raised by ``__init__``, where Airflow expects a TypeError only: any other
+            error there ends the triggerer.
         """
         use_event_loop()
         wait, progress = self._waiter(), self._progress()
@@ -361,7 +424,9 @@ class WaitTrigger(BaseTrigger):
             self._poller.unsubscribe(subscription)
 
     def _waiter(self) -> waiter.Waiter[Any, Any]:
-        arguments: Any = check_trigger_arguments(self.arguments_model, self.serialize()[1])
+        arguments: Any = check_trigger_arguments(
+            self.arguments_model, self.serialize()[1]
+        )
         wait: waiter.Waiter[Any, Any] = arguments.waiter()
         return wait
 
@@ -373,12 +438,17 @@ class WaitTrigger(BaseTrigger):
         return None
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
-        # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
-        # only. With the logger of the class, since a logger for each trigger has twenty objects.
+        # Logged here, in the trigger's own context: by that, Airflow writes the line to
+        # the log of this task only. With the logger of the class, since a logger for
+        # each trigger has twenty objects.
         log = self.logger()
         for line in step.log_lines:
             log.log(line.level, "%s", line.text)
-        return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, waiter.Finish) else None
+        return (
+            step.event.model_dump(mode="json", by_alias=True)
+            if isinstance(step, waiter.Finish)
+            else None
+        )
 
     async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
         """End what must be over before the event is fired, and complete its payload."""
@@ -404,14 +474,18 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds, or a timedelta, between two polls.
     :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
-        the same when the trigger moves to another triggerer.
-    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
-    :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
-    :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
-    :param declared_steps: the steps that the definition declares, as ``order_text`` returns them; None to
-        read them from the XCom ``steps``.
-    :param step_task_ids: the tasks of the steps, if the task is that of a group of them; None if it is not.
+    :param deadline: when it ends at the latest, in seconds since the epoch. It is
+        absolute, so that it stays the same when the trigger moves to another triggerer.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th
+        resume.
+    :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
+        deferred task.
+    :param progress_interval: seconds, or a timedelta, between two lists of the steps;
+        None for none.
+    :param declared_steps: the steps that the definition declares, as ``order_text``
+        returns them; None to read them from the XCom ``steps``.
+    :param step_task_ids: the tasks of the steps, if the task is that of a group of
+        them; None if it is not.
     """
 
     # Whether the task has the XCom ``steps``.
@@ -462,7 +536,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         return path, arguments
 
     def _find_poller(self) -> poller.ExecutionPoller:
-        return poller.poller_for(poller.ExecutionPoller, self.polysync_conn_id, self.region_name)
+        return poller.poller_for(
+            poller.ExecutionPoller, self.polysync_conn_id, self.region_name
+        )
 
     def _progress(self) -> Progress | None:
         interval = self.progress_interval
@@ -475,10 +551,19 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     def _handle(self, step: Step) -> dict[str, Any] | None:
         payload = super()._handle(step)
         steps = step.steps if isinstance(step, StepChanges) else None
-        if self.pushes_steps and self.task_instance and steps and not isinstance(steps, BaseException):
-            # Made when it is needed: a triggerer holds thousands of waits, and most have nothing to push.
+        if (
+            self.pushes_steps
+            and self.task_instance
+            and steps
+            and not isinstance(steps, BaseException)
+        ):
+            # Made when it is needed: a triggerer holds thousands of waits, and most
+            # have nothing to push.
             self._pusher = self._pusher or StepPusher(
-                self.task_instance, self.execution_arn, self.log.warning, self.declared_steps
+                self.task_instance,
+                self.execution_arn,
+                self.log.warning,
+                self.declared_steps,
             )
             self._pusher.push(steps)
         return payload
@@ -488,7 +573,11 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             await self._pusher.finish()
         # Only a worker that has given the declared steps knows this member.
         is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
-        if is_wanted and progress and len(progress.known) <= descriptions.MAX_ORDER_LENGTH:
+        if (
+            is_wanted
+            and progress
+            and len(progress.known) <= descriptions.MAX_ORDER_LENGTH
+        ):
             payload["known_steps"] = json.loads(progress.known)
 
     def _close(self) -> None:
@@ -514,15 +603,21 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     async def _handle_cancellation(self) -> None:
         if CAPABILITIES.trigger_on_kill:
             return
-        # In place of the cancellation, an error would fail the task, which may only change its triggerer.
+        # In place of the cancellation, an error would fail the task, which may only
+        # change its triggerer.
         try:
             await self.on_kill()
         except Exception as error:
-            self.log.warning("Nothing was stopped: %s. Execution: %s", error, self.execution_arn)
+            self.log.warning(
+                "Nothing was stopped: %s. Execution: %s", error, self.execution_arn
+            )
 
 
 class StepTrigger(PolysyncPipelineExecutionTrigger):
-    """What the triggers have in common. They also fire when the execution ends, or the wait does."""
+    """
+    What the triggers have in common. They also fire when the execution ends, or the
+    wait does.
+    """
 
     arguments_model = StepTriggerArguments
     awaits_step = True
@@ -543,11 +638,12 @@ class StepTrigger(PolysyncPipelineExecutionTrigger):
 
 class PolysyncPipelineStepTrigger(StepTrigger):
     """
-    Wait for one step of a SageMaker pipeline execution to end, or for the end of the execution.
+    Wait for one step of a SageMaker pipeline execution to end, or for the end of the
+    execution.
 
     :param step_name: the step.
-    :param arguments: those of ``PolysyncPipelineExecutionTrigger``. The steps are listed every
-        ``progress_interval`` seconds.
+    :param arguments: those of ``PolysyncPipelineExecutionTrigger``. The steps are
+        listed every ``progress_interval`` seconds.
     """
 
     __module__ = "polysync_airflow.triggers"
@@ -560,11 +656,13 @@ class PolysyncPipelineStepTrigger(StepTrigger):
 
 class PolysyncCallbackStepTrigger(StepTrigger):
     """
-    Wait for a callback step to begin, then fire one event. The event does not say what has happened: the task
-    looks itself, and the token of the step is in no event and no trigger.
+    Wait for a callback step to begin, then fire one event. The event does not say what
+    has happened: the task looks itself, and the token of the step is in no event and no
+    trigger.
 
     :param step_name: the name of the step.
-    :param arguments: the other arguments are those of ``PolysyncPipelineExecutionTrigger``.
+    :param arguments: the other arguments are those of
+        ``PolysyncPipelineExecutionTrigger``.
     """
 
     pushes_steps = False
@@ -575,19 +673,24 @@ class PolysyncCallbackStepTrigger(StepTrigger):
         status = step.waiter.last_status if isinstance(step, waiter.Wait) else None
         steps = step.steps if isinstance(step, StepChanges) else None
         has_changed = is_news(self.step_name, status, steps)
-        return StepChangedEvent(since=self.since, deadline=self.deadline) if has_changed else None
+        return (
+            StepChangedEvent(since=self.since, deadline=self.deadline)
+            if has_changed
+            else None
+        )
 
 
 class PolysyncPipelineSearchTrigger(WaitTrigger):
     """
-    Wait for an execution of a SageMaker pipeline that somebody starts, then fire one event.
+    Wait for an execution of a SageMaker pipeline that somebody starts, then fire one
+    event.
 
     :param search: what is looked for: the fields of ``Search``, as JSON.
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds between two lists.
-    :param listed_until: when the sensor has listed the executions on a worker, in seconds since the epoch;
-        None if it has not.
+    :param listed_until: when the sensor has listed the executions on a worker, in
+        seconds since the epoch; None if it has not.
     :param deadline: when the search ends at the latest, in seconds since the epoch.
     """
 
@@ -613,17 +716,24 @@ class PolysyncPipelineSearchTrigger(WaitTrigger):
         self.deadline = deadline
 
     def _find_poller(self) -> poller.SearchPoller:
-        return poller.poller_for(poller.SearchPoller, self.polysync_conn_id, self.region_name)
+        return poller.poller_for(
+            poller.SearchPoller, self.polysync_conn_id, self.region_name
+        )
 
 
 class ResourceTrigger(WaitTrigger):
-    """Wait for a resource that one operation of AWS describes. A subclass sets the attributes."""
+    """
+    Wait for a resource that one operation of AWS describes. A subclass sets the
+    attributes.
+    """
 
     arguments_model: ClassVar[type[waiter.ResourceArguments]]
 
     def _find_poller(self) -> poller.Poller:
         kind = self.arguments_model.waiter_class
-        return poller.poller_for(poller.ResourcePoller, self.polysync_conn_id, self.region_name, kind)
+        return poller.poller_for(
+            poller.ResourcePoller, self.polysync_conn_id, self.region_name, kind
+        )
 
 
 class PolysyncModelApprovalTrigger(ResourceTrigger):
@@ -635,8 +745,8 @@ class PolysyncModelApprovalTrigger(ResourceTrigger):
     :param region_name: AWS region of the model package.
     :param poll_interval: seconds between two polls.
     :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
-        the same when the trigger moves to another triggerer.
+    :param deadline: when it ends at the latest, in seconds since the epoch. It is
+        absolute, so that it stays the same when the trigger moves to another triggerer.
     """
 
     arguments_model = ApprovalTriggerArguments

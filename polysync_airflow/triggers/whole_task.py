@@ -1,4 +1,7 @@
-"""The trigger that runs a task without a worker, from its start to its end. From Airflow 3.3 on."""
+"""
+The trigger that runs a task without a worker, from its start to its end. From Airflow
+3.3 on.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,25 @@ from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
 
 # What this try waits for, encrypted, for the triggerer to which Airflow moves it.
 WAIT_KEY: Final = "polysync_wait"
-# What an earlier try may have left. On a worker, Airflow deletes all XComs when a try starts.
+# What an earlier try may have left. On a worker, Airflow deletes all XComs when a try
+# starts.
 XCOM_KEYS: Final = (
-    *("execution_arn", "console_url", "studio_url", "unified_studio_url", "failed_step_log_url", "state"),
-    *("run", "steps", "outputs", "return_value", "model_package_arn", "approval_status"),
+    *(
+        "execution_arn",
+        "console_url",
+        "studio_url",
+        "unified_studio_url",
+        "failed_step_log_url",
+        "state",
+    ),
+    *(
+        "run",
+        "steps",
+        "outputs",
+        "return_value",
+        "model_package_arn",
+        "approval_status",
+    ),
     *("approval_description", "last_modified_by"),
 )
 
@@ -33,8 +51,8 @@ class PolysyncTaskTrigger(BaseTrigger):
     """
     Run a task as a worker and a triggerer do in turns, here both, and end it.
 
-    The task is made again for each session, with rendered templates, as on a worker. Airflow renders nothing
-    here itself, since it would do so in the event loop.
+    The task is made again for each session, with rendered templates, as on a worker.
+    Airflow renders nothing here itself, since it would do so in the event loop.
 
     :param task_class: the name of its class, which is in ``polysync_airflow.sensors``.
     :param arguments: those of its constructor, as JSON; templates are not rendered yet.
@@ -63,14 +81,20 @@ class PolysyncTaskTrigger(BaseTrigger):
         yield event
 
     async def _wait(self, deferral: TaskDeferred) -> tuple[str, dict[str, Any]]:
-        """Run the trigger of a deferral; return the method in which the task goes on, and its arguments."""
+        """
+        Run the trigger of a deferral; return the method in which the task goes on, and
+        its arguments.
+        """
         deferral.trigger.task_instance = self.task_instance
         try:
             async with aclosing(deferral.trigger.run()) as events:
                 return deferral.method_name, {"event": (await anext(events)).payload}
         except Exception as error:
             # As ``Trigger.submit_failure`` in airflow/models/trigger.py.
-            return "__fail__", {"error": "Trigger failure", "traceback": format_exception(error)}
+            return "__fail__", {
+                "error": "Trigger failure",
+                "traceback": format_exception(error),
+            }
 
     # ---- in a thread
 
@@ -82,14 +106,25 @@ class PolysyncTaskTrigger(BaseTrigger):
             call_airflow(partial(delete_xcom, ti, key))
         return self._session(None, {}, context)
 
-    def _session(self, method_name: str | None, arguments: dict[str, Any], context: Context) -> Any:
-        """Run the task until it ends or defers again: from its start, or in the method where it goes on."""
+    def _session(
+        self, method_name: str | None, arguments: dict[str, Any], context: Context
+    ) -> Any:
+        """
+        Run the task until it ends or defers again: from its start, or in the method
+        where it goes on.
+        """
         ti: Any = self.task_instance
         # The sensors are in a higher layer. This package has no other classes.
         make = getattr(import_module("polysync_airflow.sensors"), self.task_class)
-        task = make(task_id=ti.task_id, retry_policy=RetryPolicyWithoutDelays(), **self.arguments)
+        task = make(
+            task_id=ti.task_id,
+            retry_policy=RetryPolicyWithoutDelays(),
+            **self.arguments,
+        )
         own, dag = ti.task.render_template_as_native_obj, ti.task.dag
-        task.render_template_as_native_obj = dag.render_template_as_native_obj if own is None else own
+        task.render_template_as_native_obj = (
+            dag.render_template_as_native_obj if own is None else own
+        )
         call_airflow(partial(task.render_template_fields, context))
         try:
             if method_name:
@@ -98,8 +133,12 @@ class PolysyncTaskTrigger(BaseTrigger):
             return make.execute.__wrapped__(task, context)
         except TaskDeferred as deferral:
             path, arguments = deferral.trigger.serialize()
-            wait = json.dumps([str(ti.id), deferral.method_name, path.rpartition(".")[2], arguments])
-            context["ti"].xcom_push(WAIT_KEY, get_fernet().encrypt(wait.encode()).decode())
+            wait = json.dumps(
+                [str(ti.id), deferral.method_name, path.rpartition(".")[2], arguments]
+            )
+            context["ti"].xcom_push(
+                WAIT_KEY, get_fernet().encrypt(wait.encode()).decode()
+            )
             raise
 
     def _kept_wait(self) -> TaskDeferred | None:
@@ -107,10 +146,16 @@ class PolysyncTaskTrigger(BaseTrigger):
         ti: Any = self.task_instance
         kept = call_airflow(partial(read_xcom, ti, WAIT_KEY))
         try:
-            owner, method_name, name, arguments = json.loads(get_fernet().decrypt(kept.encode()))
+            owner, method_name, name, arguments = json.loads(
+                get_fernet().decrypt(kept.encode())
+            )
             if owner == str(ti.id):
-                return TaskDeferred(trigger=getattr(waits, name)(**arguments), method_name=method_name)
+                return TaskDeferred(
+                    trigger=getattr(waits, name)(**arguments), method_name=method_name
+                )
         except Exception as error:
             if kept is not None:
-                self.log.warning("XCom %r is ignored: %s: %s", WAIT_KEY, type(error).__name__, error)
+                self.log.warning(
+                    "XCom %r is ignored: %s: %s", WAIT_KEY, type(error).__name__, error
+                )
         return None

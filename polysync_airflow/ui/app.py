@@ -1,15 +1,18 @@
 """
-The application of the tab in the API server: its files, and one endpoint. Nothing else imports it.
+The application of the tab in the API server: its files, and one endpoint. Nothing else
+imports it.
 
-The browser's ``import()`` sends the session cookie of Airflow, so the files need no exception from Airflow's
-authentication, although they contain no data. They are read once, all of them: no part of a URL ever becomes
-a path of the file system. The URL contains a digest of the files, so browsers can keep them for good,
-and an upgrade takes effect at once.
+The browser's ``import()`` sends the session cookie of Airflow, so the files need no
+exception from Airflow's authentication, although they contain no data. They are read
+once, all of them: no part of a URL ever becomes a path of the file system. The URL
+contains a digest of the files, so browsers can keep them for good, and an upgrade takes
+effect at once.
 
-The endpoint stores what the next clear of a task does: resume, or start anew. Airflow's REST API clears the
-task, but cannot tell it why. So the choice goes into the record of the task's execution, where it counts in
-place of ``on_clear``, for one clear. Who may clear the task may choose: Airflow's auth manager is asked what
-it is asked for a clear. The session is a cookie, which browsers may also send with requests of other sites'
+The endpoint stores what the next clear of a task does: resume, or start anew. Airflow's
+REST API clears the task, but cannot tell it why. So the choice goes into the record of
+the task's execution, where it counts in place of ``on_clear``, for one clear. Who may
+clear the task may choose: Airflow's auth manager is asked what it is asked for a clear.
+The session is a cookie, which browsers may also send with requests of other sites'
 pages: such requests are refused.
 """
 
@@ -62,11 +65,22 @@ class Change(BaseModel):
     on_clear: OnClear | None
 
 
-_STATUS_CODES: Final = {records.NoRecordError: 404, records.TaskNotEndedError: 409, StoredRecordError: 409}
+_STATUS_CODES: Final = {
+    records.NoRecordError: 404,
+    records.TaskNotEndedError: 409,
+    StoredRecordError: 409,
+}
 User = Annotated[BaseUser, Depends(get_user)]
-# The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
+# The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path
+# of the URL.
 router = APIRouter(
-    dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
+    dependencies=[
+        Depends(
+            requires_access_dag(
+                method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE
+            )
+        )
+    ]
 )
 
 
@@ -74,7 +88,8 @@ def refuse_other_sites(request: Request) -> None:
     """
     Refuse a request that a page of another site has made.
 
-    Browsers name the site, and send JSON across sites only if the server allows it by CORS.
+    Browsers name the site, and send JSON across sites only if the server allows it by
+    CORS.
     https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
@@ -87,7 +102,10 @@ def refuse_other_sites(request: Request) -> None:
         is_own = origin is None or urlsplit(origin).netloc in own_hosts
     if not is_own:
         raise HTTPException(403, "The request comes from a page of another site.")
-    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+    if (
+        request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        != "application/json"
+    ):
         raise HTTPException(415, "The body must be application/json.")
 
 
@@ -109,8 +127,8 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 
 
 async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
-    # Whoever may not clear the task just looks at it: nothing has failed, so there is no error in the console
-    # of the browser. A file that is refused is an error.
+    # Whoever may not clear the task just looks at it: nothing has failed, so there is
+    # no error in the console of the browser. A file that is refused is an error.
     is_look = request.method == "GET" and "dag_id" in request.path_params
     if is_look and refusal.status_code == HTTPStatus.FORBIDDEN:
         return JSONResponse({"may_clear": False})
@@ -118,10 +136,12 @@ async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
 
 
 @router.get(PATH)
-def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
+def get_clear_choice(
+    dag_id: str, run_id: Id, task_id: Id, map_index: int = -1
+) -> dict[str, Any]:
     """
-    Return what was chosen for the next clear, and whether the task has a record. Whoever gets that may
-    choose, clear and stop.
+    Return what was chosen for the next clear, and whether the task has a record.
+    Whoever gets that may choose, clear and stop.
     """
     task = TaskKey(dag_id, run_id, task_id, map_index)
     try:
@@ -149,7 +169,10 @@ def put_clear_choice(
 
 BUNDLE: Final = "sagemaker.js"
 _FOLDER: Final = Path(__file__).parent / "static"
-_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 @cache
@@ -160,7 +183,10 @@ def read_files() -> dict[str, bytes]:
 
 @cache
 def build_id() -> str:
-    """Return the part of the URL that changes with the files: the version, and a digest of their content."""
+    """
+    Return the part of the URL that changes with the files: the version, and a digest of
+    their content.
+    """
     digest = hashlib.sha256()
     for name, content in read_files().items():
         digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -177,15 +203,23 @@ def get_file(build: str, name: str) -> Response:
     content = read_files().get(name)
     # A page that was opened before an upgrade gets no mixture of old and new modules.
     if content is None or build != build_id():
-        raise HTTPException(404, "Not found. Reload the page.", headers={"Cache-Control": "no-store"})
+        raise HTTPException(
+            404, "Not found. Reload the page.", headers={"Cache-Control": "no-store"}
+        )
     headers = {**_HEADERS, "Cache-Control": "private, max-age=31536000, immutable"}
-    return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)
+    return Response(
+        content, media_type="text/javascript; charset=utf-8", headers=headers
+    )
 
 
 def create_app() -> FastAPI:
     """Return the application. It runs behind Airflow's authentication."""
     app = FastAPI(
-        title="Polysync", dependencies=[Depends(get_user)], openapi_url=None, docs_url=None, redoc_url=None
+        title="Polysync",
+        dependencies=[Depends(get_user)],
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     app.include_router(router)

@@ -58,9 +58,12 @@ def test_supported_versions(version: str, features: int) -> None:
     ],
 )
 def test_other_versions_are_refused_by_name(version: str, reason: str) -> None:
-    """The error names the version, the reason, and the versions that can be installed."""
+    """
+    The error names the version, the reason, and the versions that can be installed.
+    """
     with pytest.raises(
-        ImportError, match=f"does not support Airflow {version}: .*{reason}.*Install Airflow 2.11"
+        ImportError,
+        match=f"does not support Airflow {version}: .*{reason}.*Install Airflow 2.11",
     ):
         capabilities_of(version)
 
@@ -68,8 +71,19 @@ def test_other_versions_are_refused_by_name(version: str, reason: str) -> None:
 def test_pip_refuses_the_same_versions() -> None:
     """What the package requires and what it supports are the same."""
     required = [Requirement(text) for text in requires("polysync-airflow") or ()]
-    (airflow,) = [requirement for requirement in required if requirement.name == "apache-airflow"]
-    versions = ("2.10.5", "2.11.0", "2.11.2", "3.0.6", "3.1.8", "3.2.0", "3.3.2", "3.4.0")
+    (airflow,) = [
+        requirement for requirement in required if requirement.name == "apache-airflow"
+    ]
+    versions = (
+        "2.10.5",
+        "2.11.0",
+        "2.11.2",
+        "3.0.6",
+        "3.1.8",
+        "3.2.0",
+        "3.3.2",
+        "3.4.0",
+    )
 
     def is_supported(version: str) -> bool:
         try:
@@ -77,7 +91,9 @@ def test_pip_refuses_the_same_versions() -> None:
         except ImportError:
             return False
 
-    assert [version in airflow.specifier for version in versions] == [is_supported(v) for v in versions]
+    assert [version in airflow.specifier for version in versions] == [
+        is_supported(v) for v in versions
+    ]
 
 
 def test_the_running_version_has_the_features() -> None:
@@ -86,21 +102,33 @@ def test_the_running_version_has_the_features() -> None:
     from airflow.triggers.base import BaseTrigger
 
     assert hasattr(BaseTrigger, "on_kill") is CAPABILITIES.trigger_on_kill
-    assert hasattr(BaseOperator(task_id="t"), "retry_policy") is CAPABILITIES.retry_policy
+    assert (
+        hasattr(BaseOperator(task_id="t"), "retry_policy") is CAPABILITIES.retry_policy
+    )
     assert hasattr(AirflowPlugin, "react_apps") is CAPABILITIES.react_apps
 
 
-@pytest.mark.parametrize("version", ["2.11.2", "3.2.1", "3.3.2", "3.4.0", "3.4.0rc1", "3.4.1"])
+@pytest.mark.parametrize(
+    "version", ["2.11.2", "3.2.1", "3.3.2", "3.4.0", "3.4.0rc1", "3.4.1"]
+)
 def test_a_tested_version_has_no_warning(version: str) -> None:
     """Neither has a patch release of a tested minor version."""
     assert warnings_of(version) == []
 
 
 @pytest.mark.parametrize("version", ["3.5.0b1", "3.10.0", "4.0.0"])
-def test_a_version_that_is_newer_than_the_tested_ones_has_a_warning(version: str) -> None:
-    """The warning names the version, the newest that is tested, what is not tested, and what to do."""
+def test_a_version_that_is_newer_than_the_tested_ones_has_a_warning(
+    version: str,
+) -> None:
+    """
+    The warning names the version, the newest that is tested, what is not tested, and
+    what to do.
+    """
     (text,) = warnings_of(version)
-    assert f"not tested on Airflow {version}, only up to Airflow 3.4. Not tested are" in text
+    assert (
+        f"not tested on Airflow {version}, only up to Airflow 3.4. Not tested are"
+        in text
+    )
     assert "at most one execution" in text
     assert text.endswith("or install Airflow 3.4.")
 
@@ -113,14 +141,24 @@ def test_a_version_whose_scheduler_exits_has_a_warning() -> None:
 
 
 def test_the_newest_tested_version_is_that_of_the_matrix() -> None:
-    """Each version with pins is supported, and the newest of them is the newest that counts as tested."""
-    assert [bool(capabilities_of(version)) for version in VERSIONS] == [True] * len(VERSIONS)
+    """
+    Each version with pins is supported, and the newest of them is the newest that
+    counts as tested.
+    """
+    assert [bool(capabilities_of(version)) for version in VERSIONS] == [True] * len(
+        VERSIONS
+    )
     assert Version(VERSIONS[-1]).release[:2] == NEWEST_TESTED
 
 
 @pytest.mark.nightly
 def test_a_process_warns_once() -> None:
-    """However many modules of the package it imports. Airflow writes the warning to stdout or stderr."""
+    """
+    However many modules of the package it imports. Airflow writes the warning to stdout
+    or stderr.
+    """
     command = [sys.executable, "-W", "always", "-c", _IMPORT_ON_A_NEWER_VERSION]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (run.stdout + run.stderr).count("polysync-airflow is not tested on Airflow 3.11.0") == 1
+    assert (run.stdout + run.stderr).count(
+        "polysync-airflow is not tested on Airflow 3.11.0"
+    ) == 1

@@ -30,7 +30,8 @@ def variables(airflow_database: None) -> Iterator[None]:
 
 @pytest.mark.usefixtures("variables")
 @pytest.mark.parametrize(
-    ("prefix", "keys"), [("a_b.", ["a_b.1", "a_b.2"]), ("a%", ["a%b.4"]), ("a", sorted(VALUES))]
+    ("prefix", "keys"),
+    [("a_b.", ["a_b.1", "a_b.2"]), ("a%", ["a%b.4"]), ("a", sorted(VALUES))],
 )
 def test_keys_are_found_by_prefix(prefix: str, keys: list[str]) -> None:
     """The prefix is not a pattern: ``_`` and ``%`` stand for themselves."""

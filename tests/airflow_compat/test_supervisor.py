@@ -1,4 +1,7 @@
-"""Requests to the supervisor of a triggerer: whose channel belongs to the event loop, and their time limit."""
+"""
+Requests to the supervisor of a triggerer: whose channel belongs to the event loop, and
+their time limit.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def _channel_of_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Channel:
-    """Like ``TriggerCommsDecoder`` of Airflow 3.2.1: every request must run in the loop of the triggerer."""
+    """
+    Like ``TriggerCommsDecoder`` of Airflow 3.2.1: every request must run in the loop of
+    the triggerer.
+    """
 
     def __init__(self) -> None:
         self.threads: list[int] = []
@@ -39,7 +45,10 @@ class Channel:
 
 
 def test_request_of_a_foreign_thread_runs_in_the_event_loop() -> None:
-    """Without the detour, the request would run in an event loop of the thread, and corrupt the channel."""
+    """
+    Without the detour, the request would run in an event loop of the thread, and
+    corrupt the channel.
+    """
     channel, results = Channel(), list[Any]()
 
     def poll() -> None:
@@ -60,7 +69,10 @@ def test_request_of_a_foreign_thread_runs_in_the_event_loop() -> None:
 
 
 def test_nested_requests_use_the_same_thread() -> None:
-    """A function that itself calls Airflow, as the read of a connection masks its secrets, needs no second thread."""
+    """
+    A function that itself calls Airflow, as the read of a connection masks its secrets,
+    needs no second thread.
+    """
     threads: list[int] = []
 
     def inner() -> None:
@@ -79,15 +91,21 @@ def test_nested_requests_use_the_same_thread() -> None:
     assert threads[0] == threads[1]
 
 
-def test_calls_need_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If all threads of the event loop wait for calls, these calls end nevertheless, in threads that hold nobody."""
+def test_calls_need_no_thread_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    If all threads of the event loop wait for calls, these calls end nevertheless, in
+    threads that hold nobody.
+    """
     monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 5)
     number = 64  # more than the event loop has threads
 
     async def run_triggerer() -> list[bool]:
         use_event_loop()
         calls = [
-            asyncio.to_thread(call_airflow, lambda: threading.current_thread().daemon) for _ in range(number)
+            asyncio.to_thread(call_airflow, lambda: threading.current_thread().daemon)
+            for _ in range(number)
         ]
         return await asyncio.gather(*calls)
 
@@ -95,7 +113,10 @@ def test_calls_need_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_call_that_runs_cannot_be_cancelled() -> None:
-    """A triggerer that ends cancels all calls. A thread whose call was cancelled would print a traceback."""
+    """
+    A triggerer that ends cancels all calls. A thread whose call was cancelled would
+    print a traceback.
+    """
     started, released = threading.Event(), threading.Event()
 
     def run() -> bool:
@@ -128,8 +149,13 @@ def test_error_is_passed_on() -> None:
 def test_call_has_a_time_limit_in_a_triggerer(
     needs_event_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow's own requests have none. A thread that waits for ever would keep a process from ending."""
-    monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: needs_event_loop)
+    """
+    Airflow's own requests have none. A thread that waits for ever would keep a process
+    from ending.
+    """
+    monkeypatch.setattr(
+        supervisor, "_channel_needs_event_loop", lambda: needs_event_loop
+    )
     monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.1)
     released = threading.Event()
 
@@ -150,13 +176,18 @@ def test_call_has_the_context_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> 
     async def run_triggerer() -> tuple[str | None, bool]:
         use_event_loop()
         task.set("train")
-        return await asyncio.to_thread(call_airflow, lambda: (task.get(), threading.current_thread().daemon))
+        return await asyncio.to_thread(
+            call_airflow, lambda: (task.get(), threading.current_thread().daemon)
+        )
 
     assert asyncio.run(run_triggerer()) == ("train", True)
 
 
 def test_worker_calls_directly() -> None:
-    """Where no trigger runs, nothing is in between; the same after the event loop has ended."""
+    """
+    Where no trigger runs, nothing is in between; the same after the event loop has
+    ended.
+    """
 
     async def run_triggerer() -> None:
         use_event_loop()
@@ -172,14 +203,20 @@ def test_worker_calls_directly() -> None:
         (None, False),
         (SimpleNamespace(), False),
         (SimpleNamespace(TriggerCommsDecoder=object), True),
-        (SimpleNamespace(TriggerCommsDecoder=SimpleNamespace(start_reader=None)), False),
+        (
+            SimpleNamespace(TriggerCommsDecoder=SimpleNamespace(start_reader=None)),
+            False,
+        ),
     ],
     ids=["no triggerer", "Airflow 2", "Airflow 3.2.1", "Airflow 3.2.2"],
 )
 def test_which_channels_need_the_event_loop(
     module: Any, needed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The channel of a triggerer is looked at only in a triggerer; nothing is imported for it."""
+    """
+    The channel of a triggerer is looked at only in a triggerer; nothing is imported for
+    it.
+    """
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "airflow.jobs.triggerer_job_runner", module)
 

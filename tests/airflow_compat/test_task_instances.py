@@ -11,11 +11,16 @@ import pytest
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.task_instances import get_variable, is_current
 
-pytestmark = pytest.mark.skipif(not CAPABILITIES.task_sdk, reason="this Airflow has no API server for tasks")
+pytestmark = pytest.mark.skipif(
+    not CAPABILITIES.task_sdk, reason="this Airflow has no API server for tasks"
+)
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, response: Any) -> list[Any]:
-    """Let Airflow's supervisor answer with a response or an error; return what it is asked."""
+    """
+    Let Airflow's supervisor answer with a response or an error; return what it is
+    asked.
+    """
     from airflow.sdk.execution_time import task_runner
 
     asked: list[Any] = []
@@ -26,22 +31,33 @@ def answer(monkeypatch: pytest.MonkeyPatch, response: Any) -> list[Any]:
             raise response
         return response
 
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+    monkeypatch.setattr(
+        task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False
+    )
     return asked
 
 
 def refusal(status_code: int | None) -> Exception:
-    """Return the error of a request that the API server has refused, or that has not reached it."""
+    """
+    Return the error of a request that the API server has refused, or that has not
+    reached it.
+    """
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse
 
     detail = {"status_code": status_code, "message": "no"}
-    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+    return AirflowRuntimeError(
+        ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail)
+    )
 
 
 @pytest.mark.parametrize("status_code", [404, 410])
-def test_try_whose_id_is_gone_is_not_current(status_code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API server does not know the id, or has it in the history of the task instance."""
+def test_try_whose_id_is_gone_is_not_current(
+    status_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The API server does not know the id, or has it in the history of the task instance.
+    """
     ti = SimpleNamespace(id=uuid.uuid4())
     asked = answer(monkeypatch, refusal(status_code))
 
@@ -61,8 +77,13 @@ def test_other_refusals_say_nothing_about_the_try(
         is_current(SimpleNamespace(id=uuid.uuid4()))
 
 
-def test_variable_that_cannot_be_read_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A try that took it for missing would look for its execution in AWS, and lose what the record says."""
+def test_variable_that_cannot_be_read_is_not_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A try that took it for missing would look for its execution in AWS, and lose what
+    the record says.
+    """
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse
 

@@ -12,12 +12,17 @@ import pytest
 
 from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned, exit_if_replaced, parent_process
+from polysync_airflow.airflow_compat.supervisor import (
+    exit_if_orphaned,
+    exit_if_replaced,
+    parent_process,
+)
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
-# A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
+# A supervisor that forks the process of a task, as Airflow 2 does. The task says each
+# time that it goes on.
 SUPERVISOR = """
 import os, sys, time
 from polysync_airflow.airflow_compat import supervisor
@@ -55,9 +60,15 @@ def test_process_without_supervisor() -> None:
 
 
 @pytest.mark.parametrize(("task_sdk", "is_orphan"), [(False, False), (True, True)])
-def test_process_goes_on(task_sdk: bool, is_orphan: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing happens while the supervisor lives, or, on Airflow 3, when it has died."""
-    monkeypatch.setattr(supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk))
+def test_process_goes_on(
+    task_sdk: bool, is_orphan: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Nothing happens while the supervisor lives, or, on Airflow 3, when it has died.
+    """
+    monkeypatch.setattr(
+        supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk)
+    )
     monkeypatch.setattr(os, "_exit", leave)
     warnings: list[str] = []
 
@@ -86,10 +97,22 @@ def leave(status: int) -> None:
         (2, {}, False, False),
         (2, {"raw": True}, True, False),
     ],
-    ids=["later try", "own try", "deleted", "unknown", "not a task", "test", "Airflow 3"],
+    ids=[
+        "later try",
+        "own try",
+        "deleted",
+        "unknown",
+        "not a task",
+        "test",
+        "Airflow 3",
+    ],
 )
 def test_process_of_an_earlier_try(
-    newest: Any, ti: dict[str, bool], task_sdk: bool, exits: bool, monkeypatch: pytest.MonkeyPatch
+    newest: Any,
+    ti: dict[str, bool],
+    task_sdk: bool,
+    exits: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On Airflow 2, it ends without a result, which would be that of the later try."""
 
@@ -98,7 +121,9 @@ def test_process_of_an_earlier_try(
             raise newest
         return newest
 
-    monkeypatch.setattr(supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk))
+    monkeypatch.setattr(
+        supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk)
+    )
     monkeypatch.setattr(supervisor, "newest_try_number", newest_try_number)
     monkeypatch.setattr(os, "_exit", leave)
     warnings: list[str] = []
@@ -113,16 +138,32 @@ def test_process_of_an_earlier_try(
 
 
 def test_wait_ends_with_the_begin_of_a_later_try(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process that was frozen in its wait does not poll on beside that of the later try, and stops nothing."""
-    monkeypatch.setattr(supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
-    monkeypatch.setattr(supervisor, "newest_try_number", lambda _: 2 if len(emulated_time.slept) > 2 else 1)
+    """
+    A process that was frozen in its wait does not poll on beside that of the later try,
+    and stops nothing.
+    """
+    monkeypatch.setattr(
+        supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False)
+    )
+    monkeypatch.setattr(
+        supervisor,
+        "newest_try_number",
+        lambda _: 2 if len(emulated_time.slept) > 2 else 1,
+    )
     monkeypatch.setattr(os, "_exit", leave)
     ti: Any = TaskInstance("train")
     ti.raw = True
 
     with pytest.raises(ExitedError):
-        run_task(PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning"), ti)
+        run_task(
+            PolysyncStartPipelineOperator(
+                task_id="train", pipeline_name="churn-tuning"
+            ),
+            ti,
+        )
 
     assert len(emulated_time.slept) == 3

@@ -1,1 +1,4 @@
-"""Tests of connections, authentication methods and credentials, with fake identity providers."""
+"""
+Tests of connections, authentication methods and credentials, with fake identity
+providers.
+"""

@@ -1,4 +1,7 @@
-"""What a connection may name: files, endpoints and applications that the deployment allows, and no others."""
+"""
+What a connection may name: files, endpoints and applications that the deployment
+allows, and no others.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ from polysync_airflow.exceptions import CredentialsError
         "https://a.b.internal.example.com",
     ],
 )
-def test_endpoints_of_aws_of_this_machine_and_of_the_deployment_are_allowed(url: str) -> None:
+def test_endpoints_of_aws_of_this_machine_and_of_the_deployment_are_allowed(
+    url: str,
+) -> None:
     """AWS's own endpoints, the emulator, and the hosts in allowed_endpoint_hosts."""
     allowed = AllowList(hosts=("proxy.example.com", "*.internal.example.com"))
 
@@ -108,15 +113,22 @@ def test_urls_of_another_form_are_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 # urllib raises some of them, with texts of its own
         endpoint_host(url)
     with pytest.raises(CredentialsError, match="endpoint_url = "):
-        AllowList(hosts=("*.vpce.example.com",)).check_endpoint(url, field="endpoint_url")
+        AllowList(hosts=("*.vpce.example.com",)).check_endpoint(
+            url, field="endpoint_url"
+        )
 
 
 @pytest.mark.parametrize(
-    "uri", ["api://polysync", "api://1111-2222/.default", "sts.amazonaws.com", "https://ours"]
+    "uri",
+    ["api://polysync", "api://1111-2222/.default", "sts.amazonaws.com", "https://ours"],
 )
 def test_applications_for_aws_and_of_the_deployment_are_allowed(uri: str) -> None:
-    """The form api://..., the audience of AWS, and the entries of allowed_applications."""
-    AllowList(applications=("https://ours",)).check_application(uri, field="application_id_uri")
+    """
+    The form api://..., the audience of AWS, and the entries of allowed_applications.
+    """
+    AllowList(applications=("https://ours",)).check_application(
+        uri, field="application_id_uri"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,9 @@ def test_applications_for_aws_and_of_the_deployment_are_allowed(uri: str) -> Non
 def test_other_applications_are_refused(uri: str) -> None:
     """A token for Azure's own services must not reach AWS."""
     with pytest.raises(CredentialsError, match="allowed_applications"):
-        AllowList(applications=("https://ours",)).check_application(uri, field="application_id_uri")
+        AllowList(applications=("https://ours",)).check_application(
+            uri, field="application_id_uri"
+        )
 
 
 @pytest.fixture
@@ -151,7 +165,10 @@ def test_a_file_in_an_allowed_folder_is_read(folder: Path) -> None:
     (folder / "..data" / "token").write_bytes(b"abc")
     (folder / "token").symlink_to(folder / "..data" / "token")
 
-    assert AllowList((folder,)).read_file(str(folder / "token"), field="identity_file") == b"abc"
+    assert (
+        AllowList((folder,)).read_file(str(folder / "token"), field="identity_file")
+        == b"abc"
+    )
 
 
 def test_a_file_that_becomes_a_link_is_not_read(folder: Path, tmp_path: Path) -> None:
@@ -170,8 +187,13 @@ def test_a_file_that_becomes_a_link_is_not_read(folder: Path, tmp_path: Path) ->
         SlowList((folder,)).read_file(str(folder / "token"), field="identity_file")
 
 
-def test_a_swapped_link_is_never_followed_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
-    """While another process swaps the link all the time, only the allowed file is ever read."""
+def test_a_swapped_link_is_never_followed_out_of_the_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    """
+    While another process swaps the link all the time, only the allowed file is ever
+    read.
+    """
     secret, allowed_file, link = tmp_path / "secret", folder / "token", folder / "link"
     secret.write_bytes(b"secret")
     allowed_file.write_bytes(b"token")
@@ -191,7 +213,9 @@ def test_a_swapped_link_is_never_followed_out_of_the_folder(folder: Path, tmp_pa
     try:
         for _ in range(3000):
             try:
-                contents.add(AllowList((folder,)).read_file(str(link), field="identity_file"))
+                contents.add(
+                    AllowList((folder,)).read_file(str(link), field="identity_file")
+                )
             except CredentialsError:
                 refused += 1
     finally:
@@ -212,13 +236,18 @@ def test_loops_nul_and_directories_are_errors_of_the_field(folder: Path) -> None
 
 
 def test_named_pipes_and_large_files_are_refused(folder: Path) -> None:
-    """A pipe would block the thread for ever. A file that is missing may be projected later."""
+    """
+    A pipe would block the thread for ever. A file that is missing may be projected
+    later.
+    """
     os.mkfifo(folder / "pipe")
     with (folder / "large").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
 
     for name in ("pipe", "large"):
-        with pytest.raises(CredentialsError, match="is not a file of at most 1,048,576 bytes"):
+        with pytest.raises(
+            CredentialsError, match="is not a file of at most 1,048,576 bytes"
+        ):
             AllowList((folder,)).read_file(str(folder / name), field="identity_file")
     with pytest.raises(FileNotFoundError):
         AllowList((folder,)).read_file(str(folder / "missing"), field="identity_file")

@@ -1,4 +1,7 @@
-"""Connections of type aws: our operators hold them to the lists that hold for polysync_sagemaker."""
+"""
+Connections of type aws: our operators hold them to the lists that hold for
+polysync_sagemaker.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,24 @@ WEB_IDENTITY = {
 }
 TOKEN_FILE = "assume_role_with_web_identity_token_file"
 SAML = {**ROLE, "assume_role_method": "assume_role_with_saml"}
-SAML_IDP = {"principal_arn": "x", "idp_auth_method": "http_spegno_auth", "saml_response_xpath": "x"}
+SAML_IDP = {
+    "principal_arn": "x",
+    "idp_auth_method": "http_spegno_auth",
+    "saml_response_xpath": "x",
+}
 EVIL = "https://evil.example"
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"endpoint_url": EVIL}, "endpoint_url", HOSTS),
-    ({"endpoint_url": "https://evil.com\\.vpce.example.com"}, "endpoint_url", "is not a URL"),
-    ({"endpoint_url": "http://sts.amazonaws.com"}, "endpoint_url", "must begin with https"),
+    (
+        {"endpoint_url": "https://evil.com\\.vpce.example.com"},
+        "endpoint_url",
+        "is not a URL",
+    ),
+    (
+        {"endpoint_url": "http://sts.amazonaws.com"},
+        "endpoint_url",
+        "must begin with https",
+    ),
     ({"endpoint_url": ["x"]}, "endpoint_url", "must begin with https"),
     ({"endpoint_url": {"x": 1}}, "endpoint_url", "give a text"),
     (
@@ -40,8 +55,16 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "service_config.sagemaker.endpoint_url",
         HOSTS,
     ),
-    ({**ROLE, "service_config": {"sts": {"endpoint_url": EVIL}}}, "service_config.sts.endpoint_url", HOSTS),
-    ({"service_config": {"logs": {"endpoint_url": EVIL}}}, "service_config.logs.endpoint_url", HOSTS),
+    (
+        {**ROLE, "service_config": {"sts": {"endpoint_url": EVIL}}},
+        "service_config.sts.endpoint_url",
+        HOSTS,
+    ),
+    (
+        {"service_config": {"logs": {"endpoint_url": EVIL}}},
+        "service_config.logs.endpoint_url",
+        HOSTS,
+    ),
     ({"service_config": ["x"]}, "service_config", "give a JSON object"),
     ({"verify": "/etc/passwd"}, "verify", FOLDERS),
     ({**WEB_IDENTITY, TOKEN_FILE: "/etc/passwd"}, TOKEN_FILE, FOLDERS),
@@ -50,8 +73,16 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "config_kwargs.proxies.https",
         HOSTS,
     ),
-    ({"config_kwargs": {"proxies": {"https": "user:x@evil.example"}}}, "config_kwargs.proxies.https", HOSTS),
-    ({"config_kwargs": {"client_cert": "/etc/passwd"}}, "config_kwargs.client_cert", FOLDERS),
+    (
+        {"config_kwargs": {"proxies": {"https": "user:x@evil.example"}}},
+        "config_kwargs.proxies.https",
+        HOSTS,
+    ),
+    (
+        {"config_kwargs": {"client_cert": "/etc/passwd"}},
+        "config_kwargs.client_cert",
+        FOLDERS,
+    ),
     (
         {"config_kwargs": {"client_cert": ["/etc/passwd", "/etc/shadow"]}},
         "config_kwargs.client_cert",
@@ -73,12 +104,23 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         HOSTS,
     ),
     (
-        {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_request_kwargs": {"verify": "/etc/passwd"}}},
+        {
+            **SAML,
+            "assume_role_with_saml": {
+                **SAML_IDP,
+                "idp_request_kwargs": {"verify": "/etc/passwd"},
+            },
+        },
         "assume_role_with_saml.idp_request_kwargs.verify",
         FOLDERS,
     ),
     (
-        {**SAML, "assume_role_with_saml": {"idp_request_kwargs": {"proxies": {"https": EVIL}}}},
+        {
+            **SAML,
+            "assume_role_with_saml": {
+                "idp_request_kwargs": {"proxies": {"https": EVIL}}
+            },
+        },
         "assume_role_with_saml.idp_request_kwargs.proxies.https",
         HOSTS,
     ),
@@ -87,7 +129,10 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.fixture
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The hosts that this process asks DNS for, which has none; the keys of the host are in the environment."""
+    """
+    The hosts that this process asks DNS for, which has none; the keys of the host are
+    in the environment.
+    """
     hosts: list[Any] = []
 
     def getaddrinfo(host: Any, *_: Any, **__: Any) -> Any:
@@ -100,23 +145,38 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return hosts
 
 
-def hook(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any) -> PolysyncSageMakerHook:
+def hook(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any
+) -> PolysyncSageMakerHook:
     """Return a hook with an aws connection."""
-    connection = {"conn_type": "aws", "extra": {"region_name": "us-east-1", **extra}, **fields}
+    connection = {
+        "conn_type": "aws",
+        "extra": {"region_name": "us-east-1", **extra},
+        **fields,
+    }
     monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(connection))
     return PolysyncSageMakerHook("aws")
 
 
 @pytest.mark.parametrize(("extra", "field", "reason"), REFUSED)
 def test_files_and_hosts_outside_of_the_lists_are_refused(
-    extra: dict[str, Any], field: str, reason: str, looked_up: list[Any], monkeypatch: pytest.MonkeyPatch
+    extra: dict[str, Any],
+    field: str,
+    reason: str,
+    looked_up: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The error names the field and the option, and is permanent; nothing is sent, not even for the sign-in."""
+    """
+    The error names the field and the option, and is permanent; nothing is sent, not
+    even for the sign-in.
+    """
     calls = ("list_pipelines", "get_caller_identity")
     for call in calls:
         with pytest.raises(CredentialsError, match=reason) as caught:
             list(getattr(hook(monkeypatch, extra), call)())
-        assert str(caught.value).startswith(f"The connection 'aws' is not usable: {field} ")
+        assert str(caught.value).startswith(
+            f"The connection 'aws' is not usable: {field} "
+        )
         assert caught.value.permanent
     with pytest.raises(CredentialsError, match=reason):
         _ = hook(monkeypatch, extra).client_for("logs")
@@ -126,18 +186,38 @@ def test_files_and_hosts_outside_of_the_lists_are_refused(
 ORDINARY: list[dict[str, Any]] = [
     {},
     ROLE,
-    {"endpoint_url": "", "verify": False, "config_kwargs": {"retries": {"mode": "adaptive"}}},
-    {"endpoint_url": "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"},
-    {"service_config": {"sts": {"endpoint_url": "https://sts.us-east-1.amazonaws.com"}}},
-    # For other services than ours.
-    {"service_config": {"s3": {"endpoint_url": "http://minio:9000"}}},
-    {**WEB_IDENTITY, TOKEN_FILE: "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"},
     {
-        "config_kwargs": {
-            "proxies": {"https": "http://user:x@proxy.corp.example:3128", "http": "proxy.corp.example"}
+        "endpoint_url": "",
+        "verify": False,
+        "config_kwargs": {"retries": {"mode": "adaptive"}},
+    },
+    {"endpoint_url": "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"},
+    {
+        "service_config": {
+            "sts": {"endpoint_url": "https://sts.us-east-1.amazonaws.com"}
         }
     },
-    {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": "https://adfs.corp.example/adfs/ls?x=1"}},
+    # For other services than ours.
+    {"service_config": {"s3": {"endpoint_url": "http://minio:9000"}}},
+    {
+        **WEB_IDENTITY,
+        TOKEN_FILE: "/var/run/secrets/eks.amazonaws.com/serviceaccount/token",
+    },
+    {
+        "config_kwargs": {
+            "proxies": {
+                "https": "http://user:x@proxy.corp.example:3128",
+                "http": "proxy.corp.example",
+            }
+        }
+    },
+    {
+        **SAML,
+        "assume_role_with_saml": {
+            **SAML_IDP,
+            "idp_url": "https://adfs.corp.example/adfs/ls?x=1",
+        },
+    },
 ]
 
 
@@ -156,7 +236,10 @@ def test_ordinary_connections_are_used_as_before(
 
 @pytest.fixture
 def sts() -> Iterator[Any]:
-    """A server on the loopback interface, which a connection may name; ``requests`` are the bodies it has got."""
+    """
+    A server on the loopback interface, which a connection may name; ``requests`` are
+    the bodies it has got.
+    """
     requests: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -169,7 +252,9 @@ def sts() -> Iterator[Any]:
 
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.requests = requests
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     yield server
     server.shutdown()
@@ -181,12 +266,17 @@ def sts() -> Iterator[Any]:
 def test_no_file_outside_of_the_folders_is_sent(
     allowed: bool, sts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the host reaches an STS endpoint only if the deployment allows its folder."""
+    """
+    A file of the host reaches an STS endpoint only if the deployment allows its folder.
+    """
     (tmp_path / "file").write_text("content-of-the-file")
     if allowed:
         monkeypatch.setenv(OPTION.format(FOLDERS.upper()), str(tmp_path))
-    # A setting of the host, since not every version of the amazon provider has one for this request.
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{sts.server_address[1]}")
+    # A setting of the host, since not every version of the amazon provider has one for
+    # this request.
+    monkeypatch.setenv(
+        "AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{sts.server_address[1]}"
+    )
     extra = {**WEB_IDENTITY, TOKEN_FILE: str(tmp_path / "file")}
 
     with pytest.raises(PolysyncError) as caught:
@@ -199,7 +289,13 @@ def test_no_file_outside_of_the_folders_is_sent(
 
 
 GOOGLE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "google"}
-SAML_FULL = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": "https://adfs.corp.example/adfs/ls"}}
+SAML_FULL = {
+    **SAML,
+    "assume_role_with_saml": {
+        **SAML_IDP,
+        "idp_url": "https://adfs.corp.example/adfs/ls",
+    },
+}
 CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     lambda hook: list(hook.list_pipelines()),
     lambda hook: hook.get_caller_identity(),
@@ -209,10 +305,14 @@ CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
 
 
 @pytest.mark.parametrize(
-    ("extra", "module"), [(GOOGLE, "google.auth"), (SAML_FULL, "requests_gssapi"), (SAML_FULL, "lxml")]
+    ("extra", "module"),
+    [(GOOGLE, "google.auth"), (SAML_FULL, "requests_gssapi"), (SAML_FULL, "lxml")],
 )
 def test_library_that_is_not_installed(
-    extra: dict[str, Any], module: str, looked_up: list[Any], monkeypatch: pytest.MonkeyPatch
+    extra: dict[str, Any],
+    module: str,
+    looked_up: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error of each call names the connection and the module."""
     monkeypatch.setenv(OPTION.format(HOSTS.upper()), "*.corp.example")
@@ -224,7 +324,9 @@ def test_library_that_is_not_installed(
         with pytest.raises(CredentialsError) as caught:
             call(hook(monkeypatch, extra))
         message = str(caught.value)
-        assert message.startswith("The connection 'aws' has a setting that cannot be used here: ")
+        assert message.startswith(
+            "The connection 'aws' has a setting that cannot be used here: "
+        )
         assert module in message
         assert caught.value.permanent
     assert looked_up == []
@@ -233,29 +335,52 @@ def test_library_that_is_not_installed(
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        ({**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"}, "federation: azure"),
+        (
+            {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"},
+            "federation: azure",
+        ),
         (SAML, "KeyError: 'assume_role_with_saml'"),
-        ({**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}, "idp_auth_method=x"),
+        (
+            {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}},
+            "idp_auth_method=x",
+        ),
         ({**ROLE, "assume_role_method": "x"}, "assume_role_method='x'"),
     ],
 )
 def test_setting_that_the_amazon_provider_refuses(
-    extra: dict[str, Any], reason: str, looked_up: list[Any], monkeypatch: pytest.MonkeyPatch
+    extra: dict[str, Any],
+    reason: str,
+    looked_up: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is an error of the connection, whatever the amazon provider raises."""
     with pytest.raises(CredentialsError) as caught:
         hook(monkeypatch, extra).get_caller_identity()
 
-    assert str(caught.value).startswith("The connection 'aws' has a setting that cannot be used here: ")
+    assert str(caught.value).startswith(
+        "The connection 'aws' has a setting that cannot be used here: "
+    )
     assert reason in str(caught.value)
     assert caught.value.permanent
     assert looked_up == []
 
 
-def test_endpoint_of_s3_is_checked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only property files are read from S3, so other tasks need no permission for it."""
-    extra = {"region_name": "us-east-1", "service_config": {"s3": {"endpoint_url": EVIL}}}
-    value = {"conn_type": "aws", "login": "AKIAEXAMPLE", "password": "secret", "extra": extra}
+def test_endpoint_of_s3_is_checked_when_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Only property files are read from S3, so other tasks need no permission for it.
+    """
+    extra = {
+        "region_name": "us-east-1",
+        "service_config": {"s3": {"endpoint_url": EVIL}},
+    }
+    value = {
+        "conn_type": "aws",
+        "login": "AKIAEXAMPLE",
+        "password": "secret",
+        "extra": extra,
+    }
     monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps(value))
     hook = PolysyncSageMakerHook("s3")
     _ = hook.conn

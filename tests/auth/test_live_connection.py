@@ -1,4 +1,7 @@
-"""The connection of a process that runs for months: when it is read, and what happens to calls meanwhile."""
+"""
+The connection of a process that runs for months: when it is read, and what happens to
+calls meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from polysync_airflow.auth.base_hook import MIN_READ_SECONDS, READ_RETRY_SECONDS, READ_SECONDS, LiveConnection
+from polysync_airflow.auth.base_hook import (
+    MIN_READ_SECONDS,
+    READ_RETRY_SECONDS,
+    READ_SECONDS,
+    LiveConnection,
+)
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.waiter import DELETED_AFTER_SECONDS
@@ -47,8 +55,13 @@ class Reads:
         return PolysyncSageMakerHook("team")
 
 
-def test_read_that_failed_is_shared_and_repeated_soon(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand waits do not read a thousand times, and none waits longer than it must for what is repaired."""
+def test_read_that_failed_is_shared_and_repeated_soon(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A thousand waits do not read a thousand times, and none waits longer than it must
+    for what is repaired.
+    """
     reads = Reads()
     for _ in range(3):
         with pytest.raises(CredentialsError, match="there is no such connection"):
@@ -67,7 +80,10 @@ def test_read_that_failed_is_shared_and_repeated_soon(time: Time, monkeypatch: p
 def test_call_is_repeated_with_a_connection_that_has_changed(
     time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person who rotates a key expects that running waits use it. The same connection is not tried again."""
+    """
+    A person who rotates a key expects that running waits use it. The same connection is
+    not tried again.
+    """
     monkeypatch.setenv(VARIABLE, connection(login="AKIAOLD"))
     reads, calls = Reads(), list[str]()
 
@@ -89,7 +105,9 @@ def test_call_is_repeated_with_a_connection_that_has_changed(
     assert calls == ["AKIAOLD", "AKIAOLD", "AKIAOLD", "AKIANEW"]
 
 
-def test_transient_error_reads_nothing(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_error_reads_nothing(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """During an outage of AWS, Airflow's API server is left alone."""
     monkeypatch.setenv(VARIABLE, connection())
     reads = Reads()

@@ -1,4 +1,7 @@
-"""Secrets of a connection do not appear in logs, XComs, errors, reprs, links or stored triggers."""
+"""
+Secrets of a connection do not appear in logs, XComs, errors, reprs, links or stored
+triggers.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,28 @@ def test_no_secret_leaves_the_connection(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A successful or failed run, deferred or not, shows no secret in its logs, XComs, error and trigger."""
+    """
+    A successful or failed run, deferred or not, shows no secret in its logs, XComs,
+    error and trigger.
+    """
     # botocore logs what it signs and sends.
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "botocore")
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",
-        connection(password=SECRETS[0], session_token=SECRETS[1], endpoint_url=emulator.endpoint_url),
+        connection(
+            password=SECRETS[0],
+            session_token=SECRETS[1],
+            endpoint_url=emulator.endpoint_url,
+        ),
     )
     if fails:
         emulator.control.add_fault(
-            "error", "DescribePipelineExecution", code="AccessDeniedException", message="no", skip=2
+            "error",
+            "DescribePipelineExecution",
+            code="AccessDeniedException",
+            message="no",
+            skip=2,
         )
     operator = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60
@@ -48,8 +62,22 @@ def test_no_secret_leaves_the_connection(
 
     assert (run.error is not None) == fails
     hook = PolysyncSageMakerHook()
-    seen = [logs, caplog.text, run, run.xcoms, run.trigger, run.event, str(run.error), repr(run.error)]
-    seen += [hook.credentials, str(hook.credentials), vars(operator), emulator.control.calls()]
+    seen = [
+        logs,
+        caplog.text,
+        run,
+        run.xcoms,
+        run.trigger,
+        run.event,
+        str(run.error),
+        repr(run.error),
+    ]
+    seen += [
+        hook.credentials,
+        str(hook.credentials),
+        vars(operator),
+        emulator.control.calls(),
+    ]
     for secret in SECRETS:
         assert secret not in repr(seen)
 
@@ -57,10 +85,15 @@ def test_no_secret_leaves_the_connection(
 def test_a_refused_connection_does_not_quote_its_secrets(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error for a wrong connection does not contain its secrets, not even one in a misspelt field."""
+    """
+    The error for a wrong connection does not contain its secrets, not even one in a
+    misspelt field.
+    """
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",
-        connection(password=SECRETS[0], sesion_token=SECRETS[1], region_name=SECRETS[0]),
+        connection(
+            password=SECRETS[0], sesion_token=SECRETS[1], region_name=SECRETS[0]
+        ),
     )
 
     with pytest.raises(CredentialsError) as caught:

@@ -1,4 +1,7 @@
-"""Servers on the loopback interface that respond as a broken proxy does: with one body, or byte by byte."""
+"""
+Servers on the loopback interface that respond as a broken proxy does: with one body, or
+byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ Respond = Callable[[str, dict[str, Any]], Body]
 
 
 @contextmanager
-def responding(body: bytes | Body, status: int = 200) -> Iterator[tuple[str, list[str]]]:
+def responding(
+    body: bytes | Body, status: int = 200
+) -> Iterator[tuple[str, list[str]]]:
     """
     Run a server that responds to every request with one body.
 
@@ -91,11 +96,14 @@ def answering(respond: Respond) -> Iterator[tuple[str, list[str]]]:
 
 
 @contextmanager
-def dripping(begin: bytes, rest: bytes, seconds: float) -> Iterator[tuple[str, list[float]]]:
+def dripping(
+    begin: bytes, rest: bytes, seconds: float
+) -> Iterator[tuple[str, list[float]]]:
     """
     Run a server whose responses come slowly.
 
-    :param begin: the beginning of every response, from its status line on. It comes at once.
+    :param begin: the beginning of every response, from its status line on. It comes at
+        once.
     :param rest: what follows, byte by byte.
     :param seconds: the time between two bytes.
     :return: the URL, and a list with an entry for each request.

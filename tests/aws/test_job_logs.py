@@ -1,4 +1,7 @@
-"""The last lines of a job's log: which stream, which lines, and what becomes of their texts."""
+"""
+The last lines of a job's log: which stream, which lines, and what becomes of their
+texts.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,26 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STEP = StepDescription.model_validate(
     {
         "StepName": "Train",
-        "Metadata": {"TrainingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"}},
+        "Metadata": {
+            "TrainingJob": {
+                "Arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
+            }
+        },
     }
 )
 
 
 class Logs:
-    """CloudWatch Logs with these responses; ``requests`` has the request of each operation."""
+    """
+    CloudWatch Logs with these responses; ``requests`` has the request of each
+    operation.
+    """
 
     def __init__(self, streams: Any, events: Any = None) -> None:
-        self._responses = {"DescribeLogStreams": {"logStreams": streams}, "GetLogEvents": {"events": events}}
+        self._responses = {
+            "DescribeLogStreams": {"logStreams": streams},
+            "GetLogEvents": {"events": events},
+        }
         self.requests: dict[str, dict[str, Any]] = {}
 
     def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
@@ -45,12 +58,21 @@ def test_stream_that_was_written_to_last_is_read() -> None:
         {"logStreamName": "job/algo-2", "lastEventTimestamp": 9},
         {"logStreamName": "job/algo-3"},
     ]
-    logs = Logs(streams, [{"message": "one\n"}, {"message": "two"}, {"message": "three"}])
+    logs = Logs(
+        streams, [{"message": "one\n"}, {"message": "two"}, {"message": "three"}]
+    )
 
-    assert read_tail(logs, GROUP, "job/", limit=2, since=NOON, until=NOON) == ["two", "three"]
+    assert read_tail(logs, GROUP, "job/", limit=2, since=NOON, until=NOON) == [
+        "two",
+        "three",
+    ]
     assert logs.requests["DescribeLogStreams"]["logStreamNamePrefix"] == "job/"
     request = logs.requests["GetLogEvents"]
-    assert (request["logStreamName"], request["limit"], request["startFromHead"]) == ("job/algo-2", 2, False)
+    assert (request["logStreamName"], request["limit"], request["startFromHead"]) == (
+        "job/algo-2",
+        2,
+        False,
+    )
     noon = int(NOON.timestamp() * 1000)
     assert request["startTime"] < noon < request["endTime"]
 
@@ -61,7 +83,11 @@ def test_streams_without_a_prefix_are_sorted_by_time() -> None:
 
     assert read_tail(logs, "/aws/lambda/notify", "", limit=20) == []
     request = logs.requests["DescribeLogStreams"]
-    assert (request["orderBy"], request["descending"], "logStreamNamePrefix" in request) == (
+    assert (
+        request["orderBy"],
+        request["descending"],
+        "logStreamNamePrefix" in request,
+    ) == (
         "LastEventTime",
         True,
         False,
@@ -71,7 +97,8 @@ def test_streams_without_a_prefix_are_sorted_by_time() -> None:
 def test_lines_are_clean_and_short() -> None:
     """Whoever's code runs in the job writes them."""
     logs = Logs(
-        [{"logStreamName": "job/a"}], [{"message": "\x1b[31mred\ntwo"}, {"message": "x" * 9000}, "damaged"]
+        [{"logStreamName": "job/a"}],
+        [{"message": "\x1b[31mred\ntwo"}, {"message": "x" * 9000}, "damaged"],
     )
 
     first, second = read_tail(logs, GROUP, "job/", limit=20)
@@ -93,7 +120,9 @@ def test_missing_group_is_no_error(emulator: EmulatorServer) -> None:
 
 def test_denied_permission_is_named(emulator: EmulatorServer) -> None:
     """The error says which permission on which log group is missing."""
-    emulator.control.add_fault("error", "*", service="logs", code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", "*", service="logs", code="AccessDeniedException", message="no"
+    )
 
     with pytest.raises(SageMakerApiError) as caught:
         PolysyncSageMakerHook().read_step_log(STEP, 20)
@@ -103,20 +132,28 @@ def test_denied_permission_is_named(emulator: EmulatorServer) -> None:
     assert allow in str(caught.value)
 
 
-def test_endpoint_of_sagemaker_is_not_that_of_the_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_of_sagemaker_is_not_that_of_the_logs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A VPC endpoint serves one service. A server on this machine stands for both."""
     endpoint = "https://vpce-0a1b.api.sagemaker.us-east-1.vpce.amazonaws.com"
     for url, expected in (
         (endpoint, "https://logs.us-east-1.amazonaws.com"),
         ("http://127.0.0.1:9", "http://127.0.0.1:9"),
     ):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         assert PolysyncSageMakerHook().client_for("logs").meta.endpoint_url == expected
 
 
-def test_logs_that_do_not_respond_delay_the_task_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_that_do_not_respond_delay_the_task_by_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Two short attempts, without retries on top: the task has failed anyway."""
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url="http://127.0.0.1:9"))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url="http://127.0.0.1:9")
+    )
     start = time.monotonic()
 
     with pytest.raises(SageMakerApiError, match="EndpointConnectionError"):

@@ -1,4 +1,7 @@
-"""Botocore's debug log does not show the secrets of sign-in requests and responses, and their values are real."""
+"""
+Botocore's debug log does not show the secrets of sign-in requests and responses, and
+their values are real.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,11 @@ from polysync_airflow.aws.sessions import RedactedBytes, RedactedStr, client_cre
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
-ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "ASIAIOSFODNN7EXAMPLE", "the-secret+access/key", "the-session/token=="
+ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = (
+    "ASIAIOSFODNN7EXAMPLE",
+    "the-secret+access/key",
+    "the-session/token==",
+)
 SECRETS = (TOKEN, SECRET_KEY, SESSION_TOKEN)
 OWN_KEY, OWN_TOKEN = "own-secret+access/key", "own-session/token=="
 ALL_SECRETS = (*SECRETS, OWN_KEY, OWN_TOKEN)
@@ -107,7 +114,9 @@ def sts() -> Iterator[FakeSts]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     fake = FakeSts(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     yield fake
     server.shutdown()
@@ -117,12 +126,17 @@ def sts() -> Iterator[FakeSts]:
 
 @pytest.fixture
 def debug_log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Set the level DEBUG for all loggers, botocore's included; return a function that returns the log."""
+    """
+    Set the level DEBUG for all loggers, botocore's included; return a function that
+    returns the log.
+    """
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "botocore")
 
     def read() -> str:
-        assert "botocore.endpoint" in caplog.text, "botocore must have logged at the level DEBUG"
+        assert "botocore.endpoint" in caplog.text, (
+            "botocore must have logged at the level DEBUG"
+        )
         assert "botocore.parsers" in caplog.text
         return caplog.text
 
@@ -130,34 +144,55 @@ def debug_log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 
 def create_client(sts: FakeSts) -> Any:
-    """Return the STS client that botocore's credential fetchers use, for requests without a signature."""
-    create = client_creator(Config(signature_version=UNSIGNED), region_name="us-east-1", endpoint_url=sts.url)
+    """
+    Return the STS client that botocore's credential fetchers use, for requests without
+    a signature.
+    """
+    create = client_creator(
+        Config(signature_version=UNSIGNED),
+        region_name="us-east-1",
+        endpoint_url=sts.url,
+    )
     return create("sts")
 
 
 def test_sign_in_with_a_web_identity_leaves_no_secret_in_the_log(
     sts: FakeSts, debug_log: Callable[[], str]
 ) -> None:
-    """AssumeRoleWithWebIdentity sends the real token, returns the real credentials, and logs neither."""
+    """
+    AssumeRoleWithWebIdentity sends the real token, returns the real credentials, and
+    logs neither.
+    """
     response = create_client(sts).assume_role_with_web_identity(
         RoleArn=ROLE, RoleSessionName="airflow", WebIdentityToken=RedactedStr(TOKEN)
     )
 
     credentials = response["Credentials"]
     (request,) = sts.requests
-    assert (credentials["AccessKeyId"], credentials["SecretAccessKey"]) == (ACCESS_KEY, SECRET_KEY)
+    assert (credentials["AccessKeyId"], credentials["SecretAccessKey"]) == (
+        ACCESS_KEY,
+        SECRET_KEY,
+    )
     assert credentials["SessionToken"] == SESSION_TOKEN
     assert credentials["Expiration"].isoformat() == "2126-01-01T12:00:00+00:00"
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 200
-    assert (request["Action"], request["WebIdentityToken"]) == ("AssumeRoleWithWebIdentity", TOKEN)
+    assert (request["Action"], request["WebIdentityToken"]) == (
+        "AssumeRoleWithWebIdentity",
+        TOKEN,
+    )
     log = debug_log()
     assert [secret for secret in SECRETS if secret in log] == []
     assert "'WebIdentityToken': '***'" in log
     assert "Response body:\nb'***'" in log
 
 
-def test_assume_role_leaves_no_secret_in_the_log(sts: FakeSts, debug_log: Callable[[], str]) -> None:
-    """AssumeRole returns the real credentials, and logs neither these nor the key that signs the request."""
+def test_assume_role_leaves_no_secret_in_the_log(
+    sts: FakeSts, debug_log: Callable[[], str]
+) -> None:
+    """
+    AssumeRole returns the real credentials, and logs neither these nor the key that
+    signs the request.
+    """
     create = client_creator(Config(), region_name="us-east-1", endpoint_url=sts.url)
     client = create(
         "sts",
@@ -165,15 +200,29 @@ def test_assume_role_leaves_no_secret_in_the_log(sts: FakeSts, debug_log: Callab
         aws_secret_access_key="the-callers-secret",
     )
 
-    credentials = client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")["Credentials"]
+    credentials = client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")[
+        "Credentials"
+    ]
 
-    assert (credentials["SecretAccessKey"], credentials["SessionToken"]) == (SECRET_KEY, SESSION_TOKEN)
+    assert (credentials["SecretAccessKey"], credentials["SessionToken"]) == (
+        SECRET_KEY,
+        SESSION_TOKEN,
+    )
     log = debug_log()
-    assert [secret for secret in (SECRET_KEY, SESSION_TOKEN, "the-callers-secret") if secret in log] == []
+    assert [
+        secret
+        for secret in (SECRET_KEY, SESSION_TOKEN, "the-callers-secret")
+        if secret in log
+    ] == []
 
 
-def test_refused_sign_in_leaves_no_token_in_the_log(sts: FakeSts, debug_log: Callable[[], str]) -> None:
-    """The error of a refused request has AWS's code and message, and the log does not show the token."""
+def test_refused_sign_in_leaves_no_token_in_the_log(
+    sts: FakeSts, debug_log: Callable[[], str]
+) -> None:
+    """
+    The error of a refused request has AWS's code and message, and the log does not show
+    the token.
+    """
     sts.denies = True
 
     with pytest.raises(ClientError) as caught:
@@ -187,7 +236,9 @@ def test_refused_sign_in_leaves_no_token_in_the_log(sts: FakeSts, debug_log: Cal
     assert TOKEN not in debug_log() + repr(caught.value)
 
 
-def make_hook(monkeypatch: pytest.MonkeyPatch, conn_type: str, **extra: Any) -> PolysyncSageMakerHook:
+def make_hook(
+    monkeypatch: pytest.MonkeyPatch, conn_type: str, **extra: Any
+) -> PolysyncSageMakerHook:
     """Return a hook with a connection that has a session token."""
     extra = {
         "region_name": "us-east-1",
@@ -196,17 +247,32 @@ def make_hook(monkeypatch: pytest.MonkeyPatch, conn_type: str, **extra: Any) -> 
     }
     if conn_type == "polysync_sagemaker":
         extra["auth_method"] = "access_key"
-    account = {"conn_type": conn_type, "login": "AKIAIOSFODNN7EXAMPLE", "password": OWN_KEY, "extra": extra}
+    account = {
+        "conn_type": conn_type,
+        "login": "AKIAIOSFODNN7EXAMPLE",
+        "password": OWN_KEY,
+        "extra": extra,
+    }
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
     return PolysyncSageMakerHook()
 
 
 @pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
 def test_signed_requests_in_the_log_have_no_session_token(
-    conn_type: str, sts: FakeSts, debug_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    conn_type: str,
+    sts: FakeSts,
+    debug_log: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow 2 masks secrets in texts, and botocore logs the request as an object, and the text that it signs."""
-    client: Any = make_hook(monkeypatch, conn_type).get_session().client("sts", endpoint_url=sts.url)
+    """
+    Airflow 2 masks secrets in texts, and botocore logs the request as an object, and
+    the text that it signs.
+    """
+    client: Any = (
+        make_hook(monkeypatch, conn_type)
+        .get_session()
+        .client("sts", endpoint_url=sts.url)
+    )
 
     client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
 
@@ -221,11 +287,16 @@ def test_signed_requests_in_the_log_have_no_session_token(
 def test_signed_links_in_the_log_have_no_session_token(
     conn_type: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A link that is signed has the token in its query, which botocore logs, and the link itself has it."""
+    """
+    A link that is signed has the token in its query, which botocore logs, and the link
+    itself has it.
+    """
     caplog.set_level(logging.DEBUG, "botocore")
     session = make_hook(monkeypatch, conn_type).get_session()
     links = [
-        session.client("s3", config=Config(signature_version=version)).generate_presigned_url(
+        session.client(
+            "s3", config=Config(signature_version=version)
+        ).generate_presigned_url(
             "get_object", Params={"Bucket": "reports", "Key": "report.json"}
         )
         for version in ("s3v4", "s3")
@@ -234,7 +305,9 @@ def test_signed_links_in_the_log_have_no_session_token(
     assert [OWN_TOKEN in unquote(link) for link in links] == [True, True]
     assert "X-Amz-Security-Token=***&" in caplog.text
     assert "\nx-amz-security-token:***\n" in caplog.text
-    assert [secret for secret in (OWN_KEY, OWN_TOKEN) if secret in unquote(caplog.text)] == []
+    assert [
+        secret for secret in (OWN_KEY, OWN_TOKEN) if secret in unquote(caplog.text)
+    ] == []
 
 
 @pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
@@ -242,7 +315,11 @@ def test_signatures_are_those_of_botocore(
     conn_type: str, sts: FakeSts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is signed is the real text, with the token."""
-    client: Any = make_hook(monkeypatch, conn_type).get_session().client("sts", endpoint_url=sts.url)
+    client: Any = (
+        make_hook(monkeypatch, conn_type)
+        .get_session()
+        .client("sts", endpoint_url=sts.url)
+    )
 
     for _ in range(2):
         client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
@@ -250,10 +327,14 @@ def test_signatures_are_those_of_botocore(
     assert len(sts.signed) == 2
     for headers, body in sts.signed:
         request = AWSRequest("POST", f"{sts.url}/", {}, body)
-        for name in headers["Authorization"].split("SignedHeaders=")[1].split(",")[0].split(";"):
+        for name in (
+            headers["Authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+        ):
             request.headers[name] = headers[name]
         request.context["timestamp"] = headers["X-Amz-Date"]
-        signer = SigV4Auth(Credentials("AKIAIOSFODNN7EXAMPLE", OWN_KEY, OWN_TOKEN), "sts", "us-east-1")
+        signer = SigV4Auth(
+            Credentials("AKIAIOSFODNN7EXAMPLE", OWN_KEY, OWN_TOKEN), "sts", "us-east-1"
+        )
         signature = signer.signature(
             signer.string_to_sign(request, signer.canonical_request(request)), request
         )
@@ -268,10 +349,15 @@ def test_roles_of_aws_connections_leave_no_secret_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """The amazon provider's own requests for the credentials of a role, and their responses, show none."""
+    """
+    The amazon provider's own requests for the credentials of a role, and their
+    responses, show none.
+    """
     token_file = tmp_path / "token"
     token_file.write_text(TOKEN)
-    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS", str(tmp_path))
+    monkeypatch.setenv(
+        "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS", str(tmp_path)
+    )
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
     hook = make_hook(
         monkeypatch,
@@ -295,10 +381,17 @@ def test_roles_of_aws_connections_leave_no_secret_in_the_log(
 def test_saml_assertions_are_not_in_the_log(
     sts: FakeSts, debug_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AssumeRoleWithSAML sends the real assertion, returns the real credentials, and logs neither."""
-    client: Any = make_hook(monkeypatch, "aws").get_session().client("sts", endpoint_url=sts.url)
+    """
+    AssumeRoleWithSAML sends the real assertion, returns the real credentials, and logs
+    neither.
+    """
+    client: Any = (
+        make_hook(monkeypatch, "aws").get_session().client("sts", endpoint_url=sts.url)
+    )
 
-    response = client.assume_role_with_saml(RoleArn=ROLE, PrincipalArn=f"{ROLE}s", SAMLAssertion=TOKEN)
+    response = client.assume_role_with_saml(
+        RoleArn=ROLE, PrincipalArn=f"{ROLE}s", SAMLAssertion=TOKEN
+    )
 
     assert response["Credentials"]["SessionToken"] == SESSION_TOKEN
     assert sts.requests[0]["SAMLAssertion"] == TOKEN
@@ -310,7 +403,11 @@ def test_tokens_of_hosts_are_not_in_the_log_of_their_sts_requests(
     sts: FakeSts, debug_log: Callable[[], str]
 ) -> None:
     """A host that assumes a role signs the request with its own session token."""
-    host = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": "x", "aws_session_token": "host-token"}
+    host = {
+        "aws_access_key_id": ACCESS_KEY,
+        "aws_secret_access_key": "x",
+        "aws_session_token": "host-token",
+    }
     create = client_creator(Config(), region_name="us-east-1", endpoint_url=sts.url)
 
     create("sts", **host).assume_role(RoleArn=ROLE, RoleSessionName="airflow")
@@ -319,24 +416,45 @@ def test_tokens_of_hosts_are_not_in_the_log_of_their_sts_requests(
     assert "host-token" not in debug_log()
 
 
-def test_other_sessions_log_as_before(sts: FakeSts, debug_log: Callable[[], str]) -> None:
-    """A session of another user of botocore is not changed: its debug log has requests and responses."""
+def test_other_sessions_log_as_before(
+    sts: FakeSts, debug_log: Callable[[], str]
+) -> None:
+    """
+    A session of another user of botocore is not changed: its debug log has requests and
+    responses.
+    """
     create_client(sts)
     other: Any = Session().create_client(
-        "sts", "us-east-1", endpoint_url=sts.url, config=Config(signature_version=UNSIGNED)
+        "sts",
+        "us-east-1",
+        endpoint_url=sts.url,
+        config=Config(signature_version=UNSIGNED),
     )
 
-    other.assume_role_with_web_identity(RoleArn=ROLE, RoleSessionName="airflow", WebIdentityToken=TOKEN)
+    other.assume_role_with_web_identity(
+        RoleArn=ROLE, RoleSessionName="airflow", WebIdentityToken=TOKEN
+    )
 
     log = debug_log()
     assert [secret for secret in SECRETS if secret in log] == list(SECRETS)
 
 
 def test_redacted_values_are_shown_only_by_repr() -> None:
-    """Redacted values behave like the plain ones, except that their ``repr`` does not show them."""
+    """
+    Redacted values behave like the plain ones, except that their ``repr`` does not show
+    them.
+    """
     text, data = RedactedStr("secret"), RedactedBytes(b"secret")
 
-    assert (text, str(text), f"{text}", text.encode()) == ("secret", "secret", "secret", b"secret")
+    assert (text, str(text), f"{text}", text.encode()) == (
+        "secret",
+        "secret",
+        "secret",
+        b"secret",
+    )
     assert (data, data.decode()) == (b"secret", "secret")
     assert (hash(text), hash(data)) == (hash("secret"), hash(b"secret"))
-    assert f"{text!r} {data!r} {[text]} { ({'a': data}) }" == "'***' b'***' ['***'] {'a': b'***'}"
+    assert (
+        f"{text!r} {data!r} {[text]} { ({'a': data}) }"
+        == "'***' b'***' ['***'] {'a': b'***'}"
+    )

@@ -1,4 +1,7 @@
-"""The rate limiter: the limit that it keeps, and how the rate falls and recovers, also if the clock jumps."""
+"""
+The rate limiter: the limit that it keeps, and how the rate falls and recovers, also if
+the clock jumps.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,13 @@ intervals = st.lists(st.floats(0, 3), min_size=1, max_size=60)
 rates = st.floats(0.5, 500)
 
 
-def call_times(limiter: RateLimiter, intervals: Sequence[float], max_calls: int = 40) -> list[float]:
-    """Return the times of the calls of a caller that sleeps, then calls as often as the limiter allows."""
+def call_times(
+    limiter: RateLimiter, intervals: Sequence[float], max_calls: int = 40
+) -> list[float]:
+    """
+    Return the times of the calls of a caller that sleeps, then calls as often as the
+    limiter allows.
+    """
     now, times = START, []
     for seconds in intervals:
         now += seconds
@@ -43,14 +51,22 @@ def call_times(limiter: RateLimiter, intervals: Sequence[float], max_calls: int 
 
 @no_deadline
 @given(intervals, rates)
-def test_no_period_has_more_calls_than_burst_and_rate_allow(intervals: list[float], rate: float) -> None:
-    """Between any two calls there are at most the calls of one burst, plus the rate times the period."""
+def test_no_period_has_more_calls_than_burst_and_rate_allow(
+    intervals: list[float], rate: float
+) -> None:
+    """
+    Between any two calls there are at most the calls of one burst, plus the rate times
+    the period.
+    """
     times = call_times(RateLimiter(START, rate=rate), intervals)
 
     burst = max(1, rate * BURST_SECONDS)
     for first in range(len(times)):
         for last in range(first, len(times)):
-            assert last - first + 1 <= burst + rate * (times[last] - times[first]) + ROUNDING
+            assert (
+                last - first + 1
+                <= burst + rate * (times[last] - times[first]) + ROUNDING
+            )
 
 
 @no_deadline
@@ -58,7 +74,9 @@ def test_no_period_has_more_calls_than_burst_and_rate_allow(intervals: list[floa
 def test_the_rate_halves_at_most_once_a_second_and_stays_in_bounds(
     intervals: list[float], throttled: list[bool]
 ) -> None:
-    """Calls that ran at the same time and were throttled together halve the rate once."""
+    """
+    Calls that ran at the same time and were throttled together halve the rate once.
+    """
     limiter, now, halved_at = RateLimiter(START), START, []
     for seconds, is_throttled in zip(intervals, throttled, strict=False):
         now += seconds
@@ -70,13 +88,20 @@ def test_the_rate_halves_at_most_once_a_second_and_stays_in_bounds(
         assert MIN_RATE <= limiter.rate <= MAX_RATE
         if limiter.rate < before:
             halved_at.append(now)
-    assert all(later - earlier >= 1 - ROUNDING for earlier, later in pairwise(halved_at))
+    assert all(
+        later - earlier >= 1 - ROUNDING for earlier, later in pairwise(halved_at)
+    )
 
 
 @no_deadline
 @given(intervals, st.sampled_from([START, 1_750_000_000.0]))
-def test_a_call_is_allowed_after_the_delay(intervals: list[float], start: float) -> None:
-    """The returned delay is long enough in spite of rounding errors, and ``delay`` takes no token."""
+def test_a_call_is_allowed_after_the_delay(
+    intervals: list[float], start: float
+) -> None:
+    """
+    The returned delay is long enough in spite of rounding errors, and ``delay`` takes
+    no token.
+    """
     limiter, now = RateLimiter(start), start
     for seconds in intervals:
         now += seconds
@@ -93,7 +118,10 @@ def test_a_call_is_allowed_after_the_delay(intervals: list[float], start: float)
 @no_deadline
 @given(st.integers(1, 30))
 def test_the_rate_recovers_after_throttling(count: int) -> None:
-    """After any number of throttled calls, the rate grows by one call per second each second."""
+    """
+    After any number of throttled calls, the rate grows by one call per second each
+    second.
+    """
     limiter, now = RateLimiter(START), START
     for _ in range(count):
         now += 1
@@ -109,7 +137,10 @@ def test_the_rate_recovers_after_throttling(count: int) -> None:
 @no_deadline
 @given(st.lists(st.floats(-1e9, 1e9), max_size=30))
 def test_a_clock_that_jumps_does_not_block_calls(jumps: list[float]) -> None:
-    """Whatever times the limiter was given, the next call is delayed by no more than the lowest rate needs."""
+    """
+    Whatever times the limiter was given, the next call is delayed by no more than the
+    lowest rate needs.
+    """
     limiter = RateLimiter(START)
     for now in jumps:
         limiter.throttled(now)
@@ -120,7 +151,9 @@ def test_a_clock_that_jumps_does_not_block_calls(jumps: list[float]) -> None:
 
 
 def test_a_clock_that_steps_back_adds_no_tokens() -> None:
-    """If the clock is set back, the time that it needs to catch up does not count twice."""
+    """
+    If the clock is set back, the time that it needs to catch up does not count twice.
+    """
     limiter = RateLimiter(START)
     times = call_times(limiter, [0.0])
     assert len(times) == 20
@@ -145,10 +178,15 @@ def test_throttling_removes_the_tokens() -> None:
 
 
 def test_calls_that_are_throttled_within_a_second_count_once() -> None:
-    """The second begins with the throttled call that has halved the rate, however the time is asked for."""
+    """
+    The second begins with the throttled call that has halved the rate, however the time
+    is asked for.
+    """
     limiter = RateLimiter(START, rate=64)
     times = (0, 0.5, 0.9375, 1, 1.5, 2, 9)
-    for seconds, rate in zip(times, (32, 32.5, 32.9375, 16.5, 17, 8.75, 7.875), strict=True):
+    for seconds, rate in zip(
+        times, (32, 32.5, 32.9375, 16.5, 17, 8.75, 7.875), strict=True
+    ):
         limiter.throttled(START + seconds)
         assert limiter.rate == rate
 
@@ -186,7 +224,10 @@ def test_waiting_for_a_token() -> None:
 
 
 def test_competing_threads_get_no_more_calls_than_one_thread() -> None:
-    """``try_acquire`` checks and takes a token in one step, so that two threads never take the same token."""
+    """
+    ``try_acquire`` checks and takes a token in one step, so that two threads never take
+    the same token.
+    """
     limiter, barrier = RateLimiter(START), Barrier(8)
     acquired: list[int] = []
 
@@ -203,7 +244,10 @@ def test_competing_threads_get_no_more_calls_than_one_thread() -> None:
 
 
 def test_a_process_has_one_rate_limiter_for_a_connection_and_region() -> None:
-    """All callers with the same connection and region share a rate limiter; other regions have another."""
+    """
+    All callers with the same connection and region share a rate limiter; other regions
+    have another.
+    """
     first = rate_limiter_for(("one", "eu-central-1"), START)
     assert first.delay(START) == 0
     assert rate_limiter_for(("one", "eu-central-1"), START + 5) is first

@@ -24,9 +24,15 @@ REGIONS = ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"]
 
 
 def make_client(
-    operations: dict[str, tuple[str, ...]] | None, region: str, service: str = "sagemaker", **settings: Any
+    operations: dict[str, tuple[str, ...]] | None,
+    region: str,
+    service: str = "sagemaker",
+    **settings: Any,
 ) -> Any:
-    """Return a client of a session with these operations by service; with all operations for None."""
+    """
+    Return a client of a session with these operations by service; with all operations
+    for None.
+    """
     session = Session()
     if operations:
         reduce_models(session, operations)
@@ -52,15 +58,23 @@ class Recorder:
         client.meta.events.register("before-send", self._record)
 
     def _record(self, request: Any, **_: Any) -> None:
-        headers = {name: request.headers.get(name) for name in ("X-Amz-Target", "Content-Type", "User-Agent")}
+        headers = {
+            name: request.headers.get(name)
+            for name in ("X-Amz-Target", "Content-Type", "User-Agent")
+        }
         signature = re.search(
-            rb"Credential=\w+/\d+/(\S+), SignedHeaders=(\S+),", request.headers["Authorization"]
+            rb"Credential=\w+/\d+/(\S+), SignedHeaders=(\S+),",
+            request.headers["Authorization"],
         )
         assert signature
-        self.requests.append((request.method, request.url, request.body, headers, signature.groups()))
+        self.requests.append(
+            (request.method, request.url, request.body, headers, signature.groups())
+        )
 
     def call(self, operation: str, **request: Any) -> Any:
-        """Call an operation; return its response, or the type and content of its error."""
+        """
+        Call an operation; return its response, or the type and content of its error.
+        """
         try:
             response = getattr(self.client, operation)(**request)
         except ClientError as error:
@@ -69,10 +83,17 @@ class Recorder:
         return response
 
 
-def test_reduced_client_sends_and_parses_like_a_full_client(emulator: EmulatorServer) -> None:
-    """The poller's operations have the same requests, responses, errors and pages with both models."""
+def test_reduced_client_sends_and_parses_like_a_full_client(
+    emulator: EmulatorServer,
+) -> None:
+    """
+    The poller's operations have the same requests, responses, errors and pages with
+    both models.
+    """
     full, reduced = (
-        Recorder(make_client(operations, "us-east-1", endpoint_url=emulator.endpoint_url))
+        Recorder(
+            make_client(operations, "us-east-1", endpoint_url=emulator.endpoint_url)
+        )
         for operations in (None, POLLING)
     )
     start = full.client.start_pipeline_execution
@@ -87,12 +108,26 @@ def test_reduced_client_sends_and_parses_like_a_full_client(emulator: EmulatorSe
         ("describe_pipeline_execution", {"PipelineExecutionArn": missing}),
         (
             "list_pipeline_executions",
-            {"PipelineName": "fanout", "CreatedAfter": earlier, "SortBy": "CreationTime", "MaxResults": 2},
+            {
+                "PipelineName": "fanout",
+                "CreatedAfter": earlier,
+                "SortBy": "CreationTime",
+                "MaxResults": 2,
+            },
         ),
         ("list_pipeline_executions", {"PipelineName": "no-such-pipeline"}),
-        ("list_pipeline_execution_steps", {"PipelineExecutionArn": arns[0], "SortOrder": "Ascending"}),
-        ("stop_pipeline_execution", {"PipelineExecutionArn": arns[1], "ClientRequestToken": stop_token}),
-        ("stop_pipeline_execution", {"PipelineExecutionArn": missing, "ClientRequestToken": stop_token}),
+        (
+            "list_pipeline_execution_steps",
+            {"PipelineExecutionArn": arns[0], "SortOrder": "Ascending"},
+        ),
+        (
+            "stop_pipeline_execution",
+            {"PipelineExecutionArn": arns[1], "ClientRequestToken": stop_token},
+        ),
+        (
+            "stop_pipeline_execution",
+            {"PipelineExecutionArn": missing, "ClientRequestToken": stop_token},
+        ),
     ]
 
     for operation, request in calls:
@@ -109,13 +144,21 @@ def test_reduced_client_sends_and_parses_like_a_full_client(emulator: EmulatorSe
     assert [len(each) for each in pages] == [3, 3]
     assert reduced.requests == full.requests
     assert len(reduced.requests) == len(calls) + 3
-    assert reduced.call("describe_pipeline_execution", PipelineExecutionArn=missing)[0] == "ResourceNotFound"
-    started = reduced.call("describe_pipeline_execution", PipelineExecutionArn=arns[0])["CreationTime"]
+    assert (
+        reduced.call("describe_pipeline_execution", PipelineExecutionArn=missing)[0]
+        == "ResourceNotFound"
+    )
+    started = reduced.call("describe_pipeline_execution", PipelineExecutionArn=arns[0])[
+        "CreationTime"
+    ]
     assert isinstance(started, datetime)
 
 
 def test_reduced_client_has_only_these_operations() -> None:
-    """A reduced client has a method for each of its operations, and no other methods of SageMaker."""
+    """
+    A reduced client has a method for each of its operations, and no other methods of
+    SageMaker.
+    """
     client = make_client(POLLING, "us-east-1")
 
     assert set(client.meta.method_to_api_mapping.values()) == set(OPERATIONS)
@@ -124,14 +167,23 @@ def test_reduced_client_has_only_these_operations() -> None:
 
 FIRST_REQUESTS: dict[str, tuple[str, dict[str, str]]] = {
     "sagemaker": ("describe_pipeline_execution", {"PipelineExecutionArn": "arn"}),
-    "sts": ("assume_role", {"RoleArn": "arn:aws:iam::123456789012:role/R", "RoleSessionName": "test"}),
+    "sts": (
+        "assume_role",
+        {"RoleArn": "arn:aws:iam::123456789012:role/R", "RoleSessionName": "test"},
+    ),
 }
 
 
 def first_request(
-    operations: dict[str, tuple[str, ...]] | None, service: str, region: str, **settings: Any
+    operations: dict[str, tuple[str, ...]] | None,
+    service: str,
+    region: str,
+    **settings: Any,
 ) -> Any:
-    """Return the request of a client, without sending it; or the error of an unusable setting."""
+    """
+    Return the request of a client, without sending it; or the error of an unusable
+    setting.
+    """
 
     def interrupt(**_: Any) -> None:
         raise InterruptedError
@@ -157,7 +209,10 @@ def first_request(
 def test_reduced_client_calls_the_endpoint_of_a_full_client(
     service: str, region: str, config: Config
 ) -> None:
-    """In every partition, the reduced list of endpoints leads to the same endpoint and signature."""
+    """
+    In every partition, the reduced list of endpoints leads to the same endpoint and
+    signature.
+    """
     operations = {"sts": ("AssumeRole",), "sagemaker": OPERATIONS}[service]
 
     reduced = first_request({service: operations}, service, region, config=config)

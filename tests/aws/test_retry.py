@@ -1,4 +1,7 @@
-"""Retries with backoff: which errors are retried, how long, after which waits, and what is logged."""
+"""
+Retries with backoff: which errors are retried, how long, after which waits, and what is
+logged.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ from polysync_airflow.aws.retry import (
     MIN_BACKOFF_SECONDS,
     call_with_retry,
 )
-from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    PolysyncError,
+    SageMakerApiError,
+)
 from polysync_airflow.execution.clock import Clock as RealClock
 from polysync_airflow.execution.clock import replaced_by
 
@@ -47,7 +54,10 @@ def clock() -> Iterator[Clock]:
 
 
 def make_error(
-    message: str = "slow down", *, code: str = "ThrottlingException", transient: bool = True
+    message: str = "slow down",
+    *,
+    code: str = "ThrottlingException",
+    transient: bool = True,
 ) -> SageMakerApiError:
     """Return an error as the hook raises it."""
     return SageMakerApiError(
@@ -60,7 +70,9 @@ def make_error(
 
 
 def failing(*errors: Exception, result: str = "done") -> Callable[[], str]:
-    """Return a call that raises these errors, one in each attempt, then returns a result."""
+    """
+    Return a call that raises these errors, one in each attempt, then returns a result.
+    """
     left = list(errors)
 
     def call() -> str:
@@ -90,7 +102,10 @@ def test_successful_call_is_made_once(clock: Clock) -> None:
 
 
 def test_backoff_doubles_up_to_a_minute(clock: Clock) -> None:
-    """The waits between the attempts are 1, 2, 4, 8, 16 and 32 seconds, then 60 seconds each."""
+    """
+    The waits between the attempts are 1, 2, 4, 8, 16 and 32 seconds, then 60 seconds
+    each.
+    """
     errors = [make_error() for _ in range(9)]
 
     result = call_with_retry(failing(*errors), until=START + 3600, warn=lambda _: None)
@@ -113,7 +128,10 @@ def test_backoff_doubles_up_to_a_minute(clock: Clock) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_other_errors_are_raised_at_once(error: Exception, clock: Clock) -> None:
-    """An error that is not transient, or not of this package, is raised as it is and is not retried."""
+    """
+    An error that is not transient, or not of this package, is raised as it is and is
+    not retried.
+    """
     warnings: list[str] = []
 
     with pytest.raises(type(error)) as caught:
@@ -124,11 +142,17 @@ def test_other_errors_are_raised_at_once(error: Exception, clock: Clock) -> None
 
 
 def test_permanent_error_after_transient_ones_ends_the_retries(clock: Clock) -> None:
-    """A permanent error is raised also if earlier attempts failed with transient errors."""
+    """
+    A permanent error is raised also if earlier attempts failed with transient errors.
+    """
     denied = make_error("not allowed", code="AccessDeniedException", transient=False)
 
     with pytest.raises(SageMakerApiError) as caught:
-        call_with_retry(failing(make_error(), make_error(), denied), until=START + 3600, warn=lambda _: None)
+        call_with_retry(
+            failing(make_error(), make_error(), denied),
+            until=START + 3600,
+            warn=lambda _: None,
+        )
 
     assert caught.value is denied
     assert clock.sleeps == [1, 2]
@@ -138,16 +162,30 @@ def test_transient_errors_of_the_sign_in_are_retried(clock: Clock) -> None:
     """A failed sign-in is retried as well, if its error is transient."""
     error = CredentialsError("STS did not respond", permanent=False, transient=True)
 
-    assert call_with_retry(failing(error), until=START + 60, warn=lambda _: None) == "done"
+    assert (
+        call_with_retry(failing(error), until=START + 60, warn=lambda _: None) == "done"
+    )
     assert clock.sleeps == [1]
 
 
 @pytest.mark.parametrize(
     ("limit", "sleeps"),
-    [(0, []), (0.5, []), (1, [1]), (10, [1, 2, 4]), (15, [1, 2, 4, 8]), (200, [1, 2, 4, 8, 16, 32, 60, 60])],
+    [
+        (0, []),
+        (0.5, []),
+        (1, [1]),
+        (10, [1, 2, 4]),
+        (15, [1, 2, 4, 8]),
+        (200, [1, 2, 4, 8, 16, 32, 60, 60]),
+    ],
 )
-def test_no_attempt_begins_after_the_time_limit(limit: float, sleeps: list[float], clock: Clock) -> None:
-    """When the next attempt would begin after ``until``, the last error is raised without a further wait."""
+def test_no_attempt_begins_after_the_time_limit(
+    limit: float, sleeps: list[float], clock: Clock
+) -> None:
+    """
+    When the next attempt would begin after ``until``, the last error is raised without
+    a further wait.
+    """
     errors = [make_error(f"error {number}") for number in range(20)]
 
     with pytest.raises(SageMakerApiError) as caught:
@@ -170,13 +208,22 @@ def test_time_of_the_call_itself_counts(clock: Clock) -> None:
     assert clock.sleeps == [1]
 
 
-@pytest.mark.parametrize(("code", "limit"), [("ConflictException", 60), ("ThrottlingException", 600)])
+@pytest.mark.parametrize(
+    ("code", "limit"), [("ConflictException", 60), ("ThrottlingException", 600)]
+)
 def test_conflicts_have_a_shorter_limit(code: str, limit: float, clock: Clock) -> None:
-    """A conflict is retried for a minute only: AWS reports it while an execution moves between two steps."""
+    """
+    A conflict is retried for a minute only: AWS reports it while an execution moves
+    between two steps.
+    """
     assert CONFLICT_TIMEOUT_SECONDS == 60
 
     with pytest.raises(SageMakerApiError):
-        call_with_retry(always_failing(make_error(code=code)), until=START + 600, warn=lambda _: None)
+        call_with_retry(
+            always_failing(make_error(code=code)),
+            until=START + 600,
+            warn=lambda _: None,
+        )
 
     assert limit - MAX_BACKOFF_SECONDS < clock.now - START <= limit
     assert sum(clock.sleeps) == clock.now - START
@@ -186,19 +233,26 @@ def test_limit_of_conflicts_is_not_longer_than_the_time_limit(clock: Clock) -> N
     """A conflict is not retried after ``until``."""
     with pytest.raises(SageMakerApiError):
         call_with_retry(
-            always_failing(make_error(code="ConflictException")), until=START + 5, warn=lambda _: None
+            always_failing(make_error(code="ConflictException")),
+            until=START + 5,
+            warn=lambda _: None,
         )
 
     assert clock.sleeps == [1, 2]
 
 
 def test_conflict_after_a_minute_of_other_errors_is_raised(clock: Clock) -> None:
-    """The minute for conflicts begins with the first attempt, whatever the errors before were."""
+    """
+    The minute for conflicts begins with the first attempt, whatever the errors before
+    were.
+    """
     conflict = make_error(code="ConflictException")
 
     with pytest.raises(SageMakerApiError) as caught:
         call_with_retry(
-            failing(*[make_error() for _ in range(6)], conflict), until=START + 600, warn=lambda _: None
+            failing(*[make_error() for _ in range(6)], conflict),
+            until=START + 600,
+            warn=lambda _: None,
         )
 
     assert caught.value is conflict
@@ -206,31 +260,44 @@ def test_conflict_after_a_minute_of_other_errors_is_raised(clock: Clock) -> None
 
 
 def test_each_new_error_is_logged_once(clock: Clock) -> None:
-    """There is one warning for a sequence of equal errors, and another one when the error changes."""
-    errors = [make_error(message) for message in ("slow down", "slow down", "no response", "slow down")]
+    """
+    There is one warning for a sequence of equal errors, and another one when the error
+    changes.
+    """
+    errors = [
+        make_error(message)
+        for message in ("slow down", "slow down", "no response", "slow down")
+    ]
     warnings: list[str] = []
 
     call_with_retry(failing(*errors), until=START + 3600, warn=warnings.append)
 
     assert warnings == [
-        f"Transient error, retrying: {message}" for message in ("slow down", "no response", "slow down")
+        f"Transient error, retrying: {message}"
+        for message in ("slow down", "no response", "slow down")
     ]
 
 
 def test_last_error_is_not_logged_as_retried(clock: Clock) -> None:
-    """When the time is up, the error is raised and not logged as an error that is retried."""
+    """
+    When the time is up, the error is raised and not logged as an error that is retried.
+    """
     warnings: list[str] = []
 
     with pytest.raises(SageMakerApiError, match="the last"):
         call_with_retry(
-            failing(make_error("the first"), make_error("the last")), until=START + 2, warn=warnings.append
+            failing(make_error("the first"), make_error("the last")),
+            until=START + 2,
+            warn=warnings.append,
         )
 
     assert warnings == ["Transient error, retrying: the first"]
 
 
 def test_custom_sleep_replaces_time_sleep(clock: Clock) -> None:
-    """The given function sleeps between the attempts; what it raises ends the retries."""
+    """
+    The given function sleeps between the attempts; what it raises ends the retries.
+    """
     custom_sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -239,7 +306,12 @@ def test_custom_sleep_replaces_time_sleep(clock: Clock) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        call_with_retry(always_failing(make_error()), until=START + 3600, warn=lambda _: None, sleep=sleep)
+        call_with_retry(
+            always_failing(make_error()),
+            until=START + 3600,
+            warn=lambda _: None,
+            sleep=sleep,
+        )
 
     assert custom_sleeps == [1, 2, 4]
     assert clock.sleeps == []
@@ -250,6 +322,10 @@ def test_backoff_may_be_changed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.5)
     monkeypatch.setattr(retry, "MAX_BACKOFF_SECONDS", 3)
 
-    call_with_retry(failing(*[make_error() for _ in range(5)]), until=START + 60, warn=lambda _: None)
+    call_with_retry(
+        failing(*[make_error() for _ in range(5)]),
+        until=START + 60,
+        warn=lambda _: None,
+    )
 
     assert clock.sleeps == [0.5, 1, 2, 3, 3]

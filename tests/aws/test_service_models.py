@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ from polysync_airflow.triggers.poller import PollingHook
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations
 POLLING = {"sagemaker": OPERATIONS}
-REGIONS = ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-7"]
+REGIONS = [
+    "us-east-1",
+    "eu-central-1",
+    "cn-north-1",
+    "us-gov-west-1",
+    "eusc-de-east-1",
+    "ap-southeast-7",
+]
 
 
 def data_file(path: str) -> str:
@@ -39,14 +47,20 @@ def data_file(path: str) -> str:
 
 
 def without_documentation(part: Any) -> Any:
-    """Return a part of a data file without the texts for people, which no client uses."""
+    """
+    Return a part of a data file without the texts for people, which no client uses.
+    """
     if isinstance(part, dict):
         return {
             name: without_documentation(member)
             for name, member in part.items()
             if not (name == "documentation" and isinstance(member, str))
         }
-    return [without_documentation(item) for item in part] if isinstance(part, list) else part
+    return (
+        [without_documentation(item) for item in part]
+        if isinstance(part, list)
+        else part
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +91,13 @@ def referenced_shapes(part: Any) -> set[str]:
 def test_reduced_model_has_the_same_operations_and_shapes(
     full: dict[str, Any], reduced: dict[str, Any]
 ) -> None:
-    """The poller's operations and all shapes that they use are those of the full model, and there are no others."""
-    assert reduced["operations"] == {name: full["operations"][name] for name in OPERATIONS}
+    """
+    The poller's operations and all shapes that they use are those of the full model,
+    and there are no others.
+    """
+    assert reduced["operations"] == {
+        name: full["operations"][name] for name in OPERATIONS
+    }
     needed: set[str] = set()
     new = referenced_shapes(reduced["operations"])
     while new:
@@ -90,7 +109,9 @@ def test_reduced_model_has_the_same_operations_and_shapes(
     assert 10 * len(needed) < len(full["shapes"])
 
 
-def test_reduced_model_has_everything_else(full: dict[str, Any], reduced: dict[str, Any]) -> None:
+def test_reduced_model_has_everything_else(
+    full: dict[str, Any], reduced: dict[str, Any]
+) -> None:
     """Apart from operations and shapes, the model is complete and in the same order."""
     left = ("operations", "shapes")
     assert [(name, part) for name, part in reduced.items() if name not in left] == [
@@ -99,7 +120,9 @@ def test_reduced_model_has_everything_else(full: dict[str, Any], reduced: dict[s
     assert reduced.keys() == full.keys()
 
 
-def test_unknown_operations_are_left_out(sagemaker_path: str, reduced: dict[str, Any]) -> None:
+def test_unknown_operations_are_left_out(
+    sagemaker_path: str, reduced: dict[str, Any]
+) -> None:
     """An operation that the installed botocore does not have is no error."""
     text = data_file(sagemaker_path)
 
@@ -109,9 +132,15 @@ def test_unknown_operations_are_left_out(sagemaker_path: str, reduced: dict[str,
 
 
 def test_members_named_shape_are_not_references() -> None:
-    """A structure may have members with the names of what the reduction looks at; shapes may refer to themselves."""
+    """
+    A structure may have members with the names of what the reduction looks at; shapes
+    may refer to themselves.
+    """
     names = ("shape", "type", "name", "documentation")
-    members = {**{name: {"shape": "Tree"} for name in names}, "list": {"shape": "Trees"}}
+    members = {
+        **{name: {"shape": "Tree"} for name in names},
+        "list": {"shape": "Trees"},
+    }
     structure = {"type": "structure", "members": members}
     model = {
         "shapes": {
@@ -121,7 +150,11 @@ def test_members_named_shape_are_not_references() -> None:
             "Error": {"type": "structure", "members": {}, "exception": True},
         },
         "operations": {
-            "Plant": {"name": "Plant", "input": {"shape": "Trees"}, "errors": [{"shape": "Error"}]},
+            "Plant": {
+                "name": "Plant",
+                "input": {"shape": "Trees"},
+                "errors": [{"shape": "Error"}],
+            },
             "Fell": {"name": "Fell", "input": {"shape": "Unused"}},
         },
         "version": "2.0",
@@ -137,19 +170,28 @@ def test_members_named_shape_are_not_references() -> None:
 
 @pytest.mark.parametrize("services", [("api.sagemaker",), ("sts", "api.sagemaker"), ()])
 def test_reduced_endpoints_have_all_partitions(services: tuple[str, ...]) -> None:
-    """The list of endpoints keeps its partitions and regions, and of the services only those that are named."""
+    """
+    The list of endpoints keeps its partitions and regions, and of the services only
+    those that are named.
+    """
     text = data_file("endpoints")
     expected = json.loads(text)
     for partition in expected["partitions"]:
         partition["services"] = {
-            name: service for name, service in partition["services"].items() if name in services
+            name: service
+            for name, service in partition["services"].items()
+            if name in services
         }
 
     found = reduce_endpoints(text, services)
 
     assert found == expected
     assert found["partitions"][0]["regions"]["eu-central-1"]
-    assert {partition["partition"] for partition in found["partitions"]} >= {"aws", "aws-cn", "aws-us-gov"}
+    assert {partition["partition"] for partition in found["partitions"]} >= {
+        "aws",
+        "aws-cn",
+        "aws-us-gov",
+    }
     assert all(service in found["partitions"][0]["services"] for service in services)
 
 
@@ -167,13 +209,20 @@ def collections() -> Iterator[list[int]]:
     gc.callbacks.remove(record)
 
 
-def test_reading_triggers_no_full_garbage_collection(sagemaker_path: str, collections: list[int]) -> None:
-    """A reduced model has so few objects that reading it triggers no collection of older objects."""
+def test_reading_triggers_no_full_garbage_collection(
+    sagemaker_path: str, collections: list[int]
+) -> None:
+    """
+    A reduced model has so few objects that reading it triggers no collection of older
+    objects.
+    """
     loader = ReducedModelLoader(POLLING)
     gc.collect()
     collections.clear()
 
-    model, endpoints = (loader.load_file(str(DATA / path)) for path in (sagemaker_path, "endpoints"))
+    model, endpoints = (
+        loader.load_file(str(DATA / path)) for path in (sagemaker_path, "endpoints")
+    )
     generations = list(collections)
 
     assert model["operations"].keys() == set(OPERATIONS)
@@ -184,7 +233,9 @@ def test_reading_triggers_no_full_garbage_collection(sagemaker_path: str, collec
 
 
 def new_objects(create: Callable[[], Any]) -> int:
-    """Return how many objects for the garbage collector a function creates and keeps."""
+    """
+    Return how many objects for the garbage collector a function creates and keeps.
+    """
     gc.collect()
     gc.disable()
     try:
@@ -198,11 +249,14 @@ def new_objects(create: Callable[[], Any]) -> int:
 
 
 def test_reduced_model_has_few_objects(sagemaker_path: str) -> None:
-    """A reduced model, and reduced endpoints, have 20 times fewer objects for the garbage collector."""
+    """
+    A reduced model, and reduced endpoints, have 20 times fewer objects for the garbage
+    collector.
+    """
     reduced_loader, plain_loader = ReducedModelLoader(POLLING), PlainDictLoader()
     for path in (sagemaker_path, "endpoints"):
         few, many = (
-            new_objects(lambda loader=loader, path=path: loader.load_file(str(DATA / path)))  # type: ignore[misc]
+            new_objects(partial(loader.load_file, str(DATA / path)))
             for loader in (reduced_loader, plain_loader)
         )
         assert few < many / 20
@@ -211,7 +265,10 @@ def test_reduced_model_has_few_objects(sagemaker_path: str) -> None:
 @pytest.mark.parametrize("service", ["sagemaker", "sts"])
 @pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1"])
 def test_plain_models_are_those_of_botocore(service: str, kind: str) -> None:
-    """Without a reduction, a model has the content and order that botocore's own loader reads."""
+    """
+    Without a reduction, a model has the content and order that botocore's own loader
+    reads.
+    """
     own, botocores = (
         loader.load_service_model(service, kind)
         for loader in (Loader(file_loader=PlainDictLoader()), Loader())
@@ -221,9 +278,14 @@ def test_plain_models_are_those_of_botocore(service: str, kind: str) -> None:
     assert json.dumps(own) == json.dumps(botocores)
 
 
-@pytest.mark.parametrize("loader", [PlainDictLoader(), ReducedModelLoader({"x": ["Y"]})])
+@pytest.mark.parametrize(
+    "loader", [PlainDictLoader(), ReducedModelLoader({"x": ["Y"]})]
+)
 def test_missing_files_have_no_content(loader: PlainDictLoader, tmp_path: Path) -> None:
-    """A loader returns None for a missing file, as botocore's does, so that other folders are searched."""
+    """
+    A loader returns None for a missing file, as botocore's does, so that other folders
+    are searched.
+    """
     for name in ("x/2020-01-01/service-2", "endpoints", "partitions"):
         assert loader.load_file(str(tmp_path / name)) is None
 
@@ -235,7 +297,9 @@ def test_plain_and_compressed_files_are_read(suffix: str, tmp_path: Path) -> Non
     folder = tmp_path / "x" / "2020-01-01"
     folder.mkdir(parents=True)
     text = json.dumps(content, ensure_ascii=False).encode()
-    (folder / f"service-2{suffix}").write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    (folder / f"service-2{suffix}").write_bytes(
+        gzip.compress(text) if suffix.endswith("gz") else text
+    )
     path = str(folder / "service-2")
 
     assert PlainDictLoader().load_file(path) == content
@@ -247,7 +311,10 @@ def test_plain_and_compressed_files_are_read(suffix: str, tmp_path: Path) -> Non
 def test_only_documentation_is_not_ascii(
     sagemaker_path: str, full: dict[str, Any], reduced: dict[str, Any]
 ) -> None:
-    """The loader drops characters other than ASCII, which occur only in texts that no client uses."""
+    """
+    The loader drops characters other than ASCII, which occur only in texts that no
+    client uses.
+    """
     loader = ReducedModelLoader(POLLING)
 
     assert json.dumps(full, ensure_ascii=False).isascii()

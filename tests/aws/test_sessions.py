@@ -1,4 +1,7 @@
-"""Sessions: which credentials and data files they use, how they parse timestamps, and the user agent."""
+"""
+Sessions: which credentials and data files they use, how they parse timestamps, and the
+user agent.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijk
 
 def make_client() -> Any:
     """Return a SageMaker client of a new session."""
-    return create_session(Credentials("AKIAIOSFODNN7EXAMPLE", "secret"), "eu-west-1").client("sagemaker")
+    return create_session(
+        Credentials("AKIAIOSFODNN7EXAMPLE", "secret"), "eu-west-1"
+    ).client("sagemaker")
 
 
 def parse_timestamp(factory: ResponseParserFactory, value: Any) -> Any:
@@ -42,7 +47,9 @@ def parse_timestamp(factory: ResponseParserFactory, value: Any) -> Any:
     body = f'{{"CreationTime": {value}}}'.encode()
     shape = model.operation_model("DescribePipelineExecution").output_shape
     response = {"body": body, "headers": {}, "status_code": 200}
-    return factory.create_parser(model.metadata["protocol"]).parse(response, shape)["CreationTime"]
+    return factory.create_parser(model.metadata["protocol"]).parse(response, shape)[
+        "CreationTime"
+    ]
 
 
 @pytest.fixture
@@ -54,8 +61,12 @@ def factory() -> ResponseParserFactory:
     return factory
 
 
-@pytest.mark.parametrize("value", [0, 1700000000, 1700000000.123, -1.5, '"2026-01-01T12:00:00+02:00"'])
-def test_timestamps_are_those_that_botocore_reads(factory: ResponseParserFactory, value: Any) -> None:
+@pytest.mark.parametrize(
+    "value", [0, 1700000000, 1700000000.123, -1.5, '"2026-01-01T12:00:00+02:00"']
+)
+def test_timestamps_are_those_that_botocore_reads(
+    factory: ResponseParserFactory, value: Any
+) -> None:
     """A timestamp is the same moment that botocore's own parser reads."""
     parsed = parse_timestamp(factory, value)
 
@@ -65,32 +76,48 @@ def test_timestamps_are_those_that_botocore_reads(factory: ResponseParserFactory
 
 @pytest.mark.parametrize("value", [1700000000, 1700000000.5])
 def test_seconds_are_read_in_utc(factory: ResponseParserFactory, value: float) -> None:
-    """Seconds since the epoch become a datetime in UTC, not in the time zone of the host."""
+    """
+    Seconds since the epoch become a datetime in UTC, not in the time zone of the host.
+    """
     assert parse_timestamp(factory, value) == datetime.fromtimestamp(value, UTC)
     assert parse_timestamp(factory, value).tzinfo is UTC
 
 
 @pytest.mark.parametrize("value", ["1e300", "NaN", '"soon"', "[]"])
-def test_invalid_timestamps_count_as_missing(factory: ResponseParserFactory, value: str) -> None:
-    """One damaged time does not make a list of a hundred executions invalid. Credentials must have their time."""
+def test_invalid_timestamps_count_as_missing(
+    factory: ResponseParserFactory, value: str
+) -> None:
+    """
+    One damaged time does not make a list of a hundred executions invalid. Credentials
+    must have their time.
+    """
     assert parse_timestamp(factory, value) is None
 
     with pytest.raises(ResponseParserError):
-        parse_timestamp(create_sts_session().get_component("response_parser_factory"), value)
+        parse_timestamp(
+            create_sts_session().get_component("response_parser_factory"), value
+        )
 
 
 def test_session_makes_one_parser_per_protocol(factory: ResponseParserFactory) -> None:
-    """A session uses the same parser for all responses of a protocol; other sessions have their own."""
+    """
+    A session uses the same parser for all responses of a protocol; other sessions have
+    their own.
+    """
     other_session = Session()
     prepare(other_session)
-    other: ResponseParserFactory = other_session.get_component("response_parser_factory")
+    other: ResponseParserFactory = other_session.get_component(
+        "response_parser_factory"
+    )
 
     assert factory.create_parser("json") is factory.create_parser("json")
     assert factory.create_parser("json") is not factory.create_parser("query")
     assert factory.create_parser("json") is not other.create_parser("json")
 
 
-def test_session_uses_the_given_credentials_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_uses_the_given_credentials_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Access keys in the environment are not used instead of the given credentials."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEENVIRONMENT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
@@ -104,35 +131,63 @@ def test_session_uses_the_given_credentials_only(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("hook_class", [PolysyncSageMakerHook, PollingHook])
 def test_aws_connection_uses_the_data_path_of_its_session(
-    hook_class: type[PolysyncSageMakerHook], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hook_class: type[PolysyncSageMakerHook],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """A session of the amazon provider reads plain dicts and UTC timestamps, and its data path is kept."""
+    """
+    A session of the amazon provider reads plain dicts and UTC timestamps, and its data
+    path is kept.
+    """
     extra = {"region_name": "eu-west-1"}
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps({"conn_type": "aws", "login": "A", "extra": extra}))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_MY_AWS",
+        json.dumps({"conn_type": "aws", "login": "A", "extra": extra}),
+    )
     session = hook_class("my_aws").get_session()._session
-    loader, factory = (session.get_component(name) for name in ("data_loader", "response_parser_factory"))
+    loader, factory = (
+        session.get_component(name)
+        for name in ("data_loader", "response_parser_factory")
+    )
 
     model = loader.load_service_model("sagemaker", "service-2")
 
     assert type(model) is dict
     assert str(tmp_path) in loader.search_paths
-    assert loader.search_paths == boto3.Session()._session.get_component("data_loader").search_paths
+    assert (
+        loader.search_paths
+        == boto3.Session()._session.get_component("data_loader").search_paths
+    )
     assert parse_timestamp(factory, 1700000000).tzinfo is UTC
 
 
 def test_models_are_read_once_per_process() -> None:
-    """Two sessions share what was read from the data files; another user's sessions read their own."""
+    """
+    Two sessions share what was read from the data files; another user's sessions read
+    their own.
+    """
     one, other = make_client().meta.service_model, make_client().meta.service_model
 
     assert one.metadata is other.metadata
-    assert one.metadata is not Session().create_client("sagemaker", "eu-west-1").meta.service_model.metadata
+    assert (
+        one.metadata
+        is not Session()
+        .create_client("sagemaker", "eu-west-1")
+        .meta.service_model.metadata
+    )
 
 
 def test_reduced_models_are_read_once_per_process() -> None:
-    """Sessions with the same reduction share one loader; sessions with another one do not."""
+    """
+    Sessions with the same reduction share one loader; sessions with another one do not.
+    """
     loaders = []
-    for operations in (("DescribePipeline",), ("DescribePipeline",), ("ListPipelines",)):
+    for operations in (
+        ("DescribePipeline",),
+        ("DescribePipeline",),
+        ("ListPipelines",),
+    ):
         session = Session()
         reduce_models(session, {"sagemaker": operations})
         loaders.append(session.get_component("data_loader"))
@@ -141,14 +196,21 @@ def test_reduced_models_are_read_once_per_process() -> None:
     assert loaders[0] is not loaders[2]
     models = [loader.load_service_model("sagemaker", "service-2") for loader in loaders]
     assert models[0] is models[1]
-    assert [list(model["operations"]) for model in models[1:]] == [["DescribePipeline"], ["ListPipelines"]]
+    assert [list(model["operations"]) for model in models[1:]] == [
+        ["DescribePipeline"],
+        ["ListPipelines"],
+    ]
 
 
-def test_rotated_keys_leave_no_models(monkeypatch: pytest.MonkeyPatch, emulator: EmulatorServer) -> None:
+def test_rotated_keys_leave_no_models(
+    monkeypatch: pytest.MonkeyPatch, emulator: EmulatorServer
+) -> None:
     """However many keys a process has seen, it has read SageMaker's model once."""
     loaders = set()
     for number in range(5):
-        rotated = connection(login=f"AKIAROTATEDEXAMPLE0{number}", endpoint_url=emulator.endpoint_url)
+        rotated = connection(
+            login=f"AKIAROTATEDEXAMPLE0{number}", endpoint_url=emulator.endpoint_url
+        )
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
         SharedClient("polysync_default", None).describe(ARN)
         session = PollingHook("polysync_default").get_session()._session
@@ -162,25 +224,39 @@ def test_sts_sessions_have_two_operations() -> None:
     """A client of an STS session can only assume roles."""
     client = create_sts_session().create_client("sts", "eu-west-1")
 
-    assert set(client.meta.method_to_api_mapping) == {"assume_role", "assume_role_with_web_identity"}
+    assert set(client.meta.method_to_api_mapping) == {
+        "assume_role",
+        "assume_role_with_web_identity",
+    }
 
 
 def test_settings_of_the_fetcher_take_precedence() -> None:
-    """The function merges the settings that a fetcher of botocore passes into the given ones."""
+    """
+    The function merges the settings that a fetcher of botocore passes into the given
+    ones.
+    """
     create = client_creator(
-        Config(connect_timeout=7, read_timeout=8), region_name="eu-west-1", endpoint_url="http://127.0.0.1:1"
+        Config(connect_timeout=7, read_timeout=8),
+        region_name="eu-west-1",
+        endpoint_url="http://127.0.0.1:1",
     )
 
     plain, merged = create("sts"), create("sts", config=Config(read_timeout=9))
 
     assert (plain.meta.config.connect_timeout, plain.meta.config.read_timeout) == (7, 8)
-    assert (merged.meta.config.connect_timeout, merged.meta.config.read_timeout) == (7, 9)
+    assert (merged.meta.config.connect_timeout, merged.meta.config.read_timeout) == (
+        7,
+        9,
+    )
     assert merged.meta.endpoint_url == "http://127.0.0.1:1"
     assert merged.meta.region_name == "eu-west-1"
 
 
 def test_polls_have_the_user_agent_of_the_provider(emulator: EmulatorServer) -> None:
-    """The user agent of a poll names boto3, botocore, Airflow and this provider with its version."""
+    """
+    The user agent of a poll names boto3, botocore, Airflow and this provider with its
+    version.
+    """
     SharedClient("polysync_default", None).describe(ARN)
 
     (call,) = emulator.control.calls("DescribePipelineExecution")
@@ -189,7 +265,10 @@ def test_polls_have_the_user_agent_of_the_provider(emulator: EmulatorServer) -> 
 
 
 def test_rows_of_a_listing_are_parsed_as_descriptions() -> None:
-    """A row of ListPipelineExecutions, whose members have other names, becomes an ``ExecutionDescription``."""
+    """
+    A row of ListPipelineExecutions, whose members have other names, becomes an
+    ``ExecutionDescription``.
+    """
     row = {
         "PipelineExecutionArn": ARN,
         "PipelineExecutionStatus": "Executing",

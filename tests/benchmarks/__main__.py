@@ -1,5 +1,6 @@
 """
-Command line of the benchmarks. Both providers run in fresh processes, against the same AWS test server.
+Command line of the benchmarks. Both providers run in fresh processes, against the same
+AWS test server.
 
 ::
 
@@ -37,7 +38,13 @@ from tests.benchmarks.parts import (
 from tests.benchmarks.providers import providers
 from tests.benchmarks.results_cache import ResultsCache
 from tests.benchmarks.tables import machine
-from tests.benchmarks.workload_presets import CROWDED, SENSING, SIGN_IN, THROTTLED, WAITING
+from tests.benchmarks.workload_presets import (
+    CROWDED,
+    SENSING,
+    SIGN_IN,
+    THROTTLED,
+    WAITING,
+)
 
 Show = Callable[[argparse.Namespace, BenchmarkContext], None]
 # Default number of runs for the parts that compare metrics with limits.
@@ -45,14 +52,25 @@ RUNS: Final = 3
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parts = parser.add_subparsers(required=True, metavar="part")
     trigger_parts = {
-        "triggers": ("Many triggers in one event loop; each waits for one execution.", WAITING),
+        "triggers": (
+            "Many triggers in one event loop; each waits for one execution.",
+            WAITING,
+        ),
         "throttled": ("The same as triggers, while AWS throttles.", THROTTLED),
-        "crowded": ("More executions than the account's quota allows to poll in time.", CROWDED),
-        "sign-in": ("Many triggers that sign in at the same time, while STS is slow.", SIGN_IN),
+        "crowded": (
+            "More executions than the account's quota allows to poll in time.",
+            CROWDED,
+        ),
+        "sign-in": (
+            "Many triggers that sign in at the same time, while STS is slow.",
+            SIGN_IN,
+        ),
     }
     for name, (description, default) in trigger_parts.items():
         workload.add_options(_part(parts, name, triggers.show, description), default)
@@ -74,7 +92,12 @@ def _parser() -> argparse.ArgumentParser:
             "ListImport, compared with describing the pipelines one by one.",
         )
     )
-    _part(parts, "imports", import_cost.show, "CPU time and modules that importing the operators adds.")
+    _part(
+        parts,
+        "imports",
+        import_cost.show,
+        "CPU time and modules that importing the operators adds.",
+    )
     _part(
         parts,
         "starts",
@@ -82,7 +105,12 @@ def _parser() -> argparse.ArgumentParser:
         "Start without waiting, in a fresh process and again in the same process.",
     )
     ends.add_options(
-        _part(parts, "ends", ends.show, "The end of a task, without and with the descriptions of its jobs.")
+        _part(
+            parts,
+            "ends",
+            ends.show,
+            "The end of a task, without and with the descriptions of its jobs.",
+        )
     )
     cost_picture.add_options(
         _part(
@@ -93,7 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     real_triggerer.add_options(
-        _part(parts, "triggerer", real_triggerer.show, "Deferred tasks in a real triggerer, on PostgreSQL.")
+        _part(
+            parts,
+            "triggerer",
+            real_triggerer.show,
+            "Deferred tasks in a real triggerer, on PostgreSQL.",
+        )
     )
     groups.add_options(
         _part(
@@ -103,26 +136,52 @@ def _parser() -> argparse.ArgumentParser:
             "Tasks for each step, compared with Start tasks, in a whole Airflow.",
         )
     )
-    _part(parts, "capacity", endpoint_capacity.show, "Calls per second that the AWS test server can serve.")
     _part(
-        parts, "bars", limits.show, "Measure the metrics that have limits, and check the limits.", runs=RUNS
+        parts,
+        "capacity",
+        endpoint_capacity.show,
+        "Calls per second that the AWS test server can serve.",
+    )
+    _part(
+        parts,
+        "bars",
+        limits.show,
+        "Measure the metrics that have limits, and check the limits.",
+        runs=RUNS,
     )
     everything.add_options(
-        _part(parts, "everything", everything.show, "All parts except triggerer. Takes hours.", runs=RUNS)
+        _part(
+            parts,
+            "everything",
+            everything.show,
+            "All parts except triggerer. Takes hours.",
+            runs=RUNS,
+        )
     )
     return parser
 
 
-def _part(parts: Any, name: str, show: Show, description: str, *, runs: int = 1) -> argparse.ArgumentParser:
+def _part(
+    parts: Any, name: str, show: Show, description: str, *, runs: int = 1
+) -> argparse.ArgumentParser:
     part: argparse.ArgumentParser = parts.add_parser(
         name,
         help=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = part.add_argument
-    add("--providers", choices=("ours", "amazon", "both"), default="both", help="providers to measure")
+    add(
+        "--providers",
+        choices=("ours", "amazon", "both"),
+        default="both",
+        help="providers to measure",
+    )
     add("--runs", type=int, default=runs, help="number of runs; the medians are shown")
-    add("--notebook", type=Path, help="file that caches results; a result in it is not measured again")
+    add(
+        "--notebook",
+        type=Path,
+        help="file that caches results; a result in it is not measured again",
+    )
     part.set_defaults(show=show)
     return part
 
@@ -139,7 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(machine(), flush=True)
     with EndpointProcess() as endpoint:
         context = BenchmarkContext(
-            endpoint, providers(options.providers), options.runs, ResultsCache(options.notebook)
+            endpoint,
+            providers(options.providers),
+            options.runs,
+            ResultsCache(options.notebook),
         )
         options.show(options, context)
     return 0

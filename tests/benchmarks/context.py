@@ -1,4 +1,7 @@
-"""What all parts of the benchmarks share: the AWS test server, the providers, the number of runs, the cache."""
+"""
+What all parts of the benchmarks share: the AWS test server, the providers, the number
+of runs, the cache.
+"""
 
 from __future__ import annotations
 
@@ -29,5 +32,8 @@ class BenchmarkContext:
     cache: ResultsCache
 
     def log(self, text: str) -> None:
-        """Print a progress message to standard error, because the tables go to standard output."""
+        """
+        Print a progress message to standard error, because the tables go to standard
+        output.
+        """
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -27,9 +27,11 @@ class Provider:
     :param name: the heading of its column.
     :param trigger: the class path of its trigger.
     :param modules: modules that the trigger imports when it runs.
-    :param trigger_arguments: returns the trigger's arguments for an execution and a workload.
+    :param trigger_arguments: returns the trigger's arguments for an execution and a
+        workload.
     :param success: the status in the event of an execution that succeeded.
-    :param waits_for_start: whether its triggers wait for the start of the executions, as long as others for their end.
+    :param waits_for_start: whether its triggers wait for the start of the executions,
+        as long as others for their end.
     """
 
     name: str
@@ -41,7 +43,9 @@ class Provider:
 
 
 # What a worker hands over of the definition of each pipeline.
-DECLARED_STEPS: Final = order_text([DeclaredStep(f"Step{number}", "Processing") for number in range(STEPS)])
+DECLARED_STEPS: Final = order_text(
+    [DeclaredStep(f"Step{number}", "Processing") for number in range(STEPS)]
+)
 
 
 def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
@@ -73,7 +77,11 @@ def _search_arguments(execution: StartedExecution, work: Workload) -> dict[str, 
     # The window begins with the execution, so that each search means another one.
     begin = datetime.fromtimestamp(execution.start, UTC).isoformat()
     return {
-        "search": {"pipeline_name": execution.pipeline, "created_after": begin, "began_at": begin},
+        "search": {
+            "pipeline_name": execution.pipeline,
+            "created_after": begin,
+            "began_at": begin,
+        },
         "polysync_conn_id": "polysync_default",
         "region_name": REGION,
         "poll_interval": work.poll_interval,
@@ -108,9 +116,14 @@ AMAZON: Final = Provider(
 
 def providers(names: str) -> list[Provider]:
     """
-    Return the providers to measure; the amazon provider only if aiobotocore, which its triggers need, is installed.
+    Return the providers to measure; the amazon provider only if aiobotocore, which its
+    triggers need, is installed.
 
     :param names: ``ours``, ``amazon`` or ``both``.
     """
     selected = {"ours": [OURS], "amazon": [AMAZON], "both": [OURS, AMAZON]}[names]
-    return [provider for provider in selected if provider is OURS or find_spec("aiobotocore")]
+    return [
+        provider
+        for provider in selected
+        if provider is OURS or find_spec("aiobotocore")
+    ]

@@ -1,4 +1,7 @@
-"""Metrics of benchmark runs, and a cache of them in a file, so that a long benchmark can be continued."""
+"""
+Metrics of benchmark runs, and a cache of them in a file, so that a long benchmark can
+be continued.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ class Metrics:
 
     values: Mapping[str, float]
     note: str | None = None
-    measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    measured_at: str = field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds")
+    )
 
 
 def median(runs: Sequence[Metrics]) -> Metrics:
@@ -32,15 +37,21 @@ def median(runs: Sequence[Metrics]) -> Metrics:
     :param runs: runs of the same workload.
     """
     names = dict.fromkeys(name for run in runs for name in run.values)
-    values = {name: statistics.median(run.values.get(name, 0.0) for run in runs) for name in names}
-    return Metrics(values, next((run.note for run in runs if run.note), None), runs[-1].measured_at)
+    values = {
+        name: statistics.median(run.values.get(name, 0.0) for run in runs)
+        for name in names
+    }
+    return Metrics(
+        values, next((run.note for run in runs if run.note), None), runs[-1].measured_at
+    )
 
 
 class ResultsCache:
     """
     Cache of metrics.
 
-    :param path: a JSON Lines file, to which new results are appended; None to keep results in memory only.
+    :param path: a JSON Lines file, to which new results are appended; None to keep
+        results in memory only.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -63,5 +74,7 @@ class ResultsCache:
             self._metrics[name] = metrics = measure()
             if self._path:
                 with self._path.open("a") as file:
-                    file.write(json.dumps({"key": name, "metrics": asdict(metrics)}) + "\n")
+                    file.write(
+                        json.dumps({"key": name, "metrics": asdict(metrics)}) + "\n"
+                    )
         return self._metrics[name]

@@ -1,4 +1,6 @@
-"""Markdown tables of metrics: one column per provider, and the ratio in the last column."""
+"""
+Markdown tables of metrics: one column per provider, and the ratio in the last column.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ PACKAGES: Final = (
 
 
 def machine() -> str:
-    """Return the versions of the measured packages, the number of CPUs, and the load average."""
+    """
+    Return the versions of the measured packages, the number of CPUs, and the load
+    average.
+    """
     versions = []
     for name in PACKAGES:
         try:
@@ -29,16 +34,15 @@ def machine() -> str:
         except PackageNotFoundError:
             versions.append(f"no {name}")
     load = os.getloadavg()[0]
-    return (
-        f"{', '.join(versions)}; {os.cpu_count()} CPUs, load {load:.1f} at {time.strftime('%Y-%m-%d %H:%M')}."
-    )
+    return f"{', '.join(versions)}; {os.cpu_count()} CPUs, load {load:.1f} at {time.strftime('%Y-%m-%d %H:%M')}."
 
 
 def compare(columns: Mapping[str, Metrics]) -> str:
     """
     Return a table with one line per metric and one column per provider.
 
-    With several providers, a further column shows the last provider's value divided by the first provider's.
+    With several providers, a further column shows the last provider's value divided by
+    the first provider's.
 
     :param columns: metrics by provider.
     """
@@ -49,7 +53,9 @@ def compare(columns: Mapping[str, Metrics]) -> str:
     for name in names:
         cells = [as_text(each.values.get(name)) for each in metrics]
         if len(columns) > 1:
-            cells.append(_ratio(metrics[0].values.get(name), metrics[-1].values.get(name)))
+            cells.append(
+                _ratio(metrics[0].values.get(name), metrics[-1].values.get(name))
+            )
         rows.append([name, *cells])
     notes = [f"\n{name}: {each.note}" for name, each in columns.items() if each.note]
     return "\n".join([*aligned(rows), *notes])
@@ -57,9 +63,11 @@ def compare(columns: Mapping[str, Metrics]) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """
-    Return the lines of a Markdown table in which every column is as wide as its widest cell.
+    Return the lines of a Markdown table in which every column is as wide as its widest
+    cell.
 
-    :param rows: the cells; the first row is the head, the second row is the delimiter row (``---`` or ``---:``).
+    :param rows: the cells; the first row is the head, the second row is the delimiter
+        row (``---`` or ``---:``).
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [_line(row, rows[1], widths) for row in rows]
@@ -88,7 +96,13 @@ def as_text(value: float | None) -> str:
         return str(value)
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+    return (
+        f"{value:.1f}"
+        if abs(value) >= 100
+        else f"{value:.2f}"
+        if abs(value) >= 0.1
+        else f"{value:.3f}"
+    )
 
 
 def _ratio(ours: float | None, other: float | None) -> str:

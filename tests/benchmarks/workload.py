@@ -1,4 +1,7 @@
-"""Workloads: how many executions the triggers wait for and how AWS responds, and the command line options for it."""
+"""
+Workloads: how many executions the triggers wait for and how AWS responds, and the
+command line options for it.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,18 @@ class Workload:
     :param pipelines: number of pipelines that the executions are spread over.
     :param seconds: how long each execution takes, in seconds.
     :param poll_interval: seconds between two polls of the same execution.
-    :param starts_per_second: executions that start per second, each with its trigger; 0 for all at once.
-    :param credentials: ``key`` for an access key, ``role`` for an access key that assumes a role.
+    :param starts_per_second: executions that start per second, each with its trigger; 0
+        for all at once.
+    :param credentials: ``key`` for an access key, ``role`` for an access key that
+        assumes a role.
     :param quota: SageMaker calls per second that AWS allows; 0 for no limit.
     :param latency: seconds until SageMaker responds.
     :param sts_latency: seconds until STS responds; None for the same as ``latency``.
-    :param grace: seconds between the end of the last execution and the cancellation of the triggers.
+    :param grace: seconds between the end of the last execution and the cancellation of
+        the triggers.
     :param memory_limit: GiB above the start at which the triggers are cancelled.
-    :param progress_interval: seconds between two lists of an execution's steps; None for none. The Amazon
-        provider has no such lists.
+    :param progress_interval: seconds between two lists of an execution's steps; None
+        for none. The Amazon provider has no such lists.
     """
 
     executions: int = 1000
@@ -43,12 +49,21 @@ class Workload:
 
     @property
     def time_limit(self) -> float:
-        """Seconds between the start of the first trigger and the cancellation of the triggers."""
-        start_time = self.executions / self.starts_per_second if self.starts_per_second else 0.0
+        """
+        Seconds between the start of the first trigger and the cancellation of the
+        triggers.
+        """
+        start_time = (
+            self.executions / self.starts_per_second if self.starts_per_second else 0.0
+        )
         return start_time + self.seconds + self.grace
 
     def __str__(self) -> str:
-        starts = f"{self.starts_per_second:g} per second" if self.starts_per_second else "all at once"
+        starts = (
+            f"{self.starts_per_second:g} per second"
+            if self.starts_per_second
+            else "all at once"
+        )
         parts = [
             f"{self.executions:,} executions of {self.pipelines:,} pipelines",
             f"{self.seconds:g} s each, started {starts}",
@@ -84,7 +99,12 @@ def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
         help="number of pipelines, or several numbers separated by commas; N for one pipeline per execution",
     )
     add("--credentials", default=default.credentials, help="key, role, or key,role")
-    add("--seconds", type=float, default=default.seconds, help="how long each execution takes, in seconds")
+    add(
+        "--seconds",
+        type=float,
+        default=default.seconds,
+        help="how long each execution takes, in seconds",
+    )
     add(
         "--poll",
         dest="poll_interval",
@@ -105,7 +125,12 @@ def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
         default=default.quota,
         help="SageMaker calls per second that AWS allows; 0 for no limit",
     )
-    add("--latency", type=float, default=default.latency, help="seconds until SageMaker responds")
+    add(
+        "--latency",
+        type=float,
+        default=default.latency,
+        help="seconds until SageMaker responds",
+    )
     add(
         "--sts-latency",
         type=float,
@@ -156,11 +181,18 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
     selected = []
     for credentials in options.credentials.split(","):
         if credentials not in CREDENTIALS:
-            raise SystemExit(f"--credentials {credentials}: use {' or '.join(CREDENTIALS)}.")
+            raise SystemExit(
+                f"--credentials {credentials}: use {' or '.join(CREDENTIALS)}."
+            )
         for executions in map(int, options.executions.split(",")):
             for text in options.pipelines.split(","):
                 pipelines = executions if text == "N" else min(int(text), executions)
                 selected.append(
-                    replace(common, credentials=credentials, executions=executions, pipelines=pipelines)
+                    replace(
+                        common,
+                        credentials=credentials,
+                        executions=executions,
+                        pipelines=pipelines,
+                    )
                 )
     return list(dict.fromkeys(selected))

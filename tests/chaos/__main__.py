@@ -1,9 +1,11 @@
 """
-Command line of the chaos suite: kills and restarts processes of a real Airflow, and checks the executions.
+Command line of the chaos suite: kills and restarts processes of a real Airflow, and
+checks the executions.
 
-``make chaos`` runs it. It starts everything that it needs, and stops it at the end. The option ``--executor celery``
-runs the test cases with CeleryExecutor, which has a broker and workers of its own that can fail as well, and
-``--executor pods`` those of KubernetesExecutor, whose pods are processes of this machine.
+``make chaos`` runs it. It starts everything that it needs, and stops it at the end. The
+option ``--executor celery`` runs the test cases with CeleryExecutor, which has a broker
+and workers of its own that can fail as well, and ``--executor pods`` those of
+KubernetesExecutor, whose pods are processes of this machine.
 """
 
 from __future__ import annotations
@@ -19,11 +21,23 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, RELEASE_CASES, UPGRADE_CASES
+from tests.chaos.cases import (
+    ALL_CASES,
+    AMAZON_CASES,
+    CASES,
+    RELEASE_CASES,
+    UPGRADE_CASES,
+)
 from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome
 from tests.chaos.deployment import release_before
-from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, PODS, AirflowDeployment
+from tests.chaos.deployment.airflow_deployment import (
+    CELERY,
+    EXECUTORS,
+    LOCAL,
+    PODS,
+    AirflowDeployment,
+)
 from tests.chaos.report import details, table
 from tests.chaos.run import Run
 from tests.chaos.runner import Runner
@@ -33,7 +47,8 @@ from tests.system.process.sessions import ProcessError
 from tests.system.process.signals import InterruptedByUserError, raise_on_signals
 
 INTERRUPTED: Final = 130
-# Airflow 3 has another API than Airflow 2, so the suite cannot go on after an upgrade from that.
+# Airflow 3 has another API than Airflow 2, so the suite cannot go on after an upgrade
+# from that.
 AIRFLOW_3: Final = [version for version in VERSIONS if not version.startswith("2.")]
 DESCRIPTIONS: Final = {
     LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
@@ -46,7 +61,8 @@ def main() -> int:
     """
     Run the chaos suite.
 
-    :return: the exit status: 0; 1 if a run failed a check or could not be made; 130 if a signal interrupted the suite.
+    :return: the exit status: 0; 1 if a run failed a check or could not be made; 130 if
+        a signal interrupted the suite.
     """
     parser = _parser()
     options = parser.parse_args()
@@ -62,7 +78,13 @@ def main() -> int:
             home, options.provider, options.executor, _first_python(options)
         ) as deployment:
             runs = 1 if options.short else options.runs
-            runner = Runner(deployment, cases, runs=runs, at_once=options.at_once, report=outcomes.add)
+            runner = Runner(
+                deployment,
+                cases,
+                runs=runs,
+                at_once=options.at_once,
+                report=outcomes.add,
+            )
             runner.run()
     except InterruptedByUserError:
         print("Interrupted. All processes were stopped.")
@@ -101,36 +123,55 @@ class _Outcomes:
     def print_table(self) -> None:
         """Print the table of all outcomes."""
         if self._by_case:
-            ordered = {case: runs for case in ALL_CASES if (runs := self._by_case.get(case))}
-            print(f"\n{table(ordered, checked=self._checked)}\n\nTotal time: {self._seconds():.0f} s.")
+            ordered = {
+                case: runs for case in ALL_CASES if (runs := self._by_case.get(case))
+            }
+            print(
+                f"\n{table(ordered, checked=self._checked)}\n\nTotal time: {self._seconds():.0f} s."
+            )
 
     def have_problems(self) -> bool:
         """Return whether a run failed a check."""
-        return self._checked and any(outcome.problems for runs in self._by_case.values() for outcome in runs)
+        return self._checked and any(
+            outcome.problems for runs in self._by_case.values() for outcome in runs
+        )
 
     def _seconds(self) -> float:
         return time.monotonic() - self._start
 
 
-def _continue_on_chosen_version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Run the suite in the environment of the version of Airflow that the options name, in place of this process."""
+def _continue_on_chosen_version(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> None:
+    """
+    Run the suite in the environment of the version of Airflow that the options name, in
+    place of this process.
+    """
     versions = options.upgrade or ((options.airflow,) if options.airflow else ())
     if not versions:
         return
     if options.provider != "polysync" or options.executor == CELERY:
-        parser.error("the environments of make matrix have neither Celery nor aiobotocore")
+        parser.error(
+            "the environments of make matrix have neither Celery nor aiobotocore"
+        )
     if options.executor == PODS and versions[0] not in AIRFLOW_3:
         parser.error(f"--executor pods: only with {', '.join(AIRFLOW_3)}")
     *_, newest = environments = [Environment(version) for version in versions]
     if Path(sys.prefix) != newest.folder:
         for environment in environments:
             environment.install_if_needed()
-        os.execv(newest.python, [str(newest.python), "-m", "tests.chaos", *sys.argv[1:]])
+        os.execv(
+            newest.python, [str(newest.python), "-m", "tests.chaos", *sys.argv[1:]]
+        )
 
 
 def _first_python(options: argparse.Namespace) -> Path:
     """Return the interpreter of the Airflow that is started first."""
-    return Environment(options.upgrade[0]).python if options.upgrade else Path(sys.executable)
+    return (
+        Environment(options.upgrade[0]).python
+        if options.upgrade
+        else Path(sys.executable)
+    )
 
 
 def _selected_cases(options: argparse.Namespace) -> list[Case]:
@@ -141,27 +182,45 @@ def _selected_cases(options: argparse.Namespace) -> list[Case]:
         and (options.provider == "polysync" or case.number in AMAZON_CASES)
     ]
     if options.rows is None:
-        return [case for case in available if not options.short or options.executor in case.short]
+        return [
+            case
+            for case in available
+            if not options.short or options.executor in case.short
+        ]
     numbers = options.rows.split(",")
-    unknown = [number for number in numbers if not any(_matches(case, number) for case in available)]
+    unknown = [
+        number
+        for number in numbers
+        if not any(_matches(case, number) for case in available)
+    ]
     if unknown:
         raise SystemExit(
             f"--rows: no test cases {', '.join(unknown)} for {options.provider} with {options.executor}"
         )
-    return [case for case in available if any(_matches(case, number) for number in numbers)]
+    return [
+        case for case in available if any(_matches(case, number) for number in numbers)
+    ]
 
 
 def _without_missing_release(cases: list[Case]) -> list[Case]:
-    skipped = [] if release_before.is_available() else [case for case in cases if case in RELEASE_CASES]
+    skipped = (
+        []
+        if release_before.is_available()
+        else [case for case in cases if case in RELEASE_CASES]
+    )
     for case in skipped:
-        print(f"{case.number} {case.title}: skipped, because git has no commit {release_before.COMMIT}")
+        print(
+            f"{case.number} {case.title}: skipped, because git has no commit {release_before.COMMIT}"
+        )
     return [case for case in cases if case not in skipped]
 
 
 def _upgrade(text: str) -> tuple[str, str]:
     old, _, new = text.partition(":")
     if not {old, new} <= set(AIRFLOW_3) or AIRFLOW_3.index(old) >= AIRFLOW_3.index(new):
-        raise argparse.ArgumentTypeError(f"expected OLD:NEW, two of {', '.join(AIRFLOW_3)}")
+        raise argparse.ArgumentTypeError(
+            f"expected OLD:NEW, two of {', '.join(AIRFLOW_3)}"
+        )
     return old, new
 
 
@@ -172,13 +231,20 @@ def _matches(case: Case, number: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="number of runs of each test case (default: 5)")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=5,
+        help="number of runs of each test case (default: 5)",
+    )
     parser.add_argument(
         "--short",
         action="store_true",
         help="run the quick test cases once; with celery, those in which the executor matters; takes about four minutes",
     )
-    parser.add_argument("--rows", help="test cases to run, for example 1,2,8a (8 selects 8a to 8d)")
+    parser.add_argument(
+        "--rows", help="test cases to run, for example 1,2,8a (8 selects 8a to 8d)"
+    )
     parser.add_argument(
         "--provider",
         choices=("polysync", "amazon"),
@@ -186,7 +252,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the provider to run; the amazon provider is measured, but not checked (default: polysync)",
     )
     parser.add_argument(
-        "--executor", choices=EXECUTORS, default=LOCAL, help=f"Airflow's executor (default: {LOCAL})"
+        "--executor",
+        choices=EXECUTORS,
+        default=LOCAL,
+        help=f"Airflow's executor (default: {LOCAL})",
     )
     parser.add_argument(
         "--airflow",
@@ -200,7 +269,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OLD:NEW",
         help="run the test cases of an upgrade of Airflow, for example 3.2.1:3.3.1",
     )
-    parser.add_argument("--at-once", type=int, default=12, help="number of concurrent runs (default: 12)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=12,
+        help="number of concurrent runs (default: 12)",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     return parser
 

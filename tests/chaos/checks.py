@@ -1,4 +1,7 @@
-"""Checks a run after its end: executions, task states, tries and stops are compared with the test case."""
+"""
+Checks a run after its end: executions, task states, tries and stops are compared with
+the test case.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Final
 from tests.chaos.cases.case import Case
 from tests.chaos.run import Execution, Run, Steps, overlap
 
-# The stop may come long after the end of the task: before a triggerer asks Airflow for a task's state for the first
-# time, Airflow builds its API inside the triggerer process, and the machine may be busy.
+# The stop may come long after the end of the task: before a triggerer asks Airflow for
+# a task's state for the first time, Airflow builds its API inside the triggerer
+# process, and the machine may be busy.
 STOP_REQUEST_TIMEOUT: Final = 60.0
 # A stop takes 20 seconds in the emulator.
 STOPPING_TIMEOUT: Final = 90.0
@@ -64,7 +68,11 @@ def check(case: Case, run: Run, seconds: float) -> Outcome:
     """
     executions, tasks = run.executions(), run.tasks()
     run.deployment.calls.refresh()
-    accepted = [call["request"] for call in run.calls("StopPipelineExecution") if call["status"] == 200]
+    accepted = [
+        call["request"]
+        for call in run.calls("StopPipelineExecution")
+        if call["status"] == 200
+    ]
     # AWS treats requests with the same token as one.
     stops = {request.get("ClientRequestToken") for request in accepted}
     states = tuple(sorted(task["state"] or "none" for task in tasks))
@@ -96,29 +104,46 @@ def _counted(tries: Sequence[int], run: Run) -> Sequence[int]:
     return [number - 1 for number in tries]
 
 
-def _execution_problems(case: Case, executions: Sequence[Execution], seconds_together: float) -> list[str]:
-    statuses, expected = tuple(execution.status for execution in executions), case.expected.statuses
+def _execution_problems(
+    case: Case, executions: Sequence[Execution], seconds_together: float
+) -> list[str]:
+    statuses, expected = (
+        tuple(execution.status for execution in executions),
+        case.expected.statuses,
+    )
     problems = []
     if statuses != expected:
-        problems.append(f"executions: {', '.join(statuses) or 'none'}; expected: {', '.join(expected)}")
+        problems.append(
+            f"executions: {', '.join(statuses) or 'none'}; expected: {', '.join(expected)}"
+        )
     if seconds_together > 0:
-        problems.append(f"two executions ran at the same time for {seconds_together:.1f} s")
+        problems.append(
+            f"two executions ran at the same time for {seconds_together:.1f} s"
+        )
     return problems
 
 
-def _task_problems(case: Case, states: Sequence[str], tries: Sequence[int], stops: int) -> list[str]:
+def _task_problems(
+    case: Case, states: Sequence[str], tries: Sequence[int], stops: int
+) -> list[str]:
     expected = case.expected
     problems = []
     if expected.state is not None and set(states) != {expected.state}:
-        problems.append(f"task states: {', '.join(states) or 'none'}; expected: {expected.state}")
+        problems.append(
+            f"task states: {', '.join(states) or 'none'}; expected: {expected.state}"
+        )
     if expected.tries is not None and set(tries) != {expected.tries}:
         problems.append(f"tries: {tries}; expected: {expected.tries} for each task")
     if expected.stops != (stops > 0):
-        problems.append(f"accepted stops: {stops}; expected: {'at least 1' if expected.stops else 'none'}")
+        problems.append(
+            f"accepted stops: {stops}; expected: {'at least 1' if expected.stops else 'none'}"
+        )
     return problems
 
 
 def _record_problems(case: Case, run: Run) -> list[str]:
     if case.expected.state != "success" or not case.expected.forgotten:
         return []
-    return [f"record of a task that has succeeded: {name}" for name in sorted(run.records())]
+    return [
+        f"record of a task that has succeeded: {name}" for name in sorted(run.records())
+    ]

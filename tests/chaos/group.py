@@ -1,4 +1,7 @@
-"""The runs of a test case that go through an outage together, so that one outage is enough for all of them."""
+"""
+The runs of a test case that go through an outage together, so that one outage is enough
+for all of them.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """
 Kill points: places in a task's process at which the process kills itself with SIGKILL.
 
-Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in one
-try of one DAG run only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill
-happened.
+Each kill point is a ``pre_execute`` of an operator, so that the operator itself is
+unchanged. It is active in one try of one DAG run only. Before the kill it writes the
+marker ``killed``, which proves to the suite that the kill happened.
 
-The other hooks kill nothing: they write markers, so that the suite can kill or freeze the process or its worker.
+The other hooks kill nothing: they write markers, so that the suite can kill or freeze
+the process or its worker.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from tests.chaos import markers
 PreExecute = Callable[[Any], None]
 
 
-def kill_at_call(operation: str, *, after_response: bool, try_number: int = 1) -> PreExecute:
+def kill_at_call(
+    operation: str, *, after_response: bool, try_number: int = 1
+) -> PreExecute:
     """
     Kill the process at a call of SageMaker.
 
     :param operation: the operation, for example ``StartPipelineExecution``.
-    :param after_response: True to kill after the response has arrived, but before botocore returns it; False to kill
-        before the request is sent.
+    :param after_response: True to kill after the response has arrived, but before
+        botocore returns it; False to kill before the request is sent.
     :param try_number: the try in which the process is killed.
     """
 
@@ -56,7 +59,8 @@ def announce_call(operation: str) -> PreExecute:
 
 def hang_after_call(operation: str) -> PreExecute:
     """
-    Record the process in the marker ``answered`` when a response has arrived, and never return it to botocore.
+    Record the process in the marker ``answered`` when a response has arrived, and never
+    return it to botocore.
 
     :param operation: the operation, for example ``StartPipelineExecution``.
     """
@@ -87,7 +91,8 @@ def kill_at_deferral() -> PreExecute:
 
 def hang_at_deferral(seconds: float) -> PreExecute:
     """
-    Record the process in the marker ``deferring`` when the operator calls ``defer``, and defer some time later.
+    Record the process in the marker ``deferring`` when the operator calls ``defer``,
+    and defer some time later.
 
     :param seconds: how much later.
     """
@@ -110,7 +115,10 @@ def hang_at_deferral(seconds: float) -> PreExecute:
 
 
 def record_process() -> PreExecute:
-    """Record the process id of each try and of its parent, so that the suite can kill these processes."""
+    """
+    Record the process id of each try and of its parent, so that the suite can kill
+    these processes.
+    """
 
     def record(context: Any) -> None:
         name = f"try-{context['ti'].try_number}"
@@ -120,9 +128,14 @@ def record_process() -> PreExecute:
 
 
 def _at_call(
-    operation: str, action: Callable[[str, str | None, Callable[[], Any]], Any], try_number: int = 1
+    operation: str,
+    action: Callable[[str, str | None, Callable[[], Any]], Any],
+    try_number: int = 1,
 ) -> PreExecute:
-    """Return a hook that puts an action in place of a request; the action gets the function that sends it."""
+    """
+    Return a hook that puts an action in place of a request; the action gets the
+    function that sends it.
+    """
 
     def install(context: Any) -> None:
         from botocore.httpsession import URLLib3Session
@@ -132,7 +145,10 @@ def _at_call(
         pipeline, send = _pipeline(context), URLLib3Session.send
 
         def send_or_act(session: URLLib3Session, request: Any) -> Any:
-            if _text(request.headers.get("X-Amz-Target", "")) != f"SageMaker.{operation}":
+            if (
+                _text(request.headers.get("X-Amz-Target", ""))
+                != f"SageMaker.{operation}"
+            ):
                 return send(session, request)
             token = json.loads(_text(request.body)).get("ClientRequestToken")
             return action(pipeline, token, lambda: send(session, request))
@@ -143,7 +159,9 @@ def _at_call(
 
 
 def _is_active(context: Any, try_number: int) -> bool:
-    return context["ti"].try_number == try_number and not markers.was_killed(_pipeline(context))
+    return context["ti"].try_number == try_number and not markers.was_killed(
+        _pipeline(context)
+    )
 
 
 def _record_process(pipeline: str, name: str) -> None:

@@ -1,4 +1,7 @@
-"""Marker files, in which a task's process records facts for the suite. They remain when the process is killed."""
+"""
+Marker files, in which a task's process records facts for the suite. They remain when
+the process is killed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ def write(pipeline: str, name: str, **facts: Any) -> None:
 
 def was_killed(pipeline: str) -> bool:
     """
-    Return whether a process of a run of the suite has killed itself. For a task's process.
+    Return whether a process of a run of the suite has killed itself. For a task's
+    process.
 
     :param pipeline: the pipeline, which identifies the run.
     """

@@ -31,10 +31,14 @@ def table(outcomes: Mapping[Case, Sequence[Outcome]], *, checked: bool) -> str:
     :param outcomes: the outcomes of all runs, by test case.
     :param checked: whether the outcomes were checked, or only measured.
     """
-    lines = [HEADER, *(_line(case, runs, checked=checked) for case, runs in outcomes.items())]
+    lines = [
+        HEADER,
+        *(_line(case, runs, checked=checked) for case, runs in outcomes.items()),
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     written = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
     ]
     written.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(line.rstrip() for line in written)
@@ -78,4 +82,6 @@ def _counted(values: Iterable[Any]) -> str:
     counts = Counter(values)
     if len(counts) == 1:
         return str(next(iter(counts)))
-    return ", ".join(f"{value} ({count}x)" for value, count in sorted(counts.items(), key=str))
+    return ", ".join(
+        f"{value} ({count}x)" for value, count in sorted(counts.items(), key=str)
+    )

@@ -1,4 +1,7 @@
-"""Schedules the runs: all at once if a test case affects only its own task, otherwise one test case after the other."""
+"""
+Schedules the runs: all at once if a test case affects only its own task, otherwise one
+test case after the other.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,13 @@ class Runner:
     """
 
     def __init__(
-        self, deployment: AirflowDeployment, cases: Iterable[Case], *, runs: int, at_once: int, report: Report
+        self,
+        deployment: AirflowDeployment,
+        cases: Iterable[Case],
+        *,
+        runs: int,
+        at_once: int,
+        report: Report,
     ) -> None:
         self._deployment = deployment
         self._cases = tuple(cases)
@@ -58,17 +67,25 @@ class Runner:
                 self._run_one_after_the_other(case)
         outages = dict.fromkeys(case.outage for case in self._cases if case.outage)
         for outage in outages:
-            self._run_group([case for case in self._cases if case.outage == outage], range(self._runs))
+            self._run_group(
+                [case for case in self._cases if case.outage == outage],
+                range(self._runs),
+            )
 
     def _wait_for_dags(self) -> None:
         for case in self._cases:
-            self._deployment.client.wait_for_dag(f"{self._deployment.provider}_{case.number}")
+            self._deployment.client.wait_for_dag(
+                f"{self._deployment.provider}_{case.number}"
+            )
 
     def _run_concurrently(self, cases: Iterable[Case]) -> None:
-        # The first run of each case, then the second run of each case, so that runs of a case do not start together.
-        # The last cases of the table take longest, so they start first.
+        # The first run of each case, then the second run of each case, so that runs of
+        # a case do not start together. The last cases of the table take longest, so
+        # they start first.
         ordered = tuple(cases)[::-1]
-        pending = iter([(case, number) for number in range(self._runs) for case in ordered])
+        pending = iter(
+            [(case, number) for number in range(self._runs) for case in ordered]
+        )
         active: list[_ActiveRun] = []
         while True:
             active += self._start(islice(pending, self._at_once - len(active)))
@@ -92,15 +109,24 @@ class Runner:
             time.sleep(TICK)
         self._deployment.repair()
 
-    def _start(self, runs: Iterable[tuple[Case, int]], group: Group | None = None) -> Iterator[_ActiveRun]:
+    def _start(
+        self, runs: Iterable[tuple[Case, int]], group: Group | None = None
+    ) -> Iterator[_ActiveRun]:
         for case, number in runs:
             run = Run(
-                self._deployment, case.number, number + 1, seconds=case.seconds, hold=case.hold, group=group
+                self._deployment,
+                case.number,
+                number + 1,
+                seconds=case.seconds,
+                hold=case.hold,
+                group=group,
             )
             yield _ActiveRun(case, run, _all_steps(case, run), time.monotonic())
 
     def _advance(self, active: _ActiveRun) -> bool:
-        """Continue a run until it has to wait; if it ends, report it and return False."""
+        """
+        Continue a run until it has to wait; if it ends, report it and return False.
+        """
         try:
             next(active.steps)
         except StopIteration:

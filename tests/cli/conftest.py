@@ -1,4 +1,7 @@
-"""Runs ``polysync`` in this process, with the connection ``polysync_default`` to the emulator."""
+"""
+Runs ``polysync`` in this process, with the connection ``polysync_default`` to the
+emulator.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ Polysync = Callable[..., Result]
 
 @pytest.fixture
 def polysync(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Polysync:
     """Return a function that runs ``polysync`` with arguments."""
     url = emulator.endpoint_url
@@ -49,7 +54,9 @@ def polysync(
 
 
 def run_polysync(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: object,
 ) -> Result:
     """Run ``polysync`` with arguments."""
     # The command sets it for its process.

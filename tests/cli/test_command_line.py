@@ -1,4 +1,7 @@
-"""The command line as a whole: help, usage errors, the commands of other modules, and what a process writes."""
+"""
+The command line as a whole: help, usage errors, the commands of other modules, and what
+a process writes.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,16 @@ def test_help_and_version(polysync: Polysync) -> None:
     bare, asked, version = polysync(), polysync("--help"), polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
-    assert all(f"    {name}" in bare.out for name in output.COMMANDS["polysync"]["commands"])
+    assert all(
+        f"    {name}" in bare.out for name in output.COMMANDS["polysync"]["commands"]
+    )
     assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
 
 
 def test_console_script_is_this_function() -> None:
-    """The script ``polysync`` of the package calls the function that these tests call."""
+    """
+    The script ``polysync`` of the package calls the function that these tests call.
+    """
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
     module, _, name = scripts["polysync"].partition(":")
@@ -55,14 +62,22 @@ def test_console_script_is_this_function() -> None:
         (["recrods"], "Did you mean records?"),
         (["iam", "polcy"], "Did you mean policy?"),
         (["jobs", "import", "--prefx", "x"], "Did you mean --prefix?"),
-        (["records", "--dagid=x"], "unrecognized arguments: --dagid=x. Did you mean --dag-id?"),
+        (
+            ["records", "--dagid=x"],
+            "unrecognized arguments: --dagid=x. Did you mean --dag-id?",
+        ),
         (["jobs"], "the following arguments are required: COMMAND"),
         (["jobs", "diff"], "the following arguments are required: FILE"),
         (["jobs", "diff", "a", "--output", "xml"], "invalid choice: 'xml'"),
-        (["jobs", "import", "--out", "json"], "unrecognized arguments: --out. Did you mean --output?"),
+        (
+            ["jobs", "import", "--out", "json"],
+            "unrecognized arguments: --out. Did you mean --output?",
+        ),
     ],
 )
-def test_usage_errors_are_one_line(arguments: list[str], message: str, polysync: Polysync) -> None:
+def test_usage_errors_are_one_line(
+    arguments: list[str], message: str, polysync: Polysync
+) -> None:
     """A wrong command line has exit code 2, and one line on stderr."""
     result = polysync(*arguments)
 
@@ -73,7 +88,10 @@ def test_usage_errors_are_one_line(arguments: list[str], message: str, polysync:
 
 
 def test_help_needs_neither_airflow_nor_boto3() -> None:
-    """The command line is imported, and answers --help and --version, without what takes a second to import."""
+    """
+    The command line is imported, and answers --help and --version, without what takes a
+    second to import.
+    """
     code = (
         "import sys; from polysync_airflow.cli import main\n"
         "for arguments in (['jobs', 'import', '--help'], ['--version']):\n"
@@ -82,7 +100,9 @@ def test_help_needs_neither_airflow_nor_boto3() -> None:
         "heavy = ('airflow', 'boto3', 'botocore', 'moto', 'pydantic', 'yaml')\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
     )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
 
     assert process.stderr.splitlines()[-1] == "[]"
     assert "--output" in process.stdout
@@ -91,7 +111,15 @@ def test_help_needs_neither_airflow_nor_boto3() -> None:
 
 def test_iam(polysync: Polysync) -> None:
     """``polysync iam`` prints policies, and its errors and help name the command."""
-    arguments = ["policy", "--account", "123456789012", "--region", "eu-central-1", "--pipeline", "churn"]
+    arguments = [
+        "policy",
+        "--account",
+        "123456789012",
+        "--region",
+        "eu-central-1",
+        "--pipeline",
+        "churn",
+    ]
 
     result = polysync("iam", *arguments)
 
@@ -105,14 +133,20 @@ def test_records(polysync: Polysync, airflow_database: None) -> None:
     """``polysync records`` reads Airflow's database."""
     result = polysync("records", "--dag-id", "none")
 
-    document = json.loads(polysync("records", "--dag-id", "none", "--output", "json").out)
+    document = json.loads(
+        polysync("records", "--dag-id", "none", "--output", "json").out
+    )
     assert (result.code, result.out) == (0, "0 Variables.\n")
     assert document == {"version": 1, "deleted": False, "records": []}
     assert "polysync records" in polysync("records", "--help").out
 
 
-def test_records_with_control_characters(polysync: Polysync, airflow_database: None) -> None:
-    """Whoever may create a Variable cannot write to the terminal of the administrator."""
+def test_records_with_control_characters(
+    polysync: Polysync, airflow_database: None
+) -> None:
+    """
+    Whoever may create a Variable cannot write to the terminal of the administrator.
+    """
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
@@ -125,25 +159,40 @@ def test_records_with_control_characters(polysync: Polysync, airflow_database: N
 
     result = polysync("records", "--dag-id", "controls")
 
-    found = json.loads(polysync("records", "--dag-id", "controls", "--output", "json").out)["records"]
-    assert result.out == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
+    found = json.loads(
+        polysync("records", "--dag-id", "controls", "--output", "json").out
+    )["records"]
+    assert (
+        result.out
+        == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
+    )
     assert found == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
     assert key in variable_keys(KEY_PREFIX)
 
 
-def test_records_of_a_database_without_tables(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is not migrated is an error of one line with the command that helps."""
-    monkeypatch.setattr("airflow.settings.Session", sessionmaker(create_engine("sqlite://")))
+def test_records_of_a_database_without_tables(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A database that is not migrated is an error of one line with the command that helps.
+    """
+    monkeypatch.setattr(
+        "airflow.settings.Session", sessionmaker(create_engine("sqlite://"))
+    )
 
     result = polysync("records")
 
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("error: Airflow's database cannot be used: no such table: variable.")
+    assert result.err.startswith(
+        "error: Airflow's database cannot be used: no such table: variable."
+    )
     assert result.err.endswith("airflow db migrate\n")
     assert result.err.count("\n") == 1
 
 
-def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_emulator_on_a_port_in_use(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
     """A busy port is an error of one line, which names the port and the option."""
     result = polysync("emulator", "--port", emulator.port)
 
@@ -157,7 +206,10 @@ def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer)
 def test_commands_of_the_emulator_without_it(
     name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its distribution, a command is an error of one line that says what to install; the help names it."""
+    """
+    Without its distribution, a command is an error of one line that says what to
+    install; the help names it.
+    """
     monkeypatch.setattr(metadata, "entry_points", lambda **_: metadata.EntryPoints())
 
     result, asked = polysync(name, "--help"), polysync("--help")
@@ -178,13 +230,19 @@ def test_printed_connection_leads_to_the_emulator(
 
     hook: Any = PolysyncSageMakerHook()
 
-    listed = [pipeline["PipelineName"] for pipeline in hook.conn.list_pipelines()["PipelineSummaries"]]
+    listed = [
+        pipeline["PipelineName"]
+        for pipeline in hook.conn.list_pipelines()["PipelineSummaries"]
+    ]
     assert sorted(listed) == emulator.pipelines["us-east-1"]
     assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
 
 
 def run_emulator(*options: str) -> tuple[int, str, str]:
-    """Run ``polysync emulator`` until it serves; return its exit code, its first line and the others."""
+    """
+    Run ``polysync emulator`` until it serves; return its exit code, its first line and
+    the others.
+    """
     command = [*COMMAND, "emulator", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -194,9 +252,14 @@ def run_emulator(*options: str) -> tuple[int, str, str]:
     return process.returncode, line, rest
 
 
-@pytest.mark.parametrize("is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)]
+)
 def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
-    """``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the folder without any."""
+    """
+    ``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the
+    folder without any.
+    """
     definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)
     code, line, rest = run_emulator("--definitions", definitions)
 
@@ -219,9 +282,15 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert "StartPipelineExecution: granted" in lines
 
 
-def test_check_fails_without_a_permission(polysync: Polysync, emulator: EmulatorServer) -> None:
-    """A required action that is denied has exit code 1, and the statement that allows it."""
-    emulator.control.add_fault("error", "StartPipelineExecution", code="AccessDeniedException", message="no")
+def test_check_fails_without_a_permission(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """
+    A required action that is denied has exit code 1, and the statement that allows it.
+    """
+    emulator.control.add_fault(
+        "error", "StartPipelineExecution", code="AccessDeniedException", message="no"
+    )
 
     result = polysync("check")
 
@@ -239,9 +308,14 @@ def test_check_of_a_missing_connection_fails(polysync: Polysync) -> None:
 
 
 def test_check_with_an_instance_profile_off_aws(
-    polysync: Polysync, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A host without credentials is a failed check: the report is one line, without a traceback in the log."""
+    """
+    A host without credentials is a failed check: the report is one line, without a
+    traceback in the log.
+    """
     extra = {"auth_method": "instance_profile", "region_name": "us-east-1"}
     value = json.dumps({"conn_type": "polysync_sagemaker", "extra": extra})
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
@@ -250,12 +324,19 @@ def test_check_with_an_instance_profile_off_aws(
     result = polysync("check")
 
     assert result.code == 1
-    assert result.out.startswith("auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS")
+    assert result.out.startswith(
+        "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS"
+    )
     assert result.out.count("\n") == 1
-    assert (result.err, [record for record in caplog.records if record.exc_info]) == ("", [])
+    assert (result.err, [record for record in caplog.records if record.exc_info]) == (
+        "",
+        [],
+    )
 
 
-def test_interruption_is_one_line(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_is_one_line(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C ends a command with one line and the exit code of shells."""
 
     def interrupt(*_: object, **__: object) -> None:
@@ -282,7 +363,10 @@ def test_stdout_of_a_process_has_the_result_only(
     code, imported, shown = run_on_terminal("jobs", "import")
     path.write_text(imported)
     diff = subprocess.run(
-        [*COMMAND, "jobs", "diff", str(path), "--output", "json"], capture_output=True, text=True, check=True
+        [*COMMAND, "jobs", "diff", str(path), "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert code == 0
@@ -295,11 +379,18 @@ def test_stdout_of_a_process_has_the_result_only(
 
 
 def run_on_terminal(*arguments: str) -> tuple[int, str, str]:
-    """Run a command whose stderr is a terminal; return its exit code, its stdout, and what the terminal shows."""
+    """
+    Run a command whose stderr is a terminal; return its exit code, its stdout, and what
+    the terminal shows.
+    """
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm"}
     with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=slave, env=environment, text=True
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env=environment,
+        text=True,
     ) as process:
         os.close(slave)
         try:
@@ -313,7 +404,9 @@ def run_on_terminal(*arguments: str) -> tuple[int, str, str]:
 
 
 def read_terminal(master: int) -> str:
-    """Return what is written to a terminal until its end, which Linux reports as an error."""
+    """
+    Return what is written to a terminal until its end, which Linux reports as an error.
+    """
     shown = b""
     with suppress(OSError):
         while True:
@@ -324,11 +417,23 @@ def read_terminal(master: int) -> str:
 @pytest.mark.nightly
 def test_closed_pipe_is_no_traceback() -> None:
     """A reader that ends early, such as ``head``, leaves no traceback."""
-    command = [*COMMAND, "iam", "policy", "--account", "123456789012", "--region", "eu-central-1"]
+    command = [
+        *COMMAND,
+        "iam",
+        "policy",
+        "--account",
+        "123456789012",
+        "--region",
+        "eu-central-1",
+    ]
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
-        [*command, "--pipeline", "churn"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        [*command, "--pipeline", "churn"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(writing)
 

@@ -13,7 +13,13 @@ from polysync_airflow.execution.texts import storable_number
 from polysync_airflow.jobs.catalogue import read_catalogue
 from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
-from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines
+from tests.jobs.catalogue.builders import (
+    ARN_TEXT,
+    STEPS,
+    definitions,
+    delete_pipelines,
+    put_pipelines,
+)
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 
 PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
@@ -38,7 +44,9 @@ def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
 
 
 @NEEDS_ROLE
-def test_pipelines_that_aws_manages_have_a_file_of_their_own(polysync: Polysync, tmp_path: Path) -> None:
+def test_pipelines_that_aws_manages_have_a_file_of_their_own(
+    polysync: Polysync, tmp_path: Path
+) -> None:
     """They are imported and compared on request, and replace no jobs of the account."""
     own, managed = tmp_path / "jobs.yaml", tmp_path / "managed.yaml"
     polysync("jobs", "import", own)
@@ -47,26 +55,37 @@ def test_pipelines_that_aws_manages_have_a_file_of_their_own(polysync: Polysync,
     diff = polysync("jobs", "diff", managed, "--managed-by", "AWS")
     mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", own)
 
-    assert result.error == f"{managed}: 1 jobs (1 added, 0 changed, 0 removed, 0 unchanged)"
+    assert (
+        result.error
+        == f"{managed}: 1 jobs (1 added, 0 changed, 0 removed, 0 unchanged)"
+    )
     (job,) = read_catalogue(managed).jobs
     assert (job.arn, job.role_arn) == (MANAGED, None)
     assert (diff.code, diff.error) == (0, f"{managed}: no drift; 1 pipelines compared")
     assert mixed.code == 2
-    assert "is of account aws, region us-east-1, and the jobs of the file are of account 123" in mixed.error
+    assert (
+        "is of account aws, region us-east-1, and the jobs of the file are of account 123"
+        in mixed.error
+    )
     assert "--managed-by" in mixed.error
 
 
 def test_every_declaration_is_in_the_file(
     polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
-    """The names, types, defaults and enum values of 72 definitions are in the file, with their types."""
+    """
+    The names, types, defaults and enum values of 72 definitions are in the file, with
+    their types.
+    """
     put_pipelines(emulator, definitions())
     path = tmp_path / "jobs.yaml"
 
     polysync("jobs", "import", path, "--prefix", "team")
 
     written = {job.name: job.parameters for job in read_catalogue(path).jobs}
-    declared = {name: content.get("Parameters", []) for name, content in definitions().items()}
+    declared = {
+        name: content.get("Parameters", []) for name, content in definitions().items()
+    }
     assert {
         name: [(p.name, p.type, repr(p.default), p.enum_values) for p in found]
         for name, found in written.items()
@@ -92,11 +111,16 @@ def test_descriptions_of_people_are_kept(
     polysync("jobs", "import", path, "--prefix", "abalone")
     text = path.read_text()
     text = text.replace("  region:", "  description: Predicts ages\n  region:")
-    text = text.replace("  - name: InputDataUrl\n", "  - name: InputDataUrl\n    description: A CSV file\n")
+    text = text.replace(
+        "  - name: InputDataUrl\n",
+        "  - name: InputDataUrl\n    description: A CSV file\n",
+    )
     path.write_text(text)
     added = {"Name": "New", "Type": "Integer", "DefaultValue": 1}
     parameters = [added, {"Name": "InputDataUrl", "Type": "String"}]
-    put_pipelines(emulator, {"abalone": {**PLAIN, "Parameters": parameters}}, update=True)
+    put_pipelines(
+        emulator, {"abalone": {**PLAIN, "Parameters": parameters}}, update=True
+    )
 
     result = polysync("jobs", "import", path)
 
@@ -110,20 +134,35 @@ def test_descriptions_of_people_are_kept(
 
 
 def test_descriptions_and_unknown_types_of_a_definition(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    polysync: Polysync,
+    tmp_path: Path,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The file has the description of a parameter; stderr names the step whose type this version does not know."""
+    """
+    The file has the description of a parameter; stderr names the step whose type this
+    version does not know.
+    """
     path = tmp_path / "jobs.yaml"
     parameters = [{"Name": "Rows", "Type": "Integer", "Description": "How many: all"}]
-    put_pipelines(emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}})
+    put_pipelines(
+        emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}}
+    )
     monkeypatch.delitem(STEP_TYPES, "Athena")
 
     result = polysync("jobs", "import", path)
 
-    described = [(p.name, p.description) for job in read_catalogue(path).jobs for p in job.parameters]
+    described = [
+        (p.name, p.description)
+        for job in read_catalogue(path).jobs
+        for p in job.parameters
+    ]
     assert [pair for pair in described if pair[1]] == [("Rows", "How many: all")]
     assert result.err.count("newer than this version") == 1
-    assert "Pipeline own: it has steps of a type that AWS does not have, or that is" in result.err
+    assert (
+        "Pipeline own: it has steps of a type that AWS does not have, or that is"
+        in result.err
+    )
     assert ": Query (Athena)" in result.err
 
 
@@ -140,14 +179,19 @@ def test_broken_entries(polysync: Polysync, tmp_path: Path) -> None:
     assert (refused.code, unchanged) == (2, text)
     assert "fanout: typo: Extra inputs are not permitted" in refused.error
     assert replaced.code == 0
-    assert "Replaced the entry fanout, whose descriptions are lost: typo:" in replaced.err
+    assert (
+        "Replaced the entry fanout, whose descriptions are lost: typo:" in replaced.err
+    )
     assert read_catalogue(path).broken == []
 
 
 def test_a_target_that_is_no_catalogue_is_refused_first(
     polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
-    """A missing folder, or a file that is no catalogue, is an error of one line before AWS is called."""
+    """
+    A missing folder, or a file that is no catalogue, is an error of one line before AWS
+    is called.
+    """
     other = tmp_path / "other.txt"
     other.write_text("hello")
 
@@ -155,9 +199,13 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
     result = polysync("jobs", "import", other)
 
     assert missing.code == 2
-    assert missing.err.endswith("jobs.yaml cannot be written: its folder does not exist. Create it.\n")
+    assert missing.err.endswith(
+        "jobs.yaml cannot be written: its folder does not exist. Create it.\n"
+    )
     assert (result.code, result.out) == (2, "")
-    assert result.err == (f"error: {other} is not a catalogue: it must have the keys 'version' and 'jobs'.\n")
+    assert result.err == (
+        f"error: {other} is not a catalogue: it must have the keys 'version' and 'jobs'.\n"
+    )
     assert emulator.control.calls() == []
     assert other.read_text() == "hello"
 
@@ -165,12 +213,19 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--conn-id", "missing"], "polysync_conn_id = 'missing': there is no such connection."),
+        (
+            ["--conn-id", "missing"],
+            "polysync_conn_id = 'missing': there is no such connection.",
+        ),
         (["--prefix", "a b"], "'a b' is not valid as pipeline names"),
     ],
 )
-def test_errors_are_one_line(arguments: list[str], message: str, polysync: Polysync) -> None:
-    """An error has exit code 2, one line that begins with ``error:``, and no traceback."""
+def test_errors_are_one_line(
+    arguments: list[str], message: str, polysync: Polysync
+) -> None:
+    """
+    An error has exit code 2, one line that begins with ``error:``, and no traceback.
+    """
     result = polysync("jobs", "import", *arguments)
 
     assert (result.code, result.out) == (2, "")
@@ -178,9 +233,13 @@ def test_errors_are_one_line(arguments: list[str], message: str, polysync: Polys
     assert message in result.error
 
 
-def test_refusal_of_aws_is_an_error(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
+def test_refusal_of_aws_is_an_error(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
     """If AWS refuses a call, no file is written."""
-    emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", "ListPipelines", code="AccessDeniedException", message="no"
+    )
     path = tmp_path / "jobs.yaml"
 
     result = polysync("jobs", "import", path)
@@ -193,13 +252,19 @@ def test_refusal_of_aws_is_an_error(polysync: Polysync, tmp_path: Path, emulator
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--region", "eu-central-1", "--prefix", "a"], "all jobs of the file (--prefix 'a'),"),
+        (
+            ["--region", "eu-central-1", "--prefix", "a"],
+            "all jobs of the file (--prefix 'a'),",
+        ),
     ],
 )
 def test_import_that_would_remove_all_jobs_writes_nothing(
     arguments: list[str], problem: str, polysync: Polysync, tmp_path: Path
 ) -> None:
-    """A wrong region loses no descriptions: the file stays as it is, unless --force is given."""
+    """
+    A wrong region loses no descriptions: the file stays as it is, unless --force is
+    given.
+    """
     path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path)
     text = path.read_text()
@@ -220,11 +285,15 @@ def test_import_that_would_remove_all_jobs_writes_nothing(
 def test_import_from_another_region_writes_nothing(
     polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
-    """Pipelines of the same names in another region do not replace the jobs of the file."""
+    """
+    Pipelines of the same names in another region do not replace the jobs of the file.
+    """
     path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path)
     text = path.read_text()
-    put_pipelines(emulator, dict.fromkeys(("abalone", "new-one"), PLAIN), region="eu-central-1")
+    put_pipelines(
+        emulator, dict.fromkeys(("abalone", "new-one"), PLAIN), region="eu-central-1"
+    )
     arguments = ("jobs", "import", path, "--region", "eu-central-1")
 
     refused, unchanged = polysync(*arguments), path.read_text()
@@ -244,8 +313,13 @@ def test_import_from_another_region_writes_nothing(
     ]
 
 
-def test_import_that_finds_nothing(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
-    """A prefix that matches nothing is an error, which names what is near; an empty region is a warning."""
+def test_import_that_finds_nothing(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """
+    A prefix that matches nothing is an error, which names what is near; an empty region
+    is a warning.
+    """
     path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path)
     text = path.read_text()
@@ -258,7 +332,10 @@ def test_import_that_finds_nothing(polysync: Polysync, tmp_path: Path, emulator:
         "error: --prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean churn-tuning?"
     )
     assert (region.code, yaml.safe_load(region.out)) == (0, {"version": 1, "jobs": []})
-    assert "warning: there are no pipelines in region eu-central-1 (--prefix '')\n" in region.err
+    assert (
+        "warning: there are no pipelines in region eu-central-1 (--prefix '')\n"
+        in region.err
+    )
     delete_pipelines(emulator, "churn-tuning")
     removed = polysync("jobs", "import", path, "--prefix", "churn-", "--force")
     assert (removed.code, "Removed: churn-tuning" in removed.err) == (0, True)
@@ -272,7 +349,9 @@ def test_import_as_json(polysync: Polysync, tmp_path: Path) -> None:
     done = polysync("jobs", "import", path, "--output", "json")
 
     document = json.loads(done.out)
-    assert [job["name"] for job in document["jobs"]] == [job.name for job in read_catalogue(path).jobs]
+    assert [job["name"] for job in document["jobs"]] == [
+        job.name for job in read_catalogue(path).jobs
+    ]
     assert (document["version"], document["added"], document["unchanged"]) == (
         1,
         ["abalone", "callback-lambda", "fanout", "scoring-required-params"],

@@ -28,23 +28,63 @@ RUNS = {
     "polysync jobs import": ((), f"region: {REGION}"),
     "polysync jobs diff": (("{catalogue}",), ""),
     "polysync check": ((), f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
-    "polysync executions list": (("--pipeline", "churn"), f"arn:aws-eusc:sagemaker:{REGION}:"),
-    "polysync executions show": (("{execution}",), f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"),
+    "polysync executions list": (
+        ("--pipeline", "churn"),
+        f"arn:aws-eusc:sagemaker:{REGION}:",
+    ),
+    "polysync executions show": (
+        ("{execution}",),
+        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/",
+    ),
     "polysync executions stop": (("{execution}", "--yes"), "arn:aws-eusc:"),
     "polysync executions watch": (("{execution}",), "Pipeline churn succeeded"),
     "polysync iam policy": (
-        (*OWNER, "--region", REGION, "--pipeline", "churn", "--verify", "--pass-role", ROLE),
+        (
+            *OWNER,
+            "--region",
+            REGION,
+            "--pipeline",
+            "churn",
+            "--verify",
+            "--pass-role",
+            ROLE,
+        ),
         f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn",
     ),
     "polysync iam trust": (
-        (*OWNER, "--partition", "aws-eusc", "--tenant", "T", "--audience", "A", "--subject", "S"),
+        (
+            *OWNER,
+            "--partition",
+            "aws-eusc",
+            "--tenant",
+            "T",
+            "--audience",
+            "A",
+            "--subject",
+            "S",
+        ),
         f"arn:aws-eusc:iam::{ACCOUNT}:oidc-provider/login.microsoftonline.com/T/v2.0",
     ),
-    "polysync events setup": (("--queue", "q", "--pipeline", "churn"), ":pipeline/churn"),
-    "polysync events tail": (("--queue-url", "{queue}", "--max-messages", 1, "--yes"), '"state": "Success"'),
+    "polysync events setup": (
+        ("--queue", "q", "--pipeline", "churn"),
+        ":pipeline/churn",
+    ),
+    "polysync events tail": (
+        ("--queue-url", "{queue}", "--max-messages", 1, "--yes"),
+        '"state": "Success"',
+    ),
     "polysync records": (("--dag-id", "none"), "0 Variables"),
     "polysync verify": (
-        ("--role-arn", ROLE, "--only", "link", "--only", "permission", "--simulate-policy", "--open"),
+        (
+            "--role-arn",
+            ROLE,
+            "--only",
+            "link",
+            "--only",
+            "permission",
+            "--simulate-policy",
+            "--open",
+        ),
         "as believed",
     ),
 }
@@ -59,25 +99,37 @@ def sovereign(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> dict[str, str]:
-    """A pipeline, a message and a catalogue in the region, and the connection there; return what commands name."""
+    """
+    A pipeline, a message and a catalogue in the region, and the connection there;
+    return what commands name.
+    """
     monkeypatch.setattr(calls, "time", emulated_time)
     url = emulator.endpoint_url
     value = connection(endpoint_url=url, sts_endpoint_url=url, region_name=REGION)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
-    keys: dict[str, Any] = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "secret"}
+    keys: dict[str, Any] = {
+        "aws_access_key_id": "AKIAEXAMPLE",
+        "aws_secret_access_key": "secret",
+    }
     sagemaker, sqs = (
         boto3.client(service, region_name=REGION, endpoint_url=url, **keys)
         for service in ("sagemaker", "sqs")
     )
-    sagemaker.create_pipeline(PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE)
+    sagemaker.create_pipeline(
+        PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
+    )
     queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
     sqs.send_message(
         QueueUrl=queue,
-        MessageBody=execution().replace("arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"),
+        MessageBody=execution().replace(
+            "arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"
+        ),
     )
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0
-    execution_arn = sagemaker.start_pipeline_execution(PipelineName="churn")["PipelineExecutionArn"]
+    execution_arn = sagemaker.start_pipeline_execution(PipelineName="churn")[
+        "PipelineExecutionArn"
+    ]
     return {"catalogue": str(catalogue), "queue": queue, "execution": execution_arn}
 
 
@@ -86,7 +138,9 @@ def test_command(command: str, polysync: Polysync, sovereign: dict[str, str]) ->
     """It succeeds, and names nothing of another partition."""
     arguments, expected = RUNS[command]
 
-    done = polysync(*command.split()[1:], *(str(word).format(**sovereign) for word in arguments))
+    done = polysync(
+        *command.split()[1:], *(str(word).format(**sovereign) for word in arguments)
+    )
 
     assert done.code == 0, done.err
     assert expected in done.out
@@ -107,7 +161,8 @@ def test_links_of_verify(polysync: Polysync, sovereign: dict[str, str]) -> None:
     done = polysync("verify", "--role-arn", ROLE, "--only", "link", "--open")
 
     assert (
-        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}#/pipelines/" in done.err
+        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}#/pipelines/"
+        in done.err
     )
 
 
@@ -145,7 +200,10 @@ def test_partition_of_a_region(region: str, partition: str, polysync: Polysync) 
 
 
 def test_emulator() -> None:
-    """``polysync emulator`` has its pipelines in the region, and prints a connection to it."""
+    """
+    ``polysync emulator`` has its pipelines in the region, and prints a connection to
+    it.
+    """
     code, _, text = run_emulator("--region", REGION)
 
     assert code == 0

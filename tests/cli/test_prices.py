@@ -13,12 +13,24 @@ from tests.cli.conftest import Polysync
 from tests.conftest import connection
 
 
-def entry(name: str, component: str, price: str, *, unit: str = "Hrs", currency: str = "USD") -> str:
+def entry(
+    name: str, component: str, price: str, *, unit: str = "Hrs", currency: str = "USD"
+) -> str:
     """Return an entry of the price list, which is a text."""
-    dimension = {"unit": unit, "pricePerUnit": {currency: price}, "description": "for an hour"}
-    attributes = {"instanceName": name, "component": component, "servicecode": "AmazonSageMaker"}
+    dimension = {
+        "unit": unit,
+        "pricePerUnit": {currency: price},
+        "description": "for an hour",
+    }
+    attributes = {
+        "instanceName": name,
+        "component": component,
+        "servicecode": "AmazonSageMaker",
+    }
     terms = {"OnDemand": {"ABC.JRT": {"priceDimensions": {"ABC.JRT.6YS": dimension}}}}
-    return json.dumps({"product": {"attributes": attributes}, "terms": terms, "version": "2026"})
+    return json.dumps(
+        {"product": {"attributes": attributes}, "terms": terms, "version": "2026"}
+    )
 
 
 PAGES = [
@@ -52,25 +64,46 @@ class PriceList:
         """Return a page."""
         assert (operation, request["ServiceCode"]) == ("GetProducts", "AmazonSageMaker")
         self.asked.append(request)
-        ((region,), number) = [each["Value"] for each in request["Filters"]], int(request.get("NextToken", 0))
+        ((region,), number) = (
+            [each["Value"] for each in request["Filters"]],
+            int(request.get("NextToken", 0)),
+        )
         pages = self.pages.get(region, [[]])
         more = {"NextToken": str(number + 1)} if number + 1 < len(pages) else {}
-        return Body(json.dumps({"FormatVersion": "aws_v1", "PriceList": pages[number], **more}).encode())
+        return Body(
+            json.dumps(
+                {"FormatVersion": "aws_v1", "PriceList": pages[number], **more}
+            ).encode()
+        )
 
 
-def run(polysync: Polysync, monkeypatch: pytest.MonkeyPatch, prices: PriceList, *regions: str) -> Any:
+def run(
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+    prices: PriceList,
+    *regions: str,
+) -> Any:
     """Run the command against a price list."""
     with answering(prices.respond) as (url, _):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         return polysync("prices", *regions)
 
 
 def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The highest price of what pipelines do with an instance. What is no instance, or has no hours, is left out."""
+    """
+    The highest price of what pipelines do with an instance. What is no instance, or has
+    no hours, is left out.
+    """
     other = [[entry("ml.m5.large", "Training", "0.2")]]
 
     result = run(
-        polysync, monkeypatch, PriceList({"eu-west-1": PAGES, "us-east-1": other}), "eu-west-1", "us-east-1"
+        polysync,
+        monkeypatch,
+        PriceList({"eu-west-1": PAGES, "us-east-1": other}),
+        "eu-west-1",
+        "us-east-1",
     )
 
     assert result.code == 0, result.err
@@ -85,10 +118,22 @@ def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("pages", "regions", "problem"),
     [
-        ({}, ["eu-west-9"], "has no instances of SageMaker in eu-west-9: check the name"),
+        (
+            {},
+            ["eu-west-9"],
+            "has no instances of SageMaker in eu-west-9: check the name",
+        ),
         ({}, ["mars-north-1"], "'mars-north-1' is no AWS region"),
-        ({}, ["us-gov-west-1"], "The partition aws-us-gov of us-gov-west-1 has no price list"),
-        ({}, ["Frankfurt"], "'Frankfurt' is no AWS region: give names such as eu-central-1"),
+        (
+            {},
+            ["us-gov-west-1"],
+            "The partition aws-us-gov of us-gov-west-1 has no price list",
+        ),
+        (
+            {},
+            ["Frankfurt"],
+            "'Frankfurt' is no AWS region: give names such as eu-central-1",
+        ),
         (
             {
                 "us-east-1": [[entry("ml.a", "Training", "1")]],
@@ -119,14 +164,18 @@ def test_table_that_cannot_be_made(
     assert problem in result.error
 
 
-def test_permission_that_is_missing(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_that_is_missing(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names it."""
 
     def refuse(*_: Any) -> Body:
         return Body(b'{"__type": "AccessDeniedException", "message": "no"}', status=400)
 
     with answering(refuse) as (url, _):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         result = polysync("prices", "eu-west-1")
 
     assert result.code == 2

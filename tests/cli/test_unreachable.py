@@ -1,4 +1,7 @@
-"""An endpoint that cannot be reached ends a command soon, with an error that says what to look at."""
+"""
+An endpoint that cannot be reached ends a command soon, with an error that says what to
+look at.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,17 @@ CURE = "check the endpoint_url of the connection, the proxy (HTTPS_PROXY, NO_PRO
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Return a socket that listens and accepts nothing; commands wait for it for a moment only."""
-    for place, name in ((sessions, "RATE_LIMITED_CONFIG"), (executions, "REPORT_CONFIG")):
-        short = Config(connect_timeout=0.1, read_timeout=0.1, retries={"total_max_attempts": 1})
+    """
+    Return a socket that listens and accepts nothing; commands wait for it for a moment
+    only.
+    """
+    for place, name in (
+        (sessions, "RATE_LIMITED_CONFIG"),
+        (executions, "REPORT_CONFIG"),
+    ):
+        short = Config(
+            connect_timeout=0.1, read_timeout=0.1, retries={"total_max_attempts": 1}
+        )
         monkeypatch.setattr(place, name, short)
     monkeypatch.setattr(output, "OUTAGE_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
@@ -55,7 +66,10 @@ def test_endpoint_of_sagemaker(
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The sign-in works. The first call fails: the error names the endpoint, and the cures."""
+    """
+    The sign-in works. The first call fails: the error names the endpoint, and the
+    cures.
+    """
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     value = connection(endpoint_url=url, sts_endpoint_url=emulator.endpoint_url)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
@@ -71,7 +85,10 @@ def test_endpoint_of_sagemaker(
 
 
 def test_endpoint_of_sts(
-    listener: socket.socket, polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody can sign in: the report names the endpoint, and the cures."""
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -82,18 +99,28 @@ def test_endpoint_of_sts(
 
     report = " ".join(json.loads(done.out)["report"])
     assert done.code == 1
-    assert report.startswith("Could not sign in with the connection 'polysync_default': ")
+    assert report.startswith(
+        "Could not sign in with the connection 'polysync_default': "
+    )
     assert url in report
     assert CURE in report
 
 
 def test_limits_add_up_to_less_than_a_minute() -> None:
-    """A sign-in, and the attempts of a call to an endpoint with two addresses, end in time."""
+    """
+    A sign-in, and the attempts of a call to an endpoint with two addresses, end in
+    time.
+    """
     limited: Any = sessions.RATE_LIMITED_CONFIG
     report: Any = REPORT_CONFIG
     attempts = report.retries["total_max_attempts"]
 
     assert attempts == int(output.MAX_ATTEMPTS)
     # The last attempt begins before the limit has passed.
-    assert output.OUTAGE_SECONDS + 8 + max(2 * limited.connect_timeout, limited.read_timeout) < 60
+    assert (
+        output.OUTAGE_SECONDS
+        + 8
+        + max(2 * limited.connect_timeout, limited.read_timeout)
+        < 60
+    )
     assert attempts * max(2 * report.connect_timeout, report.read_timeout) < 60

@@ -24,7 +24,16 @@ from tests.tasks import EmulatedTime
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
 VERIFY = ("verify", "--role-arn", ROLE)
-POLICY = ["iam", "policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "churn"]
+POLICY = [
+    "iam",
+    "policy",
+    "--account",
+    ACCOUNT,
+    "--region",
+    "us-east-1",
+    "--pipeline",
+    "churn",
+]
 # Checks that together call all operations, except for those of a job.
 ALL_OPERATIONS = (
     "callback",
@@ -38,60 +47,112 @@ SECRET = "wJalrXUtnFEMI/K7MDENG"
 
 
 @pytest.fixture(autouse=True)
-def _emulated_time(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> None:
+def _emulated_time(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calls, "time", emulated_time)
-    # The clock is one for all checks: beside others, a check would see their waits as its own.
-    monkeypatch.setattr(runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names))
+    # The clock is one for all checks: beside others, a check would see their waits as
+    # its own.
+    monkeypatch.setattr(
+        runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names)
+    )
 
 
 def sign_in_as(
-    emulator: EmulatorServer, polysync: Polysync, monkeypatch: pytest.MonkeyPatch, *options: str
+    emulator: EmulatorServer,
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+    *options: str,
 ) -> None:
-    """Sign in as a user with the policy that is printed, in an account that enforces policies."""
+    """
+    Sign in as a user with the policy that is printed, in an account that enforces
+    policies.
+    """
     policy = polysync(*POLICY, *options).out
     iam = client(emulator, "iam")
     iam.create_user(UserName="verifier")
     key = iam.create_access_key(UserName="verifier")["AccessKey"]
-    iam.put_user_policy(UserName="verifier", PolicyName="granted", PolicyDocument=policy)
+    iam.put_user_policy(
+        UserName="verifier", PolicyName="granted", PolicyDocument=policy
+    )
     emulator.control.set_sign_in(enforce_iam=True)
-    url, keys = emulator.endpoint_url, {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
+    url, keys = (
+        emulator.endpoint_url,
+        {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]},
+    )
     value = connection(**keys, endpoint_url=url, sts_endpoint_url=url)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
 
 
 def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> None:
-    """It signs in with the connection, whose secrets nobody sees, and checks the links and permissions of the provider."""
+    """
+    It signs in with the connection, whose secrets nobody sees, and checks the links and
+    permissions of the provider.
+    """
     report = tmp_path / "report.json"
 
     result = polysync(
-        *VERIFY, "--only", "link", "--only", "permission", "--simulate-policy", "--open", "--report", report
+        *VERIFY,
+        "--only",
+        "link",
+        "--only",
+        "permission",
+        "--simulate-policy",
+        "--open",
+        "--report",
+        report,
     )
 
     assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
     link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
     assert link in result.err
     document = json.loads(report.read_text())
-    assert (document["sign_in"], document["endpoint"]) == ("access_key", "not one of AWS")
+    assert (document["sign_in"], document["endpoint"]) == (
+        "access_key",
+        "not one of AWS",
+    )
     assert {"polysync_airflow", "apache_airflow", "boto3"} < {*document}
     assert "emulated-secret-key" not in result.err + report.read_text()
-    assert [name for name in emulator.pipelines["us-east-1"] if name.startswith(PREFIX)] == []
-    asked = [call["request"] for call in emulator.control.calls("SimulatePrincipalPolicy")]
+    assert [
+        name for name in emulator.pipelines["us-east-1"] if name.startswith(PREFIX)
+    ] == []
+    asked = [
+        call["request"] for call in emulator.control.calls("SimulatePrincipalPolicy")
+    ]
     actions = {action for call in asked for action in call["ActionNames"]}
     policy = identity_policy(account=ACCOUNT, region="us-east-1")
-    assert actions == {action for statement in policy["Statement"] for action in statement["Action"]}
+    assert actions == {
+        action for statement in policy["Statement"] for action in statement["Action"]
+    }
     (endpoint,) = [
-        call["ResourceArns"] for call in asked if "sagemaker:DescribeEndpoint" in call["ActionNames"]
+        call["ResourceArns"]
+        for call in asked
+        if "sagemaker:DescribeEndpoint" in call["ActionNames"]
     ]
-    assert endpoint == [f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/polysync-verify"]
+    assert endpoint == [
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/polysync-verify"
+    ]
 
 
 def test_printed_policy_is_sufficient(
     polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It allows each operation of the checks and of the deletion, though it allows tasks one other pipeline only."""
+    """
+    It allows each operation of the checks and of the deletion, though it allows tasks
+    one other pipeline only.
+    """
     queue = make_queue(emulator)
     arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue.name}"
-    sign_in_as(emulator, polysync, monkeypatch, "--verify", "--pass-role", ROLE, "--callback-queue", arn)
+    sign_in_as(
+        emulator,
+        polysync,
+        monkeypatch,
+        "--verify",
+        "--pass-role",
+        ROLE,
+        "--callback-queue",
+        arn,
+    )
     checks = [word for name in ALL_OPERATIONS for word in ("--only", name)]
 
     result = polysync(*VERIFY, *checks, "--queue-url", queue.url)
@@ -117,7 +178,9 @@ def test_policy_of_tasks(
 
 
 def test_option_needs_a_role(polysync: Polysync) -> None:
-    """Without the role that CreatePipeline passes, the policy would not be sufficient."""
+    """
+    Without the role that CreatePipeline passes, the policy would not be sufficient.
+    """
     result = polysync(*POLICY, "--verify")
 
     assert "--verify needs --pass-role: name the role of the pipelines" in result.err
@@ -131,11 +194,27 @@ def test_connection_that_does_not_exist(polysync: Polysync) -> None:
     assert "'missing': there is no such connection" in result.error
 
 
-def test_connection_of_type_aws(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its secrets are known; whoever edits it cannot send requests to IAM to another host."""
-    config = {"iam": {"endpoint_url": "https://evil.example"}, "sts": {"endpoint_url": emulator.endpoint_url}}
-    extra = {"region_name": "us-east-1", "aws_session_token": "token-of-a-session", "service_config": config}
-    value = {"conn_type": "aws", "login": "AKIAEXAMPLE", "password": SECRET, "extra": extra}
+def test_connection_of_type_aws(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its secrets are known; whoever edits it cannot send requests to IAM to another host.
+    """
+    config = {
+        "iam": {"endpoint_url": "https://evil.example"},
+        "sts": {"endpoint_url": emulator.endpoint_url},
+    }
+    extra = {
+        "region_name": "us-east-1",
+        "aws_session_token": "token-of-a-session",
+        "service_config": config,
+    }
+    value = {
+        "conn_type": "aws",
+        "login": "AKIAEXAMPLE",
+        "password": SECRET,
+        "extra": extra,
+    }
     monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps(value))
 
     session = sign_in("of_aws", None, CONFIG)

@@ -1,7 +1,9 @@
 """
-Comparison of this provider with the amazon provider. It is run by hand and prints a Markdown table.
+Comparison of this provider with the amazon provider. It is run by hand and prints a
+Markdown table.
 
-This module sets the environment variables before the first import of Airflow, which reads them only once.
+This module sets the environment variables before the first import of Airflow, which
+reads them only once.
 """
 
 from __future__ import annotations

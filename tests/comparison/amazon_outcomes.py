@@ -1,13 +1,16 @@
 """
-Compares the outcomes of this provider's operators with those of the amazon provider, in the same test cases.
+Compares the outcomes of this provider's operators with those of the amazon provider, in
+the same test cases.
 
 ::
 
     python -m tests.comparison.amazon_outcomes > outcomes.md
 
-It runs the real operators and triggers of both providers against the emulator, and prints a Markdown table of the
-outcomes. It needs ``apache-airflow-providers-amazon[aiobotocore]``, ``moto[server]`` and the installed provider. Time
-is emulated, including the backoff of botocore's retries, so that hours take seconds.
+It runs the real operators and triggers of both providers against the emulator, and
+prints a Markdown table of the outcomes. It needs
+``apache-airflow-providers-amazon[aiobotocore]``, ``moto[server]`` and the installed
+provider. Time is emulated, including the backoff of botocore's retries, so that hours
+take seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
 from airflow.sdk import BaseOperator
 from structlog.testing import capture_logs
 
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from tests.comparison.cases import CASES, Case
 from tests.comparison.environment import INTERVAL, MAX_POLLS, Environment, emulated
 from tests.comparison.outcome import outcome_of
@@ -89,7 +95,9 @@ def cell(
         preparation(environment)
     arn = None
     if case.stop_after is not None:
-        parameters = [{"Name": name, "Value": value} for name, value in case.parameters.items()]
+        parameters = [
+            {"Name": name, "Value": value} for name, value in case.parameters.items()
+        ]
         started = environment.client.start_pipeline_execution(
             PipelineName=case.pipeline, PipelineParameters=parameters
         )
@@ -101,7 +109,13 @@ def cell(
         outcome = outcome_of(operator(case, arn, deferrable), environment.clock)
     observations = [observe(environment, outcome) for observe in case.observations]
     control.remove_faults()
-    return "; ".join([outcome.ending, execution_outcome(environment.execution(case.pipeline)), *observations])
+    return "; ".join(
+        [
+            outcome.ending,
+            execution_outcome(environment.execution(case.pipeline)),
+            *observations,
+        ]
+    )
 
 
 def execution_outcome(execution: dict[str, Any] | None) -> str:
@@ -118,9 +132,19 @@ def execution_outcome(execution: dict[str, Any] | None) -> str:
 
 def line(case: Case, environment: Environment) -> str:
     """Return a line of the table."""
-    synchronous, deferred = (cell(case, ours, deferrable, environment) for deferrable in (False, True))
-    both = synchronous if synchronous == deferred else f"sync: {synchronous}<br>deferred: {deferred}"
-    cells = [case.name, both, *(cell(case, amazon, deferrable, environment) for deferrable in (False, True))]
+    synchronous, deferred = (
+        cell(case, ours, deferrable, environment) for deferrable in (False, True)
+    )
+    both = (
+        synchronous
+        if synchronous == deferred
+        else f"sync: {synchronous}<br>deferred: {deferred}"
+    )
+    cells = [
+        case.name,
+        both,
+        *(cell(case, amazon, deferrable, environment) for deferrable in (False, True)),
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -1,4 +1,7 @@
-"""The test cases: preparation of the environment, arguments of the operators, and further observations."""
+"""
+The test cases: preparation of the environment, arguments of the operators, and further
+observations.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def scenario(**members: Any) -> Preparation:
     return lambda environment: environment.emulator.control.put_scenario(members)
 
 
-def fault(kind: str, operation: str = "DescribePipelineExecution", **members: Any) -> Preparation:
+def fault(
+    kind: str, operation: str = "DescribePipelineExecution", **members: Any
+) -> Preparation:
     """Return a preparation that adds a fault to calls of an operation."""
 
     def prepare(environment: Environment) -> None:
@@ -43,7 +48,9 @@ def stopped_by_another_user(environment: Environment) -> None:
     def stop() -> None:
         execution = environment.execution("fanout")
         assert execution
-        environment.client.stop_pipeline_execution(PipelineExecutionArn=execution["PipelineExecutionArn"])
+        environment.client.stop_pipeline_execution(
+            PipelineExecutionArn=execution["PipelineExecutionArn"]
+        )
 
     environment.clock.after(3 * INTERVAL, stop)
 
@@ -68,8 +75,12 @@ def calls_sent(environment: Environment, _: Outcome) -> str:
 
 
 def rejected_requests(environment: Environment, _: Outcome) -> str:
-    """Return the number of requests with an error response, including botocore's retries."""
-    rejected = [call for call in environment.emulator.control.calls() if call["error_code"]]
+    """
+    Return the number of requests with an error response, including botocore's retries.
+    """
+    rejected = [
+        call for call in environment.emulator.control.calls() if call["error_code"]
+    ]
     return f"requests with an error response: {len(rejected)}"
 
 
@@ -105,7 +116,8 @@ class Case:
     :param amazon: arguments of the amazon provider's operator.
     :param observations: functions that return observations besides the outcome.
     :param both: arguments of both operators.
-    :param stop_after: for a test case of the Stop operator: seconds between the start of the execution and the stop.
+    :param stop_after: for a test case of the Stop operator: seconds between the start
+        of the execution and the stop.
     :param pipeline: the name of the pipeline.
     :param parameters: the pipeline parameters in a test case of the Stop operator.
     :param host: environment variables of the host.
@@ -127,7 +139,8 @@ FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": STEP_REASON}}}}
 ENDLESS = scenario(steps={"Merge": {"duration": None}})
 RUN_ID = "scheduled__2026-01-01T00:00:00+00:00"
 HOUR = 3600
-# A stop after this many seconds comes too late: the last step ends 12 s later, before the stop interrupts it.
+# A stop after this many seconds comes too late: the last step ends 12 s later, before
+# the stop interrupts it.
 JUST_BEFORE_THE_END = 470
 
 CASES = [
@@ -154,12 +167,26 @@ CASES = [
     ),
     Case(
         "polls rejected with ExpiredTokenException for three minutes",
-        (fault("error", code="ExpiredTokenException", message="expired", seconds=3.5 * INTERVAL),),
+        (
+            fault(
+                "error",
+                code="ExpiredTokenException",
+                message="expired",
+                seconds=3.5 * INTERVAL,
+            ),
+        ),
         observations=(rejected_requests,),
     ),
     Case(
         "ListPipelineExecutionSteps denied",
-        (fault("error", "ListPipelineExecutionSteps", code="AccessDeniedException", message="not you"),),
+        (
+            fault(
+                "error",
+                "ListPipelineExecutionSteps",
+                code="AccessDeniedException",
+                message="not you",
+            ),
+        ),
     ),
     Case(
         "endless execution, ours `timeout=1800`, amazon `waiter_max_attempts=30`",
@@ -216,7 +243,9 @@ CASES = [
         },
     ),
     Case("Stop: execution runs", stop_after=300, observations=(stops_sent,)),
-    Case("Stop: execution already Succeeded", stop_after=HOUR, observations=(stops_sent,)),
+    Case(
+        "Stop: execution already Succeeded", stop_after=HOUR, observations=(stops_sent,)
+    ),
     Case(
         "Stop: execution already Succeeded, `fail_if_not_running`",
         both={"fail_if_not_running": True},
@@ -224,7 +253,15 @@ CASES = [
     ),
     Case(
         "Stop: ConflictException three times",
-        (fault("error", "StopPipelineExecution", code="ConflictException", message="busy", count=3),),
+        (
+            fault(
+                "error",
+                "StopPipelineExecution",
+                code="ConflictException",
+                message="busy",
+                count=3,
+            ),
+        ),
         observations=(stops_sent,),
         stop_after=300,
     ),

@@ -1,4 +1,7 @@
-"""The environment of the test cases: the emulator, an emulated clock, and a connection for each provider."""
+"""
+The environment of the test cases: the emulator, an emulated clock, and a connection for
+each provider.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ MAX_POLLS = 200
 CONNECTION_KEY_ID, HOST_KEY_ID = "AKIAIOSFODNN7EXAMPLE", "AKIAHOSTHOSTHOSTHOST"
 SECRET = "emulated-secret-key"
 
-# Names of the modules time and asyncio with which the amazon provider and the AWS clients sleep.
+# Names of the modules time and asyncio with which the amazon provider and the AWS
+# clients sleep.
 TIME_MODULES = (
     "airflow.providers.amazon.aws.hooks.sagemaker.time",
     "botocore.endpoint.time",
@@ -38,19 +42,27 @@ ASYNCIO_MODULES = (
 
 
 class EndlessWaitError(BaseException):
-    """Raised after so many polls that the wait counts as endless. Operators cannot catch it as ``Exception``."""
+    """
+    Raised after so many polls that the wait counts as endless. Operators cannot catch
+    it as ``Exception``.
+    """
 
 
 class KilledError(BaseException):
-    """Raised to simulate a kill of the task. Operators cannot catch it as ``Exception``."""
+    """
+    Raised to simulate a kill of the task. Operators cannot catch it as ``Exception``.
+    """
 
 
 class Clock(EmulatedTime):
-    """Emulated time that counts polls, and that raises Airflow's ``execution_timeout``."""
+    """
+    Emulated time that counts polls, and that raises Airflow's ``execution_timeout``.
+    """
 
     # Number of sleeps of at least a poll interval.
     polls = 0
-    # The emulated time at which the execution_timeout passes; None if there is no timeout.
+    # The emulated time at which the execution_timeout passes; None if there is no
+    # timeout.
     timeout_at: float | None = None
 
     def __init__(self, emulator: EmulatorServer) -> None:
@@ -63,7 +75,10 @@ class Clock(EmulatedTime):
         self.polls, self.timeout_at = 0, None
 
     def sleep(self, seconds: float) -> None:
-        """Advance the emulated clock. A sleep shorter than the poll interval is a retry of a call, not a poll."""
+        """
+        Advance the emulated clock. A sleep shorter than the poll interval is a retry of
+        a call, not a poll.
+        """
         self.polls += seconds >= INTERVAL
         super().sleep(seconds)
         if self.timeout_at is not None and self.time() >= self.timeout_at:
@@ -96,23 +111,29 @@ class Environment:
 
     def execution(self, pipeline: str) -> dict[str, Any] | None:
         """Return the summary of a pipeline's only execution; None if there is none."""
-        summaries: list[dict[str, Any]] = self.client.list_pipeline_executions(PipelineName=pipeline)[
-            "PipelineExecutionSummaries"
-        ]
+        summaries: list[dict[str, Any]] = self.client.list_pipeline_executions(
+            PipelineName=pipeline
+        )["PipelineExecutionSummaries"]
         assert len(summaries) <= 1
         return summaries[0] if summaries else None
 
 
 @contextmanager
 def emulated() -> Iterator[Environment]:
-    """Run the emulator with emulated time, and set a connection to it for each provider."""
+    """
+    Run the emulator with emulated time, and set a connection to it for each provider.
+    """
     with (
-        EmulatorServer(clock=VirtualClock(), definitions=EXAMPLE_DEFINITIONS) as emulator,
+        EmulatorServer(
+            clock=VirtualClock(), definitions=EXAMPLE_DEFINITIONS
+        ) as emulator,
         ExitStack() as patches,
     ):
         clock = Clock(emulator)
         patches.enter_context(replaced_by(clock))
-        airflow_service.install(patches.enter_context(pytest.MonkeyPatch.context()), AIRFLOW)
+        airflow_service.install(
+            patches.enter_context(pytest.MonkeyPatch.context()), AIRFLOW
+        )
         for target in TIME_MODULES:
             patches.enter_context(patch(target, clock))
         for target in ASYNCIO_MODULES:
@@ -127,8 +148,11 @@ def emulated() -> Iterator[Environment]:
                 "extra": {"auth_method": "access_key", **location},
             },
         }
-        variables = {name: json.dumps(connection) for name, connection in connections.items()}
-        # Used by clients that have no connection, so that no test case can call the real AWS.
+        variables = {
+            name: json.dumps(connection) for name, connection in connections.items()
+        }
+        # Used by clients that have no connection, so that no test case can call the
+        # real AWS.
         variables["AWS_ENDPOINT_URL"] = emulator.endpoint_url
         patches.enter_context(patch.dict(os.environ, variables))
         yield Environment(emulator, clock)

@@ -38,7 +38,10 @@ class Outcome:
 
 
 def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
-    """Run a task to its end as Airflow does; if it defers, in the trigger and then in a second worker process."""
+    """
+    Run a task to its end as Airflow does; if it defers, in the trigger and then in a
+    second worker process.
+    """
     outcome, resumed_task = Outcome(), copy(task)
     AIRFLOW.clear()
     ti = TaskInstance(task.task_id)
@@ -51,10 +54,17 @@ def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
         except TaskDeferred as deferral:
             outcome.deferred, failure = True, "trigger raises, so the task fails"
             timeout: timedelta | None = deferral.timeout
-            clock.timeout_at = clock.time() + timeout.total_seconds() if timeout else None
+            clock.timeout_at = (
+                clock.time() + timeout.total_seconds() if timeout else None
+            )
             event = asyncio.run(in_triggerer(deferral))
             failure, method = "task fails", deferral.method_name
-            result = in_worker(resumed_task, ti, clock, lambda: getattr(resumed_task, method)(context, event))
+            result = in_worker(
+                resumed_task,
+                ti,
+                clock,
+                lambda: getattr(resumed_task, method)(context, event),
+            )
         outcome.ending = f"task succeeds, returns {brief(str(result))}"
     except KilledError:
         outcome.ending = "task killed"
@@ -66,8 +76,13 @@ def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
     return outcome
 
 
-def in_worker(task: BaseOperator, ti: TaskInstance, clock: Clock, method: Callable[[], Any]) -> Any:
-    """Run a method of a task with ``execution_timeout``; a timeout, and a kill by a user, call ``on_kill``."""
+def in_worker(
+    task: BaseOperator, ti: TaskInstance, clock: Clock, method: Callable[[], Any]
+) -> Any:
+    """
+    Run a method of a task with ``execution_timeout``; a timeout, and a kill by a user,
+    call ``on_kill``.
+    """
     timeout = task.execution_timeout
     clock.timeout_at = clock.time() + timeout.total_seconds() if timeout else None
     try:
@@ -82,7 +97,10 @@ def in_worker(task: BaseOperator, ti: TaskInstance, clock: Clock, method: Callab
 
 
 async def in_triggerer(deferral: TaskDeferred) -> Any:
-    """Create the trigger from its serialized form, and return the payload of its event; a kill calls ``on_kill``."""
+    """
+    Create the trigger from its serialized form, and return the payload of its event; a
+    kill calls ``on_kill``.
+    """
     class_path, kwargs = json.loads(json.dumps(deferral.trigger.serialize()))
     module, _, name = class_path.rpartition(".")
     trigger = getattr(importlib.import_module(module), name)(**kwargs)
@@ -95,5 +113,7 @@ async def in_triggerer(deferral: TaskDeferred) -> Any:
 
 def brief(text: str) -> str:
     """Return a message in a form that fits into a table cell."""
-    text = re.sub(r"arn:aws:sagemaker:\S+/execution/\w+", "ARN", " ".join(text.split())).replace("|", r"\|")
+    text = re.sub(
+        r"arn:aws:sagemaker:\S+/execution/\w+", "ARN", " ".join(text.split())
+    ).replace("|", r"\|")
     return text if len(text) <= MESSAGE_LENGTH else f"{text[:MESSAGE_LENGTH]}…"

@@ -1,8 +1,10 @@
 """
-What users see of the packages, as one text: names with their signatures, stored shapes, errors, commands.
+What users see of the packages, as one text: names with their signatures, stored shapes,
+errors, commands.
 
-``python -m tests.compatibility.public_surface`` writes it to ``public_surface.txt``, with which the test compares it:
-a change of what users see is a decision, not an accident.
+``python -m tests.compatibility.public_surface`` writes it to ``public_surface.txt``,
+with which the test compares it: a change of what users see is a decision, not an
+accident.
 """
 
 from __future__ import annotations
@@ -89,7 +91,9 @@ def surface() -> str:
         *(_module(name) for name in MODULES),
         _triggers(),
         *(_shape(model) for model in SHAPES),
-        _section("provider info", json.dumps(_without_version(get_provider_info()), indent=1)),
+        _section(
+            "provider info", json.dumps(_without_version(get_provider_info()), indent=1)
+        ),
         _section("errors", "\n".join(sorted(set(_errors())))),
         *(_section(f"polysync {command}", _help(command)) for command in COMMANDS),
     ]
@@ -109,10 +113,12 @@ def _module(name: str) -> str:
     names = getattr(module, "__all__", None) or sorted(
         key
         for key, value in vars(module).items()
-        if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        if not key.startswith("_")
+        and getattr(value, "__module__", "") == module.__name__
     )
     return _section(
-        f"polysync_airflow.{name}", "\n".join(line for key in names for line in _describe(key, module))
+        f"polysync_airflow.{name}",
+        "\n".join(line for key in names for line in _describe(key, module)),
     )
 
 
@@ -121,18 +127,29 @@ def _describe(name: str, module: Any) -> Iterator[str]:
     if not isinstance(value, type):
         yield f"{name}{_signature(value)}"
         return
-    bases = [base.__name__ for base in value.__mro__[1:] if hasattr(module, base.__name__)]
+    bases = [
+        base.__name__ for base in value.__mro__[1:] if hasattr(module, base.__name__)
+    ]
     yield f"class {name}({', '.join(bases)}){_signature(value)}"
-    for fields in ("template_fields", "template_fields_renderers", "operator_extra_links"):
+    for fields in (
+        "template_fields",
+        "template_fields_renderers",
+        "operator_extra_links",
+    ):
         if hasattr(value, fields) and not isinstance(getattr(value, fields), property):
             content = getattr(value, fields)
             plain = (
-                content if isinstance(content, dict) else [getattr(each, "name", each) for each in content]
+                content
+                if isinstance(content, dict)
+                else [getattr(each, "name", each) for each in content]
             )
             yield f"    {fields} = {plain}"
-    own = [base for base in value.__mro__ if base.__module__.startswith("polysync_airflow")]
+    own = [
+        base for base in value.__mro__ if base.__module__.startswith("polysync_airflow")
+    ]
     for key in sorted({key for base in own for key in vars(base)}):
-        # Of a task, the methods in which Airflow's database says that it is resumed; of a hook, all.
+        # Of a task, the methods in which Airflow's database says that it is resumed; of
+        # a hook, all.
         if callable(getattr(value, key)) and key.startswith(
             ("execute", "poke") if name != HOOK else tuple(ascii_lowercase)
         ):
@@ -145,9 +162,15 @@ def _signature(value: Any) -> str:
     except (TypeError, ValueError):
         return f" = {value!r}"
     text = "\n".join(
-        f"        {parameter}" for parameter in signature.parameters.values() if parameter.name != "self"
+        f"        {parameter}"
+        for parameter in signature.parameters.values()
+        if parameter.name != "self"
     )
-    returns = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
+    returns = (
+        ""
+        if signature.return_annotation is signature.empty
+        else f" -> {signature.return_annotation}"
+    )
     return _ADDRESS.sub("", f":\n{text}{returns}" if text else f"(){returns}")
 
 
@@ -156,16 +179,24 @@ def _triggers() -> str:
     for name in triggers.__all__:
         trigger = getattr(triggers, name)
         names = [
-            each for each in inspect.signature(trigger.__init__).parameters if each not in ("self", "kwargs")
+            each
+            for each in inspect.signature(trigger.__init__).parameters
+            if each not in ("self", "kwargs")
         ]
-        lines.append(f"{trigger.__module__.partition('.')[0]}.triggers.{name}: {', '.join(names)}")
+        lines.append(
+            f"{trigger.__module__.partition('.')[0]}.triggers.{name}: {', '.join(names)}"
+        )
     return _section("stored triggers", "\n".join(lines))
 
 
 def _shape(model: type[BaseModel]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items() if key not in ("title", "description")}
+            return {
+                key: plain(each)
+                for key, each in value.items()
+                if key not in ("title", "description")
+            }
         return [plain(each) for each in value] if isinstance(value, list) else value
 
     schema = plain(model.model_json_schema())
@@ -179,7 +210,10 @@ def _shape(model: type[BaseModel]) -> str:
 
 
 def _errors() -> Iterator[str]:
-    """Yield the texts of the errors that the packages raise or return. What is inserted is ``{}``."""
+    """
+    Yield the texts of the errors that the packages raise or return. What is inserted is
+    ``{}``.
+    """
     for path in (path for package in PACKAGES for path in package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:

@@ -1,8 +1,9 @@
 """
 A task that an earlier version started is finished by this version.
 
-``stored_by_6b5eca3.json`` was written by the code of that commit, before the package got its present folders: the
-record in the task state store, the row of a deferred task's trigger, and the event that resumes it.
+``stored_by_6b5eca3.json`` was written by the code of that commit, before the package
+got its present folders: the record in the task state store, the row of a deferred
+task's trigger, and the event that resumes it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ STORE_KEY = "polysync_execution"
 def start_execution() -> str:
     """Start an execution, as the earlier version did."""
     client: Any = PolysyncSageMakerHook().conn
-    arn: str = client.start_pipeline_execution(PipelineName="fanout")["PipelineExecutionArn"]
+    arn: str = client.start_pipeline_execution(PipelineName="fanout")[
+        "PipelineExecutionArn"
+    ]
     return arn
 
 
@@ -47,7 +50,10 @@ def accept_unsigned_records(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def retry_with(record: dict[str, Any]) -> TaskInstance:
-    """Return the task instance of a second try that finds a record in the task state store of Airflow 3.3."""
+    """
+    Return the task instance of a second try that finds a record in the task state store
+    of Airflow 3.3.
+    """
     ti = TaskInstance("train", try_number=2, task_state_store=JsonStore())
     assert ti.task_state_store
     ti.task_state_store.set(STORE_KEY, record[STORE_KEY])
@@ -59,7 +65,10 @@ def retry_with(record: dict[str, Any]) -> TaskInstance:
 def test_a_stored_request_without_an_arn_is_sent_again(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The retry sends the stored request with the stored token, and waits for that execution."""
+    """
+    The retry sends the stored request with the stored token, and waits for that
+    execution.
+    """
     record = json.loads(STORED)["records"]["asked"]
     operator = PolysyncStartPipelineOperator(
         task_id="train",
@@ -75,7 +84,10 @@ def test_a_stored_request_without_an_arn_is_sent_again(
     (call,) = emulator.control.calls("StartPipelineExecution")
     assert call["request"]["ClientRequestToken"] == request["client_request_token"]
     assert call["request"]["PipelineName"] == request["pipeline_name"]
-    assert call["request"]["PipelineExecutionDisplayName"] == request["execution_display_name"]
+    assert (
+        call["request"]["PipelineExecutionDisplayName"]
+        == request["execution_display_name"]
+    )
     assert run.error is None
     assert run.xcoms["state"] == "Success"
 
@@ -106,11 +118,15 @@ def test_a_retry_reattaches_to_the_stored_execution(
 
 
 @pytest.mark.usefixtures("accept_unsigned_records")
-def test_a_clear_stops_the_stored_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_a_clear_stops_the_stored_execution(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Then it starts one with a token that follows from the task."""
     arn = start_execution()
     emulator.control.clear_calls()
-    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", poll_interval=60)
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", poll_interval=60
+    )
     ti = retry_with(stored(arn)["records"]["started"])
     ti.max_tries = 5
 
@@ -123,14 +139,23 @@ def test_a_clear_stops_the_stored_execution(emulator: EmulatorServer, emulated_t
     assert (run.error, run.xcoms["state"]) == (None, "Success")
 
 
-def test_a_stored_trigger_row_is_run(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The trigger is created from the stored class path and arguments, and its event resumes the task."""
+def test_a_stored_trigger_row_is_run(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The trigger is created from the stored class path and arguments, and its event
+    resumes the task.
+    """
     arn = start_execution()
     row = stored(arn)["trigger"]
     kwargs = BaseSerialization.deserialize(row["kwargs"])
     now = emulated_time.time()
-    trigger = import_string(row["classpath"])(**{**kwargs, "since": now, "deadline": now + 7 * 3600})
-    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", deferrable=True)
+    trigger = import_string(row["classpath"])(
+        **{**kwargs, "since": now, "deadline": now + 7 * 3600}
+    )
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", deferrable=True
+    )
     ti = TaskInstance("train")
 
     async def fire() -> list[Any]:
@@ -139,20 +164,29 @@ def test_a_stored_trigger_row_is_run(emulator: EmulatorServer, emulated_time: Em
     (payload,) = asyncio.run(fire())
 
     # A worker of that version refuses an event with a member that it does not know.
-    assert payload.keys() <= json.loads(STORED)["event"].keys() | {"attempt", "attempt_started_at"}
+    assert payload.keys() <= json.loads(STORED)["event"].keys() | {
+        "attempt",
+        "attempt_started_at",
+    }
     context = ti.context(operator)
     assert operator.execute_complete(context, payload) == arn
     assert ti.xcoms["state"] == "Success"
     assert trigger.serialize()[0] == row["classpath"]
-    # Later arguments have a default value, with which the trigger does what that version did.
+    # Later arguments have a default value, with which the trigger does what that
+    # version did.
     assert trigger.serialize()[1].keys() - kwargs.keys() == {"progress_interval"}
     assert trigger.progress_interval is None
 
 
 def test_a_stored_event_resumes_the_task(emulator: EmulatorServer) -> None:
-    """The methods that a deferred task is resumed in have kept their names, and read the event."""
+    """
+    The methods that a deferred task is resumed in have kept their names, and read the
+    event.
+    """
     content = json.loads(STORED)
-    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", deferrable=True)
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", deferrable=True
+    )
     ti = TaskInstance("train")
     context = ti.context(operator)
 

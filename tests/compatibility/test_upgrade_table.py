@@ -1,4 +1,7 @@
-"""Each row of the table of what a task finds after an upgrade, or a return to the release before, has a test."""
+"""
+Each row of the table of what a task finds after an upgrade, or a return to the release
+before, has a test.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from tests.chaos.cases.change_cases import CHANGE_CASES, RELEASE_CASES
 from tests.documentation.pages import ROOT, page
 
 RECORDS: Final = "tests/operators/recovery/records"
-# By the beginning of the row: test functions, and cases of `make chaos`, which run on a real Airflow. The row about a
-# record that was deleted right before a return has none: what it describes is only what the release before does.
+# By the beginning of the row: test functions, and cases of `make chaos`, which run on a
+# real Airflow. The row about a record that was deleted right before a return has none:
+# what it describes is only what the release before does.
 PROOFS: Final = {
     "after an upgrade, a record of": ["46d", "46f", "tests/compatibility/test_stored.py::test_a_clear_stops_the_stored_execution"],
     "after an upgrade, a request": ["46e", "tests/compatibility/test_stored.py::test_a_stored_request_without_an_arn_is_sent_again"],
@@ -39,4 +43,6 @@ def test_the_proofs_exist() -> None:
     cases = {case.number for case in (*CHANGE_CASES, *RELEASE_CASES)}
     for proof in (each for proofs in PROOFS.values() for each in proofs):
         path, _, function = proof.partition("::")
-        assert proof in cases or f"\ndef {function}(" in (ROOT / path).read_text(), proof
+        assert proof in cases or f"\ndef {function}(" in (ROOT / path).read_text(), (
+            proof
+        )

@@ -32,16 +32,34 @@ def job(name: str, *parameters: dict[str, Any], **members: Any) -> CatalogueJob:
     """Return a job of a catalogue."""
     arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}"
     return CatalogueJob.model_validate(
-        {"name": name, "arn": arn, "region": "us-east-1", "parameters": list(parameters), **members}
+        {
+            "name": name,
+            "arn": arn,
+            "region": "us-east-1",
+            "parameters": list(parameters),
+            **members,
+        }
     )
 
 
-def parse(folder: Path, code: str, *jobs: CatalogueJob, text: str | None = None) -> Parsed:
-    """Write ``jobs.yaml`` and a DAG file with this code, and return what Airflow finds in it."""
+def parse(
+    folder: Path, code: str, *jobs: CatalogueJob, text: str | None = None
+) -> Parsed:
+    """
+    Write ``jobs.yaml`` and a DAG file with this code, and return what Airflow finds in
+    it.
+    """
     (folder / "jobs.yaml").write_text(catalogue_text(jobs) if text is None else text)
     header = "from polysync_airflow.dags import polysync_dags, polysync_task_group\n"
     file = folder / "dag_file.py"
     file.write_text(header + dedent(code))
-    module = "airflow.dag_processing.dagbag" if CAPABILITIES.task_sdk else "airflow.models.dagbag"
+    module = (
+        "airflow.dag_processing.dagbag"
+        if CAPABILITIES.task_sdk
+        else "airflow.models.dagbag"
+    )
     bag = import_module(module).DagBag(file)
-    return Parsed(dict(bag.dags), {Path(path).name: error for path, error in bag.import_errors.items()})
+    return Parsed(
+        dict(bag.dags),
+        {Path(path).name: error for path, error in bag.import_errors.items()},
+    )

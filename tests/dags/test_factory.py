@@ -1,4 +1,6 @@
-"""DAGs of imported jobs: what Airflow finds in the file, and what a broken job breaks."""
+"""
+DAGs of imported jobs: what Airflow finds in the file, and what a broken job breaks.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,34 @@ PARSE = "polysync_dags('jobs.yaml')"
 
 def test_each_job_is_a_dag(tmp_path: Path) -> None:
     """The file needs one call; the path begins at the folder of the file."""
-    parsed = parse(tmp_path, "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])", PLAIN, REQUIRED)
+    parsed = parse(
+        tmp_path,
+        "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])",
+        PLAIN,
+        REQUIRED,
+    )
 
     assert parsed.errors == {}
     assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
     dag = parsed.dags["ml-churn"]
     (task,) = dag.tasks
-    assert (task.task_id, task.pipeline_name, task.region_name) == ("run", "churn", "us-east-1")
+    assert (task.task_id, task.pipeline_name, task.region_name) == (
+        "run",
+        "churn",
+        "us-east-1",
+    )
     assert (dag.catchup, set(dag.tags)) == (False, {"x"})
     assert Path(dag.fileloc).name == "dag_file.py"
 
 
 def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) -> None:
-    """Its name alone is that of a pipeline of the account. The DAG has the name of the job."""
-    code = f"polysync_dags('jobs.yaml', operator_args={{'execution_role_arn': '{ROLE}'}})"
+    """
+    Its name alone is that of a pipeline of the account. The DAG has the name of the
+    job.
+    """
+    code = (
+        f"polysync_dags('jobs.yaml', operator_args={{'execution_role_arn': '{ROLE}'}})"
+    )
     parsed = parse(tmp_path, code, job("model-eval", arn=MANAGED))
 
     (task,) = parsed.dags["model-eval"].tasks
@@ -70,7 +86,10 @@ jobs:
 
 
 def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
-    """The field of such a default stays empty, so that AWS uses it; values of the author break their job only."""
+    """
+    The field of such a default stays empty, so that AWS uses it; values of the author
+    break their job only.
+    """
     large = job(
         "large",
         parameter("Seed", "Integer", default=10**30, description="S."),
@@ -78,7 +97,13 @@ def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
         parameter("Size", "Integer", default=2**31),
     )
     code = "polysync_dags('jobs.yaml', schedule='@daily', parameters={'given': {'Rate': 10**30}})"
-    parsed = parse(tmp_path, code, large, PLAIN, job("given", parameter("Rate", "Float", default=1)))
+    parsed = parse(
+        tmp_path,
+        code,
+        large,
+        PLAIN,
+        job("given", parameter("Rate", "Float", default=1)),
+    )
 
     assert sorted(parsed.dags) == ["churn", "large"]
     (error,) = parsed.errors.values()
@@ -88,7 +113,9 @@ def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
     assert dag.params.dump() == {"Seed": None, "Rate": None, "Size": None}
     assert dag.params.get_param("Seed").description == f"S. Empty: {10**30}"
     assert dag.params.get_param("Rate").schema["enum"] == [None, 0.5]
-    values = dag.tasks[0].pipeline_parameters({"params": {"Seed": None, "Rate": 0.5, "Size": 7}}, None)
+    values = dag.tasks[0].pipeline_parameters(
+        {"params": {"Seed": None, "Rate": 0.5, "Size": 7}}, None
+    )
     assert values == {"Rate": 0.5, "Size": 7}
 
 
@@ -110,14 +137,26 @@ def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("schedule='@daily'", "- scoring: it has a schedule, and no value for Model"),
-        ("parameters={'churn': {'Shards': 'abc'}}", "- churn: parameters['Shards'] = 'abc' must be a whole"),
+        (
+            "parameters={'churn': {'Shards': 'abc'}}",
+            "- churn: parameters['Shards'] = 'abc' must be a whole",
+        ),
         (
             "schedule={'chrun': '@daily'}",
             "- chrun: schedule names it, but the catalogue has no such job",
         ),
-        ("parameters={'old': {}}", "- old: parameters names it, but the catalogue has no such job"),
-        ("jobs=['churn', 'gone']", "- gone: jobs names it, but the catalogue has no such job"),
-        ("job_args={'churn': {'on_clear': 'x'}}", "- churn: on_clear = 'x' is not valid"),
+        (
+            "parameters={'old': {}}",
+            "- old: parameters names it, but the catalogue has no such job",
+        ),
+        (
+            "jobs=['churn', 'gone']",
+            "- gone: jobs names it, but the catalogue has no such job",
+        ),
+        (
+            "job_args={'churn': {'on_clear': 'x'}}",
+            "- churn: on_clear = 'x' is not valid",
+        ),
         ("job_args={'churn': {'tiemout': 5}}", "tiemout"),
         (
             "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}",
@@ -125,9 +164,13 @@ def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_mistake_for_one_job_breaks_only_that_job(tmp_path: Path, arguments: str, message: str) -> None:
+def test_mistake_for_one_job_breaks_only_that_job(
+    tmp_path: Path, arguments: str, message: str
+) -> None:
     """For example, an import has removed a job for which the code has a schedule."""
-    parsed = parse(tmp_path, f"polysync_dags('jobs.yaml', {arguments})", PLAIN, REQUIRED)
+    parsed = parse(
+        tmp_path, f"polysync_dags('jobs.yaml', {arguments})", PLAIN, REQUIRED
+    )
 
     (error,) = parsed.errors.values()
     assert message in error
@@ -143,7 +186,9 @@ def test_mistake_for_one_job_breaks_only_that_job(tmp_path: Path, arguments: str
         ("version: 9\njobs: []", "does not have the version 1"),
     ],
 )
-def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path, text: str, message: str) -> None:
+def test_file_that_is_no_catalogue_is_an_import_error(
+    tmp_path: Path, text: str, message: str
+) -> None:
     """There are no jobs to show."""
     parsed = parse(tmp_path, PARSE, text=text)
 
@@ -157,7 +202,9 @@ def test_schedule_for_some_jobs(tmp_path: Path) -> None:
 
     dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
 
-    assert [dag_id for dag_id, dag in dags.items() if dag.timetable.can_be_scheduled] == ["churn"]
+    assert [
+        dag_id for dag_id, dag in dags.items() if dag.timetable.can_be_scheduled
+    ] == ["churn"]
 
 
 def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
@@ -173,19 +220,33 @@ def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
     dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
 
     churn, scoring = dags["churn"].tasks[0], dags["scoring"].tasks[0]
-    assert (churn.deferrable, churn.retries, churn.max_parallel_steps, churn.owner) == (True, 3, None, "ml")
-    assert (scoring.deferrable, scoring.retries, scoring.max_parallel_steps) == (True, 0, 2)
+    assert (churn.deferrable, churn.retries, churn.max_parallel_steps, churn.owner) == (
+        True,
+        3,
+        None,
+        "ml",
+    )
+    assert (scoring.deferrable, scoring.retries, scoring.max_parallel_steps) == (
+        True,
+        0,
+        2,
+    )
 
 
 def test_display_name_of_the_catalogue(tmp_path: Path) -> None:
-    """Executions have the display name of the catalogue, unless the DAG's author gives another one."""
+    """
+    Executions have the display name of the catalogue, unless the DAG's author gives
+    another one.
+    """
     named = job("named", execution_display_name="nightly")
     code = "polysync_dags('jobs.yaml', job_args={'other': {'execution_display_name': 'mine'}})"
     other = job("other", execution_display_name="theirs")
 
     dags = parse(tmp_path, code, job("plain"), named, other).dags
 
-    names = {dag_id: dag.tasks[0].execution_display_name for dag_id, dag in dags.items()}
+    names = {
+        dag_id: dag.tasks[0].execution_display_name for dag_id, dag in dags.items()
+    }
     assert names == {"plain": None, "named": "nightly", "other": "mine"}
 
 
@@ -200,7 +261,8 @@ def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
     """Otherwise each parse would make a new version of the DAG."""
     stored = [
         serialize_template_field(
-            parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks[0].pipeline_parameters, "pipeline_parameters"
+            parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks[0].pipeline_parameters,
+            "pipeline_parameters",
         )
         for _ in range(2)
     ]
@@ -211,14 +273,26 @@ def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
 STEPS = [
     {"name": "Train", "type": "Training"},
     {"name": "{{ x }}", "type": "Condition", "needs": ["Train"]},
-    {"name": "Register", "type": "RegisterModel", "condition": "{{ x }}", "branch": "True"},
+    {
+        "name": "Register",
+        "type": "RegisterModel",
+        "condition": "{{ x }}",
+        "branch": "True",
+    },
 ]
 
 
 def test_steps_as_tasks(tmp_path: Path) -> None:
-    """The DAG has a task for each step, in their order, and one that gets the values of the form."""
+    """
+    The DAG has a task for each step, in their order, and one that gets the values of
+    the form.
+    """
     code = "polysync_dags('jobs.yaml', steps_as_tasks=True, operator_args={'max_parallel_steps': 3})"
-    parsed = parse(tmp_path, code, job("churn", parameter("Shards", "Integer", default=4), steps=STEPS))
+    parsed = parse(
+        tmp_path,
+        code,
+        job("churn", parameter("Shards", "Integer", default=4), steps=STEPS),
+    )
 
     dag = parsed.dags["churn"]
     above = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
@@ -233,24 +307,36 @@ def test_steps_as_tasks(tmp_path: Path) -> None:
     execution = dag.get_task("run.execution")
     assert (execution.pipeline_name, execution.region_name) == ("churn", "us-east-1")
     assert (execution.max_parallel_steps, list(dag.params)) == (3, ["Shards"])
-    assert execution.pipeline_parameters({"params": {"Shards": 5}}, None) == {"Shards": 5}
+    assert execution.pipeline_parameters({"params": {"Shards": 5}}, None) == {
+        "Shards": 5
+    }
     check_dag(dag)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [("{}", "has no steps of the job scoring"), ("{'scoring': {'deferrable': True}}", "deferrable = True: ")],
+    [
+        ("{}", "has no steps of the job scoring"),
+        ("{'scoring': {'deferrable': True}}", "deferrable = True: "),
+    ],
 )
 def test_job_without_a_group_of_steps_breaks_only_itself(
     arguments: str, message: str, tmp_path: Path
 ) -> None:
-    """A file of an earlier version, or an argument that the group sets, is an import error of this job."""
+    """
+    A file of an earlier version, or an argument that the group sets, is an import error
+    of this job.
+    """
     code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
     steps = STEPS if "deferrable" in arguments else []
-    parsed = parse(tmp_path, code, job("churn", steps=STEPS), job("scoring", steps=steps))
+    parsed = parse(
+        tmp_path, code, job("churn", steps=STEPS), job("scoring", steps=steps)
+    )
 
     assert list(parsed.dags) == ["churn"]
-    assert f"- scoring: {message}" in parsed.errors["dag_file.py"].replace("The catalogue ", "")
+    assert f"- scoring: {message}" in parsed.errors["dag_file.py"].replace(
+        "The catalogue ", ""
+    )
 
 
 def test_task_group(tmp_path: Path) -> None:
@@ -278,7 +364,10 @@ def test_task_group(tmp_path: Path) -> None:
 
 
 def test_task_group_needs_all_values(tmp_path: Path) -> None:
-    """A DAG without one of its tasks would be a wrong DAG, so this is an error of the file."""
+    """
+    A DAG without one of its tasks would be a wrong DAG, so this is an error of the
+    file.
+    """
     code = """
     from airflow.providers.common.compat.sdk import DAG
 
@@ -287,11 +376,17 @@ def test_task_group_needs_all_values(tmp_path: Path) -> None:
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
-    assert "scoring: no value for Model: give one in parameters['scoring']" in parsed.errors["dag_file.py"]
+    assert (
+        "scoring: no value for Model: give one in parameters['scoring']"
+        in parsed.errors["dag_file.py"]
+    )
 
 
 def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
-    """The output of a task for a parameter that does not exist would be refused by AWS, after that task."""
+    """
+    The output of a task for a parameter that does not exist would be refused by AWS,
+    after that task.
+    """
     code = """
     from airflow.providers.common.compat.sdk import DAG, task
 

@@ -25,7 +25,9 @@ NOT_SET = object()
 
 def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
     """Return the field of a parameter, for which the DAG's author has given a value."""
-    form = job_form(job("churn", declared), {} if given is NOT_SET else {declared["name"]: given})
+    form = job_form(
+        job("churn", declared), {} if given is NOT_SET else {declared["name"]: given}
+    )
     return form.params[declared["name"]]
 
 
@@ -33,15 +35,27 @@ def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
     ("declared", "schema", "value"),
     [
         (parameter("P", default="gold"), TEXT, "gold"),
-        (parameter("P", default="{{ conn.x.password }}"), TEXT, "{{ conn.x.password }}"),
+        (
+            parameter("P", default="{{ conn.x.password }}"),
+            TEXT,
+            "{{ conn.x.password }}",
+        ),
         (parameter("P", "Integer", default=4), INTEGER, 4),
         (parameter("P", "Integer", default="4"), INTEGER, 4),
         (parameter("P", "Float", default=0.5), FLOAT, 0.5),
         (parameter("P", "Float", default=6), FLOAT, 6),
         (parameter("P", "Boolean", default=False), {"type": "boolean"}, False),
         (parameter("P", "Boolean", default="True"), {"type": "boolean"}, True),
-        (parameter("P", default="a", enum_values=["a", "b"]), {**TEXT, "enum": ["a", "b"]}, "a"),
-        (parameter("P", "Integer", default=2, enum_values=["1", "2"]), {**INTEGER, "enum": [1, 2]}, 2),
+        (
+            parameter("P", default="a", enum_values=["a", "b"]),
+            {**TEXT, "enum": ["a", "b"]},
+            "a",
+        ),
+        (
+            parameter("P", "Integer", default=2, enum_values=["1", "2"]),
+            {**INTEGER, "enum": [1, 2]},
+            2,
+        ),
         (
             parameter("P", "Float", default=1, enum_values=["0.5", "1"]),
             {**FLOAT, "enum": [0.5, 1]},
@@ -73,13 +87,18 @@ def test_parameter_without_default_is_required(kind: str) -> None:
 @pytest.mark.parametrize("value", ["true", "false", True, False])
 @pytest.mark.parametrize("given", [NOT_SET, "{{ params.x }}"])
 def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
-    """Airflow's drop-downs have texts; the REST API accepts booleans as well. AWS gets a boolean."""
+    """
+    Airflow's drop-downs have texts; the REST API accepts booleans as well. AWS gets a
+    boolean.
+    """
     declared = parameter("P", "Boolean")
     form = job_form(job("churn", declared), {} if given is NOT_SET else {"P": given})
 
     accepted = form.params["P"].resolve(value)
 
-    assert form.values({"params": {"P": accepted}}, None) == {"P": value in ("true", True)}
+    assert form.values({"params": {"P": accepted}}, None) == {
+        "P": value in ("true", True)
+    }
     assert form.params["P"].schema["enum"][-2:] == ["true", "false"]
     for wrong in ("True", "yes", 1, ""):
         with pytest.raises(ParamValidationError):
@@ -128,7 +147,9 @@ def test_empty_default_may_stay_empty() -> None:
 
 def test_template_of_the_author_is_not_in_the_form() -> None:
     """The field is empty and says which template applies then."""
-    param = field(parameter("P", "Integer", default=1, description="How many."), "{{ 2 + 3 }}")
+    param = field(
+        parameter("P", "Integer", default=1, description="How many."), "{{ 2 + 3 }}"
+    )
 
     assert param.resolve() is None
     assert param.resolve(7) == 7
@@ -144,7 +165,9 @@ def test_template_of_the_author_is_not_in_the_form() -> None:
         ("", None, "May be empty."),
     ],
 )
-def test_text_of_a_field_is_the_description(default: str, text: str | None, shown: str | None) -> None:
+def test_text_of_a_field_is_the_description(
+    default: str, text: str | None, shown: str | None
+) -> None:
     """That of the definition, as the catalogue has it; no text of it is a template."""
     assert field(parameter("P", default=default, description=text)).description == shown
     described = parameter("P", default="x", description="{{ conn.x.password }}")
@@ -179,7 +202,9 @@ def test_value_of_the_author_is_the_default() -> None:
     ],
     ids=str,
 )
-def test_wrong_value_is_named(declared: dict[str, Any], given: dict[str, Any], message: str) -> None:
+def test_wrong_value_is_named(
+    declared: dict[str, Any], given: dict[str, Any], message: str
+) -> None:
     """The error names the parameter, the value, and what it accepts."""
     with pytest.raises(ParametersError) as caught:
         job_form(job("churn", declared), given)
@@ -189,5 +214,7 @@ def test_wrong_value_is_named(declared: dict[str, Any], given: dict[str, Any], m
 
 def test_job_without_readable_parameters_has_no_form() -> None:
     """The reason of the import is in the error."""
-    with pytest.raises(ParametersError, match="could not be imported: the definition is not JSON"):
+    with pytest.raises(
+        ParametersError, match="could not be imported: the definition is not JSON"
+    ):
         job_form(job("churn", parameters_error="the definition is not JSON"), {})

@@ -1,4 +1,7 @@
-"""The task group of a pipeline's steps: ids, edges, what is refused, and what Airflow stores of it."""
+"""
+The task group of a pipeline's steps: ids, edges, what is refused, and what Airflow
+stores of it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, Asset, BaseOperator, TaskGroup, task_group
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    Asset,
+    BaseOperator,
+    TaskGroup,
+    task_group,
+)
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import CatalogueError, ParametersError
@@ -28,12 +37,18 @@ CHECK = step(
     "Evaluate",
     Arguments={
         "Conditions": [],
-        "IfSteps": [step("Register", "RegisterModel"), step("Deploy", "Lambda", "Register")],
+        "IfSteps": [
+            step("Register", "RegisterModel"),
+            step("Deploy", "Lambda", "Register"),
+        ],
         "ElseSteps": [step("Stop", "Fail")],
     },
 )
 TEXT = definition(
-    step("Prepare"), step("Train", "Training", "Prepare"), step("Evaluate", "Processing", "Train"), CHECK
+    step("Prepare"),
+    step("Train", "Training", "Prepare"),
+    step("Evaluate", "Processing", "Train"),
+    CHECK,
 )
 EDGES = {
     "begin": set(),
@@ -49,10 +64,16 @@ EDGES = {
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def _no_network(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """A parse calls nobody."""
     if "emulator" not in request.fixturenames:
-        monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a parse has opened a socket"))
+        monkeypatch.setattr(
+            socket.socket,
+            "connect",
+            lambda *_: pytest.fail("a parse has opened a socket"),
+        )
 
 
 @pytest.fixture
@@ -63,7 +84,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def make(path: Path, group_id: str = "g", **arguments: Any) -> tuple[Any, PolysyncPipelineTaskGroup]:
+def make(
+    path: Path, group_id: str = "g", **arguments: Any
+) -> tuple[Any, PolysyncPipelineTaskGroup]:
     """Return a DAG with a group, and the group."""
     with DAG("retraining", schedule=None) as dag:
         own: dict[str, Any] = {"pipeline_name": "churn", "definition": path}
@@ -74,7 +97,9 @@ def make(path: Path, group_id: str = "g", **arguments: Any) -> tuple[Any, Polysy
 def edges_of(dag: Any, prefix: str = "") -> dict[str, set[str]]:
     """Return the ids of the tasks above each task, without the prefix."""
     return {
-        task.task_id.removeprefix(prefix): {above.removeprefix(prefix) for above in task.upstream_task_ids}
+        task.task_id.removeprefix(prefix): {
+            above.removeprefix(prefix) for above in task.upstream_task_ids
+        }
         for task in dag.tasks
     }
 
@@ -89,14 +114,17 @@ def write(path: Path, *names: str) -> Path:
 
 
 def test_each_step_is_below_what_it_needs(file: Path) -> None:
-    """And below its condition; the execution task is below all leaves, so that a clear reaches it."""
+    """
+    And below its condition; the execution task is below all leaves, so that a clear
+    reaches it.
+    """
     dag, group = make(file)
 
     assert edges_of(dag, "g.") == EDGES
     assert dag.get_task("g.execution").trigger_rule == "one_success"
-    assert {dag.get_task(f"g.{name}").trigger_rule for name in EDGES if name != "execution"} == {
-        "all_success"
-    }
+    assert {
+        dag.get_task(f"g.{name}").trigger_rule for name in EDGES if name != "execution"
+    } == {"all_success"}
     assert group["Train"] is dag.get_task("g.Train")
     check_dag(dag)
 
@@ -104,7 +132,9 @@ def test_each_step_is_below_what_it_needs(file: Path) -> None:
 def test_tasks_before_and_after_the_group(file: Path) -> None:
     """They are tied to its first and its last task; one may follow a single step."""
     with DAG("retraining", schedule=None) as dag:
-        before, after, compare = (BaseOperator(task_id=name) for name in ("before", "after", "compare"))
+        before, after, compare = (
+            BaseOperator(task_id=name) for name in ("before", "after", "compare")
+        )
         group = PolysyncPipelineTaskGroup("g", pipeline_name="churn", definition=file)
         before >> group >> after
         group["Train"] >> compare
@@ -116,14 +146,29 @@ def test_tasks_before_and_after_the_group(file: Path) -> None:
 
 
 def test_names_that_airflow_does_not_allow(tmp_path: Path) -> None:
-    """The id is made of the name, and differs from all others; the task shows the name."""
-    names = ["begin", "execution", "a b", "a_b", "a.b", "ü", "{{ 1 / 0 }}", "x" * 256, "x" * 255, "Train"]
+    """
+    The id is made of the name, and differs from all others; the task shows the name.
+    """
+    names = [
+        "begin",
+        "execution",
+        "a b",
+        "a_b",
+        "a.b",
+        "ü",
+        "{{ 1 / 0 }}",
+        "x" * 256,
+        "x" * 255,
+        "Train",
+    ]
     dag, group = make(write(tmp_path / "names.json", *names))
 
     ids = [group[name].task_id.removeprefix("g.") for name in names]
     assert len(set(ids)) == len(names)
     assert {"begin", "execution"}.isdisjoint(ids)
-    assert [name for name, task_id in zip(names, ids, strict=True) if name == task_id] == ["a_b", "Train"]
+    assert [
+        name for name, task_id in zip(names, ids, strict=True) if name == task_id
+    ] == ["a_b", "Train"]
     assert all(len(task_id) <= 130 for task_id in ids)
     assert [group[name].task_display_name for name in names] == names
     assert [group[name].step_name for name in names] == names
@@ -131,11 +176,15 @@ def test_names_that_airflow_does_not_allow(tmp_path: Path) -> None:
 
 
 def test_ids_are_the_same_at_each_parse_and_whatever_follows(tmp_path: Path) -> None:
-    """A step that is added changes no id of others: Airflow knows tasks by their ids."""
+    """
+    A step that is added changes no id of others: Airflow knows tasks by their ids.
+    """
     _, before = make(write(tmp_path / "a.json", "a b", "Train"))
     _, after = make(write(tmp_path / "b.json", "New", "a b", "Train", "begin"))
 
-    assert before.step_task_ids == {name: after.step_task_ids[name] for name in ("a b", "Train")}
+    assert before.step_task_ids == {
+        name: after.step_task_ids[name] for name in ("a b", "Train")
+    }
 
 
 def test_nested_group(file: Path) -> None:
@@ -158,7 +207,11 @@ def test_group_without_a_prefix(file: Path) -> None:
 def test_two_groups_of_one_name(file: Path) -> None:
     """With Airflow's suffix."""
     with DAG("retraining", schedule=None) as dag:
-        arguments: Any = {"pipeline_name": "churn", "definition": file, "add_suffix_on_collision": True}
+        arguments: Any = {
+            "pipeline_name": "churn",
+            "definition": file,
+            "add_suffix_on_collision": True,
+        }
         first, second = (PolysyncPipelineTaskGroup("g", **arguments) for _ in range(2))
 
     assert len(dag.tasks) == 2 * len(EDGES)
@@ -175,7 +228,9 @@ def assert_found(dag: Any, group: PolysyncPipelineTaskGroup, prefix: str) -> Non
         name: f"{prefix}{name}" for name in sorted(names, key=list(EDGES).index)
     }
     assert {group[name].execution_task_id for name in names} == {execution.task_id}
-    assert {group[name].task_id for name in names} == set(execution.step_task_ids.values())
+    assert {group[name].task_id for name in names} == set(
+        execution.step_task_ids.values()
+    )
     check_dag(dag)
 
 
@@ -186,7 +241,10 @@ def test_mapped_group(file: Path) -> None:
         @task_group
         def retrain(shards: int) -> None:
             PolysyncPipelineTaskGroup(
-                "g", pipeline_name="churn", definition=file, pipeline_parameters={"Shards": shards}
+                "g",
+                pipeline_name="churn",
+                definition=file,
+                pipeline_parameters={"Shards": shards},
             )
 
         retrain.expand(shards=[1, 2])
@@ -213,7 +271,9 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
         default_args={"owner": "ada"},
     )
 
-    begin, execution, train = (dag.get_task(f"g.{name}") for name in ("begin", "execution", "Train"))
+    begin, execution, train = (
+        dag.get_task(f"g.{name}") for name in ("begin", "execution", "Train")
+    )
     assert group.tooltip == "Churn"
     assert [task.trigger_rule for task in (begin, execution, train)] == [
         "none_failed",
@@ -231,40 +291,59 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
     }.items():
         assert (getattr(execution, name), getattr(train, name)) == (value, value)
     assert (execution.max_parallel_steps, execution.selected_steps) == (3, ["Train"])
-    assert (execution.deferrable, execution.retry_mode, execution.on_clear) == (True, "resume", "new")
+    assert (execution.deferrable, execution.retry_mode, execution.on_clear) == (
+        True,
+        "resume",
+        "new",
+    )
 
 
 def test_steps_start_in_the_triggerer_if_airflow_can(file: Path) -> None:
     """The first task runs nowhere, and the execution task begins on a worker."""
     dag, _ = make(file)
 
-    starts = {task.task_id.removeprefix("g."): bool(task.start_from_trigger) for task in dag.tasks}
+    starts = {
+        task.task_id.removeprefix("g."): bool(task.start_from_trigger)
+        for task in dag.tasks
+    }
     expected = CAPABILITIES.start_from_trigger
-    assert starts == {name: expected and name not in ("begin", "execution") for name in EDGES}
+    assert starts == {
+        name: expected and name not in ("begin", "execution") for name in EDGES
+    }
 
 
 # ---- names are not templates
 
 
-def test_no_name_is_rendered(emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path) -> None:
-    """Neither on a worker nor in the triggerer: what a name says is what the texts say."""
+def test_no_name_is_rendered(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path
+) -> None:
+    """
+    Neither on a worker nor in the triggerer: what a name says is what the texts say.
+    """
     name = "{{ 1 / 0 }}"
     text = definition(step("Train"), step(name))
     put_pipelines(emulator, {"churn": json.loads(definition(step("Train")))})
     (tmp_path / "names.json").write_text(text)
     dag, group = make(tmp_path / "names.json", pipeline_name="churn")
     task = group[name]
-    assert not {"step_name", "execution_task_id", "task_display_name", "retries"} & set(task.template_fields)
+    assert not {"step_name", "execution_task_id", "task_display_name", "retries"} & set(
+        task.template_fields
+    )
     run = SimulatedDagRun(dag, in_triggerer=CAPABILITIES.start_from_trigger)
     run.run()
     assert run.states[task.task_id] == "skipped"
     # As Airflow itself renders a task.
     ti = run.runs[task.task_id].ti
-    for each in ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",):
+    for each in (
+        ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",)
+    ):
         assert name in _rendered(task, ti, in_triggerer=each == "triggerer")
 
 
-def _rendered(task: PolysyncPipelineStepOperator, ti: Any, *, in_triggerer: bool) -> str:
+def _rendered(
+    task: PolysyncPipelineStepOperator, ti: Any, *, in_triggerer: bool
+) -> str:
     if in_triggerer:
         from tests.sensors.triggerer import Started
 
@@ -280,13 +359,27 @@ def _rendered(task: PolysyncPipelineStepOperator, ti: Any, *, in_triggerer: bool
     ("argument", "value", "text"),
     [
         ("deferrable", False, "its tasks always wait in the triggerer"),
-        ("wait_for_completion", False, "its tasks show the steps while the execution runs"),
+        (
+            "wait_for_completion",
+            False,
+            "its tasks show the steps while the execution runs",
+        ),
         ("retry_mode", "new", "a retry resumes the execution"),
-        ("on_clear", "resume", "what a clear does follows from the tasks that are cleared"),
-        ("outlets", [Asset("s3://bucket/model")], "give them to a task after the group"),
+        (
+            "on_clear",
+            "resume",
+            "what a clear does follows from the tasks that are cleared",
+        ),
+        (
+            "outlets",
+            [Asset("s3://bucket/model")],
+            "give them to a task after the group",
+        ),
     ],
 )
-def test_arguments_that_the_group_sets(argument: str, value: Any, text: str, file: Path) -> None:
+def test_arguments_that_the_group_sets(
+    argument: str, value: Any, text: str, file: Path
+) -> None:
     """The error names the argument and its value, and says why."""
     with pytest.raises(ParametersError) as caught:
         make(file, **{argument: value})
@@ -298,29 +391,65 @@ def test_arguments_that_the_group_sets(argument: str, value: Any, text: str, fil
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"definition": None}, "definition and job are both missing: give one of them."),
+        (
+            {"definition": None},
+            "definition and job are both missing: give one of them.",
+        ),
         ({"job": "churn"}, "definition and job are both given: give one of them."),
         (
             {"definition": None, "job": "churn"},
             "job = 'churn': give the file of the job, too, in the argument catalogue.",
         ),
-        ({"definition": "missing.json"}, "definition = 'missing.json': the file cannot be read: "),
+        (
+            {"definition": "missing.json"},
+            "definition = 'missing.json': the file cannot be read: ",
+        ),
         ({"definition": "folder"}, "definition = 'folder': the file cannot be read: "),
-        ({"definition": "bytes.json"}, "definition = 'bytes.json': the file cannot be read: "),
-        ({"definition": "text.json"}, "definition = 'text.json': it has no steps. Give the JSON of"),
-        ({"definition": "empty.json"}, "definition = 'empty.json': it has no steps. Give the JSON of"),
-        ({"definition": "twice.json"}, "definition = 'twice.json': steps: Train is there twice."),
-        ({"definition": "circle.json"}, "steps: they depend on each other in a circle: A, B, A."),
-        ({"definition": None, "job": "chur", "catalogue": "jobs.yaml"}, "did you mean 'churn'?"),
-        ({"definition": None, "job": "x" * 9, "catalogue": "jobs.yaml"}, "jobs.yaml has no job 'xxxxxxxxx'."),
-        ({"definition": None, "job": "broken", "catalogue": "jobs.yaml"}, "jobs.yaml: broken: "),
+        (
+            {"definition": "bytes.json"},
+            "definition = 'bytes.json': the file cannot be read: ",
+        ),
+        (
+            {"definition": "text.json"},
+            "definition = 'text.json': it has no steps. Give the JSON of",
+        ),
+        (
+            {"definition": "empty.json"},
+            "definition = 'empty.json': it has no steps. Give the JSON of",
+        ),
+        (
+            {"definition": "twice.json"},
+            "definition = 'twice.json': steps: Train is there twice.",
+        ),
+        (
+            {"definition": "circle.json"},
+            "steps: they depend on each other in a circle: A, B, A.",
+        ),
+        (
+            {"definition": None, "job": "chur", "catalogue": "jobs.yaml"},
+            "did you mean 'churn'?",
+        ),
+        (
+            {"definition": None, "job": "x" * 9, "catalogue": "jobs.yaml"},
+            "jobs.yaml has no job 'xxxxxxxxx'.",
+        ),
+        (
+            {"definition": None, "job": "broken", "catalogue": "jobs.yaml"},
+            "jobs.yaml: broken: ",
+        ),
         (
             {"definition": None, "job": "old", "catalogue": "jobs.yaml"},
             "The catalogue has no steps of the job old: ",
         ),
-        ({"definition": None, "job": "churn", "catalogue": "missing.yaml"}, "missing.yaml cannot be read: "),
+        (
+            {"definition": None, "job": "churn", "catalogue": "missing.yaml"},
+            "missing.yaml cannot be read: ",
+        ),
         ({"poll_interval": 0}, "poll_interval = 0"),
-        ({"pipeline_name": None}, "pipeline_name is missing: the file of a definition does not name it."),
+        (
+            {"pipeline_name": None},
+            "pipeline_name is missing: the file of a definition does not name it.",
+        ),
     ],
     ids=str,
 )
@@ -363,7 +492,9 @@ def test_unknown_step(file: Path) -> None:
 
     with pytest.raises(KeyError, match="g has no step 'Trian': did you mean 'Train'"):
         group["Trian"]
-    with pytest.raises(KeyError, match="g has no step 'zzz': it has Prepare, Train, Evaluate, Check"):
+    with pytest.raises(
+        KeyError, match="g has no step 'zzz': it has Prepare, Train, Evaluate, Check"
+    ):
         group["zzz"]
 
 
@@ -371,7 +502,10 @@ def test_unknown_step(file: Path) -> None:
 
 
 def test_relative_paths_begin_at_the_dag_file(tmp_path: Path) -> None:
-    """Of a definition, and of a catalogue; the job has the name and the region of its pipeline."""
+    """
+    Of a definition, and of a catalogue; the job has the name and the region of its
+    pipeline.
+    """
     (tmp_path / "churn.json").write_text(TEXT)
     code = """
     from airflow.providers.common.compat.sdk import DAG
@@ -409,4 +543,7 @@ def test_broken_file_breaks_its_own_dag_file(tmp_path: Path) -> None:
     parsed = parse(tmp_path, code)
 
     assert parsed.dags == {}
-    assert "definition = 'gone.json': the file cannot be read" in parsed.errors["dag_file.py"]
+    assert (
+        "definition = 'gone.json': the file cannot be read"
+        in parsed.errors["dag_file.py"]
+    )

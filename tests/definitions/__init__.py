@@ -1,1 +1,4 @@
-"""Definitions with the structure of real pipelines, as fixtures for import, form, start and outcome."""
+"""
+Definitions with the structure of real pipelines, as fixtures for import, form, start
+and outcome.
+"""

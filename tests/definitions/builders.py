@@ -1,8 +1,11 @@
 """
-Makes pipeline definitions from the rows of ``real_structures.toml``, which describes the structure of real ones.
+Makes pipeline definitions from the rows of ``real_structures.toml``, which describes
+the structure of real ones.
 
-A definition has the members that the SageMaker Python SDK writes (``to_request`` of its steps). AWS's schema at
-https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/ lacks some of them,
+A definition has the members that the SageMaker Python SDK writes (``to_request`` of its
+steps). AWS's schema at
+https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+lacks some of them,
 such as ``PropertyFiles`` and ``PipelineExperimentConfig``.
 """
 
@@ -23,7 +26,14 @@ BUCKET = "s3://bucket"
 TYPES = {str: "String", bool: "Boolean", int: "Integer", float: "Float"}
 # The ends of references to what is in S3. Others are values.
 LOCATIONS = (".S3ModelArtifacts", ".S3Uri", ".S3OutputPath", "']")
-RETRIES = [{"ExceptionType": ["Step.THROTTLING"], "IntervalSeconds": 1, "BackoffRate": 2.0, "MaxAttempts": 3}]
+RETRIES = [
+    {
+        "ExceptionType": ["Step.THROTTLING"],
+        "IntervalSeconds": 1,
+        "BackoffRate": 2.0,
+        "MaxAttempts": 3,
+    }
+]
 
 Json = dict[str, Any]
 
@@ -34,7 +44,8 @@ class Structure:
     A row: the structure of a pipeline in a public repository.
 
     :param name: the name of the pipeline.
-    :param parameters: the parameters by name, each with ``type``, and ``default`` if it has one.
+    :param parameters: the parameters by name, each with ``type``, and ``default`` if it
+        has one.
     :param steps: the steps by name, of all levels.
     """
 
@@ -45,10 +56,15 @@ class Structure:
     @property
     def conditions(self) -> list[str]:
         """The names of the Condition steps."""
-        return [name for name, step in self.steps.items() if step["type"] == "Condition"]
+        return [
+            name for name, step in self.steps.items() if step["type"] == "Condition"
+        ]
 
     def branch_of(self, name: str) -> tuple[str, bool] | None:
-        """Return the Condition step that a step is in, and whether it is in its ``if``; None at the top level."""
+        """
+        Return the Condition step that a step is in, and whether it is in its ``if``;
+        None at the top level.
+        """
         for condition in self.conditions:
             for branch in ("if", "else"):
                 if name in self.steps[condition][branch]:
@@ -60,20 +76,31 @@ class Structure:
         document = {
             "Version": "2020-12-01",
             "Metadata": {},
-            "Parameters": [_parameter(name, each) for name, each in self.parameters.items()],
+            "Parameters": [
+                _parameter(name, each) for name, each in self.parameters.items()
+            ],
             "PipelineExperimentConfig": {
                 "ExperimentName": {"Get": "Execution.PipelineName"},
                 "TrialName": {"Get": "Execution.PipelineExecutionId"},
             },
-            "Steps": [self._step(name) for name in self.steps if self.branch_of(name) is None],
+            "Steps": [
+                self._step(name) for name in self.steps if self.branch_of(name) is None
+            ],
         }
         return json.dumps(document)
 
     def needs(self, name: str) -> set[str]:
-        """Return the names of the steps that a step depends on: those of ``after``, and those that it refers to."""
+        """
+        Return the names of the steps that a step depends on: those of ``after``, and
+        those that it refers to.
+        """
         step = self.steps[name]
         words = [use.partition(".")[0] for use in step.get("uses", ())]
-        return {*step.get("after", ()), *words, *_steps_in(step.get("conditions", ()))} & self.steps.keys()
+        return {
+            *step.get("after", ()),
+            *words,
+            *_steps_in(step.get("conditions", ())),
+        } & self.steps.keys()
 
     def references(self, name: str) -> list[str]:
         """Return what a step refers to."""
@@ -89,13 +116,21 @@ class Structure:
                 "ElseSteps": [self._step(each) for each in step["else"]],
             }
         else:
-            uses = _Uses(name, [self._get(use) for use in step.get("uses", ())], step.get("outputs", 0))
+            uses = _Uses(
+                name,
+                [self._get(use) for use in step.get("uses", ())],
+                step.get("outputs", 0),
+            )
             body |= _MEMBERS["Function" if step.get("function") else step["type"]](uses)
         if "after" in step:
             body["DependsOn"] = step["after"]
         if "files" in step:
             body["PropertyFiles"] = [
-                {"PropertyFileName": file, "OutputName": output, "FilePath": "report.json"}
+                {
+                    "PropertyFileName": file,
+                    "OutputName": output,
+                    "FilePath": "report.json",
+                }
                 for file, output in step["files"].items()
             ]
         if "cache" in step:
@@ -114,10 +149,16 @@ class Structure:
             return {"Get": f"Steps.{use}"}
         if self.steps[name]["type"] in ("Lambda", "Callback"):
             return {"Get": f"Steps.{name}.OutputParameters['{member}']"}
-        return {"Get": f"Steps.{name}.ProcessingOutputConfig.Outputs['{member}'].S3Output.S3Uri"}
+        return {
+            "Get": f"Steps.{name}.ProcessingOutputConfig.Outputs['{member}'].S3Output.S3Uri"
+        }
 
     def _condition(self, kind: str, left: Any, right: Any) -> Json:
-        return {"Type": kind, "LeftValue": self._operand(left), "RightValue": self._operand(right)}
+        return {
+            "Type": kind,
+            "LeftValue": self._operand(left),
+            "RightValue": self._operand(right),
+        }
 
     def _operand(self, operand: Any) -> Any:
         if isinstance(operand, str) and operand.startswith("Parameters."):
@@ -152,9 +193,13 @@ def _structure(row: Json) -> Structure:
     for entry in row.get("parameters", ()):
         ((name, value),) = entry.items()
         parameters[name] = (
-            value if isinstance(value, dict) else {"type": TYPES[type(value)], "default": value}
+            value
+            if isinstance(value, dict)
+            else {"type": TYPES[type(value)], "default": value}
         )
-    return Structure(row["name"], parameters, {step["name"]: step for step in row["steps"]})
+    return Structure(
+        row["name"], parameters, {step["name"]: step for step in row["steps"]}
+    )
 
 
 def _parameter(name: str, parameter: Json) -> Json:
@@ -209,10 +254,15 @@ class _Uses:
         }
 
     def location(self) -> Any:
-        """Remove the first location of what the step reads from S3, and return it; None if there is no other."""
+        """
+        Remove the first location of what the step reads from S3, and return it; None if
+        there is no other.
+        """
         if job := self._take("Steps.", "].TrainingJobName"):
             return _join("/", BUCKET, job, "output/model.tar.gz")
-        return next((found for end in LOCATIONS if (found := self._take("Steps.", end))), None)
+        return next(
+            (found for end in LOCATIONS if (found := self._take("Steps.", end))), None
+        )
 
     def locations(self) -> list[Any]:
         """Remove all locations of what the step reads from S3, and return them."""
@@ -220,12 +270,19 @@ class _Uses:
 
     def model(self) -> tuple[Any, Any]:
         """Remove the image and the location of a model, and return both."""
-        image = self._take("Steps.", "Image") or self._take("Steps.", ".ImageUri") or IMAGE
+        image = (
+            self._take("Steps.", "Image") or self._take("Steps.", ".ImageUri") or IMAGE
+        )
         return image, self.location() or f"{BUCKET}/model.tar.gz"
 
     def values(self) -> Json:
-        """Remove what is left, and return it with names, as the text that a job can have."""
-        return {f"value{number}": _join("", each) for number, each in enumerate(self.rest(), 1)}
+        """
+        Remove what is left, and return it with names, as the text that a job can have.
+        """
+        return {
+            f"value{number}": _join("", each)
+            for number, each in enumerate(self.rest(), 1)
+        }
 
     def rest(self) -> list[Json]:
         """Remove what is left, and return it."""
@@ -235,28 +292,54 @@ class _Uses:
 
 def _processing(uses: _Uses) -> Json:
     inputs = [
-        {"InputName": f"in{number}", "AppManaged": False, "S3Input": _s3_input(location, number)}
+        {
+            "InputName": f"in{number}",
+            "AppManaged": False,
+            "S3Input": _s3_input(location, number),
+        }
         for number, location in enumerate(uses.locations(), 1)
     ]
     arguments = {
-        "ProcessingResources": {"ClusterConfig": {**uses.resources(), "VolumeSizeInGB": 30}},
-        "AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["python3", "/opt/ml/code/run.py"]},
+        "ProcessingResources": {
+            "ClusterConfig": {**uses.resources(), "VolumeSizeInGB": 30}
+        },
+        "AppSpecification": {
+            "ImageUri": IMAGE,
+            "ContainerEntrypoint": ["python3", "/opt/ml/code/run.py"],
+        },
         "RoleArn": ROLE,
         "ProcessingInputs": inputs,
-        "ProcessingOutputConfig": {"Outputs": [_output(uses.name, output) for output in uses.outputs]},
+        "ProcessingOutputConfig": {
+            "Outputs": [_output(uses.name, output) for output in uses.outputs]
+        },
     }
     environment = uses.values()
-    return {"Arguments": {**arguments, "Environment": environment} if environment else arguments}
+    return {
+        "Arguments": {**arguments, "Environment": environment}
+        if environment
+        else arguments
+    }
 
 
 def _s3_input(location: Any, number: int) -> Json:
     local = f"/opt/ml/processing/in{number}"
-    return {"S3Uri": location, "LocalPath": local, "S3DataType": "S3Prefix", "S3InputMode": "File"}
+    return {
+        "S3Uri": location,
+        "LocalPath": local,
+        "S3DataType": "S3Prefix",
+        "S3InputMode": "File",
+    }
 
 
 def _output(step: str, output: str) -> Json:
-    location = _join("/", BUCKET, {"Get": "Execution.PipelineExecutionId"}, step, output)
-    s3_output = {"S3Uri": location, "LocalPath": f"/opt/ml/processing/{output}", "S3UploadMode": "EndOfJob"}
+    location = _join(
+        "/", BUCKET, {"Get": "Execution.PipelineExecutionId"}, step, output
+    )
+    s3_output = {
+        "S3Uri": location,
+        "LocalPath": f"/opt/ml/processing/{output}",
+        "S3UploadMode": "EndOfJob",
+    }
     return {"OutputName": output, "AppManaged": False, "S3Output": s3_output}
 
 
@@ -265,16 +348,24 @@ def _training(uses: _Uses) -> Json:
 
 
 def _function(uses: _Uses) -> Json:
-    """Return the members of a step of a function: the SDK writes what it returns below the step's name."""
+    """
+    Return the members of a step of a function: the SDK writes what it returns below the
+    step's name.
+    """
     body = _training(uses)
-    folder = _join("/", BUCKET, {"Get": "Execution.PipelineExecutionId"}, uses.name, "results")
+    folder = _join(
+        "/", BUCKET, {"Get": "Execution.PipelineExecutionId"}, uses.name, "results"
+    )
     body["Arguments"]["OutputDataConfig"]["S3OutputPath"] = folder
     return body
 
 
 def _training_job(uses: _Uses) -> Json:
     channels = [
-        {"ChannelName": f"in{number}", "DataSource": {"S3DataSource": _s3_source(location)}}
+        {
+            "ChannelName": f"in{number}",
+            "DataSource": {"S3DataSource": _s3_source(location)},
+        }
         for number, location in enumerate(uses.locations(), 1)
     ]
     return {
@@ -288,7 +379,11 @@ def _training_job(uses: _Uses) -> Json:
 
 
 def _s3_source(location: Any) -> Json:
-    return {"S3DataType": "S3Prefix", "S3Uri": location, "S3DataDistributionType": "FullyReplicated"}
+    return {
+        "S3DataType": "S3Prefix",
+        "S3Uri": location,
+        "S3DataDistributionType": "FullyReplicated",
+    }
 
 
 def _tuning(uses: _Uses) -> Json:
@@ -296,11 +391,19 @@ def _tuning(uses: _Uses) -> Json:
     config = {
         "Strategy": "Bayesian",
         "ResourceLimits": {limit: uses.one("Parameters.Number", 2) for limit in limits},
-        "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "validation:rmse"},
+        "HyperParameterTuningJobObjective": {
+            "Type": "Minimize",
+            "MetricName": "validation:rmse",
+        },
         "ParameterRanges": {},
     }
     job = {**_training_job(uses), "StaticHyperParameters": uses.values()}
-    return {"Arguments": {"HyperParameterTuningJobConfig": config, "TrainingJobDefinition": job}}
+    return {
+        "Arguments": {
+            "HyperParameterTuningJobConfig": config,
+            "TrainingJobDefinition": job,
+        }
+    }
 
 
 def _model(uses: _Uses) -> Json:
@@ -327,7 +430,9 @@ def _register(uses: _Uses) -> Json:
             "SupportedContentTypes": ["text/csv"],
             "SupportedResponseMIMETypes": ["text/csv"],
         },
-        "ModelApprovalStatus": uses.one("Parameters.ApprovalStatus", "PendingManualApproval"),
+        "ModelApprovalStatus": uses.one(
+            "Parameters.ApprovalStatus", "PendingManualApproval"
+        ),
         "CustomerMetadataProperties": uses.values(),
     }
     return {"Arguments": arguments}
@@ -337,7 +442,9 @@ def _transform(uses: _Uses) -> Json:
     source = uses.location() or uses.one("Parameters.Uri", f"{BUCKET}/batch")
     arguments = {
         "ModelName": uses.one("Steps.", "model", ".ModelName"),
-        "TransformInput": {"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}}},
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}}
+        },
         "TransformOutput": {"S3OutputPath": f"{BUCKET}/scores"},
         "TransformResources": uses.resources(),
         "Environment": uses.values(),
@@ -355,22 +462,33 @@ def _lambda(uses: _Uses) -> Json:
 
 
 def _callback(uses: _Uses) -> Json:
-    queue = uses.one("Parameters.Queue", "https://sqs.us-east-1.amazonaws.com/123456789012/work")
+    queue = uses.one(
+        "Parameters.Queue", "https://sqs.us-east-1.amazonaws.com/123456789012/work"
+    )
     return {"SqsQueueUrl": queue, **_outside(uses)}
 
 
 def _outside(uses: _Uses) -> Json:
-    outputs = [{"OutputName": output, "OutputType": "String"} for output in uses.outputs]
+    outputs = [
+        {"OutputName": output, "OutputType": "String"} for output in uses.outputs
+    ]
     return {"Arguments": uses.values(), "OutputParameters": outputs}
 
 
 def _check(kind: str, uses: _Uses) -> Json:
-    """Return the members of a check step; ``SkipCheck`` and the others are beside its arguments."""
+    """
+    Return the members of a check step; ``SkipCheck`` and the others are beside its
+    arguments.
+    """
     flags = ("SkipCheck", "RegisterNewBaseline")
     body = {flag: uses.one("Parameters.Flag", False) for flag in flags}
     job = _processing(uses)["Arguments"]
     job["ProcessingOutputConfig"]["Outputs"] = [_output(uses.name, "result")]
-    own = {"CheckType": kind, "ModelPackageGroupName": "models", "FailOnViolation": True}
+    own = {
+        "CheckType": kind,
+        "ModelPackageGroupName": "models",
+        "FailOnViolation": True,
+    }
     return {**own, **body, "Arguments": job}
 
 
@@ -382,18 +500,36 @@ def _emr(uses: _Uses) -> Json:
 
 
 def _emr_serverless(uses: _Uses) -> Json:
-    driver = {"SparkSubmit": {"EntryPoint": f"{BUCKET}/job.py", "EntryPointArguments": uses.rest()}}
+    driver = {
+        "SparkSubmit": {
+            "EntryPoint": f"{BUCKET}/job.py",
+            "EntryPointArguments": uses.rest(),
+        }
+    }
     config = {"executionRoleArn": ROLE, "jobDriver": driver}
-    return {"Arguments": {"ExecutionRoleArn": ROLE, "ApplicationId": "00abcdefg", "JobConfig": config}}
+    return {
+        "Arguments": {
+            "ExecutionRoleArn": ROLE,
+            "ApplicationId": "00abcdefg",
+            "JobConfig": config,
+        }
+    }
 
 
 def _auto_ml(uses: _Uses) -> Json:
     source = _s3_source(uses.one("Parameters.Uri", f"{BUCKET}/data"))
-    target, limit = uses.one("Parameters.Text", "y"), uses.one("Parameters.Number", 3600)
+    target, limit = (
+        uses.one("Parameters.Text", "y"),
+        uses.one("Parameters.Number", 3600),
+    )
     arguments = {
-        "InputDataConfig": [{"DataSource": {"S3DataSource": source}, "TargetAttributeName": target}],
+        "InputDataConfig": [
+            {"DataSource": {"S3DataSource": source}, "TargetAttributeName": target}
+        ],
         "OutputDataConfig": {"S3OutputPath": f"{BUCKET}/search"},
-        "AutoMLJobConfig": {"CompletionCriteria": {"MaxAutoMLJobRuntimeInSeconds": limit}},
+        "AutoMLJobConfig": {
+            "CompletionCriteria": {"MaxAutoMLJobRuntimeInSeconds": limit}
+        },
         "RoleArn": ROLE,
     }
     return {"Arguments": arguments}

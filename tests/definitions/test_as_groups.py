@@ -1,4 +1,7 @@
-"""Pipelines with the structure of real ones as task groups: each step's task ends as AWS says of its step."""
+"""
+Pipelines with the structure of real ones as task groups: each step's task ends as AWS
+says of its step.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ def test_each_task_ends_as_its_step(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Imported, shown as a group, and run. What AWS has not begun was not to run, or follows a failure."""
+    """
+    Imported, shown as a group, and run. What AWS has not begun was not to run, or
+    follows a failure.
+    """
     name = choice.structure.name
     put_pipelines(emulator, {name: json.loads(choice.structure.definition())})
     emulator.control.put_scenario(choice.scenario())
@@ -52,7 +58,11 @@ def test_each_task_ends_as_its_step(
     (job,) = catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=[name]), None)
     with DAG("structures", schedule=None) as dag:
         group = PolysyncPipelineTaskGroup(
-            "g", job=job, pipeline_parameters=choice.values(), poll_interval=3600, progress_interval=None
+            "g",
+            job=job,
+            pipeline_parameters=choice.values(),
+            poll_interval=3600,
+            progress_interval=None,
         )
     dag_run = SimulatedDagRun(dag, in_triggerer=in_triggerer)
 
@@ -60,13 +70,19 @@ def test_each_task_ends_as_its_step(
 
     client: Any = PolysyncSageMakerHook().conn
     arn = dag_run.runs["g.execution"].ti.xcoms["execution_arn"]
-    listed = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
+    listed = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)[
+        "PipelineExecutionSteps"
+    ]
     by_aws = {each["StepName"]: OUTCOMES[each["StepStatus"]] for each in listed}
-    by_airflow = {step: states[task_id] for step, task_id in group.step_task_ids.items()}
+    by_airflow = {
+        step: states[task_id] for step, task_id in group.step_task_ids.items()
+    }
     assert len(emulator.control.calls("StartPipelineExecution")) == 1
     assert by_aws.keys() == choice.expected()
     assert {step: by_airflow[step] for step in by_aws} == by_aws
     is_failed = "failed" in by_aws.values()
     assert states["g.execution"] == ("failed" if is_failed else "success")
     others = {step: state for step, state in by_airflow.items() if step not in by_aws}
-    assert set(others.values()) <= ({"skipped", "upstream_failed"} if is_failed else {"skipped"}), others
+    assert set(others.values()) <= (
+        {"skipped", "upstream_failed"} if is_failed else {"skipped"}
+    ), others

@@ -92,10 +92,18 @@ class Page:
         """The code blocks."""
         for number, found in enumerate(_BLOCK.finditer(self.text), start=1):
             indent = found["indent"]
-            lines = [line.removeprefix(indent) for line in found["text"].splitlines(keepends=True)]
+            lines = [
+                line.removeprefix(indent)
+                for line in found["text"].splitlines(keepends=True)
+            ]
             title = _TITLE.search(found["info"])
             yield Block(
-                self, number, found["language"], title and title[1], found["comment"] or "", "".join(lines)
+                self,
+                number,
+                found["language"],
+                title and title[1],
+                found["comment"] or "",
+                "".join(lines),
             )
 
     def section(self, heading: str) -> str:
@@ -106,7 +114,9 @@ class Page:
 
     def rows(self, heading: str) -> dict[str, str]:
         """Return the table rows under a heading, by the text of their first cell."""
-        lines = re.findall(r"^\| ([^|]+?) \| (.*)\|$", self.section(heading), re.MULTILINE)
+        lines = re.findall(
+            r"^\| ([^|]+?) \| (.*)\|$", self.section(heading), re.MULTILINE
+        )
         return {first.replace("`", ""): rest for first, rest in lines}
 
 
@@ -116,13 +126,30 @@ def page(name: str) -> Page:
 
 
 def pages() -> list[Page]:
-    """Return all pages, with those at the top of the repository, but not the changelog."""
+    """
+    Return all pages, with those at the top of the repository, but not the changelog.
+    """
     others = ("CONTRIBUTING.md", "SECURITY.md", "tests/chaos/README.md")
     top = (README, EMULATOR_README, *(ROOT / name for name in others))
-    return [Page(path) for path in (*top, *sorted(EMULATOR_DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.md")))]
+    return [
+        Page(path)
+        for path in (
+            *top,
+            *sorted(EMULATOR_DOCS.rglob("*.md")),
+            *sorted(DOCS.rglob("*.md")),
+        )
+    ]
 
 
 def blocks(*languages: str) -> list[Block]:
-    """Return the code blocks in these languages, but not those that the emulator's own tests run."""
+    """
+    Return the code blocks in these languages, but not those that the emulator's own
+    tests run.
+    """
     provider = (each for each in pages() if each.path != EMULATOR_README)
-    return [block for each in provider for block in each.blocks if block.language in languages]
+    return [
+        block
+        for each in provider
+        for block in each.blocks
+        if block.language in languages
+    ]

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 SIZE: Final[ViewportSize] = {"width": 1400, "height": 1000}
 # The metric of the runs that are compared.
-METRICS: Final = (0.8843, 0.8871, 0.8911, 0.8804, 0.8878, 0.9051, 0.9012, 0.8992, 0.899, 0.9132)
+METRICS: Final = (
+    0.8843,
+    0.8871,
+    0.8911,
+    0.8804,
+    0.8878,
+    0.9051,
+    0.9012,
+    0.8992,
+    0.899,
+    0.9132,
+)
 STARTED: Final = datetime(2026, 3, 11, 13, tzinfo=UTC)
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
 STEPS_DAG: Final = "steps_as_tasks"
@@ -41,7 +52,10 @@ PALETTE_SIZE: Final = 256
 
 
 def failed_run() -> arranged.XComs:
-    """Return the XComs of an execution whose fourth step has failed, while two steps have not begun."""
+    """
+    Return the XComs of an execution whose fourth step has failed, while two steps have
+    not begun.
+    """
     start = datetime(2026, 3, 1, 12, 55, tzinfo=UTC)
 
     def after(seconds: float) -> datetime:
@@ -49,9 +63,16 @@ def failed_run() -> arranged.XComs:
 
     steps = [
         arranged.step(
-            "Preprocess", "Processing", "Success", start, 240, **arranged.job("processing", "churn-prep-x3")
+            "Preprocess",
+            "Processing",
+            "Success",
+            start,
+            240,
+            **arranged.job("processing", "churn-prep-x3"),
         ),
-        arranged.step("CheckData", "QualityCheck", "Success", after(243), 95, cache_hit=True),
+        arranged.step(
+            "CheckData", "QualityCheck", "Success", after(243), 95, cache_hit=True
+        ),
         arranged.step("Tune", "Tuning", "Success", after(342), 610, attempt=2),
         arranged.step(
             "TrainBest",
@@ -78,7 +99,10 @@ def failed_run() -> arranged.XComs:
 
 
 def picture_of_tab(page: TabPage, site: Site) -> bytes:
-    """Return a picture of the tab "SageMaker", with the buttons, and with the failed step open."""
+    """
+    Return a picture of the tab "SageMaker", with the buttons, and with the failed step
+    open.
+    """
     page.page.set_viewport_size({"width": SIZE["width"], "height": FAILURE_HEIGHT})
     task = site.new_task("failed")
     site.publish(task, failed_run())
@@ -94,7 +118,9 @@ def picture_of_tab(page: TabPage, site: Site) -> bytes:
 
 
 def compared_runs(site: Site) -> Task:
-    """Return a task whose run, and the nine before it, have metrics and billable seconds."""
+    """
+    Return a task whose run, and the nine before it, have metrics and billable seconds.
+    """
     for days, auc in enumerate(METRICS, start=-len(METRICS)):
         xcoms = arranged.measured(
             auc,
@@ -149,9 +175,24 @@ def picture_of_form(page: TabPage, site: Site) -> bytes:
 
 
 def grid_runs(site: Site) -> str:
-    """Create a run of the example with a group of steps that has succeeded, one that has failed, one that runs."""
-    steps = ("ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport")
-    names = ("churn.begin", "churn.execution", *(f"churn.{step}" for step in steps), "deploy")
+    """
+    Create a run of the example with a group of steps that has succeeded, one that has
+    failed, one that runs.
+    """
+    steps = (
+        "ChurnPreprocess",
+        "ChurnTune",
+        "ChurnEvaluate",
+        "AucCheck",
+        "ChurnRegister",
+        "ChurnReport",
+    )
+    names = (
+        "churn.begin",
+        "churn.execution",
+        *(f"churn.{step}" for step in steps),
+        "deploy",
+    )
     succeeded = {**dict.fromkeys(names, "success"), "churn.ChurnReport": "skipped"}
     failed = {
         **dict.fromkeys(names, "upstream_failed"),
@@ -170,28 +211,42 @@ def grid_runs(site: Site) -> str:
 
 
 def picture_of_executions(page: TabPage, site: Site) -> bytes:
-    """Return a picture of the page with all executions: of a mapped task, of a group of steps, and of other DAGs."""
+    """
+    Return a picture of the page with all executions: of a mapped task, of a group of
+    steps, and of other DAGs.
+    """
     page.page.set_viewport_size(GRID_SIZES["light"])
     pipelines = ("abalone", "fraud-scoring", "demand-forecast", "ranking")
     for number, pipeline in enumerate(pipelines):
-        cost = {"amount": 0.68 + 0.1 * number, "currency": "USD", "prices_date": "2026-11-01"}
+        cost = {
+            "amount": 0.68 + 0.1 * number,
+            "currency": "USD",
+            "prices_date": "2026-11-01",
+        }
         began, billable = arranged.ago(2400 - 60 * number), 540 + 80 * number
         xcoms = arranged.measured(0.9, start=began, billable=billable, cost=cost)
         if pipeline == "fraud-scoring":
             xcoms = failed_run()
             xcoms.run["started_at"] = arranged.ago(1800).isoformat()
         xcoms.run["pipeline_name"] = pipeline
-        task = Task(site.trigger(f"retraining_{number:02}"), dag_id=f"retraining_{number:02}")
+        task = Task(
+            site.trigger(f"retraining_{number:02}"), dag_id=f"retraining_{number:02}"
+        )
         site.set_state(task, "failed" if pipeline == "fraud-scoring" else "success")
         site.publish(task, xcoms)
-    group = Task(site.new_run(STEPS_DAG, "running", {"churn.execution": "deferred"}, 900), "churn.execution")
+    group = Task(
+        site.new_run(STEPS_DAG, "running", {"churn.execution": "deferred"}, 900),
+        "churn.execution",
+    )
     site.publish(replace(group, dag_id=STEPS_DAG), arranged.running())
     mapped = site.new_task("deferred", "train_each", map_index=0)
     site.publish(mapped, arranged.running())
     for index, xcoms in enumerate(
         (arranged.measured(0.9, start=arranged.ago(1900)), arranged.running()), start=1
     ):
-        site.set_state(replace(mapped, map_index=index), "success" if index == 1 else "deferred")
+        site.set_state(
+            replace(mapped, map_index=index), "success" if index == 1 else "deferred"
+        )
         site.publish(replace(mapped, map_index=index), xcoms)
     page.open_executions("?since=1h")
     page.rows()
@@ -201,8 +256,13 @@ def picture_of_executions(page: TabPage, site: Site) -> bytes:
     return picture
 
 
-def picture_of_grid(page: Page, url: str, run_id: str, scheme: Literal["light", "dark"]) -> bytes:
-    """Return a picture of the grid with a task for each step, and of the tasks of a run that has failed."""
+def picture_of_grid(
+    page: Page, url: str, run_id: str, scheme: Literal["light", "dark"]
+) -> bytes:
+    """
+    Return a picture of the grid with a task for each step, and of the tasks of a run
+    that has failed.
+    """
     page.set_viewport_size(GRID_SIZES[scheme])
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{url}dags/{STEPS_DAG}/runs/{run_id}")
@@ -244,7 +304,9 @@ def main() -> None:
             write("trigger-form.png", picture_of_form(page, site))
             run_id = grid_runs(site)
             write("steps.png", picture_of_grid(page.page, site.url, run_id, "light"))
-            write("steps-dark.png", picture_of_grid(page.page, site.url, run_id, "dark"))
+            write(
+                "steps-dark.png", picture_of_grid(page.page, site.url, run_id, "dark")
+            )
             browser.close()
             site.close()
 
@@ -255,8 +317,11 @@ def write(name: str, screenshot: bytes) -> None:
 
     file = io.BytesIO()
     image = Image.open(io.BytesIO(screenshot)).convert("RGB")
-    # By this method, small areas keep their colours: the states in the grid. By kmeans, large ones do.
-    image.quantize(PALETTE_SIZE, Image.Quantize.MAXCOVERAGE, kmeans=1).save(file, "PNG", optimize=True)
+    # By this method, small areas keep their colours: the states in the grid. By kmeans,
+    # large ones do.
+    image.quantize(PALETTE_SIZE, Image.Quantize.MAXCOVERAGE, kmeans=1).save(
+        file, "PNG", optimize=True
+    )
     picture = file.getvalue()
     if len(picture) > MAX_BYTES:
         raise SystemExit(f"{name} has {len(picture):,} bytes, more than {MAX_BYTES:,}")

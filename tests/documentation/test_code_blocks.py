@@ -1,8 +1,9 @@
 """
 The code blocks of the documentation run.
 
-The DAGs of a Python block run against the emulator. A comment before a block says what they shall meet and do, or why
-the block is not run; CONTRIBUTING.md describes the comments.
+The DAGs of a Python block run against the emulator. A comment before a block says what
+they shall meet and do, or why the block is not run; CONTRIBUTING.md describes the
+comments.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ pytestmark = pytest.mark.documentation
 
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
-COMMANDS = {"polysync": ("-c", "from polysync_airflow.cli import main; main()"), "python": ()}
+COMMANDS = {
+    "polysync": ("-c", "from polysync_airflow.cli import main; main()"),
+    "python": (),
+}
 # Follows a block that only has a failure callback.
 DAG_OF_CALLBACK = """
 from airflow.providers.common.compat.sdk import DAG
@@ -65,7 +69,11 @@ def is_test(block: Block) -> bool:
 def options_of(block: Block) -> dict[str, Any]:
     """Return the options in the comment before a block."""
     name, _, text = block.comment.partition(": ")
-    return {key: yaml.safe_load(value) for key, value in OPTION.findall(text)} if name == "test" else {}
+    return (
+        {key: yaml.safe_load(value) for key, value in OPTION.findall(text)}
+        if name == "test"
+        else {}
+    )
 
 
 def runnable(*languages: str) -> list[Block]:
@@ -73,16 +81,24 @@ def runnable(*languages: str) -> list[Block]:
     return [block for block in blocks(*languages) if not block.reason]
 
 
-def set_connection(conn_id: str, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_connection(
+    conn_id: str, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Let a connection lead to the emulator."""
     url = endpoint.endpoint_url
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection(endpoint_url=url, sts_endpoint_url=url))
+    monkeypatch.setenv(
+        f"AIRFLOW_CONN_{conn_id.upper()}",
+        connection(endpoint_url=url, sts_endpoint_url=url),
+    )
 
 
 @pytest.fixture
-def folder(tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """
-    A folder of DAGs, in which the block runs, with a catalogue of jobs and a definition.
+    A folder of DAGs, in which the block runs, with a catalogue of jobs and a
+    definition.
 
     The connection leads to the emulator.
     """
@@ -92,8 +108,14 @@ def folder(tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyP
     for file in (*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("*.json")):
         shutil.copy(file, tmp_path)
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
-    bundle = {"name": "documentation", "classpath": local, "kwargs": {"path": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+    bundle = {
+        "name": "documentation",
+        "classpath": local,
+        "kwargs": {"path": str(tmp_path)},
+    }
+    monkeypatch.setenv(
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle])
+    )
     return tmp_path
 
 
@@ -112,15 +134,27 @@ def receiver(servers: MessageReceiver) -> MessageReceiver:
 
 
 def test_reasons_are_given() -> None:
-    """A comment before a block is one that these tests understand, and a reason is a sentence."""
-    comments = {str(block): block.comment for page in pages() for block in page.blocks if block.comment}
+    """
+    A comment before a block is one that these tests understand, and a reason is a
+    sentence.
+    """
+    comments = {
+        str(block): block.comment
+        for page in pages()
+        for block in page.blocks
+        if block.comment
+    }
 
     assert {
-        where for where, text in comments.items() if not re.match(r"(not run: \w+ \w+|test: \w+=)", text)
+        where
+        for where, text in comments.items()
+        if not re.match(r"(not run: \w+ \w+|test: \w+=)", text)
     } == set()
 
 
-@pytest.mark.parametrize("block", [b for b in runnable("python") if not is_test(b)], ids=str)
+@pytest.mark.parametrize(
+    "block", [b for b in runnable("python") if not is_test(b)], ids=str
+)
 def test_python(
     block: Block,
     example: Callable[..., Any],
@@ -148,8 +182,13 @@ def test_python(
     scenarios, printed = (as_list(options.get(name)) for name in ("scenario", "prints"))
     for scenario, text in zip_longest(scenarios, printed):
         endpoint.control.put_scenario(scenario or {})
-        # Those with another schedule run after an event, or after a form has been filled in.
-        for dag in [dag for dag in bag.dags.values() if type(dag.timetable).__name__ == "NullTimetable"]:
+        # Those with another schedule run after an event, or after a form has been
+        # filled in.
+        for dag in [
+            dag
+            for dag in bag.dags.values()
+            if type(dag.timetable).__name__ == "NullTimetable"
+        ]:
             if not needs_form(dag):
                 run = dag.test()
                 assert str(run.state) == options.get("ends", "success"), dag.dag_id
@@ -170,9 +209,16 @@ def needs_form(dag: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in pages() if any(is_test(b) and not b.reason for b in p.blocks)], ids=str
+    "page",
+    [p for p in pages() if any(is_test(b) and not b.reason for b in p.blocks)],
+    ids=str,
 )
-def test_tests(page: Page, database: MetadataDatabase, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests(
+    page: Page,
+    database: MetadataDatabase,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The tests of a page pass, in a folder with all files that the page shows."""
     shown = [block for block in page.blocks if block.title and not block.reason]
     for block in shown:
@@ -193,17 +239,23 @@ def test_tests(page: Page, database: MetadataDatabase, folder: Path, monkeypatch
 
 
 def commands() -> list[Any]:
-    """Return the commands of this package in the console blocks, as parameters of a test."""
+    """
+    Return the commands of this package in the console blocks, as parameters of a test.
+    """
     found = []
     for block in runnable("console"):
         for line in block.text.replace("\\\n", " ").splitlines():
             words = (
                 shlex.split(line, comments=True)
-                if line.startswith(("polysync ", "python -m polysync", "python -m sagemaker_emulator"))
+                if line.startswith(
+                    ("polysync ", "python -m polysync", "python -m sagemaker_emulator")
+                )
                 else []
             )
             if words:
-                found.append(pytest.param(words, id=f"{block.page}:{' '.join(words)[:60]}"))
+                found.append(
+                    pytest.param(words, id=f"{block.page}:{' '.join(words)[:60]}")
+                )
     return found
 
 
@@ -216,7 +268,9 @@ def test_console(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command of this package ends without an error, or starts, if it is the emulator."""
+    """
+    The command of this package ends without an error, or starts, if it is the emulator.
+    """
     if ">" in words:
         words = words[: words.index(">")]
     if "--conn-id" in words:
@@ -226,14 +280,19 @@ def test_console(
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         shutil.copytree(EXAMPLES, folder / "example_dags")
         with subprocess.Popen(
-            [*command, "--port", "0"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+            [*command, "--port", "0"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout
             line = process.stdout.readline()
             process.terminate()
         assert "SageMaker emulator on http://127.0.0.1:" in line
         return
-    # The comparison finds what the emulator's pipelines have and the example's file does not.
+    # The comparison finds what the emulator's pipelines have and the example's file
+    # does not.
     accepted = (0, 1) if words[1:3] == ["jobs", "diff"] else (0,)
 
     done = run_polysync(monkeypatch, capsys, *words[1:])
@@ -246,7 +305,9 @@ def connections() -> list[Any]:
     """Return the connections in the console blocks, as parameters of a test."""
     found = []
     for block in blocks("console"):
-        for value in re.findall(r"^export AIRFLOW_CONN_\w+='([^']*)'", block.text, re.MULTILINE):
+        for value in re.findall(
+            r"^export AIRFLOW_CONN_\w+='([^']*)'", block.text, re.MULTILINE
+        ):
             found.append(pytest.param(value, id=str(block)))
     return found
 
@@ -267,7 +328,9 @@ def test_connections_of_all_methods_are_shown() -> None:
     """There is an example for each way to sign in."""
     from polysync_airflow.auth.connection import choices_of
 
-    shown = {json.loads(value.values[0])["extra"]["auth_method"] for value in connections()}
+    shown = {
+        json.loads(value.values[0])["extra"]["auth_method"] for value in connections()
+    }
 
     assert shown == set(choices_of("auth_method"))
 
@@ -293,6 +356,6 @@ def test_data(block: Block) -> None:
 
 def test_the_readme_has_the_quickstart() -> None:
     """The DAG in the README is the file quickstart.py."""
-    assert [block.text for block in Page(README).blocks if block.language == "python"] == [
-        (EXAMPLES / "quickstart.py").read_text()
-    ]
+    assert [
+        block.text for block in Page(README).blocks if block.language == "python"
+    ] == [(EXAMPLES / "quickstart.py").read_text()]

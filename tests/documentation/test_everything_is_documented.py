@@ -1,4 +1,7 @@
-"""Whatever users can name is documented. The code says what there is; the tests have no lists of it."""
+"""
+Whatever users can name is documented. The code says what there is; the tests have no
+lists of it.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,19 @@ from tests.triggers.test_step_tasks import ExecutionTask
 
 INFO = get_provider_info()
 OPERATORS: list[Any] = [
-    value for name in operators.__all__ if isinstance(value := getattr(operators, name), type)
+    value
+    for name in operators.__all__
+    if isinstance(value := getattr(operators, name), type)
 ]
 SENSORS = [getattr(sensors, name) for name in sensors.__all__]
 
 
 @pytest.mark.parametrize("operator", [*OPERATORS, *SENSORS])
 def test_every_argument_is_documented(operator: Any) -> None:
-    """Each argument of an operator or sensor is in its table, with its default, and in the docstring."""
+    """
+    Each argument of an operator or sensor is in its table, with its default, and in the
+    docstring.
+    """
     title = "Sensors" if operator in SENSORS else "Operators"
     reference = page(f"reference/{title.lower()}.md")
     rows = reference.rows(operator.__name__)
@@ -38,7 +46,9 @@ def test_every_argument_is_documented(operator: Any) -> None:
     arguments = inspect.signature(operator.__init__).parameters
     own = {name for name in arguments if name not in ("self", "kwargs")}
 
-    undocumented = {name for name in own if not any(re.search(rf"\b{name}\b", row) for row in rows)}
+    undocumented = {
+        name for name in own if not any(re.search(rf"\b{name}\b", row) for row in rows)
+    }
 
     assert {name for name in undocumented if f"`{name}`" not in common} == set()
     # The second operator that waits has the same defaults as the first.
@@ -47,26 +57,38 @@ def test_every_argument_is_documented(operator: Any) -> None:
     wrong = {
         name: value
         for name, value in literal.items()
-        if isinstance(value, (bool, str)) and name != "deferrable" and str(value) not in exact[name]
+        if isinstance(value, (bool, str))
+        and name != "deferrable"
+        and str(value) not in exact[name]
     }
     assert wrong == {}
     assert [name for name in own if f":param {name}:" not in operator.__doc__] == []
 
 
 def test_every_argument_of_the_group_of_steps_is_documented() -> None:
-    """Those of the class, those that its tasks share, those of the group, and those that it refuses."""
+    """
+    Those of the class, those that its tasks share, those of the group, and those that
+    it refuses.
+    """
     reference = page("reference/dags.md")
-    names = set(inspect.signature(task_groups.PolysyncPipelineTaskGroup.__init__).parameters)
+    names = set(
+        inspect.signature(task_groups.PolysyncPipelineTaskGroup.__init__).parameters
+    )
     names |= {*task_groups._SHARED, *task_groups._OWN}
 
     text = reference.section("PolysyncPipelineTaskGroup")
 
-    assert {name for name in names - {"self", "kwargs"} if f"`{name}`" not in text} == set()
+    assert {
+        name for name in names - {"self", "kwargs"} if f"`{name}`" not in text
+    } == set()
 
 
 def test_every_retry_policy_argument_is_documented() -> None:
     """The argument that all operators inherit is documented, too."""
-    arguments = set(inspect.signature(PolysyncOperator.__init__).parameters) - {"self", "kwargs"}
+    arguments = set(inspect.signature(PolysyncOperator.__init__).parameters) - {
+        "self",
+        "kwargs",
+    }
 
     common = page("reference/operators.md").section("Operators")
 
@@ -85,7 +107,10 @@ def test_every_config_option_is_documented() -> None:
 
 
 def test_every_error_is_documented() -> None:
-    """Each public error class is in the table, and in the part that is made from the docstrings."""
+    """
+    Each public error class is in the table, and in the part that is made from the
+    docstrings.
+    """
     errors = {
         name
         for name, value in vars(exceptions).items()
@@ -95,13 +120,18 @@ def test_every_error_is_documented() -> None:
     }
     reference = page("reference/errors.md")
 
-    assert {name for name in errors if name not in reference.prose.split("\n::: ")[0]} == set()
+    assert {
+        name for name in errors if name not in reference.prose.split("\n::: ")[0]
+    } == set()
     assert set(re.findall(r"^ +- (\w+)$", reference.text, re.MULTILINE)) == errors
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_every_xcom_is_documented(
-    emulated_time: EmulatedTime, emulator: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+    emulated_time: EmulatedTime,
+    emulator: Any,
+    deferrable: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Tasks push the keys that the page lists, and the page lists no others."""
     text = connection(
@@ -110,7 +140,9 @@ def test_every_xcom_is_documented(
         unified_studio_url="https://dzd-abc.sagemaker.us-east-1.on.aws",
     )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
-    emulator.control.put_scenario({"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}})
+    emulator.control.put_scenario(
+        {"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}}
+    )
     start = run_task(
         operators.PolysyncStartPipelineOperator(
             task_id="start",
@@ -121,7 +153,9 @@ def test_every_xcom_is_documented(
     )
     stop = run_task(
         operators.PolysyncStopPipelineOperator(
-            task_id="stop", execution_arn=start.xcoms["execution_arn"], deferrable=deferrable
+            task_id="stop",
+            execution_arn=start.xcoms["execution_arn"],
+            deferrable=deferrable,
         )
     )
     reference = page("reference/xcoms.md")
@@ -129,7 +163,9 @@ def test_every_xcom_is_documented(
     documented = {name for keys in rows for name in keys.split(", ")} - {"XCom"}
 
     # Airflow itself stores what operators return, and what a button shows.
-    pushed = {key for key in start.xcoms if not key.startswith("_link_")} | {"return_value"}
+    pushed = {key for key in start.xcoms if not key.startswith("_link_")} | {
+        "return_value"
+    }
 
     assert isinstance(start.error, exceptions.PipelineExecutionFailedError)
     assert pushed == documented
@@ -137,35 +173,62 @@ def test_every_xcom_is_documented(
         assert f"`{key}`" in reference.prose
 
 
-def test_every_xcom_of_a_step_is_documented(emulated_time: EmulatedTime, emulator: EmulatorServer) -> None:
-    """The task of a step pushes the keys that the page lists, and the page lists no others."""
+def test_every_xcom_of_a_step_is_documented(
+    emulated_time: EmulatedTime, emulator: EmulatorServer
+) -> None:
+    """
+    The task of a step pushes the keys that the page lists, and the page lists no
+    others.
+    """
     execution = ExecutionTask(emulator)
     emulated_time.sleep(7200)
-    operator = PolysyncPipelineStepOperator(task_id="Train", execution_task_id="execution", step_name="Train")
+    operator = PolysyncPipelineStepOperator(
+        task_id="Train", execution_task_id="execution", step_name="Train"
+    )
     ti = TaskInstance("Train")
     operator.execute_complete(ti.context(operator), WITHOUT_TRIGGERER)
 
     rows = page("reference/xcoms.md").rows("What the task of a step pushes")
 
-    documented = {name for keys in rows for name in keys.split(", ")} - {"XCom of a step's task"}
+    documented = {name for keys in rows for name in keys.split(", ")} - {
+        "XCom of a step's task"
+    }
     assert execution.arn == ti.xcoms["execution_arn"]
-    assert {key for key in ti.xcoms if not key.startswith("_link_")} | {"return_value"} == documented
+    assert {key for key in ti.xcoms if not key.startswith("_link_")} | {
+        "return_value"
+    } == documented
 
 
 def test_every_link_is_documented() -> None:
-    """Each button that the provider registers, and that an operator has, is in the tables."""
-    classes = {path.rsplit(".", 1)[1]: path.rsplit(".", 1)[0] for path in INFO["extra-links"]}
-    buttons = {(getattr(import_module(module), name).name, name) for name, module in classes.items()}
+    """
+    Each button that the provider registers, and that an operator has, is in the tables.
+    """
+    classes = {
+        path.rsplit(".", 1)[1]: path.rsplit(".", 1)[0] for path in INFO["extra-links"]
+    }
+    buttons = {
+        (getattr(import_module(module), name).name, name)
+        for name, module in classes.items()
+    }
     tasks = [*OPERATORS, *SENSORS, PolysyncPipelineStepOperator]
-    buttons |= {(link.name, type(link).__name__) for each in tasks for link in each.operator_extra_links}
+    buttons |= {
+        (link.name, type(link).__name__)
+        for each in tasks
+        for link in each.operator_extra_links
+    }
 
     text = page("reference/xcoms.md").section("Buttons")
 
-    assert set(re.findall(r"^\| \*\*([^|]+)\*\* \| `(\w+)` \|", text, re.MULTILINE)) == buttons
+    assert (
+        set(re.findall(r"^\| \*\*([^|]+)\*\* \| `(\w+)` \|", text, re.MULTILINE))
+        == buttons
+    )
 
 
 def test_every_connection_field_is_documented() -> None:
-    """The page has each field of the connection form, with the same label and JSON name."""
+    """
+    The page has each field of the connection form, with the same label and JSON name.
+    """
     (connection_type,) = INFO["connection-types"]
     documented = page("reference/connection.md").rows("Fields")
 
@@ -176,7 +239,10 @@ def test_every_connection_field_is_documented() -> None:
 
 
 def test_every_entry_of_the_package_is_in_the_map() -> None:
-    """The map of the code has each module and folder at the top of the package, and no others."""
+    """
+    The map of the code has each module and folder at the top of the package, and no
+    others.
+    """
     text = page("explanation/architecture.md").section("Map of the code")
     mapped = set(re.findall(r"^\| \d+ \| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE))
 

@@ -1,4 +1,6 @@
-"""Links lead somewhere, on a code host and in the built site, and the README is short."""
+"""
+Links lead somewhere, on a code host and in the built site, and the README is short.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ def slug_of_site(heading: str) -> str:
 
 
 def test_relative_links_resolve() -> None:
-    """Each relative link leads to a file, and to a heading whose anchor is the same everywhere."""
+    """
+    Each relative link leads to a file, and to a heading whose anchor is the same
+    everywhere.
+    """
     broken = []
     for each, link in [(found, link) for found in pages() for link in found.links]:
         if re.match(r"[a-z]+:", link):
@@ -43,7 +48,9 @@ def test_relative_links_resolve() -> None:
             broken.append((str(each), link))
         elif anchor:
             headings = Page(target).headings
-            if anchor not in set(map(slug_of_code_host, headings)) & set(map(slug_of_site, headings)):
+            if anchor not in set(map(slug_of_code_host, headings)) & set(
+                map(slug_of_site, headings)
+            ):
                 broken.append((str(each), link))
 
     assert broken == []
@@ -51,17 +58,28 @@ def test_relative_links_resolve() -> None:
 
 def test_anchors_are_unique() -> None:
     """No page has two headings with the same anchor."""
-    anchors = [(str(each), slug_of_site(heading)) for each in pages() for heading in each.headings]
+    anchors = [
+        (str(each), slug_of_site(heading))
+        for each in pages()
+        for heading in each.headings
+    ]
 
     assert [anchor for anchor, count in Counter(anchors).items() if count > 1] == []
 
 
 def test_other_sites_are_linked_by_https() -> None:
     """Links to other sites use https."""
-    others = [(str(each), link) for each in pages() for link in each.links if re.match(r"[a-z]+:", link)]
+    others = [
+        (str(each), link)
+        for each in pages()
+        for link in each.links
+        if re.match(r"[a-z]+:", link)
+    ]
 
     assert others
-    assert [(where, link) for where, link in others if not link.startswith("https://")] == []
+    assert [
+        (where, link) for where, link in others if not link.startswith("https://")
+    ] == []
 
 
 def test_pages_have_one_title() -> None:
@@ -81,7 +99,10 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_page_can_be_found() -> None:
-    """Each page is in the navigation of the site, and in the list of pages for those who read it on a code host."""
+    """
+    Each page is in the navigation of the site, and in the list of pages for those who
+    read it on a code host.
+    """
 
     def entries(nav: Any) -> set[str]:
         if isinstance(nav, str):
@@ -92,7 +113,9 @@ def test_every_page_can_be_found() -> None:
     existing = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
 
     assert entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]) == existing
-    assert {link for link in page("index.md").links if link.endswith(".md")} >= existing - {"index.md"}
+    assert {
+        link for link in page("index.md").links if link.endswith(".md")
+    } >= existing - {"index.md"}
 
 
 def test_pictures_are_used_and_small() -> None:
@@ -111,7 +134,11 @@ def test_pictures_are_used_and_small() -> None:
 
 def test_wheels_have_the_current_version() -> None:
     """The pages name the wheel that a build makes now."""
-    wheels = {name for each in pages() for name in re.findall(r"\w+-\d[\w.]*-py3-none-any\.whl", each.text)}
+    wheels = {
+        name
+        for each in pages()
+        for name in re.findall(r"\w+-\d[\w.]*-py3-none-any\.whl", each.text)
+    }
 
     assert wheels == {
         f"polysync_airflow-{__version__}-py3-none-any.whl",

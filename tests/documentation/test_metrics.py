@@ -1,4 +1,7 @@
-"""The metrics in the documentation: their table, the dashboard, the alert rules; and the table of restored databases."""
+"""
+The metrics in the documentation: their table, the dashboard, the alert rules; and the
+table of restored databases.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from tests.fakes.metrics import METRICS
 from tests.operators.recovery.test_restored_database import CASES
 
 PRODUCTION = page("how-to/run-in-production.md")
-DASHBOARD: dict[str, Any] = json.loads((DOCS / "assets" / "grafana-dashboard.json").read_text())
+DASHBOARD: dict[str, Any] = json.loads(
+    (DOCS / "assets" / "grafana-dashboard.json").read_text()
+)
 RULES = [
     rule
     for block in PRODUCTION.blocks
@@ -41,16 +46,24 @@ def queries() -> dict[str, str]:
 def test_every_metric_is_in_the_table() -> None:
     """The table has what the code has, in the same order."""
     rows = page("reference/metrics.md").rows("Names")
-    cells = {name: [cell.strip() for cell in row.split("|")] for name, row in rows.items() if name != "Name"}
+    cells = {
+        name: [cell.strip() for cell in row.split("|")]
+        for name, row in rows.items()
+        if name != "Name"
+    }
 
     assert [(name, kind, tags) for name, (kind, tags, *_) in cells.items()] == [
-        (metric.name, metric.kind, ", ".join(f"`{tag}`" for tag in metric.tags)) for metric in METRICS
+        (metric.name, metric.kind, ", ".join(f"`{tag}`" for tag in metric.tags))
+        for metric in METRICS
     ]
 
 
 @pytest.mark.parametrize("title", queries())
 def test_queries_use_what_is_sent(title: str) -> None:
-    """A query names metrics of the table with their tags, takes the growth of counters, and never that of gauges."""
+    """
+    A query names metrics of the table with their tags, takes the growth of counters,
+    and never that of gauges.
+    """
     query = queries()[title]
     found = _SELECTOR.findall(query)
 
@@ -66,14 +79,21 @@ def test_queries_use_what_is_sent(title: str) -> None:
 
 
 def test_the_dashboard_shows_every_metric() -> None:
-    """Nothing that is sent is forgotten, and the dashboard is complete enough to be imported."""
-    shown = {name for query in queries().values() for name, _ in _SELECTOR.findall(query)}
+    """
+    Nothing that is sent is forgotten, and the dashboard is complete enough to be
+    imported.
+    """
+    shown = {
+        name for query in queries().values() for name, _ in _SELECTOR.findall(query)
+    }
 
     assert shown == set(NAMES)
     assert DASHBOARD["templating"]["list"][0]["type"] == "datasource"
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
-    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in DASHBOARD["panels"])
+    assert all(
+        panel["datasource"]["uid"] == "${datasource}" for panel in DASHBOARD["panels"]
+    )
 
 
 def test_alerts_say_what_to_do() -> None:
@@ -83,7 +103,10 @@ def test_alerts_say_what_to_do() -> None:
 
 
 def test_the_table_of_restored_databases_is_proven() -> None:
-    """Each row has a test, and says yes where a test sees that an execution is started again."""
+    """
+    Each row has a test, and says yes where a test sees that an execution is started
+    again.
+    """
     rows = PRODUCTION.rows("What if Airflow's database is restored from yesterday?")
     documented = {row: cells.split("|")[-1].strip() for row, cells in rows.items()}
     documented.pop("What the task was doing at the backup")

@@ -1,4 +1,7 @@
-"""The paths through the code on the page Architecture, compared with what a run of a task does."""
+"""
+The paths through the code on the page Architecture, compared with what a run of a task
+does.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,27 @@ pytestmark = pytest.mark.documentation
 VALUE = "value-that-is-followed"
 
 
-def test_path_of_a_status(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_path_of_a_status(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """From the response with the final status to the error of the task."""
     emulator.control.put_scenario({"end_as": "CompletedWithFailures"})
-    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", deferrable=True)
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", deferrable=True
+    )
 
-    with traced(partial(contains, wanted="CompletedWithFailures"), "aws/", "auth/") as found:
+    with traced(
+        partial(contains, wanted="CompletedWithFailures"), "aws/", "auth/"
+    ) as found:
         run_task(operator)
 
     assert_documented("A status from AWS to the task's state", found)
 
 
 def test_path_of_a_parameter(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the argument of the operator to the request."""
     sent: list[str] = []

@@ -1,7 +1,9 @@
 """
-The built site in a browser, opened from the disk: its search, its tables, its table of contents and its colours.
+The built site in a browser, opened from the disk: its search, its tables, its table of
+contents and its colours.
 
-``POLYSYNC_DOCS_PYTHON`` is the Python of the environment that ``make docs`` uses; ``make test-browser`` sets it.
+``POLYSYNC_DOCS_PYTHON`` is the Python of the environment that ``make docs`` uses;
+``make test-browser`` sets it.
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 
-PAGES: Final = sorted(path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md"))
+PAGES: Final = sorted(
+    path.relative_to(DOCS).with_suffix(".html").as_posix()
+    for path in DOCS.rglob("*.md")
+)
 WIDE: Final[ViewportSize] = {"width": 1400, "height": 1000}
 NARROW: Final[ViewportSize] = {"width": 400, "height": 1000}
-# What is wrong with a page: the names in two lines, the doubles, and whether it is wider than the window.
+# What is wrong with a page: the names in two lines, the doubles, and whether it is
+# wider than the window.
 CHECK: Final = """() => ({
     broken: [...document.querySelectorAll("td:first-child code")]
         .filter(each => each.getClientRects().length > 1).map(each => each.textContent),
@@ -43,8 +49,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site."""
     folder = tmp_path_factory.mktemp("site")
     python = os.environ.get("POLYSYNC_DOCS_PYTHON", sys.executable)
-    command = [python, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    command = [
+        python,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(folder),
+    ]
+    subprocess.run(
+        command, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    )
     return folder
 
 
@@ -55,11 +72,16 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-def new_page(browser: Browser, size: ViewportSize, **options: Any) -> tuple[Page, list[str]]:
+def new_page(
+    browser: Browser, size: ViewportSize, **options: Any
+) -> tuple[Page, list[str]]:
     """Return a page of a window, and the list of what the browser complains about."""
     page = browser.new_page(viewport=size, **options)
     complaints: list[str] = []
-    page.on("console", lambda each: complaints.append(each.text) if each.type != "log" else None)
+    page.on(
+        "console",
+        lambda each: complaints.append(each.text) if each.type != "log" else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     return page, complaints
 
@@ -71,7 +93,9 @@ def new_page(browser: Browser, size: ViewportSize, **options: Any) -> tuple[Page
         ("pool", "How do I limit how many executions run in parallel?"),
     ],
 )
-def test_search_needs_no_server(words: str, heading: str, site: Path, browser: Browser) -> None:
+def test_search_needs_no_server(
+    words: str, heading: str, site: Path, browser: Browser
+) -> None:
     """The search of a page that is opened from the disk finds a section."""
     page, complaints = new_page(browser, WIDE)
     page.goto((site / "reference/xcoms.html").as_uri())
@@ -85,8 +109,13 @@ def test_search_needs_no_server(words: str, heading: str, site: Path, browser: B
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_pages_are_well_laid_out(size: ViewportSize, site: Path, browser: Browser) -> None:
-    """No name in a table is broken, no page is wider than the window, and no entry of its contents is there twice."""
+def test_pages_are_well_laid_out(
+    size: ViewportSize, site: Path, browser: Browser
+) -> None:
+    """
+    No name in a table is broken, no page is wider than the window, and no entry of its
+    contents is there twice.
+    """
     page, complaints = new_page(browser, size)
     found = {}
     for name in PAGES:
@@ -99,14 +128,20 @@ def test_pages_are_well_laid_out(size: ViewportSize, site: Path, browser: Browse
 
 
 def test_colours_and_logo(site: Path, browser: Browser) -> None:
-    """The site has its own colours, light and dark as the reader's system says, and its own logo."""
+    """
+    The site has its own colours, light and dark as the reader's system says, and its
+    own logo.
+    """
     backgrounds = set()
     for scheme in ("light", "dark"):
         page, _ = new_page(browser, WIDE, color_scheme=scheme)
         page.goto((site / "index.html").as_uri())
         colour = "each => getComputedStyle(each).backgroundColor"
         assert page.locator("header").evaluate(colour) == "rgb(11, 79, 87)"
-        assert page.locator("header .md-logo img").evaluate("each => each.naturalWidth") > 0
+        assert (
+            page.locator("header .md-logo img").evaluate("each => each.naturalWidth")
+            > 0
+        )
         backgrounds.add(page.locator("body").evaluate(colour))
 
     assert len(backgrounds) == 2

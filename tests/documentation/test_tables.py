@@ -15,11 +15,19 @@ from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.events import read_message
 from polysync_airflow.execution.lifecycle.decisions import Action, next_action
-from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices, StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import (
+    RecoveryChoices,
+    StoredExecution,
+)
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
-from polysync_airflow.execution.steps.descriptions import STEP_KINDS, STEP_TYPES, StepRow, outputs_of
+from polysync_airflow.execution.steps.descriptions import (
+    STEP_KINDS,
+    STEP_TYPES,
+    StepRow,
+    outputs_of,
+)
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import EMULATOR_DOCS, Page, page
 from tests.execution.events import samples
@@ -32,7 +40,9 @@ REQUEST = StartRequest(
     client_request_token=f"polysync-{'0' * 36}",
 )
 PROJECT = Path(__file__).parents[2]
-RETRIES = page("explanation/one-execution-per-task.md").rows("What a retry and a cleared task do")
+RETRIES = page("explanation/one-execution-per-task.md").rows(
+    "What a retry and a cleared task do"
+)
 
 
 def test_every_hint_is_in_the_table_of_error_codes() -> None:
@@ -55,19 +65,32 @@ def test_every_status_is_in_the_outcome_table() -> None:
 
 def test_clients_of_the_emulator_have_the_versions_that_are_tested() -> None:
     """The versions in the table are those of constraints.txt and of the Makefile."""
-    pins = dict(re.findall(r"^(\S+)==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE))
+    pins = dict(
+        re.findall(
+            r"^(\S+)==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE
+        )
+    )
     clients = re.findall(
-        r"^[A-Z_0-9]+ := ([\w@/-]+)(?:==|@)([\d.]+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE
+        r"^[A-Z_0-9]+ := ([\w@/-]+)(?:==|@)([\d.]+)$",
+        (PROJECT / "Makefile").read_text(),
+        re.MULTILINE,
     )
     tested = {
         f"{name} {version.split('.')[0]}" if name == "sagemaker" else name: version
         for name, version in clients
     }
 
-    rows = Page(EMULATOR_DOCS / "clients-and-services.md").rows("Which clients can use it?")
-    documented = {client.split(":")[0]: rest.split("|")[0].strip() for client, rest in rows.items()}
+    rows = Page(EMULATOR_DOCS / "clients-and-services.md").rows(
+        "Which clients can use it?"
+    )
+    documented = {
+        client.split(":")[0]: rest.split("|")[0].strip()
+        for client, rest in rows.items()
+    }
 
-    assert {name: version for name, version in documented.items() if name != "Client"} == {
+    assert {
+        name: version for name, version in documented.items() if name != "Client"
+    } == {
         "boto3": pins["boto3"],
         "AWS CLI": tested["awscli"],
         "AWS SDK for JavaScript": tested["@aws-sdk/client-sagemaker"],
@@ -90,17 +113,25 @@ def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -
     if text == "the same" and status != "CompletedWithFailures":
         text = RETRIES["Stopping"].split("|")[0].strip()
     stored = StoredExecution(
-        epoch=0, region_name="us-east-1", request=REQUEST, execution_arn=f"{ARN}/execution/abcdefghijkl"
+        epoch=0,
+        region_name="us-east-1",
+        request=REQUEST,
+        execution_arn=f"{ARN}/execution/abcdefghijkl",
     )
 
     choices = RecoveryChoices(
-        retry_mode="resume", on_clear="resume", on_completed_with_failures="fail", stop_on_kill=True
+        retry_mode="resume",
+        on_clear="resume",
+        on_completed_with_failures="fail",
+        stop_on_kill=True,
     )
 
     action = next_action(stored, int(cleared), status, choices)
 
     phrases = {
-        Action.REATTACH: "takes its result" if status == "Succeeded" else "waits for its end",
+        Action.REATTACH: "takes its result"
+        if status == "Succeeded"
+        else "waits for its end",
         Action.RESUME: "resumes it" if status == "Failed" else "the same; with",
         Action.START: "starts a new one",
         Action.STOP: "stops it, waits for its end, starts a new one",
@@ -116,7 +147,10 @@ def names_in(text: str) -> set[str]:
 
 
 def test_fields_of_records_steps_and_jobs_are_documented() -> None:
-    """The pages list each field of the XCom ``run``, of an entry of ``steps``, and of a job."""
+    """
+    The pages list each field of the XCom ``run``, of an entry of ``steps``, and of a
+    job.
+    """
     xcoms = page("reference/xcoms.md")
     record = names_in(xcoms.rows("What PolysyncStartPipelineOperator pushes")["run"])
     step = names_in(xcoms.section("What has an entry of steps"))
@@ -129,49 +163,101 @@ def test_fields_of_records_steps_and_jobs_are_documented() -> None:
 
 
 def test_every_kind_of_step_is_documented() -> None:
-    """The tables have the links and the outputs of each kind, and the reason why one has no page."""
+    """
+    The tables have the links and the outputs of each kind, and the reason why one has
+    no page.
+    """
     xcoms = page("reference/xcoms.md")
     links, outputs = (
-        {name: rest for names, rest in xcoms.rows(heading).items() for name in names.split(", ")}
+        {
+            name: rest
+            for names, rest in xcoms.rows(heading).items()
+            for name in names.split(", ")
+        }
         for heading in ("Which links has a step?", "What has outputs")
     )
-    metadata: Any = get_session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
+    metadata: Any = (
+        get_session()
+        .get_service_model("sagemaker")
+        .shape_for("PipelineExecutionStepMetadata")
+    )
 
-    assert links.keys() - {"Type"} == set(STEP_TYPES.values()) == outputs.keys() - {"Step", "a newer type"}
+    assert (
+        links.keys() - {"Type"}
+        == set(STEP_TYPES.values())
+        == outputs.keys() - {"Step", "a newer type"}
+    )
     for name, kind in STEP_KINDS.items():
-        page_text, log = (cell.strip() for cell in links[STEP_TYPES[name]].split("|")[:2])
-        assert page_text == f"none: {kind.no_page}" if kind.no_page else page_text.startswith("its "), name
+        page_text, log = (
+            cell.strip() for cell in links[STEP_TYPES[name]].split("|")[:2]
+        )
+        assert (
+            page_text == f"none: {kind.no_page}"
+            if kind.no_page
+            else page_text.startswith("its ")
+        ), name
         # An older botocore does not know all kinds.
-        members = dict.fromkeys(metadata.members[name].members, "x") if name in metadata.members else {}
-        where = "CloudWatch" if kind.log_group else "S3" if "LogFilePath" in members else "none"
+        members = (
+            dict.fromkeys(metadata.members[name].members, "x")
+            if name in metadata.members
+            else {}
+        )
+        where = (
+            "CloudWatch"
+            if kind.log_group
+            else "S3"
+            if "LogFilePath" in members
+            else "none"
+        )
         assert log.partition(":")[0] == where or not members, name
         cell = outputs[STEP_TYPES[name]].split("|")[0]
         made = set(
             outputs_of(
-                name, {**members, "OutputParameters": []} if "OutputParameters" in members else members
+                name,
+                {**members, "OutputParameters": []}
+                if "OutputParameters" in members
+                else members,
             )
         )
-        assert made == names_in(cell) or not members or ("..." in cell and names_in(cell) < made), name
+        assert (
+            made == names_in(cell)
+            or not members
+            or ("..." in cell and names_in(cell) < made)
+        ), name
 
 
 def test_payloads_of_events_are_documented() -> None:
     """The table has each member of the payload of an asset event, and no others."""
     rows = page("reference/triggers.md").rows("What does an asset event have?")
-    documented = {name for names in rows for name in names.split(", ")} - {"Member of payload"}
+    documented = {name for names in rows for name in names.split(", ")} - {
+        "Member of payload"
+    }
     bodies = (samples.execution(), samples.of_step(), samples.model_package())
 
-    assert {name for body in bodies for name in read_message(body).payload} == documented
+    assert {
+        name for body in bodies for name in read_message(body).payload
+    } == documented
 
 
 def test_policy_is_the_one_that_the_command_prints() -> None:
     """The least-privilege policy is the output of ``polysync iam policy``."""
-    (policy,) = (block for block in page("how-to/least-privilege.md").blocks if block.language == "json")
+    (policy,) = (
+        block
+        for block in page("how-to/least-privilege.md").blocks
+        if block.language == "json"
+    )
 
     assert json.loads(policy.text) == identity_policy()
 
 
 def test_every_sign_in_method_is_documented() -> None:
-    """The how-to has each value of the connection fields that select the sign-in method."""
+    """
+    The how-to has each value of the connection fields that select the sign-in method.
+    """
     methods = {method for name in DISCRIMINATORS for method in choices_of(name)}
 
-    assert {method for method in methods if f"`{method}`" not in page("how-to/connect.md").text} == set()
+    assert {
+        method
+        for method in methods
+        if f"`{method}`" not in page("how-to/connect.md").text
+    } == set()

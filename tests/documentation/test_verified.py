@@ -35,14 +35,19 @@ def test_what_relies_on_a_belief_exists() -> None:
     ],
 )
 def test_limits_are_those_of_the_provider(name: str, text: str) -> None:
-    """The checks, which do not know the provider, look for the limits that it relies on."""
+    """
+    The checks, which do not know the provider, look for the limits that it relies on.
+    """
     (belief,) = [each for each in BELIEFS if each.id == name]
 
     assert text in f"{belief.sentence} {belief.expected}"
 
 
 def test_page() -> None:
-    """The page has the tables; after a change, ``python -m tests.documentation.verified`` writes them."""
+    """
+    The page has the tables; after a change, ``python -m tests.documentation.verified``
+    writes them.
+    """
     text = verified.PAGE.read_text()
 
     assert text == verified.with_tables(text, verified.states(text))
@@ -50,22 +55,37 @@ def test_page() -> None:
 
 
 def test_report_updates_the_page() -> None:
-    """A report of AWS changes the state of what it has checked, and of nothing else; one of an emulator changes none."""
+    """
+    A report of AWS changes the state of what it has checked, and of nothing else; one
+    of an emulator changes none.
+    """
     checks = [
-        {"id": "start.same-token", "verdict": "as believed", "seen": "the same execution"},
+        {
+            "id": "start.same-token",
+            "verdict": "as believed",
+            "seen": "the same execution",
+        },
         {"id": "stop.text", "verdict": "differs", "seen": "has other | words"},
         {"id": "job.log", "verdict": "not checked", "seen": "--with-job is not given"},
     ]
-    about = {"endpoint": "AWS", "region": "eu-central-1", "at": "2026-11-27T08:00:00+00:00"}
+    about = {
+        "endpoint": "AWS",
+        "region": "eu-central-1",
+        "at": "2026-11-27T08:00:00+00:00",
+    }
     before = {belief.id: verified.BELIEVED for belief in BELIEFS}
 
     after = verified.updated(before, {**about, "checks": checks})
 
-    assert {name: state for name, state in after.items() if state != verified.BELIEVED} == {
+    assert {
+        name: state for name, state in after.items() if state != verified.BELIEVED
+    } == {
         "start.same-token": "verified on 2026-11-27 in eu-central-1",
         "stop.text": "differs on 2026-11-27 in eu-central-1: has other words",
     }
     text = verified.with_tables(verified.PAGE.read_text(), after)
     assert verified.states(text) == after
     with pytest.raises(SystemExit, match="not a report about AWS"):
-        verified.updated(before, {**about, "endpoint": "not one of AWS", "checks": checks})
+        verified.updated(
+            before, {**about, "endpoint": "not one of AWS", "checks": checks}
+        )

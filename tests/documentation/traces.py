@@ -1,4 +1,7 @@
-"""Finds out which files of the package handle a value, in the order in which they first do."""
+"""
+Finds out which files of the package handle a value, in the order in which they first
+do.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ import polysync_airflow
 from tests.documentation.pages import page
 
 PACKAGE: Final = Path(polysync_airflow.__file__).parent
-# The other side of the wire, the fixtures of tests, and what a value only passes: the exceptions and the texts.
+# The other side of the wire, the fixtures of tests, and what a value only passes: the
+# exceptions and the texts.
 PASSED: Final = (
     "emulator/",
     "testing/",
@@ -43,13 +47,24 @@ def traced(handles: Handles, *passed: str) -> Iterator[list[str]]:
 
     def trace(frame: FrameType, event: str, returned: Any) -> None:
         code = frame.f_code
-        if not code.co_filename.startswith(f"{PACKAGE}/") or event not in ("call", "return"):
+        if not code.co_filename.startswith(f"{PACKAGE}/") or event not in (
+            "call",
+            "return",
+        ):
             return
         file = str(Path(code.co_filename).relative_to(PACKAGE))
-        if file in found or file.startswith((*PASSED, *passed)) or code.co_name.startswith("<"):
+        if (
+            file in found
+            or file.startswith((*PASSED, *passed))
+            or code.co_name.startswith("<")
+        ):
             return
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        if handles([frame.f_locals.get(name) for name in names] if event == "call" else returned):
+        if handles(
+            [frame.f_locals.get(name) for name in names]
+            if event == "call"
+            else returned
+        ):
             found.append(file)
 
     before = sys.getprofile(), threading.getprofile()
@@ -63,7 +78,9 @@ def traced(handles: Handles, *passed: str) -> Iterator[list[str]]:
 
 
 def contains(value: Any, wanted: str, depth: int = MAX_DEPTH) -> bool:
-    """Return whether a value is a text, or holds it: in a container, a model or an object."""
+    """
+    Return whether a value is a text, or holds it: in a container, a model or an object.
+    """
     if isinstance(value, str):
         return value == wanted
     if depth == 0 or value is None or isinstance(value, int | float | type):
@@ -73,20 +90,36 @@ def contains(value: Any, wanted: str, depth: int = MAX_DEPTH) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return any(contains(each, wanted, depth - 1) for each in list(value))
     # The whole task is in the context of each call, whatever the call is about.
-    if not type(value).__module__.startswith("polysync_airflow") or isinstance(value, BaseOperator):
+    if not type(value).__module__.startswith("polysync_airflow") or isinstance(
+        value, BaseOperator
+    ):
         return False
-    names = {*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())} - {"__weakref__"}
-    return any(contains(getattr(value, name, None), wanted, depth - 1) for name in names)
+    names = {*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())} - {
+        "__weakref__"
+    }
+    return any(
+        contains(getattr(value, name, None), wanted, depth - 1) for name in names
+    )
 
 
 def documented(title: str) -> list[str]:
-    """Return the files of a path on the page Architecture: those in the first sentence after its title."""
-    section = page("explanation/architecture.md").section("Three paths through the code")
+    """
+    Return the files of a path on the page Architecture: those in the first sentence
+    after its title.
+    """
+    section = page("explanation/architecture.md").section(
+        "Three paths through the code"
+    )
     (line,) = (line for line in section.splitlines() if f"*{title}*" in line)
     return re.findall(r"`([\w/]+\.py)`", line.split(". ")[1])
 
 
 def assert_documented(title: str, found: list[str]) -> None:
-    """Assert that a path on the page Architecture has exactly these files; otherwise the message has the right text."""
+    """
+    Assert that a path on the page Architecture has exactly these files; otherwise the
+    message has the right text.
+    """
     text = ", ".join(f"`{file}`" for file in found)
-    assert documented(title) == found, f"docs/explanation/architecture.md must have: *{title}*: {text}."
+    assert documented(title) == found, (
+        f"docs/explanation/architecture.md must have: *{title}*: {text}."
+    )

@@ -1,5 +1,6 @@
 """
-Writes the tables of emulator/docs/what-is-verified.md from the beliefs, and the states from a report.
+Writes the tables of emulator/docs/what-is-verified.md from the beliefs, and the states
+from a report.
 
 ``python -m tests.documentation.verified [REPORT]``
 """

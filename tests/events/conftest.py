@@ -1,4 +1,7 @@
-"""Fixtures of the tests of the reader: a queue that a rule fills, and what a triggerer does with triggers."""
+"""
+Fixtures of the tests of the reader: a queue that a rule fills, and what a triggerer
+does with triggers.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Queue:
 
     @property
     def name(self) -> str:
-        """Its name, which no other test's queue has: a reader that has ended may still be receiving from its own."""
+        """
+        Its name, which no other test's queue has: a reader that has ended may still be
+        receiving from its own.
+        """
         return self.url.rpartition("/")[2]
 
     def calls(self, operation: str) -> list[dict[str, Any]]:
@@ -80,7 +86,9 @@ class Queue:
 
     def _size(self, url: str) -> tuple[int, int]:
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        values = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[*names])["Attributes"]
+        values = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[*names])[
+            "Attributes"
+        ]
         return int(values[names[0]]), int(values[names[1]])
 
 
@@ -98,7 +106,9 @@ def client(emulator: EmulatorServer, service: str) -> Any:
 
 @pytest.fixture
 def queue(emulator: EmulatorServer) -> Queue:
-    """A queue with a dead-letter queue, to which a message goes after three receives."""
+    """
+    A queue with a dead-letter queue, to which a message goes after three receives.
+    """
     return make_queue(emulator)
 
 
@@ -108,13 +118,19 @@ def make_queue(emulator: EmulatorServer) -> Queue:
     arns: list[str] = []
     changes = f"changes-{next(_NUMBERS)}"
     for name in (f"{changes}-dead-letters", changes):
-        redrive = {"deadLetterTargetArn": arns[0], "maxReceiveCount": 3} if arns else None
+        redrive = (
+            {"deadLetterTargetArn": arns[0], "maxReceiveCount": 3} if arns else None
+        )
         attributes = {"RedrivePolicy": json.dumps(redrive)} if redrive else {}
         url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         arns.append(
-            sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])[
+                "Attributes"
+            ]["QueueArn"]
         )
-    events.put_rule(Name="changes", EventPattern=json.dumps({"source": ["aws.sagemaker"]}))
+    events.put_rule(
+        Name="changes", EventPattern=json.dumps({"source": ["aws.sagemaker"]})
+    )
     events.put_targets(Rule="changes", Targets=[{"Id": "queue", "Arn": arns[1]}])
     return Queue(sqs, url, emulator)
 
@@ -122,15 +138,21 @@ def make_queue(emulator: EmulatorServer) -> Queue:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
-    Wait for less time: before the first receive, in a receive, for other consumers, and after a failed call.
+    Wait for less time: before the first receive, in a receive, for other consumers, and
+    after a failed call.
 
-    A second of a queue is a tenth of a second, and a receive finds messages that become visible again at once.
+    A second of a queue is a tenth of a second, and a receive finds messages that become
+    visible again at once.
     """
     monkeypatch.setattr(moto.sqs.models, "unix_time", lambda: 10 * unix_time())
-    monkeypatch.setattr(moto.sqs.models, "unix_time_millis", lambda: 10_000 * unix_time())
+    monkeypatch.setattr(
+        moto.sqs.models, "unix_time_millis", lambda: 10_000 * unix_time()
+    )
     wait_for_messages: Any = moto.sqs.models.Queue.wait_for_messages
     monkeypatch.setattr(
-        moto.sqs.models.Queue, "wait_for_messages", lambda queue, _: wait_for_messages(queue, 0.02)
+        moto.sqs.models.Queue,
+        "wait_for_messages",
+        lambda queue, _: wait_for_messages(queue, 0.02),
     )
     monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.05)
     monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.05)
@@ -139,15 +161,20 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     # A receive that goes on by the quick clock would never end by the other one.
     end = time.monotonic() + 10
-    while any(each.name == "polysync-airflow" for each in threading.enumerate()) and time.monotonic() < end:
+    while (
+        any(each.name == "polysync-airflow" for each in threading.enumerate())
+        and time.monotonic() < end
+    ):
         time.sleep(0.01)
 
 
 class Triggerer:
     """
-    Runs event triggers as Airflow's triggerer does (``TriggerRunner.run_trigger``), with its own manager.
+    Runs event triggers as Airflow's triggerer does (``TriggerRunner.run_trigger``),
+    with its own manager.
 
-    ``fired`` has what each trigger has fired: its id, the payload, and the number that confirms its storage.
+    ``fired`` has what each trigger has fired: its id, the payload, and the number that
+    confirms its storage.
     """
 
     def __init__(self, ack_timeout: float = 60.0) -> None:
@@ -157,7 +184,9 @@ class Triggerer:
 
     def start(self, trigger_id: int, queue: Queue, **arguments: Any) -> None:
         """Start a trigger with these arguments."""
-        self.run(trigger_id, PolysyncSageMakerEventTrigger(queue_url=queue.url, **arguments))
+        self.run(
+            trigger_id, PolysyncSageMakerEventTrigger(queue_url=queue.url, **arguments)
+        )
 
     def run(self, trigger_id: int, made: PolysyncSageMakerEventTrigger) -> None:
         """Start a trigger."""
@@ -166,7 +195,9 @@ class Triggerer:
         trigger = PolysyncSageMakerEventTrigger(**json.loads(json.dumps(stored)))
         self.tasks[trigger_id] = asyncio.create_task(self._run(trigger_id, trigger))
 
-    async def _run(self, trigger_id: int, trigger: PolysyncSageMakerEventTrigger) -> None:
+    async def _run(
+        self, trigger_id: int, trigger: PolysyncSageMakerEventTrigger
+    ) -> None:
         key = trigger.shared_stream_key()
         stream = self.manager.subscribe(trigger_id=trigger_id, trigger=trigger, key=key)
         try:

@@ -1,4 +1,7 @@
-"""Several consumers of a queue: each gets a part of the events, and one of them says so in its log."""
+"""
+Several consumers of a queue: each gets a part of the events, and one of them says so in
+its log.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,20 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what the readers have logged as errors."""
-    return [each.getMessage() for each in caplog.records if (each.name, each.levelname) == (LOG, "ERROR")]
+    return [
+        each.getMessage()
+        for each in caplog.records
+        if (each.name, each.levelname) == (LOG, "ERROR")
+    ]
 
 
 async def test_two_triggerers_are_an_error(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One of their readers says it after the first message, once, with what to do. The message makes an event."""
+    """
+    One of their readers says it after the first message, once, with what to do. The
+    message makes an event.
+    """
     monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.3)
     first, second = Triggerer(), Triggerer()
     first.start(1, queue)
@@ -44,7 +54,9 @@ async def test_two_triggerers_are_an_error(
         await until(lambda: errors(caplog), seconds=20)
         await until(lambda: queue.size == (0, 0))
         (line,) = errors(caplog)
-        assert line.startswith(f"Another consumer receives messages of the queue {queue.url}: it has taken 1")
+        assert line.startswith(
+            f"Another consumer receives messages of the queue {queue.url}: it has taken 1"
+        )
         assert "Give each watcher a queue of its own" in line
         assert len(first.fired) + len(second.fired) == 1
     finally:
@@ -52,12 +64,19 @@ async def test_two_triggerers_are_an_error(
         await second.stop()
 
 
-async def test_a_reader_that_is_alone(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
-    """It gives back what was new at its start, gets it again, and is content; later messages it gets once."""
+async def test_a_reader_that_is_alone(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It gives back what was new at its start, gets it again, and is content; later
+    messages it gets once.
+    """
     triggerer = Triggerer()
     triggerer.start(1, queue)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(3)]
-    await asyncio.to_thread(queue.send, *(execution(pipelineExecutionArn=arn) for arn in arns[:2]))
+    await asyncio.to_thread(
+        queue.send, *(execution(pipelineExecutionArn=arn) for arn in arns[:2])
+    )
     try:
         await until(lambda: len(triggerer.fired) == 2)
         await asyncio.to_thread(queue.send, execution(pipelineExecutionArn=arns[2]))
@@ -75,8 +94,13 @@ async def test_a_reader_that_is_alone(queue: Queue, caplog: pytest.LogCaptureFix
 async def test_a_reader_that_may_not_give_back(
     emulator: EmulatorServer, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without sqs:ChangeMessageVisibility, it uses messages at once, and says in one line what it may not do."""
-    emulator.control.add_fault("error", "ChangeMessageVisibilityBatch", code="AccessDenied", message="no")
+    """
+    Without sqs:ChangeMessageVisibility, it uses messages at once, and says in one line
+    what it may not do.
+    """
+    emulator.control.add_fault(
+        "error", "ChangeMessageVisibilityBatch", code="AccessDenied", message="no"
+    )
     triggerer = Triggerer()
     triggerer.start(1, queue)
     await asyncio.to_thread(queue.send, execution())

@@ -13,7 +13,10 @@ __all__ = ["server", "statsd"]  # fixtures
 
 
 async def test_messages_are_counted(queue: Queue, statsd: StatsdServer) -> None:
-    """Those that can be read and those that cannot, at the latest when the last watcher has ended."""
+    """
+    Those that can be read and those that cannot, at the latest when the last watcher
+    has ended.
+    """
     triggerer = Triggerer()
     triggerer.start(1, queue)
     queue.send(execution())
@@ -26,7 +29,8 @@ async def test_messages_are_counted(queue: Queue, statsd: StatsdServer) -> None:
 
     def counted() -> bool:
         received, unreadable = (
-            statsd.total(f"polysync.events.{name}", **place) for name in ("received", "unreadable")
+            statsd.total(f"polysync.events.{name}", **place)
+            for name in ("received", "unreadable")
         )
         # One that cannot be read comes again. The other one is given back once.
         return unreadable >= 1 and received == unreadable + 2

@@ -1,4 +1,7 @@
-"""What goes wrong: messages that nobody can read, and calls that fail. The reader goes on, and logs one line."""
+"""
+What goes wrong: messages that nobody can read, and calls that fail. The reader goes on,
+and logs one line.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_poison_messages_go_to_the_dead_letter_queue(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They are not deleted, so SQS moves them; each is logged once; the others are delivered."""
+    """
+    They are not deleted, so SQS moves them; each is logged once; the others are
+    delivered.
+    """
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
     caplog.set_level("INFO", LOG)
-    poison = ["no JSON", event("Object Created", {"secret": "s3cret"}, source="aws.s3"), "x" * 300_000]
+    poison = [
+        "no JSON",
+        event("Object Created", {"secret": "s3cret"}, source="aws.s3"),
+        "x" * 300_000,
+    ]
     queue.send(*poison, execution())
     triggerer = Triggerer()
     triggerer.start(1, queue)
@@ -65,7 +75,11 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
             "put new temporary keys into the connection",
         ),
         (
-            {"kind": "error", "code": "AWS.SimpleQueueService.NonExistentQueue", "message": "gone"},
+            {
+                "kind": "error",
+                "code": "AWS.SimpleQueueService.NonExistentQueue",
+                "message": "gone",
+            },
             "There is no queue http",
         ),
         (
@@ -83,7 +97,10 @@ async def test_failed_calls_are_repeated(
     queue: Queue,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An outage is one line, and its end another; the message that came meanwhile is delivered then."""
+    """
+    An outage is one line, and its end another; the message that came meanwhile is
+    delivered then.
+    """
     caplog.set_level("INFO", LOG)
     emulator.control.add_fault(operation="ReceiveMessage", **fault)
     queue.send(execution())
@@ -95,14 +112,18 @@ async def test_failed_calls_are_repeated(
         emulator.control.remove_faults()
         await until(lambda: triggerer.fired)
         (failed, worked) = lines(caplog)
-        assert failed.startswith(f"Messages of the queue {queue.url} cannot be received, retrying: ")
+        assert failed.startswith(
+            f"Messages of the queue {queue.url} cannot be received, retrying: "
+        )
         assert text in failed
         assert worked.startswith("It works again after ")
     finally:
         await triggerer.stop()
 
 
-async def test_a_deleted_queue_that_is_made_again(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_deleted_queue_that_is_made_again(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
     """The reader waits for it, with one line, and goes on."""
     caplog.set_level("INFO", LOG)
     queue.sqs.delete_queue(QueueUrl=queue.url)
@@ -123,14 +144,23 @@ async def test_a_rotated_key_is_used(
 ) -> None:
     """After a failed call, the connection is read again."""
     monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
-    emulator.control.add_fault("error", "ReceiveMessage", code="ExpiredTokenException", message="")
+    emulator.control.add_fault(
+        "error", "ReceiveMessage", code="ExpiredTokenException", message=""
+    )
     triggerer = Triggerer()
     triggerer.start(1, queue)
     try:
         await until(lambda: queue.calls("ReceiveMessage"))
-        rotated = connection(endpoint_url=emulator.endpoint_url, login="AKIAROTATED7EXAMPLE")
+        rotated = connection(
+            endpoint_url=emulator.endpoint_url, login="AKIAROTATED7EXAMPLE"
+        )
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
-        await until(lambda: queue.calls("ReceiveMessage")[-1]["access_key_id"] == "AKIAROTATED7EXAMPLE")
+        await until(
+            lambda: (
+                queue.calls("ReceiveMessage")[-1]["access_key_id"]
+                == "AKIAROTATED7EXAMPLE"
+            )
+        )
         emulator.control.remove_faults()
         queue.send(execution())
         await until(lambda: triggerer.fired)
@@ -139,7 +169,10 @@ async def test_a_rotated_key_is_used(
 
 
 async def test_a_missing_connection_is_waited_for(
-    emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    emulator: EmulatorServer,
+    queue: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A connection that is added later is used then."""
     monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
@@ -158,9 +191,15 @@ async def test_a_missing_connection_is_waited_for(
 
 
 async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
-    emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    emulator: EmulatorServer,
+    queue: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The reader stops to receive with the keys that it had, with one line, and goes on with the new connection."""
+    """
+    The reader stops to receive with the keys that it had, with one line, and goes on
+    with the new connection.
+    """
     monkeypatch.setattr(event_queue, "READ_SECONDS", 0.1)
     monkeypatch.setattr(base_hook, "READ_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.3)
@@ -178,14 +217,19 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
         assert len(queue.calls("ReceiveMessage")) == received
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", stored)
         await until(lambda: triggerer.fired)
-        (failed,) = [line for line in lines(caplog) if "cannot be received, retrying" in line]
+        (failed,) = [
+            line for line in lines(caplog) if "cannot be received, retrying" in line
+        ]
         assert "the connection was deleted or renamed" in failed
     finally:
         await triggerer.stop()
 
 
 async def test_messages_that_cannot_be_deleted_are_deleted_later(
-    emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    emulator: EmulatorServer,
+    queue: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """They come again, and are then deleted without another event."""
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
@@ -198,13 +242,26 @@ async def test_messages_that_cannot_be_deleted_are_deleted_later(
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
         assert len(triggerer.fired) == 1
-        assert len([line for line in lines(caplog) if "cannot be deleted, retrying" in line]) == 1
+        assert (
+            len(
+                [
+                    line
+                    for line in lines(caplog)
+                    if "cannot be deleted, retrying" in line
+                ]
+            )
+            == 1
+        )
     finally:
         await triggerer.stop()
 
 
-async def test_the_event_loop_is_never_blocked(emulator: EmulatorServer, queue: Queue) -> None:
-    """Neither slow calls nor large messages stop the other triggers of the triggerer."""
+async def test_the_event_loop_is_never_blocked(
+    emulator: EmulatorServer, queue: Queue
+) -> None:
+    """
+    Neither slow calls nor large messages stop the other triggers of the triggerer.
+    """
     large = json.loads(execution())
     large["detail"]["more"] = ["x"] * 50_000
     queue.send(*[json.dumps(large)] * 10)
@@ -217,18 +274,28 @@ async def test_the_event_loop_is_never_blocked(emulator: EmulatorServer, queue: 
             await asyncio.sleep(0.005)
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         assert triggerer.fired
-        # Less than a call takes, but more than a busy machine may keep this thread waiting.
+        # Less than a call takes, but more than a busy machine may keep this thread
+        # waiting.
         assert longest < 0.6
     finally:
         emulator.control.remove_faults()
         await triggerer.stop()
 
 
-async def test_threads_end_with_the_reader(emulator: EmulatorServer, queue: Queue) -> None:
-    """A receive that is still waiting gives back what it gets, and its thread keeps no process from ending."""
+async def test_threads_end_with_the_reader(
+    emulator: EmulatorServer, queue: Queue
+) -> None:
+    """
+    A receive that is still waiting gives back what it gets, and its thread keeps no
+    process from ending.
+    """
 
     def threads() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "polysync-airflow"]
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name == "polysync-airflow"
+        ]
 
     before = set(threads())
     triggerer = Triggerer()
@@ -249,7 +316,9 @@ def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     outage = trigger.Outage("It fails")
     pauses = []
     for _ in range(20):
-        outage.failed(SageMakerApiError("x", error_code="X", operation="Y", permanent=False))
+        outage.failed(
+            SageMakerApiError("x", error_code="X", operation="Y", permanent=False)
+        )
         pauses.append(outage.pause)
 
     assert 0.5 <= pauses[0] <= 1

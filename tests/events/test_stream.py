@@ -1,4 +1,7 @@
-"""Watchers share one reader; each change makes one event; a message is deleted after its events are stored."""
+"""
+Watchers share one reader; each change makes one event; a message is deleted after its
+events are stored.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,13 @@ def deletes(queue: Queue) -> int:
     return len(queue.calls("DeleteMessageBatch"))
 
 
-async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue: Queue) -> None:
-    """Three watchers, one reader: the end of an execution, of a step, and a registered model; then all is deleted."""
+async def test_every_watcher_gets_what_it_wants(
+    emulator: EmulatorServer, queue: Queue
+) -> None:
+    """
+    Three watchers, one reader: the end of an execution, of a step, and a registered
+    model; then all is deleted.
+    """
     triggerer = Triggerer()
     triggerer.start(1, queue, pipelines=["abalone"])
     triggerer.start(2, queue, steps=["AbaloneTrain"], pipelines=["abalone"])
@@ -41,15 +49,29 @@ async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue:
         await asyncio.to_thread(emulator.control.advance, 4 * 3600)
         await until(lambda: len(triggerer.fired) == 3)
 
-        ((execution_end,), (step_end,), (package,)) = (triggerer.payloads(i) for i in (1, 2, 3))
-        assert (execution_end["execution_arn"], execution_end["state"]) == (arn, "Success")
-        assert execution_end["console_url"].endswith(f"/pipelines/abalone/executions/{arn}")
-        assert (step_end["execution_arn"], step_end["step_name"], step_end["state"]) == (
+        ((execution_end,), (step_end,), (package,)) = (
+            triggerer.payloads(i) for i in (1, 2, 3)
+        )
+        assert (execution_end["execution_arn"], execution_end["state"]) == (
+            arn,
+            "Success",
+        )
+        assert execution_end["console_url"].endswith(
+            f"/pipelines/abalone/executions/{arn}"
+        )
+        assert (
+            step_end["execution_arn"],
+            step_end["step_name"],
+            step_end["state"],
+        ) == (
             arn,
             "AbaloneTrain",
             "Success",
         )
-        assert (package["execution_arn"], package["approval_status"]) == (arn, "PendingManualApproval")
+        assert (package["execution_arn"], package["approval_status"]) == (
+            arn,
+            "PendingManualApproval",
+        )
         assert triggerer.payloads(4) == []
         assert len(triggerer.manager._groups) == 1
         triggerer.store()
@@ -62,7 +84,10 @@ async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue:
 async def test_watchers_that_start_together_miss_nothing(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow starts them one after the other, so what the queue has by then is not received at once."""
+    """
+    Airflow starts them one after the other, so what the queue has by then is not
+    received at once.
+    """
     monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.4)
     # The first receive of a process imports modules for longer than that.
     EventQueue("polysync_default", None, queue.url).receive(wait_seconds=0)
@@ -79,7 +104,10 @@ async def test_watchers_that_start_together_miss_nothing(
 
 
 async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
-    """What no watcher wants is deleted at once; what one wants when Airflow says that it is stored."""
+    """
+    What no watcher wants is deleted at once; what one wants when Airflow says that it
+    is stored.
+    """
     triggerer = Triggerer()
     triggerer.start(1, queue)
     queue.send(execution())
@@ -97,8 +125,13 @@ async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
         await triggerer.stop()
 
 
-async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue) -> None:
-    """Copies before and after the storage are the same change; their messages stay as long, and no longer."""
+async def test_duplicates_make_one_event(
+    emulator: EmulatorServer, queue: Queue
+) -> None:
+    """
+    Copies before and after the storage are the same change; their messages stay as
+    long, and no longer.
+    """
     emulator.control.put_scenario({"event_copies": 3})
     triggerer = Triggerer()
     triggerer.start(1, queue, states=["Running"])
@@ -123,8 +156,13 @@ async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue)
         await triggerer.stop()
 
 
-async def test_a_killed_triggerer_loses_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty events are received and not stored: the next triggerer gets all of them, each once."""
+async def test_a_killed_triggerer_loses_nothing(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Twenty events are received and not stored: the next triggerer gets all of them, each
+    once.
+    """
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(20)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
@@ -139,13 +177,18 @@ async def test_a_killed_triggerer_loses_nothing(queue: Queue, monkeypatch: pytes
         await until(lambda: len(following.fired) >= 20)
         following.store()
         await until(lambda: queue.size == (0, 0))
-        assert sorted(payload["execution_arn"] for payload in following.payloads()) == arns
+        assert (
+            sorted(payload["execution_arn"] for payload in following.payloads()) == arns
+        )
     finally:
         await following.stop()
 
 
 async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> None:
-    """Airflow does not wait for it, so its messages are deleted, as the documentation says. Alone, it misses none."""
+    """
+    Airflow does not wait for it, so its messages are deleted, as the documentation
+    says. Alone, it misses none.
+    """
     states = ("Succeeded", "Failed", "Stopped")
     first, second, third = (execution(status) for status in states)
     triggerer = Triggerer()
@@ -169,13 +212,21 @@ async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> N
         queue.send(third)
         triggerer.start(2, queue)
         await until(lambda: len(triggerer.payloads(2)) == 2)
-        assert [payload["status"] for payload in triggerer.payloads(2)] == ["Succeeded", "Stopped"]
+        assert [payload["status"] for payload in triggerer.payloads(2)] == [
+            "Succeeded",
+            "Stopped",
+        ]
     finally:
         await triggerer.stop()
 
 
-async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow ends the watcher whose event it could not store. Its successor gets it; the other one does not again."""
+async def test_an_event_that_is_not_stored_comes_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Airflow ends the watcher whose event it could not store. Its successor gets it; the
+    other one does not again.
+    """
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
     triggerer = Triggerer(ack_timeout=0.4)
     triggerer.start(1, queue)
@@ -197,7 +248,10 @@ async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch
 async def test_an_event_that_is_not_stored_holds_no_other(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All others are stored and deleted, several in a call, also more than may be in flight. Its message stays."""
+    """
+    All others are stored and deleted, several in a call, also more than may be in
+    flight. Its message stays.
+    """
     monkeypatch.setattr(trigger, "MAX_IN_FLIGHT", 10)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(40)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
@@ -211,7 +265,9 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
     try:
         await until(others_are_deleted)
-        assert sorted(payload["execution_arn"] for payload in triggerer.payloads()) == arns
+        assert (
+            sorted(payload["execution_arn"] for payload in triggerer.payloads()) == arns
+        )
         assert deletes(queue) <= 20
 
         triggerer.store()
@@ -221,7 +277,10 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
 
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
-    """While Airflow stores an event, its messages stay invisible, with one call for each time of the hold."""
+    """
+    While Airflow stores an event, its messages stay invisible, with one call for each
+    time of the hold.
+    """
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 20)
     monkeypatch.setattr(trigger, "HOLD_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
@@ -252,11 +311,16 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
         await triggerer.stop()
 
 
-async def test_the_reader_waits_for_airflow(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reader_waits_for_airflow(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No more changes are read than may wait for their storage."""
     monkeypatch.setattr(trigger, "MAX_IN_FLIGHT", 10)
     queue.send(
-        *(execution(pipelineExecutionArn=EXECUTION_ARN.replace("p4jn", f"p{i:03}")) for i in range(25))
+        *(
+            execution(pipelineExecutionArn=EXECUTION_ARN.replace("p4jn", f"p{i:03}"))
+            for i in range(25)
+        )
     )
     triggerer = Triggerer()
     triggerer.start(1, queue)

@@ -17,8 +17,12 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"
 
 
 def test_what_airflow_stores() -> None:
-    """The class path is public; the arguments are JSON, and the same after a round trip."""
-    made = PolysyncSageMakerEventTrigger(queue_url=URL, pipelines=("a", "b"), states=["Failed"])
+    """
+    The class path is public; the arguments are JSON, and the same after a round trip.
+    """
+    made = PolysyncSageMakerEventTrigger(
+        queue_url=URL, pipelines=("a", "b"), states=["Failed"]
+    )
 
     path, arguments = made.serialize()
     again = PolysyncSageMakerEventTrigger(**arguments)
@@ -38,10 +42,15 @@ def test_what_airflow_stores() -> None:
 
 
 def test_watchers_of_a_queue_share_it() -> None:
-    """Watchers with other filters share the reader; those of another queue, region or connection do not."""
+    """
+    Watchers with other filters share the reader; those of another queue, region or
+    connection do not.
+    """
 
     def key(**arguments: Any) -> Any:
-        return PolysyncSageMakerEventTrigger(**{"queue_url": URL, **arguments}).shared_stream_key()
+        return PolysyncSageMakerEventTrigger(
+            **{"queue_url": URL, **arguments}
+        ).shared_stream_key()
 
     assert key() == key(pipelines=["a"]) == key(region_name="us-east-1")
     others = [key(), key(queue_url=f"{URL}2"), key(polysync_conn_id="other")]
@@ -49,7 +58,10 @@ def test_watchers_of_a_queue_share_it() -> None:
 
 
 def test_wrong_arguments_end_no_triggerer() -> None:
-    """An argument is refused when the DAG file is parsed. Airflow's triggerer survives a TypeError only."""
+    """
+    An argument is refused when the DAG file is parsed. Airflow's triggerer survives a
+    TypeError only.
+    """
     with pytest.raises(ParametersError, match="states has 'Done'") as caught:
         PolysyncSageMakerEventTrigger(queue_url=URL, states=["Done"])
 
@@ -57,10 +69,17 @@ def test_wrong_arguments_end_no_triggerer() -> None:
 
 
 def test_older_versions_of_airflow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an acknowledgement an event could be lost, so the error names the sensor instead."""
-    monkeypatch.setattr(trigger, "CAPABILITIES", CAPABILITIES._replace(shared_event_streams=False))
+    """
+    Without an acknowledgement an event could be lost, so the error names the sensor
+    instead.
+    """
+    monkeypatch.setattr(
+        trigger, "CAPABILITIES", CAPABILITIES._replace(shared_event_streams=False)
+    )
 
-    with pytest.raises(ParametersError, match=r"needs Airflow 3.3 or newer.*wait with a sensor"):
+    with pytest.raises(
+        ParametersError, match=r"needs Airflow 3.3 or newer.*wait with a sensor"
+    ):
         PolysyncSageMakerEventTrigger(queue_url=URL)
 
 
@@ -78,6 +97,8 @@ def test_dag_files_import_no_boto3() -> None:
         f"Trigger(queue_url={URL!r})\n"
         "print([name for name in ('boto3', 'botocore') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.splitlines()[-1] == "[]"

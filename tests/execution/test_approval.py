@@ -1,4 +1,7 @@
-"""Model packages: what a wait for an approval does after each poll, AWS's answers, and the arguments."""
+"""
+Model packages: what a wait for an approval does after each poll, AWS's answers, and the
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+)
 from polysync_airflow.execution.approval import (
     ApprovalEvent,
     ApprovalOutcome,
@@ -30,13 +37,23 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 LIMIT = "the limit of 1 h (timeout= or execution_timeout=) was reached"
 WAIT = ApprovalWaiter(resource=ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
 THROTTLED = SageMakerApiError(
-    "Rate exceeded", error_code="ThrottlingException", operation="DescribeModelPackage", permanent=False
+    "Rate exceeded",
+    error_code="ThrottlingException",
+    operation="DescribeModelPackage",
+    permanent=False,
 )
 
 
-def described(status: str = "Completed", approval: str | None = "Approved", **more: Any) -> Any:
+def described(
+    status: str = "Completed", approval: str | None = "Approved", **more: Any
+) -> Any:
     """Return a description of the model package."""
-    response = {"ModelPackageArn": ARN, "ModelPackageStatus": status, "ModelApprovalStatus": approval, **more}
+    response = {
+        "ModelPackageArn": ARN,
+        "ModelPackageStatus": status,
+        "ModelApprovalStatus": approval,
+        **more,
+    }
     return ModelPackageDescription.model_validate(response)
 
 
@@ -51,11 +68,18 @@ APPROVALS = ("Approved", "Rejected", "PendingManualApproval", None, "Perhaps")
 
 @pytest.mark.parametrize(("status", "approval"), list(product(STATUSES, APPROVALS)))
 def test_every_pair_of_statuses(status: str, approval: str | None) -> None:
-    """Only Approved and Completed together let the task succeed; only Failed, Deleting and Rejected end it else."""
+    """
+    Only Approved and Completed together let the task succeed; only Failed, Deleting and
+    Rejected end it else.
+    """
     outcomes: dict[tuple[str, str | None], str] = {
         ("Completed", "Approved"): "approved",
         **{(each, "Rejected"): "rejected" for each in STATUSES},
-        **{(each, one): "failed" for each in ("Failed", "Deleting") for one in APPROVALS},
+        **{
+            (each, one): "failed"
+            for each in ("Failed", "Deleting")
+            for one in APPROVALS
+        },
     }
     expected = outcomes.get((status, approval), "wait")
 
@@ -75,7 +99,9 @@ def test_statuses_are_those_of_the_service_model() -> None:
     }
 
     assert enums["ModelPackageStatus"] == set(STATUSES) - {"Archived"}
-    assert enums["ModelApprovalStatus"] == {each for each in APPROVALS if each} - {"Perhaps"}
+    assert enums["ModelApprovalStatus"] == {each for each in APPROVALS if each} - {
+        "Perhaps"
+    }
 
 
 def test_each_change_is_logged_once() -> None:
@@ -115,7 +141,10 @@ def test_refusals_have_no_approval_status() -> None:
 
     assert (outcome(refused), outcome(late)) == ("refused", "timed_out")
     assert isinstance(late, Finish)
-    assert (late.event.error_code, late.event.approval_status) == ("ThrottlingException", None)
+    assert (late.event.error_code, late.event.approval_status) == (
+        "ThrottlingException",
+        None,
+    )
     assert late.event.message == f"{LIMIT}; the last poll failed: Rate exceeded"
 
 
@@ -175,10 +204,16 @@ PACKAGE = f"Model package {ARN}"
             {"message": "1 h"},
             f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is unknown.",
         ),
-        ("refused", {"message": "no"}, f"The wait for the approval of {ARN} has ended: no"),
+        (
+            "refused",
+            {"message": "no"},
+            f"The wait for the approval of {ARN} has ended: no",
+        ),
     ],
 )
-def test_messages(outcome: ApprovalOutcome, members: dict[str, Any], message: str) -> None:
+def test_messages(
+    outcome: ApprovalOutcome, members: dict[str, Any], message: str
+) -> None:
     """Each end of a wait is one line."""
     event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
 
@@ -195,10 +230,16 @@ def test_reason_of_a_failed_package() -> None:
 
 
 def test_texts_of_others_begin_no_line() -> None:
-    """The reason of a rejection, and the name of who did it, cannot look like lines of Airflow's log."""
+    """
+    The reason of a rejection, and the name of who did it, cannot look like lines of
+    Airflow's log.
+    """
     reason = "no\n::endgroup::\n[2026-01-01] INFO - Task succeeded\x1b[2J"
     user = {"UserProfileName": "eve\n::group::"}
-    step = WAIT.decide(described(approval="Rejected", ApprovalDescription=reason, LastModifiedBy=user), 1e9)
+    step = WAIT.decide(
+        described(approval="Rejected", ApprovalDescription=reason, LastModifiedBy=user),
+        1e9,
+    )
 
     assert isinstance(step, Finish)
     message = approval_message(step.event)
@@ -210,10 +251,16 @@ def test_texts_of_others_begin_no_line() -> None:
 
 def test_stored_arguments_are_those_of_a_shared_wait() -> None:
     """They keep the name that an earlier version has stored."""
-    stored = {"polysync_conn_id": "team", "region_name": "us-east-1", "poll_interval": 60.0}
+    stored = {
+        "polysync_conn_id": "team",
+        "region_name": "us-east-1",
+        "poll_interval": 60.0,
+    }
     times = {"since": 1e9, "deadline": 1e9 + 3600}
 
-    arguments = ApprovalTriggerArguments.model_validate({"model_package_arn": ARN, **stored, **times})
+    arguments = ApprovalTriggerArguments.model_validate(
+        {"model_package_arn": ARN, **stored, **times}
+    )
 
     assert arguments.waiter() == replace(WAIT, rate_limited=True)
 
@@ -221,7 +268,9 @@ def test_stored_arguments_are_those_of_a_shared_wait() -> None:
 # ---- AWS's answers, and arguments
 
 MODEL_ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn-2/17"
-GROUP_ARN = "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:model-package-group/Churn-2"
+GROUP_ARN = (
+    "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:model-package-group/Churn-2"
+)
 RESPONSE = {"ModelPackageArn": MODEL_ARN, "ModelPackageStatus": "Completed"}
 
 
@@ -229,7 +278,10 @@ RESPONSE = {"ModelPackageArn": MODEL_ARN, "ModelPackageStatus": "Completed"}
     ("context", "expected"),
     [
         ({"UserProfileName": "ada", "IamIdentity": {"Arn": "arn:x"}}, "ada"),
-        ({"IamIdentity": {"Arn": "arn:x", "SourceIdentity": "ada@example.com"}}, "ada@example.com"),
+        (
+            {"IamIdentity": {"Arn": "arn:x", "SourceIdentity": "ada@example.com"}},
+            "ada@example.com",
+        ),
         ({"IamIdentity": {"Arn": "arn:x", "PrincipalId": "AROA"}}, "arn:x"),
         ({"UserProfileName": "x" * 3000}, "x" * 2045 + "..."),
         ({"IamIdentity": "x", "UserProfileName": 7}, None),
@@ -238,7 +290,10 @@ RESPONSE = {"ModelPackageArn": MODEL_ARN, "ModelPackageStatus": "Completed"}
     ],
 )
 def test_who_changed_it(context: Any, expected: str | None) -> None:
-    """The clearest name counts; anything of another form is no name, and the answer stays valid."""
+    """
+    The clearest name counts; anything of another form is no name, and the answer stays
+    valid.
+    """
     response = {**RESPONSE, "LastModifiedBy": context}
 
     assert ModelPackageDescription.model_validate(response).modified_by == expected
@@ -248,11 +303,17 @@ def test_who_changed_it(context: Any, expected: str | None) -> None:
     ("details", "expected"),
     [
         (
-            {"ValidationStatuses": [{"Name": "a"}, {"FailureReason": "no image"}], "ImageScanStatuses": []},
+            {
+                "ValidationStatuses": [{"Name": "a"}, {"FailureReason": "no image"}],
+                "ImageScanStatuses": [],
+            },
             "no image",
         ),
         ({"ImageScanStatuses": [{"FailureReason": "x" * 5000}]}, "x" * 1297 + "..."),
-        ({"ValidationStatuses": "x", "ImageScanStatuses": [7, {"FailureReason": 7}]}, None),
+        (
+            {"ValidationStatuses": "x", "ImageScanStatuses": [7, {"FailureReason": 7}]},
+            None,
+        ),
         ([], None),
     ],
 )
@@ -264,7 +325,10 @@ def test_why_it_failed(details: Any, expected: str | None) -> None:
 
 
 def test_description_is_cleaned() -> None:
-    """It keeps its line breaks as data, without control characters, and at most as long as AWS allows."""
+    """
+    It keeps its line breaks as data, without control characters, and at most as long as
+    AWS allows.
+    """
     response = {**RESPONSE, "ApprovalDescription": "a\nb\x00" + "c" * 5000}
 
     text = ModelPackageDescription.model_validate(response).approval_description or ""
@@ -276,7 +340,9 @@ def test_description_is_cleaned() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ModelPackageArn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/single"},
+        {
+            "ModelPackageArn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/single"
+        },
         {"ModelPackageStatus": "<b>Completed</b>"},
         {"ModelPackageStatus": None},
         {"ModelApprovalStatus": "Approved\n"},
@@ -289,10 +355,18 @@ def test_other_answers_are_not_valid(changes: dict[str, Any]) -> None:
 
 
 def test_arns_and_groups() -> None:
-    """ARNs of versions, and names and ARNs of groups, are accepted; the group of each is compared in lower case."""
+    """
+    ARNs of versions, and names and ARNs of groups, are accepted; the group of each is
+    compared in lower case.
+    """
     assert check_model_package_arn(MODEL_ARN) == MODEL_ARN
-    assert [check_model_package_group(each) for each in ("C", GROUP_ARN)] == ["C", GROUP_ARN]
-    assert [group_of(each) for each in (MODEL_ARN, GROUP_ARN, "Churn-2")] == ["churn-2"] * 3
+    assert [check_model_package_group(each) for each in ("C", GROUP_ARN)] == [
+        "C",
+        GROUP_ARN,
+    ]
+    assert [group_of(each) for each in (MODEL_ARN, GROUP_ARN, "Churn-2")] == [
+        "churn-2"
+    ] * 3
 
 
 def raised(check: Callable[..., object], *values: Any) -> str:
@@ -304,7 +378,15 @@ def raised(check: Callable[..., object], *values: Any) -> str:
 
 @pytest.mark.parametrize(
     "wrong",
-    [MODEL_ARN + "\n", MODEL_ARN + "/1", MODEL_ARN.replace("/17", "/x"), "", None, GROUP_ARN, b"x"],
+    [
+        MODEL_ARN + "\n",
+        MODEL_ARN + "/1",
+        MODEL_ARN.replace("/17", "/x"),
+        "",
+        None,
+        GROUP_ARN,
+        b"x",
+    ],
     ids=ascii,
 )
 def test_not_the_arn_of_a_version(wrong: Any) -> None:
@@ -327,7 +409,10 @@ def test_not_a_group(wrong: Any) -> None:
 
 
 def test_approvals() -> None:
-    """AWS's three statuses and descriptions of at most 1,024 characters in one line are accepted."""
+    """
+    AWS's three statuses and descriptions of at most 1,024 characters in one line are
+    accepted.
+    """
     for status in ("Approved", "Rejected", "PendingManualApproval"):
         check_approval(status, None)
         check_approval(status, "é" * 1024)

@@ -1,4 +1,7 @@
-"""Durations have one form. The same cases hold for the tab, in ``tests/ui/test_static_files.py``."""
+"""
+Durations have one form. The same cases hold for the tab, in
+``tests/ui/test_static_files.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The message of a failure: the verdict, the steps, their logs and what to do fit into Airflow's log pane."""
+"""
+The message of a failure: the verdict, the steps, their logs and what to do fit into
+Airflow's log pane.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
-from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
+from polysync_airflow.execution.outcome import (
+    LINE_WIDTH,
+    ExecutionRecord,
+    RequestedStop,
+    outcome_message,
+)
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators.start import RESUME_BUTTON
@@ -17,11 +25,14 @@ from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
 NOW, LATER = datetime(2026, 3, 1, 13, tzinfo=UTC), datetime(2026, 3, 1, 14, tzinfo=UTC)
-# Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the traceback.
+# Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the
+# traceback.
 PANE_LINES = 22
 
 
-def event(outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any) -> ExecutionEvent:
+def event(
+    outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any
+) -> ExecutionEvent:
     """Return how a wait for the execution has ended."""
     values = {
         "execution_arn": ARN,
@@ -36,7 +47,9 @@ def event(outcome: Literal["ended", "timed_out", "refused"], status: str, **fiel
 def requested(**changes: Any) -> ExecutionRecord:
     """Return what ``run`` says when a stop was requested."""
     stop = RequestedStop(requested_at=NOW, reason="ended_task", process="triggerer")
-    run = ExecutionRecord(execution_arn=ARN, pipeline_name="churn-tuning", state="Running", parameters={})
+    run = ExecutionRecord(
+        execution_arn=ARN, pipeline_name="churn-tuning", state="Running", parameters={}
+    )
     return run.stop_requested(stop.model_copy(update=changes))
 
 
@@ -54,8 +67,13 @@ def test_repeated_requests_of_a_stop_are_one() -> None:
 
 
 def test_end_of_a_stop_is_final() -> None:
-    """An answer or a look that comes late, from another process, does not bring the execution back to life."""
-    ended = requested().stop_followed(event("ended", "Stopped", message="by user"), LATER)
+    """
+    An answer or a look that comes late, from another process, does not bring the
+    execution back to life.
+    """
+    ended = requested().stop_followed(
+        event("ended", "Stopped", message="by user"), LATER
+    )
 
     assert (ended.state, ended.message, ended.ended_at) == ("Cancelled", "by user", NOW)
     assert ended.stop_answered("Stopping", None, LATER) == ended
@@ -67,7 +85,9 @@ def test_end_of_a_stop_is_final() -> None:
 def test_failed_look_is_no_look() -> None:
     """The last poll failed: the execution was not seen then."""
     accepted = requested().stop_answered("Stopping", None, NOW)
-    failed = event("timed_out", "Stopping", message="throttled", error_code="ThrottlingException")
+    failed = event(
+        "timed_out", "Stopping", message="throttled", error_code="ThrottlingException"
+    )
 
     seen, unseen = (
         accepted.stop_followed(event("timed_out", "Stopping"), LATER),
@@ -105,7 +125,12 @@ def message(
     on_clear: OnClear = "new",
 ) -> list[str]:
     """Return the lines of the message of a failed execution."""
-    note = next_step("Failed", choose(retry_mode=retry_mode, on_clear=on_clear), retry, button=RESUME_BUTTON)
+    note = next_step(
+        "Failed",
+        choose(retry_mode=retry_mode, on_clear=on_clear),
+        retry,
+        button=RESUME_BUTTON,
+    )
     end = ExecutionEvent(
         outcome="ended",
         execution_arn=ARN,
@@ -130,17 +155,29 @@ def message(
 )
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_failure_fits_into_the_pane(count: int, next_try: Any) -> None:
-    """Verdict, reasons, links and what comes next are in sight, whatever the length of logs and reasons."""
-    steps = [failed_step(number, "ClientError: no such bucket.") for number in range(count)]
+    """
+    Verdict, reasons, links and what comes next are in sight, whatever the length of
+    logs and reasons.
+    """
+    steps = [
+        failed_step(number, "ClientError: no such bucket.") for number in range(count)
+    ]
     lines = message(steps, **next_try)
 
     assert lines[0].startswith("Pipeline churn-tuning failed")
     assert len(lines) <= PANE_LINES
     for number in range(count):
-        assert f"Step Step{number} failed (attempt 2): ClientError: no such bucket." in lines
+        assert (
+            f"Step Step{number} failed (attempt 2): ClientError: no such bucket."
+            in lines
+        )
     assert [line for line in lines if line.startswith("  | ")][-1] == "  | epoch 199"
     assert any(line.startswith("Next: ") for line in lines)
-    assert all(len(line) <= LINE_WIDTH for line in lines if "arn:" not in line and "https:" not in line)
+    assert all(
+        len(line) <= LINE_WIDTH
+        for line in lines
+        if "arn:" not in line and "https:" not in line
+    )
 
 
 def test_long_reason_is_wrapped_and_cut() -> None:
@@ -152,11 +189,24 @@ def test_long_reason_is_wrapped_and_cut() -> None:
 
 
 def test_line_breaks_of_a_reason_do_not_look_like_lines_of_ours() -> None:
-    """Whoever writes the reason of a failure cannot write the verdict of another step."""
-    lines = message([failed_step(0, "bad\nStep Step1 failed: not true\nConsole: https://example.com")])
+    """
+    Whoever writes the reason of a failure cannot write the verdict of another step.
+    """
+    lines = message(
+        [
+            failed_step(
+                0, "bad\nStep Step1 failed: not true\nConsole: https://example.com"
+            )
+        ]
+    )
 
-    assert lines[2].startswith("Step Step0 failed (attempt 2): bad Step Step1 failed: not true")
-    assert not any(line.startswith(("Step Step1", "Console: https://example.com")) for line in lines)
+    assert lines[2].startswith(
+        "Step Step0 failed (attempt 2): bad Step Step1 failed: not true"
+    )
+    assert not any(
+        line.startswith(("Step Step1", "Console: https://example.com"))
+        for line in lines
+    )
 
 
 def test_many_failed_steps_are_named() -> None:

@@ -14,7 +14,10 @@ REGION = "eu-central-1"
 TABLE = {
     "currency": "EUR",
     "date": "2026-11-01",
-    "prices": {REGION: {"ml.m5.large": 0.12, "ml.free": 0}, "us-east-1": {"ml.p3.2xlarge": 3.825}},
+    "prices": {
+        REGION: {"ml.m5.large": 0.12, "ml.free": 0},
+        "us-east-1": {"ml.p3.2xlarge": 3.825},
+    },
 }
 
 
@@ -23,20 +26,32 @@ TABLE = {
     [
         ({"ml.m5.large": 5400.0}, 0.18, None),
         ({"ml.m5.large": 5400.0, "ml.free": 3600.0}, 0.18, None),
-        ({"ml.m5.large": 5400.0, "ml.p3.2xlarge": 9.0, "ml.a": 1.0}, 0.18, "ml.a, ml.p3.2xlarge"),
+        (
+            {"ml.m5.large": 5400.0, "ml.p3.2xlarge": 9.0, "ml.a": 1.0},
+            0.18,
+            "ml.a, ml.p3.2xlarge",
+        ),
         ({"ml.p3.2xlarge": 9.0}, None, "ml.p3.2xlarge"),
         ({"ml.m5.large": 1.0}, 0.0, None),
         ({"ml.m5.large": 2.0}, 0.0001, None),
         ({}, 0.0, None),
     ],
 )
-def test_cost(billed: dict[str, float], amount: float | None, unknown: str | None) -> None:
+def test_cost(
+    billed: dict[str, float], amount: float | None, unknown: str | None
+) -> None:
     """The prices are those of the region. What has none is named."""
     cost, note = HourlyPrices.parse(json.dumps(TABLE)).cost_of(billed, REGION)
 
     date = datetime.date(2026, 11, 1)
-    assert cost == (None if amount is None else Cost(amount=amount, currency="EUR", prices_date=date))
-    assert note == (unknown and f"The cost lacks {unknown}: hourly_prices has no price in {REGION}.")
+    assert cost == (
+        None
+        if amount is None
+        else Cost(amount=amount, currency="EUR", prices_date=date)
+    )
+    assert note == (
+        unknown and f"The cost lacks {unknown}: hourly_prices has no price in {REGION}."
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,29 @@ OF_NEXT_CLEAR = ClearChoice(on_clear="new")
         ({"epoch": 3, "clear_choice": None}, OWN),
         ({"epoch": 3, "clear_choice": ClearChoice(on_clear="new", epoch=3)}, OWN),
         ({"epoch": 3, "clear_choice": OF_NEXT_CLEAR}, OF_NEXT_CLEAR),
-        ({"clear_choice": OF_NEXT_CLEAR, "incarnation": Incarnation(dag_run_started_at=NOW)}, OWN),
+        (
+            {
+                "clear_choice": OF_NEXT_CLEAR,
+                "incarnation": Incarnation(dag_run_started_at=NOW),
+            },
+            OWN,
+        ),
     ],
-    ids=["made", "withdrawn", "used up", "of another clear", "made after a later try", "of another DAG run"],
+    ids=[
+        "made",
+        "withdrawn",
+        "used up",
+        "of another clear",
+        "made after a later try",
+        "of another DAG run",
+    ],
 )
-def test_choice_is_that_of_the_user(changes: dict[str, object], expected: ClearChoice | None) -> None:
-    """A user may choose, or withdraw the choice, after this process has read the record."""
+def test_choice_is_that_of_the_user(
+    changes: dict[str, object], expected: ClearChoice | None
+) -> None:
+    """
+    A user may choose, or withdraw the choice, after this process has read the record.
+    """
     record = stored(clear_choice=OWN)
 
     assert record.with_choice_of(stored(**changes)) == stored(clear_choice=expected)
@@ -39,7 +56,9 @@ def test_choice_is_kept_without_a_stored_record() -> None:
 
 
 def test_values_of_parameters_are_stored_until_the_arn_is_known() -> None:
-    """Whoever may read Variables sees them; a request that is sent again must be the same."""
+    """
+    Whoever may read Variables sees them; a request that is sent again must be the same.
+    """
     with_values = REQUEST.model_copy(update={"pipeline_parameters": {"Password": "1"}})
 
     assert stored(request=with_values).without_values() == stored()

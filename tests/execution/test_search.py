@@ -1,4 +1,7 @@
-"""Which of the listed executions a search means, and what comes after each look: tables of executions and looks."""
+"""
+Which of the listed executions a search means, and what comes after each look: tables of
+executions and looks.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ from polysync_airflow.execution.waiter import Finish, LogLine, Wait, check_event
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline"
 BEGAN_AT = datetime(2026, 1, 2, 12, tzinfo=UTC)
 DAY = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
-# Names by the hour, counted from the first of January, at which the executions were created.
+# Names by the hour, counted from the first of January, at which the executions were
+# created.
 EXECUTIONS = {
     "early": -1,
     "nightly-1": 0,
@@ -90,13 +94,23 @@ def no_parameters(_: str) -> dict[str, str]:
         ({"created_after": "2026-01-01T06:00:00+01:00"}, "manual"),
         ({"created_after": "2026-01-01 05:00:00+00:00"}, "manual"),
         ({"created_after": "2026-01-02"}, "midnight"),
-        ({"created_after": datetime(2026, 1, 1, 21, tzinfo=timezone(timedelta(hours=1)))}, "nightly-2"),
+        (
+            {
+                "created_after": datetime(
+                    2026, 1, 1, 21, tzinfo=timezone(timedelta(hours=1))
+                )
+            },
+            "nightly-2",
+        ),
         # A window whose begin is given has no end.
         ({"created_after": "2026-01-01", "which": "latest"}, "noon"),
         ({"created_after": "2026-01-02T13:00:00", "which": "latest"}, "evening"),
         ({"created_before": "2026-01-01T20:00:00", "which": "latest"}, "manual"),
         ({"created_after": "2027-01-01"}, None),
-        ({"created_after": "", "display_name_pattern": "", "parameters": {}}, "nightly-1"),
+        (
+            {"created_after": "", "display_name_pattern": "", "parameters": {}},
+            "nightly-1",
+        ),
     ],
 )
 def test_choice(arguments: dict[str, Any], expected: str | None) -> None:
@@ -129,17 +143,27 @@ def test_execution_without_a_display_name_has_an_empty_one() -> None:
 
 
 def test_latest_is_the_latest_of_the_begin_whenever_somebody_looks() -> None:
-    """If none existed when the search began, it is the first one after that, also when there are more."""
+    """
+    If none existed when the search began, it is the first one after that, also when
+    there are more.
+    """
     latest = search(created_after=BEGAN_AT + timedelta(minutes=1), which="latest")
     later = [listed("evening", 42), listed("night", 46)]
 
-    assert pick(latest, later[:1], no_parameters) == pick(latest, later, no_parameters) == later[0]
+    assert (
+        pick(latest, later[:1], no_parameters)
+        == pick(latest, later, no_parameters)
+        == later[0]
+    )
 
 
 def test_execution_of_another_pipeline_is_not_taken() -> None:
     """AWS's list is not believed."""
     assert pick(search(), [listed("manual", 5, "other")], no_parameters) is None
-    assert pick(search(pipeline_name=f"{PREFIX}/FanOut"), LISTED, no_parameters) is not None
+    assert (
+        pick(search(pipeline_name=f"{PREFIX}/FanOut"), LISTED, no_parameters)
+        is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,14 +175,21 @@ def test_execution_of_another_pipeline_is_not_taken() -> None:
         ({"Shards": 4.0}, None),
     ],
 )
-def test_parameters_are_a_subset(parameters: dict[str, Any], expected: str | None) -> None:
-    """Values are compared as ``str(value)``; the parameters of executions that do not match are not read."""
+def test_parameters_are_a_subset(
+    parameters: dict[str, Any], expected: str | None
+) -> None:
+    """
+    Values are compared as ``str(value)``; the parameters of executions that do not
+    match are not read.
+    """
     values = {
         "nightly-1": {"Shards": "5"},
         "manual": {"Shards": "4", "DryRun": "False"},
         "nightly-2": {"Shards": "4", "DryRun": "True"},
     }
-    by_arn = {each.execution_arn: values.get(each.display_name or "") for each in LISTED}
+    by_arn = {
+        each.execution_arn: values.get(each.display_name or "") for each in LISTED
+    }
     read: Callable[[str], Any] = by_arn.__getitem__
 
     found = pick(search(parameters=parameters), LISTED, read)
@@ -167,7 +198,9 @@ def test_parameters_are_a_subset(parameters: dict[str, Any], expected: str | Non
 
 
 def test_numbers_of_executions_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window that is too large is an error that says what to do, and reads no further."""
+    """
+    A window that is too large is an error that says what to do, and reads no further.
+    """
     many = [listed(f"n{number}", number / 1000) for number in range(150)]
     compared: list[str] = []
 
@@ -196,7 +229,8 @@ def test_numbers_of_executions_are_limited(monkeypatch: pytest.MonkeyPatch) -> N
     ("which", "hour", "settled_at"),
     [
         ("first", 20, 20 * 3600 + 60),
-        # The newest that existed at noon may still appear a minute later; after the window, none can.
+        # The newest that existed at noon may still appear a minute later; after the
+        # window, none can.
         ("latest", 20, 24 * 3600 + 60),
         ("latest", 42, 42 * 3600 + 60),
     ],
@@ -215,24 +249,47 @@ def test_choice_is_settled_a_minute_after_the_last_rival_can_exist(
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
-        ({"pipeline_name": "no good"}, ["pipeline_name = 'no good'", "name, or its ARN"]),
-        ({"created_after": "yesterday"}, ["created_after = 'yesterday'", '"2026-01-31T06:00:00+00:00"']),
+        (
+            {"pipeline_name": "no good"},
+            ["pipeline_name = 'no good'", "name, or its ARN"],
+        ),
+        (
+            {"created_after": "yesterday"},
+            ["created_after = 'yesterday'", '"2026-01-31T06:00:00+00:00"'],
+        ),
         ({"created_after": 5}, ["created_after = 5", "is not a time"]),
-        ({"created_after": "0001-01-01"}, ["created_after = '0001-01-01'", "out of range"]),
+        (
+            {"created_after": "0001-01-01"},
+            ["created_after = '0001-01-01'", "out of range"],
+        ),
         (
             {"created_after": "2026-01-03", "created_before": "2026-01-03"},
             ["is not later than created_after"],
         ),
-        ({"created_before": "2025-12-31"}, ["created_before = '2025-12-31'", "is not later than"]),
-        ({"display_name_pattern": "x" * 257}, ["display_name_pattern = 'xxx", "1 to 256"]),
+        (
+            {"created_before": "2025-12-31"},
+            ["created_before = '2025-12-31'", "is not later than"],
+        ),
+        (
+            {"display_name_pattern": "x" * 257},
+            ["display_name_pattern = 'xxx", "1 to 256"],
+        ),
         ({"display_name_pattern": "a\nb"}, ["display_name_pattern = 'a\\nb'"]),
-        ({"parameters": ["A"]}, ["parameters = a list of 1", "a mapping of at most 200"]),
+        (
+            {"parameters": ["A"]},
+            ["parameters = a list of 1", "a mapping of at most 200"],
+        ),
         ({"parameters": {"A": None}}, ["parameters['A'] = None"]),
         ({"parameters": {"A": "x" * 1025}}, ["parameters['A'] = 'xxx"]),
-        ({"parameters": {str(n): "x" for n in range(201)}}, ["parameters = a dict of 201"]),
+        (
+            {"parameters": {str(n): "x" for n in range(201)}},
+            ["parameters = a dict of 201"],
+        ),
     ],
 )
-def test_invalid_arguments_are_named(arguments: dict[str, Any], texts: list[str]) -> None:
+def test_invalid_arguments_are_named(
+    arguments: dict[str, Any], texts: list[str]
+) -> None:
     """The error names the argument, its value and what is valid."""
     with pytest.raises(ParametersError) as caught:
         search(**arguments)
@@ -252,7 +309,10 @@ def test_invalid_arguments_are_named(arguments: dict[str, Any], texts: list[str]
             "- created_after = 5: Value error, is not a time. Give a datetime, or a text such as "
             '"2026-01-31T06:00:00+00:00" (without an offset: UTC), or leave it out.',
         ),
-        ({"which": "second"}, "- which = 'second': Input should be 'first' or 'latest'."),
+        (
+            {"which": "second"},
+            "- which = 'second': Input should be 'first' or 'latest'.",
+        ),
         (
             {"parameters": {"a b": 1}},
             "- parameters['a b'] = 'a b': String should match pattern '^[A-Za-z0-9\\-_]+$'. Give a mapping of at most "
@@ -260,8 +320,13 @@ def test_invalid_arguments_are_named(arguments: dict[str, Any], texts: list[str]
         ),
     ],
 )
-def test_problem_is_one_line_with_a_cure(arguments: dict[str, Any], problem: str) -> None:
-    """It names the argument or the member of one, its value, what is wrong, and what to do."""
+def test_problem_is_one_line_with_a_cure(
+    arguments: dict[str, Any], problem: str
+) -> None:
+    """
+    It names the argument or the member of one, its value, what is wrong, and what to
+    do.
+    """
     with pytest.raises(ParametersError) as caught:
         search(**arguments)
 
@@ -283,14 +348,21 @@ def test_only_the_first_problems_are_named() -> None:
         ({}, "created from 2026-01-01T00:00:00+00:00 to 2026-01-02T00:00:00+00:00"),
         ({"created_after": "2026-01-01"}, "created from 2026-01-01T00:00:00+00:00 on"),
         (
-            {"created_after": "2026-01-01", "display_name_pattern": "n*", "parameters": {"A": 1, "B": 2}},
+            {
+                "created_after": "2026-01-01",
+                "display_name_pattern": "n*",
+                "parameters": {"A": 1, "B": 2},
+            },
             "created from 2026-01-01T00:00:00+00:00 on with a display name like n* with parameters A, B",
         ),
     ],
 )
 def test_description(arguments: dict[str, Any], text: str) -> None:
     """A search is described in one line."""
-    assert describe_search(search(**arguments)) == f"the first execution of pipeline fanout {text}"
+    assert (
+        describe_search(search(**arguments))
+        == f"the first execution of pipeline fanout {text}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -299,39 +371,63 @@ def test_description(arguments: dict[str, Any], text: str) -> None:
         None,
         {},
         {"outcome": "found", "began_at": BEGAN_AT.isoformat()},
-        {"outcome": "found", "began_at": BEGAN_AT.isoformat(), "execution_arn": "{{ conn.x }}"},
-        {"outcome": "no_match", "began_at": BEGAN_AT.isoformat(), "execution_arn": LISTED[0].execution_arn},
+        {
+            "outcome": "found",
+            "began_at": BEGAN_AT.isoformat(),
+            "execution_arn": "{{ conn.x }}",
+        },
+        {
+            "outcome": "no_match",
+            "began_at": BEGAN_AT.isoformat(),
+            "execution_arn": LISTED[0].execution_arn,
+        },
         {"outcome": "ended", "began_at": BEGAN_AT.isoformat()},
         {"outcome": "timed_out", "began_at": 5},
     ],
 )
 def test_event_of_another_form_is_refused(event: Any) -> None:
     """An event comes from Airflow's database, where others can edit it."""
-    with pytest.raises(TriggerEventError, match="an event that is not this provider's event"):
+    with pytest.raises(
+        TriggerEventError, match="an event that is not this provider's event"
+    ):
         check_event(SearchEvent, event)
 
 
 def test_event_is_parsed() -> None:
     """The event of a search that has found an execution."""
-    event = {"outcome": "found", "began_at": BEGAN_AT.isoformat(), "execution_arn": LISTED[0].execution_arn}
+    event = {
+        "outcome": "found",
+        "began_at": BEGAN_AT.isoformat(),
+        "execution_arn": LISTED[0].execution_arn,
+    }
 
     parsed = check_event(SearchEvent, event)
 
-    assert (parsed.began_at, parsed.execution_arn) == (BEGAN_AT, LISTED[0].execution_arn)
+    assert (parsed.began_at, parsed.execution_arn) == (
+        BEGAN_AT,
+        LISTED[0].execution_arn,
+    )
 
 
 # ---- what comes after each look
 
 BEGAN = BEGAN_AT.timestamp()
 HOUR = 3600.0
-OPEN = SearchWaiter(search=search(created_after=DAY[0]), poll_interval=60, since=BEGAN, deadline=BEGAN + HOUR)
+OPEN = SearchWaiter(
+    search=search(created_after=DAY[0]),
+    poll_interval=60,
+    since=BEGAN,
+    deadline=BEGAN + HOUR,
+)
 CLOSED = replace(OPEN, search=search())
 FOUND = listed("manual", 5)
 
 
 def api_error(**arguments: Any) -> SageMakerApiError:
     """Return an error of AWS's."""
-    return SageMakerApiError("AWS says no", error_code="X", operation="ListPipelineExecutions", **arguments)
+    return SageMakerApiError(
+        "AWS says no", error_code="X", operation="ListPipelineExecutions", **arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -342,7 +438,13 @@ def api_error(**arguments: Any) -> SageMakerApiError:
         (OPEN, FOUND, 2 * HOUR, "found", None),
         (OPEN, None, HOUR - 1, None, None),
         (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h."),
-        (CLOSED, None, 0, "no_match", "The window has closed, and no execution in it matches."),
+        (
+            CLOSED,
+            None,
+            0,
+            "no_match",
+            "The window has closed, and no execution in it matches.",
+        ),
         (OPEN, api_error(permanent=False, transient=True), 0, None, None),
         (OPEN, api_error(permanent=False), 0, None, None),
         # A window that has closed proves nothing if it cannot be listed.
@@ -360,10 +462,16 @@ def api_error(**arguments: Any) -> SageMakerApiError:
     ],
 )
 def test_decision(
-    waiter: SearchWaiter, result: Any, after: float, outcome: str | None, text: str | None
+    waiter: SearchWaiter,
+    result: Any,
+    after: float,
+    outcome: str | None,
+    text: str | None,
 ) -> None:
     """The search ends with an event of this outcome, or goes on."""
-    response = result if isinstance(result, PolysyncError) else Looked(result, BEGAN + after)
+    response = (
+        result if isinstance(result, PolysyncError) else Looked(result, BEGAN + after)
+    )
     step = waiter.decide(response, BEGAN + after)
 
     if outcome is None:
@@ -374,20 +482,29 @@ def test_decision(
     assert (event.outcome, event.began_at) == (outcome, BEGAN_AT)
     if text:
         assert str(event.message).startswith(text)
-        sought = "Looked for: the first execution of pipeline fanout created from 2026-01-01"
+        sought = (
+            "Looked for: the first execution of pipeline fanout created from 2026-01-01"
+        )
         assert sought in str(event.message)
     if isinstance(result, SageMakerApiError) and outcome != "found":
         assert (event.error_code, event.operation) == ("X", "ListPipelineExecutions")
-    assert (event.error_code is None) == (outcome in ("found", "no_match", "too_many") or result is None)
+    assert (event.error_code is None) == (
+        outcome in ("found", "no_match", "too_many") or result is None
+    )
 
 
 def test_closed_window_is_watched_until_the_list_is_complete() -> None:
-    """An execution of the window's last second may appear late; the last look comes exactly then."""
+    """
+    An execution of the window's last second may appear late; the last look comes
+    exactly then.
+    """
     end = DAY[1].timestamp()
     waiter = replace(CLOSED, deadline=end + 10 * HOUR)
 
     assert waiter.last_poll_at == end + LIST_LAG_SECONDS
-    step = waiter.decide(Looked(None, end + LIST_LAG_SECONDS - 1), end + LIST_LAG_SECONDS - 1)
+    step = waiter.decide(
+        Looked(None, end + LIST_LAG_SECONDS - 1), end + LIST_LAG_SECONDS - 1
+    )
     assert isinstance(step, Wait)
     assert step.seconds == 1
     assert isinstance(waiter.decide(Looked(None, end + LIST_LAG_SECONDS), end), Finish)
@@ -395,7 +512,10 @@ def test_closed_window_is_watched_until_the_list_is_complete() -> None:
 
 
 def test_only_what_is_new_is_listed_again() -> None:
-    """After a look that has succeeded, the next one begins where it was made, less the lag of AWS's list."""
+    """
+    After a look that has succeeded, the next one begins where it was made, less the lag
+    of AWS's list.
+    """
     first = OPEN.decide(Looked(None, BEGAN), BEGAN + 1)
     assert isinstance(first, Wait)
     failed = first.waiter.decide(api_error(permanent=False), BEGAN + 60)
@@ -409,7 +529,10 @@ def test_only_what_is_new_is_listed_again() -> None:
 
 
 def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
-    """The next look, by another process, must find the same execution; the last one takes what there is."""
+    """
+    The next look, by another process, must find the same execution; the last one takes
+    what there is.
+    """
     repeated = replace(OPEN, is_repeated=True)
     found = listed("late", 36 - 1 / 60)
     at = found.created_at.timestamp() + SETTLE_SECONDS - 1
@@ -418,7 +541,11 @@ def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
     text = f"Found, but AWS may still list another one: {found.execution_arn}"
     assert isinstance(early, Wait)
     assert early.log_lines == (LogLine(logging.INFO, text),)
-    for waiter, now in ((repeated, at + 1), (replace(repeated, deadline=at), at), (OPEN, at)):
+    for waiter, now in (
+        (repeated, at + 1),
+        (replace(repeated, deadline=at), at),
+        (OPEN, at),
+    ):
         ended = waiter.decide(Looked(found, now), now)
         assert isinstance(ended, Finish)
         assert (ended.event.execution_arn, ended.log_lines) == (found.execution_arn, ())

@@ -1,4 +1,7 @@
-"""How the task of a step ends, and what the execution task does after a clear: each rule of the core."""
+"""
+How the task of a step ends, and what the execution task does after a clear: each rule
+of the core.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.step_tasks import Clear, FirstLook, Seen, StepTaskWaiter, seen_of, verdict_of
+from polysync_airflow.execution.step_tasks import (
+    Clear,
+    FirstLook,
+    Seen,
+    StepTaskWaiter,
+    seen_of,
+    verdict_of,
+)
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish, Wait
 
@@ -36,13 +46,19 @@ WITHOUT_OWN_XCOMS = (None, "scheduled", "queued", "running", "restarting")
 def run_of(**members: Any) -> ExecutionRecord:
     """Return the XCom ``run`` of the execution."""
     return ExecutionRecord(
-        execution_arn=ARN, pipeline_name="churn", state="Running", parameters={}, **members
+        execution_arn=ARN,
+        pipeline_name="churn",
+        state="Running",
+        parameters={},
+        **members,
     )
 
 
 def step(name: str, status: str | None, **members: Any) -> StepDescription:
     """Return AWS's description of a step."""
-    return StepDescription.model_validate({"StepName": name, "StepStatus": status, **members})
+    return StepDescription.model_validate(
+        {"StepName": name, "StepStatus": status, **members}
+    )
 
 
 def condition(outcome: str) -> StepDescription:
@@ -69,10 +85,16 @@ def outcome(name: str, found: Seen, *, is_retry: bool = False) -> str | None:
 
 @pytest.mark.parametrize(
     ("state", "current"),
-    [*((each, True) for each in (*ALIVE, *OVER)), *((each, False) for each in WITHOUT_OWN_XCOMS)],
+    [
+        *((each, True) for each in (*ALIVE, *OVER)),
+        *((each, False) for each in WITHOUT_OWN_XCOMS),
+    ],
 )
 def test_xcom_run_is_that_of_the_current_try(state: str | None, current: bool) -> None:
-    """From a clear until a worker has begun the next try, Airflow still has the XComs of the try before."""
+    """
+    From a clear until a worker has begun the next try, Airflow still has the XComs of
+    the try before.
+    """
     assert step_tasks.is_current(state, run_of()) is current
     assert not step_tasks.is_current(state, None)
 
@@ -88,7 +110,10 @@ def test_step_fails_without_an_execution(state: str) -> None:
     """The text says how the execution task has ended."""
     verdict = verdict_of("Train", Seen(state), is_retry=False)
 
-    assert verdict == ("failed", f"The task of the execution has ended (state {state}) without an execution.")
+    assert verdict == (
+        "failed",
+        f"The task of the execution has ended (state {state}) without an execution.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +133,9 @@ def test_status_of_the_step_decides(status: str, expected: str | None) -> None:
     assert outcome("Train", seen(step("Train", status))) == expected
 
 
-@pytest.mark.parametrize(("status", "verb"), [("Failed", "failed"), ("Stopped", "was stopped")])
+@pytest.mark.parametrize(
+    ("status", "verb"), [("Failed", "failed"), ("Stopped", "was stopped")]
+)
 def test_text_of_a_failure(status: str, verb: str) -> None:
     """The wait passes it on, in the length that the event may have."""
     verdict = verdict_of("Train", seen(step("Train", status)), is_retry=False)
@@ -125,7 +152,10 @@ def test_text_of_a_success_says_where_the_result_is_from() -> None:
             {},
             began,
             {**began, "CacheHitResult": {"SourcePipelineExecutionArn": SOURCE}},
-            {**began, "SelectiveExecutionResult": {"SourcePipelineExecutionArn": SOURCE}},
+            {
+                **began,
+                "SelectiveExecutionResult": {"SourcePipelineExecutionArn": SOURCE},
+            },
         )
     ]
 
@@ -133,12 +163,19 @@ def test_text_of_a_success_says_where_the_result_is_from() -> None:
         ("success", "Step Train succeeded."),
         ("success", "Step Train succeeded after 2 min."),
         ("success", "Step Train succeeded: its result was in the cache."),
-        ("success", "Step Train succeeded: its result is that of the earlier execution old."),
+        (
+            "success",
+            "Step Train succeeded: its result is that of the earlier execution old.",
+        ),
     ]
 
 
-@pytest.mark.parametrize(("taken", "expected"), [("True", (None, "skipped")), ("False", ("skipped", None))])
-def test_branch_that_is_not_taken_is_skipped_at_once(taken: str, expected: tuple[str | None, ...]) -> None:
+@pytest.mark.parametrize(
+    ("taken", "expected"), [("True", (None, "skipped")), ("False", ("skipped", None))]
+)
+def test_branch_that_is_not_taken_is_skipped_at_once(
+    taken: str, expected: tuple[str | None, ...]
+) -> None:
     """While the execution still runs."""
     found = seen(step("Train", "Succeeded"), condition(taken))
 
@@ -189,7 +226,9 @@ def test_end_of_the_execution_before_the_step(
     """Only if nobody resumes it any more, the step has failed."""
     steps = [step("Train", step_status)] if step_status else []
 
-    verdict = verdict_of("Train", seen(*steps, status=status, state=state), is_retry=False)
+    verdict = verdict_of(
+        "Train", seen(*steps, status=status, state=state), is_retry=False
+    )
 
     texts = {
         None: None,
@@ -209,7 +248,10 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
     ]
 
     assert set(waits) == {None}
-    assert outcome("Train", seen(failed, state="failed", status="Failed"), is_retry=True) == "failed"
+    assert (
+        outcome("Train", seen(failed, state="failed", status="Failed"), is_retry=True)
+        == "failed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,9 +263,13 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
         (NOW + timedelta(seconds=1), "Executing", "failed"),
     ],
 )
-def test_failure_from_before_a_resume(ended_at: datetime, status: str, expected: str | None) -> None:
+def test_failure_from_before_a_resume(
+    ended_at: datetime, status: str, expected: str | None
+) -> None:
     """AWS lists it until the step begins again."""
-    failed = step("Train", "Failed", StartTime=NOW - timedelta(hours=1), EndTime=ended_at)
+    failed = step(
+        "Train", "Failed", StartTime=NOW - timedelta(hours=1), EndTime=ended_at
+    )
     run = run_of(resumes=1, attempt_started_at=NOW)
 
     assert outcome("Train", seen(failed, run=run, status=status)) == expected
@@ -242,7 +288,9 @@ def test_all_steps_of_a_group_share_their_polls() -> None:
     """Those of another task, DAG run or map index do not."""
     waiters = [
         make_waiter(),
-        StepTaskWaiter(execution_task=TASK, step_name="Check", poll_interval=5, since=0, deadline=9),
+        StepTaskWaiter(
+            execution_task=TASK, step_name="Check", poll_interval=5, since=0, deadline=9
+        ),
     ]
     others = [
         TaskKey("dag", "run", "other", -1),
@@ -258,7 +306,11 @@ def test_all_steps_of_a_group_share_their_polls() -> None:
                 make_waiter().group,
                 *(
                     StepTaskWaiter(
-                        execution_task=key, step_name="Train", poll_interval=5, since=0, deadline=9
+                        execution_task=key,
+                        step_name="Train",
+                        poll_interval=5,
+                        since=0,
+                        deadline=9,
                     ).group
                     for key in others
                 ),
@@ -269,14 +321,26 @@ def test_all_steps_of_a_group_share_their_polls() -> None:
 
 
 def test_log_of_the_wait() -> None:
-    """The execution once, and each change of the step, and of those that a loop runs, once."""
+    """
+    The execution once, and each change of the step, and of those that a loop runs,
+    once.
+    """
     began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
     item = {"IterationContext": {"Index": 0, "ParentStepName": "Train"}}
     polls = [
         Seen(None),
-        seen(step("Train", "Executing", StartTime=NOW), step("Other", "Executing", StartTime=NOW)),
-        seen(step("Train", "Executing", StartTime=NOW), step("Score-0", "Succeeded", **item, **began)),
-        seen(step("Train", "Failed", **began), step("Score-0", "Succeeded", **item, **began)),
+        seen(
+            step("Train", "Executing", StartTime=NOW),
+            step("Other", "Executing", StartTime=NOW),
+        ),
+        seen(
+            step("Train", "Executing", StartTime=NOW),
+            step("Score-0", "Succeeded", **item, **began),
+        ),
+        seen(
+            step("Train", "Failed", **began),
+            step("Score-0", "Succeeded", **item, **began),
+        ),
     ]
     waiter, lines = make_waiter(), []
     for at, poll in enumerate(polls):
@@ -291,7 +355,11 @@ def test_log_of_the_wait() -> None:
         ["Step Train failed after 2 min"],
     ]
     assert isinstance(end, Finish)
-    assert (end.event.outcome, end.event.execution_arn, end.event.pipeline_name) == ("failed", ARN, "churn")
+    assert (end.event.outcome, end.event.execution_arn, end.event.pipeline_name) == (
+        "failed",
+        ARN,
+        "churn",
+    )
     assert end.event.row
     assert end.event.row.status == "Failed"
     # Only for the process that has read it.
@@ -299,12 +367,20 @@ def test_log_of_the_wait() -> None:
     assert end.event.description.name == "Train"
     assert "description" not in end.event.model_dump(mode="json")
     stored = end.event.model_dump(mode="json")
-    assert step_tasks.StepTaskEvent.model_validate(stored).model_dump(mode="json") == stored
+    assert (
+        step_tasks.StepTaskEvent.model_validate(stored).model_dump(mode="json")
+        == stored
+    )
 
 
 def test_log_says_what_is_older_than_a_resume() -> None:
     """As that of the execution task does."""
-    old = step("Train", "Failed", StartTime=NOW - timedelta(hours=1), EndTime=NOW - timedelta(minutes=1))
+    old = step(
+        "Train",
+        "Failed",
+        StartTime=NOW - timedelta(hours=1),
+        EndTime=NOW - timedelta(minutes=1),
+    )
     run = run_of(resumes=1, attempt_started_at=NOW)
 
     waits = make_waiter().decide(seen(old, run=run, status="Executing"), 1.0)
@@ -318,7 +394,9 @@ def test_log_says_what_is_older_than_a_resume() -> None:
 @pytest.mark.parametrize(("due", "seconds"), [(None, 5.0), (12.5, 2.5), (9.0, 0.0)])
 def test_next_poll_is_that_of_the_group(due: float | None, seconds: float) -> None:
     """Whichever task of the group has listed the steps last."""
-    waits = make_waiter().decide(seen_of("deferred", run_of(), ORDER, (), "Executing", due), 10.0)
+    waits = make_waiter().decide(
+        seen_of("deferred", run_of(), ORDER, (), "Executing", due), 10.0
+    )
 
     assert isinstance(waits, Wait)
     assert (waits.seconds, waits.waiter.step_name) == (seconds, "Train")
@@ -336,7 +414,9 @@ def test_retry_waits_though_the_step_has_failed() -> None:
 
 def test_step_that_has_not_begun_has_no_description() -> None:
     """Its event is that of a task which is skipped."""
-    finish = make_waiter().decide(seen(order=[ORDER[0]._replace(not_selected=True)]), 1.0)
+    finish = make_waiter().decide(
+        seen(order=[ORDER[0]._replace(not_selected=True)]), 1.0
+    )
 
     assert isinstance(finish, Finish)
     assert (finish.event.outcome, finish.event.description) == ("skipped", None)
@@ -351,19 +431,29 @@ def test_text_of_an_event_is_bounded() -> None:
 def test_refused_list_ends_the_wait() -> None:
     """With AWS's error."""
     error = SageMakerApiError(
-        "denied", error_code="AccessDenied", operation="ListPipelineExecutionSteps", permanent=True
+        "denied",
+        error_code="AccessDenied",
+        operation="ListPipelineExecutionSteps",
+        permanent=True,
     )
 
     end = make_waiter().decide(error, 1.0)
 
     assert isinstance(end, Finish)
-    assert (end.event.outcome, end.event.text, end.event.error_code) == ("refused", "denied", "AccessDenied")
+    assert (end.event.outcome, end.event.text, end.event.error_code) == (
+        "refused",
+        "denied",
+        "AccessDenied",
+    )
 
 
 @pytest.mark.parametrize(
-    ("retries", "try_number", "is_retry"), [(0, 1, False), (0, 3, False), (1, 1, False), (1, 2, True)]
+    ("retries", "try_number", "is_retry"),
+    [(0, 1, False), (0, 3, False), (1, 1, False), (1, 2, True)],
 )
-def test_wait_of_a_stored_trigger(retries: int, try_number: int, is_retry: bool) -> None:
+def test_wait_of_a_stored_trigger(
+    retries: int, try_number: int, is_retry: bool
+) -> None:
     """It waits for the task of the same DAG run and map index."""
     arguments = step_tasks.StepTaskArguments(
         execution_task_id="group.execution",
@@ -388,13 +478,20 @@ def test_wait_of_a_stored_trigger(retries: int, try_number: int, is_retry: bool)
     waiter = arguments.waiter_of(ti, 100.0)
 
     assert waiter.execution_task == TaskKey("dag", "run", "group.execution", 3)
-    assert (waiter.step_name, waiter.poll_interval, waiter.is_retry) == ("Train", 7.0, is_retry)
+    assert (waiter.step_name, waiter.poll_interval, waiter.is_retry) == (
+        "Train",
+        7.0,
+        is_retry,
+    )
     assert (waiter.since, waiter.deadline) == (100.0, 100.0 + step_tasks.MAX_SECONDS)
     assert waiter.rate_limited
     assert not waiter.ends_task
     on_worker = arguments.model_copy(update={"ends_task": True}).waiter_of(ti, 100.0)
     # A task that no worker has begun takes what others have listed just now.
-    assert (on_worker.first_delay, waiter.first_delay) == (0.0, FIRST_POLL_DELAY_SECONDS)
+    assert (on_worker.first_delay, waiter.first_delay) == (
+        0.0,
+        FIRST_POLL_DELAY_SECONDS,
+    )
 
 
 # ---- a clear
@@ -403,7 +500,15 @@ def test_wait_of_a_stored_trigger(retries: int, try_number: int, is_retry: bool)
 def test_steps_that_were_cleared() -> None:
     """Those that have not ended."""
     kept = dict.fromkeys(("success", "skipped", "failed", "upstream_failed", "removed"))
-    cleared = [None, "scheduled", "queued", "running", "deferred", "up_for_retry", "restarting"]
+    cleared = [
+        None,
+        "scheduled",
+        "queued",
+        "running",
+        "deferred",
+        "up_for_retry",
+        "restarting",
+    ]
     task_states = {str(state): state for state in (*kept, *cleared)}
 
     assert step_tasks.cleared_steps(task_states) == [str(state) for state in cleared]
@@ -448,7 +553,12 @@ def first_look(*succeeded: str) -> FirstLook:
         (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
         (("Check",), "Failed", ("Train",), Clear("resume")),
         (("Train", "Register"), "Succeeded", (), Clear("resume")),
-        (("Train", "Register"), "Succeeded", ("Train",), Clear("select", ("Train", "Register"))),
+        (
+            ("Train", "Register"),
+            "Succeeded",
+            ("Train",),
+            Clear("select", ("Train", "Register")),
+        ),
         ((), "Succeeded", (), Clear("resume")),
         (("Train", "Check", "Register"), "Succeeded", (), Clear("new")),
         (("Train",), "Executing", (), Clear("wait")),
@@ -457,27 +567,44 @@ def first_look(*succeeded: str) -> FirstLook:
 def test_clear_while_steps_run(
     cleared: tuple[str, ...], status: str, before: tuple[str, ...], expected: Clear
 ) -> None:
-    """What has succeeded only since the clear is not repeated: nobody knows whether its task was cleared."""
-    assert step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before)) == expected
+    """
+    What has succeeded only since the clear is not repeated: nobody knows whether its
+    task was cleared.
+    """
+    assert (
+        step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before))
+        == expected
+    )
 
 
 def test_step_that_succeeds_after_a_clear_of_others() -> None:
     """What the first look has stored counts until the next clear."""
-    item = step("Score", "Succeeded", IterationContext={"Index": 0, "ParentStepName": "Loop"})
+    item = step(
+        "Score", "Succeeded", IterationContext={"Index": 0, "ParentStepName": "Loop"}
+    )
     running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
     stored, is_first = step_tasks.first_look(None, ARN, 1, running)
     assert (stored.succeeded, is_first) == (["Report"], True)
     value = stored.model_dump(mode="json")
 
     assert step_tasks.first_look(value, ARN, 1, STEPS) == (stored, False)
-    for other, arn, epoch in ((value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)):
+    for other, arn, epoch in (
+        (value, ARN, 2),
+        (value, f"{ARN}d", 1),
+        ({"succeeded": 1}, ARN, 1),
+    ):
         look, is_first = step_tasks.first_look(other, arn, epoch, STEPS)
         assert (look.succeeded, is_first) == (["Train"], True)
 
 
 @pytest.mark.parametrize(
     ("action", "on_clear", "stops"),
-    [("new", "new", True), ("select", "new", True), ("wait", "new", False), ("resume", "resume", False)],
+    [
+        ("new", "new", True),
+        ("select", "new", True),
+        ("wait", "new", False),
+        ("resume", "resume", False),
+    ],
 )
 def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
     """Only what starts another execution stops the one that runs."""
@@ -498,7 +625,9 @@ def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
         ),
     ],
 )
-def test_clear_that_aws_cannot_do(cleared: tuple[str, ...], status: str, text: str) -> None:
+def test_clear_that_aws_cannot_do(
+    cleared: tuple[str, ...], status: str, text: str
+) -> None:
     """The sentence says what to clear in place of it."""
     with pytest.raises(ParametersError, match=text) as error:
         step_tasks.after_clear(cleared, 99, status, STEPS)
@@ -519,7 +648,9 @@ def test_clear_that_aws_cannot_do(cleared: tuple[str, ...], status: str, text: s
         ("deleted", True, False),
     ],
 )
-def test_cleared_execution_task_goes_on(state: str | None, kept: bool, expected: bool) -> None:
+def test_cleared_execution_task_goes_on(
+    state: str | None, kept: bool, expected: bool
+) -> None:
     """If some of the steps were not cleared, until its next try begins."""
     task_states = {"Train": "success" if kept else None, "Check": None}
 

@@ -1,4 +1,7 @@
-"""What Airflow can store: numbers become texts, and names are left out, before Airflow or a database refuses them."""
+"""
+What Airflow can store: numbers become texts, and names are left out, before Airflow or
+a database refuses them.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ needs_msgpack = pytest.mark.skipif(
     ],
 )
 def test_numbers(value: Any, stored: Any) -> None:
-    """What has more than 64 bits, or is no number of JSON, is the text that AWS would get."""
+    """
+    What has more than 64 bits, or is no number of JSON, is the text that AWS would get.
+    """
     assert storable_number(value) == stored
     assert type(storable_number(value)) is type(stored)
 
@@ -82,9 +87,14 @@ def test_json_is_changed_where_it_must_be() -> None:
 
 
 def is_same(read: Any, stored: Any) -> bool:
-    """Return whether values are the same. PostgreSQL makes an integer of a float of more than 16 digits."""
+    """
+    Return whether values are the same. PostgreSQL makes an integer of a float of more
+    than 16 digits.
+    """
     if isinstance(stored, dict):
-        return read.keys() == stored.keys() and all(is_same(read[name], stored[name]) for name in stored)
+        return read.keys() == stored.keys() and all(
+            is_same(read[name], stored[name]) for name in stored
+        )
     if isinstance(stored, list):
         return len(read) == len(stored) and all(map(is_same, read, stored))
     return bool((float(read) if isinstance(stored, float) else read) == stored)
@@ -92,7 +102,10 @@ def is_same(read: Any, stored: Any) -> bool:
 
 @given(json_values)
 def test_what_is_storable_comes_back(value: Any) -> None:
-    """Through Airflow's encoder and PostgreSQL, another task gets the same value; a second time changes nothing."""
+    """
+    Through Airflow's encoder and PostgreSQL, another task gets the same value; a second
+    time changes nothing.
+    """
     stored = storable(value, [])
 
     assert is_same(pulled(stored), stored)
@@ -104,7 +117,16 @@ def test_what_is_storable_comes_back(value: Any) -> None:
 @needs_msgpack
 @pytest.mark.parametrize(
     "value",
-    [2**64, -(2**63) - 1, 1e30, float("nan"), "\x00", "\ud800", {"__id__": 1}, {"__classname__": 1}],
+    [
+        2**64,
+        -(2**63) - 1,
+        1e30,
+        float("nan"),
+        "\x00",
+        "\ud800",
+        {"__id__": 1},
+        {"__classname__": 1},
+    ],
     ids=repr,
 )
 def test_airflow_refuses_the_rest(value: Any) -> None:
@@ -116,7 +138,10 @@ def test_airflow_refuses_the_rest(value: Any) -> None:
 
 @needs_msgpack
 def test_old_names_would_become_something_else() -> None:
-    """Airflow replaces such an object by what its member has, or by an object of a class that the member names."""
+    """
+    Airflow replaces such an object by what its member has, or by an object of a class
+    that the member names.
+    """
     assert pulled({"__type": "dict", "__var": {"a": 1}}) == {"a": 1}
 
 
@@ -129,7 +154,14 @@ def test_events_go_through_the_encoder_too() -> None:
 
 @pytest.mark.parametrize(
     ("value", "count"),
-    [(3, 3), (10**30, None), (-1, None), ("x", None), (None, None), (2**64 - 1, 2**64 - 1)],
+    [
+        (3, 3),
+        (10**30, None),
+        (-1, None),
+        ("x", None),
+        (None, None),
+        (2**64 - 1, 2**64 - 1),
+    ],
 )
 def test_count_of_a_response(value: Any, count: int | None) -> None:
     """A count that is not as AWS documents it does not hide the other members."""
@@ -140,7 +172,10 @@ def test_count_of_a_response(value: Any, count: int | None) -> None:
 
 def test_texts() -> None:
     """PostgreSQL stores neither NUL nor half of a surrogate pair."""
-    assert [is_storable_text(text) for text in ("", "a\nb\u200d\U0001f600", "\x00", "a\udfff")] == [
+    assert [
+        is_storable_text(text)
+        for text in ("", "a\nb\u200d\U0001f600", "\x00", "a\udfff")
+    ] == [
         True,
         True,
         False,
@@ -150,7 +185,9 @@ def test_texts() -> None:
 
 def test_reserved_name() -> None:
     """The error says why the name cannot be used."""
-    with pytest.raises(ValidationError, match="Value error, is a name that Airflow reserves"):
+    with pytest.raises(
+        ValidationError, match="Value error, is a name that Airflow reserves"
+    ):
         TypeAdapter(Annotated[str, NotReserved]).validate_python("__var")
 
 
@@ -169,5 +206,10 @@ def test_xcom_is_stored_as_far_as_it_can_be() -> None:
     storable({"a": 2**64, "b": [1e30]}, changes)
     assert len(changes) == 2
     assert warnings == [
-        "\n".join(["Airflow cannot store the XCom run as it is:", *(f"- {each}" for each in changes)])
+        "\n".join(
+            [
+                "Airflow cannot store the XCom run as it is:",
+                *(f"- {each}" for each in changes),
+            ]
+        )
     ]

@@ -1,4 +1,7 @@
-"""Texts from AWS: whatever they contain, logs and databases accept what the provider makes of them."""
+"""
+Texts from AWS: whatever they contain, logs and databases accept what the provider makes
+of them.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +38,34 @@ DANGEROUS = st.sampled_from(
         *("\x1b[31m", "\r\n", "::", "##[", "end", "group::", "group]"),
     ]
 )
-# Nobody sees them, or they change the direction of a text. Others of the category Cf have a form.
-INVISIBLE = [chr(code) for code in (0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x2028, 0x202F))]
-INVISIBLE += [chr(code) for code in (*range(0x2060, 0x2070), 0xFEFF, *range(0xE0000, 0xE0080))]
+# Nobody sees them, or they change the direction of a text. Others of the category Cf
+# have a form.
+INVISIBLE = [
+    chr(code)
+    for code in (0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x2028, 0x202F))
+]
+INVISIBLE += [
+    chr(code) for code in (*range(0x2060, 0x2070), 0xFEFF, *range(0xE0000, 0xE0080))
+]
 texts = st.lists(st.text() | DANGEROUS, max_size=8).map("".join)
 
 
 @given(texts, st.integers(3, 50))
 def test_every_text_becomes_printable_and_short(text: str, length: int) -> None:
-    """A cleaned text can be encoded, has no control character except tab and newline, and is not too long."""
-    for cleaned in (clean_value(text, length), clean_text(text, length), clean_line(text, length)):
+    """
+    A cleaned text can be encoded, has no control character except tab and newline, and
+    is not too long.
+    """
+    for cleaned in (
+        clean_value(text, length),
+        clean_text(text, length),
+        clean_line(text, length),
+    ):
         assert len(cleaned) <= length
         cleaned.encode()
         assert all(
-            character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+            character in "\t\n"
+            or unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
             for character in cleaned
         )
         assert not set(INVISIBLE) & set(cleaned)
@@ -56,7 +73,10 @@ def test_every_text_becomes_printable_and_short(text: str, length: int) -> None:
 
 @given(texts)
 def test_no_text_begins_a_line_or_a_group_of_a_log(text: str) -> None:
-    """Each line but the first has the prefix, also if a text is cleaned twice; the log pane finds no marker."""
+    """
+    Each line but the first has the prefix, also if a text is cleaned twice; the log
+    pane finds no marker.
+    """
     cleaned = clean_text(text, 10_000)
 
     assert all(line.startswith("  | ") for line in cleaned.split("\n")[1:])
@@ -74,7 +94,13 @@ def test_each_invisible_character_is_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["No data in s3://bucket/train", "Zeile 1\nZeile 2\tend", "データがありません", "🚀"]
+    "text",
+    [
+        "No data in s3://bucket/train",
+        "Zeile 1\nZeile 2\tend",
+        "データがありません",
+        "🚀",
+    ],
 )
 def test_ordinary_texts_stay_as_they_are(text: str) -> None:
     """Letters of all languages, tabs and, in data, newlines are kept."""
@@ -93,13 +119,20 @@ def test_long_texts_are_cut_with_an_ellipsis() -> None:
 def test_reasons_are_cleaned_where_responses_become_models() -> None:
     """A NUL or half a surrogate pair in a reason does not get past the models."""
     execution = ExecutionDescription.model_validate(
-        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Failed", "FailureReason": "a\x00b\ud800c"}
+        {
+            "PipelineExecutionArn": ARN,
+            "PipelineExecutionStatus": "Failed",
+            "FailureReason": "a\x00b\ud800c",
+        }
     )
     step = StepDescription.model_validate(
         {"StepName": "Train\x00", "StepStatus": "Failed", "FailureReason": "x" * 5000}
     )
 
-    assert execution.failure_reason == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
+    assert (
+        execution.failure_reason
+        == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
+    )
     assert step.name == "Train\N{REPLACEMENT CHARACTER}"
     assert step.failure_reason
     assert len(step.failure_reason) == 1300
@@ -109,16 +142,27 @@ def test_reasons_are_cleaned_where_responses_become_models() -> None:
 def test_no_status_of_aws_is_not_a_response(status: object) -> None:
     """A status that is not a word makes the whole response invalid."""
     with pytest.raises(ValidationError):
-        ExecutionDescription.model_validate({"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status})
+        ExecutionDescription.model_validate(
+            {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status}
+        )
 
 
 @pytest.mark.parametrize(
     ("given", "default"),
-    [("5", "5"), (5, 5), (True, True), (0.5, 0.5), ("a\x00", "a\N{REPLACEMENT CHARACTER}"), (None, None)],
+    [
+        ("5", "5"),
+        (5, 5),
+        (True, True),
+        (0.5, 0.5),
+        ("a\x00", "a\N{REPLACEMENT CHARACTER}"),
+        (None, None),
+    ],
 )
 def test_declared_defaults_keep_their_type(given: object, default: object) -> None:
     """Cleaning does not turn a text into a number, or a number into a text."""
-    parameter = DeclaredParameter.model_validate({"Name": "P", "Type": "String", "DefaultValue": given})
+    parameter = DeclaredParameter.model_validate(
+        {"Name": "P", "Type": "String", "DefaultValue": given}
+    )
 
     assert parameter.default == default
     assert type(parameter.default) is type(default)
@@ -130,7 +174,10 @@ def test_markers_and_line_breaks() -> None:
     assert clean_value("abcdef", 6) == "abcdef"
     assert clean_value("abcdefg", 6) == "abc..."
     assert clean_text("a ::group::b") == "a : :group::b"
-    assert TypeAdapter(NameText).validate_python("a\nb\x00") == "a b\N{REPLACEMENT CHARACTER}"
+    assert (
+        TypeAdapter(NameText).validate_python("a\nb\x00")
+        == "a b\N{REPLACEMENT CHARACTER}"
+    )
     with pytest.raises(ValidationError):
         TypeAdapter(NameText).validate_python(7)
 
@@ -156,7 +203,10 @@ def test_problems_are_counted(more: int) -> None:
     """A message lists the first ones, and how many there are beside them."""
     problems = [str(number) for number in range(MAX_PROBLEMS + more)]
 
-    assert first_problems(problems) == [*problems[:MAX_PROBLEMS], *(["and 1 more"] if more else [])]
+    assert first_problems(problems) == [
+        *problems[:MAX_PROBLEMS],
+        *(["and 1 more"] if more else []),
+    ]
 
 
 def test_problems_of_pydantic_name_their_fields() -> None:

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    PolysyncError,
+    SageMakerApiError,
+)
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription
 from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.waiter import (
@@ -53,7 +57,9 @@ def api_error(
     permanent: bool = False, message: str = "no", code: str = "InternalFailure"
 ) -> SageMakerApiError:
     """Return the error of a failed poll."""
-    return SageMakerApiError(message, error_code=code, operation="Describe", permanent=permanent)
+    return SageMakerApiError(
+        message, error_code=code, operation="Describe", permanent=permanent
+    )
 
 
 def throttled() -> SageMakerApiError:
@@ -62,7 +68,9 @@ def throttled() -> SageMakerApiError:
 
 
 def after(
-    waiter: ExecutionWaiter, *responses: ExecutionDescription | PolysyncError, now: float = 100
+    waiter: ExecutionWaiter,
+    *responses: ExecutionDescription | PolysyncError,
+    now: float = 100,
 ) -> Wait[ExecutionWaiter]:
     """Return the instruction after polls that do not end the wait."""
     before = Wait(0, waiter)
@@ -74,7 +82,9 @@ def after(
 
 
 def end_of(
-    waiter: ExecutionWaiter, response: ExecutionDescription | PolysyncError, now: float = 100
+    waiter: ExecutionWaiter,
+    response: ExecutionDescription | PolysyncError,
+    now: float = 100,
 ) -> ExecutionEvent:
     """Return the event of a poll that ends the wait."""
     step = waiter.decide(response, now)
@@ -97,8 +107,13 @@ def end_of(
         (600, 9999, 5),
     ],
 )
-def test_first_poll_is_not_within_the_first_seconds(interval: float, now: float, first: float) -> None:
-    """The first poll is delayed: the scheduler may fail a task that resumes right after its deferral."""
+def test_first_poll_is_not_within_the_first_seconds(
+    interval: float, now: float, first: float
+) -> None:
+    """
+    The first poll is delayed: the scheduler may fail a task that resumes right after
+    its deferral.
+    """
     waiter = make_waiter(poll_interval=interval)
 
     assert waiter.first_wait(now) == Wait(first, waiter)
@@ -120,13 +135,19 @@ THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
         ({"rate_limited": True}, throttled(), THROTTLED_OFTEN),
         ({"rate_limited": True, "poll_interval": 900}, throttled(), THROTTLED_OFTEN),
         ({"rate_limited": True}, api_error(), [30, 60, 120, 240, 300, 300]),
-        ({"rate_limited": True}, CredentialsError("expired", permanent=False), [30, 60]),
+        (
+            {"rate_limited": True},
+            CredentialsError("expired", permanent=False),
+            [30, 60],
+        ),
         # Failures without end make no number too large.
         ({"failures": Failures(10_000)}, api_error(), [300]),
         ({"failures": Failures(10_000), "rate_limited": True}, throttled(), [300]),
     ],
 )
-def test_failed_polls_back_off(fields: dict[str, Any], error: PolysyncError, seconds: list[float]) -> None:
+def test_failed_polls_back_off(
+    fields: dict[str, Any], error: PolysyncError, seconds: list[float]
+) -> None:
     """The seconds double up to a maximum."""
     waiter, seen = make_waiter(**fields), []
     for _ in seconds:
@@ -137,10 +158,16 @@ def test_failed_polls_back_off(fields: dict[str, Any], error: PolysyncError, sec
     assert seen == seconds
 
 
-@pytest.mark.parametrize("response", [described("Executing"), described("New"), api_error(), throttled()])
+@pytest.mark.parametrize(
+    "response", [described("Executing"), described("New"), api_error(), throttled()]
+)
 @pytest.mark.parametrize(("now", "seconds"), [(3000, 600), (3300, 300), (3599.5, 0.5)])
-def test_no_sleep_lasts_longer_than_the_deadline(response: Any, now: float, seconds: float) -> None:
-    """The last poll is at the deadline, even if the interval or the backoff ends later."""
+def test_no_sleep_lasts_longer_than_the_deadline(
+    response: Any, now: float, seconds: float
+) -> None:
+    """
+    The last poll is at the deadline, even if the interval or the backoff ends later.
+    """
     assert after(make_waiter(poll_interval=600), response, now=now).seconds == seconds
 
 
@@ -157,20 +184,33 @@ def test_polls_have_their_interval() -> None:
 
 def test_first_status_is_logged() -> None:
     """The line says after how many seconds, and names pipeline and execution."""
-    step = after(make_waiter(since=40), described("Executing", CreationTime=CREATED), now=100.6)
+    step = after(
+        make_waiter(since=40), described("Executing", CreationTime=CREATED), now=100.6
+    )
 
     assert step.log_lines == (LogLine(logging.INFO, f"Executing: {LABEL}"),)
-    assert step.waiter == make_waiter(since=40, last_status="Executing", started_at=CREATED)
+    assert step.waiter == make_waiter(
+        since=40, last_status="Executing", started_at=CREATED
+    )
 
 
 def test_change_of_the_status_is_logged() -> None:
-    """The line has both statuses; an execution is named without its pipeline if only the ARN is known."""
-    before = make_waiter(last_status="Executing", started_at=CREATED, pipeline_name=None)
+    """
+    The line has both statuses; an execution is named without its pipeline if only the
+    ARN is known.
+    """
+    before = make_waiter(
+        last_status="Executing", started_at=CREATED, pipeline_name=None
+    )
     step = after(before, described("Stopping"))
 
-    assert step.log_lines == (LogLine(logging.INFO, f"Executing -> Stopping: Execution {ARN}"),)
+    assert step.log_lines == (
+        LogLine(logging.INFO, f"Executing -> Stopping: Execution {ARN}"),
+    )
     # A listing may lack the time of creation.
-    assert step.waiter == make_waiter(last_status="Stopping", started_at=CREATED, pipeline_name=None)
+    assert step.waiter == make_waiter(
+        last_status="Stopping", started_at=CREATED, pipeline_name=None
+    )
 
 
 def test_same_status_changes_nothing() -> None:
@@ -213,7 +253,10 @@ def test_each_new_error_is_logged_once() -> None:
 
 
 def test_shared_polls_log_an_error_that_lasts() -> None:
-    """The log of the triggerer names the others. What the log of a task does not have has no end there either."""
+    """
+    The log of the triggerer names the others. What the log of a task does not have has
+    no end there either.
+    """
     step, lines = Wait(0, make_waiter(rate_limited=True, last_status="Executing")), []
     polls: list[tuple[float, ExecutionDescription | PolysyncError]] = [
         (100, api_error(message="A")),
@@ -248,7 +291,9 @@ def test_successful_poll_resets_the_backoff(status: str) -> None:
 
     assert recovered.seconds == 30
     assert recovered.waiter == make_waiter(last_status=status)
-    assert recovered.log_lines[0] == LogLine(logging.INFO, f"Polls succeed again: {LABEL}")
+    assert recovered.log_lines[0] == LogLine(
+        logging.INFO, f"Polls succeed again: {LABEL}"
+    )
     assert len(recovered.log_lines) == (1 if status == "Executing" else 2)
 
 
@@ -288,14 +333,18 @@ def test_ended_execution_ends_the_wait() -> None:
 @pytest.mark.parametrize("status", ["Succeeded", "Stopped", "CompletedWithFailures"])
 def test_all_ends_end_the_wait(status: str) -> None:
     """Also that of an execution whose status has been seen before, by another wait."""
-    assert end_of(make_waiter(last_status="Executing"), described(status)).status == status
+    assert (
+        end_of(make_waiter(last_status="Executing"), described(status)).status == status
+    )
 
 
 def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     """The attempt began when the wait did."""
     since = CREATED.timestamp()
     event = end_of(
-        make_waiter(since=since, deadline=since + 60, attempt=2), described("Succeeded"), since + 1
+        make_waiter(since=since, deadline=since + 60, attempt=2),
+        described("Succeeded"),
+        since + 1,
     )
 
     assert (event.attempt, event.attempt_started_at) == (2, CREATED)
@@ -319,23 +368,39 @@ def test_event_of_a_resumed_execution_has_its_attempt() -> None:
 def test_last_poll_at_the_deadline_decides(
     response: Any, now: float, outcome: str | None, before: str | None
 ) -> None:
-    """An execution that ended in time counts as ended, even if only the last poll shows its end."""
+    """
+    An execution that ended in time counts as ended, even if only the last poll shows
+    its end.
+    """
     step = make_waiter(last_status=before).decide(response, now)
 
     assert (step.event.outcome if isinstance(step, Finish) else None) == outcome
 
 
 def test_event_at_the_deadline_says_the_limit() -> None:
-    """It counts from the beginning of the wait, not from the poll. An ``execution_timeout`` ends it alike."""
+    """
+    It counts from the beginning of the wait, not from the poll. An
+    ``execution_timeout`` ends it alike.
+    """
     waiter = make_waiter(since=100, last_status="Executing", started_at=CREATED)
     limit = "the limit of 58 min 20 s (timeout= or execution_timeout=) was reached"
 
-    event = end_of(waiter, described("Executing", FailureReason="x", LastModifiedTime=CREATED), 3600)
+    event = end_of(
+        waiter,
+        described("Executing", FailureReason="x", LastModifiedTime=CREATED),
+        3600,
+    )
 
     assert event == waiter.time_out().event
     late = waiter.time_out("the last poll has not ended").event
-    assert late == event.model_copy(update={"message": f"{event.message}; the last poll has not ended"})
-    assert (event.outcome, event.message, event.status) == ("timed_out", limit, "Executing")
+    assert late == event.model_copy(
+        update={"message": f"{event.message}; the last poll has not ended"}
+    )
+    assert (event.outcome, event.message, event.status) == (
+        "timed_out",
+        limit,
+        "Executing",
+    )
     assert (event.started_at, event.ended_at, event.error_code) == (CREATED, None, None)
     failed = end_of(waiter, api_error(), 3600)
     assert failed.message == f"{limit}; the last poll failed: no"
@@ -350,11 +415,25 @@ def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:
 
 
 def test_permanent_error_ends_the_wait() -> None:
-    """A permanent error ends the wait at once, and the event has its message, error code and operation."""
-    event = end_of(make_waiter(last_status="Executing"), api_error(permanent=True, message="not you"))
+    """
+    A permanent error ends the wait at once, and the event has its message, error code
+    and operation.
+    """
+    event = end_of(
+        make_waiter(last_status="Executing"),
+        api_error(permanent=True, message="not you"),
+    )
 
-    assert (event.outcome, event.message, event.status) == ("refused", "not you", "Executing")
-    assert (event.error_code, event.operation, event.ended_at) == ("InternalFailure", "Describe", None)
+    assert (event.outcome, event.message, event.status) == (
+        "refused",
+        "not you",
+        "Executing",
+    )
+    assert (event.error_code, event.operation, event.ended_at) == (
+        "InternalFailure",
+        "Describe",
+        None,
+    )
 
 
 @pytest.mark.parametrize("code", [None, CONNECTION_NOT_FOUND])
@@ -376,10 +455,16 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
 
     event = end_of(make_waiter(last_status="Executing"), error)
 
-    assert (event.outcome, event.message, event.status) == ("refused", "gone", "Executing")
+    assert (event.outcome, event.message, event.status) == (
+        "refused",
+        "gone",
+        "Executing",
+    )
     assert (event.error_code, event.operation) == ("ConnectionNotFound", None)
     assert not refusal_error(event, "gone").permanent
-    assert refusal_error(event.model_copy(update={"error_code": None}), "gone").permanent
+    assert refusal_error(
+        event.model_copy(update={"error_code": None}), "gone"
+    ).permanent
 
 
 # ---- a deleted connection
@@ -393,7 +478,8 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
         ([(0, True), (DELETED_AFTER_SECONDS - 0.1, True)], False),
         ([(0, True), (DELETED_AFTER_SECONDS, True)], True),
         ([(0, True), (7, True), (14, True), (21, True)], True),
-        # A read that has found it, or has failed for another reason, begins the time anew.
+        # A read that has found it, or has failed for another reason, begins the time
+        # anew.
         ([(0, True), (7, False), (14, True), (21, True)], False),
         ([(0, True), (30, True), (31, False)], False),
     ],
@@ -401,7 +487,10 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
 def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
     reads: list[tuple[float, bool]], is_deleted: bool
 ) -> None:
-    """A single "not found" proves nothing: Airflow says the same if its database does not respond."""
+    """
+    A single "not found" proves nothing: Airflow says the same if its database does not
+    respond.
+    """
     deletion = Deletion("team")
     for now, is_missing in reads:
         deletion.after_read(1000 + now, is_missing=is_missing)
@@ -441,9 +530,20 @@ STORED: dict[str, Any] = {
         ({"deadline": 1e300}, {"deadline": 1e10}),
     ],
 )
-def test_stored_arguments_are_those_of_a_shared_wait(stored: dict[str, Any], used: dict[str, Any]) -> None:
-    """An earlier version accepted every positive interval and timeout: the nearest valid value is used."""
+def test_stored_arguments_are_those_of_a_shared_wait(
+    stored: dict[str, Any], used: dict[str, Any]
+) -> None:
+    """
+    An earlier version accepted every positive interval and timeout: the nearest valid
+    value is used.
+    """
     waiter = TriggerArguments(**{**STORED, **stored}).waiter()
 
-    expected = {"poll_interval": 30, "since": 1.75e9, "deadline": 1.76e9, "attempt": 2, "rate_limited": True}
+    expected = {
+        "poll_interval": 30,
+        "since": 1.75e9,
+        "deadline": 1.76e9,
+        "attempt": 2,
+        "rate_limited": True,
+    }
     assert waiter == make_waiter(**{**expected, **used})

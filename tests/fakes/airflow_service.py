@@ -1,7 +1,9 @@
 """
-The part of Airflow that a worker or a triggerer asks: the states of tasks, XComs and Variables.
+The part of Airflow that a worker or a triggerer asks: the states of tasks, XComs and
+Variables.
 
-On Airflow 3, it is behind the channel to the supervisor; on Airflow 2, it is the database.
+On Airflow 3, it is behind the channel to the supervisor; on Airflow 2, it is the
+database.
 """
 
 from __future__ import annotations
@@ -26,26 +28,46 @@ class AirflowService(ABC):
 
     @abstractmethod
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the state of a task instance; MISSING if there is no such task instance."""
+        """
+        Return the state of a task instance; MISSING if there is no such task instance.
+        """
 
     @abstractmethod
-    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
+    ) -> Any:
         """Return the value of an XCom."""
 
     def is_current(self, ti_id: uuid.UUID) -> bool:
-        """Return whether a task instance has this id: each try has another one. On Airflow 3."""
+        """
+        Return whether a task instance has this id: each try has another one. On Airflow
+        3.
+        """
         return True
 
     def try_number(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the number of the newest try; MISSING if there is no such task instance. On Airflow 2."""
+        """
+        Return the number of the newest try; MISSING if there is no such task instance.
+        On Airflow 2.
+        """
         return 1
 
     @abstractmethod
-    def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+    def put_xcom(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        map_index: int,
+        key: str,
+        value: Any,
+    ) -> None:
         """Store an XCom."""
 
     @abstractmethod
-    def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
+    def remove_xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
+    ) -> None:
         """Delete an XCom."""
 
     @abstractmethod
@@ -71,16 +93,23 @@ def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
     if CAPABILITIES.task_sdk:
         from airflow.sdk.execution_time import task_runner
 
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Channel(service), raising=False)
+        monkeypatch.setattr(
+            task_runner, "SUPERVISOR_COMMS", Channel(service), raising=False
+        )
     else:
         _install_in_airflow_2(monkeypatch, service)
 
 
 @contextmanager
 def forgotten_secrets() -> Iterator[None]:
-    """Forget afterwards the secrets that Airflow hides: with each new one, it compiles a pattern of all."""
+    """
+    Forget afterwards the secrets that Airflow hides: with each new one, it compiles a
+    pattern of all.
+    """
     module = (
-        "airflow.sdk._shared.secrets_masker" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+        "airflow.sdk._shared.secrets_masker"
+        if CAPABILITIES.task_sdk
+        else "airflow.utils.log.secrets_masker"
     )
     masker = importlib.import_module(module)._secrets_masker()
     patterns, replacer = set(masker.patterns), masker.replacer
@@ -89,7 +118,10 @@ def forgotten_secrets() -> Iterator[None]:
 
 
 class Channel:
-    """The channel to the supervisor. Its answers are those of the routes in airflow/api_fastapi/execution_api."""
+    """
+    The channel to the supervisor. Its answers are those of the routes in
+    airflow/api_fastapi/execution_api.
+    """
 
     def __init__(self, service: AirflowService) -> None:
         self._service = service
@@ -105,15 +137,24 @@ class Channel:
 
         (run_id,) = msg.run_ids
         map_index = -1 if msg.map_index is None else msg.map_index
-        found = {each: self._service.task_state(msg.dag_id, run_id, each, map_index) for each in msg.task_ids}
+        found = {
+            each: self._service.task_state(msg.dag_id, run_id, each, map_index)
+            for each in msg.task_ids
+        }
         suffix = "" if map_index < 0 else f"_{map_index}"
-        states = {f"{each}{suffix}": state for each, state in found.items() if state is not MISSING}
+        states = {
+            f"{each}{suffix}": state
+            for each, state in found.items()
+            if state is not MISSING
+        }
         return TaskStatesResult(task_states={run_id: states} if states else {})
 
     def _answer_GetXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import XComResult
 
-        value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
+        value = self._service.xcom(
+            msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key
+        )
         return XComResult(key=msg.key, value=value)
 
     def _answer_GetXComSequenceSlice(self, msg: Any) -> Any:
@@ -129,18 +170,24 @@ class Channel:
         if self._service.is_current(msg.ti_id):
             return InactiveAssetsResult(inactive_assets=[])
         detail = {"status_code": 404, "message": "Task Instance not found"}
-        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+        raise AirflowRuntimeError(
+            ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail)
+        )
 
     def _answer_SetXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import OKResponse
 
-        self._service.put_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key, msg.value)
+        self._service.put_xcom(
+            msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key, msg.value
+        )
         return OKResponse(ok=True)
 
     def _answer_DeleteXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import OKResponse
 
-        self._service.remove_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
+        self._service.remove_xcom(
+            msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key
+        )
         return OKResponse(ok=True)
 
     def _answer_GetConnection(self, msg: Any) -> Any:
@@ -148,7 +195,9 @@ class Channel:
         from airflow.sdk.exceptions import ErrorType
         from airflow.sdk.execution_time.comms import ErrorResponse
 
-        return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
+        return ErrorResponse(
+            error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id}
+        )
 
     def _answer_GetVariable(self, msg: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType
@@ -156,7 +205,9 @@ class Channel:
 
         value = self._service.variable(msg.key)
         if value is None:
-            return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+            return ErrorResponse(
+                error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key}
+            )
         return VariableResult(key=msg.key, value=value)
 
     def _answer_PutVariable(self, msg: Any) -> Any:
@@ -176,7 +227,10 @@ class Channel:
 
 
 class _Session:
-    """A session of the database that knows the states of task instances and the numbers of their tries."""
+    """
+    A session of the database that knows the states of task instances and the numbers of
+    their tries.
+    """
 
     def __init__(self, service: AirflowService) -> None:
         self._service = service
@@ -194,7 +248,10 @@ class _Session:
         return self
 
     def filter(self, condition: Any) -> Iterator[Any]:
-        """Return the rows of several task instances of a DAG run, with their ids and states."""
+        """
+        Return the rows of several task instances of a DAG run, with their ids and
+        states.
+        """
         for task_id in condition.right.value:
             state = self._service.task_state(task_id=task_id, **self._key)
             if state is not MISSING:
@@ -202,12 +259,18 @@ class _Session:
 
     def one_or_none(self) -> Any:
         """Return the row; None if there is none."""
-        read = self._service.try_number if self._column == "try_number" else self._service.task_state
+        read = (
+            self._service.try_number
+            if self._column == "try_number"
+            else self._service.task_state
+        )
         value = read(**self._key)
         return None if value is MISSING else (value,)
 
 
-def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
+def _install_in_airflow_2(
+    monkeypatch: pytest.MonkeyPatch, service: AirflowService
+) -> None:
     from airflow.models.variable import Variable
     from airflow.models.xcom import XCom
     from airflow.secrets.metastore import MetastoreBackend
@@ -217,10 +280,14 @@ def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowServi
     def create_session() -> Iterator[Any]:
         yield _Session(service)
 
-    def get_one(*, key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+    def get_one(
+        *, key: str, dag_id: str, run_id: str, task_id: str, map_index: int
+    ) -> Any:
         return service.xcom(dag_id, run_id, task_id, map_index, key)
 
-    def set_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+    def set_xcom(
+        key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int
+    ) -> None:
         service.put_xcom(dag_id, run_id, task_id, map_index, key, value)
 
     def set_variable(key: str, value: str, description: str | None = None) -> None:
@@ -231,7 +298,11 @@ def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowServi
     monkeypatch.setattr(airflow_session, "create_session", create_session)
     monkeypatch.setattr(XCom, "get_one", get_one)
     monkeypatch.setattr(XCom, "set", set_xcom)
-    monkeypatch.setattr(Variable, "get", lambda key, default_var: _or(service.variable(key), default_var))
+    monkeypatch.setattr(
+        Variable,
+        "get",
+        lambda key, default_var: _or(service.variable(key), default_var),
+    )
     monkeypatch.setattr(Variable, "set", set_variable)
     monkeypatch.setattr(Variable, "delete", service.delete_variable)
 

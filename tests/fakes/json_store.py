@@ -1,4 +1,7 @@
-"""JSON values by key: the Variable of a simulated task, or the task state store of Airflow 3.3."""
+"""
+JSON values by key: the Variable of a simulated task, or the task state store of Airflow
+3.3.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Captures the log lines of operators and triggers: Airflow 3 uses structlog for them, Airflow 2 the standard library."""
+"""
+Captures the log lines of operators and triggers: Airflow 3 uses structlog for them,
+Airflow 2 the standard library.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 @contextmanager
 def capture_logs() -> Iterator[list[dict[str, Any]]]:
-    """Yield the list of the lines that are logged, as ``structlog.testing.capture_logs`` does."""
+    """
+    Yield the list of the lines that are logged, as ``structlog.testing.capture_logs``
+    does.
+    """
     if CAPABILITIES.task_sdk:
         from structlog.testing import capture_logs as capture
 
@@ -53,4 +59,6 @@ class _Handler(logging.Handler):
         """Keep a line once, even if it also reaches the handler of a parent."""
         if not any(record is known for known in self._records):
             self._records.append(record)
-            self.lines.append({"event": record.getMessage(), "log_level": record.levelname.lower()})
+            self.lines.append(
+                {"event": record.getMessage(), "log_level": record.levelname.lower()}
+            )

@@ -1,4 +1,6 @@
-"""A loopback server that receives messages for Slack, Microsoft Teams and a mail server."""
+"""
+A loopback server that receives messages for Slack, Microsoft Teams and a mail server.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
-from socketserver import BaseRequestHandler, StreamRequestHandler, TCPServer, ThreadingTCPServer
+from socketserver import (
+    BaseRequestHandler,
+    StreamRequestHandler,
+    TCPServer,
+    ThreadingTCPServer,
+)
 
 
 class MessageReceiver:
@@ -24,25 +31,53 @@ class MessageReceiver:
         self.ports: dict[str, int] = {}
 
     def connections(self) -> dict[str, str]:
-        """Return the Airflow connections of the documentation that lead to this receiver, by their ids."""
+        """
+        Return the Airflow connections of the documentation that lead to this receiver,
+        by their ids.
+        """
         http = f"http://127.0.0.1:{self.ports['http']}"
-        no_tls = {"from_email": "airflow@example.com", "disable_tls": True, "disable_ssl": True}
-        smtp = {"conn_type": "smtp", "host": "127.0.0.1", "port": self.ports["smtp"], "extra": no_tls}
+        no_tls = {
+            "from_email": "airflow@example.com",
+            "disable_tls": True,
+            "disable_ssl": True,
+        }
+        smtp = {
+            "conn_type": "smtp",
+            "host": "127.0.0.1",
+            "port": self.ports["smtp"],
+            "extra": no_tls,
+        }
         connections = {
-            "slack_default": {"conn_type": "slackwebhook", "host": http, "password": "T0/B0/XXXXXXXX"},
-            "teams": {"conn_type": "http", "password": f"{http}/workflows/1?sig=secret"},
+            "slack_default": {
+                "conn_type": "slackwebhook",
+                "host": http,
+                "password": "T0/B0/XXXXXXXX",
+            },
+            "teams": {
+                "conn_type": "http",
+                "password": f"{http}/workflows/1?sig=secret",
+            },
             "smtp_default": smtp,
         }
-        return {name: json.dumps(connection) for name, connection in connections.items()}
+        return {
+            name: json.dumps(connection) for name, connection in connections.items()
+        }
 
     @contextmanager
     def running(self) -> Iterator[MessageReceiver]:
         """Run the servers for the time of the context."""
         with ExitStack() as stack:
-            for name, handler in {"http": self._http_handler(), "smtp": self._smtp_handler()}.items():
-                server: TCPServer = stack.enter_context(ThreadingTCPServer(("127.0.0.1", 0), handler))
+            for name, handler in {
+                "http": self._http_handler(),
+                "smtp": self._smtp_handler(),
+            }.items():
+                server: TCPServer = stack.enter_context(
+                    ThreadingTCPServer(("127.0.0.1", 0), handler)
+                )
                 self.ports[name] = server.server_address[1]
-                threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+                threading.Thread(
+                    target=server.serve_forever, args=(0.01,), daemon=True
+                ).start()
                 stack.callback(server.shutdown)
             yield self
 
@@ -74,8 +109,16 @@ class MessageReceiver:
                     if command == b"DATA":
                         self.wfile.write(b"354 go on\r\n")
                         data = b"".join(iter(self.rfile.readline, b".\r\n"))
-                        mail = email.message_from_bytes(data, policy=email.policy.default)
-                        messages.extend(part.get_content() for part in mail.walk() if not part.is_multipart())
-                    self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
+                        mail = email.message_from_bytes(
+                            data, policy=email.policy.default
+                        )
+                        messages.extend(
+                            part.get_content()
+                            for part in mail.walk()
+                            if not part.is_multipart()
+                        )
+                    self.wfile.write(
+                        b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n"
+                    )
 
         return Handler

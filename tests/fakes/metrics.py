@@ -1,4 +1,7 @@
-"""What receives metrics on the loopback interface: a StatsD server and an OTLP receiver, and Airflow's Stats for them."""
+"""
+What receives metrics on the loopback interface: a StatsD server and an OTLP receiver,
+and Airflow's Stats for them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.metrics import get_meter_provider
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 
 from polysync_airflow import metrics
@@ -26,20 +31,27 @@ from polysync_airflow.metrics import Metric, metrics_sender
 METRICS = tuple(value for value in vars(metrics).values() if isinstance(value, Metric))
 HOST = "127.0.0.1"
 Tags = tuple[tuple[str, str], ...]
-_LINE = re.compile(r"(?P<name>[^:,]+)(?P<tags>(?:,[^:,=]+=[^:,=]+)*):(?P<value>[-+0-9.]+)\|(?P<kind>[a-z]+)$")
+_LINE = re.compile(
+    r"(?P<name>[^:,]+)(?P<tags>(?:,[^:,=]+=[^:,=]+)*):(?P<value>[-+0-9.]+)\|(?P<kind>[a-z]+)$"
+)
 
 
 class Received:
     """
     Metrics that were received.
 
-    ``counters`` are sums, and ``gauges`` are all values in their order; both by name, without Airflow's prefix, and
-    tags in alphabetical order. ``packets`` counts what came; ``values`` has names and values as they came by StatsD.
+    ``counters`` are sums, and ``gauges`` are all values in their order; both by name,
+    without Airflow's prefix, and tags in alphabetical order. ``packets`` counts what
+    came; ``values`` has names and values as they came by StatsD.
     """
 
     def __init__(self) -> None:
-        self.counters: defaultdict[str, defaultdict[Tags, float]] = defaultdict(lambda: defaultdict(float))
-        self.gauges: defaultdict[str, defaultdict[Tags, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.counters: defaultdict[str, defaultdict[Tags, float]] = defaultdict(
+            lambda: defaultdict(float)
+        )
+        self.gauges: defaultdict[str, defaultdict[Tags, list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         self.unreadable: list[str] = []
         self.packets = 0
         self.values: list[str] = []
@@ -47,13 +59,21 @@ class Received:
     def total(self, name: str, **tags: str) -> float:
         """Return the sum of a counter over all series with these tags."""
         wanted = set(tags.items())
-        return sum(value for series, value in self.counters[name].items() if wanted <= set(series))
+        return sum(
+            value
+            for series, value in self.counters[name].items()
+            if wanted <= set(series)
+        )
 
     def wait_for(self, holds: Callable[[], bool], timeout: float = 5) -> None:
         """Wait until a condition holds."""
         end = time.monotonic() + timeout
         while not holds():
-            assert time.monotonic() < end, (dict(self.counters), dict(self.gauges), self.unreadable)
+            assert time.monotonic() < end, (
+                dict(self.counters),
+                dict(self.gauges),
+                self.unreadable,
+            )
             time.sleep(0.005)
 
 
@@ -90,7 +110,9 @@ class StatsdServer(Received):
             self.unreadable.append(line)
             return
         name = match["name"].removeprefix("airflow.")
-        tags = tuple(sorted(tuple(tag.split("=")) for tag in match["tags"].split(",")[1:]))
+        tags = tuple(
+            sorted(tuple(tag.split("=")) for tag in match["tags"].split(",")[1:])
+        )
         self.values.append(f"{name} {match['value']}")
         if match["kind"] == "c":
             self.counters[name][tags] += float(match["value"])
@@ -99,7 +121,10 @@ class StatsdServer(Received):
 
 
 class OtlpReceiver(Received):
-    """Receives metrics by OTLP over HTTP. The counters of a process are sums since it began."""
+    """
+    Receives metrics by OTLP over HTTP. The counters of a process are sums since it
+    began.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +141,9 @@ class OtlpReceiver(Received):
 
         self._server = HTTPServer((HOST, 0), Handler)
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
 
     def __enter__(self) -> OtlpReceiver:
         self._thread.start()
@@ -139,7 +166,11 @@ class OtlpReceiver(Received):
         for metric in metrics:
             name = metric.name.removeprefix("airflow.")
             for point in (*metric.sum.data_points, *metric.gauge.data_points):
-                tags = tuple(sorted((each.key, each.value.string_value) for each in point.attributes))
+                tags = tuple(
+                    sorted(
+                        (each.key, each.value.string_value) for each in point.attributes
+                    )
+                )
                 value = point.as_int if point.HasField("as_int") else point.as_double
                 if metric.HasField("sum"):
                     self.counters[name][tags] = value
@@ -164,7 +195,8 @@ def metrics_to(monkeypatch: pytest.MonkeyPatch, **options: object) -> Iterator[N
         for thread in threading.enumerate():
             if thread.name == "polysync-airflow":
                 thread.join(5)
-        # That of OpenTelemetry has a thread, and would send once more when the process ends.
+        # That of OpenTelemetry has a thread, and would send once more when the process
+        # ends.
         provider = get_meter_provider()
         if isinstance(provider, MeterProvider):
             provider.shutdown()

@@ -25,17 +25,24 @@ def install(patch: pytest.MonkeyPatch) -> None:
     _keep_methods(patch)
     _keep_handlers(patch)
     _keep_event_names(patch)
-    # The hook of the Amazon provider reads the source of every frame, for the user agent only.
+    # The hook of the Amazon provider reads the source of every frame, for the user
+    # agent only.
     patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")
 
 
 def _keep_files(patch: pytest.MonkeyPatch) -> None:
-    """Read each of botocore's data files once, for the sessions that have a loader of their own."""
+    """
+    Read each of botocore's data files once, for the sessions that have a loader of
+    their own.
+    """
     load_file, contents = JSONFileLoader.load_file, dict[str, Any]()
 
     def load_file_once(self: Any, file_path: str) -> Any:
-        # Its class, not one that inherits from it, and botocore's files, not those of a test.
-        if type(self) is not JSONFileLoader or not str(file_path).startswith(Loader.BUILTIN_DATA_PATH):
+        # Its class, not one that inherits from it, and botocore's files, not those of a
+        # test.
+        if type(self) is not JSONFileLoader or not str(file_path).startswith(
+            Loader.BUILTIN_DATA_PATH
+        ):
             return load_file(self, file_path)
         if file_path not in contents:
             contents[file_path] = load_file(self, file_path)
@@ -47,7 +54,10 @@ def _keep_files(patch: pytest.MonkeyPatch) -> None:
 def _keep_methods(patch: pytest.MonkeyPatch) -> None:
     """Make the methods of a service's operations once; SageMaker has about 400."""
     creator: Any = ClientCreator  # its stubs have no private methods
-    create_methods, methods = creator._create_methods, dict[tuple[str, ...], dict[str, Any]]()
+    create_methods, methods = (
+        creator._create_methods,
+        dict[tuple[str, ...], dict[str, Any]](),
+    )
 
     def create_methods_once(self: Any, model: Any) -> dict[str, Any]:
         key = (model.service_name, model.api_version, *model.operation_names)
@@ -82,22 +92,30 @@ def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(trie, "__copy__", _copy_of_trie)
     patch.setattr(trie, "append_item", _append_to_copy)
     patch.setattr(trie, "remove_item", remove_from_copy)
-    # Each client registers some more, for which botocore makes the signatures of functions.
+    # Each client registers some more, for which botocore makes the signatures of
+    # functions.
     patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
 
 
 def _copy_of_trie(trie: Any) -> Any:
-    """Return a copy that has the same nodes, until something is added to one of the two."""
+    """
+    Return a copy that has the same nodes, until something is added to one of the two.
+    """
     copied = type(trie)()
     copied._root = trie._root
     return copied
 
 
 def _append_to_copy(trie: Any, key: str, value: Any, section: int = 1) -> None:
-    """Add a value as botocore does, to copies of the nodes on the way: other tries may have the same ones."""
+    """
+    Add a value as botocore does, to copies of the nodes on the way: other tries may
+    have the same ones.
+    """
     node = trie._root = _copy_of_node(trie._root)
     for part in key.split("."):
-        child = node["children"].get(part, {"chunk": part, "children": {}, "values": None})
+        child = node["children"].get(
+            part, {"chunk": part, "children": {}, "values": None}
+        )
         node["children"][part] = node = _copy_of_node(child)
     node["values"] = node["values"] or NodeList([], [], [])
     node["values"][section].append(value)
@@ -108,7 +126,8 @@ def _copy_of_node(node: dict[str, Any]) -> dict[str, Any]:
     return {
         "chunk": node["chunk"],
         "children": dict(node["children"]),
-        "values": values and NodeList(values.first[:], values.middle[:], values.last[:]),
+        "values": values
+        and NodeList(values.first[:], values.middle[:], values.last[:]),
     }
 
 

@@ -1,9 +1,11 @@
 """
-Lets the clients of this process reach the emulator without the kernel's sockets, and without its threads.
+Lets the clients of this process reach the emulator without the kernel's sockets, and
+without its threads.
 
-The bytes are those of HTTP: what a client writes is read by the emulator's own request handler, in the thread of
-the client, and what the handler writes is read by the client. A connection and a thread for each request were a
-third of the CPU of a call. Other processes use the emulator's port, as do other servers and their clients.
+The bytes are those of HTTP: what a client writes is read by the emulator's own request
+handler, in the thread of the client, and what the handler writes is read by the client.
+A connection and a thread for each request were a third of the CPU of a call. Other
+processes use the emulator's port, as do other servers and their clients.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _PARSE_HEADERS = http.client.parse_headers
 
 @contextmanager
 def connections_without_sockets(emulator: EmulatorServer) -> Iterator[None]:
-    """Let all connections of this process to the emulator's port call its request handler."""
+    """
+    Let all connections of this process to the emulator's port call its request handler.
+    """
     server: Any = emulator._server
     address = ("127.0.0.1", emulator.port)
     new_connection = urllib3.connection.HTTPConnection._new_conn
@@ -47,17 +51,24 @@ def connections_without_sockets(emulator: EmulatorServer) -> Iterator[None]:
             else:
                 connect(self)
 
-        patch.setattr(urllib3.connection.HTTPConnection, "_new_conn", new_botocore_connection)
+        patch.setattr(
+            urllib3.connection.HTTPConnection, "_new_conn", new_botocore_connection
+        )
         patch.setattr(http.client.HTTPConnection, "connect", connect_control_client)
         patch.setattr(http.client, "parse_headers", _parse_headers)
         # One for each request, of a kind that needs no file of the kernel's.
-        quick = SimpleNamespace(DefaultSelector=selectors.SelectSelector, EVENT_READ=selectors.EVENT_READ)
+        quick = SimpleNamespace(
+            DefaultSelector=selectors.SelectSelector, EVENT_READ=selectors.EVENT_READ
+        )
         patch.setattr(serving, "selectors", quick)
         yield
 
 
 def _parse_headers(stream: Any, _class: Any = http.client.HTTPMessage) -> Any:
-    """Read headers as the standard library does, if a client of this process or the emulator has written them."""
+    """
+    Read headers as the standard library does, if a client of this process or the
+    emulator has written them.
+    """
     if not isinstance(getattr(stream, "raw", stream), (_ResponseReader, io.BytesIO)):
         return _PARSE_HEADERS(stream, _class)
     message = _class()
@@ -70,7 +81,10 @@ def _parse_headers(stream: Any, _class: Any = http.client.HTTPMessage) -> Any:
 
 @contextmanager
 def _ended_socket() -> Iterator[socket.socket]:
-    """Yield a socket of which nothing more can be read: werkzeug waits for more than the request until then."""
+    """
+    Yield a socket of which nothing more can be read: werkzeug waits for more than the
+    request until then.
+    """
     mine, others = socket.socketpair()
     with mine:
         others.close()
@@ -143,7 +157,9 @@ class _ServerSocket:
         self.response += data
 
     def shutdown(self, how: int) -> None:
-        """Do nothing: without a response, the client reads the end of the connection."""
+        """
+        Do nothing: without a response, the client reads the end of the connection.
+        """
 
     def fileno(self) -> int:
         return self._ended.fileno()

@@ -1,4 +1,7 @@
-"""Answers what the processes of simulated tasks ask Airflow: states, XComs, and the Variables of their records."""
+"""
+Answers what the processes of simulated tasks ask Airflow: states, XComs, and the
+Variables of their records.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ class SimulatedAirflow(AirflowService):
     """
     Knows the task instances of a test, by their tries.
 
-    The record in the Variable of a task instance is in its ``store``, where tests look for it and edit it.
+    The record in the Variable of a task instance is in its ``store``, where tests look
+    for it and edit it.
     """
 
     def __init__(self) -> None:
@@ -55,35 +59,54 @@ class SimulatedAirflow(AirflowService):
             self._processes.pop()
 
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the state of a task instance; MISSING if there is no such task instance."""
+        """
+        Return the state of a task instance; MISSING if there is no such task instance.
+        """
         self._raise_if_cut_off()
         state = self._find(TaskKey(dag_id, run_id, task_id, map_index)).state()
         return MISSING if state == DELETED else state
 
     def is_current(self, ti_id: uuid.UUID) -> bool:
-        """Return whether a task instance has this id. A retry that is due, or a clear, gives it another one."""
+        """
+        Return whether a task instance has this id. A retry that is due, or a clear,
+        gives it another one.
+        """
         self._raise_if_cut_off()
         ti = next(each for each in self.instances if each.id == ti_id)
         return self._find(TaskKey.of(ti)) is ti and ti.state() not in _WITH_NEW_ID
 
     def try_number(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the number of the newest try; MISSING if the task instance was deleted."""
+        """
+        Return the number of the newest try; MISSING if the task instance was deleted.
+        """
         self._raise_if_cut_off()
         ti = self._find(TaskKey(dag_id, run_id, task_id, map_index))
         return MISSING if ti.state() == DELETED else ti.try_number
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
+    ) -> Any:
         """Return the value of an XCom."""
         return self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms.get(key)
 
-    def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+    def put_xcom(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        map_index: int,
+        key: str,
+        value: Any,
+    ) -> None:
         """Store an XCom."""
         self._raise_if_cut_off()
         ti = self._find(TaskKey(dag_id, run_id, task_id, map_index))
         self._raise_if_deleted(ti)
         ti.xcoms[key] = pulled(value)
 
-    def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
+    def remove_xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
+    ) -> None:
         """Delete an XCom."""
         self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms.pop(key, None)
 
@@ -92,7 +115,11 @@ class SimulatedAirflow(AirflowService):
         self._raise_if_cut_off()
         ti = self._find_by_variable(key)
         value = ti.store.get(RECORD_KEY)
-        return None if value is None else json.dumps({TASK: asdict(TaskKey.of(ti)), RECORD: value})
+        return (
+            None
+            if value is None
+            else json.dumps({TASK: asdict(TaskKey.of(ti)), RECORD: value})
+        )
 
     def put_variable(self, key: str, value: str, description: str) -> None:
         """Store a Variable."""
@@ -121,7 +148,9 @@ class SimulatedAirflow(AirflowService):
         return next(ti for ti in reversed(self.instances) if TaskKey.of(ti) == key)
 
     def _find_by_variable(self, key: str) -> TaskInstance:
-        return next(ti for ti in reversed(self.instances) if variable_key(TaskKey.of(ti)) == key)
+        return next(
+            ti for ti in reversed(self.instances) if variable_key(TaskKey.of(ti)) == key
+        )
 
 
 AIRFLOW = SimulatedAirflow()

@@ -1,4 +1,7 @@
-"""Runs the tasks of a DAG as Airflow does: trigger rules, deferrals, tries, clears and the end of a DAG run."""
+"""
+Runs the tasks of a DAG as Airflow does: trigger rules, deferrals, tries, clears and the
+end of a DAG run.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,24 @@ from functools import partial
 from itertools import count
 from typing import Any, Final
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.retrying import forbids_retry
 from polysync_airflow.triggers import waits
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fakes.json_store import JsonStore
-from tests.tasks import DagRun, Run, TaskInstance, allow_execute_in_this_thread, cause_of
+from tests.tasks import (
+    DagRun,
+    Run,
+    TaskInstance,
+    allow_execute_in_this_thread,
+    cause_of,
+)
 
 _STARTS: Final = count()
 _OVER: Final = ("success", "failed", "skipped", "upstream_failed")
@@ -27,22 +40,30 @@ _OVER: Final = ("success", "failed", "skipped", "upstream_failed")
 
 class SimulatedDagRun:
     """
-    A DAG run. Its tasks run in one event loop: workers one after the other, triggers together.
+    A DAG run. Its tasks run in one event loop: workers one after the other, triggers
+    together.
 
     ``states`` has the states of the tasks by id, and ``runs`` their last tries.
 
     :param dag: the DAG. No task is mapped.
-    :param in_triggerer: whether a task starts in the triggerer if it may, as from Airflow 3.3 on.
+    :param in_triggerer: whether a task starts in the triggerer if it may, as from
+        Airflow 3.3 on.
     """
 
-    def __init__(self, dag: Any, *, in_triggerer: bool = False, run_id: str = "manual") -> None:
+    def __init__(
+        self, dag: Any, *, in_triggerer: bool = False, run_id: str = "manual"
+    ) -> None:
         self.tasks: dict[str, Any] = dict(dag.task_dict)
         self.states: dict[str, str | None] = dict.fromkeys(self.tasks)
         self.try_numbers: Counter[str] = Counter()
         self._in_triggerer, self._run_id = in_triggerer, run_id
-        self._max_tries = {task_id: task.retries for task_id, task in self.tasks.items()}
+        self._max_tries = {
+            task_id: task.retries for task_id, task in self.tasks.items()
+        }
         self._stores = {task_id: JsonStore() for task_id in self.tasks}
-        self._dag_run = DagRun(datetime(2026, 2, 1, tzinfo=UTC) + timedelta(seconds=next(_STARTS)))
+        self._dag_run = DagRun(
+            datetime(2026, 2, 1, tzinfo=UTC) + timedelta(seconds=next(_STARTS))
+        )
         self.runs = {task_id: Run(self._instance(task_id)) for task_id in self.tasks}
         self._loop: asyncio.AbstractEventLoop | None = None
         # The tries that are not over, and the triggers of those that are deferred.
@@ -50,7 +71,9 @@ class SimulatedDagRun:
         self._triggers: dict[str, Any] = {}
         self._kills: set[asyncio.Task[None]] = set()
 
-    def run(self, *, until: Callable[[], bool] = lambda: False) -> dict[str, str | None]:
+    def run(
+        self, *, until: Callable[[], bool] = lambda: False
+    ) -> dict[str, str | None]:
         """
         Run the tasks to their ends; return their states.
 
@@ -80,16 +103,23 @@ class SimulatedDagRun:
     # ---- the scheduler
 
     def _schedule(self) -> None:
-        """Begin what can begin. A task that does not run may decide about those after it."""
+        """
+        Begin what can begin. A task that does not run may decide about those after it.
+        """
         before = None
         while before != self.states:
             before = dict(self.states)
             for task_id, task in self.tasks.items():
-                if self.states[task_id] in (None, "up_for_retry") and task_id not in self._tries:
+                if (
+                    self.states[task_id] in (None, "up_for_retry")
+                    and task_id not in self._tries
+                ):
                     self._next(task_id, task)
 
     def _next(self, task_id: str, task: Any) -> None:
-        state = _state_by_rule(task.trigger_rule, [self.states[each] for each in task.upstream_task_ids])
+        state = _state_by_rule(
+            task.trigger_rule, [self.states[each] for each in task.upstream_task_ids]
+        )
         if state != "queued":
             self.states[task_id] = state
         elif type(task).__name__ == "EmptyOperator":
@@ -125,7 +155,9 @@ class SimulatedDagRun:
     async def _try(self, task_id: str, task: Any, run: Run) -> None:
         starts_here = self._in_triggerer and task.start_from_trigger
         try:
-            state = await (self._in_the_triggerer if starts_here else self._on_workers)(task_id, task, run)
+            state = await (self._in_the_triggerer if starts_here else self._on_workers)(
+                task_id, task, run
+            )
         except Exception as error:
             run.error, state = cause_of(error), self._state_after(task_id, task, error)
         self.states[task_id] = state
@@ -156,9 +188,13 @@ class SimulatedDagRun:
             run.result = run.ti.xcoms.get("return_value")
         if name in ("TaskSuccessEvent", "TaskSkippedEvent"):
             return name.removeprefix("Task").removesuffix("Event").lower()
-        return self._state_after(task_id, task, None if name == "TaskFailedEvent" else AirflowFailException())
+        return self._state_after(
+            task_id, task, None if name == "TaskFailedEvent" else AirflowFailException()
+        )
 
-    async def _event(self, task_id: str, run: Run, class_path: str, kwargs: dict[str, Any]) -> Any:
+    async def _event(
+        self, task_id: str, run: Run, class_path: str, kwargs: dict[str, Any]
+    ) -> Any:
         module, _, name = class_path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**delivered(kwargs))
         trigger.task_instance = run.ti
@@ -172,26 +208,43 @@ class SimulatedDagRun:
             return "skipped"
         is_final = isinstance(error, AirflowFailException)
         if error and not is_final:
-            is_final = forbids_retry(task.retry_policy, error, self.runs[task_id].ti.context(task))
-        is_retried = self.try_numbers[task_id] <= self._max_tries[task_id] and not is_final
+            is_final = forbids_retry(
+                task.retry_policy, error, self.runs[task_id].ti.context(task)
+            )
+        is_retried = (
+            self.try_numbers[task_id] <= self._max_tries[task_id] and not is_final
+        )
         return "up_for_retry" if is_retried else "failed"
 
     # ---- what people do
 
     def clear(self, *task_ids: str, downstream: bool = True) -> None:
-        """Clear tasks, as ``clear_task_instances`` in airflow/models/taskinstance.py does. For any thread."""
+        """
+        Clear tasks, as ``clear_task_instances`` in airflow/models/taskinstance.py does.
+        For any thread.
+        """
         self._call(self._clear, task_ids, downstream)
 
     def end(self, state: str = "failed") -> None:
-        """Mark the DAG run: Airflow then ends all of its tasks that are not over. For any thread."""
-        self._call(self._set_states, [each for each, old in self.states.items() if old not in _OVER], state)
+        """
+        Mark the DAG run: Airflow then ends all of its tasks that are not over. For any
+        thread.
+        """
+        self._call(
+            self._set_states,
+            [each for each, old in self.states.items() if old not in _OVER],
+            state,
+        )
 
     def mark(self, task_id: str, state: str) -> None:
         """Mark a task. For any thread."""
         self._call(self._set_states, [task_id], state)
 
     def schedule(self) -> None:
-        """Begin what can begin, also while the run waits for what others follow. For any thread."""
+        """
+        Begin what can begin, also while the run waits for what others follow. For any
+        thread.
+        """
         self._call(self._schedule)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -206,7 +259,9 @@ class SimulatedDagRun:
             cleared |= {below for each in task_ids for below in self._below(each)}
         is_over = all(state in _OVER for state in self.states.values())
         # Of a DAG run that was over, Airflow also changes the begin.
-        started_at = (self._dag_run.start_date or datetime.now(UTC)) + timedelta(seconds=is_over)
+        started_at = (self._dag_run.start_date or datetime.now(UTC)) + timedelta(
+            seconds=is_over
+        )
         self._dag_run = DagRun(started_at, self._dag_run.clear_number + 1)
         for each in cleared:
             self._max_tries[each] = self.try_numbers[each] + self.tasks[each].retries
@@ -216,14 +271,19 @@ class SimulatedDagRun:
         found: set[str] = set()
         new = {task_id}
         while new:
-            new = {below for each in new for below in self.tasks[each].downstream_task_ids} - found
+            new = {
+                below for each in new for below in self.tasks[each].downstream_task_ids
+            } - found
             found |= new
         return found
 
     def _set_states(self, task_ids: Iterable[str], state: str | None) -> None:
         self.states.update(dict.fromkeys(task_ids, state))
         for each in task_ids:
-            attempt, trigger = self._tries.pop(each, None), self._triggers.pop(each, None)
+            attempt, trigger = (
+                self._tries.pop(each, None),
+                self._triggers.pop(each, None),
+            )
             if attempt:
                 attempt.cancel()
             if trigger and CAPABILITIES.trigger_on_kill:
@@ -231,7 +291,10 @@ class SimulatedDagRun:
 
 
 def _state_by_rule(rule: str, above: list[str | None]) -> str | None:
-    """Return the next state of a task; see ``_evaluate_trigger_rule`` in airflow/ti_deps/deps/trigger_rule_dep.py."""
+    """
+    Return the next state of a task; see ``_evaluate_trigger_rule`` in
+    airflow/ti_deps/deps/trigger_rule_dep.py.
+    """
     states = Counter(above)
     failed = states["failed"] + states["upstream_failed"]
     is_done = sum(states[each] for each in _OVER) == len(above)

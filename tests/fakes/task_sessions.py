@@ -1,5 +1,6 @@
 """
-Runs a deferred task with Airflow's own task runner, and counts what its sessions and its trigger ask Airflow.
+Runs a deferred task with Airflow's own task runner, and counts what its sessions and
+its trigger ask Airflow.
 
 For Airflow 3.3: the models of the task runner differ between the versions.
 """
@@ -16,7 +17,12 @@ from typing import Any, Final
 import pytest
 import structlog
 from airflow.sdk import DAG, BaseOperator
-from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+from airflow.sdk.api.datamodels._generated import (
+    DagRun,
+    DagRunState,
+    DagRunType,
+    TIRunContext,
+)
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
@@ -25,7 +31,13 @@ from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fakes.airflow_service import AirflowService, Channel
 
 # What each deferred task costs, whichever operator it has.
-_OF_AIRFLOW: Final = {"DeferTask", "SucceedTask", "TaskState", "SetRenderedFields", "SetRenderedMapIndex"}
+_OF_AIRFLOW: Final = {
+    "DeferTask",
+    "SucceedTask",
+    "TaskState",
+    "SetRenderedFields",
+    "SetRenderedMapIndex",
+}
 _NOT_COUNTED: Final = {*_OF_AIRFLOW, "GetConnection", "MaskSecret"}
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -34,14 +46,17 @@ class TaskSessions(AirflowService):
     """
     The sessions of one task instance, from its start to its end.
 
-    ``requests`` lists the type and the key of each request for the data of the provider.
+    ``requests`` lists the type and the key of each request for the data of the
+    provider.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[tuple[str, str | None]] = []
         self.xcoms: dict[str, Any] = {}
         self._variables: dict[str, str] = {}
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", _CountedChannel(self), raising=False)
+        monkeypatch.setattr(
+            task_runner, "SUPERVISOR_COMMS", _CountedChannel(self), raising=False
+        )
 
     def run(self, operator: BaseOperator, event: Any = None) -> None:
         """
@@ -53,7 +68,9 @@ class TaskSessions(AirflowService):
         deferral = self._session(operator)
         event = event or asyncio.run(self._fire(deferral))
         next_kwargs = {**deferral.next_kwargs, "event": event}
-        self._session(operator, next_method=deferral.next_method, next_kwargs=next_kwargs)
+        self._session(
+            operator, next_method=deferral.next_method, next_kwargs=next_kwargs
+        )
 
     @property
     def counts(self) -> Counter[str]:
@@ -86,7 +103,9 @@ class TaskSessions(AirflowService):
             max_tries=0,
             start_date=_NOW,
             task=operator,
-            _ti_context_from_server=TIRunContext(dag_run=dag_run, max_tries=0, **resumed),
+            _ti_context_from_server=TIRunContext(
+                dag_run=dag_run, max_tries=0, **resumed
+            ),
         )
         context, log = ti.get_template_context(), structlog.get_logger("task")
         state, message, error = task_runner.run(ti, context, log)
@@ -97,7 +116,9 @@ class TaskSessions(AirflowService):
 
     async def _fire(self, deferral: Any) -> Any:
         module, _, name = deferral.classpath.rpartition(".")
-        trigger = getattr(importlib.import_module(module), name)(**delivered(deferral.trigger_kwargs))
+        trigger = getattr(importlib.import_module(module), name)(
+            **delivered(deferral.trigger_kwargs)
+        )
         trigger.task_instance = self._ti
         (event,) = [event async for event in trigger.run()]
         return delivered(event.payload)
@@ -117,7 +138,9 @@ class TaskSessions(AirflowService):
         *_, key, value = task
         self.xcoms[key] = pulled(value)
 
-    def remove_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> None:
+    def remove_xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
+    ) -> None:
         """Delete an XCom."""
         self.xcoms.pop(key, None)
 

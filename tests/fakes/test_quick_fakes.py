@@ -14,10 +14,15 @@ from botocore.session import Session
 from sagemaker_emulator import EmulatorServer
 
 
-def sagemaker(emulator: EmulatorServer, session: Session | None = None, seconds: float = 30) -> Any:
+def sagemaker(
+    emulator: EmulatorServer, session: Session | None = None, seconds: float = 30
+) -> Any:
     """Return a client that waits for a response for so many seconds."""
     return boto3.session.Session(
-        "AKIATEST", "secret", region_name="us-east-1", botocore_session=session or Session()
+        "AKIATEST",
+        "secret",
+        region_name="us-east-1",
+        botocore_session=session or Session(),
     ).client(
         "sagemaker",
         endpoint_url=emulator.endpoint_url,
@@ -35,7 +40,11 @@ def test_responses_are_those_of_a_socket(path: str, emulator: EmulatorServer) ->
         sockets.append(type(connection.sock).__name__)
         connection.request("GET", path, headers={"Host": f"127.0.0.1:{emulator.port}"})
         response = connection.getresponse()
-        headers = {name: value for name, value in response.getheaders() if not name.startswith("x-amzn")}
+        headers = {
+            name: value
+            for name, value in response.getheaders()
+            if not name.startswith("x-amzn")
+        }
         responses.append((response.status, headers, response.read()))
         connection.close()
 

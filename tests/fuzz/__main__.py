@@ -1,5 +1,6 @@
 """
-Runs many random cases in one process, and measures what they cost: ``python -m tests.fuzz 20000``.
+Runs many random cases in one process, and measures what they cost: ``python -m
+tests.fuzz 20000``.
 
 The exit code is 1 if a test fails, or a measure is above its limit.
 """
@@ -19,17 +20,34 @@ from tests.fuzz.measures import REPORT
 
 TESTS = "tests/fuzz"
 # With those that are marked.
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:xdist", "-p", "no:cacheprovider", TESTS)
+PYTEST = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-m",
+    "",
+    "-p",
+    "no:xdist",
+    "-p",
+    "no:cacheprovider",
+    TESTS,
+)
 LIMITS = {"stall": 0.2, "peak_mib": 1024, "exit_seconds": 10}
 
 
 def run(cases: int) -> tuple[int, dict[str, Any]]:
     """Run as many cases; return the exit code of pytest, and the measures."""
-    collected = subprocess.run([*PYTEST, "--collect-only"], capture_output=True, text=True, check=True)
+    collected = subprocess.run(
+        [*PYTEST, "--collect-only"], capture_output=True, text=True, check=True
+    )
     tests = sum("::" in line for line in collected.stdout.splitlines())
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        examples = {"POLYSYNC_FUZZ_EXAMPLES": str(-(-cases // tests)), REPORT: str(report)}
+        examples = {
+            "POLYSYNC_FUZZ_EXAMPLES": str(-(-cases // tests)),
+            REPORT: str(report),
+        }
         code = subprocess.run(
             [*PYTEST, "-o", "timeout=0", "-o", "faulthandler_timeout=0"],
             env={**os.environ, **examples},

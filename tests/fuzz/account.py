@@ -1,4 +1,7 @@
-"""An account of AWS whose responses are random: repeated tokens, damaged members, sizes, times and slow bytes."""
+"""
+An account of AWS whose responses are random: repeated tokens, damaged members, sizes,
+times and slow bytes.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,29 @@ from tests.fuzz.strategies import json_values, texts, variations
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/slow/execution/abcdefghijkl"
 TIME = 1.75e9
-# Bytes that come slowly take the read timeout of the client, so few responses have them.
+# Bytes that come slowly take the read timeout of the client, so few responses have
+# them.
 SLOW_SECONDS = 0.03
 
-_NUMBERS = (TIME, 0, -1, -62135596800, 253402300799, 1e300, float("nan"), float("inf"), 10**30, True)
-_TEXTS = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00Z", "soon", "\x00")
+_NUMBERS = (
+    TIME,
+    0,
+    -1,
+    -62135596800,
+    253402300799,
+    1e300,
+    float("nan"),
+    float("inf"),
+    10**30,
+    True,
+)
+_TEXTS = (
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "2026-01-01T00:00:00Z",
+    "soon",
+    "\x00",
+)
 times = st.sampled_from((*_NUMBERS, *_TEXTS)) | st.none() | st.just([]) | st.just({})
 statuses = st.sampled_from(
     ["Executing", "Stopping", "Stopped", "Failed", "Succeeded", "Melting", "", None, 5]
@@ -29,9 +50,17 @@ STEP = {
     "AttemptCount": 1,
     "StartTime": TIME,
     "EndTime": TIME,
-    "Metadata": {"TrainingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"}},
+    "Metadata": {
+        "TrainingJob": {
+            "Arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
+        }
+    },
 }
-SUMMARY = {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Executing", "StartTime": TIME}
+SUMMARY = {
+    "PipelineExecutionArn": ARN,
+    "PipelineExecutionStatus": "Executing",
+    "StartTime": TIME,
+}
 PIPELINE = {
     "PipelineName": "slow",
     "PipelineArn": ARN.partition("/execution")[0],
@@ -49,7 +78,10 @@ sizes = st.sampled_from([1, 1, 1, 1, 2, 100, 1000])
 
 
 def damaged(valid: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a valid mapping, or one in which some members are missing or have other values."""
+    """
+    Return a valid mapping, or one in which some members are missing or have other
+    values.
+    """
     return st.just(valid) | variations(valid, members)
 
 
@@ -59,7 +91,10 @@ def repeated(entry: dict[str, Any], size: int, more: list[Any]) -> list[Any]:
 
 
 def with_lists(
-    described: dict[str, Any], steps: list[Any], summaries: list[Any], changes: dict[str, Any]
+    described: dict[str, Any],
+    steps: list[Any],
+    summaries: list[Any],
+    changes: dict[str, Any],
 ) -> dict[str, Any]:
     """Return a response that has the members of all operations."""
     lists = {"PipelineExecutionSteps": steps, "PipelineExecutionSummaries": summaries}
@@ -72,11 +107,21 @@ JOB = {
     "ResourceConfig": {"InstanceType": "__id__", "InstanceCount": 2**31 - 1},
     "PipelineParameters": [{"Name": "A", "Value": "1"}],
 }
-MEMBERS = {**PIPELINE, **SUMMARY, **JOB, "CreationTime": TIME, "LastModifiedTime": TIME, "FailureReason": "r"}
+MEMBERS = {
+    **PIPELINE,
+    **SUMMARY,
+    **JOB,
+    "CreationTime": TIME,
+    "LastModifiedTime": TIME,
+    "FailureReason": "r",
+}
 named = st.lists(st.fixed_dictionaries({"Name": texts, "Value": members}), max_size=3)
 kinds = st.sampled_from(["Lambda", "TrainingJob", "QuantumJob"])
 steps_of_kinds = st.builds(
-    lambda kind, made, parameters: {**STEP, "Metadata": {kind: {**made, "OutputParameters": parameters}}},
+    lambda kind, made, parameters: {
+        **STEP,
+        "Metadata": {kind: {**made, "OutputParameters": parameters}},
+    },
     kinds,
     st.dictionaries(texts, members, max_size=2),
     named,
@@ -88,16 +133,23 @@ responses = st.builds(
     st.builds(repeated, damaged(STEP), sizes, others),
     st.builds(repeated, damaged(SUMMARY), sizes, others),
     st.just({})
-    | st.dictionaries(st.sampled_from(["PipelineExecutionSteps", "PipelineExecutionSummaries"]), members)
+    | st.dictionaries(
+        st.sampled_from(["PipelineExecutionSteps", "PipelineExecutionSummaries"]),
+        members,
+    )
     | st.fixed_dictionaries({"PipelineParameters": named})
     | named.map(
         lambda entries: {
-            "FinalMetricDataList": [{"MetricName": each["Name"], "Value": each["Value"]} for each in entries]
+            "FinalMetricDataList": [
+                {"MetricName": each["Name"], "Value": each["Value"]} for each in entries
+            ]
         }
     )
     | st.dictionaries(st.sampled_from(["Name", "DefaultValue", "Type"]), members).map(
         lambda parameter: {
-            "PipelineDefinition": json.dumps({"Parameters": [{"Name": "P", "Type": "Float", **parameter}]})
+            "PipelineDefinition": json.dumps(
+                {"Parameters": [{"Name": "P", "Type": "Float", **parameter}]}
+            )
         }
     ),
 )
@@ -126,7 +178,9 @@ class Account:
         """Respond to a request."""
         number, self.served = self.served, self.served + 1
         response = self.bodies[number % len(self.bodies)]
-        token = self.tokens[number % len(self.tokens)] if self.tokens else f"page-{number}"
+        token = (
+            self.tokens[number % len(self.tokens)] if self.tokens else f"page-{number}"
+        )
         if operation.startswith("List"):
             response = {**response, "NextToken": token}
         content = json.dumps(response).encode() + b" " * self.padding
@@ -137,8 +191,12 @@ class Account:
 accounts = st.builds(
     Account,
     bodies=st.lists(responses, min_size=1, max_size=3),
-    tokens=st.lists(st.none() | st.sampled_from(["a", "b", "x" * 9000]) | json_values, max_size=3),
-    statuses=st.lists(st.sampled_from([200, 200, 200, 200, 400, 429, 500]), min_size=1, max_size=3),
+    tokens=st.lists(
+        st.none() | st.sampled_from(["a", "b", "x" * 9000]) | json_values, max_size=3
+    ),
+    statuses=st.lists(
+        st.sampled_from([200, 200, 200, 200, 400, 429, 500]), min_size=1, max_size=3
+    ),
     padding=st.sampled_from(20 * [0] + [2**20, 9 * 2**20]),
     slow=st.sampled_from(20 * [-1] + [0, 1, 2]),
 )

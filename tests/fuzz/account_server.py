@@ -17,11 +17,15 @@ from tests.fuzz.account import ARN, Account
 
 # An execution that has succeeded in each account.
 QUICK = ARN.replace("/slow/", "/quick/")
-_QUICK_BODY = json.dumps({"PipelineExecutionArn": QUICK, "PipelineExecutionStatus": "Succeeded"}).encode()
+_QUICK_BODY = json.dumps(
+    {"PipelineExecutionArn": QUICK, "PipelineExecutionStatus": "Succeeded"}
+).encode()
 
 
 class AccountServer:
-    """A server that stands for one account at a time; a context manager that ends it."""
+    """
+    A server that stands for one account at a time; a context manager that ends it.
+    """
 
     def __init__(self) -> None:
         # A fork of a process with threads may hang.

@@ -1,4 +1,7 @@
-"""What a run of the random tests measures: cases, the longest stall of an event loop, and memory."""
+"""
+What a run of the random tests measures: cases, the longest stall of an event loop, and
+memory.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ class Measures:
     """
     The measures of this process.
 
-    :param stall: the longest time that an event loop stood still, in seconds of CPU of this process. Where several
-        processes share a CPU, the time of a clock would measure the others.
+    :param stall: the longest time that an event loop stood still, in seconds of CPU of
+        this process. Where several processes share a CPU, the time of a clock would
+        measure the others.
     """
 
     cases: int = 0
@@ -30,8 +34,9 @@ class Measures:
 
     async def watch_loop(self) -> None:
         """Measure the stalls of the running event loop until it is cancelled."""
-        # The garbage collector stops the loop too, for 0.2 s with the objects of Airflow and Hypothesis. Only
-        # those that come during the measurement are to count.
+        # The garbage collector stops the loop too, for 0.2 s with the objects of
+        # Airflow and Hypothesis. Only those that come during the measurement are to
+        # count.
         if self.cases % _CASES_BETWEEN_COLLECTIONS == 0:
             gc.collect()
         gc.freeze()
@@ -44,7 +49,9 @@ class Measures:
             gc.unfreeze()
 
     def write(self) -> None:
-        """Write the measures to the file that the environment names, if it names one."""
+        """
+        Write the measures to the file that the environment names, if it names one.
+        """
         path = os.environ.get(REPORT)
         if path:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,7 @@
-"""Hypothesis strategies: JSON values with everything that databases, logs and parsers dislike, and responses of AWS."""
+"""
+Hypothesis strategies: JSON values with everything that databases, logs and parsers
+dislike, and responses of AWS.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,13 @@ FUZZ = settings(
 )
 
 
-def fuzz(*values: Any, **named: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a test that gets random values, as ``hypothesis.given`` does, and count its cases."""
+def fuzz(
+    *values: Any, **named: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """
+    Decorate a test that gets random values, as ``hypothesis.given`` does, and count its
+    cases.
+    """
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @wraps(test)
@@ -82,7 +90,9 @@ numbers = st.integers() | st.floats() | st.sampled_from(_SPECIAL_NUMBERS) | huge
 scalars = st.none() | st.booleans() | numbers | texts
 values = st.recursive(
     scalars,
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(texts, children, max_size=4),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(texts, children, max_size=4)
+    ),
     max_leaves=12,
 )
 # Without what JSON cannot express, or Python refuses to write.
@@ -93,14 +103,19 @@ json_values = st.recursive(
     | st.floats()
     | st.sampled_from(_SPECIAL_NUMBERS)
     | texts,
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(texts, children, max_size=4),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(texts, children, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
-def variations(valid: Mapping[str, Any], other: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+def variations(
+    valid: Mapping[str, Any], other: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
     """
-    Return mappings in which some members of a valid one are missing or have other values.
+    Return mappings in which some members of a valid one are missing or have other
+    values.
 
     :param valid: a mapping that is valid.
     :param other: the other values, and those of members with random names.
@@ -109,7 +124,9 @@ def variations(valid: Mapping[str, Any], other: st.SearchStrategy[Any]) -> st.Se
     changed = st.dictionaries(st.sampled_from(sorted(valid)), other, max_size=4)
     more = st.dictionaries(texts, other, max_size=1)
 
-    def combine(missing: set[str], changed: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    def combine(
+        missing: set[str], changed: dict[str, Any], more: dict[str, Any]
+    ) -> dict[str, Any]:
         kept = {name: value for name, value in valid.items() if name not in missing}
         return {**kept, **changed, **more}
 

@@ -1,4 +1,7 @@
-"""Random accounts: every boundary where a response of AWS enters, in a triggerer, on a worker and in a hook."""
+"""
+Random accounts: every boundary where a response of AWS enters, in a triggerer, on a
+worker and in a hook.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ from polysync_airflow.execution.steps.descriptions import (
 from polysync_airflow.execution.texts import storable
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import import_jobs
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
@@ -47,11 +53,15 @@ OPERATIONS: dict[str, Any] = {
     **CALLS,
     "DescribePipelineExecution": lambda hook: hook.describe_pipeline_execution(ARN),
     "StopPipelineExecution": lambda hook: hook.stop_pipeline_execution(ARN),
-    "ListPipelineExecutionSteps": lambda hook: report(hook.list_pipeline_execution_steps(ARN)),
-    "DescribePipelineDefinitionForExecution": lambda hook: hook.describe_pipeline_definition_for_execution(
-        ARN
+    "ListPipelineExecutionSteps": lambda hook: report(
+        hook.list_pipeline_execution_steps(ARN)
     ),
-    "GetLogEvents": lambda hook: hook.read_step_log(StepDescription.model_validate(STEP), 5),
+    "DescribePipelineDefinitionForExecution": lambda hook: (
+        hook.describe_pipeline_definition_for_execution(ARN)
+    ),
+    "GetLogEvents": lambda hook: hook.read_step_log(
+        StepDescription.model_validate(STEP), 5
+    ),
 }
 
 
@@ -70,16 +80,27 @@ def server() -> Iterator[AccountServer]:
 
 
 @pytest.fixture
-def aws(server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> AccountServer:
-    """The server for the connection, with clients that wait for it shortly. Waits of the provider take no time."""
+def aws(
+    server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> AccountServer:
+    """
+    The server for the connection, with clients that wait for it shortly. Waits of the
+    provider take no time.
+    """
     poller_config = poller._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
     monkeypatch.setattr(poller, "_CONFIG", poller_config)
-    monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
+    monkeypatch.setattr(
+        "polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT
+    )
     logs_config = Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1})
     monkeypatch.setattr("polysync_airflow.auth.base_hook.REPORT_CONFIG", logs_config)
     monkeypatch.setattr("polysync_airflow.aws.responses.MAX_PAGES", 20)
-    monkeypatch.setattr("polysync_airflow.aws.concurrent_calls.RETRY_TIMEOUT_SECONDS", 0)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=server.url))
+    monkeypatch.setattr(
+        "polysync_airflow.aws.concurrent_calls.RETRY_TIMEOUT_SECONDS", 0
+    )
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=server.url)
+    )
     return server
 
 
@@ -94,7 +115,10 @@ def hook(aws: AccountServer) -> PolysyncSageMakerHook:
 def test_operations(
     operation: str, aws: AccountServer, hook: PolysyncSageMakerHook, account: Account
 ) -> None:
-    """Each operation of the hook returns clean values, or raises an error of this provider."""
+    """
+    Each operation of the hook returns clean values, or raises an error of this
+    provider.
+    """
     aws.serve(account)
     try:
         result: Any = OPERATIONS[operation](hook)
@@ -105,8 +129,13 @@ def test_operations(
 
 
 @fuzz(account=accounts)
-def test_triggers(aws: AccountServer, emulated_time: EmulatedTime, account: Account) -> None:
-    """A wait ends with an event or an error of this provider; the one beside it ends as it should."""
+def test_triggers(
+    aws: AccountServer, emulated_time: EmulatedTime, account: Account
+) -> None:
+    """
+    A wait ends with an event or an error of this provider; the one beside it ends as it
+    should.
+    """
     aws.serve(account)
     first, second, quick = run_triggers((ARN, SECOND_ARN, QUICK), emulated_time.time())
 
@@ -116,7 +145,10 @@ def test_triggers(aws: AccountServer, emulated_time: EmulatedTime, account: Acco
 
 
 def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
-    """Run the triggers of some waits; return the status in the event, or the error, of each."""
+    """
+    Run the triggers of some waits; return the status in the event, or the error, of
+    each.
+    """
 
     async def run(trigger: PolysyncPipelineExecutionTrigger) -> str | None:
         delivered(trigger.serialize()[1])
@@ -127,7 +159,10 @@ def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
 
     async def run_all() -> list[Any]:
         watch = asyncio.create_task(MEASURES.watch_loop())
-        triggers = [make_trigger(arn, now, deadline=now + 300, progress_interval=60.0) for arn in arns]
+        triggers = [
+            make_trigger(arn, now, deadline=now + 300, progress_interval=60.0)
+            for arn in arns
+        ]
         async with asyncio.timeout(60):
             results = await asyncio.gather(*map(run, triggers), return_exceptions=True)
         watch.cancel()
@@ -139,9 +174,15 @@ def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
 WAIT: dict[str, Any] = {"task_id": "t", "deferrable": False, "timeout": 300}
 TASKS: dict[str, Callable[[], ExecutionOperator]] = {
     "start": lambda: PolysyncStartPipelineOperator(
-        pipeline_name="slow", poll_interval=60, progress_interval=60, property_files=True, **WAIT
+        pipeline_name="slow",
+        poll_interval=60,
+        progress_interval=60,
+        property_files=True,
+        **WAIT,
     ),
-    "stop": lambda: PolysyncStopPipelineOperator(execution_arn=ARN, poll_interval=60, **WAIT),
+    "stop": lambda: PolysyncStopPipelineOperator(
+        execution_arn=ARN, poll_interval=60, **WAIT
+    ),
     "sensor": lambda: PolysyncPipelineSensor(
         execution_arn=ARN, poke_interval=60, progress_interval=60, **WAIT
     ),
@@ -157,7 +198,10 @@ def test_waits_on_a_worker(
     airflow_time: EmulatedTime,  # noqa: F811
     account: Account,
 ) -> None:
-    """The task returns, or fails with an error of this provider, after a bounded time; Airflow stores its XComs."""
+    """
+    The task returns, or fails with an error of this provider, after a bounded time;
+    Airflow stores its XComs.
+    """
     aws.serve(account)
     begin = time.monotonic()
     task = make_task()
@@ -173,8 +217,13 @@ def test_waits_on_a_worker(
 
 
 @fuzz(account=accounts)
-def test_imports(aws: AccountServer, hook: PolysyncSageMakerHook, account: Account) -> None:
-    """The import returns jobs that Airflow stores, or fails with an error of this provider."""
+def test_imports(
+    aws: AccountServer, hook: PolysyncSageMakerHook, account: Account
+) -> None:
+    """
+    The import returns jobs that Airflow stores, or fails with an error of this
+    provider.
+    """
     aws.serve(account)
     # The threads of an import wait by the clock of the host.
     with clock.replaced_by(clock.Clock()):

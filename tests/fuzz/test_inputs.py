@@ -1,4 +1,6 @@
-"""Random connections, arguments, records, XComs, trigger rows, events and definitions."""
+"""
+Random connections, arguments, records, XComs, trigger rows, events and definitions.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from polysync_airflow.dags import job_form
-from polysync_airflow.exceptions import CredentialsError, ParametersError, TriggerEventError
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    ParametersError,
+    TriggerEventError,
+)
 from polysync_airflow.execution import results as property_files
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.execution.outcome import outcome_message
@@ -22,10 +28,18 @@ from polysync_airflow.execution.parameters import (
     check_trigger_arguments,
     storable_parameters,
 )
-from polysync_airflow.execution.pipelines import DeclaredParameter, declared_parameters, parameter_problems
+from polysync_airflow.execution.pipelines import (
+    DeclaredParameter,
+    declared_parameters,
+    parameter_problems,
+)
 from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
-from polysync_airflow.execution.waiter import ExecutionEvent, TriggerArguments, check_event
+from polysync_airflow.execution.waiter import (
+    ExecutionEvent,
+    TriggerArguments,
+    check_event,
+)
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import CatalogueJob
@@ -33,7 +47,13 @@ from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.reporting import execution_extra, pull_run, push_ended
 from polysync_airflow.operators.results import StepReport
-from polysync_airflow.records import RECORD_KEY, RecordStore, read_record, signed, signing_keys
+from polysync_airflow.records import (
+    RECORD_KEY,
+    RecordStore,
+    read_record,
+    signed,
+    signing_keys,
+)
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
@@ -62,10 +82,17 @@ REQUEST = {
     "mlflow_experiment_name": "e",
     "client_request_token": TOKEN,
 }
-PARAMETER = {"Name": "A", "Type": "Integer", "DefaultValue": 1, "EnumValues": ["1", "2"]}
+PARAMETER = {
+    "Name": "A",
+    "Type": "Integer",
+    "DefaultValue": 1,
+    "EnumValues": ["1", "2"],
+}
 JOB = {
     "name": "x",
-    "parameters": [{"name": "Required", "type": "String", "default": None, "enum_values": None}],
+    "parameters": [
+        {"name": "Required", "type": "String", "default": None, "enum_values": None}
+    ],
     "parameters_error": None,
 }
 RECORD = {
@@ -123,10 +150,19 @@ def check_message(error: Exception) -> None:
     assert "\x00" not in message
 
 
-@fuzz(variations({**EXTRA, **dict.fromkeys(FIELDS)}, scalars) | json_values, scalars, scalars)
+@fuzz(
+    variations({**EXTRA, **dict.fromkeys(FIELDS)}, scalars) | json_values,
+    scalars,
+    scalars,
+)
 def test_connections(extra: Any, login: Any, password: Any) -> None:
     """A connection gives a session, or a CredentialsError; AWS is not called."""
-    fields = {"conn_type": "polysync_sagemaker", "login": login, "password": password, "extra": extra}
+    fields = {
+        "conn_type": "polysync_sagemaker",
+        "login": login,
+        "password": password,
+        "extra": extra,
+    }
     try:
         content = json.dumps(fields)
     except ValueError:
@@ -151,7 +187,10 @@ def test_connections(extra: Any, login: Any, password: Any) -> None:
 
 @fuzz(variations(REQUEST, values))
 def test_start_arguments(arguments: dict[str, Any]) -> None:
-    """The arguments of a start give a request that botocore can send, or a ParametersError."""
+    """
+    The arguments of a start give a request that botocore can send, or a
+    ParametersError.
+    """
     known = {name: value for name, value in arguments.items() if name in REQUEST}
     try:
         request = build_start_request(**known)
@@ -166,7 +205,10 @@ def test_start_arguments(arguments: dict[str, Any]) -> None:
     scalars,
 )
 def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
-    """Whatever an import's XCom has, the choice gives arguments that Airflow stores, or a ParametersError."""
+    """
+    Whatever an import's XCom has, the choice gives arguments that Airflow stores, or a
+    ParametersError.
+    """
     try:
         chosen = choose(jobs, {"Required": value})
     except ParametersError as error:
@@ -177,11 +219,18 @@ def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
     pulled(chosen)
 
 
-@fuzz(st.dictionaries(texts, texts, max_size=5), st.lists(variations(PARAMETER, scalars), max_size=3))
-def test_parameter_problems(sent: dict[str, str], parameters: list[dict[str, Any]]) -> None:
+@fuzz(
+    st.dictionaries(texts, texts, max_size=5),
+    st.lists(variations(PARAMETER, scalars), max_size=3),
+)
+def test_parameter_problems(
+    sent: dict[str, str], parameters: list[dict[str, Any]]
+) -> None:
     """Each problem is one short line without control characters."""
     try:
-        declared = [DeclaredParameter.model_validate(parameter) for parameter in parameters]
+        declared = [
+            DeclaredParameter.model_validate(parameter) for parameter in parameters
+        ]
     except ValidationError:
         return
     for line in parameter_problems(sent, declared):
@@ -202,7 +251,9 @@ def test_arns_and_names(value: Any) -> None:
 
 @fuzz(variations(RECORD, json_values) | json_values, st.booleans())
 def test_stored_records(value: Any, is_signed: bool) -> None:
-    """A stored record is one that the task has signed, or it is ignored, whoever reads it."""
+    """
+    A stored record is one that the task has signed, or it is ignored, whoever reads it.
+    """
     ti = TaskInstance("t")
     if is_signed and isinstance(value, dict):
         value = signed(value, TaskKey.of(ti), signing_keys()[0])
@@ -219,14 +270,19 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
 
 @fuzz(variations(RUN, json_values) | json_values)
 def test_edited_xcoms(value: Any) -> None:
-    """An edited XCom is the record of an execution, or ignored; at the end it is pushed again."""
+    """
+    An edited XCom is the record of an execution, or ignored; at the end it is pushed
+    again.
+    """
     context: Any = {"ti": TaskInstance("t", xcoms={"run": value})}
 
     run = pull_run(context)
 
     assert run is None or run.execution_arn
     push_ended(
-        context, check_event(ExecutionEvent, EVENT), StepReport(billed={"__id__": 1e30, "ml.m5.large": 5.0})
+        context,
+        check_event(ExecutionEvent, EVENT),
+        StepReport(billed={"__id__": 1e30, "ml.m5.large": 5.0}),
     )
 
 
@@ -256,12 +312,18 @@ def test_events(event: Any) -> None:
     texts
     | json_values.map(json.dumps)
     | st.lists(
-        variations({"Name": "P", "Type": "String", "DefaultValue": "x", "EnumValues": ["x"]}, json_values),
+        variations(
+            {"Name": "P", "Type": "String", "DefaultValue": "x", "EnumValues": ["x"]},
+            json_values,
+        ),
         max_size=3,
     ).map(lambda parameters: json.dumps({"Parameters": parameters}))
 )
 def test_definitions(definition: str) -> None:
-    """A definition declares parameters that can be stored as JSON, or is a ParametersError."""
+    """
+    A definition declares parameters that can be stored as JSON, or is a
+    ParametersError.
+    """
     try:
         parameters = declared_parameters(definition)
     except ParametersError as error:
@@ -270,9 +332,14 @@ def test_definitions(definition: str) -> None:
         pulled([parameter.model_dump(mode="json") for parameter in parameters])
 
 
-@fuzz(json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50))
+@fuzz(
+    json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50)
+)
 def test_property_files(content: bytes) -> None:
-    """A property file is in an XCom that Airflow stores, or left out for a reason of one line."""
+    """
+    A property file is in an XCom that Airflow stores, or left out for a reason of one
+    line.
+    """
     try:
         value = property_files.parse(content)
     except ValueError as error:
@@ -290,24 +357,44 @@ def test_values_of_a_start(value: Any) -> None:
     except ParametersError as error:
         check_message(error)
     else:
-        if isinstance(value, dict) and all(not isinstance(each, (dict, list)) for each in value.values()):
+        if isinstance(value, dict) and all(
+            not isinstance(each, (dict, list)) for each in value.values()
+        ):
             delivered(list(stored.values()))
 
 
-@fuzz(st.none() | texts.map(clean_line), st.lists(scalars | st.just(PACKAGE), max_size=3))
+@fuzz(
+    st.none() | texts.map(clean_line), st.lists(scalars | st.just(PACKAGE), max_size=3)
+)
 def test_extras_of_asset_events(pipeline_name: str | None, arns: list[Any]) -> None:
     """The extra of an asset event is JSON that Airflow stores."""
     delivered(execution_extra(ARN, pipeline_name, model_package_arns=arns))
 
 
-@fuzz(st.lists(variations({**PARAMETER, "EnumValues": ["1", "1e30"]}, json_values), max_size=3), scalars)
+@fuzz(
+    st.lists(
+        variations({**PARAMETER, "EnumValues": ["1", "1e30"]}, json_values), max_size=3
+    ),
+    scalars,
+)
 def test_forms(parameters: list[dict[str, Any]], given: Any) -> None:
-    """The DAG of an imported job can be sent and stored, or its job is broken by an error that is named."""
+    """
+    The DAG of an imported job can be sent and stored, or its job is broken by an error
+    that is named.
+    """
     dag: Any = DAG("job", schedule=None)
     with dag:
         try:
-            entry = {"name": "x", "arn": PIPELINE_ARN, "region": "us-east-1", "parameters": parameters}
-            form: Any = job_form(CatalogueJob.model_validate(entry), {} if given is None else {"A": given})
+            entry = {
+                "name": "x",
+                "arn": PIPELINE_ARN,
+                "region": "us-east-1",
+                "parameters": parameters,
+            }
+            form: Any = job_form(
+                CatalogueJob.model_validate(entry),
+                {} if given is None else {"A": given},
+            )
             dag.params = form.params
             task = PolysyncStartPipelineOperator(
                 task_id="t", pipeline_name="x", pipeline_parameters=form.values
@@ -316,5 +403,7 @@ def test_forms(parameters: list[dict[str, Any]], given: Any) -> None:
             # As in dags/factory.py.
             return
     check_dag(dag)
-    task.pipeline_parameters = form.values({"params": dag.params.dump()}, task.get_template_env())
+    task.pipeline_parameters = form.values(
+        {"params": dag.params.dump()}, task.get_template_env()
+    )
     check_task(task)

@@ -34,10 +34,20 @@ MEMBERS = {
     "RoleArn": "arn:aws:iam::123456789012:role/x",
     "ParallelismConfiguration": {"MaxParallelExecutionSteps": 1},
     "PipelineExecutionSummaries": [
-        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Failed", "StartTime": TIME}
+        {
+            "PipelineExecutionArn": ARN,
+            "PipelineExecutionStatus": "Failed",
+            "StartTime": TIME,
+        }
     ],
     "PipelineExecutionSteps": [
-        {"StepName": "x", "StepStatus": "Failed", "FailureReason": "r", "AttemptCount": 1, "StartTime": TIME}
+        {
+            "StepName": "x",
+            "StepStatus": "Failed",
+            "FailureReason": "r",
+            "AttemptCount": 1,
+            "StartTime": TIME,
+        }
     ],
     "PipelineSummaries": [{"PipelineName": "fanout"}],
     "PipelineParameters": [{"Name": "A", "Value": "1"}],
@@ -46,22 +56,31 @@ MEMBERS = {
     "ModelApprovalStatus": "Rejected",
     "LastModifiedBy": {"UserProfileName": "ada"},
     "ModelPackageStatusDetails": {"ValidationStatuses": [{"FailureReason": "r"}]},
-    "ModelPackageSummaryList": [{"ModelPackageArn": PACKAGE, "ModelPackageStatus": "Completed"}],
+    "ModelPackageSummaryList": [
+        {"ModelPackageArn": PACKAGE, "ModelPackageStatus": "Completed"}
+    ],
     "Messages": [
         {
             "MessageId": "m",
             "ReceiptHandle": "r",
             "Body": "{}",
-            "Attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1700000000000"},
+            "Attributes": {
+                "ApproximateReceiveCount": "1",
+                "SentTimestamp": "1700000000000",
+            },
             "MessageAttributes": {"a": {"DataType": "Number", "StringValue": "1"}},
         }
     ],
-    "Attributes": {"RedrivePolicy": '{"deadLetterTargetArn": "arn:aws:sqs:r:1:dead", "maxReceiveCount": 5}'},
+    "Attributes": {
+        "RedrivePolicy": '{"deadLetterTargetArn": "arn:aws:sqs:r:1:dead", "maxReceiveCount": 5}'
+    },
 }
 # Calls of sensors, and of tasks that answer callback steps.
 MORE_CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
     "ListPipelineExecutions, oldest first": lambda hook: list(
-        hook.find_pipeline_executions("fanout", created_after=datetime(2026, 1, 1, tzinfo=UTC))
+        hook.find_pipeline_executions(
+            "fanout", created_after=datetime(2026, 1, 1, tzinfo=UTC)
+        )
     ),
     "DescribeModelPackage": lambda hook: hook.describe_model_package(PACKAGE),
     "ListModelPackages": lambda hook: hook.newest_model_package("g"),
@@ -74,20 +93,30 @@ bodies = (variations(MEMBERS, json_values) | json_values).map(
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Body, PolysyncSageMakerHook]]:
+def endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Body, PolysyncSageMakerHook]]:
     """A server whose response can be changed, and a hook that calls it."""
     body = Body(b"{}")
     with responding(body) as (url, _):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         yield body, PolysyncSageMakerHook()
 
 
 @pytest.mark.parametrize("operation", [*CALLS, *MORE_CALLS])
 @fuzz(content=bodies, status=st.sampled_from([200, 200, 200, 400, 403, 429, 500, 503]))
 def test_responses(
-    operation: str, endpoint: tuple[Body, PolysyncSageMakerHook], content: bytes, status: int
+    operation: str,
+    endpoint: tuple[Body, PolysyncSageMakerHook],
+    content: bytes,
+    status: int,
 ) -> None:
-    """Each operation returns clean values, or raises an error of this provider with a short message."""
+    """
+    Each operation returns clean values, or raises an error of this provider with a
+    short message.
+    """
     body, hook = endpoint
     body.content, body.status = content, status
     try:

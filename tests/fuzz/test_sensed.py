@@ -1,4 +1,7 @@
-"""Random searches, model packages, events of a queue, and callback steps: what others write, and what authors give."""
+"""
+Random searches, model packages, events of a queue, and callback steps: what others
+write, and what authors give.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from polysync_airflow.exceptions import CallbackStepError, ParametersError, TriggerEventError
+from polysync_airflow.exceptions import (
+    CallbackStepError,
+    ParametersError,
+    TriggerEventError,
+)
 from polysync_airflow.execution.approval import (
     ApprovalEvent,
     ApprovalTriggerArguments,
@@ -61,8 +68,13 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1"
 SECRET = "s3cretT0ken"
 DEEP = st.sampled_from([10, 100_000]).map(lambda depth: "[" * depth + "]" * depth)
-LARGE = st.sampled_from([MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES + 1]).map(lambda size: json.dumps("x" * size))
-EVENTS = [json.loads(body) for body in (samples.execution(), samples.of_step(), samples.model_package())]
+LARGE = st.sampled_from([MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES + 1]).map(
+    lambda size: json.dumps("x" * size)
+)
+EVENTS = [
+    json.loads(body)
+    for body in (samples.execution(), samples.of_step(), samples.model_package())
+]
 
 
 def check_text(text: str, limit: int = 20_000) -> None:
@@ -80,15 +92,29 @@ def check_line(text: str) -> None:
 
 
 def bodies(event: dict[str, Any]) -> st.SearchStrategy[str]:
-    """Return an event in which members of the envelope, of the detail, or of both are missing or damaged."""
+    """
+    Return an event in which members of the envelope, of the detail, or of both are
+    missing or damaged.
+    """
     details = variations(event["detail"], json_values)
-    envelopes = variations({name: event[name] for name in event if name != "detail"}, json_values)
-    return st.builds(lambda detail, envelope: json.dumps({**envelope, "detail": detail}), details, envelopes)
+    envelopes = variations(
+        {name: event[name] for name in event if name != "detail"}, json_values
+    )
+    return st.builds(
+        lambda detail, envelope: json.dumps({**envelope, "detail": detail}),
+        details,
+        envelopes,
+    )
 
 
-@fuzz(st.one_of(*map(bodies, EVENTS)) | json_values.map(json.dumps) | texts | DEEP | LARGE)
+@fuzz(
+    st.one_of(*map(bodies, EVENTS)) | json_values.map(json.dumps) | texts | DEEP | LARGE
+)
 def test_messages_of_a_queue(body: str) -> None:
-    """A message is a change whose payload is clean JSON, or unreadable for a reason of one line."""
+    """
+    A message is a change whose payload is clean JSON, or unreadable for a reason of one
+    line.
+    """
     try:
         change = read_message(body)
     except UnreadableMessageError as error:
@@ -97,7 +123,9 @@ def test_messages_of_a_queue(body: str) -> None:
     check_text(json.dumps(delivered(change.payload), ensure_ascii=False))
     assert hash(change.key) == hash(change.key)
     for wants in ({}, {"steps": ["*"]}, {"model_package_groups": ["*"]}):
-        watch = check_watch({"queue_url": f"https://x/{'1' * 12}/q", "polysync_conn_id": "c", **wants})
+        watch = check_watch(
+            {"queue_url": f"https://x/{'1' * 12}/q", "polysync_conn_id": "c", **wants}
+        )
         assert watch.wants(change) in (True, False)
 
 
@@ -114,7 +142,10 @@ WATCH = {
 
 @fuzz(variations(WATCH, values))
 def test_watchers(arguments: dict[str, Any]) -> None:
-    """The arguments of a watcher are valid, and can be stored as JSON, or a ParametersError."""
+    """
+    The arguments of a watcher are valid, and can be stored as JSON, or a
+    ParametersError.
+    """
     try:
         delivered(check_watch(arguments).model_dump(mode="json"))
     except ParametersError as error:
@@ -139,9 +170,16 @@ entries = st.lists(variations(ENTRY, json_values), max_size=4)
 
 
 @fuzz(variations(SEARCH, values), entries, st.dictionaries(texts, texts, max_size=2))
-def test_searches(arguments: dict[str, Any], entries: list[Any], parameters: dict[str, str]) -> None:
-    """A search finds an execution of the list or none, or is a ParametersError that names what is wrong."""
-    known = {name: value for name, value in arguments.items() if name in SEARCH_ARGUMENTS}
+def test_searches(
+    arguments: dict[str, Any], entries: list[Any], parameters: dict[str, str]
+) -> None:
+    """
+    A search finds an execution of the list or none, or is a ParametersError that names
+    what is wrong.
+    """
+    known = {
+        name: value for name, value in arguments.items() if name in SEARCH_ARGUMENTS
+    }
     try:
         search = make_search(known, (NOW, None), NOW)
     except ParametersError as error:
@@ -185,10 +223,14 @@ searches = variations(STORED_SEARCH["search"], json_values)  # type: ignore[arg-
 ROWS: tuple[tuple[type[BaseModel], st.SearchStrategy[Any]], ...] = (
     (
         SearchArguments,
-        variations(STORED_SEARCH, values) | st.builds(lambda s: {**STORED_SEARCH, "search": s}, searches),
+        variations(STORED_SEARCH, values)
+        | st.builds(lambda s: {**STORED_SEARCH, "search": s}, searches),
     ),
     (ApprovalTriggerArguments, variations(STORED_APPROVAL, values)),
-    (awaited.StepTriggerArguments, variations({**TRIGGER, "step_name": "Train"}, values)),
+    (
+        awaited.StepTriggerArguments,
+        variations({**TRIGGER, "step_name": "Train"}, values),
+    ),
 )
 
 
@@ -202,8 +244,18 @@ def test_trigger_rows(row: tuple[type[BaseModel], dict[str, Any]]) -> None:
         check_message(error)
 
 
-FOUND = {"outcome": "found", "began_at": "2026-01-01T00:00:00Z", "execution_arn": ARN, "message": None}
-STEP_ENDED = {"outcome": "step_ended", "execution_arn": ARN, "step_name": "Train", "status": "Failed"}
+FOUND = {
+    "outcome": "found",
+    "began_at": "2026-01-01T00:00:00Z",
+    "execution_arn": ARN,
+    "message": None,
+}
+STEP_ENDED = {
+    "outcome": "step_ended",
+    "execution_arn": ARN,
+    "step_name": "Train",
+    "status": "Failed",
+}
 APPROVED = {
     "outcome": "approved",
     "model_package_arn": PACKAGE,
@@ -244,19 +296,31 @@ PACKAGE_RESPONSE = {
     "ApprovalDescription": "d",
     "LastModifiedBy": {"UserProfileName": "ada", "IamIdentity": {"Arn": "arn:x"}},
     "LastModifiedTime": 1.75e9,
-    "ModelPackageStatusDetails": {"ValidationStatuses": [{"FailureReason": "r"}], "ImageScanStatuses": []},
+    "ModelPackageStatusDetails": {
+        "ValidationStatuses": [{"FailureReason": "r"}],
+        "ImageScanStatuses": [],
+    },
 }
 
 
 @fuzz(variations(PACKAGE_RESPONSE, json_values))
 def test_model_packages(response: dict[str, Any]) -> None:
-    """A description that is valid has clean texts, and gives an instruction whose log lines are short."""
+    """
+    A description that is valid has clean texts, and gives an instruction whose log
+    lines are short.
+    """
     try:
         description = ModelPackageDescription.model_validate(response)
     except ValidationError:
         return
-    check_text(json.dumps(description.model_dump(mode="json"), allow_nan=False, ensure_ascii=False))
-    waiter = ApprovalWaiter(resource=PACKAGE, poll_interval=60.0, since=1e9, deadline=1e9 + 60)
+    check_text(
+        json.dumps(
+            description.model_dump(mode="json"), allow_nan=False, ensure_ascii=False
+        )
+    )
+    waiter = ApprovalWaiter(
+        resource=PACKAGE, poll_interval=60.0, since=1e9, deadline=1e9 + 60
+    )
     step = waiter.decide(description, 1e9)
     for line in step.log_lines:
         check_line(line.text)
@@ -267,7 +331,10 @@ def test_model_packages(response: dict[str, Any]) -> None:
 
 @fuzz(values, values)
 def test_approvals(value: Any, other: Any) -> None:
-    """Other values in place of ARNs, groups, statuses and names of steps are ParametersErrors."""
+    """
+    Other values in place of ARNs, groups, statuses and names of steps are
+    ParametersErrors.
+    """
     for check, given in (
         (check_model_package_arn, (value,)),
         (check_model_package_group, (value,)),
@@ -290,13 +357,21 @@ MESSAGE = {
 }
 
 
-@fuzz(variations(MESSAGE, json_values).map(json.dumps) | json_values.map(json.dumps) | texts | DEEP | LARGE)
+@fuzz(
+    variations(MESSAGE, json_values).map(json.dumps)
+    | json_values.map(json.dumps)
+    | texts
+    | DEEP
+    | LARGE
+)
 def test_callback_messages(body: str) -> None:
     """A message is one of a callback step or none; no text of it has the token."""
     message = parse_message(body)
     if message is not None:
         assert message.is_stop in (True, False)
-        assert SECRET not in repr(message) + str(message) or SECRET in json.dumps(message.arguments)
+        assert SECRET not in repr(message) + str(message) or SECRET in json.dumps(
+            message.arguments
+        )
 
 
 METADATA = {
@@ -304,7 +379,12 @@ METADATA = {
     "SqsQueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/q",
     "OutputParameters": [{"Name": "a", "Value": "1"}],
 }
-STEP = {"StepName": "Wait", "StepStatus": "Executing", "StartTime": 1.75e9, "EndTime": None}
+STEP = {
+    "StepName": "Wait",
+    "StepStatus": "Executing",
+    "StartTime": 1.75e9,
+    "EndTime": None,
+}
 metadata = variations(METADATA, json_values).map(lambda members: {"Callback": members})
 steps = st.builds(
     lambda step, metadata: {**step, "Metadata": metadata},
@@ -313,9 +393,15 @@ steps = st.builds(
 )
 
 
-@fuzz(st.lists(steps, max_size=3), texts | st.sampled_from(["Executing", "Stopping", "Stopped", "Failed"]))
+@fuzz(
+    st.lists(steps, max_size=3),
+    texts | st.sampled_from(["Executing", "Stopping", "Stopped", "Failed"]),
+)
 def test_callback_steps(listed: list[Any], status: str) -> None:
-    """Steps with damaged metadata have a situation, and a token or none, or are a CallbackStepError without it."""
+    """
+    Steps with damaged metadata have a situation, and a token or none, or are a
+    CallbackStepError without it.
+    """
     valid = []
     for entry in listed:
         try:
@@ -337,17 +423,27 @@ def test_callback_steps(listed: list[Any], status: str) -> None:
     else:
         if callback is not None:
             assert SECRET not in repr(callback)
-            assert 32 <= len(answer_token(callback.token, "success").get_secret_value()) <= 128
+            assert (
+                32
+                <= len(answer_token(callback.token, "success").get_secret_value())
+                <= 128
+            )
 
 
 @fuzz(values | st.dictionaries(texts, scalars, max_size=60))
 def test_outputs(value: Any) -> None:
-    """What a function returns becomes parameters that AWS accepts, or is a ParametersError."""
+    """
+    What a function returns becomes parameters that AWS accepts, or is a
+    ParametersError.
+    """
     try:
         outputs = output_parameters(value)
     except ParametersError as error:
         check_message(error)
     else:
         assert len(outputs) <= 50
-        assert all(1 <= len(name) <= 256 and len(text) <= 1024 for name, text in outputs.items())
+        assert all(
+            1 <= len(name) <= 256 and len(text) <= 1024
+            for name, text in outputs.items()
+        )
         assert pulled(outputs) == outputs

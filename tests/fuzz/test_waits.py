@@ -40,16 +40,25 @@ def test_random_rows_do_not_touch_other_waits(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """A random row ends with an event or an error of this provider; the wait beside it ends as it should."""
+    """
+    A random row ends with an event or an error of this provider; the wait beside it
+    ends as it should.
+    """
     first, second = started
     now = emulated_time.time()
     row = {
         **make_trigger(first, now).serialize()[1],
-        **{name: value for name, value in changed.items() if name in NAMES and value is not None},
+        **{
+            name: value
+            for name, value in changed.items()
+            if name in NAMES and value is not None
+        },
     }
     gate.clear()
 
-    result, events = all_events([PolysyncPipelineExecutionTrigger(**row), make_trigger(second, now)], gate)
+    result, events = all_events(
+        [PolysyncPipelineExecutionTrigger(**row), make_trigger(second, now)], gate
+    )
 
     assert [event["outcome"] for event in events] == ["ended"]
     assert isinstance(result, PolysyncError) or len(result) == 1, result

@@ -23,26 +23,39 @@ def hook(emulator: EmulatorServer) -> PolysyncSageMakerHook:
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
     client.create_model_package_group(ModelPackageGroupName="Churn")
-    client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="PendingManualApproval")
+    client.create_model_package(
+        ModelPackageGroupName="Churn", ModelApprovalStatus="PendingManualApproval"
+    )
     return hook
 
 
 def test_approval(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
-    """The status, its description and who has set it are those that AWS returns afterwards."""
+    """
+    The status, its description and who has set it are those that AWS returns
+    afterwards.
+    """
     assert hook.describe_model_package(ARN).approval_status == "PendingManualApproval"
 
     hook.update_model_approval(ARN, "Rejected", "Bias in group B")
     hook.update_model_approval(ARN, "Rejected")
 
     described = hook.describe_model_package(ARN)
-    assert (described.approval_status, described.approval_description) == ("Rejected", "Bias in group B")
+    assert (described.approval_status, described.approval_description) == (
+        "Rejected",
+        "Bias in group B",
+    )
     assert described.modified_by == CALLER
     assert described.modified_at
-    assert described.modified_at.timestamp() == pytest.approx(emulator.control.clock()["now"], abs=5)
+    assert described.modified_at.timestamp() == pytest.approx(
+        emulator.control.clock()["now"], abs=5
+    )
 
 
 def test_newest(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
-    """One call finds the version that was registered last, by the name of the group or its ARN."""
+    """
+    One call finds the version that was registered last, by the name of the group or its
+    ARN.
+    """
     client: Any = hook.conn
     for _ in range(3):
         client.create_model_package(ModelPackageGroupName="Churn")
@@ -54,7 +67,9 @@ def test_newest(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
         assert newest
         assert newest.arn == f"{PREFIX}/churn/4"
     assert hook.newest_model_package("Empty") is None
-    assert [call["operation"] for call in emulator.control.calls()] == ["ListModelPackages"] * 3
+    assert [call["operation"] for call in emulator.control.calls()] == [
+        "ListModelPackages"
+    ] * 3
 
 
 def test_bad_arguments(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
@@ -77,8 +92,14 @@ def test_bad_arguments(hook: PolysyncSageMakerHook, emulator: EmulatorServer) ->
 def test_missing_package_and_group(hook: PolysyncSageMakerHook) -> None:
     """The error says what does not exist and where, and is permanent."""
     calls: tuple[tuple[Callable[[], Any], str], ...] = (
-        (lambda: hook.describe_model_package(f"{PREFIX}/churn/9"), f"model package {PREFIX}/churn/9"),
-        (lambda: hook.update_model_approval(f"{PREFIX}/a/1", "Approved"), f"model package {PREFIX}/a/1"),
+        (
+            lambda: hook.describe_model_package(f"{PREFIX}/churn/9"),
+            f"model package {PREFIX}/churn/9",
+        ),
+        (
+            lambda: hook.update_model_approval(f"{PREFIX}/a/1", "Approved"),
+            f"model package {PREFIX}/a/1",
+        ),
         (lambda: hook.newest_model_package("Chrun"), "model package group Chrun"),
     )
     for call, subject in calls:
@@ -91,13 +112,21 @@ def test_missing_package_and_group(hook: PolysyncSageMakerHook) -> None:
 @pytest.mark.parametrize(
     ("method", "operation", "response"),
     [
-        ("describe_model_package", "describe_model_package", {"ModelPackageArn": f"{PREFIX}/churn/2"}),
+        (
+            "describe_model_package",
+            "describe_model_package",
+            {"ModelPackageArn": f"{PREFIX}/churn/2"},
+        ),
         (
             "describe_model_package",
             "describe_model_package",
             {"ModelPackageArn": f"{PREFIX}/churn/1", "x": ""},
         ),
-        ("newest_model_package", "list_model_packages", {"ModelPackageArn": f"{PREFIX}/another/1"}),
+        (
+            "newest_model_package",
+            "list_model_packages",
+            {"ModelPackageArn": f"{PREFIX}/another/1"},
+        ),
         (
             "newest_model_package",
             "list_model_packages",
@@ -108,7 +137,9 @@ def test_missing_package_and_group(hook: PolysyncSageMakerHook) -> None:
 def test_answers_about_something_else_approve_nothing(
     method: str, operation: str, response: dict[str, Any], hook: PolysyncSageMakerHook
 ) -> None:
-    """An answer about another model package, or without a status, is no answer of AWS's."""
+    """
+    An answer about another model package, or without a status, is no answer of AWS's.
+    """
     status = response.pop("x", "Completed")
     answer = {
         "ModelPackageName": "x",

@@ -37,7 +37,10 @@ def rendered(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_values_are_not_rendered() -> None:
-    """Default values with templates reach AWS as they are, and parameters without a default are left out."""
+    """
+    Default values with templates reach AWS as they are, and parameters without a
+    default are left out.
+    """
     arguments = rendered(start_arguments(job()))
 
     assert arguments == {
@@ -50,6 +53,8 @@ def test_without_it_they_are_rendered() -> None:
     """The danger is real: Airflow renders the same values in an ordinary mapping."""
     (text, *_) = job()["parameters"]
 
-    arguments = rendered({"pipeline_name": "churn", "pipeline_parameters": {"Text": text["default"]}})
+    arguments = rendered(
+        {"pipeline_name": "churn", "pipeline_parameters": {"Text": text["default"]}}
+    )
 
     assert arguments["pipeline_parameters"] == {"Text": SECRET}

@@ -16,7 +16,9 @@ from sagemaker_emulator import EmulatorServer
 from tests.aws.concurrent.recording import Calls
 
 
-@pytest.mark.parametrize(("connections", "workers"), [(None, 14), (3, 2), (1, 1), (50, 14)])
+@pytest.mark.parametrize(
+    ("connections", "workers"), [(None, 14), (3, 2), (1, 1), (50, 14)]
+)
 def test_calls_do_not_need_more_connections_than_the_client_has(
     connections: int | None,
     workers: int,
@@ -24,17 +26,33 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The Airflow connection's ``max_pool_connections`` limits the threads, and urllib3 discards no connection."""
-    config = {} if connections is None else {"config_kwargs": {"max_pool_connections": connections}}
-    extra = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url, **config}
+    """
+    The Airflow connection's ``max_pool_connections`` limits the threads, and urllib3
+    discards no connection.
+    """
+    config = (
+        {}
+        if connections is None
+        else {"config_kwargs": {"max_pool_connections": connections}}
+    )
+    extra = {
+        "region_name": "us-east-1",
+        "endpoint_url": emulator.endpoint_url,
+        **config,
+    }
     key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
-    monkeypatch.setenv("AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra}))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra})
+    )
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
     emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)
     hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)
     calls = Calls(lambda item: hook.describe_pipeline("abalone"))
 
-    with caplog.at_level(logging.WARNING, "urllib3"), concurrent_calls(hook) as concurrent:
+    with (
+        caplog.at_level(logging.WARNING, "urllib3"),
+        concurrent_calls(hook) as concurrent,
+    ):
         for _ in concurrent.map(calls, range(3 * workers)):
             concurrent.call(lambda: next(hook.list_pipelines()))
 
@@ -42,4 +60,6 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     assert len(calls.begun) == 3 * workers
     assert hook.max_pool_connections == (connections or 32)
     if connections != 1:
-        assert [record for record in caplog.records if "pool is full" in record.getMessage()] == []
+        assert [
+            record for record in caplog.records if "pool is full" in record.getMessage()
+        ] == []

@@ -1,4 +1,7 @@
-"""The events that Airflow's OpenLineage provider sends of a DAG run, on each version of Airflow."""
+"""
+The events that Airflow's OpenLineage provider sends of a DAG run, on each version of
+Airflow.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     file = tmp_path / "events.jsonl"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
-    listener = import_module("airflow.providers.openlineage.plugins.listener").OpenLineageListener()
+    listener = import_module(
+        "airflow.providers.openlineage.plugins.listener"
+    ).OpenLineageListener()
     manager = import_module("airflow.listeners.listener").get_listener_manager()
     manager.add_listener(listener)
     yield file
@@ -49,7 +54,10 @@ def events_by_task(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def converts_assets() -> bool:
-    """Return whether the provider tells OpenLineage of a task's own assets at all; its older versions do not."""
+    """
+    Return whether the provider tells OpenLineage of a task's own assets at all; its
+    older versions do not.
+    """
     manager = import_module("airflow.providers.openlineage.extractors").ExtractorManager
     return manager.convert_to_ol_dataset(Asset("s3://ml-bucket/published")) is not None
 
@@ -65,11 +73,16 @@ def test_events_of_a_run(
     events: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each task has events of its start and its end, which name the execution and its datasets, but no secret."""
+    """
+    Each task has events of its start and its end, which name the execution and its
+    datasets, but no secret.
+    """
     definition = json.loads((EXAMPLE_DEFINITIONS / "abalone.json").read_text())
     definition["Parameters"].append({"Name": "DbPassword", "Type": "String"})
     client: Any = PolysyncSageMakerHook().conn
-    client.update_pipeline(PipelineName="abalone", PipelineDefinition=json.dumps(definition))
+    client.update_pipeline(
+        PipelineName="abalone", PipelineDefinition=json.dumps(definition)
+    )
     endpoint.fail_step("ChurnPreprocess", "No space left on device")
     use_bundle(DAGS, monkeypatch)
 
@@ -83,22 +96,46 @@ def test_events_of_a_run(
     for task_id, (started, *_, ended) in by_task.items():
         pipeline = "abalone" if task_id == "started" else task_id.split("_")[0]
         record = xcom(run, task_id, "run")
-        before, after = (each["run"]["facets"]["polysync_sagemakerExecution"] for each in (started, ended))
-        assert started["job"]["facets"]["polysync_sagemakerPipeline"]["pipelineName"] == pipeline
-        assert ended["job"]["facets"]["polysync_sagemakerPipeline"]["region"] == "us-east-1"
+        before, after = (
+            each["run"]["facets"]["polysync_sagemakerExecution"]
+            for each in (started, ended)
+        )
+        assert (
+            started["job"]["facets"]["polysync_sagemakerPipeline"]["pipelineName"]
+            == pipeline
+        )
+        assert (
+            ended["job"]["facets"]["polysync_sagemakerPipeline"]["region"]
+            == "us-east-1"
+        )
         assert before["parameters"] == after["parameters"] == SENT[pipeline]
         assert after["executionArn"] == record["execution_arn"]
-        assert (after["state"], after["consoleUrl"]) == (record["state"], xcom(run, task_id, "console_url"))
+        assert (after["state"], after["consoleUrl"]) == (
+            record["state"],
+            xcom(run, task_id, "console_url"),
+        )
     for mode in ("on_the_worker", "deferred"):
         *_, ended = by_task[f"abalone_{mode}"]
         outputs = xcom(run, f"abalone_{mode}", "outputs")
-        account, _, package = outputs["AbaloneRegisterModel-RegisterModel"]["model_package_arn"].rpartition(
-            ":"
+        account, _, package = outputs["AbaloneRegisterModel-RegisterModel"][
+            "model_package_arn"
+        ].rpartition(":")
+        made = {
+            f"{account}/{package}",
+            outputs["AbaloneTrain"]["model_artifact"],
+            *published,
+        }
+        assert (states[f"abalone_{mode}"], ended["eventType"]) == (
+            "success",
+            "COMPLETE",
         )
-        made = {f"{account}/{package}", outputs["AbaloneTrain"]["model_artifact"], *published}
-        assert (states[f"abalone_{mode}"], ended["eventType"]) == ("success", "COMPLETE")
-        # The second of the two runs may have the result of the first one, and so has not read the code.
-        (step,) = (row for row in xcom(run, f"abalone_{mode}", "steps") if row["name"] == "AbaloneProcess")
+        # The second of the two runs may have the result of the first one, and so has
+        # not read the code.
+        (step,) = (
+            row
+            for row in xcom(run, f"abalone_{mode}", "steps")
+            if row["name"] == "AbaloneProcess"
+        )
         prepared = ended["inputs" if step["cache_hit"] else "outputs"]
         assert made <= names(ended["outputs"])
         assert set(outputs["AbaloneProcess"]["output_uris"].values()) <= names(prepared)
@@ -106,10 +143,19 @@ def test_events_of_a_run(
         assert not names(ended["inputs"]) & names(ended["outputs"])
         *_, ended = by_task[f"churn-tuning_{mode}"]
         facets = ended["run"]["facets"]
-        assert (states[f"churn-tuning_{mode}"], ended["eventType"]) == ("failed", "FAIL")
-        assert "ChurnPreprocess failed: No space left on device" in facets["errorMessage"]["message"]
+        assert (states[f"churn-tuning_{mode}"], ended["eventType"]) == (
+            "failed",
+            "FAIL",
+        )
+        assert (
+            "ChurnPreprocess failed: No space left on device"
+            in facets["errorMessage"]["message"]
+        )
         assert facets["polysync_sagemakerExecution"]["failedSteps"] == [
             {"name": "ChurnPreprocess", "reason": "No space left on device"}
         ]
         assert names(ended["outputs"]) == published
-    assert (states["started"], by_task["started"][-1]["eventType"]) == ("success", "COMPLETE")
+    assert (states["started"], by_task["started"][-1]["eventType"]) == (
+        "success",
+        "COMPLETE",
+    )

@@ -1,4 +1,7 @@
-"""What the Start operator tells OpenLineage, in both modes, as Airflow's OpenLineage provider asks for it."""
+"""
+What the Start operator tells OpenLineage, in both modes, as Airflow's OpenLineage
+provider asks for it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ from openlineage.client.event_v2 import Dataset
 from openlineage.client.serde import Serde
 
 from polysync_airflow import operators
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError, TriggerEventError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionFailedError,
+    TriggerEventError,
+)
 from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
 from polysync_airflow.execution.results import JOB_KINDS, MAX_DATASETS, datasets_of
 from polysync_airflow.lineage import (
@@ -57,7 +64,10 @@ TRAIN = {
     **TRAINING,
     "InputDataConfig": [
         {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
-        for name, uri in {"train": "s3://ml-bucket/eval", "validation": "s3://other/validation"}.items()
+        for name, uri in {
+            "train": "s3://ml-bucket/eval",
+            "validation": "s3://other/validation",
+        }.items()
     ],
 }
 
@@ -65,10 +75,15 @@ TRAIN = {
 def extracted(
     operator: Any, state: TaskInstanceState = TaskInstanceState.SUCCESS
 ) -> OperatorLineage[Any, Any]:
-    """Return what the provider makes of an operator; its log has an error if a method raises one."""
+    """
+    Return what the provider makes of an operator; its log has an error if a method
+    raises one.
+    """
     run: Any = type("Run", (), {"run_id": "r"})
     manager: Any = ExtractorManager
-    lineage: OperatorLineage[Any, Any] = manager().extract_metadata(run, operator, state, task_instance=None)
+    lineage: OperatorLineage[Any, Any] = manager().extract_metadata(
+        run, operator, state, task_instance=None
+    )
     assert lineage.job_facets, "a method has failed"
     return lineage
 
@@ -76,7 +91,10 @@ def extracted(
 def facets(lineage: OperatorLineage[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the facets about the pipeline and the execution, as they are sent."""
     (job,), (run,) = lineage.job_facets.items(), lineage.run_facets.items()
-    assert (job[0], run[0]) == ("polysync_sagemakerPipeline", "polysync_sagemakerExecution")
+    assert (job[0], run[0]) == (
+        "polysync_sagemakerPipeline",
+        "polysync_sagemakerExecution",
+    )
     sent = [Serde.to_dict(facet) for facet in (job[1], run[1])]
     for facet in sent:
         assert facet.pop("_producer") == PRODUCER
@@ -100,9 +118,14 @@ def train(aws: Account, deferrable: bool, **arguments: Any) -> Run:
 
 @IN_BOTH_MODES
 def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
-    """The facets name the execution; what a step has written for another one is an output only. No call is made."""
+    """
+    The facets name the execution; what a step has written for another one is an output
+    only. No call is made.
+    """
     outlets = [Dataset("s3://ml-bucket", name) for name in ("published", "eval")]
-    run = train(aws, deferrable, outlets=outlets, inlets=[Dataset("s3://other", "table")])
+    run = train(
+        aws, deferrable, outlets=outlets, inlets=[Dataset("s3://other", "table")]
+    )
     asked = list(aws.asked)
 
     lineage = extracted(run.operator)
@@ -121,7 +144,11 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
         "billableSeconds": record["billable_seconds"],
         "resumes": 0,
     }
-    assert names(lineage.inputs) == ["s3://ml-bucket/raw", "s3://other/validation", "s3://other/table"]
+    assert names(lineage.inputs) == [
+        "s3://ml-bucket/raw",
+        "s3://other/validation",
+        "s3://other/table",
+    ]
     assert names(lineage.outputs) == [
         f"{ACCOUNT}/model-package/churn/7",
         "s3://ml-bucket/eval",
@@ -131,13 +158,22 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
     assert aws.asked == asked
 
 
-def test_what_is_reused_is_an_input(deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An earlier execution has read the data, made the model and registered it; this one has not."""
+def test_what_is_reused_is_an_input(
+    deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    An earlier execution has read the data, made the model and registered it; this one
+    has not.
+    """
     extras: list[Any] = []
     monkeypatch.setattr(
-        operators.reporting, "attach_to_outlets", lambda *arguments: extras.append(arguments[2])
+        operators.reporting,
+        "attach_to_outlets",
+        lambda *arguments: extras.append(arguments[2]),
     )
-    source: dict[str, Any] = {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}}
+    source: dict[str, Any] = {
+        "SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}
+    }
     aws.add("TrainingJob", **source)
     aws.add("RegisterModel", **source)
     aws.add("ProcessingJob")
@@ -155,8 +191,13 @@ def test_what_is_reused_is_an_input(deferrable: bool, aws: Account, monkeypatch:
 
 
 @pytest.mark.parametrize("fails", ["event", "push", "pull"])
-def test_failure_after_a_deferral(fails: str, aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The resumed process names the execution, whatever fails in it. A failed read does not keep it from its end."""
+def test_failure_after_a_deferral(
+    fails: str, aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The resumed process names the execution, whatever fails in it. A failed read does
+    not keep it from its end.
+    """
     fire = tasks.fire
 
     async def resumed(*arguments: Any) -> Any:
@@ -177,14 +218,21 @@ def test_failure_after_a_deferral(fails: str, aws: Account, monkeypatch: pytest.
     _, execution = facets(extracted(run.operator, TaskInstanceState.FAILED))
     # Without a failure, the end is known.
     state = "Success" if fails == "pull" else "Running"
-    known = {"executionArn": ARN, "state": state, "parameters": {**PARAMETERS, "MaxJobs": "4"}}
+    known = {
+        "executionArn": ARN,
+        "state": state,
+        "parameters": {**PARAMETERS, "MaxJobs": "4"},
+    }
     assert {name: execution.get(name) for name in known} == known
     assert run.operator.this_try.is_handled is (fails != "event")
 
 
 @IN_BOTH_MODES
 def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
-    """The reason and the failed steps are named; what a failed step should have written is no output."""
+    """
+    The reason and the failed steps are named; what a failed step should have written is
+    no output.
+    """
     aws.status = "Failed"
     aws.add("TrainingJob", StepStatus="Failed", FailureReason="no \x1bdata")
     aws.add("ProcessingJob", StepStatus="Stopped")
@@ -195,9 +243,19 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     _, execution = facets(lineage)
-    assert (execution["executionArn"], execution["state"], execution["status"]) == (ARN, "Failed", "Failed")
-    assert execution["failedSteps"] == [{"name": "TrainingJob", "reason": "no \ufffddata"}]
-    assert names(lineage.inputs) == ["s3://ml-bucket/eval", "s3://other/validation", "s3://ml-bucket/raw"]
+    assert (execution["executionArn"], execution["state"], execution["status"]) == (
+        ARN,
+        "Failed",
+        "Failed",
+    )
+    assert execution["failedSteps"] == [
+        {"name": "TrainingJob", "reason": "no \ufffddata"}
+    ]
+    assert names(lineage.inputs) == [
+        "s3://ml-bucket/eval",
+        "s3://other/validation",
+        "s3://ml-bucket/raw",
+    ]
     assert names(lineage.outputs) == ["s3://ml-bucket/published"]
 
 
@@ -208,13 +266,21 @@ def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
 
     _, execution = facets(extracted(run.operator, TaskInstanceState.SKIPPED))
 
-    assert (type(run.error).__name__, execution["state"]) == ("AirflowSkipException", "Cancelled")
+    assert (type(run.error).__name__, execution["state"]) == (
+        "AirflowSkipException",
+        "Cancelled",
+    )
 
 
 def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
-    """A task that does not wait knows the execution; one that may describe no jobs also its model packages."""
+    """
+    A task that does not wait knows the execution; one that may describe no jobs also
+    its model packages.
+    """
     not_awaited = train(aws, deferrable, wait_for_completion=False)
-    aws.errors = {kind.operation: error("AccessDeniedException") for kind in JOB_KINDS.values()}
+    aws.errors = {
+        kind.operation: error("AccessDeniedException") for kind in JOB_KINDS.values()
+    }
     not_described = train(aws, deferrable)
 
     lineage = extracted(not_awaited.operator)
@@ -222,13 +288,21 @@ def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
     assert (execution["executionArn"], execution["state"]) == (ARN, "Running")
     assert (lineage.inputs, lineage.outputs) == ([], [])
     lineage = extracted(not_described.operator)
-    assert (names(lineage.inputs), names(lineage.outputs)) == ([], [f"{ACCOUNT}/model-package/churn/7"])
+    assert (names(lineage.inputs), names(lineage.outputs)) == (
+        [],
+        [f"{ACCOUNT}/model-package/churn/7"],
+    )
 
 
 def test_before_the_start(aws: Account) -> None:
-    """A task that fails before it has an execution says which pipeline it was to start, as at its start."""
+    """
+    A task that fails before it has an execution says which pipeline it was to start, as
+    at its start.
+    """
     run = start(
-        False, region_name="eu-west-1", pipeline_parameters={"a": None, "b": True, "c": "x" * 1025, "d": []}
+        False,
+        region_name="eu-west-1",
+        pipeline_parameters={"a": None, "b": True, "c": "x" * 1025, "d": []},
     )
 
     assert isinstance(run.error, ParametersError)
@@ -250,9 +324,13 @@ def test_before_the_start(aws: Account) -> None:
     [None, "text", [1], {1: 2}, {"a": object()}],
     ids=["none", "text", "list", "number", "object"],
 )
-def test_start_with_arguments_that_are_not_checked_yet(name: Any, parameters: Any) -> None:
+def test_start_with_arguments_that_are_not_checked_yet(
+    name: Any, parameters: Any
+) -> None:
     """Airflow asks before the operator has checked what the templates have rendered."""
-    operator: Any = PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn")
+    operator: Any = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn"
+    )
     operator.pipeline_name, operator.pipeline_parameters = name, parameters
 
     job, execution = facets(extracted(operator, TaskInstanceState.RUNNING))
@@ -263,7 +341,10 @@ def test_start_with_arguments_that_are_not_checked_yet(name: Any, parameters: An
 
 
 def test_large_execution_is_bounded() -> None:
-    """What is left out is counted, and the event stays small enough to be made within a fraction of its time limit."""
+    """
+    What is left out is counted, and the event stays small enough to be made within a
+    fraction of its time limit.
+    """
     uris = [f"s3://ml-bucket/{number:04}{'k' * 1000}" for number in range(4000)]
     record = ExecutionRecord(
         execution_arn=ARN,
@@ -272,7 +353,9 @@ def test_large_execution_is_bounded() -> None:
         message="m" * 10**6,
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
         parameters={f"p{number}": "v" * 1024 for number in range(3000)},
-        failed_steps=[FailedStep(name="n" * 10**5, reason="r" * 10**5) for _ in range(300)],
+        failed_steps=[
+            FailedStep(name="n" * 10**5, reason="r" * 10**5) for _ in range(300)
+        ],
     )
     before = time.process_time()
 

@@ -1,7 +1,8 @@
 """
 Runs the checks on each version of Airflow and prints a table: ``make matrix``.
 
-Each check is a command of its own, so it can be repeated in the environment that the first step creates.
+Each check is a command of its own, so it can be repeated in the environment that the
+first step creates.
 """
 
 from __future__ import annotations
@@ -66,7 +67,15 @@ def tables(environment: Environment) -> str:
 def _run_in_parallel(environment: Environment, tests: Sequence[str]) -> None:
     selected = ("-m", "not clients and not system")
     environment.run(
-        "-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *selected, *tests
+        "-m",
+        "pytest",
+        "-q",
+        "--numprocesses",
+        "logical",
+        "--dist",
+        "worksteal",
+        *selected,
+        *tests,
     )
 
 
@@ -74,7 +83,9 @@ def system(environment: Environment) -> str:
     """Run the tests that start a whole Airflow."""
     # The demo is for the newest version only.
     demo = ("--ignore", "tests/system/test_demo.py")
-    environment.run("-m", "pytest", "-q", "-m", "system", "tests/system", "tests/ui", *demo)
+    environment.run(
+        "-m", "pytest", "-q", "-m", "system", "tests/system", "tests/ui", *demo
+    )
     return "passed"
 
 
@@ -94,8 +105,12 @@ DEFAULT_STEPS: Final = ("install", "provider", "tables", "system", "chaos")
 def main() -> int:
     """Run the steps for each version, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
-    parser.add_argument("--versions", default=",".join(VERSIONS), help="default: %(default)s")
-    parser.add_argument("--steps", default=",".join(DEFAULT_STEPS), help="default: %(default)s")
+    parser.add_argument(
+        "--versions", default=",".join(VERSIONS), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--steps", default=",".join(DEFAULT_STEPS), help="default: %(default)s"
+    )
     arguments = parser.parse_args()
     rows = [
         _run(Environment(version), step)

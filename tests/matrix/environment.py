@@ -1,4 +1,6 @@
-"""The virtual environment of one version of Airflow, with the pins of a managed service."""
+"""
+The virtual environment of one version of Airflow, with the pins of a managed service.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ ROOT: Final = Path(__file__).parents[2]
 _PINS: Final = Path(__file__).parent
 # The versions that have pins, the oldest first.
 VERSIONS: Final = tuple(
-    sorted((file.stem.removeprefix("airflow-") for file in _PINS.glob("airflow-*.txt")), key=Version)
+    sorted(
+        (file.stem.removeprefix("airflow-") for file in _PINS.glob("airflow-*.txt")),
+        key=Version,
+    )
 )
 # Amazon MWAA's Python for all of these versions.
 PYTHON: Final = "python3.12"
@@ -52,7 +57,10 @@ class Environment:
         self._ready = self.folder / ".ready"
 
     def install(self) -> None:
-        """Create the environment, and install the wheel of the provider under the pins, with the emulator."""
+        """
+        Create the environment, and install the wheel of the provider under the pins,
+        with the emulator.
+        """
         wheel = self._build_wheel()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
@@ -64,12 +72,19 @@ class Environment:
             str(ROOT / "emulator"),
         )
         # In one command: the pins and what the provider requires must agree.
-        packages += TEST_PACKAGES if self.version.startswith("2.") else (*TEST_PACKAGES, KUBERNETES)
+        packages += (
+            TEST_PACKAGES
+            if self.version.startswith("2.")
+            else (*TEST_PACKAGES, KUBERNETES)
+        )
         self._call(*install, "--constraint", str(self.constraints), *packages)
         self._ready.touch()
 
     def install_if_needed(self) -> None:
-        """Create the environment, unless it exists and is newer than the pins and the requirements."""
+        """
+        Create the environment, unless it exists and is newer than the pins and the
+        requirements.
+        """
         projects = (ROOT / "pyproject.toml", ROOT / "emulator" / "pyproject.toml")
         sources = (self.constraints, *projects, Path(__file__))
         newest = max(source.stat().st_mtime for source in sources)
@@ -91,15 +106,27 @@ class Environment:
 
         :raises LookupError: it does not.
         """
-        command = [str(self.folder / "bin" / "airflow"), "providers", "list", "--output", "plain"]
+        command = [
+            str(self.folder / "bin" / "airflow"),
+            "providers",
+            "list",
+            "--output",
+            "plain",
+        ]
         home = self.folder / "airflow"
         output = subprocess.run(
-            command, check=True, capture_output=True, text=True, env={**os.environ, "AIRFLOW_HOME": str(home)}
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "AIRFLOW_HOME": str(home)},
         ).stdout
         for line in output.splitlines():
             if line.startswith("polysync-airflow"):
                 return line.split()[-1]
-        raise LookupError(f"airflow providers list does not show polysync-airflow:\n{output}")
+        raise LookupError(
+            f"airflow providers list does not show polysync-airflow:\n{output}"
+        )
 
     def _build_wheel(self) -> Path:
         folder = ROOT / "dist"
@@ -115,16 +142,20 @@ class Environment:
 
 def find_python() -> str:
     """
-    Return the interpreter that the environments use; that of this process if ``PYTHON`` is not installed.
+    Return the interpreter that the environments use; that of this process if ``PYTHON``
+    is not installed.
 
-    pyenv's command for a version that is not selected only prints an error, so pyenv's own folders come first.
+    pyenv's command for a version that is not selected only prints an error, so pyenv's
+    own folders come first.
     """
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [*sorted(versions.glob(f"*/bin/{PYTHON}")), shutil.which(PYTHON)]
     for candidate in candidates:
         if (
             candidate
-            and subprocess.run([str(candidate), "--version"], capture_output=True, check=False).returncode
+            and subprocess.run(
+                [str(candidate), "--version"], capture_output=True, check=False
+            ).returncode
             == 0
         ):
             return str(candidate)

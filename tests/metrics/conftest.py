@@ -26,12 +26,15 @@ POLLERS = ("polysync-poll", "polysync-search", "polysync-approval")
 @pytest.fixture(autouse=True)
 def _no_poller_of_another_test() -> None:
     """
-    Wait until earlier pollers have ended: they would report their calls to this test's server.
+    Wait until earlier pollers have ended: they would report their calls to this test's
+    server.
 
     That of approvals ends when nothing refers to it any more.
     """
     deadline = time.monotonic() + 60
-    while left := [each.name for each in threading.enumerate() if each.name.startswith(POLLERS)]:
+    while left := [
+        each.name for each in threading.enumerate() if each.name.startswith(POLLERS)
+    ]:
         assert time.monotonic() < deadline, left
         gc.collect()
         time.sleep(0.01)
@@ -40,13 +43,17 @@ def _no_poller_of_another_test() -> None:
 @pytest.fixture
 def server() -> Iterator[StatsdServer]:
     """A StatsD server to which nothing is sent yet."""
-    pytest.importorskip("statsd", reason="the environments of make matrix have no client of StatsD")
+    pytest.importorskip(
+        "statsd", reason="the environments of make matrix have no client of StatsD"
+    )
     with StatsdServer() as running:
         yield running
 
 
 @pytest.fixture
-def statsd(server: StatsdServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdServer]:
+def statsd(
+    server: StatsdServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StatsdServer]:
     """A StatsD server that gets the metrics of this process, with tags."""
     options = {"statsd_on": True, "statsd_host": HOST, "statsd_port": server.port}
     with metrics_to(monkeypatch, **options, statsd_influxdb_enabled=True):

@@ -1,4 +1,6 @@
-"""The metrics of tasks: executions by what happened to them, and refreshes of credentials."""
+"""
+The metrics of tasks: executions by what happened to them, and refreshes of credentials.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import pytest
 from polysync_airflow.auth.sts import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 from tests.operators.recovery.harness import (
@@ -46,10 +51,18 @@ def nothing(*_: Any) -> None:
     """Do nothing before the try."""
 
 
-CASES: list[tuple[str, dict[str, Any], dict[str, Any], Callable[..., Any], dict[str, float]]] = [
+CASES: list[
+    tuple[str, dict[str, Any], dict[str, Any], Callable[..., Any], dict[str, float]]
+] = [
     ("success", {}, {}, nothing, started_and("ended Success")),
     ("failure", MERGE_FAILS_ONCE, {}, nothing, started_and("ended Failed")),
-    ("timeout", NEVER_ENDS, {"timeout": 600}, nothing, started_and("ended TimedOut", "stopped")),
+    (
+        "timeout",
+        NEVER_ENDS,
+        {"timeout": 600},
+        nothing,
+        started_and("ended TimedOut", "stopped"),
+    ),
     (
         "resumed",
         MERGE_FAILS_ONCE,
@@ -64,7 +77,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Callable[..., Any], dict[
 @pytest.mark.parametrize(
     ("scenario", "arguments", "before", "expected", "deferrable"),
     [
-        pytest.param(*values, deferrable, id=f"{name}-{'deferred' if deferrable else 'sync'}")
+        pytest.param(
+            *values, deferrable, id=f"{name}-{'deferred' if deferrable else 'sync'}"
+        )
         for name, *values in CASES
         for deferrable in ([False, True] if name == "timeout" else [True])
     ],
@@ -108,23 +123,41 @@ def test_without_tags_their_values_are_in_the_name(
     monkeypatch: pytest.MonkeyPatch,
     server: StatsdServer,
 ) -> None:
-    """Plain StatsD has no tags; a connection id with characters that Airflow refuses is sent without them."""
+    """
+    Plain StatsD has no tags; a connection id with characters that Airflow refuses is
+    sent without them.
+    """
     connection = "team:a/(eu).1"
     monkeypatch.setenv(
-        f"AIRFLOW_CONN_{connection.upper()}", str(__import__("os").environ["AIRFLOW_CONN_POLYSYNC_DEFAULT"])
+        f"AIRFLOW_CONN_{connection.upper()}",
+        str(__import__("os").environ["AIRFLOW_CONN_POLYSYNC_DEFAULT"]),
     )
     operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="fanout", polysync_conn_id=connection, wait_for_completion=False
+        task_id="train",
+        pipeline_name="fanout",
+        polysync_conn_id=connection,
+        wait_for_completion=False,
     )
-    with metrics_to(monkeypatch, statsd_on=True, statsd_host=HOST, statsd_port=server.port):
+    with metrics_to(
+        monkeypatch, statsd_on=True, statsd_host=HOST, statsd_port=server.port
+    ):
         arn = run_task(operator).result
-        run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn, polysync_conn_id=connection))
+        run_task(
+            PolysyncStopPipelineOperator(
+                task_id="stop", execution_arn=arn, polysync_conn_id=connection
+            )
+        )
 
-        names = {f"polysync.executions.{name}.team_a__eu__1.us-east-1" for name in ("started", "stopped")}
+        names = {
+            f"polysync.executions.{name}.team_a__eu__1.us-east-1"
+            for name in ("started", "stopped")
+        }
         server.wait_for(lambda: names <= set(server.counters))
 
 
-def test_refreshes_of_credentials_are_counted(emulated_time: EmulatedTime, statsd: StatsdServer) -> None:
+def test_refreshes_of_credentials_are_counted(
+    emulated_time: EmulatedTime, statsd: StatsdServer
+) -> None:
     """A failed attempt counts once, however many threads wait for it."""
     answers: list[Any] = [CredentialsError("STS does not respond", permanent=False)]
 
@@ -132,7 +165,12 @@ def test_refreshes_of_credentials_are_counted(emulated_time: EmulatedTime, stats
         if answers:
             raise answers.pop()
         expiry = clock.now().replace(year=clock.now().year + 1).isoformat()
-        return {"access_key": "AKIA", "secret_key": "secret", "token": "token", "expiry_time": expiry}
+        return {
+            "access_key": "AKIA",
+            "secret_key": "secret",
+            "token": "token",
+            "expiry_time": expiry,
+        }
 
     credentials = RefreshingCredentials(fetch, "assume-role")
     for _ in range(3):
@@ -141,5 +179,11 @@ def test_refreshes_of_credentials_are_counted(emulated_time: EmulatedTime, stats
     emulated_time.sleep(2)
     credentials.get_frozen_credentials()
 
-    statsd.wait_for(lambda: statsd.total("polysync.credentials.refreshed", method="assume-role") == 1)
-    statsd.wait_for(lambda: statsd.total("polysync.credentials.failed", method="assume-role") == 1)
+    statsd.wait_for(
+        lambda: (
+            statsd.total("polysync.credentials.refreshed", method="assume-role") == 1
+        )
+    )
+    statsd.wait_for(
+        lambda: statsd.total("polysync.credentials.failed", method="assume-role") == 1
+    )

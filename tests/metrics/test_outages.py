@@ -1,4 +1,7 @@
-"""An outage of AWS in the logs: one line of the triggerer for all waits, and one of a task if it lasts."""
+"""
+An outage of AWS in the logs: one line of the triggerer for all waits, and one of a task
+if it lasts.
+"""
 
 from __future__ import annotations
 
@@ -30,32 +33,53 @@ def run(
     gate: threading.Event,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ) -> Run:
-    """Return a function that runs triggers, and returns the lines about polls: the triggerer's, the tasks'."""
+    """
+    Return a function that runs triggers, and returns the lines about polls: the
+    triggerer's, the tasks'.
+    """
 
     def run_all(triggers: list[Any]) -> tuple[list[str], list[str]]:
         caplog.set_level(logging.INFO, TRIGGERER)
         with capture_logs() as logs:
             all_events(triggers, gate)
-        triggerer = [each.getMessage() for each in caplog.records if each.name == TRIGGERER]
+        triggerer = [
+            each.getMessage() for each in caplog.records if each.name == TRIGGERER
+        ]
         lines = [line["event"] for line in logs if line["event"] not in triggerer]
-        return triggerer, [line for line in lines if "retrying" in line or "again" in line]
+        return triggerer, [
+            line for line in lines if "retrying" in line or "again" in line
+        ]
 
     return run_all
 
 
-def test_short_outage_is_one_line(run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """It says how many waits are affected, and names some; the tasks' logs do not have a line each."""
-    arns = start_executions(emulator, 60) + start_executions(emulator, 60, "churn-tuning")
+def test_short_outage_is_one_line(
+    run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    It says how many waits are affected, and names some; the tasks' logs do not have a
+    line each.
+    """
+    arns = start_executions(emulator, 60) + start_executions(
+        emulator, 60, "churn-tuning"
+    )
     emulator.control.add_fault("throttle", service="sagemaker", seconds=150)
 
-    failing, again, *others = run([make_trigger(arn, emulated_time.time()) for arn in arns])[0]
+    failing, again, *others = run(
+        [make_trigger(arn, emulated_time.time()) for arn in arns]
+    )[0]
 
     start = "Poller of executions, connection 'polysync_default', region default: "
     assert failing.startswith(start)
-    assert " of 120 waits fail, and are repeated, for example of arn:aws:sagemaker:" in failing
+    assert (
+        " of 120 waits fail, and are repeated, for example of arn:aws:sagemaker:"
+        in failing
+    )
     assert failing.count("arn:") == 3
     assert "Rate exceeded" in failing
-    assert again.startswith(f"{start}no polls fail any more. Those of up to 120 waits have failed, for ")
+    assert again.startswith(
+        f"{start}no polls fail any more. Those of up to 120 waits have failed, for "
+    )
     assert others == []
 
 
@@ -64,7 +88,9 @@ def test_short_outage_is_not_in_the_logs_of_tasks(
 ) -> None:
     """Each of these has its own log, and a change of error concerns all of them."""
     arns = start_executions(emulator, 60)
-    emulator.control.add_fault("error", service="sagemaker", code="InternalFailure", message="A", count=1)
+    emulator.control.add_fault(
+        "error", service="sagemaker", code="InternalFailure", message="A", count=1
+    )
     emulator.control.add_fault("dropped", service="sagemaker", seconds=100)
 
     triggerer, tasks = run([make_trigger(arn, emulated_time.time()) for arn in arns])
@@ -76,14 +102,26 @@ def test_short_outage_is_not_in_the_logs_of_tasks(
 def test_long_outage_is_in_the_log_of_each_task(
     run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """After five minutes each says how long nothing is known, and later that polls succeed again."""
+    """
+    After five minutes each says how long nothing is known, and later that polls succeed
+    again.
+    """
     arns = start_executions(emulator, 20)
     emulator.control.add_fault("dropped", service="sagemaker", seconds=1200)
 
     triggerer, tasks = run([make_trigger(arn, emulated_time.time()) for arn in arns])
 
     assert len(triggerer) == 2
-    assert len([line for line in tasks if line.startswith("Polls succeed again: Execution arn:")]) == 20
+    assert (
+        len(
+            [
+                line
+                for line in tasks
+                if line.startswith("Polls succeed again: Execution arn:")
+            ]
+        )
+        == 20
+    )
     failed = [line for line in tasks if line.startswith("Poll failed, retrying for ")]
     assert len(failed) == 20
     assert all(" min: " in line and "ConnectionClosedError" in line for line in failed)
@@ -96,10 +134,16 @@ def test_one_wait_that_fails_is_named(
     arns = start_executions(emulator, 5)
     (failing,) = start_executions(emulator, 1, "churn-tuning")
     emulator.control.add_fault(
-        "error", code="InternalFailure", message="broken", pipeline="churn-tuning", seconds=100
+        "error",
+        code="InternalFailure",
+        message="broken",
+        pipeline="churn-tuning",
+        seconds=100,
     )
 
-    triggerer, _ = run([make_trigger(arn, emulated_time.time()) for arn in [*arns, failing]])
+    triggerer, _ = run(
+        [make_trigger(arn, emulated_time.time()) for arn in [*arns, failing]]
+    )
 
     assert triggerer[0].endswith(
         f": polls of 1 of 6 waits fail, and are repeated, for example of {failing}. The most frequent error: "
@@ -122,9 +166,15 @@ def test_searches_and_approvals(
 
     triggerer, _ = run([trigger() for _ in range(20)])
 
-    name = {"searches": "the search in pipeline fanout", "model packages": approvals.ARN}[kind]
+    name = {
+        "searches": "the search in pipeline fanout",
+        "model packages": approvals.ARN,
+    }[kind]
     fail, end = triggerer
     assert fail.startswith(f"Poller of {kind}, connection 'polysync_default'")
     # One or more of them, depending on how many have polled by then.
-    assert re.search(f" of 20 waits fail, and are repeated, for example of {re.escape(name)}[,.] ", fail)
+    assert re.search(
+        f" of 20 waits fail, and are repeated, for example of {re.escape(name)}[,.] ",
+        fail,
+    )
     assert "no polls fail any more. Those of up to " in end

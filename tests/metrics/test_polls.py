@@ -1,4 +1,6 @@
-"""The metrics of a triggerer: what its pollers do, added up, and the line of its log."""
+"""
+The metrics of a triggerer: what its pollers do, added up, and the line of its log.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,26 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime
-from tests.triggers.test_poller import all_events, count_calls, gate, make_trigger, start_executions  # noqa: F401 # fixture
+from tests.triggers.test_poller import (
+    all_events,
+    count_calls,
+    gate,  # noqa: F401 # fixture
+    make_trigger,
+    start_executions,
+)
 from tests.triggers.test_search import make_search_trigger
 
-EXECUTIONS = {"poller": "executions", "connection": "polysync_default", "region": "default"}
+EXECUTIONS = {
+    "poller": "executions",
+    "connection": "polysync_default",
+    "region": "default",
+}
 
 
 def values(received: Received, name: str) -> list[float]:
-    """Return all values of a gauge that has one series, with the tags of this poller."""
+    """
+    Return all values of a gauge that has one series, with the tags of this poller.
+    """
     (series,) = received.gauges[name].items()
     tags = dict(series[0])
     assert tags.pop("host")
@@ -31,7 +45,10 @@ def values(received: Received, name: str) -> list[float]:
 
 
 def check_poller(received: Received, emulator: EmulatorServer, waits: int) -> None:
-    """Check that the metrics say what the emulator has seen, and that nothing waits at the end."""
+    """
+    Check that the metrics say what the emulator has seen, and that nothing waits at the
+    end.
+    """
     names = ("waits", "call_rate", "last_call_age", "detection_delay")
     # Of the last report, everything.
     received.wait_for(
@@ -40,7 +57,10 @@ def check_poller(received: Received, emulator: EmulatorServer, waits: int) -> No
             and len({len(values(received, f"polysync.{name}")) for name in names}) == 1
         )
     )
-    calls = {dict(tags)["operation"]: number for tags, number in received.counters["polysync.calls"].items()}
+    calls = {
+        dict(tags)["operation"]: number
+        for tags, number in received.counters["polysync.calls"].items()
+    }
     assert calls == dict(count_calls(emulator))
     assert max(values(received, "polysync.waits")) == waits
     assert values(received, "polysync.last_call_age")[-1] == 0
@@ -84,7 +104,12 @@ def test_opentelemetry_gets_the_same(
         }
         with metrics_to(monkeypatch, **options):
             all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
-            receiver.wait_for(lambda: receiver.total("polysync.calls") == sum(count_calls(emulator).values()))
+            receiver.wait_for(
+                lambda: (
+                    receiver.total("polysync.calls")
+                    == sum(count_calls(emulator).values())
+                )
+            )
             receiver.wait_for(lambda: values(receiver, "polysync.waits")[-1] == 0)
 
 
@@ -117,12 +142,18 @@ def test_searches_and_approvals_have_pollers_of_their_own(
     until = emulated_time.time() + 600
     client: Any = PolysyncSageMakerHook().conn
     client.create_model_package_group(ModelPackageGroupName="churn")
-    client.create_model_package(ModelPackageGroupName="churn", ModelApprovalStatus="PendingManualApproval")
+    client.create_model_package(
+        ModelPackageGroupName="churn", ModelApprovalStatus="PendingManualApproval"
+    )
     emulator.control.clear_calls()
-    searches = [make_search_trigger(emulated_time.time(), deadline=until) for _ in range(3)]
+    searches = [
+        make_search_trigger(emulated_time.time(), deadline=until) for _ in range(3)
+    ]
     stored = approvals.arguments(emulated_time, deadline=until)
 
-    all_events([*searches, *(PolysyncModelApprovalTrigger(**stored) for _ in range(2))], gate)
+    all_events(
+        [*searches, *(PolysyncModelApprovalTrigger(**stored) for _ in range(2))], gate
+    )
 
     def waits() -> dict[str, list[float]]:
         series = list(statsd.gauges["polysync.waits"].items())
@@ -130,12 +161,17 @@ def test_searches_and_approvals_have_pollers_of_their_own(
 
     statsd.wait_for(
         lambda: (
-            {name: numbers[-1] for name, numbers in waits().items()} == {"searches": 0, "model_packages": 0}
+            {name: numbers[-1] for name, numbers in waits().items()}
+            == {"searches": 0, "model_packages": 0}
         )
     )
-    assert {name: max(numbers) for name, numbers in waits().items()} == {"searches": 3, "model_packages": 2}
+    assert {name: max(numbers) for name, numbers in waits().items()} == {
+        "searches": 3,
+        "model_packages": 2,
+    }
     assert (
-        statsd.total("polysync.calls", poller="searches") == count_calls(emulator)["ListPipelineExecutions"]
+        statsd.total("polysync.calls", poller="searches")
+        == count_calls(emulator)["ListPipelineExecutions"]
     )
     assert (
         statsd.total("polysync.calls", operation="DescribeModelPackage")
@@ -145,7 +181,10 @@ def test_searches_and_approvals_have_pollers_of_their_own(
 
 def test_the_last_report_comes_last(statsd: StatsdServer) -> None:
     """Another thread has counted the waits already when the poller ends."""
-    activity, is_counting = Activity("executions", "polysync_default", None), threading.Event()
+    activity, is_counting = (
+        Activity("executions", "polysync_default", None),
+        threading.Event(),
+    )
 
     def count_slowly() -> int:
         is_counting.set()

@@ -1,9 +1,11 @@
 """
-Changes the code, and shows the changes that no test notices: ``make mutants`` and ``make mutants-drivers``.
+Changes the code, and shows the changes that no test notices: ``make mutants`` and
+``make mutants-drivers``.
 
-``[tool.mutmut]`` in pyproject.toml names the pure cores with their tests, and ``[[tool.mutmut.drivers]]`` groups of
-drivers with theirs. ``equivalent.toml`` beside this file names the changes that make no difference, each with the
-reason. A pattern such as ``polysync_airflow.records.*`` tries the changes whose names it matches.
+``[tool.mutmut]`` in pyproject.toml names the pure cores with their tests, and
+``[[tool.mutmut.drivers]]`` groups of drivers with theirs. ``equivalent.toml`` beside
+this file names the changes that make no difference, each with the reason. A pattern
+such as ``polysync_airflow.records.*`` tries the changes whose names it matches.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ HUNK: Final = re.compile(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@")
 NOT_TRIED: Final = ("not checked", "check was interrupted by user")
 # Whatever mutmut has stored of earlier runs goes by the modules, not by their tests.
 FOLDER: Final = Path("mutants")
-# mutmut takes its configuration from pyproject.toml only, so what is different for a group replaces it.
+# mutmut takes its configuration from pyproject.toml only, so what is different for a
+# group replaces it.
 MUTMUT: Final = """
 import json, sys
 from mutmut.__main__ import cli
@@ -51,7 +54,8 @@ cli()
 """
 
 
-# Drivers wait, and a changed one may wait for what never comes. The tests of the pure cores only compute.
+# Drivers wait, and a changed one may wait for what never comes. The tests of the pure
+# cores only compute.
 DRIVERS: Final = {"timeout_multiplier": 5.0, "timeout_constant": 10.0}
 
 
@@ -70,9 +74,15 @@ class Mutant(NamedTuple):
 
 
 def main() -> int:
-    """Run the tests of each mutant, and return 0 if exactly those in the list are left."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="only mutants whose names match")
+    """
+    Run the tests of each mutant, and return 0 if exactly those in the list are left.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description=__doc__
+    )
+    parser.add_argument(
+        "patterns", nargs="*", metavar="PATTERN", help="only mutants whose names match"
+    )
     parser.add_argument(
         "--drivers",
         action="store_true",
@@ -84,7 +94,10 @@ def main() -> int:
         help="change only what commits since then have changed in the pure cores, for example '1 day ago'",
     )
     parser.add_argument(
-        "--minutes", type=float, default=90, help="for the tenth, and for --since; default: %(default)s"
+        "--minutes",
+        type=float,
+        default=90,
+        help="for the tenth, and for --since; default: %(default)s",
     )
     arguments = parser.parse_args()
     settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]
@@ -92,7 +105,9 @@ def main() -> int:
     if arguments.since:
         patterns = list(dict.fromkeys(_changed_functions(arguments.since)))
         if not any(_is_in(path, patterns) for path in walk_mutatable_files()):
-            print(f"No commit since {arguments.since} has changed a function of the pure cores.")
+            print(
+                f"No commit since {arguments.since} has changed a function of the pure cores."
+            )
             return 0
         return _try({}, patterns, patterns, listed, 60 * arguments.minutes)
     if not arguments.drivers:
@@ -109,18 +124,27 @@ def main() -> int:
 
 
 def _changed_functions(date: str) -> Iterator[str]:
-    """Return a pattern for the mutants of each function of the provider that commits since a date have changed."""
+    """
+    Return a pattern for the mutants of each function of the provider that commits since
+    a date have changed.
+    """
     before = _git("rev-list", "--max-count=1", f"--before={date}", "HEAD").strip()
     # All commits are newer.
     before = before or _git("hash-object", "-t", "tree", "/dev/null").strip()
     file = Path()
-    for line in _git("diff", "--unified=0", before, "HEAD", "--", "polysync_airflow").splitlines():
+    for line in _git(
+        "diff", "--unified=0", before, "HEAD", "--", "polysync_airflow"
+    ).splitlines():
         if line.startswith("+++ "):
             file = Path(line.removeprefix("+++ b/"))
         elif (hunk := HUNK.match(line)) and file.suffix == ".py":
             first, count = int(hunk[1]), int(hunk[2] or 1)
             for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.FunctionDef) and node.lineno < first + count and first <= _end(node):
+                if (
+                    isinstance(node, ast.FunctionDef)
+                    and node.lineno < first + count
+                    and first <= _end(node)
+                ):
                     # mutmut names a function x_function, and a method xǁClassǁmethod.
                     yield f"{_module(file)}.x*[_ǁ]{node.name}__mutmut_*"
 
@@ -130,7 +154,9 @@ def _end(node: ast.FunctionDef) -> int:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def _try(
@@ -153,7 +179,8 @@ def _try(
     mutmut = _run_mutmut(group, names, seconds)
     # mutmut also ends without an error if it gets a signal.
     is_untried = any(
-        status in NOT_TRIED and (not names or any(fnmatch(name, pattern) for pattern in names))
+        status in NOT_TRIED
+        and (not names or any(fnmatch(name, pattern) for pattern in names))
         for name, _, status in _results()
     )
     if mutmut and (mutmut.returncode or is_untried):
@@ -164,7 +191,9 @@ def _try(
 
 def _is_in(path: Path, patterns: Sequence[str]) -> bool:
     start = f"{_module(path)}."
-    return any(fnmatch(start, pattern) or pattern.startswith(start) for pattern in patterns)
+    return any(
+        fnmatch(start, pattern) or pattern.startswith(start) for pattern in patterns
+    )
 
 
 def _module(path: Path) -> str:
@@ -174,10 +203,17 @@ def _module(path: Path) -> str:
 def _run_mutmut(
     group: Mapping[str, Any], names: Sequence[str], seconds: float | None
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run mutmut; return None if its time was up. What it has found by then is in its folder."""
+    """
+    Run mutmut; return None if its time was up. What it has found by then is in its
+    folder.
+    """
     command = [sys.executable, "-c", MUTMUT, json.dumps(group), *names]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             output, _ = process.communicate(timeout=seconds)
@@ -193,29 +229,44 @@ def _run_mutmut(
 
 
 def _judge(listed: Mapping[str, Any], *, is_sample: bool) -> int:
-    """Print the mutants that no test notices. Of a sample, only those of complete modules are failures."""
+    """
+    Print the mutants that no test notices. Of a sample, only those of complete modules
+    are failures.
+    """
     results = list(_results())
     modules = [f"{_module(path)}." for path in walk_mutatable_files()]
     expected = {Mutant(**entry) for entry in listed["mutant"]}
-    expected = {mutant for mutant in expected if mutant.function.startswith(tuple(modules))}
+    expected = {
+        mutant for mutant in expected if mutant.function.startswith(tuple(modules))
+    }
     functions = {mutant.function for mutant in expected}
     tried = [result for result in results if result[2] not in NOT_TRIED]
-    found = {_mutant(name, path) for name, path, status in tried if status not in NOTICED}
+    found = {
+        _mutant(name, path) for name, path, status in tried if status not in NOTICED
+    }
     possible = {
         _mutant(name, path)
         for name, path, status in results
         if status not in NOTICED and _function(name) in functions
     }
     for mutant in sorted(found - expected):
-        print(f"\nNo test notices this change of {mutant.function}:\n- {mutant.line}\n+ {mutant.changed}")
+        print(
+            f"\nNo test notices this change of {mutant.function}:\n- {mutant.line}\n+ {mutant.changed}"
+        )
     wrong = expected - possible
     for mutant in sorted(wrong):
-        print(f"\n{EQUIVALENT.name} names a change that a test notices, or that is not made:\n{mutant}")
+        print(
+            f"\n{EQUIVALENT.name} names a change that a test notices, or that is not made:\n{mutant}"
+        )
     print(
         f"\n{len(results)} mutants, {len(tried)} tried, {len(found - expected)} unnoticed, "
         f"{len(found & expected)} equivalent: {config().only_mutate}"
     )
-    complete = tuple(f"{module}." for module in listed["complete_drivers"]) if is_sample else ("",)
+    complete = (
+        tuple(f"{module}." for module in listed["complete_drivers"])
+        if is_sample
+        else ("",)
+    )
     unnoticed = any(mutant.function.startswith(complete) for mutant in found - expected)
     return int(unnoticed or bool(wrong) or not tried)
 
@@ -241,7 +292,9 @@ def _function(name: str) -> str:
 
 def _lines(diff: list[str], sign: str) -> str:
     # The first two lines of a diff name the files.
-    return " ".join(" ".join(line[1:] for line in diff[2:] if line.startswith(sign)).split())
+    return " ".join(
+        " ".join(line[1:] for line in diff[2:] if line.startswith(sign)).split()
+    )
 
 
 if __name__ == "__main__":

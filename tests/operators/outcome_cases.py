@@ -1,4 +1,7 @@
-"""The cases of the outcome tests: how a test case sets up the emulator, and how it runs in both modes."""
+"""
+The cases of the outcome tests: how a test case sets up the emulator, and how it runs in
+both modes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from tests.tasks import EmulatedTime, Run
 
 Stage = Callable[[EmulatorServer, EmulatedTime], None]
 MINUTES = 60.0
-FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}}
+FAILED_STEP = {
+    "steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
+}
 
 
 @dataclass
@@ -44,7 +49,9 @@ def scenario(**members: Any) -> Stage:
     return lambda emulator, _: emulator.control.put_scenario(members)
 
 
-def fault(kind: str, operation: str = "DescribePipelineExecution", **members: Any) -> Stage:
+def fault(
+    kind: str, operation: str = "DescribePipelineExecution", **members: Any
+) -> Stage:
     """Add a fault for an operation to the emulator."""
 
     def stage(emulator: EmulatorServer, _: EmulatedTime) -> None:
@@ -55,9 +62,11 @@ def fault(kind: str, operation: str = "DescribePipelineExecution", **members: An
 
 def run_in_both_modes(run: Callable[[bool], tuple[Run, Any]]) -> Run:
     """
-    Run a test case on the worker and deferred, assert that both give the same, and return the deferred run.
+    Run a test case on the worker and deferred, assert that both give the same, and
+    return the deferred run.
 
-    :param run: runs the case with ``deferrable`` and returns the run and what else must be the same.
+    :param run: runs the case with ``deferrable`` and returns the run and what else must
+        be the same.
     """
     (sync, sync_details), (deferred, deferred_details) = run(False), run(True)
     assert sync.trigger is None
@@ -73,14 +82,18 @@ def _comparable(run: Run) -> Any:
     result = repr((type(run.error), str(run.error), run.result, xcoms))
     text = re.sub(r"execution/[a-z0-9]{12}", "execution/ID", result)
     text = re.sub(r"\d{4}-\d\d-\d\dT[^']*", "TIME", text)
-    return re.sub(r"after \d+ s|'seconds': [\d.]+", "SECONDS", text) if run.error is None else text
+    return (
+        re.sub(r"after \d+ s|'seconds': [\d.]+", "SECONDS", text)
+        if run.error is None
+        else text
+    )
 
 
 def comparable_log(logs: list[Any]) -> list[str]:
     """Return the log lines that are the same in both modes."""
     lines = [f"{entry['log_level']}: {entry['event']}" for entry in logs]
     lines = [re.sub(r"execution/[a-z0-9]{12}", "execution/ID", line) for line in lines]
-    # Which changes of the status are seen depends on the times of the polls, and a triggerer says for all waits
-    # that polls fail.
+    # Which changes of the status are seen depends on the times of the polls, and a
+    # triggerer says for all waits that polls fail.
     other = r"info: \w+( -> \w+)?: Pipeline |\w+: (Polls? (failed|succeed|fail|have)|Poller of )"
     return [line for line in lines if not re.match(other, line)]

@@ -1,4 +1,7 @@
-"""How many requests a deferred task sends to Airflow for its data, and what it pushes for its buttons."""
+"""
+How many requests a deferred task sends to Airflow for its data, and what it pushes for
+its buttons.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import json
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.operators.sagemaker import SageMakerStartPipelineOperator
+from airflow.providers.amazon.aws.operators.sagemaker import (
+    SageMakerStartPipelineOperator,
+)
 from airflow.sdk import BaseOperator
 from jinja2 import UndefinedError
 
@@ -18,7 +23,10 @@ from tests.tasks import EmulatedTime
 
 PIPELINE = "two-steps"
 STEP = {"Type": "Processing", "Arguments": {}}
-DEFINITION = {"Version": "2020-12-01", "Steps": [{"Name": name, **STEP} for name in ("Prepare", "Train")]}
+DEFINITION = {
+    "Version": "2020-12-01",
+    "Steps": [{"Name": name, **STEP} for name in ("Prepare", "Train")],
+}
 LINK = "_link_PolysyncPipelineExecutionLink"
 
 
@@ -35,12 +43,21 @@ def _pipeline(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
 
 @pytest.fixture
 def operator() -> BaseOperator:
-    """Return a deferrable task whose pipeline has two steps, which run at the same time."""
-    return PolysyncStartPipelineOperator(task_id="train", pipeline_name=PIPELINE, deferrable=True)
+    """
+    Return a deferrable task whose pipeline has two steps, which run at the same time.
+    """
+    return PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name=PIPELINE, deferrable=True
+    )
 
 
-def test_deferred_task_sends_few_requests(operator: BaseOperator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is pushed twice with the same value, and neither the trigger nor the end reads anything."""
+def test_deferred_task_sends_few_requests(
+    operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Nothing is pushed twice with the same value, and neither the trigger nor the end
+    reads anything.
+    """
     sessions = TaskSessions(monkeypatch)
 
     sessions.run(operator)
@@ -56,41 +73,72 @@ def test_deferred_task_sends_few_requests(operator: BaseOperator, monkeypatch: p
         "ValidateInletsAndOutlets": 1,
     }
     assert [request for request in sessions.requests if "_link" in str(request)] == []
-    assert sessions.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")
+    assert sessions.xcoms["console_url"].startswith(
+        "https://us-east-1.console.aws.amazon.com/"
+    )
 
 
 def test_custom_xcom_backend_costs_a_request_for_each_button(
     operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The UI shows what Airflow itself stores; a session that knows no URL leaves it as it is."""
+    """
+    The UI shows what Airflow itself stores; a session that knows no URL leaves it as it
+    is.
+    """
     monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "example.Backend")
     sessions = TaskSessions(monkeypatch)
 
     sessions.run(operator)
 
     # While the task runs, and at the end of its first session, directly.
-    assert [key for _, key in sessions.requests if key and "_link" in key] == [LINK, LINK]
+    assert [key for _, key in sessions.requests if key and "_link" in key] == [
+        LINK,
+        LINK,
+    ]
     assert sessions.xcoms[LINK] == sessions.xcoms["console_url"]
 
 
-def test_failure_before_the_first_session_pushes_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow asks for the URLs of all tasks, also of one whose templates cannot be rendered."""
+def test_failure_before_the_first_session_pushes_no_button(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Airflow asks for the URLs of all tasks, also of one whose templates cannot be
+    rendered.
+    """
     sessions = TaskSessions(monkeypatch)
 
     with pytest.raises(UndefinedError):
-        sessions.run(PolysyncStartPipelineOperator(task_id="train", pipeline_name="{{ nothing.at_all }}"))
+        sessions.run(
+            PolysyncStartPipelineOperator(
+                task_id="train", pipeline_name="{{ nothing.at_all }}"
+            )
+        )
 
     assert sessions.counts["SetXCom"] == 0
 
 
-def test_amazon_operator(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the documentation compares with. It pushes its result alone, and has no record."""
+def test_amazon_operator(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What the documentation compares with. It pushes its result alone, and has no record.
+    """
     extra = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}
-    connection = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
+    connection = {
+        "conn_type": "aws",
+        "login": "test",
+        "password": "test",
+        "extra": extra,
+    }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
     sessions = TaskSessions(monkeypatch)
 
-    operator = SageMakerStartPipelineOperator(task_id="train", pipeline_name=PIPELINE, deferrable=True)
-    sessions.run(operator, event={"status": "success", "value": {"pipeline_execution_arn": "arn"}})
+    operator = SageMakerStartPipelineOperator(
+        task_id="train", pipeline_name=PIPELINE, deferrable=True
+    )
+    sessions.run(
+        operator,
+        event={"status": "success", "value": {"pipeline_execution_arn": "arn"}},
+    )
 
     assert sessions.requests == [("SetXCom", "return_value")]

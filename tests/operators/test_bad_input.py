@@ -1,4 +1,7 @@
-"""Invalid arguments and connections are refused before any call to AWS, with field, value and cure."""
+"""
+Invalid arguments and connections are refused before any call to AWS, with field, value
+and cure.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,12 @@ INVALID_STARTS = {
     ),
     "1,025-character value": (
         {"pipeline_parameters": {"Big": "x" * 1025}},
-        ["pipeline_parameters['Big']", "(1,025 characters)", "1 to 1,024 characters", "S3 URI"],
+        [
+            "pipeline_parameters['Big']",
+            "(1,025 characters)",
+            "1 to 1,024 characters",
+            "S3 URI",
+        ],
     ),
     "None": (
         {"pipeline_parameters": {"X": None}},
@@ -50,7 +58,10 @@ INVALID_STARTS = {
         {"pipeline_parameters": {"X": ""}},
         ["pipeline_parameters['X'] = ''", "at least 1 character"],
     ),
-    "list value": ({"pipeline_parameters": {"X": [1, 2]}}, ["pipeline_parameters['X'] = a list of 2"]),
+    "list value": (
+        {"pipeline_parameters": {"X": [1, 2]}},
+        ["pipeline_parameters['X'] = a list of 2"],
+    ),
     "parameter name with a space": (
         {"pipeline_parameters": {"My Name": "x"}},
         ["pipeline_parameters['My Name']", "letters, digits, '-', '_'"],
@@ -63,7 +74,10 @@ INVALID_STARTS = {
         {"pipeline_name": "my pipeline"},
         ["pipeline_name = 'my pipeline'", "hyphens"],
     ),
-    "max_parallel_steps=0": ({"max_parallel_steps": 0}, ["max_parallel_steps = 0", "whole number from 1"]),
+    "max_parallel_steps=0": (
+        {"max_parallel_steps": 0},
+        ["max_parallel_steps = 0", "whole number from 1"],
+    ),
     "role that is not an ARN": (
         {"execution_role_arn": "SageMakerRole-for-executions"},
         [
@@ -88,36 +102,56 @@ INVALID_STARTS = {
         {"pipeline_parameters": MappingProxyType({"X": "a\x00"})},
         ["pipeline_parameters['X'] = 'a\\x00'"],
     ),
-    "huge version": ({"pipeline_version_id": 10**5000}, ["pipeline_version_id = a very large int"]),
+    "huge version": (
+        {"pipeline_version_id": 10**5000},
+        ["pipeline_version_id = a very large int"],
+    ),
     "alias of digits": (
         {"pipeline_version_alias": "12"},
         ["pipeline_version_alias = '12'", "not digits only"],
     ),
     "alias beside a version": (
         {"pipeline_version_alias": "prod", "pipeline_version_id": 3},
-        ["pipeline_version_alias = 'prod'", "is given together with pipeline_version_id"],
+        [
+            "pipeline_version_alias = 'prod'",
+            "is given together with pipeline_version_id",
+        ],
     ),
     "steps as a text": (
         {"selected_steps": "Train", "source_execution": "latest"},
         ["selected_steps = 'Train'", "a list of 1 to 50 different names"],
     ),
-    "no steps": ({"selected_steps": []}, ["selected_steps = a list of 0", "or leave it out to run all"]),
+    "no steps": (
+        {"selected_steps": []},
+        ["selected_steps = a list of 0", "or leave it out to run all"],
+    ),
     "step that is a number": (
         {"selected_steps": [1]},
-        ["not valid:\n- selected_steps['0'] = 1: Input should be a valid string. Give a list"],
+        [
+            "not valid:\n- selected_steps['0'] = 1: Input should be a valid string. Give a list"
+        ],
     ),
     "step with a control character": (
         {"selected_steps": ["Train", "Ev\x1bal"]},
-        ["not valid:\n- selected_steps['1'] = 'Ev\\x1bal'", "without control characters"],
+        [
+            "not valid:\n- selected_steps['1'] = 'Ev\\x1bal'",
+            "without control characters",
+        ],
     ),
-    "a step twice": ({"selected_steps": ["A", "B", "A"]}, ["selected_steps = a list of 3", "has A twice"]),
+    "a step twice": (
+        {"selected_steps": ["A", "B", "A"]},
+        ["selected_steps = a list of 3", "has A twice"],
+    ),
     "source without steps": (
         {"source_execution": "latest"},
         ["source_execution = 'latest'", "is given without selected_steps"],
     ),
     "source that is no ARN": (
         {"selected_steps": ["A"], "source_execution": "newest"},
-        ["source_execution = 'newest'", "the ARN of an execution of the same pipeline, or 'latest'"],
+        [
+            "source_execution = 'newest'",
+            "the ARN of an execution of the same pipeline, or 'latest'",
+        ],
     ),
     "source of another pipeline": (
         {"selected_steps": ["A"], "source_execution": OTHER},
@@ -130,12 +164,18 @@ INVALID_STARTS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "texts"), INVALID_STARTS.values(), ids=INVALID_STARTS.keys())
+@pytest.mark.parametrize(
+    ("arguments", "texts"), INVALID_STARTS.values(), ids=INVALID_STARTS.keys()
+)
 def test_invalid_start_is_refused_before_any_call(
     arguments: dict[str, Any], texts: list[str], emulator: EmulatorServer
 ) -> None:
     """The error names the field, the value and the cure, and AWS is not called."""
-    run = run_task(PolysyncStartPipelineOperator(task_id="t", **{"pipeline_name": "fanout", **arguments}))
+    run = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="t", **{"pipeline_name": "fanout", **arguments}
+        )
+    )
 
     assert isinstance(run.error, ParametersError)
     for text in texts:
@@ -150,15 +190,24 @@ def test_stop_refuses_an_execution_of_another_region(emulator: EmulatorServer) -
     """A given region_name must be that of the execution."""
     arn = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 
-    run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn, region_name="us-east-1"))
+    run = run_task(
+        PolysyncStopPipelineOperator(
+            task_id="t", execution_arn=arn, region_name="us-east-1"
+        )
+    )
 
     assert isinstance(run.error, ParametersError)
-    assert "region_name = 'us-east-1' is not the region of the execution, eu-west-1" in str(run.error)
+    assert (
+        "region_name = 'us-east-1' is not the region of the execution, eu-west-1"
+        in str(run.error)
+    )
     assert emulator.control.calls() == []
 
 
 @pytest.mark.parametrize("prefix", [5, ["x"], {"x": 1}])
-def test_import_refuses_a_prefix_that_is_no_text(prefix: Any, emulator: EmulatorServer) -> None:
+def test_import_refuses_a_prefix_that_is_no_text(
+    prefix: Any, emulator: EmulatorServer
+) -> None:
     """The error names the argument."""
     run = run_task(PolysyncListImportOperator(task_id="t", pipeline_name_prefix=prefix))
 
@@ -167,7 +216,10 @@ def test_import_refuses_a_prefix_that_is_no_text(prefix: Any, emulator: Emulator
 
 
 def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> None:
-    """The error lists all invalid arguments, so that a DAG author can correct them at once."""
+    """
+    The error lists all invalid arguments, so that a DAG author can correct them at
+    once.
+    """
     run = run_task(
         PolysyncStartPipelineOperator(
             task_id="t",
@@ -179,7 +231,13 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
     )
 
     message = str(run.error)
-    for field in ("pipeline_name", "['A']", "['B']", "execution_display_name", "max_parallel_steps"):
+    for field in (
+        "pipeline_name",
+        "['A']",
+        "['B']",
+        "execution_display_name",
+        "max_parallel_steps",
+    ):
         assert field in message
     assert "'C'" not in message
     assert emulator.control.calls() == []
@@ -201,8 +259,13 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
         ({"on_completed_with_failures": "skip"}, "one of fail, succeed"),
     ],
 )
-def test_invalid_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], text: str) -> None:
-    """An invalid argument that is not templated raises an error when Airflow parses the DAG."""
+def test_invalid_setting_is_refused_when_the_dag_is_parsed(
+    arguments: dict[str, Any], text: str
+) -> None:
+    """
+    An invalid argument that is not templated raises an error when Airflow parses the
+    DAG.
+    """
     with pytest.raises(ParametersError, match=text):
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", **arguments)
 
@@ -210,15 +273,34 @@ def test_invalid_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, 
 @pytest.mark.parametrize(
     ("conn", "texts"),
     [
-        (None, ["polysync_conn_id = 'polysync_default'", "no such connection", "Admin > Connections"]),
+        (
+            None,
+            [
+                "polysync_conn_id = 'polysync_default'",
+                "no such connection",
+                "Admin > Connections",
+            ],
+        ),
         (connection(region_name=""), ["region_name", "Field required", "fill it in"]),
         (connection(auth_method=""), ["auth_method", "one of access_key, assume_role"]),
-        (connection(endpoint_url="https://evil.example"), ["endpoint_url", "allowed_endpoint_hosts"]),
-        (connection(sts_endpoint_url="https://evil.example"), ["sts_endpoint_url", "allowed_endpoint_hosts"]),
-        (connection(endpoint_url="https://sts.amazonaws.com/x"), ["endpoint_url", "path", "correct it"]),
+        (
+            connection(endpoint_url="https://evil.example"),
+            ["endpoint_url", "allowed_endpoint_hosts"],
+        ),
+        (
+            connection(sts_endpoint_url="https://evil.example"),
+            ["sts_endpoint_url", "allowed_endpoint_hosts"],
+        ),
+        (
+            connection(endpoint_url="https://sts.amazonaws.com/x"),
+            ["endpoint_url", "path", "correct it"],
+        ),
         (connection(password="a\nb"), ["secret_access_key", "line break"]),
         (connection(session_token="a b"), ["session_token", "line break"]),
-        (json.dumps({"conn_type": "polysync_sagemaker", "extra": [1]}), ["extra", "JSON object"]),
+        (
+            json.dumps({"conn_type": "polysync_sagemaker", "extra": [1]}),
+            ["extra", "JSON object"],
+        ),
         (connection(verify="/a\x00b"), ["verify", "embedded null byte"]),
         (connection(execution_role_arn="role"), ["execution_role_arn"]),
         ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),
@@ -229,9 +311,15 @@ def test_invalid_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, 
     ],
 )
 def test_unusable_connection_is_refused_before_any_call(
-    conn: str | None, texts: list[str], emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    conn: str | None,
+    texts: list[str],
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The host's credentials are not used instead, and the error names the field but no secret."""
+    """
+    The host's credentials are not used instead, and the error names the field but no
+    secret.
+    """
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "host-secret")
     if conn is None:
@@ -249,10 +337,17 @@ def test_unusable_connection_is_refused_before_any_call(
 
 
 @pytest.mark.parametrize("conn_id", [None, "", 7])
-def test_missing_connection_id_is_refused(conn_id: Any, emulator: EmulatorServer) -> None:
-    """With None, the amazon hook uses the host's credentials; this provider raises an error."""
+def test_missing_connection_id_is_refused(
+    conn_id: Any, emulator: EmulatorServer
+) -> None:
+    """
+    With None, the amazon hook uses the host's credentials; this provider raises an
+    error.
+    """
     run = run_task(
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", polysync_conn_id=conn_id)
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", polysync_conn_id=conn_id
+        )
     )
 
     assert isinstance(run.error, CredentialsError)
@@ -260,9 +355,12 @@ def test_missing_connection_id_is_refused(conn_id: Any, emulator: EmulatorServer
 
 
 @pytest.mark.parametrize(
-    "arn", ["", None, "fanout", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"]
+    "arn",
+    ["", None, "fanout", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"],
 )
-def test_stop_refuses_values_that_are_not_execution_arns(arn: Any, emulator: EmulatorServer) -> None:
+def test_stop_refuses_values_that_are_not_execution_arns(
+    arn: Any, emulator: EmulatorServer
+) -> None:
     """An empty XCom, a name or a pipeline's ARN is refused without a call to AWS."""
     run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn))
 

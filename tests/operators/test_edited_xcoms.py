@@ -1,4 +1,7 @@
-"""XComs that somebody has edited: a succeeded task still succeeds, and a failed one ends with its own error."""
+"""
+XComs that somebody has edited: a succeeded task still succeeds, and a failed one ends
+with its own error.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,31 @@ from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import CrashError, crash
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
-EDITED: list[Any] = ["a text", {}, {"execution_arn": "foo", "state": "Running"}, {"parameters": ["x"]}]
+EDITED: list[Any] = [
+    "a text",
+    {},
+    {"execution_arn": "foo", "state": "Running"},
+    {"parameters": ["x"]},
+]
 
 
 @pytest.mark.parametrize("value", EDITED, ids=str)
 def test_task_succeeds_with_an_edited_run(
-    value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    value: Any,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The XCom ``run`` is replaced by a text or another object during the wait; at the end it is right again."""
+    """
+    The XCom ``run`` is replaced by a text or another object during the wait; at the end
+    it is right again.
+    """
     ti = TaskInstance("t")
     monkeypatch.setattr(ti, "xcom_pull", lambda **_: value)
 
-    run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"), ti)
+    run = run_task(
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"), ti
+    )
 
     assert run.error is None
     assert run.xcoms["run"]["execution_arn"] == run.result
@@ -46,7 +62,9 @@ def call_failure_callback(ti: TaskInstance) -> None:
     stop_orphaned_execution({"ti": ti, "task": task})  # type: ignore[typeddict-item]
 
 
-ANOTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
+ANOTHER = (
+    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
+)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +77,18 @@ ANOTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/a
             "execution_arn": None,
             "request": {**record["request"], "pipeline_name": "abalone"},
         },
-        lambda record: {name: value for name, value in record.items() if name != "signature"},
+        lambda record: {
+            name: value for name, value in record.items() if name != "signature"
+        },
         lambda record: {**record, "try_number": 0},
     ],
 )
 def test_failure_callback_believes_only_the_task_itself(
     edit: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The failure callback calls AWS only for a record that the failed try has signed."""
+    """
+    The failure callback calls AWS only for a record that the failed try has signed.
+    """
     ti = unfinished_task(emulated_time)
     ti.store.set(RECORD_KEY, edit(ti.store.get(RECORD_KEY)))
     emulator.control.clear_calls()

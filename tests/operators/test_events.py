@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import TriggerEventError
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from tests.tasks import TaskInstance
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

@@ -27,15 +27,26 @@ def crash(*_: Any) -> None:
 
 
 def make_task(**arguments: Any) -> Any:
-    """Return the task as the DAG processor has it: in its DAG, with templates that are not rendered."""
+    """
+    Return the task as the DAG processor has it: in its DAG, with templates that are not
+    rendered.
+    """
     with DAG("retraining"):
         return PolysyncStartPipelineOperator(
-            **{"task_id": "train", "pipeline_name": "fanout", "poll_interval": 30, **arguments}
+            **{
+                "task_id": "train",
+                "pipeline_name": "fanout",
+                "poll_interval": 30,
+                **arguments,
+            }
         )
 
 
 def crash_while_waiting(clock: EmulatedTime) -> TaskInstance:
-    """Let a task crash after it has waited on the worker for a minute; return its task instance."""
+    """
+    Let a task crash after it has waited on the worker for a minute; return its task
+    instance.
+    """
     clock.after(60, crash)
     ti = TaskInstance("train")
     with pytest.raises(CrashError):
@@ -44,7 +55,10 @@ def crash_while_waiting(clock: EmulatedTime) -> TaskInstance:
 
 
 def run_failure_callbacks(task: Any, ti: TaskInstance) -> None:
-    """Run the failure callbacks, as Airflow's DAG processor does for a task whose process has died."""
+    """
+    Run the failure callbacks, as Airflow's DAG processor does for a task whose process
+    has died.
+    """
     for callback in task.on_failure_callback:
         callback({"ti": ti, "task": task, "dag": task.dag, "params": {}})
 
@@ -57,7 +71,10 @@ def test_callback_before_a_retry_stops_nothing(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow 3.2 runs the callback whenever a process is lost. If a retry follows, it reattaches."""
+    """
+    Airflow 3.2 runs the callback whenever a process is lost. If a retry follows, it
+    reattaches.
+    """
     capabilities = CAPABILITIES._replace(failure_callback_is_final=False)
     monkeypatch.setattr(failure_callback, "CAPABILITIES", capabilities)
     emulated_time.after(60, crash)
@@ -76,19 +93,27 @@ def test_execution_of_a_dead_process_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The callback finds the execution by the record in the XComs, renders the connection id, and stops it once."""
+    """
+    The callback finds the execution by the record in the XComs, renders the connection
+    id, and stops it once.
+    """
     ti = crash_while_waiting(emulated_time)
     task = make_task(polysync_conn_id="{{ 'polysync' }}_default")
     assert emulator.control.calls("StopPipelineExecution") == []
     # Neither another region of the connection nor a throttled call keeps it from that.
-    other_region = connection(endpoint_url=emulator.endpoint_url, region_name="eu-west-1")
+    other_region = connection(
+        endpoint_url=emulator.endpoint_url, region_name="eu-west-1"
+    )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", other_region)
     emulator.control.add_fault("throttle", "StopPipelineExecution", count=1)
 
     run_failure_callbacks(task, ti)
     run_failure_callbacks(task, ti)
 
-    arn, (_, *calls) = ti.xcoms["execution_arn"], emulator.control.calls("StopPipelineExecution")
+    arn, (_, *calls) = (
+        ti.xcoms["execution_arn"],
+        emulator.control.calls("StopPipelineExecution"),
+    )
     assert {call["region"] for call in calls} == {"us-east-1"}
     assert {call["request"]["PipelineExecutionArn"] for call in calls} == {arn}
     assert len({call["request"]["ClientRequestToken"] for call in calls}) == 1
@@ -97,7 +122,9 @@ def test_execution_of_a_dead_process_is_stopped(
 
 
 def test_record_of_before_a_key_rotation_stops_nothing(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether the record is that of this task cannot be proven with another key."""
     ti = crash_while_waiting(emulated_time)
@@ -112,7 +139,9 @@ def test_stop_on_kill_false_keeps_the_execution(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """With ``stop_on_kill=False`` the callback stops nothing."""
-    run_failure_callbacks(make_task(stop_on_kill=False), crash_while_waiting(emulated_time))
+    run_failure_callbacks(
+        make_task(stop_on_kill=False), crash_while_waiting(emulated_time)
+    )
 
     assert emulator.control.calls("StopPipelineExecution") == []
 
@@ -120,8 +149,13 @@ def test_stop_on_kill_false_keeps_the_execution(
 def test_callback_does_nothing_after_an_ordinary_failure(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The callback runs after every failure; an execution that has ended or never started needs no stop."""
-    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
+    """
+    The callback runs after every failure; an execution that has ended or never started
+    needs no stop.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
     task = make_task()
     run = run_task(task)
     calls = len(emulator.control.calls())
@@ -141,9 +175,14 @@ def test_process_that_died_around_the_start(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The ARN is not known: the callback sends the stored request again to get it, and stops that execution."""
+    """
+    The ARN is not known: the callback sends the stored request again to get it, and
+    stops that execution.
+    """
     interceptor, ti = RequestInterceptor(monkeypatch), TaskInstance("train")
-    (interceptor.before if moment == "before" else interceptor.after)("StartPipelineExecution", crash)
+    (interceptor.before if moment == "before" else interceptor.after)(
+        "StartPipelineExecution", crash
+    )
     with pytest.raises(CrashError):
         run_task(make_task(), ti)
 
@@ -155,10 +194,18 @@ def test_process_that_died_around_the_start(
     assert caplog.messages[-1].endswith("Execution: its ARN is not known")
 
 
-def test_refused_start_is_not_sent_again(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """AWS has started nothing. To get an ARN by the request would start an execution now."""
+def test_refused_start_is_not_sent_again(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    AWS has started nothing. To get an ARN by the request would start an execution now.
+    """
     emulator.control.add_fault(
-        "error", "StartPipelineExecution", code="ValidationException", message="no", count=1
+        "error",
+        "StartPipelineExecution",
+        code="ValidationException",
+        message="no",
+        count=1,
     )
     run = run_task(make_task())
 
@@ -174,22 +221,36 @@ def test_mapped_task_of_a_dead_process(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The DAG processor has only the mapped task; the callback stops the execution of the map index that failed."""
+    """
+    The DAG processor has only the mapped task; the callback stops the execution of the
+    map index that failed.
+    """
     if not key_is_configured:
         monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
     with DAG("retraining") as dag:
         mapped: Any = PolysyncStartPipelineOperator.partial(
-            task_id="train", polysync_conn_id="{{ 'polysync' }}_default", poll_interval=30
+            task_id="train",
+            polysync_conn_id="{{ 'polysync' }}_default",
+            poll_interval=30,
         ).expand(pipeline_name=["abalone", "fanout"])
     if CAPABILITIES.task_sdk:
-        # As Airflow serializes the DAG: the scheduler asks whether there is a callback to run.
+        # As Airflow serializes the DAG: the scheduler asks whether there is a callback
+        # to run.
         assert mapped.has_on_failure_callback
     ti = TaskInstance("train", map_index=1)
     emulated_time.after(60, crash)
     with pytest.raises(CrashError):
-        run_task(PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout"), ti)
+        run_task(
+            PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout"), ti
+        )
     arn = ti.xcoms["execution_arn"]
-    context: Any = {"ti": ti, "task": mapped, "dag": dag, "params": {}, "expanded_ti_count": 2}
+    context: Any = {
+        "ti": ti,
+        "task": mapped,
+        "dag": dag,
+        "params": {},
+        "expanded_ti_count": 2,
+    }
     context |= {"dag_run": SimpleNamespace(conf={}), "run_id": ti.run_id}
 
     for callback in mapped.on_failure_callback:
@@ -200,9 +261,14 @@ def test_mapped_task_of_a_dead_process(
 
 
 def test_values_in_a_worker_are_not_rendered_again(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In a worker the templates are rendered. A second time, a text from outside would be taken for a template."""
+    """
+    In a worker the templates are rendered. A second time, a text from outside would be
+    taken for a template.
+    """
     monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
     task, ti = make_task(), TaskInstance("train")
     emulated_time.after(60, crash)
@@ -240,13 +306,18 @@ def test_callbacks_of_a_mapped_task_are_kept() -> None:
 
 
 def test_callbacks_of_the_dag_author_are_kept() -> None:
-    """The callback is added to those of the DAG's author, from an argument or from ``default_args``."""
+    """
+    The callback is added to those of the DAG's author, from an argument or from
+    ``default_args``.
+    """
 
     def author_callback(context: Any) -> None:
         """A callback of the DAG's author."""
 
     with DAG("retraining", default_args={"on_failure_callback": author_callback}):
-        by_default: Any = PolysyncStartPipelineOperator(task_id="a", pipeline_name="fanout")
+        by_default: Any = PolysyncStartPipelineOperator(
+            task_id="a", pipeline_name="fanout"
+        )
         given: Any = PolysyncStartPipelineOperator(
             task_id="b", pipeline_name="fanout", on_failure_callback=[author_callback]
         )
@@ -259,7 +330,10 @@ def test_callbacks_of_the_dag_author_are_kept() -> None:
 
 
 def test_callbacks_are_kept_as_airflow_2_passes_them_on() -> None:
-    """Airflow 3 makes a list of whatever the DAG's author gives. Airflow 2 does not, and calls only lists."""
+    """
+    Airflow 3 makes a list of whatever the DAG's author gives. Airflow 2 does not, and
+    calls only lists.
+    """
     own = failure_callback.stop_orphaned_execution
     for given in (crash, [crash], (crash,), [crash, own]):
         assert failure_callback.with_own_callback(given) == [crash, own]
@@ -269,7 +343,10 @@ def test_callbacks_are_kept_as_airflow_2_passes_them_on() -> None:
 def test_execution_stopped_by_the_task_is_not_stopped_again(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """After a timeout the task itself has requested the stop, so the callback requests none."""
+    """
+    After a timeout the task itself has requested the stop, so the callback requests
+    none.
+    """
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
     task = make_task(timeout=3600, poll_interval=600)
     run = run_task(task)

@@ -18,14 +18,20 @@ from polysync_airflow.execution.pipelines import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.fan_out import choose, start_arguments
 from polysync_airflow.jobs.importer import import_jobs
-from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE
 from tests.tasks import run_task
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
-PLAIN = {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}]}
+PLAIN = {
+    "Version": "2020-12-01",
+    "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +54,19 @@ def create_pipeline(name: str, definition: Any, **members: Any) -> None:
     text = definition if isinstance(definition, str) else json.dumps(definition)
     client: Any = PolysyncSageMakerHook().conn
     client.create_pipeline(
-        PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, ClientRequestToken=f"{name:0>40}", **members
+        PipelineName=name,
+        PipelineDefinition=text,
+        RoleArn=ROLE,
+        ClientRequestToken=f"{name:0>40}",
+        **members,
     )
 
 
 def create_pipelines(emulator: EmulatorServer, count: int) -> list[str]:
-    """Create pipelines without HTTP; return the sorted names of all pipelines of the region."""
+    """
+    Create pipelines without HTTP; return the sorted names of all pipelines of the
+    region.
+    """
     for number in range(count):
         request = {
             "PipelineName": f"many-{number:04d}",
@@ -66,9 +79,16 @@ def create_pipelines(emulator: EmulatorServer, count: int) -> list[str]:
 
 
 def max_concurrent_calls(calls: Sequence[dict[str, Any]], seconds: float) -> int:
-    """Return the highest number of calls at the same time, if each call took so many seconds."""
-    starts = sorted(datetime.fromisoformat(call["wall_time"]).timestamp() for call in calls)
-    return max(sum(first <= start < first + seconds for start in starts) for first in starts)
+    """
+    Return the highest number of calls at the same time, if each call took so many
+    seconds.
+    """
+    starts = sorted(
+        datetime.fromisoformat(call["wall_time"]).timestamp() for call in calls
+    )
+    return max(
+        sum(first <= start < first + seconds for start in starts) for first in starts
+    )
 
 
 def test_all_pipelines_are_imported_in_order(emulator: EmulatorServer) -> None:
@@ -83,14 +103,26 @@ def test_all_pipelines_are_imported_in_order(emulator: EmulatorServer) -> None:
 
 
 def test_job_has_all_properties(emulator: EmulatorServer) -> None:
-    """A job has all properties of its pipeline, and its parameters with type, default and enum values."""
+    """
+    A job has all properties of its pipeline, and its parameters with type, default and
+    enum values.
+    """
     create_pipeline(
         "Tuned",
         {
             "Version": "2020-12-01",
             "Parameters": [
-                {"Name": "Tier", "Type": "String", "DefaultValue": "gold", "EnumValues": ["gold", "silver"]},
-                {"Name": "Count", "Type": "Integer", "Description": "How many\x1b[31m\nrows"},
+                {
+                    "Name": "Tier",
+                    "Type": "String",
+                    "DefaultValue": "gold",
+                    "EnumValues": ["gold", "silver"],
+                },
+                {
+                    "Name": "Count",
+                    "Type": "Integer",
+                    "Description": "How many\x1b[31m\nrows",
+                },
                 {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
                 {"Name": "Dry", "Type": "Boolean", "DefaultValue": False},
             ],
@@ -117,17 +149,44 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
         "last_run_at": None,
         "max_parallel_steps": 3,
         "parameters": [
-            {"name": "Tier", "type": "String", "default": "gold", "enum_values": ["gold", "silver"], **none},
-            {"name": "Count", "type": "Integer", "default": None, "enum_values": None, "description": text},
-            {"name": "Rate", "type": "Float", "default": 0.5, "enum_values": None, **none},
-            {"name": "Dry", "type": "Boolean", "default": False, "enum_values": None, **none},
+            {
+                "name": "Tier",
+                "type": "String",
+                "default": "gold",
+                "enum_values": ["gold", "silver"],
+                **none,
+            },
+            {
+                "name": "Count",
+                "type": "Integer",
+                "default": None,
+                "enum_values": None,
+                "description": text,
+            },
+            {
+                "name": "Rate",
+                "type": "Float",
+                "default": 0.5,
+                "enum_values": None,
+                **none,
+            },
+            {
+                "name": "Dry",
+                "type": "Boolean",
+                "default": False,
+                "enum_values": None,
+                **none,
+            },
         ],
         "parameters_error": None,
     }
 
 
 def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) -> None:
-    """Airflow stores no such number, and one pipeline does not stop the import of the others."""
+    """
+    Airflow stores no such number, and one pipeline does not stop the import of the
+    others.
+    """
     parameters = [
         {"Name": "Seed", "Type": "Integer", "DefaultValue": 10**30},
         {"Name": "Rate", "Type": "Float", "DefaultValue": 1e30},
@@ -138,10 +197,17 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
 
     jobs = {job["name"]: job for job in run_import()}
 
-    assert [each["default"] for each in jobs["large"]["parameters"]] == ["1" + "0" * 30, "1e+30"]
+    assert [each["default"] for each in jobs["large"]["parameters"]] == [
+        "1" + "0" * 30,
+        "1e+30",
+    ]
     assert "is a name that Airflow reserves" in jobs["reserved"]["parameters_error"]
     (chosen,) = choose([jobs["large"], jobs["reserved"]], {"Rate": 10**20})
-    run_task(PolysyncStartPipelineOperator(task_id="start", **chosen, wait_for_completion=False))
+    run_task(
+        PolysyncStartPipelineOperator(
+            task_id="start", **chosen, wait_for_completion=False
+        )
+    )
     (call,) = emulator.control.calls("StartPipelineExecution")
     assert call["request"]["PipelineParameters"] == [
         {"Name": "Seed", "Value": "1" + "0" * 30},
@@ -158,7 +224,9 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
         ("x", []),
     ],
 )
-def test_prefix_limits_the_import(prefix: str, names: list[str], emulator: EmulatorServer) -> None:
+def test_prefix_limits_the_import(
+    prefix: str, names: list[str], emulator: EmulatorServer
+) -> None:
     """A prefix may also end in a hyphen, which AWS itself does not accept."""
     create_pipeline("churnless", PLAIN)
 
@@ -176,16 +244,24 @@ def test_prefix_limits_the_import(prefix: str, names: list[str], emulator: Emula
     ids=str,
 )
 def test_pipelines_that_aws_manages(arguments: Any, emulator: EmulatorServer) -> None:
-    """They are imported on request, not one of the account with the same name, and start by their ARN."""
+    """
+    They are imported on request, not one of the account with the same name, and start
+    by their ARN.
+    """
     create_pipeline("model-eval", PLAIN)
 
     (job,) = run_import(**arguments)
 
     assert (job["name"], job["arn"], job["role_arn"]) == ("model-eval", MANAGED, None)
-    assert [parameter["name"] for parameter in job["parameters"]] == ["ModelPackageArn", "InstanceType"]
+    assert [parameter["name"] for parameter in job["parameters"]] == [
+        "ModelPackageArn",
+        "InstanceType",
+    ]
     assert choose([job], {"ModelPackageArn": MODEL})[0]["pipeline_name"] == MANAGED
     assert start_arguments(job)["pipeline_name"] == literal(MANAGED)
-    assert {c["request"]["PipelineName"] for c in emulator.control.calls("DescribePipeline")} == {MANAGED}
+    assert {
+        c["request"]["PipelineName"] for c in emulator.control.calls("DescribePipeline")
+    } == {MANAGED}
     own = next(each for each in run_import() if each["name"] == "model-eval")
     assert own["arn"] == MANAGED.replace(":aws:pipeline", ":123456789012:pipeline")
     assert choose([own], {})[0]["pipeline_name"] == "model-eval"
@@ -194,7 +270,10 @@ def test_pipelines_that_aws_manages(arguments: Any, emulator: EmulatorServer) ->
 def test_older_botocore_cannot_list_pipelines_that_aws_manages(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a botocore before 1.43.127, the error says so; those of the account are imported."""
+    """
+    With a botocore before 1.43.127, the error says so; those of the account are
+    imported.
+    """
     client: Any = PolysyncSageMakerHook().conn
     shape = client.meta.service_model.operation_model("ListPipelines").input_shape
     monkeypatch.delitem(shape.members, "ManagedBy", raising=False)
@@ -208,19 +287,31 @@ def test_older_botocore_cannot_list_pipelines_that_aws_manages(
     assert len(run_import()) == 5
 
 
-@pytest.mark.parametrize("other", [{"pipeline_name_prefix": "model-"}, {"managed_by": "AWS"}], ids=str)
-def test_names_and_another_choice(other: dict[str, Any], emulator: EmulatorServer) -> None:
+@pytest.mark.parametrize(
+    "other", [{"pipeline_name_prefix": "model-"}, {"managed_by": "AWS"}], ids=str
+)
+def test_names_and_another_choice(
+    other: dict[str, Any], emulator: EmulatorServer
+) -> None:
     """The names say which pipelines are imported, so nothing else can."""
-    run = run_task(PolysyncListImportOperator(task_id="t", pipeline_names=["model-eval"], **other))
+    run = run_task(
+        PolysyncListImportOperator(task_id="t", pipeline_names=["model-eval"], **other)
+    )
 
     assert isinstance(run.error, ParametersError)
-    assert str(run.error) == f"{next(iter(other))} and pipeline_names are both given: give one of them."
+    assert (
+        str(run.error)
+        == f"{next(iter(other))} and pipeline_names are both given: give one of them."
+    )
     assert emulator.control.calls() == []
 
 
 def test_unknown_manager_is_refused_in_the_dag() -> None:
     """The error names the argument, its value and what is valid."""
-    with pytest.raises(ParametersError, match="managed_by = 'me' is not valid: give one of AWS, CUSTOMER"):
+    with pytest.raises(
+        ParametersError,
+        match="managed_by = 'me' is not valid: give one of AWS, CUSTOMER",
+    ):
         PolysyncListImportOperator(task_id="t", managed_by="me")  # type: ignore[arg-type]
 
 
@@ -236,48 +327,78 @@ def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> No
 
 
 def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) -> None:
-    """A pipeline whose definition cannot be read is imported with ``parameters_error``, not skipped."""
+    """
+    A pipeline whose definition cannot be read is imported with ``parameters_error``,
+    not skipped.
+    """
     hook = PolysyncSageMakerHook()
-    # SageMaker validates definitions when pipelines are created, so the test changes the response instead.
+    # SageMaker validates definitions when pipelines are created, so the test changes
+    # the response instead.
     client: Any = hook.conn
     client.meta.events.register(
         "after-call.sagemaker.DescribePipeline",
-        lambda parsed, **_: parsed.update(PipelineDefinition=parsed["PipelineDefinition"][:100]),
+        lambda parsed, **_: parsed.update(
+            PipelineDefinition=parsed["PipelineDefinition"][:100]
+        ),
     )
 
     jobs = import_jobs(hook, names=["abalone", "fanout"])
 
-    assert [(job.name, job.parameters) for job in jobs] == [("abalone", []), ("fanout", [])]
+    assert [(job.name, job.parameters) for job in jobs] == [
+        ("abalone", []),
+        ("fanout", []),
+    ]
     assert all("not JSON" in str(job.parameters_error) for job in jobs)
 
 
 @pytest.mark.parametrize(
     ("given", "kept"),
-    [("x" * 4096, "x" * 4096), ("x" * 4097, "x" * 4093 + "..."), ("", ""), (7, None), ({"Get": "P"}, None)],
+    [
+        ("x" * 4096, "x" * 4096),
+        ("x" * 4097, "x" * 4093 + "..."),
+        ("", ""),
+        (7, None),
+        ({"Get": "P"}, None),
+    ],
 )
 def test_description_of_a_parameter_is_bounded(given: Any, kept: str | None) -> None:
     """AWS allows 4,096 characters. What is no text hides no parameters."""
-    (declared,) = declared_parameters(json.dumps({"Parameters": [{"Name": "P", "Description": given}]}))
+    (declared,) = declared_parameters(
+        json.dumps({"Parameters": [{"Name": "P", "Description": given}]})
+    )
 
     assert declared.description == kept
 
 
 def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) -> None:
-    """A warning names the pipeline, and its steps with their types. The jobs are imported all the same."""
+    """
+    A warning names the pipeline, and its steps with their types. The jobs are imported
+    all the same.
+    """
     nested = {"Name": "Tune\x1b[31m", "Type": "Tunning"}
-    branches = {"Conditions": [], "IfSteps": [nested], "ElseSteps": [{"Name": "Typeless"}]}
+    branches = {
+        "Conditions": [],
+        "IfSteps": [nested],
+        "ElseSteps": [{"Name": "Typeless"}],
+    }
     steps = [
         {"Name": "Train", "Type": "Training"},
         {"Name": "Spark", "Type": "Glue"},
         {"Name": "Check", "Type": "Condition", "Arguments": branches},
-        {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": [{"Name": "Each", "Type": "Map"}]}},
+        {
+            "Name": "Loop",
+            "Type": "ForEach",
+            "Arguments": {"ForEachBody": [{"Name": "Each", "Type": "Map"}]},
+        },
     ]
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
     client.meta.events.register(
         "after-call.sagemaker.DescribePipeline",
         lambda parsed, **_: parsed.update(
-            PipelineDefinition=json.dumps({"Steps": steps[: 4 if parsed["PipelineName"] == "fanout" else 1]})
+            PipelineDefinition=json.dumps(
+                {"Steps": steps[: 4 if parsed["PipelineName"] == "fanout" else 1]}
+            )
         ),
     )
 
@@ -286,16 +407,25 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
 
     assert [job.name for job in jobs] == ["abalone", "fanout"]
     assert [
-        line["event"] % line.get("positional_args", ()) for line in logs if line["log_level"] == "warning"
+        line["event"] % line.get("positional_args", ())
+        for line in logs
+        if line["log_level"] == "warning"
     ] == [
         "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
         "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type), Each-0 (Map)"
     ]
 
 
-def test_pipeline_deleted_during_the_import_is_skipped(emulator: EmulatorServer) -> None:
-    """A pipeline that is deleted between ListPipelines and DescribePipeline is skipped with a log line."""
-    emulator.control.add_fault("error", "DescribePipeline", code="ResourceNotFound", message="gone", count=1)
+def test_pipeline_deleted_during_the_import_is_skipped(
+    emulator: EmulatorServer,
+) -> None:
+    """
+    A pipeline that is deleted between ListPipelines and DescribePipeline is skipped
+    with a log line.
+    """
+    emulator.control.add_fault(
+        "error", "DescribePipeline", code="ResourceNotFound", message="gone", count=1
+    )
 
     with capture_logs() as logs:
         jobs = run_import()
@@ -318,9 +448,16 @@ def test_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"pipeline_names": "abalone"}, {"pipeline_names": ["a b"]}, {"pipeline_name_prefix": "a b"}]
+    "arguments",
+    [
+        {"pipeline_names": "abalone"},
+        {"pipeline_names": ["a b"]},
+        {"pipeline_name_prefix": "a b"},
+    ],
 )
-def test_invalid_names_are_refused_before_any_call(arguments: Any, emulator: EmulatorServer) -> None:
+def test_invalid_names_are_refused_before_any_call(
+    arguments: Any, emulator: EmulatorServer
+) -> None:
     """A string instead of a list, or a name with a space, is refused."""
     run = run_task(PolysyncListImportOperator(task_id="t", **arguments))
 
@@ -332,7 +469,10 @@ def test_invalid_names_are_refused_before_any_call(arguments: Any, emulator: Emu
 def test_pages_of_pipelines_are_imported_in_order(
     emulator: EmulatorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each pipeline is described once, pages are read as needed, and no connection is discarded."""
+    """
+    Each pipeline is described once, pages are read as needed, and no connection is
+    discarded.
+    """
     names = create_pipelines(emulator, 220)
     emulator.control.clear_calls()
 
@@ -341,16 +481,25 @@ def test_pages_of_pipelines_are_imported_in_order(
 
     operations = [call["operation"] for call in emulator.control.calls()]
     assert operations.count("DescribePipeline") == len(names)
-    pages = [index for index, operation in enumerate(operations) if operation == "ListPipelines"]
+    pages = [
+        index
+        for index, operation in enumerate(operations)
+        if operation == "ListPipelines"
+    ]
     assert len(pages) == 3
     prefetched = concurrent_calls.WORKERS * concurrent_calls.PREFETCH_PER_WORKER
     for page, index in enumerate(pages):
         assert operations[:index].count("DescribePipeline") >= 100 * page - prefetched
-    assert [record for record in caplog.records if record.name.startswith("urllib3")] == []
+    assert [
+        record for record in caplog.records if record.name.startswith("urllib3")
+    ] == []
 
 
 def test_pipelines_are_described_concurrently(emulator: EmulatorServer) -> None:
-    """There are at most as many concurrent calls as threads, however many pipelines there are."""
+    """
+    There are at most as many concurrent calls as threads, however many pipelines there
+    are.
+    """
     create_pipelines(emulator, 60)
     emulator.control.clear_calls()
     emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)

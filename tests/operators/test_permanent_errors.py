@@ -1,4 +1,7 @@
-"""Errors that no retry cures, where Airflow has no retry policies: the operators apply them."""
+"""
+Errors that no retry cures, where Airflow has no retry policies: the operators apply
+them.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,24 @@ from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import MERGE_FAILS, RetryEverything
 from tests.tasks import EmulatedTime, TaskInstance
 
-pytestmark = pytest.mark.skipif(CAPABILITIES.retry_policy, reason="this Airflow applies retry policies")
+pytestmark = pytest.mark.skipif(
+    CAPABILITIES.retry_policy, reason="this Airflow applies retry policies"
+)
 
 PERMANENT: list[tuple[Any, type[PolysyncError]]] = [
-    (PolysyncStartPipelineOperator(task_id="t", pipeline_name="missing"), SageMakerApiError),
-    (PolysyncStartPipelineOperator(task_id="t", pipeline_name="no spaces"), ParametersError),
+    (
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="missing"),
+        SageMakerApiError,
+    ),
+    (
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="no spaces"),
+        ParametersError,
+    ),
     (PolysyncStopPipelineOperator(task_id="t", execution_arn="x"), ParametersError),
-    (PolysyncListImportOperator(task_id="t", pipeline_names=["missing"]), ParametersError),
+    (
+        PolysyncListImportOperator(task_id="t", pipeline_names=["missing"]),
+        ParametersError,
+    ),
 ]
 
 
@@ -47,9 +61,15 @@ def error_of(operator: Any) -> Exception:
 
 @pytest.mark.parametrize(("operator", "cause"), PERMANENT)
 def test_permanent_error_uses_no_retries(
-    operator: Any, cause: type[PolysyncError], emulator: EmulatorServer, emulated_time: EmulatedTime
+    operator: Any,
+    cause: type[PolysyncError],
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """The error that Airflow gets forbids retries, and has the message and the error itself as its cause."""
+    """
+    The error that Airflow gets forbids retries, and has the message and the error
+    itself as its cause.
+    """
     error = error_of(operator)
 
     assert type(error) is AirflowFailException
@@ -57,7 +77,9 @@ def test_permanent_error_uses_no_retries(
     assert str(error) == f"{cause.__name__}: {error.__cause__}"
 
 
-def test_failed_execution_uses_retries(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_failed_execution_uses_retries(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """A retry may cure it."""
     emulator.control.put_scenario(MERGE_FAILS)
 
@@ -66,10 +88,14 @@ def test_failed_execution_uses_retries(emulator: EmulatorServer, emulated_time: 
     assert type(error) is PipelineExecutionFailedError
 
 
-def test_policy_of_the_author_decides(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_policy_of_the_author_decides(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """A policy that asks for retries replaces that of the provider."""
     error = error_of(
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="missing", retry_policy=RetryEverything())
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="missing", retry_policy=RetryEverything()
+        )
     )
 
     assert type(error) is SageMakerApiError
@@ -79,13 +105,17 @@ class ExitedError(BaseException):
     """Raised in place of the end of the process, which no code notices."""
 
 
-@pytest.mark.skipif(CAPABILITIES.task_sdk, reason="this Airflow accepts no results of earlier tries")
+@pytest.mark.skipif(
+    CAPABILITIES.task_sdk, reason="this Airflow accepts no results of earlier tries"
+)
 @pytest.mark.parametrize("replaced_after", [0, 1], ids=["before", "meanwhile"])
 @pytest.mark.parametrize(
     "operator",
     [
         *(operator for operator, _ in PERMANENT),
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning", wait_for_completion=False),
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="churn-tuning", wait_for_completion=False
+        ),
     ],
 )
 def test_process_of_an_earlier_try_reports_nothing(

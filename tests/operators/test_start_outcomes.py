@@ -1,4 +1,7 @@
-"""The outcomes of the Start operator: each test case runs in both modes against the emulator."""
+"""
+The outcomes of the Start operator: each test case runs in both modes against the
+emulator.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+)
 
 from polysync_airflow import exceptions
 from polysync_airflow.operators import PolysyncStartPipelineOperator
@@ -30,12 +36,18 @@ def stop_by_user(emulator: EmulatorServer, clock: EmulatedTime) -> None:
     def stop() -> None:
         from polysync_airflow.hooks import PolysyncSageMakerHook
 
-        started = [c for c in emulator.control.calls("StartPipelineExecution") if c["status"] == 200]
+        started = [
+            c
+            for c in emulator.control.calls("StartPipelineExecution")
+            if c["status"] == 200
+        ]
         assert started
         hook = PolysyncSageMakerHook()
         client: Any = hook.conn
         page = client.list_pipeline_executions(PipelineName="fanout")
-        hook.stop_pipeline_execution(page["PipelineExecutionSummaries"][0]["PipelineExecutionArn"])
+        hook.stop_pipeline_execution(
+            page["PipelineExecutionSummaries"][0]["PipelineExecutionArn"]
+        )
 
     clock.after(60, stop)
 
@@ -47,17 +59,29 @@ CASES = [
         "Failed",
         (scenario(**FAILED_STEP),),
         error=exceptions.PipelineExecutionFailedError,
-        texts=("One or multiple steps failed", "Step Shard3 failed: AlgorithmError: no data in shard 3"),
+        texts=(
+            "One or multiple steps failed",
+            "Step Shard3 failed: AlgorithmError: no data in shard 3",
+        ),
     ),
     Case(
         "Failed, steps cannot be listed",
         "Failed",
         (
             scenario(**FAILED_STEP),
-            fault("error", "ListPipelineExecutionSteps", code="AccessDeniedException", message="not you"),
+            fault(
+                "error",
+                "ListPipelineExecutionSteps",
+                code="AccessDeniedException",
+                message="not you",
+            ),
         ),
         error=exceptions.PipelineExecutionFailedError,
-        texts=("One or multiple steps failed", "could not be listed", "sagemaker:ListPipelineExecutionSteps"),
+        texts=(
+            "One or multiple steps failed",
+            "could not be listed",
+            "sagemaker:ListPipelineExecutionSteps",
+        ),
     ),
     Case(
         "Stopped",
@@ -128,8 +152,13 @@ IN_ONE_MODE = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_outcome_of_start(case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """Result, XComs, error, log and calls are as expected and the same in both modes, except for the polls."""
+def test_outcome_of_start(
+    case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    Result, XComs, error, log and calls are as expected and the same in both modes,
+    except for the polls.
+    """
 
     def run(deferrable: bool) -> tuple[Run, Any]:
         emulator.control.reset()
@@ -141,7 +170,8 @@ def test_outcome_of_start(case: Case, emulator: EmulatorServer, emulated_time: E
             pipeline_name="fanout",
             deferrable=deferrable,
             poll_interval=120,
-            # The modes list the steps at other times than each other; outcome/test_steps.py tests that.
+            # The modes list the steps at other times than each other;
+            # outcome/test_steps.py tests that.
             progress_interval=None,
             **case.arguments,
         )
@@ -163,24 +193,47 @@ def test_outcome_of_start(case: Case, emulator: EmulatorServer, emulated_time: E
 
 def _calls_without_polls(emulator: EmulatorServer) -> list[str]:
     polls = ("DescribePipelineExecution", "ListPipelineExecutions")
-    return [call["operation"] for call in emulator.control.calls() if call["operation"] not in polls]
+    return [
+        call["operation"]
+        for call in emulator.control.calls()
+        if call["operation"] not in polls
+    ]
 
 
 def test_execution_stopped_by_a_user_does_not_use_retries() -> None:
-    """The error of ``on_cancelled="fail"`` is an AirflowFailException and a PipelineExecutionCancelledError."""
-    assert issubclass(exceptions.PipelineExecutionCancelledFailError, AirflowFailException)
-    assert not issubclass(exceptions.PipelineExecutionCancelledError, AirflowFailException)
+    """
+    The error of ``on_cancelled="fail"`` is an AirflowFailException and a
+    PipelineExecutionCancelledError.
+    """
+    assert issubclass(
+        exceptions.PipelineExecutionCancelledFailError, AirflowFailException
+    )
+    assert not issubclass(
+        exceptions.PipelineExecutionCancelledError, AirflowFailException
+    )
 
 
-def test_changes_of_the_status_are_logged_once(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """A wait of many polls logs one line per change, with the status before the pipeline and the ARN."""
-    emulator.control.put_scenario({"statuses": [{"status": "Pausing", "after": 100, "until": 400}]})
-    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", poll_interval=30)
+def test_changes_of_the_status_are_logged_once(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    A wait of many polls logs one line per change, with the status before the pipeline
+    and the ARN.
+    """
+    emulator.control.put_scenario(
+        {"statuses": [{"status": "Pausing", "after": 100, "until": 400}]}
+    )
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", poll_interval=30
+    )
 
     with capture_logs() as logs:
         arn = run_task(operator).result
 
-    lines = [line.replace(arn, "ARN") for line in (f"{e['log_level']}: {e['event']}" for e in logs)]
+    lines = [
+        line.replace(arn, "ARN")
+        for line in (f"{e['log_level']}: {e['event']}" for e in logs)
+    ]
     label = "Pipeline fanout, execution ARN"
     assert [line for line in lines if label in line][:5] == [
         f"info: Executing: {label}",
@@ -193,11 +246,18 @@ def test_changes_of_the_status_are_logged_once(emulator: EmulatorServer, emulate
     assert len(emulator.control.calls("DescribePipelineExecution")) > 10
 
 
-def test_refused_poll_is_followed_by_no_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_refused_poll_is_followed_by_no_list(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """AWS would refuse the calls for the steps as well."""
-    fault("error", code="AccessDeniedException", message="not you")(emulator, emulated_time)
+    fault("error", code="AccessDeniedException", message="not you")(
+        emulator, emulated_time
+    )
     operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="fanout", poll_interval=120, progress_interval=None
+        task_id="train",
+        pipeline_name="fanout",
+        poll_interval=120,
+        progress_interval=None,
     )
 
     run = run_task(operator)

@@ -1,4 +1,7 @@
-"""The task of a step: how it ends in both modes, and what it pushes, which is what a Start task pushes of the step."""
+"""
+The task of a step: how it ends in both modes, and what it pushes, which is what a Start
+task pushes of the step.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Asset, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowSkipException,
+    Asset,
+    TaskDeferred,
+)
 from airflow.triggers.base import TaskFailedEvent
 
 from polysync_airflow import exceptions
@@ -25,11 +33,21 @@ if CAPABILITIES.start_from_trigger:
 
 MODES = ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",)
 LIST_STEPS = "ListPipelineExecutionSteps"
-MSE = {"property_files": {"EvaluationReport": {"regression_metrics": {"mse": {"value": 4.9}}}}}
-GOOD = {"steps": {"AbaloneEval": MSE, "AbaloneTrain": {"metrics": {"validation:rmse": 2.1}}}}
+MSE = {
+    "property_files": {
+        "EvaluationReport": {"regression_metrics": {"mse": {"value": 4.9}}}
+    }
+}
+GOOD = {
+    "steps": {"AbaloneEval": MSE, "AbaloneTrain": {"metrics": {"validation:rmse": 2.1}}}
+}
 LINES = ["reading s3://ml-bucket/abalone", "ValueError: 7 columns, not 8"]
 TRAIN_FAILS = {
-    "steps": {"AbaloneTrain": {"fail": {"reason": "AlgorithmError: bad data", "log_lines": LINES}}}
+    "steps": {
+        "AbaloneTrain": {
+            "fail": {"reason": "AlgorithmError: bad data", "log_lines": LINES}
+        }
+    }
 }
 
 
@@ -37,7 +55,9 @@ _RUNS = count()
 
 
 def run_execution(emulator: EmulatorServer, scenario: Any, **arguments: Any) -> Run:
-    """Run the execution task of the pipeline abalone to its end, in a DAG run of its own."""
+    """
+    Run the execution task of the pipeline abalone to its end, in a DAG run of its own.
+    """
     emulator.control.put_scenario(scenario)
     own: dict[str, Any] = {
         "pipeline_parameters": {"InputDataUrl": "s3://ml-bucket/abalone"},
@@ -50,25 +70,35 @@ def run_execution(emulator: EmulatorServer, scenario: Any, **arguments: Any) -> 
     )
     states = ["running"]
     started_at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=next(_RUNS))
-    run = run_task(operator, TaskInstance("execution", state=lambda: states[-1], dag_run=DagRun(started_at)))
+    run = run_task(
+        operator,
+        TaskInstance("execution", state=lambda: states[-1], dag_run=DagRun(started_at)),
+    )
     states.append("failed" if run.error else "success")
     emulator.control.clear_calls()
     return run
 
 
 def run_step(mode: str, step_name: str, **arguments: Any) -> Run:
-    """Run the task of a step. Its result is also the XCom ``return_value``, as in Airflow."""
+    """
+    Run the task of a step. Its result is also the XCom ``return_value``, as in Airflow.
+    """
     operator = PolysyncPipelineStepOperator(
         task_id="step", execution_task_id="execution", step_name=step_name, **arguments
     )
-    run = (run_task if mode == "worker" else run_from_trigger)(operator, TaskInstance("step"))
+    run = (run_task if mode == "worker" else run_from_trigger)(
+        operator, TaskInstance("step")
+    )
     if run.result is not None:
         run.ti.xcoms["return_value"] = run.result
     return run
 
 
 def run_in_each_mode(step_name: str, **arguments: Any) -> tuple[Run, list[str]]:
-    """Run the task of a step in each mode; return the run, and the texts in the log that the modes have in common."""
+    """
+    Run the task of a step in each mode; return the run, and the texts in the log that
+    the modes have in common.
+    """
     runs, texts = list[Run](), list[list[str]]()
     for mode in MODES:
         with capture_logs() as logs:
@@ -77,7 +107,10 @@ def run_in_each_mode(step_name: str, **arguments: Any) -> tuple[Run, list[str]]:
     first, *others = runs
     for other in others:
         assert other.ti.xcoms == first.ti.xcoms
-        assert (type(other.error), str(other.error)) == (type(first.error), str(first.error))
+        assert (type(other.error), str(other.error)) == (
+            type(first.error),
+            str(first.error),
+        )
     return first, [text for text in texts[0] if all(text in each for each in texts)]
 
 
@@ -93,7 +126,10 @@ def row_of(execution: Run, step_name: str) -> dict[str, Any]:
 def test_task_pushes_what_the_start_task_pushes(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Of a step of each type: the outputs, the row, the links; with the content of property files."""
+    """
+    Of a step of each type: the outputs, the row, the links; with the content of
+    property files.
+    """
     execution = run_execution(emulator, GOOD)
     outputs = execution.xcoms["outputs"]
     assert outputs["AbaloneTrain"]["metrics"] == {"validation:rmse": 2.1}
@@ -114,11 +150,16 @@ def test_task_pushes_what_the_start_task_pushes(
             "execution_arn": execution.result,
             **links,
         }
-        assert any(text.startswith(f"Step {row['name']} succeeded after ") for text in texts)
+        assert any(
+            text.startswith(f"Step {row['name']} succeeded after ") for text in texts
+        )
 
 
 def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The error has the reason, the job and the last lines of its log, as that of a Start task has."""
+    """
+    The error has the reason, the job and the last lines of its log, as that of a Start
+    task has.
+    """
     execution = run_execution(emulator, TRAIN_FAILS)
 
     run, _ = run_in_each_mode("AbaloneTrain", retries=2)
@@ -141,14 +182,19 @@ def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> N
     assert "return_value" not in run.ti.xcoms
 
 
-def test_step_after_a_failure_was_not_run(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_step_after_a_failure_was_not_run(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Airflow asks no task for it, unless a person has cleared it alone."""
     run_execution(emulator, TRAIN_FAILS)
 
     run, _ = run_in_each_mode("AbaloneEval")
 
     text = "AWS has not run step AbaloneEval: the execution has ended before (status Failed)."
-    assert (type(run.error), str(run.error)) == (exceptions.PipelineExecutionFailedError, text)
+    assert (type(run.error), str(run.error)) == (
+        exceptions.PipelineExecutionFailedError,
+        text,
+    )
 
 
 def test_stopped_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
@@ -156,9 +202,13 @@ def test_stopped_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> 
     client: Any = PolysyncSageMakerHook().conn
 
     def stop() -> None:
-        (listed,) = client.list_pipeline_executions(PipelineName="abalone")["PipelineExecutionSummaries"]
+        (listed,) = client.list_pipeline_executions(PipelineName="abalone")[
+            "PipelineExecutionSummaries"
+        ]
         arn = listed["PipelineExecutionArn"]
-        client.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken="s" * 32)
+        client.stop_pipeline_execution(
+            PipelineExecutionArn=arn, ClientRequestToken="s" * 32
+        )
 
     emulated_time.after(100, stop)
     run_execution(emulator, GOOD)
@@ -172,7 +222,9 @@ def test_stopped_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> 
     assert run.ti.xcoms["step"]["status"] == "Stopped"
 
 
-def test_branch_that_was_not_taken(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_branch_that_was_not_taken(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The task is skipped, and says which condition had the other outcome."""
     execution = run_execution(emulator, GOOD)
 
@@ -186,8 +238,13 @@ def test_branch_that_was_not_taken(emulator: EmulatorServer, emulated_time: Emul
     }
 
 
-def test_step_of_another_definition(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The task is skipped with a warning that names the command which writes the file again."""
+def test_step_of_another_definition(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The task is skipped with a warning that names the command which writes the file
+    again.
+    """
     execution = run_execution(emulator, GOOD)
 
     with capture_logs() as logs:
@@ -198,13 +255,17 @@ def test_step_of_another_definition(emulator: EmulatorServer, emulated_time: Emu
     assert run.ti.xcoms == {"execution_arn": execution.xcoms["execution_arn"]}
     with capture_logs() as logs:
         run_step(MODES[-1], "Renamed")
-    assert [line["event"] for line in logs if line["log_level"] == "warning"][-1] == str(run.error)
+    assert [line["event"] for line in logs if line["log_level"] == "warning"][
+        -1
+    ] == str(run.error)
 
 
 # ---- what fails around it
 
 
-def test_execution_task_without_an_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_execution_task_without_an_execution(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """For example, its arguments were not valid."""
     execution = run_execution(emulator, GOOD, pipeline_parameters={})
     assert "run" not in execution.xcoms
@@ -212,14 +273,19 @@ def test_execution_task_without_an_execution(emulator: EmulatorServer, emulated_
     run, _ = run_in_each_mode("AbaloneTrain")
 
     text = "The task of the execution has ended (state failed) without an execution."
-    assert (type(run.error), str(run.error)) == (exceptions.PipelineExecutionFailedError, text)
+    assert (type(run.error), str(run.error)) == (
+        exceptions.PipelineExecutionFailedError,
+        text,
+    )
     assert run.ti.xcoms == {}
 
 
 def test_refused_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """AWS's error; the task is not retried."""
     run_execution(emulator, GOOD)
-    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", LIST_STEPS, code="AccessDeniedException", message="no"
+    )
 
     run, _ = run_in_each_mode("AbaloneTrain", retries=2)
 
@@ -228,10 +294,14 @@ def test_refused_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> 
     assert str(run.error).startswith("Step AbaloneTrain can no longer be watched: ")
 
 
-def test_results_that_cannot_be_read(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_results_that_cannot_be_read(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The step has succeeded, and so does its task; the log says what is missing."""
     run_execution(emulator, GOOD)
-    emulator.control.add_fault("error", "DescribeTrainingJob", code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", "DescribeTrainingJob", code="AccessDeniedException", message="no"
+    )
 
     run, texts = run_in_each_mode("AbaloneTrain")
 
@@ -240,10 +310,17 @@ def test_results_that_cannot_be_read(emulator: EmulatorServer, emulated_time: Em
     assert any("DescribeTrainingJob" in text for text in texts)
 
 
-def test_list_that_fails_after_the_event(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """A worker lists the steps again. Without them, the task has the outcome of the step all the same."""
+def test_list_that_fails_after_the_event(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    A worker lists the steps again. Without them, the task has the outcome of the step
+    all the same.
+    """
     run_execution(emulator, GOOD)
-    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="no", skip=2)
+    emulator.control.add_fault(
+        "error", LIST_STEPS, code="AccessDeniedException", message="no", skip=2
+    )
 
     with capture_logs() as logs:
         run = run_step("worker", "AbaloneTrain")
@@ -252,10 +329,14 @@ def test_list_that_fails_after_the_event(emulator: EmulatorServer, emulated_time
     assert any("What the step made is not known" in line["event"] for line in logs)
 
 
-def test_failed_step_whose_log_cannot_be_read(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_failed_step_whose_log_cannot_be_read(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The error says so in place of the lines."""
     run_execution(emulator, TRAIN_FAILS)
-    emulator.control.add_fault("error", "*", service="logs", code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", "*", service="logs", code="AccessDeniedException", message="no"
+    )
 
     run, _ = run_in_each_mode("AbaloneTrain")
 
@@ -263,12 +344,18 @@ def test_failed_step_whose_log_cannot_be_read(emulator: EmulatorServer, emulated
     assert "The log of the step could not be read: " in str(run.error)
 
 
-@pytest.mark.skipif(not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers")
-def test_failure_in_the_triggerer_is_retried(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+@pytest.mark.skipif(
+    not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
+)
+def test_failure_in_the_triggerer_is_retried(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Airflow retries after this event; no worker is needed for it."""
     run_execution(emulator, TRAIN_FAILS)
 
-    assert type(run_step("triggerer", "AbaloneTrain", retries=2).event) is TaskFailedEvent
+    assert (
+        type(run_step("triggerer", "AbaloneTrain", retries=2).event) is TaskFailedEvent
+    )
 
 
 # ---- where it starts
@@ -298,14 +385,18 @@ def make_operator(**arguments: Any) -> PolysyncPipelineStepOperator:
     ],
     ids=lambda arguments: next(iter(arguments)),
 )
-def test_what_needs_a_worker_lets_the_task_start_there(arguments: dict[str, Any]) -> None:
+def test_what_needs_a_worker_lets_the_task_start_there(
+    arguments: dict[str, Any],
+) -> None:
     """Airflow does it on workers only."""
     assert not make_operator(**arguments).start_from_trigger
 
 
 def test_task_starts_in_the_triggerer_if_airflow_can() -> None:
     """Also with what the DAG processor does."""
-    operator = make_operator(on_failure_callback=callback, retries=3, property_files=["Eval"])
+    operator = make_operator(
+        on_failure_callback=callback, retries=3, property_files=["Eval"]
+    )
 
     assert bool(operator.start_from_trigger) is CAPABILITIES.start_from_trigger
     assert not {"step_name", "execution_task_id"} & set(operator.template_fields)
@@ -321,10 +412,14 @@ def test_interval_may_be_a_timedelta() -> None:
 
     assert deferred.value.trigger.serialize()[1]["poll_interval"] == 120.0
     if operator.start_trigger_args:
-        assert (operator.start_trigger_args.trigger_kwargs or {})["poll_interval"] == 120.0
+        assert (operator.start_trigger_args.trigger_kwargs or {})[
+            "poll_interval"
+        ] == 120.0
 
 
-@pytest.mark.skipif(not CAPABILITIES.start_from_trigger, reason="no task starts in the triggerer")
+@pytest.mark.skipif(
+    not CAPABILITIES.start_from_trigger, reason="no task starts in the triggerer"
+)
 @pytest.mark.parametrize(("tasks", "in_triggerer"), [(200, True), (201, False)])
 def test_large_dag_needs_workers(tasks: int, in_triggerer: bool) -> None:
     """Airflow sends the whole DAG to the triggerer for each task that starts there."""
@@ -335,6 +430,8 @@ def test_large_dag_needs_workers(tasks: int, in_triggerer: bool) -> None:
 
     from airflow.serialization.serialized_objects import DagSerialization
 
-    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(step.task_id)
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(
+        step.task_id
+    )
 
     assert bool(stored.start_from_trigger) is in_triggerer

@@ -1,4 +1,7 @@
-"""The execution task of a group of steps: what a clear does, what becomes of its execution, and what it keeps."""
+"""
+The execution task of a group of steps: what a clear does, what becomes of its
+execution, and what it keeps.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,22 @@ from sagemaker_emulator.builders import definition, step
 from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_dag_run import SimulatedDagRun
 from tests.jobs.catalogue.builders import put_pipelines
-from tests.operators.recovery.harness import RETRY, START, STOP, ExecutionLog, calls, step_attempts
+from tests.operators.recovery.harness import (
+    RETRY,
+    START,
+    STOP,
+    ExecutionLog,
+    calls,
+    step_attempts,
+)
 from tests.tasks import EmulatedTime
 
 # A and B are independent.
 TEXT = definition(
-    step("A"), step("B"), step("Join", "Processing", "A", "B"), step("End", "Processing", "Join")
+    step("A"),
+    step("B"),
+    step("Join", "Processing", "A", "B"),
+    step("End", "Processing", "Join"),
 )
 B_FAILS_ONCE = {"B": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}
 B_FAILS = {"B": {"fail": {"reason": "AlgorithmError: no data"}}}
@@ -36,34 +49,56 @@ Make = Callable[..., SimulatedDagRun]
 
 
 @pytest.fixture
-def execution_log(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> ExecutionLog:
+def execution_log(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> ExecutionLog:
     """The log of the executions that ran in the emulator."""
     return ExecutionLog(emulator, monkeypatch)
 
 
 @pytest.fixture
 def make_run(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Make:
-    """A factory of DAG runs of a group, whose tasks start in the triggerer if they can."""
+    """
+    A factory of DAG runs of a group, whose tasks start in the triggerer if they can.
+    """
     hold_time_while_tasks_end(emulated_time, monkeypatch)
     # Hours would be many reads of the connection, which nobody changes here.
     monkeypatch.setattr(base_hook, "READ_SECONDS", 1e9)
     put_pipelines(emulator, {"steps": json.loads(TEXT)})
     (tmp_path / "steps.json").write_text(TEXT)
 
-    def make(scenario: Any = None, *, run_id: str = "manual", **arguments: Any) -> SimulatedDagRun:
+    def make(
+        scenario: Any = None, *, run_id: str = "manual", **arguments: Any
+    ) -> SimulatedDagRun:
         set_scenario(emulator, scenario or {})
-        own = {"pipeline_name": "steps", "poll_interval": 300, "progress_interval": None}
+        own = {
+            "pipeline_name": "steps",
+            "poll_interval": 300,
+            "progress_interval": None,
+        }
         with DAG("retraining", schedule=None) as dag:
-            PolysyncPipelineTaskGroup("g", definition=tmp_path / "steps.json", **{**own, **arguments})
-        return SimulatedDagRun(dag, in_triggerer=CAPABILITIES.start_from_trigger, run_id=run_id)
+            PolysyncPipelineTaskGroup(
+                "g", definition=tmp_path / "steps.json", **{**own, **arguments}
+            )
+        return SimulatedDagRun(
+            dag, in_triggerer=CAPABILITIES.start_from_trigger, run_id=run_id
+        )
 
     return make
 
 
-def hold_time_while_tasks_end(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no time pass while the code of a task runs in a thread of the triggerer, as none does on a worker."""
+def hold_time_while_tasks_end(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Let no time pass while the code of a task runs in a thread of the triggerer, as none
+    does on a worker.
+    """
     running, run, timeout = list[TaskEnd](), TaskEnd.run, emulated_time.timeout
 
     async def run_and_hold(end: TaskEnd, code: Any) -> Any:
@@ -81,8 +116,14 @@ def hold_time_while_tasks_end(emulated_time: EmulatedTime, monkeypatch: pytest.M
 
 
 def set_scenario(emulator: EmulatorServer, steps: dict[str, Any]) -> None:
-    """Let the steps run as a scenario says, and for a few seconds where it does not: time is polls."""
-    short = {name: {"duration": 5, **steps.get(name, {})} for name in ("A", "B", "Join", "End")}
+    """
+    Let the steps run as a scenario says, and for a few seconds where it does not: time
+    is polls.
+    """
+    short = {
+        name: {"duration": 5, **steps.get(name, {})}
+        for name in ("A", "B", "Join", "End")
+    }
     emulator.control.put_scenario({"steps": short})
 
 
@@ -92,17 +133,31 @@ def states_of(run: SimulatedDagRun) -> list[str | None]:
 
 
 def selections(emulator: EmulatorServer) -> list[Any]:
-    """Return the selected steps and the source of each start; None for an execution of all steps."""
-    configs = [call["request"].get("SelectiveExecutionConfig") for call in emulator.control.calls(START)]
+    """
+    Return the selected steps and the source of each start; None for an execution of all
+    steps.
+    """
+    configs = [
+        call["request"].get("SelectiveExecutionConfig")
+        for call in emulator.control.calls(START)
+    ]
     return [
         config
-        and ([each["StepName"] for each in config["SelectedSteps"]], config["SourcePipelineExecutionArn"])
+        and (
+            [each["StepName"] for each in config["SelectedSteps"]],
+            config["SourcePipelineExecutionArn"],
+        )
         for config in configs
     ]
 
 
-def when_ended(run: SimulatedDagRun, time: EmulatedTime, step_name: str, then: Callable[[], Any]) -> None:
-    """Call a function when the task of a step has ended, which takes more than the time of its step."""
+def when_ended(
+    run: SimulatedDagRun, time: EmulatedTime, step_name: str, then: Callable[[], Any]
+) -> None:
+    """
+    Call a function when the task of a step has ended, which takes more than the time of
+    its step.
+    """
 
     def look() -> None:
         if run.states[f"g.{step_name}"] == "success":
@@ -123,7 +178,13 @@ def succeed(run: SimulatedDagRun) -> None:
 def fail(run: SimulatedDagRun) -> None:
     """Run the tasks to their ends; step B fails."""
     run.run()
-    assert states_of(run) == ["success", "failed", "upstream_failed", "upstream_failed", "failed"]
+    assert states_of(run) == [
+        "success",
+        "failed",
+        "upstream_failed",
+        "upstream_failed",
+        "failed",
+    ]
 
 
 def error_of(run: SimulatedDagRun) -> Any:
@@ -135,7 +196,10 @@ def error_of(run: SimulatedDagRun) -> Any:
 
 
 def test_clear_of_all_stops_the_execution_that_runs(
-    make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
+    make_run: Make,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    execution_log: ExecutionLog,
 ) -> None:
     """Rule 1, while it runs: no two executions run at the same time."""
     run = make_run({"B": {"duration": None}})
@@ -163,8 +227,13 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     emulated_time: EmulatedTime,
     execution_log: ExecutionLog,
 ) -> None:
-    """Rule 2: it is not stopped. B, which runs, has not to be repeated if it succeeds (rule 6)."""
-    run = make_run({"B": {"duration": 7200, **({"fail": {"times": 1}} if fails else {})}})
+    """
+    Rule 2: it is not stopped. B, which runs, has not to be repeated if it succeeds
+    (rule 6).
+    """
+    run = make_run(
+        {"B": {"duration": 7200, **({"fail": {"times": 1}} if fails else {})}}
+    )
     when_ended(run, emulated_time, "A", lambda: run.clear("g.B"))
 
     run.run()
@@ -177,9 +246,15 @@ def test_clear_of_some_leaves_the_execution_that_runs(
 
 
 def test_clear_of_a_step_that_has_succeeded_while_others_run(
-    make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
+    make_run: Make,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    execution_log: ExecutionLog,
 ) -> None:
-    """Rules 2 and 4: after the end, it is repeated, with what follows and what ran meanwhile."""
+    """
+    Rules 2 and 4: after the end, it is repeated, with what follows and what ran
+    meanwhile.
+    """
     run = make_run({"End": {"duration": 7200}})
     when_ended(run, emulated_time, "Join", lambda: run.clear("g.Join"))
 
@@ -198,14 +273,22 @@ def test_clear_of_a_failed_step_resumes_once(
     """Rule 3: AWS repeats what has not succeeded."""
     run = make_run(B_FAILS_ONCE)
     fail(run)
-    assert "clear the task of the failed step with the tasks that follow (Downstream)" in str(error_of(run))
+    assert (
+        "clear the task of the failed step with the tasks that follow (Downstream)"
+        in str(error_of(run))
+    )
 
     run.clear("g.B")
     run.run()
 
     assert states_of(run) == 5 * ["success"]
     assert calls(emulator, *CHANGES) == [START, RETRY]
-    assert step_attempts(execution_log.executions[0]) == {"A": 1, "B": 2, "Join": 1, "End": 1}
+    assert step_attempts(execution_log.executions[0]) == {
+        "A": 1,
+        "B": 2,
+        "Join": 1,
+        "End": 1,
+    }
     assert run.runs["g.B"].ti.xcoms["step"]["attempt"] == 2
 
 
@@ -222,14 +305,24 @@ def test_clear_of_a_succeeded_step_selects(
     (source, _) = execution_log.arns
     assert states_of(run) == 5 * ["success"]
     assert selections(emulator) == [None, (["Join", "End"], source)]
-    assert run.try_numbers == {"g.A": 1, "g.B": 1, "g.Join": 2, "g.End": 2, "g.execution": 2}
+    assert run.try_numbers == {
+        "g.A": 1,
+        "g.B": 1,
+        "g.Join": 2,
+        "g.End": 2,
+        "g.execution": 2,
+    }
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
 
 
 @pytest.mark.parametrize(
     ("ends_as", "cleared", "text"),
     [
-        ("Succeeded", ["g.execution"], r"the task of no step was cleared, so there is nothing to repeat"),
+        (
+            "Succeeded",
+            ["g.execution"],
+            r"the task of no step was cleared, so there is nothing to repeat",
+        ),
         ("Stopped", ["g.B"], r"this one has the status Stopped"),
     ],
 )
@@ -245,7 +338,9 @@ def test_clear_that_aws_cannot_do(
     """Rule 7: nothing is started, and the sentence says what to clear."""
     run = make_run({"B": {"duration": 900}})
     if ends_as == "Stopped":
-        emulated_time.after(400, lambda: execution_log.executions[0].engine.stop(emulated_time.time()))
+        emulated_time.after(
+            400, lambda: execution_log.executions[0].engine.stop(emulated_time.time())
+        )
     run.run()
     assert execution_log.statuses == [ends_as]
     emulator.control.clear_calls()
@@ -257,10 +352,15 @@ def test_clear_that_aws_cannot_do(
     assert run.states["g.execution"] == "failed"
     with pytest.raises(ParametersError, match=text) as caught:
         raise error_of(run)
-    assert "clear the first task of the group with all tasks that follow (Downstream)" in str(caught.value)
+    assert (
+        "clear the first task of the group with all tasks that follow (Downstream)"
+        in str(caught.value)
+    )
 
 
-def test_retry_resumes(make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog) -> None:
+def test_retry_resumes(
+    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
+) -> None:
     """Whether the task of B has failed before, too, or has seen the resume already."""
     run = make_run(B_FAILS_ONCE, retries=1)
 
@@ -268,12 +368,19 @@ def test_retry_resumes(make_run: Make, emulator: EmulatorServer, execution_log: 
 
     assert states_of(run) == 5 * ["success"]
     assert calls(emulator, *CHANGES) == [START, RETRY]
-    assert step_attempts(execution_log.executions[0]) == {"A": 1, "B": 2, "Join": 1, "End": 1}
+    assert step_attempts(execution_log.executions[0]) == {
+        "A": 1,
+        "B": 2,
+        "Join": 1,
+        "End": 1,
+    }
     assert run.try_numbers["g.execution"] == 2
 
 
 @pytest.mark.nightly
-def test_retry_after_a_partial_clear_does_not_decide_again(make_run: Make, emulator: EmulatorServer) -> None:
+def test_retry_after_a_partial_clear_does_not_decide_again(
+    make_run: Make, emulator: EmulatorServer
+) -> None:
     """It resumes the selective execution of the clear."""
     run = make_run(retries=1)
     succeed(run)
@@ -295,7 +402,10 @@ def first_xcoms(run: SimulatedDagRun) -> dict[str, Any]:
 
 
 def test_record_is_kept_after_a_success(make_run: Make) -> None:
-    """As an XCom, which goes with the DAG run, in place of a Variable; it is signed, and has no values."""
+    """
+    As an XCom, which goes with the DAG run, in place of a Variable; it is signed, and
+    has no values.
+    """
     run = make_run(pipeline_parameters=None)
     succeed(run)
 
@@ -311,7 +421,9 @@ OTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/steps/execution/abcde
 
 EDITS: dict[str, Callable[[Any], Any]] = {
     "other execution": lambda kept: {**kept, "execution_arn": OTHER},
-    "unsigned": lambda kept: {name: value for name, value in kept.items() if name != "signature"},
+    "unsigned": lambda kept: {
+        name: value for name, value in kept.items() if name != "signature"
+    },
 }
 
 
@@ -343,16 +455,24 @@ def test_copied_record_is_ignored(make_run: Make, emulator: EmulatorServer) -> N
     run.run()
 
     assert selections(emulator) == [None]
-    assert first_xcoms(other)[RECORD_KEY]["execution_arn"] not in str(emulator.control.calls())
+    assert first_xcoms(other)[RECORD_KEY]["execution_arn"] not in str(
+        emulator.control.calls()
+    )
 
 
 # ---- what is stopped
 
 
 def test_end_of_the_dag_run_stops_the_execution(
-    make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
+    make_run: Make,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    execution_log: ExecutionLog,
 ) -> None:
-    """Once, although the tasks of the steps are ended, too. The XCom ``run`` says how that ends."""
+    """
+    Once, although the tasks of the steps are ended, too. The XCom ``run`` says how that
+    ends.
+    """
     run = make_run({"B": {"duration": None}})
     when_ended(run, emulated_time, "A", run.end)
 
@@ -362,11 +482,18 @@ def test_end_of_the_dag_run_stops_the_execution(
     assert calls(emulator, *CHANGES) == [START, STOP]
     assert execution_log.statuses == ["Stopped"]
     stop = run.runs["g.execution"].ti.xcoms["run"]["stop"]
-    assert (stop["reason"], stop["process"], stop["result"]) == ("ended_task", "triggerer", "accepted")
+    assert (stop["reason"], stop["process"], stop["result"]) == (
+        "ended_task",
+        "triggerer",
+        "accepted",
+    )
 
 
 def test_mark_of_a_step_stops_nothing(
-    make_run: Make, emulator: EmulatorServer, emulated_time: EmulatedTime, execution_log: ExecutionLog
+    make_run: Make,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    execution_log: ExecutionLog,
 ) -> None:
     """The task of a step only watches."""
     run = make_run({"B": {"duration": 900}})
@@ -374,19 +501,29 @@ def test_mark_of_a_step_stops_nothing(
 
     run.run()
 
-    assert states_of(run) == ["success", "failed", "upstream_failed", "upstream_failed", "success"]
+    assert states_of(run) == [
+        "success",
+        "failed",
+        "upstream_failed",
+        "upstream_failed",
+        "success",
+    ]
     assert calls(emulator, *CHANGES) == [START]
     assert execution_log.statuses == ["Succeeded"]
 
 
 def clear_and_hold(
-    run: SimulatedDagRun, time: EmulatedTime, monkeypatch: pytest.MonkeyPatch, then: Callable[[], bool]
+    run: SimulatedDagRun,
+    time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    then: Callable[[], bool],
 ) -> list[bool]:
     """
-    Clear B and what follows while B runs. The next try of the execution task does not begin.
+    Clear B and what follows while B runs. The next try of the execution task does not
+    begin.
 
-    :param then: called when the trigger of the cleared task has looked at its task for the third time; whether
-        the next try begins then.
+    :param then: called when the trigger of the cleared task has looked at its task for
+        the third time; whether the next try begins then.
     :return: whether it has left the execution to the next try, at each look.
     """
     is_cleared, looks = list[bool](), list[bool]()
@@ -416,7 +553,10 @@ def test_ended_task_whose_next_try_has_not_begun_loses_its_execution(
     execution_log: ExecutionLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It was cleared with some of its steps, so its execution goes on until somebody ends the task."""
+    """
+    It was cleared with some of its steps, so its execution goes on until somebody ends
+    the task.
+    """
     run = make_run({"B": {"duration": None}})
     stops = list[int]()
 
@@ -460,13 +600,20 @@ def test_trigger_of_an_earlier_release_stops_as_it_did(
     execution_log: ExecutionLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It knows no tasks of steps, and it gets no argument that the earlier release would not accept."""
+    """
+    It knows no tasks of steps, and it gets no argument that the earlier release would
+    not accept.
+    """
     init = PolysyncPipelineExecutionTrigger.__init__
 
-    def init_of_earlier_release(self: Any, *, step_task_ids: Any = None, **arguments: Any) -> None:
+    def init_of_earlier_release(
+        self: Any, *, step_task_ids: Any = None, **arguments: Any
+    ) -> None:
         init(self, **arguments)
 
-    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "__init__", init_of_earlier_release)
+    monkeypatch.setattr(
+        PolysyncPipelineExecutionTrigger, "__init__", init_of_earlier_release
+    )
     run = make_run({"B": {"duration": None}})
 
     looks = clear_and_hold(run, emulated_time, monkeypatch, lambda: False)
@@ -478,7 +625,9 @@ def test_trigger_of_an_earlier_release_stops_as_it_did(
     assert calls(emulator, *CHANGES) == [START, STOP]
 
 
-def test_trigger_knows_the_tasks_of_the_steps(make_run: Make, emulator: EmulatorServer) -> None:
+def test_trigger_knows_the_tasks_of_the_steps(
+    make_run: Make, emulator: EmulatorServer
+) -> None:
     """That of a task without steps does not, so that an earlier release can run it."""
     run = make_run()
     succeed(run)

@@ -1,4 +1,6 @@
-"""The outcomes of the Stop operator, in both modes; and Start and Stop without a wait."""
+"""
+The outcomes of the Stop operator, in both modes; and Start and Stop without a wait.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.operators.outcome_cases import (
@@ -35,7 +40,11 @@ CASES = [
     Case(
         "delayed by a callback step",
         "",
-        arguments={"pipeline": "callback-lambda", "timeout": 30 * MINUTES, "after": 2 * MINUTES},
+        arguments={
+            "pipeline": "callback-lambda",
+            "timeout": 30 * MINUTES,
+            "after": 2 * MINUTES,
+        },
         error=exceptions.PipelineExecutionTimeoutError,
         texts=("may still be running", "Stopping"),
         stops=1,
@@ -51,7 +60,14 @@ CASES = [
     Case(
         "stop refused permanently",
         "",
-        (fault("error", "StopPipelineExecution", code="AccessDeniedException", message="not you"),),
+        (
+            fault(
+                "error",
+                "StopPipelineExecution",
+                code="AccessDeniedException",
+                message="not you",
+            ),
+        ),
         error=exceptions.SageMakerApiError,
         texts=("sagemaker:StopPipelineExecution",),
         stops=1,
@@ -60,10 +76,15 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_outcome_of_stop(case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_outcome_of_stop(
+    case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Result, error and log are as expected and the same in both modes."""
     arguments = dict(case.arguments)
-    after, pipeline = arguments.pop("after", 5 * MINUTES), arguments.pop("pipeline", "fanout")
+    after, pipeline = (
+        arguments.pop("after", 5 * MINUTES),
+        arguments.pop("pipeline", "fanout"),
+    )
 
     def run(deferrable: bool) -> tuple[Run, Any]:
         emulator.control.reset()
@@ -80,15 +101,24 @@ def test_outcome_of_stop(case: Case, emulator: EmulatorServer, emulated_time: Em
         )
         emulated_time.sleep(after)
         operator = PolysyncStopPipelineOperator(
-            task_id="stop", execution_arn=started.result, deferrable=deferrable, poll_interval=60, **arguments
+            task_id="stop",
+            execution_arn=started.result,
+            deferrable=deferrable,
+            poll_interval=60,
+            **arguments,
         )
         with capture_logs() as logs:
             outcome = run_task(operator)
         return outcome, comparable_log(logs)
 
-    if case.arguments.get("after") and case.error is not exceptions.PipelineExecutionTimeoutError:
+    if (
+        case.arguments.get("after")
+        and case.error is not exceptions.PipelineExecutionTimeoutError
+    ):
         outcome, _ = run(deferrable=True)
-        assert outcome.trigger is None, "the task must not wait for an execution that has ended"
+        assert outcome.trigger is None, (
+            "the task must not wait for an execution that has ended"
+        )
     elif "stop refused" in case.name:
         outcome, _ = run(deferrable=True)
     else:
@@ -104,12 +134,24 @@ def test_outcome_of_stop(case: Case, emulator: EmulatorServer, emulated_time: Em
 def test_task_without_wait_returns_at_once(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """With ``wait_for_completion=False`` there is no trigger and no sleep, in either mode."""
+    """
+    With ``wait_for_completion=False`` there is no trigger and no sleep, in either mode.
+    """
     arguments: dict[str, Any] = {"deferrable": deferrable, "wait_for_completion": False}
 
-    start = run_task(PolysyncStartPipelineOperator(task_id="start", pipeline_name="fanout", **arguments))
-    stop = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=start.result, **arguments))
+    start = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="start", pipeline_name="fanout", **arguments
+        )
+    )
+    stop = run_task(
+        PolysyncStopPipelineOperator(
+            task_id="stop", execution_arn=start.result, **arguments
+        )
+    )
 
-    assert start.result.startswith("arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/")
+    assert start.result.startswith(
+        "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/"
+    )
     assert stop.result == "Running"
     assert (start.trigger, stop.trigger, emulated_time.slept) == (None, None, [])

@@ -1,1 +1,4 @@
-"""Tests of the distribution: provider information, wheel, constraints, and the cost of an import."""
+"""
+Tests of the distribution: provider information, wheel, constraints, and the cost of an
+import.
+"""

@@ -53,7 +53,9 @@ def measure(module: str, *, runs: int = RUNS) -> ImportCost:
     """
     results = [_import_once(module) for _ in range(runs)]
     _, modules, heavy = results[0]
-    return ImportCost(statistics.median(result[0] for result in results), modules, tuple(heavy))
+    return ImportCost(
+        statistics.median(result[0] for result in results), modules, tuple(heavy)
+    )
 
 
 def main() -> int:
@@ -64,7 +66,9 @@ def main() -> int:
     """
     costs = {module: measure(module) for module in MODULES}
     width = max(len(module) for module in MODULES)
-    print(f"Cost of an import after `import airflow.sdk`, median of {RUNS} new interpreters:\n")
+    print(
+        f"Cost of an import after `import airflow.sdk`, median of {RUNS} new interpreters:\n"
+    )
     print(f"{'module':{width}}  CPU seconds  modules  boto3 or botocore")
     for module, cost in costs.items():
         heavy = ", ".join(cost.heavy) or "neither"
@@ -74,7 +78,10 @@ def main() -> int:
 
 def _import_once(module: str) -> tuple[float, int, list[str]]:
     process = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, module, *HEAVY], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _PROGRAM, module, *HEAVY],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     seconds, modules, heavy = json.loads(process.stdout.splitlines()[-1])
     return seconds, modules, heavy

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# The order of the top of the provider, lowest layer first. A module may import from lower layers, and a folder is in
-# one layer as a whole. docs/explanation/architecture.md says what each entry is responsible for.
+# The order of the top of the provider, lowest layer first. A module may import from
+# lower layers, and a folder is in one layer as a whole.
+# docs/explanation/architecture.md says what each entry is responsible for.
 LAYERS = (
     {"airflow_compat"},
     {"__init__", "exceptions", "metrics", "states", "get_provider_info"},
@@ -17,8 +18,8 @@ LAYERS = (
     {"dags", "notifications", "sensors"},
     {"cli", "testing"},
 )
-# The order inside the folders whose modules build on each other, lowest layer first. A module that is not named is above
-# those that are, and below ``__init__``.
+# The order inside the folders whose modules build on each other, lowest layer first. A
+# module that is not named is above those that are, and below ``__init__``.
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},

@@ -1,5 +1,6 @@
 """
-Measures what a DAG file costs each time Airflow parses it: with a DAG for each imported job, or a task for each step.
+Measures what a DAG file costs each time Airflow parses it: with a DAG for each imported
+job, or a task for each step.
 
 ``make parse-cost`` runs it.
 """
@@ -21,10 +22,13 @@ JOBS: Final = (1, 100, 500)
 RUNS: Final = 5
 # CPU seconds for the largest file.
 LIMIT: Final = 2.0
-# The steps of a group, of which a third are in branches, and the CPU seconds for most of them.
+# The steps of a group, of which a third are in branches, and the CPU seconds for most
+# of them.
 STEP_COUNTS: Final = (10, 100, 500)
 GROUP_LIMIT: Final = 1.5
-DAG_FILE: Final = 'from polysync_airflow.dags import polysync_dags\npolysync_dags("jobs.yaml")\n'
+DAG_FILE: Final = (
+    'from polysync_airflow.dags import polysync_dags\npolysync_dags("jobs.yaml")\n'
+)
 GROUP_FILE: Final = """
 from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
@@ -32,8 +36,17 @@ with DAG("steps", schedule=None):
     PolysyncPipelineTaskGroup("pipeline", pipeline_name="pipeline", definition="pipeline.json")
 """
 PARAMETERS: Final = [
-    {"name": "InputData", "type": "String", "default": "s3://ml-bucket/churn/raw", "description": "The data"},
-    {"name": "InstanceType", "type": "String", "enum_values": ["ml.m5.xlarge", "ml.m5.2xlarge"]},
+    {
+        "name": "InputData",
+        "type": "String",
+        "default": "s3://ml-bucket/churn/raw",
+        "description": "The data",
+    },
+    {
+        "name": "InstanceType",
+        "type": "String",
+        "enum_values": ["ml.m5.xlarge", "ml.m5.2xlarge"],
+    },
     {"name": "MaxJobs", "type": "Integer", "default": 4},
     {"name": "LearningRate", "type": "Float", "default": 0.1},
     {"name": "DryRun", "type": "Boolean", "default": False},
@@ -43,7 +56,13 @@ STEPS: Final = [
     {"name": "Train", "type": "Training", "needs": ["Prepare"]},
     {"name": "Evaluate", "type": "Processing", "needs": ["Prepare", "Train"]},
     {"name": "Check", "type": "Condition", "needs": ["Evaluate"]},
-    {"name": "Register", "type": "RegisterModel", "needs": ["Train"], "condition": "Check", "branch": "True"},
+    {
+        "name": "Register",
+        "type": "RegisterModel",
+        "needs": ["Train"],
+        "condition": "Check",
+        "branch": "True",
+    },
     {"name": "Stop", "type": "Fail", "condition": "Check", "branch": "False"},
 ]
 # Airflow parses a file in a process that has imported what all DAG files import.
@@ -81,9 +100,13 @@ def measure(folder: Path, jobs: int) -> float:
         }
         for number in range(jobs)
     ]
-    write_catalogue(folder / "jobs.yaml", [CatalogueJob.model_validate(job) for job in made])
+    write_catalogue(
+        folder / "jobs.yaml", [CatalogueJob.model_validate(job) for job in made]
+    )
     (folder / "all_jobs.py").write_text(DAG_FILE)
-    return statistics.median(_parse_once(folder / "all_jobs.py", jobs) for _ in range(RUNS))
+    return statistics.median(
+        _parse_once(folder / "all_jobs.py", jobs) for _ in range(RUNS)
+    )
 
 
 def measure_group(folder: Path, steps: int) -> float:
@@ -93,17 +116,26 @@ def measure_group(folder: Path, steps: int) -> float:
     :param folder: an empty folder.
     :param steps: how many steps the pipeline has.
     """
-    (folder / "pipeline.json").write_text(json.dumps({"Version": "2020-12-01", "Steps": _steps(steps)}))
+    (folder / "pipeline.json").write_text(
+        json.dumps({"Version": "2020-12-01", "Steps": _steps(steps)})
+    )
     (folder / "steps.py").write_text(GROUP_FILE)
     return statistics.median(_parse_once(folder / "steps.py", 1) for _ in range(RUNS))
 
 
 def _steps(count: int) -> list[dict[str, Any]]:
-    """Return steps, each third of which is in the branch of a condition, and which need two earlier ones."""
+    """
+    Return steps, each third of which is in the branch of a condition, and which need
+    two earlier ones.
+    """
     top: list[dict[str, Any]] = []
     for number in range(count):
         needs = sorted({number // 2, number // 3} - {number})
-        step: dict[str, Any] = {"Name": f"Step{number}", "Type": "Processing", "Arguments": {}}
+        step: dict[str, Any] = {
+            "Name": f"Step{number}",
+            "Type": "Processing",
+            "Arguments": {},
+        }
         if number % 3 == 2:
             branches = {"Conditions": [], "IfSteps": [step], "ElseSteps": []}
             top[-1] |= {"Type": "Condition", "Arguments": branches}
@@ -133,7 +165,9 @@ def main() -> int:
 
     :return: the exit status: 1 if one of the largest files costs more than its limit.
     """
-    print(f"CPU of one parse of a file with a DAG for each job, median of {RUNS} new interpreters:\n")
+    print(
+        f"CPU of one parse of a file with a DAG for each job, median of {RUNS} new interpreters:\n"
+    )
     print("jobs  CPU seconds")
     seconds = 0.0
     for jobs in JOBS:

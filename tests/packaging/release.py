@@ -1,9 +1,11 @@
 """
-Builds a release of the last commit into ``dist/``, and checks it as its users would: ``make release``.
+Builds a release of the last commit into ``dist/``, and checks it as its users would:
+``make release``.
 
-The wheels and the sdists are built twice, from two exports of the commit, under conditions that must not matter.
-Each wheel alone is installed in a new environment, of which its SBOM is made. Both together run the demo; the tests
-and examples for that come from the provider's sdist.
+The wheels and the sdists are built twice, from two exports of the commit, under
+conditions that must not matter. Each wheel alone is installed in a new environment, of
+which its SBOM is made. Both together run the demo; the tests and examples for that come
+from the provider's sdist.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ SUMS: Final = "SHA256SUMS"
 # What must not change the files: where, when, in which zone and by whom they are built.
 BUILDS: Final[tuple[tuple[str, int, dict[str, str]], ...]] = (
     ("one", 0o022, {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}),
-    ("the other folder", 0o077, {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "2"}),
+    (
+        "the other folder",
+        0o077,
+        {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "2"},
+    ),
 )
 # Ends with an error if the imported package is not that of the new environment.
 _CHECK: Final = """
@@ -46,7 +52,8 @@ class Distribution:
 
     :param name: its name.
     :param folder: the folder with its ``pyproject.toml``, relative to the root.
-    :param imports: a program that imports all modules that users import, without any extra.
+    :param imports: a program that imports all modules that users import, without any
+        extra.
     """
 
     name: str
@@ -86,7 +93,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        print(f"error: {error}\n{error.stdout or ''}{error.stderr or ''}", file=sys.stderr)
+        print(
+            f"error: {error}\n{error.stdout or ''}{error.stderr or ''}", file=sys.stderr
+        )
         return 1
     return 0
 
@@ -110,7 +119,9 @@ def _release(folder: Path) -> None:
             _make_sbom(environment, each, versions[each], epoch)
     with _timed("demo of the wheels"):
         _run_demo(folder, versions)
-    released = sorted(path for path in DIST.iterdir() if path.suffix in {".whl", ".gz", ".json"})
+    released = sorted(
+        path for path in DIST.iterdir() if path.suffix in {".whl", ".gz", ".json"}
+    )
     lines = [f"{sha256(path)}  {path.name}\n" for path in released]
     (DIST / SUMS).write_text("".join(lines))
     names = ", ".join(f"{each.name} {version}" for each, version in versions.items())
@@ -120,7 +131,9 @@ def _release(folder: Path) -> None:
 def _last_commit() -> str:
     """Return the time of the last commit, in seconds since 1970."""
     if changes := _output("git", "status", "--porcelain"):
-        raise ReleaseError(f"These files are not committed. Commit or remove them first:\n{changes}")
+        raise ReleaseError(
+            f"These files are not committed. Commit or remove them first:\n{changes}"
+        )
     return _output("git", "log", "-1", "--format=%ct")
 
 
@@ -137,7 +150,12 @@ def build_reproducibly(folder: Path, epoch: str) -> list[Path]:
     for name, umask, environment in BUILDS:
         source, output = folder / name / "source", folder / name / "dist"
         _export(source, umask)
-        options = ("--quiet", "--system-certs", "--build-constraints", str(ROOT / "constraints.txt"))
+        options = (
+            "--quiet",
+            "--system-certs",
+            "--build-constraints",
+            str(ROOT / "constraints.txt"),
+        )
         for each in (PROVIDER, EMULATOR):
             where = ("--out-dir", str(output), str(source / each.folder))
             subprocess.run(
@@ -148,7 +166,9 @@ def build_reproducibly(folder: Path, epoch: str) -> list[Path]:
                 umask=umask,
                 env={**os.environ, **environment, "SOURCE_DATE_EPOCH": epoch},
             )
-        results.append([path for path in output.iterdir() if path.suffix in {".whl", ".gz"}])
+        results.append(
+            [path for path in output.iterdir() if path.suffix in {".whl", ".gz"}]
+        )
     check_same(*results)
     return results[0]
 
@@ -159,7 +179,9 @@ def check_same(first: Iterable[Path], second: Iterable[Path]) -> None:
 
     :raises ReleaseError: a file is in one build only, or has other contents.
     """
-    one, other = ({path.name: sha256(path) for path in files} for files in (first, second))
+    one, other = (
+        {path.name: sha256(path) for path in files} for files in (first, second)
+    )
     if one != other:
         raise ReleaseError(f"Two builds of one commit differ: {one} and {other}")
 
@@ -167,9 +189,13 @@ def check_same(first: Iterable[Path], second: Iterable[Path]) -> None:
 def _export(folder: Path, umask: int) -> None:
     folder.mkdir(parents=True)
     archive = folder.with_suffix(".tar")
-    subprocess.run(["git", "archive", "--output", str(archive), "HEAD"], cwd=ROOT, check=True)
+    subprocess.run(
+        ["git", "archive", "--output", str(archive), "HEAD"], cwd=ROOT, check=True
+    )
     # tar applies the umask of the process to the modes.
-    subprocess.run(["tar", "-xmf", str(archive), "-C", str(folder)], check=True, umask=umask)
+    subprocess.run(
+        ["tar", "-xmf", str(archive), "-C", str(folder)], check=True, umask=umask
+    )
 
 
 def sha256(path: Path) -> str:
@@ -178,37 +204,72 @@ def sha256(path: Path) -> str:
 
 
 def _install(environment: Path, distribution: Distribution) -> str:
-    """Install the wheel, without extras, and return the version with which it can be imported."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    """
+    Install the wheel, without extras, and return the version with which it can be
+    imported.
+    """
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True
+    )
     # By its name: the SBOM would have the folder of a file.
     wheel = distribution.file(DIST, "*.whl")
     version = wheel.name.split("-")[1]
     _uv_install(environment, f"{distribution.name}=={version}")
     program = distribution.imports + _CHECK
-    imported = _output(str(environment / "bin" / "python"), "-c", program, cwd=environment)
+    imported = _output(
+        str(environment / "bin" / "python"), "-c", program, cwd=environment
+    )
     if imported != version:
         raise ReleaseError(f"{wheel.name} has the version {imported}")
     return version
 
 
 def _uv_install(environment: Path, *arguments: str) -> None:
-    options = ("--quiet", "--system-certs", "--constraint", str(ROOT / "constraints.txt"))
-    sources = ("--python", str(environment / "bin" / "python"), "--find-links", str(DIST))
+    options = (
+        "--quiet",
+        "--system-certs",
+        "--constraint",
+        str(ROOT / "constraints.txt"),
+    )
+    sources = (
+        "--python",
+        str(environment / "bin" / "python"),
+        "--find-links",
+        str(DIST),
+    )
     _python("-m", "uv", "pip", "install", *options, *sources, *arguments)
 
 
-def _make_sbom(environment: Path, distribution: Distribution, version: str, epoch: str) -> None:
+def _make_sbom(
+    environment: Path, distribution: Distribution, version: str, epoch: str
+) -> None:
     # The tool reads the version of the subject only there, not from the environment.
     project, dynamic = environment / "pyproject.toml", 'dynamic = ["readme", "version"]'
     text = (ROOT / distribution.folder / "pyproject.toml").read_text()
     if dynamic not in text:
         raise ReleaseError(f"pyproject.toml has no line {dynamic}")
     project.write_text(text.replace(dynamic, f'version = "{version}"'))
-    options = ("--output-reproducible", "--mc-type", "library", "--pyproject", str(project))
+    options = (
+        "--output-reproducible",
+        "--mc-type",
+        "library",
+        "--pyproject",
+        str(project),
+    )
     python = str(environment / "bin" / "python")
-    file = DIST / f"{distribution.file(DIST, '*.whl').name.partition('-py3')[0]}.cdx.json"
+    file = (
+        DIST / f"{distribution.file(DIST, '*.whl').name.partition('-py3')[0]}.cdx.json"
+    )
     _python(
-        *("-m", "cyclonedx_py", "environment", *options, "--output-file", str(file), python),
+        *(
+            "-m",
+            "cyclonedx_py",
+            "environment",
+            *options,
+            "--output-file",
+            str(file),
+            python,
+        ),
         SOURCE_DATE_EPOCH=epoch,
     )
 
@@ -216,15 +277,22 @@ def _make_sbom(environment: Path, distribution: Distribution, version: str, epoc
 def _run_demo(folder: Path, versions: dict[Distribution, str]) -> None:
     environment = folder / PROVIDER.name
     emulator = f"{EMULATOR.name}=={versions[EMULATOR]}"
-    _uv_install(environment, f"{PROVIDER.name}[emulator]=={versions[PROVIDER]}", emulator)
+    _uv_install(
+        environment, f"{PROVIDER.name}[emulator]=={versions[PROVIDER]}", emulator
+    )
     with tarfile.open(PROVIDER.file(DIST, "*.tar.gz")) as archive:
         archive.extractall(folder / "sdist", filter="data")
     (unpacked,) = (folder / "sdist").iterdir()
-    # Otherwise the demo would run this copy instead of the wheel. The sdist has no copy of the emulator.
+    # Otherwise the demo would run this copy instead of the wheel. The sdist has no copy
+    # of the emulator.
     shutil.rmtree(unpacked / "polysync_airflow")
     command = [str(environment / "bin" / "python"), "-m", "tests.system.demo"]
     # Otherwise each process of Airflow compiles all modules again.
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONDONTWRITEBYTECODE"
+    }
     subprocess.run(command, check=True, cwd=unpacked, env=kept)
 
 
@@ -234,7 +302,9 @@ def _python(*arguments: str, **environment: str) -> None:
 
 
 def _output(*command: str, cwd: Path = ROOT) -> str:
-    return subprocess.run(command, check=True, cwd=cwd, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, check=True, cwd=cwd, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @contextmanager

@@ -17,7 +17,10 @@ def canonical(name: str) -> str:
 
 
 def test_constraints_are_plain_pins() -> None:
-    """Each line is ``name==version``, without URLs and hashes, and no name is pinned twice."""
+    """
+    Each line is ``name==version``, without URLs and hashes, and no name is pinned
+    twice.
+    """
     pins = [re.fullmatch(r"([A-Za-z0-9._-]+)==[A-Za-z0-9.!]+", line) for line in LINES]
 
     assert [line for line, pin in zip(LINES, pins, strict=True) if not pin] == []
@@ -27,8 +30,14 @@ def test_constraints_are_plain_pins() -> None:
 
 
 def test_constraints_pin_every_requirement() -> None:
-    """Every direct requirement is pinned, including those of the extras and dependency groups."""
-    configs = [tomllib.loads((ROOT / folder / "pyproject.toml").read_text()) for folder in (".", "emulator")]
+    """
+    Every direct requirement is pinned, including those of the extras and dependency
+    groups.
+    """
+    configs = [
+        tomllib.loads((ROOT / folder / "pyproject.toml").read_text())
+        for folder in (".", "emulator")
+    ]
     groups = [
         group
         for config in configs
@@ -38,7 +47,9 @@ def test_constraints_pin_every_requirement() -> None:
             *config["dependency-groups"].values(),
         )
     ]
-    required = {canonical(re.split(r"[\[<>=;~! ]", entry)[0]) for entry in chain(*groups)}
+    required = {
+        canonical(re.split(r"[\[<>=;~! ]", entry)[0]) for entry in chain(*groups)
+    }
 
     pinned = {canonical(line.split("==")[0]) for line in LINES}
 

@@ -1,4 +1,7 @@
-"""The check that two builds of a release are the same. ``make release`` runs it, and all other checks, in CI."""
+"""
+The check that two builds of a release are the same. ``make release`` runs it, and all
+other checks, in CI.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from tests.packaging.release import ReleaseError, check_same
 
 
 @pytest.mark.parametrize(
-    "changed", [{"a.whl": "other"}, {"b.tar.gz": "contents"}], ids=["contents", "another file"]
+    "changed",
+    [{"a.whl": "other"}, {"b.tar.gz": "contents"}],
+    ids=["contents", "another file"],
 )
 def test_a_difference_is_noticed(tmp_path: Path, changed: dict[str, str]) -> None:
     """Two builds are the same if all of their files are."""

@@ -37,7 +37,9 @@ def test_tag_of_another_version_is_refused(tag: str) -> None:
         notes(tag, PACKAGE, CHANGELOG, SOURCE)
 
 
-@pytest.mark.parametrize("heading", ["Unreleased", "1.2.3", "1.2.30 - 2027-01-31", "1x2.3 - 2027-01-31"])
+@pytest.mark.parametrize(
+    "heading", ["Unreleased", "1.2.3", "1.2.30 - 2027-01-31", "1x2.3 - 2027-01-31"]
+)
 def test_changelog_must_name_the_version_and_its_date(heading: str) -> None:
     """A release whose changes are still called unreleased is not published."""
     changelog = CHANGELOG.replace("1.2.3 - 2027-01-31", heading)
@@ -49,7 +51,10 @@ def test_changelog_must_name_the_version_and_its_date(heading: str) -> None:
 def test_files_of_the_repository_have_the_form_that_is_read() -> None:
     """The version is found in the real module."""
     version = (
-        (ROOT / "polysync_airflow/__init__.py").read_text().rpartition('__version__ = "')[2].split('"')[0]
+        (ROOT / "polysync_airflow/__init__.py")
+        .read_text()
+        .rpartition('__version__ = "')[2]
+        .split('"')[0]
     )
     package = (ROOT / "polysync_airflow/__init__.py").read_text()
 

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 APACHE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
-# Calls the build backend directly, in a separate process because the backend uses the working directory.
+# Calls the build backend directly, in a separate process because the backend uses the
+# working directory.
 _BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
@@ -45,7 +46,9 @@ class Project:
 
 
 PROVIDER = Project(ROOT, "polysync_airflow", polysync_airflow.__version__)
-EMULATOR = Project(ROOT / "emulator", "sagemaker_emulator", sagemaker_emulator.__version__)
+EMULATOR = Project(
+    ROOT / "emulator", "sagemaker_emulator", sagemaker_emulator.__version__
+)
 BOTH = pytest.mark.parametrize("project", [PROVIDER, EMULATOR], ids=str)
 
 
@@ -55,7 +58,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[Project, zipfile.Zi
 
     def build(project: Project) -> zipfile.ZipFile:
         folder = tmp_path_factory.mktemp("wheel")
-        subprocess.run([sys.executable, "-c", _BUILD, str(folder)], cwd=project.folder, check=True)
+        subprocess.run(
+            [sys.executable, "-c", _BUILD, str(folder)], cwd=project.folder, check=True
+        )
         [path] = folder.glob("*.whl")
         return zipfile.ZipFile(path)
 
@@ -69,8 +74,13 @@ def metadata_file(wheel: zipfile.ZipFile, name: str) -> str:
 
 
 @BOTH
-def test_wheel_contains_the_package_only(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
-    """A wheel contains every file of its package, with ``py.typed`` and data files, and no tests."""
+def test_wheel_contains_the_package_only(
+    project: Project, wheels: dict[Project, zipfile.ZipFile]
+) -> None:
+    """
+    A wheel contains every file of its package, with ``py.typed`` and data files, and no
+    tests.
+    """
     package = {
         str(file.relative_to(project.folder))
         for file in (project.folder / project.package).rglob("*")
@@ -85,11 +95,16 @@ def test_wheel_contains_the_package_only(project: Project, wheels: dict[Project,
 
 
 @BOTH
-def test_version_is_defined_once(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
+def test_version_is_defined_once(
+    project: Project, wheels: dict[Project, zipfile.ZipFile]
+) -> None:
     """The version of a wheel is that of its package; pyproject.toml has no version."""
     config = tomllib.loads((project.folder / "pyproject.toml").read_text())["project"]
 
-    assert HeaderParser().parsestr(metadata_file(wheels[project], "METADATA"))["Version"] == project.version
+    assert (
+        HeaderParser().parsestr(metadata_file(wheels[project], "METADATA"))["Version"]
+        == project.version
+    )
     assert "version" not in config
     assert "version" in config["dynamic"]
 
@@ -98,13 +113,21 @@ def test_version_is_defined_once(project: Project, wheels: dict[Project, zipfile
 def test_links_of_the_readme_lead_to_the_tag(
     project: Project, wheels: dict[Project, zipfile.ZipFile]
 ) -> None:
-    """The page of the index has no other files of the repository. Pictures are shown."""
+    """
+    The page of the index has no other files of the repository. Pictures are shown.
+    """
     pattern = r"\]\((?!https?://|#)([^)]+)\)"
     folder = "" if project is PROVIDER else "emulator/"
-    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"][
+        "Source"
+    ]
     own = re.findall(pattern, (project.folder / "README.md").read_text())
 
-    readme = str(HeaderParser().parsestr(metadata_file(wheels[project], "METADATA")).get_payload())
+    readme = str(
+        HeaderParser()
+        .parsestr(metadata_file(wheels[project], "METADATA"))
+        .get_payload()
+    )
 
     assert own
     assert re.findall(pattern, readme) == []
@@ -116,13 +139,22 @@ def test_links_of_the_readme_lead_to_the_tag(
 
 
 @BOTH
-def test_licence_is_in_the_wheel(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
-    """The metadata name the licence by its SPDX expression, and the text of the licence is in the wheel."""
+def test_licence_is_in_the_wheel(
+    project: Project, wheels: dict[Project, zipfile.ZipFile]
+) -> None:
+    """
+    The metadata name the licence by its SPDX expression, and the text of the licence is
+    in the wheel.
+    """
     metadata = HeaderParser().parsestr(metadata_file(wheels[project], "METADATA"))
 
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE"]
-    assert not [each for each in metadata.get_all("Classifier") or [] if each.startswith("License ::")]
+    assert not [
+        each
+        for each in metadata.get_all("Classifier") or []
+        if each.startswith("License ::")
+    ]
     text = metadata_file(wheels[project], "licenses/LICENSE")
     assert text == (ROOT / "LICENSE").read_text()
     # The whole text, as the Apache Software Foundation publishes it.
@@ -130,39 +162,69 @@ def test_licence_is_in_the_wheel(project: Project, wheels: dict[Project, zipfile
 
 
 @BOTH
-def test_requirements_have_no_upper_bounds(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
+def test_requirements_have_no_upper_bounds(
+    project: Project, wheels: dict[Project, zipfile.ZipFile]
+) -> None:
     """
-    No requirement has an upper bound, so that a deployment can choose its version of botocore.
+    No requirement has an upper bound, so that a deployment can choose its version of
+    botocore.
 
-    Only the provider's test kit names the versions of the emulator whose Python API it knows.
+    Only the provider's test kit names the versions of the emulator whose Python API it
+    knows.
     """
     required = (
-        HeaderParser().parsestr(metadata_file(wheels[project], "METADATA")).get_all("Requires-Dist") or []
+        HeaderParser()
+        .parsestr(metadata_file(wheels[project], "METADATA"))
+        .get_all("Requires-Dist")
+        or []
     )
 
     versions = [requirement.split(";")[0] for requirement in required]
 
     assert any(version.startswith("boto3>=") for version in versions)
-    bounded = {version for version in versions if "<" in version or "==" in version or "~=" in version}
-    assert bounded == ({"sagemaker-pipelines-emulator<0.2,>=0.1"} if project is PROVIDER else set())
+    bounded = {
+        version
+        for version in versions
+        if "<" in version or "==" in version or "~=" in version
+    }
+    assert bounded == (
+        {"sagemaker-pipelines-emulator<0.2,>=0.1"} if project is PROVIDER else set()
+    )
 
 
 def test_emulator_has_a_version_that_the_provider_accepts() -> None:
     """The two distributions of one commit fit together."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
 
     (requirement,) = extras["emulator"]
     assert EMULATOR.version in Requirement(requirement).specifier
 
 
-def test_wheels_register_what_others_look_for(wheels: dict[Project, zipfile.ZipFile]) -> None:
-    """They have the entry points by which Airflow finds providers and plugins, pytest the fixtures, ``polysync`` commands."""
-    provider, emulator = (metadata_file(wheels[each], "entry_points.txt") for each in (PROVIDER, EMULATOR))
+def test_wheels_register_what_others_look_for(
+    wheels: dict[Project, zipfile.ZipFile],
+) -> None:
+    """
+    They have the entry points by which Airflow finds providers and plugins, pytest the
+    fixtures, ``polysync`` commands.
+    """
+    provider, emulator = (
+        metadata_file(wheels[each], "entry_points.txt") for each in (PROVIDER, EMULATOR)
+    )
 
     assert "[apache_airflow_provider]" in provider
     assert "[airflow.plugins]" in provider
     assert "[pytest11]\npolysync = polysync_airflow.testing.plugin\n" in provider
-    assert "[console_scripts]\nsagemaker-emulator = sagemaker_emulator.__main__:main\n" in emulator
-    assert "[polysync.commands]\nemulator = sagemaker_emulator.__main__:main\n" in emulator
+    assert (
+        "[console_scripts]\nsagemaker-emulator = sagemaker_emulator.__main__:main\n"
+        in emulator
+    )
+    assert (
+        "[polysync.commands]\nemulator = sagemaker_emulator.__main__:main\n" in emulator
+    )
     assert "\nverify = sagemaker_emulator.verify.command:main\n" in emulator
-    assert "[sagemaker_emulator.sessions]\nairflow = polysync_airflow.cli.verify:sign_in\n" in provider
+    assert (
+        "[sagemaker_emulator.sessions]\nairflow = polysync_airflow.cli.verify:sign_in\n"
+        in provider
+    )

@@ -1,4 +1,7 @@
-"""The workflows of the code host: what they may do, which commands they run, and which actions they use."""
+"""
+The workflows of the code host: what they may do, which commands they run, and which
+actions they use.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +53,15 @@ def used() -> Iterator[str]:
 
 
 def test_actions_are_pinned_by_their_commit() -> None:
-    """A tag could be moved to other code. Each action has one version, which a comment names."""
+    """
+    A tag could be moved to other code. Each action has one version, which a comment
+    names.
+    """
     others = [each for each in used() if not each.startswith("$/.github/workflows/")]
-    pins = [re.fullmatch(r"([\w.-]+/[\w.-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+", each) for each in others]
+    pins = [
+        re.fullmatch(r"([\w.-]+/[\w.-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)
+        for each in others
+    ]
 
     assert [each for each, pin in zip(others, pins, strict=True) if not pin] == []
     assert len({pin[1] for pin in pins if pin}) == len(set(others))
@@ -60,7 +69,9 @@ def test_actions_are_pinned_by_their_commit() -> None:
 
 def test_called_workflows_exist() -> None:
     """A release calls workflows of this repository, which can be called."""
-    called = [ROOT / each.removeprefix("$/") for each in used() if each.startswith("$/")]
+    called = [
+        ROOT / each.removeprefix("$/") for each in used() if each.startswith("$/")
+    ]
 
     assert {path.name for path in called} == {"ci.yml", "docs.yml"}
     assert all("\n  workflow_call:\n" in path.read_text() for path in called)
@@ -71,7 +82,11 @@ def test_only_named_jobs_may_write(path: Path) -> None:
     """All others may read the repository, and nothing else."""
     assert yaml.safe_load(path.read_text())["permissions"] in ({}, {"contents": "read"})
     for name, job in jobs_of(path).items():
-        granted = {scope for scope, access in job.get("permissions", {}).items() if access != "read"}
+        granted = {
+            scope
+            for scope, access in job.get("permissions", {}).items()
+            if access != "read"
+        }
         assert granted == TOKENS.get((path.stem, name), set()), name
 
 
@@ -80,13 +95,23 @@ def test_jobs_have_a_time_limit_and_the_tested_system(path: Path) -> None:
     """A job that hangs ends. Jobs of called workflows have limits of their own."""
     for name, job in jobs_of(path).items():
         if "uses" not in job:
-            assert (job["runs-on"], 0 < job["timeout-minutes"] <= 360) == ("ubuntu-24.04", True), name
+            assert (job["runs-on"], 0 < job["timeout-minutes"] <= 360) == (
+                "ubuntu-24.04",
+                True,
+            ), name
 
 
 @EACH
 def test_expressions_are_in_no_command(path: Path) -> None:
-    """The code host would insert their values, such as the name of a branch, into the text of the command."""
-    commands = [step.get("run", "") for job in jobs_of(path).values() for step in job.get("steps", [])]
+    """
+    The code host would insert their values, such as the name of a branch, into the text
+    of the command.
+    """
+    commands = [
+        step.get("run", "")
+        for job in jobs_of(path).values()
+        for step in job.get("steps", [])
+    ]
 
     assert [command for command in commands if "${{" in command] == []
 
@@ -113,17 +138,28 @@ def test_workflows_run_the_commands_of_the_repository() -> None:
 
 def test_nightly_has_all_pythons() -> None:
     """``.ci/nightly`` runs the oldest, that of the matrix, and the newest one."""
-    (setup,) = (step for step in steps_of("nightly", "nightly") if "setup-python" in step.get("uses", ""))
+    (setup,) = (
+        step
+        for step in steps_of("nightly", "nightly")
+        if "setup-python" in step.get("uses", "")
+    )
     classifiers = re.findall(
-        r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text()
+        r'"Programming Language :: Python :: (3\.\d+)"',
+        (ROOT / "pyproject.toml").read_text(),
     )
 
     assert setup["with"]["python-version"].split() == classifiers[::-1]
 
 
 def test_a_release_waits_for_its_tests() -> None:
-    """Nothing is signed or published before the tests of the tag have passed, nor the provider before the emulator."""
-    needs = {name: job.get("needs") for name, job in jobs_of(ROOT / ".github/workflows/release.yml").items()}
+    """
+    Nothing is signed or published before the tests of the tag have passed, nor the
+    provider before the emulator.
+    """
+    needs = {
+        name: job.get("needs")
+        for name, job in jobs_of(ROOT / ".github/workflows/release.yml").items()
+    }
 
     assert needs == {
         "test": None,
@@ -138,7 +174,10 @@ def test_a_release_waits_for_its_tests() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHING)
 def test_publishing_jobs_only_publish(name: str) -> None:
-    """They run no code of the repository, have no password, and take the files of one distribution, as they were built."""
+    """
+    They run no code of the repository, have no password, and take the files of one
+    distribution, as they were built.
+    """
     download, publish = steps_of("release", name)
 
     assert download["uses"].startswith("actions/download-artifact@")
@@ -148,9 +187,14 @@ def test_publishing_jobs_only_publish(name: str) -> None:
 
 
 def test_files_to_publish_are_those_of_make_release() -> None:
-    """Each distribution is uploaded as its wheel and its sdist, and the release as all files."""
+    """
+    Each distribution is uploaded as its wheel and its sdist, and the release as all
+    files.
+    """
     uploads = [
-        step["with"] for step in steps_of("release", "build") if "upload-artifact" in step.get("uses", "")
+        step["with"]
+        for step in steps_of("release", "build")
+        if "upload-artifact" in step.get("uses", "")
     ]
     paths = {upload["name"]: upload["path"].split() for upload in uploads}
 
@@ -165,4 +209,7 @@ def test_environments_of_the_index_differ() -> None:
     """The index lets one environment of a workflow create only one project."""
     release = jobs_of(ROOT / ".github/workflows/release.yml")
 
-    assert [release[name]["environment"] for name in PUBLISHING] == ["pypi-emulator", "pypi"]
+    assert [release[name]["environment"] for name in PUBLISHING] == [
+        "pypi-emulator",
+        "pypi",
+    ]

@@ -1,4 +1,7 @@
-"""Which records the command deletes: those of tasks that have ended long ago, and no other Variable."""
+"""
+Which records the command deletes: those of tasks that have ended long ago, and no other
+Variable.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +59,16 @@ def test_record_is_deleted_if_its_task_has_ended_long_ago(
 
 
 def record_of(started_at: datetime, **changes: Any) -> str:
-    """Return the text of a Variable with the record of a task whose DAG run was deleted."""
-    task = {"dag_id": "gone", "run_id": "gone", "task_id": "train", "map_index": -1, **changes}
+    """
+    Return the text of a Variable with the record of a task whose DAG run was deleted.
+    """
+    task = {
+        "dag_id": "gone",
+        "run_id": "gone",
+        "task_id": "train",
+        "map_index": -1,
+        **changes,
+    }
     incarnation = {"dag_run_started_at": started_at.isoformat(), "clear_number": 0}
     return json.dumps({TASK: task, RECORD: {"incarnation": incarnation}})
 
@@ -107,12 +118,16 @@ def test_command_deletes_only_old_records(capsys: pytest.CaptureFixture[str]) ->
 
 def own_keys() -> set[str]:
     """Return which of the Variables are left. Other tests may have left some, too."""
-    return {key.removeprefix(KEY_PREFIX) for key in variable_keys(KEY_PREFIX)} & VALUES.keys()
+    return {
+        key.removeprefix(KEY_PREFIX) for key in variable_keys(KEY_PREFIX)
+    } & VALUES.keys()
 
 
 @pytest.mark.parametrize("age", ["30", "0d", "d", "30 d", "30m", "10000d", ""])
 def test_age_that_is_not_valid(age: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names the option, the value and what is valid, and nothing is deleted."""
+    """
+    The error names the option, the value and what is valid, and nothing is deleted.
+    """
     with pytest.raises(SystemExit) as raised:
         main(["records", "--older-than", age])
 

@@ -14,21 +14,41 @@ from tests.test_example_dags import states_of, xcom
 
 
 @pytest.mark.documentation
-def test_delete_old_records_runs_the_command(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task reaches Airflow's database by the connection, and deletes an old record there."""
+def test_delete_old_records_runs_the_command(
+    example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The task reaches Airflow's database by the connection, and deletes an old record
+    there.
+    """
     from airflow.configuration import conf
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
     record = {
-        "task": {"dag_id": "gone", "run_id": "gone", "task_id": "train", "map_index": -1},
-        "record": {"incarnation": {"dag_run_started_at": "2026-01-01T00:00:00Z", "clear_number": 0}},
+        "task": {
+            "dag_id": "gone",
+            "run_id": "gone",
+            "task_id": "train",
+            "map_index": -1,
+        },
+        "record": {
+            "incarnation": {
+                "dag_run_started_at": "2026-01-01T00:00:00Z",
+                "clear_number": 0,
+            }
+        },
     }
     with create_session() as session:
         session.add(Variable(key="polysync_execution.old", val=json.dumps(record)))  # type: ignore[no-untyped-call]
-    connection = {"conn_type": "generic", "password": conf.get("database", "sql_alchemy_conn")}
+    connection = {
+        "conn_type": "generic",
+        "password": conf.get("database", "sql_alchemy_conn"),
+    }
     monkeypatch.setenv("AIRFLOW_CONN_AIRFLOW_METADATA", json.dumps(connection))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
 
     run = example("delete_old_records")
 

@@ -1,4 +1,7 @@
-"""Which settings of ``[core] fernet_key`` are keys, which are none, and which are mistakes."""
+"""
+Which settings of ``[core] fernet_key`` are keys, which are none, and which are
+mistakes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ def test_keys(setting: str, keys: list[bytes], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("setting", [None, "", " ", "{FERNET_KEY}"])
 def test_no_key(
-    setting: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    setting: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without a key there is one warning in each process, which names the option."""
     if setting is None:
@@ -55,13 +60,27 @@ def test_no_key(
 
 
 @pytest.mark.parametrize(
-    "setting", ["passphrase", "A", "ä" * 43, f"{ZEROS},", f"{ZEROS},short", "A" * 40, "{FERNET_KEY},"]
+    "setting",
+    [
+        "passphrase",
+        "A",
+        "ä" * 43,
+        f"{ZEROS},",
+        f"{ZEROS},short",
+        "A" * 40,
+        "{FERNET_KEY},",
+    ],
 )
 def test_unusable_key(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that Airflow could not use either is an error that names the option, and does not show the key."""
+    """
+    A key that Airflow could not use either is an error that names the option, and does
+    not show the key.
+    """
     monkeypatch.setenv(FERNET_KEY, setting)
 
-    with pytest.raises(PolysyncError, match=r"^\[core\] fernet_key is set, but cannot be used") as raised:
+    with pytest.raises(
+        PolysyncError, match=r"^\[core\] fernet_key is set, but cannot be used"
+    ) as raised:
         signing_keys()
 
     assert setting not in str(raised.value)

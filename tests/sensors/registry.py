@@ -1,4 +1,7 @@
-"""A model package group on the emulator, whose versions a test registers, approves and deletes."""
+"""
+A model package group on the emulator, whose versions a test registers, approves and
+deletes.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +38,35 @@ class Registry:
 
     def register(self, status: str = "PendingManualApproval") -> str:
         """Register a version, and return its ARN."""
-        response = self.client.create_model_package(ModelPackageGroupName=GROUP, ModelApprovalStatus=status)
+        response = self.client.create_model_package(
+            ModelPackageGroupName=GROUP, ModelApprovalStatus=status
+        )
         return str(response["ModelPackageArn"])
 
     def set(self, arn: str, status: str, description: str | None = None) -> None:
         """Set the approval status of a version."""
         more = {} if description is None else {"ApprovalDescription": description}
-        self.client.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status, **more)
+        self.client.update_model_package(
+            ModelPackageArn=arn, ModelApprovalStatus=status, **more
+        )
 
     def delete(self, arn: str) -> None:
         """Delete a version."""
         self.client.delete_model_package(ModelPackageName=arn)
 
-    def set_package_status(self, arn: str, status: str, reason: str | None = None) -> None:
+    def set_package_status(
+        self, arn: str, status: str, reason: str | None = None
+    ) -> None:
         """Set the status of the package itself, which the emulator does not change."""
-        package: Any = get_backend("sagemaker")["123456789012"]["us-east-1"].model_packages[arn]
+        package: Any = get_backend("sagemaker")["123456789012"][
+            "us-east-1"
+        ].model_packages[arn]
         package.model_package_status = status
-        item: dict[str, Any] = {"Name": arn, "Status": "Failed", "FailureReason": reason}
-        package.model_package_status_details = {"ValidationStatuses": [item] if reason else []}
+        item: dict[str, Any] = {
+            "Name": arn,
+            "Status": "Failed",
+            "FailureReason": reason,
+        }
+        package.model_package_status_details = {
+            "ValidationStatuses": [item] if reason else []
+        }

@@ -1,4 +1,7 @@
-"""Runs sensors in tests as Airflow does in each mode, and starts the executions for which they wait."""
+"""
+Runs sensors in tests as Airflow does in each mode, and starts the executions for which
+they wait.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def airflow_time(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
+def airflow_time(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> EmulatedTime:
     """Let Airflow's own waits of sensors take no time, as those of the provider."""
     module: Any = import_module(BaseSensorOperator.__module__)
     host = SimpleNamespace(sleep=emulated_time.sleep, monotonic=emulated_time.monotonic)
@@ -56,10 +61,14 @@ def at(seconds: float) -> datetime:
 
 def make_sensor(mode: str, **arguments: Any) -> PolysyncPipelineSensor:
     """Return a sensor in one of ``MODES``."""
-    return PolysyncPipelineSensor(**{"task_id": "wait", "poke_interval": 60, **MODES[mode], **arguments})
+    return PolysyncPipelineSensor(
+        **{"task_id": "wait", "poke_interval": 60, **MODES[mode], **arguments}
+    )
 
 
-def run_sensor(sensor: BaseSensorOperator, ti: TaskInstance | None = None, *, most: int = 300) -> Run:
+def run_sensor(
+    sensor: BaseSensorOperator, ti: TaskInstance | None = None, *, most: int = 300
+) -> Run:
     """
     Run a sensor to its end, with all sessions into which Airflow reschedules it.
 
@@ -80,20 +89,26 @@ def run_sensor(sensor: BaseSensorOperator, ti: TaskInstance | None = None, *, mo
             return run
         ti.first_session = _SESSIONS[0] = ti.first_session or began_at
         clock.sleep(max(0.0, run.error.reschedule_date.timestamp() - clock.time()))
-        # Airflow deletes the XComs when a session begins that does not continue a deferral.
+        # Airflow deletes the XComs when a session begins that does not continue a
+        # deferral.
         ti.xcoms.clear()
     raise AssertionError(f"the sensor has not ended after {most} sessions")
 
 
 def start_execution(
-    pipeline: str = "fanout", name: str | None = None, role: str | None = None, **parameters: str
+    pipeline: str = "fanout",
+    name: str | None = None,
+    role: str | None = None,
+    **parameters: str,
 ) -> str:
     """Start an execution as somebody else does, and return its ARN."""
     client: Any = PolysyncSageMakerHook().conn
     optional = {"PipelineExecutionDisplayName": name} if name else {}
     optional |= {"RoleArn": role} if role else {}
     values = [{"Name": key, "Value": value} for key, value in parameters.items()]
-    response = client.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values, **optional)
+    response = client.start_pipeline_execution(
+        PipelineName=pipeline, PipelineParameters=values, **optional
+    )
     return str(response["PipelineExecutionArn"])
 
 
@@ -103,10 +118,13 @@ def stop_execution(arn: str) -> None:
 
 
 def calls_that_change(emulator: EmulatorServer) -> list[str]:
-    """Return the operations that were called and that start, stop or resume something."""
+    """
+    Return the operations that were called and that start, stop or resume something.
+    """
     readers = ("Describe", "List", "Get")
     return [
         call["operation"]
         for call in emulator.control.calls()
-        if not call["operation"].startswith(readers) and not call["operation"].startswith("Assume")
+        if not call["operation"].startswith(readers)
+        and not call["operation"].startswith("Assume")
     ]

@@ -15,7 +15,15 @@ import pytest
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.emulator import SageMakerEmulator
-from tests.test_example_dags import EXAMPLES, dag_of, database, endpoint, example, states_of, xcom
+from tests.test_example_dags import (
+    EXAMPLES,
+    dag_of,
+    database,
+    endpoint,
+    example,
+    states_of,
+    xcom,
+)
 
 __all__ = ["database", "endpoint", "example"]  # fixtures
 
@@ -29,7 +37,10 @@ pytestmark = [pytest.mark.documentation, pytest.mark.timeout(300)]
 
 @contextmanager
 def meanwhile(action: Callable[[], bool]) -> Iterator[None]:
-    """Try an action again and again in a thread while a DAG runs; it must have returned True once."""
+    """
+    Try an action again and again in a thread while a DAG runs; it must have returned
+    True once.
+    """
     over, done = Event(), Event()
 
     def act() -> None:
@@ -61,36 +72,60 @@ def fail_unfinished_tasks() -> None:
 
 
 def answer(option: str, asked: list[Any]) -> bool:
-    """Answer the question, if it is asked, and resume the task, as Airflow's REST API does."""
-    hitl, triggers = import_module("airflow.models.hitl"), import_module("airflow.models.trigger")
+    """
+    Answer the question, if it is asked, and resume the task, as Airflow's REST API
+    does.
+    """
+    hitl, triggers = (
+        import_module("airflow.models.hitl"),
+        import_module("airflow.models.trigger"),
+    )
     with import_module("airflow.utils.session").create_session() as session:
         questions = session.query(hitl.HITLDetail).all()
-        # Until the question is stored, and the process of the task has ended. Again, if dag.test() has written over
-        # the state meanwhile.
-        waiting = [each for each in questions if each.task_instance.state == "awaiting_input"]
+        # Until the question is stored, and the process of the task has ended. Again, if
+        # dag.test() has written over the state meanwhile.
+        waiting = [
+            each for each in questions if each.task_instance.state == "awaiting_input"
+        ]
         if not waiting:
             return False
         (question,) = waiting
         asked[:] = [(question.subject, question.body)]
         question.responded_by, question.responded_at = PERSON, datetime.now(UTC)
         question.chosen_options, question.params_input = [option], {}
-        event = import_module("airflow.triggers.base").TriggerEvent(question.as_resume_event_payload())
-        triggers.handle_event_submit(event, task_instance=question.task_instance, session=session)
+        event = import_module("airflow.triggers.base").TriggerEvent(
+            question.as_resume_event_payload()
+        )
+        triggers.handle_event_submit(
+            event, task_instance=question.task_instance, session=session
+        )
     return True
 
 
 @pytest.mark.skipif(not CAPABILITIES.task_sdk, reason="Airflow 2 does not ask people")
 def test_airflow_can_read_the_dag_that_asks(database: Any) -> None:
-    """The nearest that a test comes on Airflow 3.2, whose ``dag.test()`` gives no answers to a waiting task."""
-    assert dag_of("approve_model", EXAMPLES, None).get_task("ask").subject == "Deploy the new churn model?"
+    """
+    The nearest that a test comes on Airflow 3.2, whose ``dag.test()`` gives no answers
+    to a waiting task.
+    """
+    assert (
+        dag_of("approve_model", EXAMPLES, None).get_task("ask").subject
+        == "Deploy the new churn model?"
+    )
 
 
-@pytest.mark.skipif(not CAPABILITIES.retry_policy, reason="dag.test() gives no answers to a waiting task")
+@pytest.mark.skipif(
+    not CAPABILITIES.retry_policy,
+    reason="dag.test() gives no answers to a waiting task",
+)
 @pytest.mark.parametrize("option", ["Approve", "Reject"])
 def test_person_decides_whether_the_model_is_deployed(
     option: str, example: Any, endpoint: SageMakerEmulator
 ) -> None:
-    """The person sees the metrics; the answer is in the model registry, and decides which task comes next."""
+    """
+    The person sees the metrics; the answer is in the model registry, and decides which
+    task comes next.
+    """
     metric = "validation:auc"
     endpoint.set_metric("ChurnTune", metric, 0.87)
     asked: list[Any] = []
@@ -120,11 +155,16 @@ def test_person_decides_whether_the_model_is_deployed(
 def test_newest_model_is_deployed_once_it_is_approved(
     status: Any, example: Any, endpoint: SageMakerEmulator
 ) -> None:
-    """The task is deferred while the model waits for a person; a rejected model is not deployed."""
+    """
+    The task is deferred while the model waits for a person; a rejected model is not
+    deployed.
+    """
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
     client.create_model_package_group(ModelPackageGroupName=GROUP)
-    client.create_model_package(ModelPackageGroupName=GROUP, ModelApprovalStatus="PendingManualApproval")
+    client.create_model_package(
+        ModelPackageGroupName=GROUP, ModelApprovalStatus="PendingManualApproval"
+    )
 
     decided: list[str] = []
 

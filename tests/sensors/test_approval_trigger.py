@@ -35,7 +35,9 @@ PATH = "polysync_airflow.triggers.PolysyncModelApprovalTrigger"
 
 
 def test_stored_form_is_public(emulated_time: EmulatedTime) -> None:
-    """The class path is that of the package, and the arguments come back as they are."""
+    """
+    The class path is that of the package, and the arguments come back as they are.
+    """
     stored = arguments(emulated_time)
 
     assert PolysyncModelApprovalTrigger(**stored).serialize() == (PATH, stored)
@@ -55,19 +57,33 @@ def test_stored_form_is_public(emulated_time: EmulatedTime) -> None:
 def test_edited_arguments_are_refused(
     name: str, value: Any, emulated_time: EmulatedTime, emulator: EmulatorServer
 ) -> None:
-    """Others can edit the row in Airflow's database. No request is made with what is not valid."""
+    """
+    Others can edit the row in Airflow's database. No request is made with what is not
+    valid.
+    """
     with pytest.raises(ParametersError, match=name):
         asyncio.run(fire(PATH, arguments(emulated_time, **{name: value})))
 
     assert emulator.control.calls() == []
 
 
-def test_late_trigger_looks_once_more(emulated_time: EmulatedTime, emulator: EmulatorServer) -> None:
-    """A model that was approved while no triggerer ran counts as approved, after the deadline, too."""
+def test_late_trigger_looks_once_more(
+    emulated_time: EmulatedTime, emulator: EmulatorServer
+) -> None:
+    """
+    A model that was approved while no triggerer ran counts as approved, after the
+    deadline, too.
+    """
     client: Any = PolysyncSageMakerHook().conn
     client.create_model_package_group(ModelPackageGroupName="Churn")
-    client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="Approved")
-    late = arguments(emulated_time, since=emulated_time.time() - 7200, deadline=emulated_time.time() - 3600)
+    client.create_model_package(
+        ModelPackageGroupName="Churn", ModelApprovalStatus="Approved"
+    )
+    late = arguments(
+        emulated_time,
+        since=emulated_time.time() - 7200,
+        deadline=emulated_time.time() - 3600,
+    )
 
     event = asyncio.run(fire(PATH, late))
 
@@ -80,11 +96,16 @@ def test_triggers_share_calls_and_leave_nothing(
     emulator: EmulatorServer,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """Any number of waits with a connection and region has one poller, and those for the same version one call."""
+    """
+    Any number of waits with a connection and region has one poller, and those for the
+    same version one call.
+    """
     client: Any = PolysyncSageMakerHook().conn
     client.create_model_package_group(ModelPackageGroupName="Churn")
     for _ in range(10):
-        client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="Rejected")
+        client.create_model_package(
+            ModelPackageGroupName="Churn", ModelApprovalStatus="Rejected"
+        )
     arns = 2 * [ARN.removesuffix("1") + str(number) for number in range(1, 11)]
     stored = [arguments(emulated_time, model_package_arn=arn) for arn in arns]
 
@@ -98,15 +119,23 @@ def test_triggers_share_calls_and_leave_nothing(
 
 
 def test_deleted_connection_ends_the_wait(
-    emulated_time: EmulatedTime, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    emulated_time: EmulatedTime,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A wait does not go on for days with a connection that no longer exists."""
     client: Any = PolysyncSageMakerHook().conn
     client.create_model_package_group(ModelPackageGroupName="Churn")
-    client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="PendingManualApproval")
-    emulated_time.after(130, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT"))
+    client.create_model_package(
+        ModelPackageGroupName="Churn", ModelApprovalStatus="PendingManualApproval"
+    )
+    emulated_time.after(
+        130, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
+    )
 
-    event = asyncio.run(fire(PATH, arguments(emulated_time, deadline=emulated_time.time() + 1800)))
+    event = asyncio.run(
+        fire(PATH, arguments(emulated_time, deadline=emulated_time.time() + 1800))
+    )
 
     assert event["outcome"] == "refused"
     assert "the connection was deleted or renamed" in event["message"]

@@ -1,4 +1,7 @@
-"""The arguments of a sensor, the events that resume it, and what its errors say about the next try."""
+"""
+The arguments of a sensor, the events that resume it, and what its errors say about the
+next try.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +33,34 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdef
     [
         ({}, "execution_arn and pipeline_name are both missing: give one of them"),
         ({"execution_arn": ARN, "pipeline_name": "fanout"}, "are both given"),
-        ({"execution_arn": ARN, "created_after": "2026-01-01"}, "created_after: an execution with an"),
-        ({"execution_arn": ARN, "parameters": {"A": 1}}, "parameters: an execution with an"),
+        (
+            {"execution_arn": ARN, "created_after": "2026-01-01"},
+            "created_after: an execution with an",
+        ),
+        (
+            {"execution_arn": ARN, "parameters": {"A": 1}},
+            "parameters: an execution with an",
+        ),
         (
             {"pipeline_name": "fanout", "which": "newest"},
             "which = 'newest' is not valid: give one of first, latest",
         ),
-        ({"execution_arn": ARN, "poke_interval": 0.5}, "poke_interval = 0.5 is not valid"),
-        ({"execution_arn": ARN, "timeout": 11 * 365 * 24 * HOUR}, "timeout = 346896000.0 is not valid"),
+        (
+            {"execution_arn": ARN, "poke_interval": 0.5},
+            "poke_interval = 0.5 is not valid",
+        ),
+        (
+            {"execution_arn": ARN, "timeout": 11 * 365 * 24 * HOUR},
+            "timeout = 346896000.0 is not valid",
+        ),
         ({"execution_arn": ARN, "on_cancelled": "ignore"}, "one of fail, skip, retry"),
         ({"execution_arn": ARN, "progress_interval": 5}, "progress_interval = 5"),
         ({"execution_arn": ARN, "deferrable": "yes"}, "deferrable = 'yes'"),
     ],
 )
-def test_invalid_arguments_are_refused_when_the_dag_is_parsed(arguments: dict[str, Any], text: str) -> None:
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed(
+    arguments: dict[str, Any], text: str
+) -> None:
     """A DAG author sees them as an import error."""
     with pytest.raises(ParametersError, match=text):
         PolysyncPipelineSensor(task_id="wait", **arguments)
@@ -54,10 +71,19 @@ def test_invalid_arguments_are_refused_when_the_dag_is_parsed(arguments: dict[st
     [
         ({"execution_arn": "fanout"}, ["execution_arn = 'fanout'", "/execution/<id>"]),
         ({"execution_arn": ""}, ["execution_arn and pipeline_name are both missing"]),
-        ({"execution_arn": ARN, "region_name": "eu-west-1"}, ["region_name = 'eu-west-1'", "us-east-1"]),
-        ({"execution_arn": ARN, "step_name": "a\nb"}, ["step_name = 'a\\nb' is not the name of a step"]),
+        (
+            {"execution_arn": ARN, "region_name": "eu-west-1"},
+            ["region_name = 'eu-west-1'", "us-east-1"],
+        ),
+        (
+            {"execution_arn": ARN, "step_name": "a\nb"},
+            ["step_name = 'a\\nb' is not the name of a step"],
+        ),
         ({"pipeline_name": "no good"}, ["pipeline_name = 'no good'"]),
-        ({"pipeline_name": "fanout", "created_after": "soon"}, ["created_after = 'soon'"]),
+        (
+            {"pipeline_name": "fanout", "created_after": "soon"},
+            ["created_after = 'soon'"],
+        ),
         ({"pipeline_name": "fanout", "parameters": "A=1"}, ["parameters = 'A=1'"]),
     ],
 )
@@ -79,7 +105,12 @@ def test_invalid_rendered_arguments_are_refused_before_any_call(
     [
         None,
         {"outcome": "step_ended", "execution_arn": ARN, "step_name": "x"},
-        {"outcome": "step_ended", "execution_arn": "{{ conn.x }}", "step_name": "x", "status": "Succeeded"},
+        {
+            "outcome": "step_ended",
+            "execution_arn": "{{ conn.x }}",
+            "step_name": "x",
+            "status": "Succeeded",
+        },
         {"outcome": "ended", "execution_arn": ARN},
         {"outcome": "found", "execution_arn": ARN, "began_at": "2026-01-01T00:00:00Z"},
     ],
@@ -101,7 +132,9 @@ def test_error_says_what_comes_next(
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
     """A sensor starts and resumes nothing, so a person, or the next look, does."""
-    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
     begin, arn = airflow_time.time(), start_execution()
     target: dict[str, Any] = {"execution_arn": arn}
     if by == "pipeline_name":
@@ -112,8 +145,14 @@ def test_error_says_what_comes_next(
     first = run_sensor(retried, TaskInstance("wait", max_tries=1))
 
     assert "start or resume the execution where it was started" in str(last.error)
-    again = "waits for the same execution" if by == "execution_arn" else "looks for an execution again"
-    assert f"Next: Airflow retries the task in 5 min. The retry {again}." in str(first.error)
+    again = (
+        "waits for the same execution"
+        if by == "execution_arn"
+        else "looks for an execution again"
+    )
+    assert f"Next: Airflow retries the task in 5 min. The retry {again}." in str(
+        first.error
+    )
 
 
 def test_sensor_stops_nothing_when_its_task_is_killed(emulator: EmulatorServer) -> None:

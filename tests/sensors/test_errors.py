@@ -1,4 +1,7 @@
-"""What fails a sensor, and what ``soft_fail`` skips: each row of the page's table, for all sensors and modes."""
+"""
+What fails a sensor, and what ``soft_fail`` skips: each row of the page's table, for all
+sensors and modes.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +70,14 @@ class World:
         """Let something happen while the sensor waits."""
         self.time.after(minutes * MINUTE, partial(action, *args))
 
-    def fault(self, minutes: float, kind: str, operation: str, members: dict[str, Any]) -> None:
+    def fault(
+        self, minutes: float, kind: str, operation: str, members: dict[str, Any]
+    ) -> None:
         """Add a fault to the emulator while the sensor waits."""
-        self.after(minutes, partial(self.emulator.control.add_fault, kind, operation, **members))
+        self.after(
+            minutes,
+            partial(self.emulator.control.add_fault, kind, operation, **members),
+        )
 
 
 def execution(world: World, scenario: dict[str, Any] | None = None) -> str:
@@ -81,7 +89,10 @@ def execution(world: World, scenario: dict[str, Any] | None = None) -> str:
 
 def search(world: World) -> None:
     """Let the sensor look for an execution, which is started after 25 minutes."""
-    world.arguments |= {"pipeline_name": "fanout", "created_after": at(world.time.time() - 1)}
+    world.arguments |= {
+        "pipeline_name": "fanout",
+        "created_after": at(world.time.time() - 1),
+    }
     world.after(25, start, world.registry.client)
 
 
@@ -93,7 +104,9 @@ def approval(world: World) -> None:
 
 def start(client: Any) -> str:
     """Start an execution."""
-    return str(client.start_pipeline_execution(PipelineName="fanout")["PipelineExecutionArn"])
+    return str(
+        client.start_pipeline_execution(PipelineName="fanout")["PipelineExecutionArn"]
+    )
 
 
 def argument(**arguments: Any) -> Callable[[World], None]:
@@ -126,7 +139,11 @@ def timer(world: World) -> None:
 def window(world: World) -> None:
     """Let the window be one that has closed."""
     end = world.time.time() - HOUR
-    world.arguments |= {"pipeline_name": "fanout", "created_after": at(end - HOUR), "created_before": at(end)}
+    world.arguments |= {
+        "pipeline_name": "fanout",
+        "created_after": at(end - HOUR),
+        "created_before": at(end),
+    }
 
 
 def failed_step(world: World) -> None:
@@ -139,7 +156,10 @@ def stopped(world: World) -> None:
     """Let somebody stop the execution."""
     client, arn = world.registry.client, execution(world)
     world.after(
-        15, lambda: client.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken="t" * 32)
+        15,
+        lambda: client.stop_pipeline_execution(
+            PipelineExecutionArn=arn, ClientRequestToken="t" * 32
+        ),
     )
 
 
@@ -163,28 +183,49 @@ ROWS: dict[str, tuple[tuple[Callable[[World], Any], ...], ...]] = {
         (search, argument(created_after="soon")),
         (approval, argument(region_name="eu-west-1")),
     ),
-    "the connection does not exist": tuple((each, argument(polysync_conn_id="x")) for each in TARGETS),
-    "the connection is deleted during the wait": tuple((each, deletion) for each in TARGETS),
+    "the connection does not exist": tuple(
+        (each, argument(polysync_conn_id="x")) for each in TARGETS
+    ),
+    "the connection is deleted during the wait": tuple(
+        (each, deletion) for each in TARGETS
+    ),
     "AWS denies a call, for example because a role was revoked": (
         *((each, lambda world: world.fault(7, *DENIED)) for each in TARGETS),
-        (execution, argument(step_name="Merge"), lambda world: world.fault(7, "error", STEPS, DENIED[2])),
+        (
+            execution,
+            argument(step_name="Merge"),
+            lambda world: world.fault(7, "error", STEPS, DENIED[2]),
+        ),
     ),
     "the pipeline, execution or model package does not exist": (
         (argument(execution_arn=ARN),),
         (argument(pipeline_name="nowhere"),),
         (argument(model_package_arn=version(9)),),
     ),
-    "throttling, HTTP 5xx, no response, or expired credentials": tuple((each, outage) for each in TARGETS),
+    "throttling, HTTP 5xx, no response, or expired credentials": tuple(
+        (each, outage) for each in TARGETS
+    ),
     "the same, until the time is over": (
-        *((each, argument(timeout=20 * MINUTE), lambda world: world.fault(7, *EXPIRED)) for each in TARGETS),
+        *(
+            (
+                each,
+                argument(timeout=20 * MINUTE),
+                lambda world: world.fault(7, *EXPIRED),
+            )
+            for each in TARGETS
+        ),
         (
             argument(model_package_group=GROUP),
             timer,
             lambda world: world.emulator.control.add_fault("throttle"),
         ),
     ),
-    "timeout has passed": tuple((each, argument(timeout=20 * MINUTE)) for each in TARGETS),
-    "execution_timeout has passed, and is shorter": tuple((each, timer) for each in TARGETS),
+    "timeout has passed": tuple(
+        (each, argument(timeout=20 * MINUTE)) for each in TARGETS
+    ),
+    "execution_timeout has passed, and is shorter": tuple(
+        (each, timer) for each in TARGETS
+    ),
     "no execution was created in the window": ((window,),),
     "the execution has failed": ((partial(execution, scenario=FAILED_STEP),),),
     "the awaited step has failed": ((failed_step,),),
@@ -201,9 +242,15 @@ def run_world(world: World) -> Run:
     sensor: Any = partial(PolysyncPipelineSensor, progress_interval=None)
     if is_approval:
         sensor = PolysyncModelApprovalSensor
-    arguments = {"task_id": "wait", "poke_interval": 10 * MINUTE, "timeout": 3 * HOUR, **MODES[world.mode]}
+    arguments = {
+        "task_id": "wait",
+        "poke_interval": 10 * MINUTE,
+        "timeout": 3 * HOUR,
+        **MODES[world.mode],
+    }
     return run_sensor(
-        sensor(**arguments | world.arguments), TaskInstance("wait", task_state_store=JsonStore())
+        sensor(**arguments | world.arguments),
+        TaskInstance("wait", task_state_store=JsonStore()),
     )
 
 
@@ -225,20 +272,32 @@ def test_table_has_all_rows() -> None:
 
 
 def cells(row: str) -> list[str]:
-    """Return what the table says of ``poke``, ``reschedule`` and ``deferrable``, and of ``soft_fail``."""
-    outcome, with_soft_fail = (cell.strip() for cell in TABLE[row].strip("| ").split("|"))
+    """
+    Return what the table says of ``poke``, ``reschedule`` and ``deferrable``, and of
+    ``soft_fail``.
+    """
+    outcome, with_soft_fail = (
+        cell.strip() for cell in TABLE[row].strip("| ").split("|")
+    )
     usual, _, exception = outcome.partition("; with `mode=")
     mode, _, other = exception.partition("`: ")
-    return [*(other if f'"{name}"' == mode else usual for name in MODES_OF_CELLS), with_soft_fail]
+    return [
+        *(other if f'"{name}"' == mode else usual for name in MODES_OF_CELLS),
+        with_soft_fail,
+    ]
 
 
 def other_modes(number: int, row: str) -> list[tuple[str, bool]]:
-    """Return the modes beside ``deferrable`` in which a row is tried: both if they differ, otherwise one in turn."""
+    """
+    Return the modes beside ``deferrable`` in which a row is tried: both if they differ,
+    otherwise one in turn.
+    """
     both = [("poke", False), ("reschedule", False)]
     return both if len({*cells(row)[:3]}) > 1 else [both[number % 2]]
 
 
-# What a trigger ends by itself is an event, or an error, like others: each kind of end once.
+# What a trigger ends by itself is an event, or an error, like others: each kind of end
+# once.
 IN_TRIGGERER = (
     "an argument is not valid",
     "the connection is deleted during the wait",
@@ -247,8 +306,11 @@ IN_TRIGGERER = (
     "the execution has failed",
     'the model was rejected (on_rejected="fail")',
 )
-# Each row is tried with soft_fail, and in the modes that differ; for all that a sensor can wait for, in one mode.
-CASES = [("deferrable", False, row, stages) for row, each in ROWS.items() for stages in each] + [
+# Each row is tried with soft_fail, and in the modes that differ; for all that a sensor
+# can wait for, in one mode.
+CASES = [
+    ("deferrable", False, row, stages) for row, each in ROWS.items() for stages in each
+] + [
     (mode, soft_fail, row, each[number % len(each)])
     for number, (row, each) in enumerate(ROWS.items())
     for mode, soft_fail in (*other_modes(number, row), ("deferrable", True))
@@ -276,7 +338,9 @@ def test_outcome_is_that_of_the_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both sensors, whatever they wait for, end as the page says for the mode."""
-    world = World(emulator, airflow_time, registry, monkeypatch, mode, {"soft_fail": soft_fail})
+    world = World(
+        emulator, airflow_time, registry, monkeypatch, mode, {"soft_fail": soft_fail}
+    )
     for stage in stages:
         stage(world)
 
@@ -291,7 +355,8 @@ def test_outcome_is_that_of_the_table(
 
 
 @pytest.mark.parametrize(
-    ("target", "mode"), [*zip(TARGETS, ("poke", "reschedule", "deferrable"), strict=True)]
+    ("target", "mode"),
+    [*zip(TARGETS, ("poke", "reschedule", "deferrable"), strict=True)],
 )
 def test_never_fail_skips_after_every_error(
     target: Callable[[World], Any],
@@ -302,7 +367,9 @@ def test_never_fail_skips_after_every_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """That is what it is for."""
-    world = World(emulator, airflow_time, registry, monkeypatch, mode, {"never_fail": True})
+    world = World(
+        emulator, airflow_time, registry, monkeypatch, mode, {"never_fail": True}
+    )
     target(world)
     world.fault(7, *DENIED)
 
@@ -317,7 +384,10 @@ def test_never_fail_skips_after_every_error(
     ],
 )
 def test_trigger_that_has_failed_is_not_skipped(make: Callable[..., Any]) -> None:
-    """Airflow's own sensors skip after a deferral, whatever the error; a bug is no answer of AWS's."""
+    """
+    Airflow's own sensors skip after a deferral, whatever the error; a bug is no answer
+    of AWS's.
+    """
     sensor = make(task_id="wait", deferrable=True, soft_fail=True)
     context = TaskInstance("wait").context(sensor)
 
@@ -335,8 +405,18 @@ def test_time_of_airflow_may_end_first(
     airflow_time: EmulatedTime,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow's loop has a clock of its own. The task waits for its deadline, and ends with its XComs."""
-    world = World(emulator, airflow_time, registry, monkeypatch, "poke", {"timeout": 20 * MINUTE + 0.5})
+    """
+    Airflow's loop has a clock of its own. The task waits for its deadline, and ends
+    with its XComs.
+    """
+    world = World(
+        emulator,
+        airflow_time,
+        registry,
+        monkeypatch,
+        "poke",
+        {"timeout": 20 * MINUTE + 0.5},
+    )
     target(world)
     module: Any = import_module(BaseSensorOperator.__module__)
     monkeypatch.setattr(module.time, "monotonic", lambda: 1.001 * airflow_time.time())
@@ -345,5 +425,8 @@ def test_time_of_airflow_may_end_first(
 
     assert outcome_of(run) == "fails"
     assert "the limit of 20 min" in str(run.error)
-    assert run.xcoms.get("approval_status", "PendingManualApproval") == "PendingManualApproval"
+    assert (
+        run.xcoms.get("approval_status", "PendingManualApproval")
+        == "PendingManualApproval"
+    )
     assert run.xcoms.keys() & {"run", "approval_status"}

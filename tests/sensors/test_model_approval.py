@@ -85,7 +85,9 @@ class Case:
 
     name: str
     stages: tuple[Stage, ...]
-    arguments: dict[str, Any] = field(default_factory=lambda: {"model_package_arn": version(1)})
+    arguments: dict[str, Any] = field(
+        default_factory=lambda: {"model_package_arn": version(1)}
+    )
     result: str | None = None
     error: type[BaseException] | None = None
     texts: tuple[str, ...] = ()
@@ -98,15 +100,23 @@ class Case:
 ONE_MODE = ("poke",)
 PENDING = registered("PendingManualApproval")
 BY_GROUP = {"model_package_group": GROUP}
-APPROVED = partial(Registry.set, arn=version(1), status="Approved", description="Checked by Ada")
-REJECTED = partial(Registry.set, arn=version(1), status="Rejected", description="Bias in group B")
+APPROVED = partial(
+    Registry.set, arn=version(1), status="Approved", description="Checked by Ada"
+)
+REJECTED = partial(
+    Registry.set, arn=version(1), status="Rejected", description="Bias in group B"
+)
 DELETED = partial(Registry.delete, arn=version(1))
 CASES = (
     Case(
         "approved before",
         (registered("Approved"),),
         result=version(1),
-        xcoms={"model_package_arn": version(1), "approval_status": "Approved", "last_modified_by": None},
+        xcoms={
+            "model_package_arn": version(1),
+            "approval_status": "Approved",
+            "last_modified_by": None,
+        },
         polls=(1, 1),
     ),
     Case(
@@ -125,7 +135,10 @@ CASES = (
         (PENDING, later(POLL + 1, REJECTED)),
         error=ModelRejectedError,
         texts=(f"Model package {version(1)} is rejected", "Bias in group B"),
-        xcoms={"approval_status": "Rejected", "approval_description": "Bias in group B"},
+        xcoms={
+            "approval_status": "Rejected",
+            "approval_description": "Bias in group B",
+        },
     ),
     Case(
         "rejected, skip",
@@ -163,7 +176,10 @@ CASES = (
         (
             registered("Approved"),
             package_status("InProgress"),
-            later(3 * POLL + 1, lambda registry: registry.set_package_status(version(1), "Completed")),
+            later(
+                3 * POLL + 1,
+                lambda registry: registry.set_package_status(version(1), "Completed"),
+            ),
         ),
         result=version(1),
         polls=(4, 6),
@@ -230,13 +246,20 @@ def make(mode: str, **arguments: Any) -> PolysyncModelApprovalSensor:
 
 
 def task_instance() -> TaskInstance:
-    """Return a task instance of Airflow 3.3, which keeps a state between the sessions of a task."""
+    """
+    Return a task instance of Airflow 3.3, which keeps a state between the sessions of a
+    task.
+    """
     return TaskInstance("wait", task_state_store=JsonStore())
 
 
 @pytest.mark.parametrize(
     ("case", "mode"),
-    [pytest.param(case, mode, id=f"{case.name}, {mode}") for case in CASES for mode in case.modes],
+    [
+        pytest.param(case, mode, id=f"{case.name}, {mode}")
+        for case in CASES
+        for mode in case.modes
+    ],
 )
 def test_outcome(
     case: Case,
@@ -252,40 +275,71 @@ def test_outcome(
 
     run = run_sensor(make(mode, **case.arguments), task_instance())
 
-    assert (run.result, type(run.error)) == (case.result, case.error or type(None)), run.error
+    assert (run.result, type(run.error)) == (case.result, case.error or type(None)), (
+        run.error
+    )
     assert [text for text in case.texts if text not in str(run.error)] == []
     assert {key: run.xcoms[key] for key in case.xcoms} == case.xcoms
-    polls = [call for call in emulator.control.calls("DescribeModelPackage") if not call["fault"]]
+    polls = [
+        call
+        for call in emulator.control.calls("DescribeModelPackage")
+        if not call["fault"]
+    ]
     assert case.polls[0] <= len(polls) <= case.polls[1]
     assert "\n::" not in str(run.error)
 
 
 def test_retries() -> None:
-    """A rejection uses no retries whatever the retry policy says; a group without a version may get one."""
+    """
+    A rejection uses no retries whatever the retry policy says; a group without a
+    version may get one.
+    """
     assert issubclass(ModelRejectedError, AirflowFailException)
     rejected = ModelRejectedError("x", model_package_arn=version(1))
     assert rejected.permanent
-    assert not ModelApprovalError("x", model_package_arn=None, permanent=False).permanent
+    assert not ModelApprovalError(
+        "x", model_package_arn=None, permanent=False
+    ).permanent
 
 
 BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "neither is given"),
     ({"model_package_arn": version(1), "model_package_group": GROUP}, "both is given"),
-    ({"model_package_arn": "churn"}, "model_package_arn = 'churn' is not the ARN of a version"),
+    (
+        {"model_package_arn": "churn"},
+        "model_package_arn = 'churn' is not the ARN of a version",
+    ),
     ({"model_package_arn": f"{PREFIX}/single"}, "nothing else has an approval status"),
-    ({"model_package_arn": None, "model_package_group": "a b"}, "model_package_group = 'a b' is not"),
+    (
+        {"model_package_arn": None, "model_package_group": "a b"},
+        "model_package_group = 'a b' is not",
+    ),
     ({"model_package_group": f"{PREFIX}/churn/1"}, "is not a model package group"),
     ({"model_package_arn": 7}, "model_package_arn = 7"),
-    ({"model_package_arn": version(1), "region_name": "eu-west-1"}, "is not the region of"),
-    ({"model_package_arn": version(1), "on_rejected": "retry"}, "give one of fail, skip"),
-    ({"model_package_arn": version(1), "poke_interval": 0}, "poke_interval = 0.0 is not valid"),
+    (
+        {"model_package_arn": version(1), "region_name": "eu-west-1"},
+        "is not the region of",
+    ),
+    (
+        {"model_package_arn": version(1), "on_rejected": "retry"},
+        "give one of fail, skip",
+    ),
+    (
+        {"model_package_arn": version(1), "poke_interval": 0},
+        "poke_interval = 0.0 is not valid",
+    ),
     ({"model_package_arn": version(1), "deferrable": "yes"}, "give True or False"),
 )
 
 
 @pytest.mark.parametrize(("arguments", "text"), BAD, ids=[text for _, text in BAD])
-def test_bad_arguments(arguments: dict[str, Any], text: str, emulator: EmulatorServer) -> None:
-    """They are refused before AWS is called, and the error names the argument, its value and the cure."""
+def test_bad_arguments(
+    arguments: dict[str, Any], text: str, emulator: EmulatorServer
+) -> None:
+    """
+    They are refused before AWS is called, and the error names the argument, its value
+    and the cure.
+    """
     emulator.control.clear_calls()
     with pytest.raises(ParametersError) as caught:  # noqa: PT012 # some are refused when the sensor is made
         sensor = make("poke", **arguments)
@@ -299,7 +353,10 @@ def test_bad_arguments(arguments: dict[str, Any], text: str, emulator: EmulatorS
 def test_rescheduled_sensor_needs_a_place_for_the_newest_version(
     registry: Registry, emulator: EmulatorServer
 ) -> None:
-    """Before Airflow 3.3, the newest version could be another one at each look, so a group is refused."""
+    """
+    Before Airflow 3.3, the newest version could be another one at each look, so a group
+    is refused.
+    """
     registry.register()
     emulator.control.clear_calls()
 
@@ -325,7 +382,10 @@ def test_edited_state_is_not_believed(
     registry: Registry,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """What a rescheduled sensor finds in the task state store counts only for its own try and group."""
+    """
+    What a rescheduled sensor finds in the task state store counts only for its own try
+    and group.
+    """
     registry.register("Approved")
     newest = registry.register("Approved")
     ti = TaskInstance("wait", try_number=2, task_state_store=JsonStore())
@@ -339,7 +399,12 @@ def test_edited_state_is_not_believed(
 
 @pytest.mark.parametrize(
     "event",
-    [None, {"outcome": "approved"}, {"outcome": "approved", "model_package_arn": "x"}, {"outcome": "maybe"}],
+    [
+        None,
+        {"outcome": "approved"},
+        {"outcome": "approved", "model_package_arn": "x"},
+        {"outcome": "maybe"},
+    ],
 )
 def test_foreign_event_approves_nothing(event: Any, emulator: EmulatorServer) -> None:
     """A deferred task that is resumed with another event fails."""
@@ -355,7 +420,10 @@ def test_foreign_event_approves_nothing(event: Any, emulator: EmulatorServer) ->
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
 def test_region_is_that_of_the_version(mode: str, emulator: EmulatorServer) -> None:
     """Not that of the connection."""
-    run_sensor(make(mode, model_package_arn=version(1).replace("us-east-1", "eu-west-1")), task_instance())
+    run_sensor(
+        make(mode, model_package_arn=version(1).replace("us-east-1", "eu-west-1")),
+        task_instance(),
+    )
 
     calls = emulator.control.calls("DescribeModelPackage")
     assert {call["region"] for call in calls} == {"eu-west-1"}

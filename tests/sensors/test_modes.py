@@ -1,4 +1,7 @@
-"""The outcomes of the sensor: each test case runs in all modes, with the same result, XComs and errors."""
+"""
+The outcomes of the sensor: each test case runs in all modes, with the same result,
+XComs and errors.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ from tests.sensors.sessions import (
 )
 from tests.tasks import EmulatedTime, Run
 
-FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}}
+FAILED_STEP = {
+    "steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
+}
 ENDLESS = {"steps": {"Merge": {"duration": None}}}
 # For what is decided without the mode.
 ONE_MODE = ("deferrable",)
@@ -39,7 +44,8 @@ class Case:
     :param state: the XCom ``state`` at the end; None if no execution is found.
     :param scenario: of the execution.
     :param arguments: of the sensor.
-    :param after: seconds after which the execution is started; 0 for before the sensor; None for never.
+    :param after: seconds after which the execution is started; 0 for before the sensor;
+        None for never.
     :param stop_after: seconds after which somebody stops it.
     :param fault: a fault of AWS: the kind, the operation and its members.
     :param texts: texts that the error contains.
@@ -68,7 +74,10 @@ CASES = [
         "Failed",
         FAILED_STEP,
         error=exceptions.PipelineExecutionFailedError,
-        texts=("One or multiple steps failed", "Step Shard3 failed: AlgorithmError: no data in shard 3"),
+        texts=(
+            "One or multiple steps failed",
+            "Step Shard3 failed: AlgorithmError: no data in shard 3",
+        ),
     ),
     Case(
         "CompletedWithFailures, succeed",
@@ -98,7 +107,11 @@ CASES = [
         ENDLESS,
         {"timeout": HOUR},
         error=exceptions.PipelineExecutionTimeoutError,
-        texts=("did not end before the timeout", "the limit of 1 h", "has not stopped it"),
+        texts=(
+            "did not end before the timeout",
+            "the limit of 1 h",
+            "has not stopped it",
+        ),
     ),
     Case(
         "timeout of the search",
@@ -106,15 +119,23 @@ CASES = [
         arguments={"timeout": timedelta(hours=1)},
         after=None,
         error=exceptions.PipelineExecutionTimeoutError,
-        texts=("No execution was found within 1 h", "the first execution of pipeline fanout"),
+        texts=(
+            "No execution was found within 1 h",
+            "the first execution of pipeline fanout",
+        ),
     ),
     Case(
         "execution deleted",
         "Running",
-        fault=("error", DESCRIBE, {"code": "ResourceNotFound", "message": "no such execution", "skip": 2}),
+        fault=(
+            "error",
+            DESCRIBE,
+            {"code": "ResourceNotFound", "message": "no such execution", "skip": 2},
+        ),
         error=exceptions.SageMakerApiError,
         texts=("no such execution", "has not stopped it"),
-        # The last poke of a rescheduled sensor does not know the status that the ones before have seen.
+        # The last poke of a rescheduled sensor does not know the status that the ones
+        # before have seen.
         modes=("poke", "deferrable"),
     ),
     Case(
@@ -132,7 +153,10 @@ def test_outcome_is_the_same_in_all_modes(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """Result, XComs and error are those of the table, and the sensor changes nothing in AWS."""
+    """
+    Result, XComs and error are those of the table, and the sensor changes nothing in
+    AWS.
+    """
     runs = {mode: run_case(case, mode, emulator, airflow_time) for mode in case.modes}
 
     for mode, run in runs.items():
@@ -141,15 +165,27 @@ def test_outcome_is_the_same_in_all_modes(
             assert text in str(run.error), mode
         assert run.xcoms.get("state") == case.state, mode
         if case.error is None:
-            assert run.result == run.xcoms["execution_arn"] == run.xcoms["run"]["execution_arn"]
+            assert (
+                run.result
+                == run.xcoms["execution_arn"]
+                == run.xcoms["run"]["execution_arn"]
+            )
             assert run.xcoms["run"]["pipeline_name"] == "fanout"
-            assert {row["state"] for row in run.xcoms["steps"]} <= {"Success", "Failed", "NotStarted"}
+            assert {row["state"] for row in run.xcoms["steps"]} <= {
+                "Success",
+                "Failed",
+                "NotStarted",
+            }
         if case.state:
             assert "console.aws.amazon.com" in run.xcoms["console_url"]
-    assert len({comparable(run) for run in runs.values()}) == 1, {m: comparable(r) for m, r in runs.items()}
+    assert len({comparable(run) for run in runs.values()}) == 1, {
+        m: comparable(r) for m, r in runs.items()
+    }
 
 
-def run_case(case: Case, mode: str, emulator: EmulatorServer, clock: EmulatedTime) -> Run:
+def run_case(
+    case: Case, mode: str, emulator: EmulatorServer, clock: EmulatedTime
+) -> Run:
     """Run a case in one mode."""
     emulator.control.reset()
     clock.at.clear()
@@ -165,11 +201,15 @@ def run_case(case: Case, mode: str, emulator: EmulatorServer, clock: EmulatedTim
         kind, operation, members = case.fault
         emulator.control.add_fault(kind, operation, **members)
     arguments = {"poke_interval": 300, **case.arguments}
-    sensor = make_sensor(mode, pipeline_name="fanout", created_after=at(begin - 1), **arguments)
+    sensor = make_sensor(
+        mode, pipeline_name="fanout", created_after=at(begin - 1), **arguments
+    )
 
     run = run_sensor(sensor)
 
-    expected = ["StartPipelineExecution"] * len(started) + ["StopPipelineExecution"] * bool(case.stop_after)
+    expected = ["StartPipelineExecution"] * len(started) + [
+        "StopPipelineExecution"
+    ] * bool(case.stop_after)
     assert calls_that_change(emulator) == expected
     if mode == "deferrable" and case.after and not case.fault:
         assert run.trigger is not None
@@ -179,7 +219,14 @@ def run_case(case: Case, mode: str, emulator: EmulatorServer, clock: EmulatedTim
 def comparable(run: Run) -> str:
     """Return what must be the same in all modes."""
     keys = ("state", "run", "outputs", "console_url", "execution_arn")
-    text = repr((type(run.error), str(run.error), run.result, {key: run.xcoms.get(key) for key in keys}))
+    text = repr(
+        (
+            type(run.error),
+            str(run.error),
+            run.result,
+            {key: run.xcoms.get(key) for key in keys},
+        )
+    )
     text = re.sub(r"execution/[a-z0-9]{12}", "execution/ID", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[^', ]*", "TIME", text)
     # The modes begin their polls at other moments.
@@ -192,7 +239,10 @@ def test_xcoms_are_there_while_the_execution_runs(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """Links, state, steps and, except in reschedule mode, parameters can be seen before the execution has ended."""
+    """
+    Links, state, steps and, except in reschedule mode, parameters can be seen before
+    the execution has ended.
+    """
     from tests.tasks import TaskInstance
 
     ti, seen = TaskInstance("wait"), list[dict[str, Any]]()

@@ -1,4 +1,7 @@
-"""The search of a sensor against the emulator, in all modes: windows, which execution, retries and reschedules."""
+"""
+The search of a sensor against the emulator, in all modes: windows, which execution,
+retries and reschedules.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def test_execution_is_found(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """It is the one that the arguments mean, whether it is there before the sensor or is started later."""
+    """
+    It is the one that the arguments mean, whether it is there before the sensor or is
+    started later.
+    """
     arns = dict[str, str]()
 
     def start(name: str, **parameters: str) -> None:
@@ -73,14 +79,19 @@ def test_found_execution_stays_the_one(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """``latest`` is that of the begin of the try, also when newer ones are started; the next try takes the newest."""
+    """
+    ``latest`` is that of the begin of the try, also when newer ones are started; the
+    next try takes the newest.
+    """
     begin = airflow_time.time()
     first = start_execution()
     airflow_time.sleep(5)
     newer = list[str]()
     airflow_time.after(300, lambda: newer.append(start_execution()))
     ti = TaskInstance("wait", max_tries=1)
-    sensor = make_sensor(mode, pipeline_name="fanout", which="latest", created_after=at(begin), retries=1)
+    sensor = make_sensor(
+        mode, pipeline_name="fanout", which="latest", created_after=at(begin), retries=1
+    )
 
     run = run_sensor(sensor, ti)
     again = run_sensor(sensor, TaskInstance("wait", try_number=2, max_tries=1))
@@ -95,7 +106,10 @@ def test_closed_window_without_an_execution_is_an_error(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """The sensor does not wait for its timeout, but for AWS's list, which may lag behind by five minutes."""
+    """
+    The sensor does not wait for its timeout, but for AWS's list, which may lag behind
+    by five minutes.
+    """
     now = airflow_time.time()
     start_execution()
     window = (at(now - 48 * HOUR), at(now - 24 * HOUR))
@@ -104,7 +118,9 @@ def test_closed_window_without_an_execution_is_an_error(
 
     run = run_sensor(make_sensor(mode, pipeline_name="fanout"), late)
     at_once = airflow_time.time() - now
-    waited = run_sensor(make_sensor(mode, pipeline_name="fanout", soft_fail=True), just_closed)
+    waited = run_sensor(
+        make_sensor(mode, pipeline_name="fanout", soft_fail=True), just_closed
+    )
 
     assert type(run.error) is exceptions.PipelineExecutionNotFoundError
     assert run.error.permanent
@@ -134,7 +150,8 @@ def test_data_interval_is_the_default_window(
     interval = (at(begin), at(end))
 
     run = run_sensor(
-        make_sensor("poke", pipeline_name="fanout", which="latest"), TaskInstance("wait", interval=interval)
+        make_sensor("poke", pipeline_name="fanout", which="latest"),
+        TaskInstance("wait", interval=interval),
     )
 
     assert run.result == inside
@@ -146,11 +163,20 @@ START = at(1_750_000_000)
 @pytest.mark.parametrize(
     ("context", "expected"),
     [
-        ({"data_interval_start": START, "data_interval_end": START + timedelta(days=1)}, (0, 24 * HOUR)),
+        (
+            {
+                "data_interval_start": START,
+                "data_interval_end": START + timedelta(days=1),
+            },
+            (0, 24 * HOUR),
+        ),
         ({"data_interval_start": START, "data_interval_end": START}, (0, None)),
         ({"data_interval_start": START, "data_interval_end": None}, (0, None)),
         (
-            {"data_interval_start": None, "dag_run": SimpleNamespace(run_after=START, start_date=START)},
+            {
+                "data_interval_start": None,
+                "dag_run": SimpleNamespace(run_after=START, start_date=START),
+            },
             (0, None),
         ),
         ({"dag_run": SimpleNamespace(run_after=START, start_date=None)}, (0, None)),
@@ -158,8 +184,12 @@ START = at(1_750_000_000)
         ({"dag_run": SimpleNamespace(start_date=START)}, (0, None)),
     ],
 )
-def test_window_of_a_dag_run(context: Any, expected: tuple[float, float | None]) -> None:
-    """An interval without length, or none, as Airflow 3 has them, is a window without end."""
+def test_window_of_a_dag_run(
+    context: Any, expected: tuple[float, float | None]
+) -> None:
+    """
+    An interval without length, or none, as Airflow 3 has them, is a window without end.
+    """
     begin, end = default_window(context)
 
     assert (begin - START).total_seconds() == expected[0]
@@ -172,7 +202,10 @@ def test_searches_cost_few_calls(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """One list for each look, of what is new; the parameters of each execution are read once."""
+    """
+    One list for each look, of what is new; the parameters of each execution are read
+    once.
+    """
     begin = airflow_time.time()
     for _ in range(3):
         start_execution()
@@ -191,8 +224,13 @@ def test_searches_cost_few_calls(
 
     counts = Counter(call["operation"] for call in emulator.control.calls())
     assert 6 <= counts[LIST] <= 20
-    # Three that do not match, the one that does, and its parameters for the XCom ``run``.
-    expected = {"poke": range(5, 30), "deferrable": range(5, 9), "reschedule": range(5, 60)}
+    # Three that do not match, the one that does, and its parameters for the XCom
+    # ``run``.
+    expected = {
+        "poke": range(5, 30),
+        "deferrable": range(5, 9),
+        "reschedule": range(5, 60),
+    }
     expected["triggerer"] = expected["deferrable"]
     assert counts["ListPipelineParametersForExecution"] in expected[mode]
     requests = [
@@ -205,10 +243,16 @@ def test_searches_cost_few_calls(
         assert requests[-1]["CreatedAfter"] > begin + 600
 
 
-def test_what_is_looked_for_is_in_the_log(emulator: EmulatorServer, airflow_time: EmulatedTime) -> None:  # noqa: F811
+def test_what_is_looked_for_is_in_the_log(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
     """A person sees why a sensor waits."""
     sensor = make_sensor(
-        "poke", pipeline_name="fanout", created_after="2025-01-01", display_name_pattern="x-*"
+        "poke",
+        pipeline_name="fanout",
+        created_after="2025-01-01",
+        display_name_pattern="x-*",
     )
 
     with capture_logs() as logs:
@@ -216,7 +260,9 @@ def test_what_is_looked_for_is_in_the_log(emulator: EmulatorServer, airflow_time
         run_sensor(sensor)
 
     assert any(
-        line["event"].startswith("Looking for the first execution of pipeline fanout created from 2025-01-01")
+        line["event"].startswith(
+            "Looking for the first execution of pipeline fanout created from 2025-01-01"
+        )
         and "with a display name like x-*" in line["event"]
         for line in logs
     )
@@ -229,23 +275,39 @@ def test_execution_of_a_pipeline_that_aws_manages(
     emulator: EmulatorServer,
     airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
-    """It is looked for by the ARN of the pipeline, although its own ARN has the account."""
+    """
+    It is looked for by the ARN of the pipeline, although its own ARN has the account.
+    """
     began_at = at(airflow_time.time())
     arn = start_execution(MANAGED, role=ROLE, ModelPackageArn=MODEL)
 
     run = run_sensor(make_sensor(mode, pipeline_name=MANAGED, created_after=began_at))
 
     assert (run.error, run.result) == (None, arn)
-    assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (MANAGED, "Success")
+    assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (
+        MANAGED,
+        "Success",
+    )
     assert run.xcoms["console_url"].endswith(f"#/pipelines/model-eval/executions/{arn}")
 
 
-def test_trigger_knows_what_was_listed(emulator: EmulatorServer, airflow_time: EmulatedTime) -> None:  # noqa: F811
-    """Its search begins after the list of the worker, and not at the beginning of the window."""
+def test_trigger_knows_what_was_listed(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    Its search begins after the list of the worker, and not at the beginning of the
+    window.
+    """
     began = airflow_time.time()
 
     run = run_sensor(
-        make_sensor("deferrable", pipeline_name="fanout", created_after=at(began - HOUR), timeout=300)
+        make_sensor(
+            "deferrable",
+            pipeline_name="fanout",
+            created_after=at(began - HOUR),
+            timeout=300,
+        )
     )
 
     assert run.trigger

@@ -1,4 +1,7 @@
-"""Sensors that start in the triggerer: what is refused, templates, tries, and a triggerer that takes over."""
+"""
+Sensors that start in the triggerer: what is refused, templates, tries, and a triggerer
+that takes over.
+"""
 
 from __future__ import annotations
 
@@ -55,15 +58,25 @@ def callback(context: Any) -> None:
         ("pre_execute", callback),
         ("post_execute", lambda context, result: None),
         ("execution_timeout", timedelta(hours=1)),
-        ("retry_policy", PolysyncRetryPolicy(retry_after={"ThrottlingException": timedelta(minutes=1)})),
+        (
+            "retry_policy",
+            PolysyncRetryPolicy(
+                retry_after={"ThrottlingException": timedelta(minutes=1)}
+            ),
+        ),
     ],
 )
 def test_what_needs_a_worker_is_refused(argument: str, value: Any) -> None:
-    """The error names the argument, its value and what to do. Without ``start_from_trigger``, it is accepted."""
+    """
+    The error names the argument, its value and what to do. Without
+    ``start_from_trigger``, it is accepted.
+    """
     arguments: Any = {"task_id": "wait", "execution_arn": ARN, argument: value}
     PolysyncPipelineSensor(**arguments, deferrable=True)
 
-    with pytest.raises(ParametersError, match=f"^{argument} = .+leave out one of them") as caught:
+    with pytest.raises(
+        ParametersError, match=f"^{argument} = .+leave out one of them"
+    ) as caught:
         PolysyncPipelineSensor(**arguments, start_from_trigger=True)
 
     assert "timeout limits the wait" in str(caught.value)
@@ -81,17 +94,23 @@ def test_callbacks_of_the_dag_processor_are_accepted(argument: str) -> None:
 
 
 @pytest.mark.parametrize("version_of_airflow", ["2.11.0", "3.2.1"])
-def test_older_versions_refuse_it(monkeypatch: pytest.MonkeyPatch, version_of_airflow: str) -> None:
+def test_older_versions_refuse_it(
+    monkeypatch: pytest.MonkeyPatch, version_of_airflow: str
+) -> None:
     """There, the templates would not be rendered."""
     monkeypatch.setattr(base, "CAPABILITIES", capabilities_of(version_of_airflow))
 
     for make in (
-        lambda: PolysyncPipelineSensor(task_id="wait", execution_arn=ARN, start_from_trigger=True),
+        lambda: PolysyncPipelineSensor(
+            task_id="wait", execution_arn=ARN, start_from_trigger=True
+        ),
         lambda: PolysyncModelApprovalSensor(
             task_id="wait", model_package_group=GROUP, start_from_trigger=True
         ),
     ):
-        with pytest.raises(ParametersError, match=r"start_from_trigger = True needs Airflow 3\.3"):
+        with pytest.raises(
+            ParametersError, match=r"start_from_trigger = True needs Airflow 3\.3"
+        ):
             make()
 
 
@@ -103,7 +122,9 @@ def test_older_versions_refuse_it(monkeypatch: pytest.MonkeyPatch, version_of_ai
         ("execution_arn", lambda output: output.map(lambda value: value)),
     ],
 )
-def test_output_that_cannot_be_rendered_is_refused(argument: str, make: Callable[[XComArg], Any]) -> None:
+def test_output_that_cannot_be_rendered_is_refused(
+    argument: str, make: Callable[[XComArg], Any]
+) -> None:
     """A text of a template cannot stand for it."""
     with DAG("outputs", schedule=None):
         first = PolysyncPipelineSensor(task_id="first", execution_arn=ARN)
@@ -111,21 +132,28 @@ def test_output_that_cannot_be_rendered_is_refused(argument: str, make: Callable
 
         with pytest.raises(ParametersError, match=f"^{argument} = .+give a template"):
             PolysyncPipelineSensor(
-                task_id="wait", start_from_trigger=True, **arguments, **{argument: make(first.output)}
+                task_id="wait",
+                start_from_trigger=True,
+                **arguments,
+                **{argument: make(first.output)},
             )
 
 
 @needs_triggerer
 def test_mapped_sensor_starts_on_a_worker() -> None:
-    """Airflow starts no mapped task in the triggerer. The DAG is stored all the same."""
+    """
+    Airflow starts no mapped task in the triggerer. The DAG is stored all the same.
+    """
     with DAG("mapped", schedule=None) as dag:
-        mapped: Any = PolysyncPipelineSensor.partial(task_id="wait", start_from_trigger=True).expand(
-            execution_arn=[ARN, ARN]
-        )
+        mapped: Any = PolysyncPipelineSensor.partial(
+            task_id="wait", start_from_trigger=True
+        ).expand(execution_arn=[ARN, ARN])
 
     check_dag(dag)
     assert mapped.start_trigger_args is None
-    unmapped = PolysyncPipelineSensor(task_id="wait", execution_arn=ARN, start_from_trigger=True)
+    unmapped = PolysyncPipelineSensor(
+        task_id="wait", execution_arn=ARN, start_from_trigger=True
+    )
     assert unmapped.choices.deferrable
 
 
@@ -137,12 +165,17 @@ def test_mapped_sensor_starts_on_a_worker() -> None:
 def test_arguments_are_rendered_in_the_triggerer(
     native: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """With what a template has on a worker, and the output of another task. Airflow itself renders nothing."""
+    """
+    With what a template has on a worker, and the output of another task. Airflow itself
+    renders nothing.
+    """
     arn = start_execution(Shards="3")
     start = datetime.fromtimestamp(emulated_time.time() - 60, UTC)
     TaskInstance("other").xcom_push("return_value", "fanout")
     # Only a native template renders to something else than a text.
-    parameters: Any = "{{ params.wanted }}" if native else {"Shards": "{{ params.wanted.Shards }}"}
+    parameters: Any = (
+        "{{ params.wanted }}" if native else {"Shards": "{{ params.wanted.Shards }}"}
+    )
     with DAG("retraining", schedule=None, render_template_as_native_obj=native) as dag:
         other = PolysyncPipelineSensor(task_id="other", execution_arn=ARN)
         sensor = PolysyncPipelineSensor(
@@ -167,7 +200,10 @@ def test_arguments_are_rendered_in_the_triggerer(
 def test_retry_begins_without_the_xcoms_of_the_try_before(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """As on a worker; else the button would lead to the log of the failed step of the try before."""
+    """
+    As on a worker; else the button would lead to the log of the failed step of the try
+    before.
+    """
     sensor = make_sensor("triggerer", execution_arn=start_execution())
     old = dict.fromkeys((*XCOM_KEYS, WAIT_KEY), "old")
     ti = TaskInstance("wait", try_number=2, xcoms=dict(old))
@@ -184,11 +220,15 @@ def test_all_xcoms_are_known(
     registry: Registry, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Each XCom that a sensor pushes is deleted before a retry."""
-    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
     failed = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
     registry.register("Rejected")
     rejected = run_sensor(
-        PolysyncModelApprovalSensor(task_id="wait", model_package_group=GROUP, start_from_trigger=True)
+        PolysyncModelApprovalSensor(
+            task_id="wait", model_package_group=GROUP, start_from_trigger=True
+        )
     )
 
     assert type(failed.error) is exceptions.PipelineExecutionFailedError
@@ -200,9 +240,15 @@ def test_all_xcoms_are_known(
 @needs_triggerer
 @pytest.mark.parametrize("by_search", [False, True])
 def test_first_poll_is_one_of_the_rate_limiter(
-    by_search: bool, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    by_search: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Many tasks may start at the same time in one process, beside the pollers with the same connection."""
+    """
+    Many tasks may start at the same time in one process, beside the pollers with the
+    same connection.
+    """
     keys = list[Any]()
 
     class CountingLimiter(RateLimiter):
@@ -220,7 +266,9 @@ def test_first_poll_is_one_of_the_rate_limiter(
     arn = start_execution()
     search = {"pipeline_name": "fanout", "created_after": at(emulated_time.time() - 60)}
 
-    run_sensor(make_sensor("triggerer", **(search if by_search else {"execution_arn": arn})))
+    run_sensor(
+        make_sensor("triggerer", **(search if by_search else {"execution_arn": arn}))
+    )
 
     assert keys == [("polysync_default", "us-east-1")]
 
@@ -234,7 +282,12 @@ def test_next_triggerer_goes_on_with_the_same_deadline(
 ) -> None:
     """It does not begin the time that the search may take again."""
     began_at = emulated_time.time()
-    sensor = make_sensor("triggerer", pipeline_name="fanout", created_after=at(began_at - 1), timeout=HOUR)
+    sensor = make_sensor(
+        "triggerer",
+        pipeline_name="fanout",
+        created_after=at(began_at - 1),
+        timeout=HOUR,
+    )
     ti = TaskInstance("wait")
 
     async def end_the_triggerer_after_half_an_hour() -> None:
@@ -258,7 +311,9 @@ def test_next_triggerer_goes_on_with_the_same_deadline(
 
 @needs_triggerer
 @pytest.mark.parametrize("kept", ["nonsense", 7, "gAAAAA==", None])
-def test_damaged_wait_begins_again(kept: Any, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_damaged_wait_begins_again(
+    kept: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """Others can edit XComs."""
     sensor = make_sensor("triggerer", execution_arn=start_execution())
     ti = TaskInstance("wait", xcoms={WAIT_KEY: kept})
@@ -270,7 +325,9 @@ def test_damaged_wait_begins_again(kept: Any, emulator: EmulatorServer, emulated
 
 
 @needs_triggerer
-def test_wait_of_another_try_is_not_continued(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_wait_of_another_try_is_not_continued(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The execution that it had found may be another one than that of the task now."""
     other = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
     arn = start_execution()
@@ -284,7 +341,9 @@ def test_wait_of_another_try_is_not_continued(emulator: EmulatorServer, emulated
 
 
 @needs_triggerer
-def test_wait_is_encrypted(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_wait_is_encrypted(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """As Airflow's database has the arguments of triggers."""
     arn = start_execution()
 
@@ -295,7 +354,9 @@ def test_wait_is_encrypted(emulator: EmulatorServer, emulated_time: EmulatedTime
 
 @needs_triggerer
 def test_error_of_the_trigger_fails_the_task_without_a_worker(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is the error with which a worker would fail it."""
     from polysync_airflow.triggers import waits
@@ -307,12 +368,18 @@ def test_error_of_the_trigger_fails_the_task_without_a_worker(
 
     run = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
 
-    assert (type(run.error).__name__, str(run.error)) == ("TaskDeferralError", "Trigger failure")
+    assert (type(run.error).__name__, str(run.error)) == (
+        "TaskDeferralError",
+        "Trigger failure",
+    )
 
 
 @needs_triggerer
 def test_method_after_the_event_exists() -> None:
-    """A worker calls it if the trigger ends without a state of the task: after an error that uses no retries."""
+    """
+    A worker calls it if the trigger ends without a state of the task: after an error
+    that uses no retries.
+    """
     sensor = make_sensor("triggerer", execution_arn=ARN)
 
     assert hasattr(sensor, sensor.start_trigger_args.next_method)

@@ -1,4 +1,7 @@
-"""A sensor that waits for one step, in all modes: it ends with the step, not with the execution."""
+"""
+A sensor that waits for one step, in all modes: it ends with the step, not with the
+execution.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,27 @@ from tests.tasks import EmulatedTime
 
 ENDLESS = {"Merge": {"duration": None}}
 FAILING = {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | None, tuple[str, ...]]] = {
+CASES: dict[
+    str,
+    tuple[dict[str, Any], dict[str, Any], type[BaseException] | None, tuple[str, ...]],
+] = {
     "succeeds": ({"steps": ENDLESS}, {"step_name": "Shard0"}, None, ()),
     "fails": (
         {"steps": {**ENDLESS, **FAILING}},
         {"step_name": "Shard3"},
         exceptions.PipelineExecutionFailedError,
-        ("Step Shard3 of pipeline fanout failed", "AlgorithmError: no data in shard 3", "Console: https://"),
+        (
+            "Step Shard3 of pipeline fanout failed",
+            "AlgorithmError: no data in shard 3",
+            "Console: https://",
+        ),
     ),
-    "succeeds in an execution that fails": ({"steps": FAILING}, {"step_name": "Shard0"}, None, ()),
+    "succeeds in an execution that fails": (
+        {"steps": FAILING},
+        {"step_name": "Shard0"},
+        None,
+        (),
+    ),
     "is not run": (
         {"steps": FAILING},
         {"step_name": "Merge"},
@@ -51,7 +66,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | Non
         {"steps": ENDLESS},
         {"step_name": "Merge", "timeout": HOUR},
         exceptions.PipelineExecutionTimeoutError,
-        ("did not end before the timeout", "Step Merge, for which this task waits, has not ended"),
+        (
+            "did not end before the timeout",
+            "Step Merge, for which this task waits, has not ended",
+        ),
     ),
     "is stopped": (
         {"steps": ENDLESS},
@@ -73,7 +91,11 @@ ONE_MODE = ("deferrable",)
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [(name, mode) for name in CASES for mode in (ONE_MODE if name in IN_ONE_MODE else MODES)],
+    [
+        (name, mode)
+        for name in CASES
+        for mode in (ONE_MODE if name in IN_ONE_MODE else MODES)
+    ],
 )
 def test_outcome_is_that_of_the_step(
     name: str,
@@ -90,7 +112,9 @@ def test_outcome_is_that_of_the_step(
         airflow_time.after(HOUR, lambda: stop_execution(arn))
     begin = airflow_time.time()
 
-    run = run_sensor(make_sensor(mode, execution_arn=arn, poke_interval=300, **arguments))
+    run = run_sensor(
+        make_sensor(mode, execution_arn=arn, poke_interval=300, **arguments)
+    )
 
     assert type(run.error) is (error or type(None)), run.error
     for text in texts:
@@ -100,17 +124,27 @@ def test_outcome_is_that_of_the_step(
         states = {row["name"]: row["state"] for row in run.xcoms["steps"]}
         assert states["Shard0"] == "Success"
         # All shards end at the same time, and with one of them the execution.
-        assert run.xcoms["state"] == ("Running" if "Merge" in scenario["steps"] else "Failed")
+        assert run.xcoms["state"] == (
+            "Running" if "Merge" in scenario["steps"] else "Failed"
+        )
         assert "Shard0" in run.xcoms["outputs"]
         # Merge comes last, and begins about forty minutes after the start.
         assert airflow_time.time() - begin < HOUR
-    changes = ["StartPipelineExecution", *(["StopPipelineExecution"] if is_stopped else [])]
+    changes = [
+        "StartPipelineExecution",
+        *(["StopPipelineExecution"] if is_stopped else []),
+    ]
     assert calls_that_change(emulator) == changes
 
 
-def test_deferred_step_has_a_trigger_of_its_own(emulator: EmulatorServer, airflow_time: EmulatedTime) -> None:  # noqa: F811
+def test_deferred_step_has_a_trigger_of_its_own(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
     """The stored trigger names the step, and stops nothing."""
-    run = run_sensor(make_sensor("deferrable", execution_arn=start_execution(), step_name="Merge"))
+    run = run_sensor(
+        make_sensor("deferrable", execution_arn=start_execution(), step_name="Merge")
+    )
 
     assert run.error is None
     assert run.trigger is not None

@@ -1,5 +1,6 @@
 """
-Runs a task that starts in the triggerer, by Airflow's own code: how it stores the DAG, renders and runs triggers.
+Runs a task that starts in the triggerer, by Airflow's own code: how it stores the DAG,
+renders and runs triggers.
 
 For Airflow 3.3: the models of the triggerer differ between the versions.
 """
@@ -17,8 +18,18 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException, BaseOperator
-from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+)
+from airflow.triggers.base import (
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 
 from polysync_airflow.triggers.task_end import TaskEnd
 from tests.fakes.simulated_airflow import AIRFLOW
@@ -32,7 +43,9 @@ class Started:
     ``trigger`` is its trigger, and ``task`` what the triggerer knows of the task.
     """
 
-    def __init__(self, operator: BaseOperator, ti: TaskInstance, *, dag: DAG | None = None) -> None:
+    def __init__(
+        self, operator: BaseOperator, ti: TaskInstance, *, dag: DAG | None = None
+    ) -> None:
         from airflow.jobs.triggerer_job_runner import TriggerRunner
         from airflow.models.trigger import Trigger
         from airflow.serialization.decoders import smart_decode_trigger_kwargs
@@ -44,10 +57,14 @@ class Started:
             dag = DAG(ti.dag_id, schedule=None)
             operator.dag = dag
         stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
-        runtime_ti = TriggerRunner.create_runtime_ti(sent_ti(ti), stored, sent_dag_run(ti))
+        runtime_ti = TriggerRunner.create_runtime_ti(
+            sent_ti(ti), stored, sent_dag_run(ti)
+        )
         self.ti, self.task = ti, runtime_ti.task
         arguments: Any = self.task.start_trigger_args
-        kwargs = Trigger._decrypt_kwargs(Trigger.encrypt_kwargs(arguments.trigger_kwargs))
+        kwargs = Trigger._decrypt_kwargs(
+            Trigger.encrypt_kwargs(arguments.trigger_kwargs)
+        )
         module, _, name = arguments.trigger_cls.rpartition(".")
         decode: Any = smart_decode_trigger_kwargs
         decoded = {key: decode(value) for key, value in kwargs.items()}
@@ -58,7 +75,10 @@ class Started:
         self._next_method = arguments.next_method
 
     def run(self, operator: Any) -> Run:
-        """Run the trigger to its only event, and the worker that Airflow starts after an event without a state."""
+        """
+        Run the trigger to its only event, and the worker that Airflow starts after an
+        event without a state.
+        """
         run, errors = Run(self.ti), list[BaseException]()
         failed, log = TaskEnd._failed, _Log(self.trigger.log)
 
@@ -67,7 +87,11 @@ class Started:
             return failed(end, error, context)
 
         own_log = patch.object(type(self.trigger), "log", log)
-        with patch.object(TaskEnd, "_failed", record), AIRFLOW.process(self.ti), own_log:
+        with (
+            patch.object(TaskEnd, "_failed", record),
+            AIRFLOW.process(self.ti),
+            own_log,
+        ):
             event = asyncio.run(_only_event(self.trigger))
         if type(event) is TaskSuccessEvent:
             run.result = self.ti.xcoms["return_value"]
@@ -78,7 +102,9 @@ class Started:
             name = type(run.error).__name__
             assert log.after(f"Task failed with {name}: ") == str(run.error)
             if type(event) is not TaskFailedEvent:
-                with pytest.raises(AirflowFailException, match=re.escape(f"{name}: {run.error}")):
+                with pytest.raises(
+                    AirflowFailException, match=re.escape(f"{name}: {run.error}")
+                ):
                     getattr(operator, self._next_method)({}, event.payload)
         run.event = event
         return run

@@ -1,4 +1,7 @@
-"""Fixtures of the system tests. All tests share one emulator and one Airflow, because both are slow to start."""
+"""
+Fixtures of the system tests. All tests share one emulator and one Airflow, because both
+are slow to start.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,20 @@ from tests.system.emulator_process import REGION, EmulatorProcess
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "example_dags"
 
-# The pipeline churn-tuning takes 25 s instead of 38 minutes: long enough to inspect a task that waits.
+# The pipeline churn-tuning takes 25 s instead of 38 minutes: long enough to inspect a
+# task that waits.
 SPEED = 90
 
 
 @pytest.fixture(scope="package")
-def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[EmulatorProcess]:  # noqa: F811
-    """An emulator with the example pipelines. Its STS trusts the certificates of the test token issuers."""
+def emulator(
+    tmp_path_factory: pytest.TempPathFactory,
+    pki: Pki,  # noqa: F811
+) -> Iterator[EmulatorProcess]:
+    """
+    An emulator with the example pipelines. Its STS trusts the certificates of the test
+    token issuers.
+    """
     home = tmp_path_factory.mktemp("emulator")
     with EmulatorProcess(
         home, speed=SPEED, definitions=EXAMPLE_DEFINITIONS, issuer_ca=pki.ca_file
@@ -46,12 +56,17 @@ def identity_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def host(emulator: EmulatorProcess) -> Iterator[ContainerCredentials]:
-    """An ECS credentials endpoint that gives the private Airflow the credentials of a task role."""
+    """
+    An ECS credentials endpoint that gives the private Airflow the credentials of a task
+    role.
+    """
     server: Any = emulator
     account = Account(server)
     account.role(caller_trust(principal="*"), "host")
     arn = f"arn:aws:iam::{ACCOUNT}:role/host"
-    source = issued_by(lambda: account.sts.assume_role(RoleArn=arn, RoleSessionName="task"))
+    source = issued_by(
+        lambda: account.sts.assume_role(RoleArn=arn, RoleSessionName="task")
+    )
     with ContainerCredentials(source) as endpoint:
         yield endpoint
 
@@ -82,7 +97,9 @@ def airflow(
     statsd: StatsdServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PrivateAirflow]:
-    """A private Airflow with connections to the emulator and with Test Connection enabled."""
+    """
+    A private Airflow with connections to the emulator and with Test Connection enabled.
+    """
     with PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
         dag_folders=[EXAMPLES, HERE / "dags"],
@@ -98,7 +115,9 @@ def airflow(
             },
         },
         settings={
-            "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS": str(identity_folder),
+            "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS": str(
+                identity_folder
+            ),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__METRICS__STATSD_ON": "True",
             "AIRFLOW__METRICS__STATSD_HOST": HOST,

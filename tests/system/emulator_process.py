@@ -13,14 +13,18 @@ from typing import Any, Final
 import boto3
 
 from sagemaker_emulator.server.client import ControlClient
-from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
+from tests.system.process.sessions import (
+    ProcessError,
+    ProcessSession,
+    end_all,
+    wait_until,
+)
 
 REGION: Final = "us-east-1"
 START_TIMEOUT: Final = 60.0
 ACCESS_KEY_ID: Final = "AKIAIOSFODNN7EXAMPLE"
-SECRET_ACCESS_KEY: Final = (
-    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # the example key of the AWS documentation
-)
+# the example key of the AWS documentation
+SECRET_ACCESS_KEY: Final = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
 class EmulatorProcess:
@@ -30,10 +34,18 @@ class EmulatorProcess:
     :param home: the folder for its log.
     :param speed: emulated seconds per real second.
     :param definitions: a folder with pipeline definitions.
-    :param issuer_ca: a file with the CA certificates to trust for the issuers of web identity tokens.
+    :param issuer_ca: a file with the CA certificates to trust for the issuers of web
+        identity tokens.
     """
 
-    def __init__(self, home: Path, *, speed: float, definitions: Path, issuer_ca: Path | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        speed: float,
+        definitions: Path,
+        issuer_ca: Path | None = None,
+    ) -> None:
         self.endpoint_url = ""
         self.speed = speed
         self._log = home / "emulator.log"
@@ -60,7 +72,9 @@ class EmulatorProcess:
 
     @property
     def control(self) -> ControlClient:
-        """A client of the emulator's control API, for scenarios, faults and the call log."""
+        """
+        A client of the emulator's control API, for scenarios, faults and the call log.
+        """
         return ControlClient(self.endpoint_url)
 
     def client(self) -> Any:
@@ -80,7 +94,9 @@ class EmulatorProcess:
         :raises ProcessError: if it ends, or does not print its address in time.
         """
         command = [sys.executable, "-m", "sagemaker_emulator", *self._options]
-        self._process = ProcessSession("the emulator", command, env=os.environ, log=self._log)
+        self._process = ProcessSession(
+            "the emulator", command, env=os.environ, log=self._log
+        )
         if not wait_until(self._has_address, timeout=START_TIMEOUT):
             raise ProcessError(
                 f"The emulator did not print its address in {START_TIMEOUT:.0f} s.\n{self._process.log_tail()}"
@@ -100,7 +116,10 @@ class EmulatorProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 

@@ -1,4 +1,7 @@
-"""Tests of the extra link "SageMaker Console" and of its XComs, through the REST API of a real Airflow."""
+"""
+Tests of the extra link "SageMaker Console" and of its XComs, through the REST API of a
+real Airflow.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +53,14 @@ class Run:
 
 @pytest.fixture(scope="module")
 def runs(airflow: PrivateAirflow) -> dict[str, Run]:
-    """One DAG run of each mode by waiting state. They run at the same time to save time."""
+    """
+    One DAG run of each mode by waiting state. They run at the same time to save time.
+    """
     started = {}
-    for dag_id, state in (("scheduled_retraining", "deferred"), ("retraining_on_the_worker", "running")):
+    for dag_id, state in (
+        ("scheduled_retraining", "deferred"),
+        ("retraining_on_the_worker", "running"),
+    ):
         airflow.client.wait_for_dag(dag_id)
         run_id = airflow.client.trigger(dag_id)
         airflow.client.unpause(dag_id)
@@ -61,13 +69,26 @@ def runs(airflow: PrivateAirflow) -> dict[str, Run]:
 
 
 @pytest.mark.parametrize("waiting_state", ["running", "deferred"])
-def test_link_appears_while_the_task_waits(runs: dict[str, Run], waiting_state: str) -> None:
-    """The XComs and the link exist while the execution runs, in the deferred and in the synchronous mode."""
+def test_link_appears_while_the_task_waits(
+    runs: dict[str, Run], waiting_state: str
+) -> None:
+    """
+    The XComs and the link exist while the execution runs, in the deferred and in the
+    synchronous mode.
+    """
     run = runs[waiting_state]
     # The task pushes ``run`` last.
-    wait_until(lambda: run.xcom("run") is not None and run.state == waiting_state, timeout=START_TIMEOUT)
+    wait_until(
+        lambda: run.xcom("run") is not None and run.state == waiting_state,
+        timeout=START_TIMEOUT,
+    )
 
-    arn, url, link, record = run.xcom("execution_arn"), run.xcom("console_url"), run.link, run.xcom("run")
+    arn, url, link, record = (
+        run.xcom("execution_arn"),
+        run.xcom("console_url"),
+        run.link,
+        run.xcom("run"),
+    )
     state = run.state
 
     assert state == waiting_state
@@ -89,12 +110,17 @@ def test_link_remains_after_the_end(runs: dict[str, Run], waiting_state: str) ->
     assert ended == "success", log
     arn = run.xcom("execution_arn")
     assert run.xcom("return_value") == arn
-    assert run.link == run.xcom("console_url") == execution_url(str(arn), "churn-tuning")
+    assert (
+        run.link == run.xcom("console_url") == execution_url(str(arn), "churn-tuning")
+    )
     assert run.xcom("state") == "Success"
 
 
 def test_triggerer_writes_to_the_log_of_the_deferred_task(runs: dict[str, Run]) -> None:
-    """The status changes that the triggerer polled are in the task's log, between deferral and resumption."""
+    """
+    The status changes that the triggerer polled are in the task's log, between deferral
+    and resumption.
+    """
     run = runs["deferred"]
     run.airflow.client.wait_for_run(run.dag_id, run.run_id, timeout=RUN_TIMEOUT)
 

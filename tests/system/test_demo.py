@@ -1,4 +1,7 @@
-"""Tests that Ctrl-C ends the demo cleanly, and what it offers while it stays. CI also runs the complete demo."""
+"""
+Tests that Ctrl-C ends the demo cleanly, and what it offers while it stays. CI also runs
+the complete demo.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,10 @@ def kill(folder: Path) -> None:
     ],
 )
 def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> None:
-    """After Ctrl-C the demo exits with status 130, and its processes and its temporary folder are gone."""
+    """
+    After Ctrl-C the demo exits with status 130, and its processes and its temporary
+    folder are gone.
+    """
     demo, folder = started(tmp_path)
     try:
         assert wait_until(lambda: progress in demo.log.read_text(), timeout=120)
@@ -77,7 +83,8 @@ def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> No
         os.kill(demo.pid, signal.SIGINT)
 
         with pytest.raises(
-            ProcessError, match=r"status 130(?s:.*)Interrupted\. All processes were stopped\."
+            ProcessError,
+            match=r"status 130(?s:.*)Interrupted\. All processes were stopped\.",
         ):
             demo.wait(timeout=60)
         assert processes_of(folder) == []
@@ -92,17 +99,24 @@ def own_dag() -> Iterator[str]:
     dag_id = f"of_the_test_{os.getpid()}"
     kept.OWN_DAGS.mkdir(exist_ok=True)
     file = kept.OWN_DAGS / f"{dag_id}.py"
-    file.write_text(f"from airflow.sdk import DAG\n\nwith DAG({dag_id!r}, schedule=None):\n    pass\n")
+    file.write_text(
+        f"from airflow.sdk import DAG\n\nwith DAG({dag_id!r}, schedule=None):\n    pass\n"
+    )
     yield dag_id
     file.unlink()
 
 
 @pytest.mark.nightly
 def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -> None:
-    """People sign in, DAGs start by themselves, a DAG of one's own is there, and commands reach the emulator."""
+    """
+    People sign in, DAGs start by themselves, a DAG of one's own is there, and commands
+    reach the emulator.
+    """
     demo, folder = started(tmp_path, "--keep")
     try:
-        assert wait_until(lambda: demo.log.read_text().count(" was started by ") == 3, timeout=400)
+        assert wait_until(
+            lambda: demo.log.read_text().count(" was started by ") == 3, timeout=400
+        )
         text = demo.log.read_text()
         (url,) = re.findall(r"^Sign in at (\S+)$", text, re.MULTILINE)
         people = re.findall(r"^  user (\S+), password (\S+):", text, re.MULTILINE)
@@ -118,7 +132,11 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
         with pytest.raises(AirflowError, match="401"):
             ClientV2(url).dag_runs(own_dag)
 
-        commands = [line for line in text.splitlines() if re.match("  (export|/.*polysync) ", line)]
+        commands = [
+            line
+            for line in text.splitlines()
+            if re.match("  (export|/.*polysync) ", line)
+        ]
         listed = subprocess.run(
             ["bash", "-ec", "\n".join(commands)],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},

@@ -1,4 +1,6 @@
-"""Tests of the installed provider: Airflow's commands, and the connection form in the UI."""
+"""
+Tests of the installed provider: Airflow's commands, and the connection form in the UI.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from tests.system.airflow.versions import INSTALLED
 
 pytestmark = pytest.mark.system
 needs_form = pytest.mark.skipif(
-    not INSTALLED.connection_forms, reason="this Airflow has the form only in its HTML pages"
+    not INSTALLED.connection_forms,
+    reason="this Airflow has the form only in its HTML pages",
 )
 
 
@@ -22,27 +25,41 @@ def test_providers_list_shows_the_provider(airflow: PrivateAirflow) -> None:
 
     listing = json.loads(airflow.command("providers", "list", "--output", "json"))
 
-    ours = [provider for provider in listing if provider["package_name"] == "polysync-airflow"]
+    ours = [
+        provider
+        for provider in listing
+        if provider["package_name"] == "polysync-airflow"
+    ]
     assert [provider["version"] for provider in ours] == [__version__]
 
 
 def test_providers_hooks_shows_the_connection_type(airflow: PrivateAirflow) -> None:
-    """``airflow providers hooks`` shows the connection type with the class path of its hook."""
+    """
+    ``airflow providers hooks`` shows the connection type with the class path of its
+    hook.
+    """
     listing = json.loads(airflow.command("providers", "hooks", "--output", "json"))
 
     ours = [hook for hook in listing if hook["connection_type"] == "polysync_sagemaker"]
-    assert [hook["class"] for hook in ours] == ["polysync_airflow.hooks.PolysyncSageMakerHook"]
+    assert [hook["class"] for hook in ours] == [
+        "polysync_airflow.hooks.PolysyncSageMakerHook"
+    ]
     assert [hook["conn_id_attribute_name"] for hook in ours] == ["polysync_conn_id"]
 
 
 @needs_form
 def test_connection_form_has_the_fields(airflow: PrivateAirflow) -> None:
-    """The form has the provider's fields and labels, masks the secret ones, and hides host, port and schema."""
+    """
+    The form has the provider's fields and labels, masks the secret ones, and hides
+    host, port and schema.
+    """
     form = airflow.client.connection_form("polysync_sagemaker")
 
     fields, standard = form["extra_fields"], form["standard_fields"]
     assert form["hook_name"] == "Polysync SageMaker"
-    assert {"auth_method", "region_name", "session_token", "endpoint_url"} <= set(fields)
+    assert {"auth_method", "region_name", "session_token", "endpoint_url"} <= set(
+        fields
+    )
     assert fields["session_token"]["schema"]["format"] == "password"
     assert standard["login"]["title"] == "Access key ID"
     assert standard["password"]["title"] == "Secret access key"
@@ -51,14 +68,19 @@ def test_connection_form_has_the_fields(airflow: PrivateAirflow) -> None:
 
 @needs_form
 def test_every_choice_of_the_form_has_a_label(airflow: PrivateAirflow) -> None:
-    """Each value of a choice, including the empty one, has a label, and the fields are grouped in sections."""
+    """
+    Each value of a choice, including the empty one, has a label, and the fields are
+    grouped in sections.
+    """
     fields = airflow.client.connection_form("polysync_sagemaker")["extra_fields"]
     schemas = {name: field["schema"] for name, field in fields.items()}
 
     choices = {name: schema for name, schema in schemas.items() if schema.get("enum")}
     assert set(choices) == {"auth_method", "identity_source", "entra_credential"}
     for schema in choices.values():
-        assert set(schema["values_display"]) == {value or "null" for value in schema["enum"]}
+        assert set(schema["values_display"]) == {
+            value or "null" for value in schema["enum"]
+        }
     assert {schema.get("section") for schema in schemas.values()} == {
         None,
         "Web Identity",
@@ -69,13 +91,20 @@ def test_every_choice_of_the_form_has_a_label(airflow: PrivateAirflow) -> None:
 
 
 def test_airflow_listens_on_loopback_only(airflow: PrivateAirflow) -> None:
-    """All ports are on the loopback interface, because every user of the private Airflow is an administrator."""
-    pids = {pid for component in airflow.components.values() for pid in component.members()}
+    """
+    All ports are on the loopback interface, because every user of the private Airflow
+    is an administrator.
+    """
+    pids = {
+        pid for component in airflow.components.values() for pid in component.members()
+    }
 
     addresses = [
         connection.laddr.ip
         for connection in psutil.net_connections("inet")
-        if connection.pid in pids and connection.status == psutil.CONN_LISTEN and connection.laddr
+        if connection.pid in pids
+        and connection.status == psutil.CONN_LISTEN
+        and connection.laddr
     ]
 
     assert set(addresses) == {HOST}

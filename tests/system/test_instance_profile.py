@@ -1,4 +1,7 @@
-"""Tests of the authentication method ``instance_profile`` in a real worker and a real triggerer."""
+"""
+Tests of the authentication method ``instance_profile`` in a real worker and a real
+triggerer.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ TASK_ROLE = "arn:aws:sts::123456789012:assumed-role/host/task"
 def test_worker_and_triggerer_use_the_role_of_the_host(
     airflow: PrivateAirflow, emulator: EmulatorProcess, host: ContainerCredentials
 ) -> None:
-    """All calls of a deferred and of a synchronous task are made with the container's task role."""
+    """
+    All calls of a deferred and of a synchronous task are made with the container's task
+    role.
+    """
     client = airflow.client
     client.wait_for_dag(DAG_ID)
     before = len(emulator.control.calls())
@@ -28,13 +34,19 @@ def test_worker_and_triggerer_use_the_role_of_the_host(
     ended = client.wait_for_run(DAG_ID, run_id, timeout=RUN_TIMEOUT)
 
     assert ended == "success", client.log(DAG_ID, run_id, "deferred")
-    arns = {client.xcom(DAG_ID, run_id, task, "execution_arn") for task in ("deferred", "synchronous")}
+    arns = {
+        client.xcom(DAG_ID, run_id, task, "execution_arn")
+        for task in ("deferred", "synchronous")
+    }
     calls = [
         call
         for call in emulator.control.calls()[before:]
         if call["request"].get("PipelineExecutionArn") in arns
         or str(call["request"].get("PipelineExecutionDisplayName")).startswith("host-")
     ]
-    assert {call["operation"] for call in calls} >= {"StartPipelineExecution", "DescribePipelineExecution"}
+    assert {call["operation"] for call in calls} >= {
+        "StartPipelineExecution",
+        "DescribePipelineExecution",
+    }
     assert {call["caller"] for call in calls} == {TASK_ROLE}
     assert host.calls.count("credentials") > 0

@@ -1,4 +1,7 @@
-"""From nothing to a scheduled DAG for each imported job, with the commands and the form that a person uses."""
+"""
+From nothing to a scheduled DAG for each imported job, with the commands and the form
+that a person uses.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,21 @@ polysync_dags("jobs.yaml", schedule={"fanout": "@once"}, operator_args={"deferra
 """
 
 
-def polysync(emulator: EmulatorProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command ``polysync`` of this environment, with a connection to the emulator."""
+def polysync(
+    emulator: EmulatorProcess, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run the command ``polysync`` of this environment, with a connection to the emulator.
+    """
     program = shutil.which("polysync", path=str(Path(sys.executable).parent))
     assert program, "the package is not installed in this environment"
-    env = {**os.environ, "AIRFLOW_CONN_POLYSYNC_DEFAULT": json.dumps(emulator.connection)}
-    return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, check=False)
+    env = {
+        **os.environ,
+        "AIRFLOW_CONN_POLYSYNC_DEFAULT": json.dumps(emulator.connection),
+    }
+    return subprocess.run(
+        [program, *arguments], env=env, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +59,9 @@ def dags(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) ->
     """The folder of the DAGs, into which the jobs are imported."""
     folder = tmp_path_factory.mktemp("dags-of-jobs")
     imported = polysync(emulator, "jobs", "import", str(folder / "jobs.yaml"))
-    assert (imported.returncode, "5 added" in imported.stderr) == (0, True), imported.stderr
+    assert (imported.returncode, "5 added" in imported.stderr) == (0, True), (
+        imported.stderr
+    )
     (folder / "all_jobs.py").write_text(DAG_FILE)
     return folder
 
@@ -58,7 +72,9 @@ def airflow(
 ) -> Iterator[PrivateAirflow]:
     """An Airflow that starts DAGs by their schedules."""
     with ExitStack() as stack:
-        database = None if INSTALLED.sqlite else stack.enter_context(private_postgres()).url
+        database = (
+            None if INSTALLED.sqlite else stack.enter_context(private_postgres()).url
+        )
         yield stack.enter_context(
             PrivateAirflow(
                 tmp_path_factory.mktemp("airflow-with-jobs"),
@@ -77,25 +93,41 @@ def _forget_calls_of_other_tests(emulator: EmulatorProcess) -> None:
 
 def sent_to(emulator: EmulatorProcess, pipeline: str) -> dict[str, str]:
     """Return the parameter values of the only start of a pipeline."""
-    requests = [call["request"] for call in emulator.control.calls("StartPipelineExecution")]
-    (request,) = [request for request in requests if request["PipelineName"] == pipeline]
+    requests = [
+        call["request"] for call in emulator.control.calls("StartPipelineExecution")
+    ]
+    (request,) = [
+        request for request in requests if request["PipelineName"] == pipeline
+    ]
     return {each["Name"]: each["Value"] for each in request["PipelineParameters"]}
 
 
-def test_scheduled_job_runs_with_its_defaults(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
+def test_scheduled_job_runs_with_its_defaults(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
     """Nobody gives a value."""
     airflow.client.wait_for_dag("fanout")
     airflow.client.unpause("fanout")
 
     assert wait_until(lambda: len(airflow.client.dag_runs("fanout")) == 1, timeout=60)
     (run_id,) = airflow.client.dag_runs("fanout")
-    assert airflow.client.wait_for_run("fanout", run_id, timeout=RUN_TIMEOUT) == "success"
+    assert (
+        airflow.client.wait_for_run("fanout", run_id, timeout=RUN_TIMEOUT) == "success"
+    )
     assert sent_to(emulator, "fanout") == {"Shards": "5"}
 
 
-@pytest.mark.skipif(not CAPABILITIES.react_apps, reason="this Airflow has the form only in its HTML pages")
-def test_form_knows_the_types(airflow: PrivateAirflow, emulator: EmulatorProcess, tmp_path: Path) -> None:
-    """A drop-down, a switch and a required text; letters in a number are refused. The run gets the values."""
+@pytest.mark.skipif(
+    not CAPABILITIES.react_apps,
+    reason="this Airflow has the form only in its HTML pages",
+)
+def test_form_knows_the_types(
+    airflow: PrivateAirflow, emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    """
+    A drop-down, a switch and a required text; letters in a number are refused. The run
+    gets the values.
+    """
     pytest.importorskip("playwright")
     airflow.client.wait_for_dag("abalone")
 
@@ -111,19 +143,28 @@ def test_form_knows_the_types(airflow: PrivateAirflow, emulator: EmulatorProcess
         form.get_by_text("This field is required").wait_for()
         number.press_sequentially("abc")
         assert number.input_value() == "1"
-        form.locator("[name=element_InputDataUrl]").fill("s3://ml-bucket/{{ not rendered }}.csv")
-        form.locator("#element_TrainingInstanceType").get_by_role("combobox").press("ArrowDown")
+        form.locator("[name=element_InputDataUrl]").fill(
+            "s3://ml-bucket/{{ not rendered }}.csv"
+        )
+        form.locator("#element_TrainingInstanceType").get_by_role("combobox").press(
+            "ArrowDown"
+        )
         page.screenshot(path=tmp_path / "enum.png")
         page.get_by_role("option", name="ml.m5.2xlarge").click()
         form.locator("[data-scope=switch][data-part=control]").click()
         page.screenshot(path=tmp_path / "form.png")
         trigger.click()
-        assert wait_until(lambda: len(airflow.client.dag_runs("abalone")) == 1, timeout=30)
+        assert wait_until(
+            lambda: len(airflow.client.dag_runs("abalone")) == 1, timeout=30
+        )
 
-    # The form unpauses the DAG by a request of its own, which the end of the browser can cut off.
+    # The form unpauses the DAG by a request of its own, which the end of the browser
+    # can cut off.
     airflow.client.unpause("abalone")
     (run_id,) = airflow.client.dag_runs("abalone")
-    assert airflow.client.wait_for_run("abalone", run_id, timeout=RUN_TIMEOUT) == "success"
+    assert (
+        airflow.client.wait_for_run("abalone", run_id, timeout=RUN_TIMEOUT) == "success"
+    )
     sent = sent_to(emulator, "abalone")
     assert sent["InputDataUrl"] == "s3://ml-bucket/{{ not rendered }}.csv"
     assert (sent["TrainingInstanceType"], sent["Shuffle"]) == ("ml.m5.2xlarge", "False")
@@ -135,7 +176,9 @@ def test_api_refuses_a_wrong_value(airflow: PrivateAirflow) -> None:
     airflow.client.wait_for_dag("abalone")
 
     with pytest.raises(Exception, match=r"'abc' is not of type 'integer'|400"):
-        airflow.client.trigger("abalone", conf={"InputDataUrl": "s3://x", "ProcessingInstanceCount": "abc"})
+        airflow.client.trigger(
+            "abalone", conf={"InputDataUrl": "s3://x", "ProcessingInstanceCount": "abc"}
+        )
 
 
 def test_drift_is_noticed(emulator: EmulatorProcess, dags: Path) -> None:
@@ -147,12 +190,15 @@ def test_drift_is_noticed(emulator: EmulatorProcess, dags: Path) -> None:
     definition = json.loads(before)
     definition["Parameters"].append({"Name": "Owner", "Type": "String"})
 
-    client.update_pipeline(PipelineName="fanout", PipelineDefinition=json.dumps(definition))
+    client.update_pipeline(
+        PipelineName="fanout", PipelineDefinition=json.dumps(definition)
+    )
     drift = polysync(emulator, "jobs", "diff", catalogue, "--output", "json")
     client.update_pipeline(PipelineName="fanout", PipelineDefinition=before)
 
     assert drift.returncode == 1
     kinds = {
-        (entry["job"], entry["kind"], entry["parameter"]) for entry in json.loads(drift.stdout)["changes"]
+        (entry["job"], entry["kind"], entry["parameter"])
+        for entry in json.loads(drift.stdout)["changes"]
     }
     assert ("fanout", "required_parameter_added", "Owner") in kinds

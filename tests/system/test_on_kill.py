@@ -1,4 +1,7 @@
-"""Tests of ``on_kill`` in a real worker and a real triggerer: a task that is ended stops its execution."""
+"""
+Tests of ``on_kill`` in a real worker and a real triggerer: a task that is ended stops
+its execution.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,26 @@ TIMEOUT = 60.0
 def test_task_marked_failed_stops_its_execution(
     dag_id: str, waiting_state: str, airflow: PrivateAirflow, emulator: EmulatorProcess
 ) -> None:
-    """``on_kill`` of the operator or of the trigger sends one StopPipelineExecution, for this execution only."""
+    """
+    ``on_kill`` of the operator or of the trigger sends one StopPipelineExecution, for
+    this execution only.
+    """
     client = airflow.client
     client.wait_for_dag(dag_id)
     before = len(emulator.control.calls("StopPipelineExecution"))
     run_id = client.trigger(dag_id)
     client.unpause(dag_id)
-    assert wait_until(lambda: client.xcom(dag_id, run_id, TASK, "run") is not None, timeout=TIMEOUT)
+    assert wait_until(
+        lambda: client.xcom(dag_id, run_id, TASK, "run") is not None, timeout=TIMEOUT
+    )
     arn = client.xcom(dag_id, run_id, TASK, "execution_arn")
 
     def polled() -> bool:
         calls = emulator.control.calls("DescribePipelineExecution")
         return any(call["request"]["PipelineExecutionArn"] == arn for call in calls)
 
-    # Airflow can call the trigger's on_kill only after a triggerer has started the trigger.
+    # Airflow can call the trigger's on_kill only after a triggerer has started the
+    # trigger.
     assert wait_until(polled, timeout=TIMEOUT)
     assert client.task_states(dag_id, run_id)[TASK] == waiting_state
 
@@ -50,10 +59,18 @@ def test_task_marked_failed_stops_its_execution(
     # The trigger has gone by then, and the process on the worker may have been killed.
     def stored() -> bool:
         run = client.xcom(dag_id, run_id, TASK, "run")
-        return (run["state"], (run["stop"] or {}).get("result")) == ("Cancelled", "accepted")
+        return (run["state"], (run["stop"] or {}).get("result")) == (
+            "Cancelled",
+            "accepted",
+        )
 
     assert wait_until(stored, timeout=TIMEOUT)
-    # The log has only this task's execution, although other triggers run in the same process.
-    polls = [line for line in client.log(dag_id, run_id, TASK) if line.startswith("Executing: ")]
+    # The log has only this task's execution, although other triggers run in the same
+    # process.
+    polls = [
+        line
+        for line in client.log(dag_id, run_id, TASK)
+        if line.startswith("Executing: ")
+    ]
     assert len(polls) == 1
     assert arn in polls[0]

@@ -1,4 +1,7 @@
-"""Tests of the retry policy in a real Airflow: which errors of a start are retried, and after which delay."""
+"""
+Tests of the retry policy in a real Airflow: which errors of a start are retried, and
+after which delay.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ from tests.system.emulator_process import EmulatorProcess
 
 pytestmark = pytest.mark.system
 
-DAG_ID, OWN_POLICY_DAG_ID, TASK = "rejected_starts", "rejected_starts_own_policy", "start"
+DAG_ID, OWN_POLICY_DAG_ID, TASK = (
+    "rejected_starts",
+    "rejected_starts_own_policy",
+    "start",
+)
 TIMEOUT = 60.0
 
 
@@ -27,7 +34,9 @@ def _remove_faults(emulator: EmulatorProcess) -> Iterator[None]:
 
 def reject_starts(emulator: EmulatorProcess, code: str, **members: Any) -> None:
     """Let the emulator respond to StartPipelineExecution with an error."""
-    emulator.control.add_fault("error", "StartPipelineExecution", code=code, message="no", **members)
+    emulator.control.add_fault(
+        "error", "StartPipelineExecution", code=code, message="no", **members
+    )
 
 
 def trigger(airflow: PrivateAirflow, dag_id: str) -> str:
@@ -39,15 +48,25 @@ def trigger(airflow: PrivateAirflow, dag_id: str) -> str:
 
 
 def next_try(airflow: PrivateAirflow, run_id: str) -> tuple[float | None, str | None]:
-    """Return delay and reason of the next try. Airflow stores them in its database, but the REST API lacks them."""
-    query = "SELECT retry_delay_override, retry_reason FROM task_instance WHERE run_id = ?"
+    """
+    Return delay and reason of the next try. Airflow stores them in its database, but
+    the REST API lacks them.
+    """
+    query = (
+        "SELECT retry_delay_override, retry_reason FROM task_instance WHERE run_id = ?"
+    )
     with closing(sqlite3.connect(airflow.home / "airflow.db")) as database:
         delay, reason = database.execute(query, (run_id,)).fetchone()
     return delay, reason
 
 
-def test_access_denied_is_not_retried(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
-    """The task fails after one call in the first of four tries, and its log has the reason."""
+def test_access_denied_is_not_retried(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
+    """
+    The task fails after one call in the first of four tries, and its log has the
+    reason.
+    """
     reject_starts(emulator, "AccessDeniedException")
     before = len(emulator.control.calls("StartPipelineExecution"))
     run_id = trigger(airflow, DAG_ID)
@@ -55,32 +74,57 @@ def test_access_denied_is_not_retried(airflow: PrivateAirflow, emulator: Emulato
     state = airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT)
 
     (task,) = airflow.client.tasks(DAG_ID, run_id)
-    assert (state, task["state"], task["try_number"], task["max_tries"]) == ("failed", "failed", 1, 3)
+    assert (state, task["state"], task["try_number"], task["max_tries"]) == (
+        "failed",
+        "failed",
+        1,
+        3,
+    )
     assert len(emulator.control.calls("StartPipelineExecution")) == before + 1
-    assert "sagemaker:StartPipelineExecution" in "\n".join(airflow.client.log(DAG_ID, run_id, TASK))
+    assert "sagemaker:StartPipelineExecution" in "\n".join(
+        airflow.client.log(DAG_ID, run_id, TASK)
+    )
     if CAPABILITIES.retry_policy:
         lines = airflow.client.log_content(DAG_ID, run_id, TASK)
-        reasons = [line["reason"] for line in lines if line["event"] == "Retry policy decision"]
-        assert reasons == ["AccessDeniedException: permanent error, a retry cannot succeed"]
+        reasons = [
+            line["reason"] for line in lines if line["event"] == "Retry policy decision"
+        ]
+        assert reasons == [
+            "AccessDeniedException: permanent error, a retry cannot succeed"
+        ]
 
 
-@pytest.mark.skipif(not CAPABILITIES.retry_policy, reason="this Airflow takes no retry delay from a task")
+@pytest.mark.skipif(
+    not CAPABILITIES.retry_policy,
+    reason="this Airflow takes no retry delay from a task",
+)
 def test_exceeded_quota_is_retried_after_ten_minutes(
     airflow: PrivateAirflow, emulator: EmulatorProcess
 ) -> None:
-    """The next try starts after ten minutes, although the task's ``retry_delay`` is one second."""
+    """
+    The next try starts after ten minutes, although the task's ``retry_delay`` is one
+    second.
+    """
     reject_starts(emulator, "ResourceLimitExceeded")
     run_id = trigger(airflow, DAG_ID)
 
     airflow.client.wait_for_task(DAG_ID, run_id, TASK, "up_for_retry", timeout=TIMEOUT)
 
-    assert next_try(airflow, run_id) == (600, "ResourceLimitExceeded: next try after 10 min")
+    assert next_try(airflow, run_id) == (
+        600,
+        "ResourceLimitExceeded: next try after 10 min",
+    )
     airflow.client.mark_task(DAG_ID, run_id, TASK, "failed")
     airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT)
 
 
-def test_retry_policy_of_the_dag_author_is_used(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
-    """With a delay of two seconds in the DAG's retry policy, the second try starts soon and succeeds."""
+def test_retry_policy_of_the_dag_author_is_used(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
+    """
+    With a delay of two seconds in the DAG's retry policy, the second try starts soon
+    and succeeds.
+    """
     reject_starts(emulator, "ResourceLimitExceeded", count=1)
     run_id = trigger(airflow, OWN_POLICY_DAG_ID)
 
@@ -88,4 +132,6 @@ def test_retry_policy_of_the_dag_author_is_used(airflow: PrivateAirflow, emulato
 
     (task,) = airflow.client.tasks(OWN_POLICY_DAG_ID, run_id)
     assert (state, task["state"], task["try_number"]) == ("success", "success", 2)
-    assert "ResourceLimitExceeded" in "\n".join(airflow.client.log(OWN_POLICY_DAG_ID, run_id, TASK))
+    assert "ResourceLimitExceeded" in "\n".join(
+        airflow.client.log(OWN_POLICY_DAG_ID, run_id, TASK)
+    )

@@ -1,4 +1,7 @@
-"""Runs pytest in a project of a DAG author: in this process, where Airflow is imported, or in one of its own."""
+"""
+Runs pytest in a project of a DAG author: in this process, where Airflow is imported, or
+in one of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "polysync_airflow.testing.plugin"
-# The environment of a developer may have the entry point or not; the option works for both.
+# The environment of a developer may have the entry point or not; the option works for
+# both.
 OPTIONS = ("-p", PLUGIN, "-p", "no:cacheprovider")
 ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
 
@@ -35,9 +39,11 @@ def run_process(project: Path, *arguments: str) -> pytest.RunResult:
 
 def run_session(project: Path, *arguments: str) -> pytest.RunResult:
     """
-    Run pytest in a folder, in this process, which has none of the project's modules afterwards.
+    Run pytest in a folder, in this process, which has none of the project's modules
+    afterwards.
 
-    Those that Airflow has imported meanwhile stay, unlike with ``pytester``: its tables cannot be defined again.
+    Those that Airflow has imported meanwhile stay, unlike with ``pytester``: its tables
+    cannot be defined again.
     """
     out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
     with pytest.MonkeyPatch.context() as patches:
@@ -51,14 +57,18 @@ def run_session(project: Path, *arguments: str) -> pytest.RunResult:
         patches.setenv("PYTEST_CURRENT_TEST", os.environ["PYTEST_CURRENT_TEST"])
         try:
             with redirect_stdout(out), redirect_stderr(err):
-                code = pytest.main([*OPTIONS, "-p", "no:faulthandler", "--capture=sys", *arguments])
+                code = pytest.main(
+                    [*OPTIONS, "-p", "no:faulthandler", "--capture=sys", *arguments]
+                )
         finally:
             _forget_modules(project)
     return _result(code, out.getvalue(), err.getvalue(), began)
 
 
 def _result(code: int, out: str, err: str, began: float) -> pytest.RunResult:
-    return pytest.RunResult(code, out.splitlines(), err.splitlines(), time.monotonic() - began)
+    return pytest.RunResult(
+        code, out.splitlines(), err.splitlines(), time.monotonic() - began
+    )
 
 
 def _forget_modules(project: Path) -> None:

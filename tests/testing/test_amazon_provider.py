@@ -1,4 +1,7 @@
-"""The emulator with the operators of the Amazon provider, which read no connection but the variables of AWS."""
+"""
+The emulator with the operators of the Amazon provider, which read no connection but the
+variables of AWS.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerStopPipelineOperator,
 )
 from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerPipelineSensor
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    BaseOperator,
+    TaskDeferred,
+)
 from botocore.exceptions import WaiterError
 
 from sagemaker_emulator import EmulatorServer, RealClock
@@ -23,7 +30,9 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/"
 
 
 def run(operator: BaseOperator) -> Any:
-    """Execute an operator, and if it defers, its trigger and the method that follows."""
+    """
+    Execute an operator, and if it defers, its trigger and the method that follows.
+    """
     try:
         return operator.execute({})
     except TaskDeferred as deferral:
@@ -54,8 +63,12 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Any:
             "Bad": step("B", "Fail", Arguments={"ErrorMessage": "No data"}),
             "Long": step("C"),
         }.items():
-            made.create_pipeline(PipelineName=name, PipelineDefinition=definition(body), RoleArn=ROLE)
-        server.control.put_scenario({"steps": {"C": {"duration": None}}}, pipeline="Long")
+            made.create_pipeline(
+                PipelineName=name, PipelineDefinition=definition(body), RoleArn=ROLE
+            )
+        server.control.put_scenario(
+            {"steps": {"C": {"duration": None}}}, pipeline="Long"
+        )
         yield made
 
 
@@ -63,7 +76,10 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_operators_and_sensor(client: Any, deferrable: bool) -> None:
     """They start, wait, fail, stop and look, on a worker and in a triggerer."""
     if deferrable:
-        pytest.importorskip("aiobotocore", reason="the Amazon provider's triggers need its extra aiobotocore")
+        pytest.importorskip(
+            "aiobotocore",
+            reason="the Amazon provider's triggers need its extra aiobotocore",
+        )
     waiting: dict[str, Any] = {
         "aws_conn_id": None,
         "check_interval": 0,
@@ -72,10 +88,14 @@ def test_operators_and_sensor(client: Any, deferrable: bool) -> None:
     }
 
     def start(pipeline: str, **more: Any) -> BaseOperator:
-        return SageMakerStartPipelineOperator(task_id="start", pipeline_name=pipeline, **{**waiting, **more})
+        return SageMakerStartPipelineOperator(
+            task_id="start", pipeline_name=pipeline, **{**waiting, **more}
+        )
 
     def look(arn: str) -> Any:
-        sensor = SageMakerPipelineSensor(task_id="look", pipeline_exec_arn=arn, aws_conn_id=None)
+        sensor = SageMakerPipelineSensor(
+            task_id="look", pipeline_exec_arn=arn, aws_conn_id=None
+        )
         return sensor.poke({})
 
     good = run(start("Good"))
@@ -83,17 +103,25 @@ def test_operators_and_sensor(client: Any, deferrable: bool) -> None:
     assert look(good)
     # The trigger raises what botocore's waiter raises.
     with pytest.raises(
-        (AirflowException, WaiterError), match=r"One or multiple steps failed|terminal failure"
+        (AirflowException, WaiterError),
+        match=r"One or multiple steps failed|terminal failure",
     ):
         run(start("Bad"))
-    bad = client.list_pipeline_executions(PipelineName="Bad")["PipelineExecutionSummaries"][0]
+    bad = client.list_pipeline_executions(PipelineName="Bad")[
+        "PipelineExecutionSummaries"
+    ][0]
     with pytest.raises(AirflowException, match="pipeline failed"):
         look(bad["PipelineExecutionArn"])
 
     long = run(start("Long", wait_for_completion=False, deferrable=False))
     assert not look(long)
-    stop = SageMakerStopPipelineOperator(task_id="stop", pipeline_exec_arn=long, **waiting)
+    stop = SageMakerStopPipelineOperator(
+        task_id="stop", pipeline_exec_arn=long, **waiting
+    )
     assert run(stop) == "Stopped"
     assert (
-        client.describe_pipeline_execution(PipelineExecutionArn=long)["PipelineExecutionStatus"] == "Stopped"
+        client.describe_pipeline_execution(PipelineExecutionArn=long)[
+            "PipelineExecutionStatus"
+        ]
+        == "Stopped"
     )

@@ -10,11 +10,22 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionFailedError, PipelineExecutionTimeoutError
+from polysync_airflow.exceptions import (
+    PipelineExecutionFailedError,
+    PipelineExecutionTimeoutError,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
-from polysync_airflow.testing.emulator import EmulatedTime, PassingTime, SageMakerEmulator, emulator_for_test
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from polysync_airflow.testing.emulator import (
+    EmulatedTime,
+    PassingTime,
+    SageMakerEmulator,
+    emulator_for_test,
+)
 from tests.conftest import DEFINITIONS
 from tests.tasks import Run, run_task
 
@@ -36,14 +47,20 @@ def start(pipeline: str, **arguments: Any) -> Run:
     }
     return run_task(
         PolysyncStartPipelineOperator(
-            task_id="train", pipeline_name=pipeline, pipeline_parameters=parameters.get(pipeline), **arguments
+            task_id="train",
+            pipeline_name=pipeline,
+            pipeline_parameters=parameters.get(pipeline),
+            **arguments,
         )
     )
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_waits_take_no_time(emulator: SageMakerEmulator, deferrable: bool) -> None:
-    """An execution of hours ends within seconds, on a worker as well as deferred, and the host's time is not needed."""
+    """
+    An execution of hours ends within seconds, on a worker as well as deferred, and the
+    host's time is not needed.
+    """
     emulator.control.put_scenario({"steps": {"AbaloneTrain": {"duration": 10 * 3600}}})
     began = time.monotonic()
 
@@ -58,7 +75,10 @@ def test_waits_take_no_time(emulator: SageMakerEmulator, deferrable: bool) -> No
 def test_timeout_is_reached_in_the_time_of_the_provider(
     emulator: SageMakerEmulator, deferrable: bool
 ) -> None:
-    """A step that never ends lets the timeout of an hour end the task, and the stop is waited for."""
+    """
+    A step that never ends lets the timeout of an hour end the task, and the stop is
+    waited for.
+    """
     emulator.keep_step_running("AbaloneTrain")
     began = time.monotonic()
 
@@ -70,8 +90,13 @@ def test_timeout_is_reached_in_the_time_of_the_provider(
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
-def test_execution_can_be_stopped_while_a_step_keeps_running(emulator: SageMakerEmulator) -> None:
-    """Between two tasks the emulated time passes only as fast as the speed, so a stop finds the execution running."""
+def test_execution_can_be_stopped_while_a_step_keeps_running(
+    emulator: SageMakerEmulator,
+) -> None:
+    """
+    Between two tasks the emulated time passes only as fast as the speed, so a stop
+    finds the execution running.
+    """
     emulator.keep_step_running("Merge", pipeline="fanout")
     arn = start("fanout", wait_for_completion=False).result
 
@@ -81,7 +106,10 @@ def test_execution_can_be_stopped_while_a_step_keeps_running(emulator: SageMaker
 
 
 def test_failing_step(emulator: SageMakerEmulator) -> None:
-    """The reason reaches the error of the task. Other pipelines have no such step and succeed."""
+    """
+    The reason reaches the error of the task. Other pipelines have no such step and
+    succeed.
+    """
     emulator.fail_step("AbaloneTrain", "No space left on device")
 
     failed, succeeded = start("abalone"), start("fanout")
@@ -92,9 +120,13 @@ def test_failing_step(emulator: SageMakerEmulator) -> None:
 
 
 def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
-    """A second set-up of the same pipeline keeps the first one, and the default scenario."""
+    """
+    A second set-up of the same pipeline keeps the first one, and the default scenario.
+    """
     text = (DEFINITIONS / "churn_tuning.json").read_text()
-    text = text.replace('"PropertyFiles": [', '"PropertyFiles": [{"PropertyFileName": "Other"},')
+    text = text.replace(
+        '"PropertyFiles": [', '"PropertyFiles": [{"PropertyFileName": "Other"},'
+    )
     client: Any = PolysyncSageMakerHook().conn
     client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=text)
     emulator.control.put_scenario({"step_delay": 5})
@@ -109,8 +141,12 @@ def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
         "churn-tuning": {
             "step_delay": 5,
             "steps": {
-                "ChurnPreprocess": {"fail": {"reason": "CapacityError: none", "times": 2}},
-                "ChurnTune": {"metrics": {"validation:auc": 0.8, "validation:logloss": 0.3}},
+                "ChurnPreprocess": {
+                    "fail": {"reason": "CapacityError: none", "times": 2}
+                },
+                "ChurnTune": {
+                    "metrics": {"validation:auc": 0.8, "validation:logloss": 0.3}
+                },
                 "ChurnEvaluate": {"property_files": {"Eval": {"auc": 0.1}, "Other": 7}},
             },
         }
@@ -118,20 +154,32 @@ def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
 
 
 def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
-    """A misspelt step or pipeline would make a test pass or fail for the wrong reason."""
+    """
+    A misspelt step or pipeline would make a test pass or fail for the wrong reason.
+    """
     with pytest.raises(
-        ValueError, match=r"no step 'AbaloneTrian'; the steps are: abalone: .*AbaloneTrain.*; fanout: "
+        ValueError,
+        match=r"no step 'AbaloneTrian'; the steps are: abalone: .*AbaloneTrain.*; fanout: ",
     ):
         emulator.fail_step("AbaloneTrian", "No data")
-    with pytest.raises(ValueError, match="no step 'Merge' in pipeline 'abalone'; the steps are: abalone: "):
+    with pytest.raises(
+        ValueError,
+        match="no step 'Merge' in pipeline 'abalone'; the steps are: abalone: ",
+    ):
         emulator.keep_step_running("Merge", pipeline="abalone")
     with pytest.raises(
-        ValueError, match="no step 'Merge' of the type Training or Tuning or AutoML; the steps"
+        ValueError,
+        match="no step 'Merge' of the type Training or Tuning or AutoML; the steps",
     ):
         emulator.set_metric("Merge", "auc", 1)
-    with pytest.raises(ValueError, match="no step 'Merge' of the type QualityCheck or ClarifyCheck; the"):
+    with pytest.raises(
+        ValueError,
+        match="no step 'Merge' of the type QualityCheck or ClarifyCheck; the",
+    ):
         emulator.set_violations("Merge", [])
-    with pytest.raises(ValueError, match="no step 'Deploy' of the type Callback; the steps are: "):
+    with pytest.raises(
+        ValueError, match="no step 'Deploy' of the type Callback; the steps are: "
+    ):
         emulator.answer_callback("Deploy")
     assert emulator.control.scenarios() == {"default": None, "pipelines": {}}
 
@@ -142,11 +190,16 @@ def test_violations_of_a_check(emulator: SageMakerEmulator) -> None:
     steps = [{"Name": "CheckData", "Type": "QualityCheck", "Arguments": {}}]
     text = json.dumps({"Version": "2020-12-01", "Steps": steps})
     client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=text)
-    emulator.set_violations("CheckData", [{"feature_name": "age", "description": "Less complete"}])
+    emulator.set_violations(
+        "CheckData", [{"feature_name": "age", "description": "Less complete"}]
+    )
 
     run = start("churn-tuning")
 
-    assert "Step CheckData failed: ClientError: Quality check failed. See violation report." in str(run.error)
+    assert (
+        "Step CheckData failed: ClientError: Quality check failed. See violation report."
+        in str(run.error)
+    )
     report = run.xcoms["outputs"]["CheckData"]["violation_report"]
     assert report.endswith("/constraint_violations.json")
 
@@ -180,7 +233,10 @@ def test_environment_and_clock_are_restored_after_an_error() -> None:
 
 
 def test_time_passes_while_the_provider_waits_only() -> None:
-    """A wait for a message passes at once if nothing is running; the emulated time is faster by the speed."""
+    """
+    A wait for a message passes at once if nothing is running; the emulated time is
+    faster by the speed.
+    """
     passing = PassingTime()
     emulated = EmulatedTime(passing, 60)
     began, emulated_began, host_began = passing.time(), emulated.now(), time.time()
@@ -197,20 +253,32 @@ def test_time_passes_while_the_provider_waits_only() -> None:
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_answered_callback(emulator: SageMakerEmulator, deferrable: bool) -> None:
-    """One line answers a callback step, with success or with a failure; the last line counts."""
-    arguments: Any = {"pipeline_parameters": {"Approver": "me"}, "deferrable": deferrable}
+    """
+    One line answers a callback step, with success or with a failure; the last line
+    counts.
+    """
+    arguments: Any = {
+        "pipeline_parameters": {"Approver": "me"},
+        "deferrable": deferrable,
+    }
 
     def run() -> Run:
         return run_task(
-            PolysyncStartPipelineOperator(task_id="release", pipeline_name="callback-lambda", **arguments)
+            PolysyncStartPipelineOperator(
+                task_id="release", pipeline_name="callback-lambda", **arguments
+            )
         )
 
     emulator.answer_callback("WaitForApproval", failure="Not approved")
     rejected = run()
-    emulator.answer_callback("WaitForApproval", {"ok": "yes"}, pipeline="callback-lambda")
+    emulator.answer_callback(
+        "WaitForApproval", {"ok": "yes"}, pipeline="callback-lambda"
+    )
     approved = run()
 
     assert isinstance(rejected.error, PipelineExecutionFailedError)
     assert "Step WaitForApproval failed: Not approved" in str(rejected.error)
     assert approved.error is None
-    assert approved.xcoms["outputs"]["WaitForApproval"]["output_parameters"] == {"ok": "yes"}
+    assert approved.xcoms["outputs"]["WaitForApproval"]["output_parameters"] == {
+        "ok": "yes"
+    }

@@ -49,7 +49,8 @@ def pytest_sessionfinish(session):
 @pytest.mark.nightly
 def test_tests_share_nothing(project: Project) -> None:
     """
-    Each test has an emulator without executions and scenarios, and the process is as before.
+    Each test has an emulator without executions and scenarios, and the process is as
+    before.
 
     The log of a DAG run that succeeds has neither errors nor warnings.
     """
@@ -139,7 +140,10 @@ def test_database_is_temporary(airflow_metadata_db):
 
 @pytest.mark.nightly
 def test_configured_airflow_is_used(
-    airflow_database: None, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    airflow_database: None,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With AIRFLOW_HOME, the DAG run is stored in the author's own database."""
     from tests.fakes.airflow_rows import dag_run_state
@@ -163,7 +167,10 @@ def test_scoring(sagemaker_emulator, load_dag, airflow_metadata_db):
 
 @pytest.fixture
 def unprepared_database(
-    airflow_database: None, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    airflow_database: None,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Path]:
     """A database without tables, which the author has configured."""
     file = tmp_path / "own.db"
@@ -175,8 +182,13 @@ def unprepared_database(
     metadata_db._connect()
 
 
-def test_unprepared_database_is_not_touched(project: Project, unprepared_database: Path) -> None:
-    """If the configured database has no tables, the fixture names the variable and the cure, and creates none."""
+def test_unprepared_database_is_not_touched(
+    project: Project, unprepared_database: Path
+) -> None:
+    """
+    If the configured database has no tables, the fixture names the variable and the
+    cure, and creates none.
+    """
     result = project({"test_it.py": "def test_it(load_dag): ..."})
 
     result.assert_outcomes(errors=1)
@@ -203,7 +215,9 @@ def test_it(load_dag, arguments):
 """
     two = "from airflow.providers.common.compat.sdk import DAG\none, two = (DAG(i, schedule=None) for i in ('a', 'b'))"
 
-    result = project({"test_it.py": tests, "broken.py": "import no_such_module", "two.py": two})
+    result = project(
+        {"test_it.py": tests, "broken.py": "import no_such_module", "two.py": two}
+    )
 
     result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(
@@ -218,7 +232,10 @@ def test_it(load_dag, arguments):
 
 
 def test_settings_of_the_marker_and_the_ini_file(project: Project) -> None:
-    """The marker sets region, definitions, speed and connections; the ini option the connections of all tests."""
+    """
+    The marker sets region, definitions, speed and connections; the ini option the
+    connections of all tests.
+    """
     tests = """
 import json
 import os
@@ -250,7 +267,9 @@ class TestMarker:
     definition = f'{{"Version": "2020-12-01", "Steps": [{step}]}}'
     ini = "[pytest]\npolysync_connections = team_a team_b\naddopts = --strict-markers\n"
 
-    result = project({"test_it.py": tests, "pipelines/my_own.json": definition, "pytest.ini": ini})
+    result = project(
+        {"test_it.py": tests, "pipelines/my_own.json": definition, "pytest.ini": ini}
+    )
 
     result.assert_outcomes(passed=2)
 
@@ -284,26 +303,39 @@ def test_definitions(sagemaker_emulator): ...
 
 @pytest.mark.parametrize("module", ["sagemaker_emulator", "moto"])
 def test_missing_extra(project: Project, module: str) -> None:
-    """Without the emulator, or what it needs, the plugin loads, and the fixture says what to install."""
+    """
+    Without the emulator, or what it needs, the plugin loads, and the fixture says what
+    to install.
+    """
     block = f"import sys\nsys.modules[{module!r}] = None"
 
     result = project(
-        {"conftest.py": block, "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ..."},
+        {
+            "conftest.py": block,
+            "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ...",
+        },
         new_process=True,
     )
 
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines("*not installed (*pip install 'polysync-airflow?testing?'")
+    result.stdout.fnmatch_lines(
+        "*not installed (*pip install 'polysync-airflow?testing?'"
+    )
 
 
 def test_plugin_imports_nothing_heavy() -> None:
-    """pytest imports the plugin in every session: it needs pytest and the standard library only."""
+    """
+    pytest imports the plugin in every session: it needs pytest and the standard library
+    only.
+    """
     program = f"""
 import sys, pytest
 before = set(sys.modules)
 import {PLUGIN}
 print(sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)))
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
 
     assert result.stdout == "['polysync_airflow']\n"

@@ -1,5 +1,6 @@
 """
-The tasks of steps in ``dag.test()``, which runs one task after the other, and a trigger without its task instance.
+The tasks of steps in ``dag.test()``, which runs one task after the other, and a trigger
+without its task instance.
 
 A whole DAG run is in ``tests/test_example_dags.py``.
 """
@@ -25,7 +26,10 @@ FAILING: Any = {"Train": {"fail": {"reason": "No data"}}}
 
 @pytest.fixture
 def run(emulated_time: EmulatedTime) -> Any:
-    """Return a function that runs the task of a step as ``dag.test()`` does, after an hour of emulated time."""
+    """
+    Return a function that runs the task of a step as ``dag.test()`` does, after an hour
+    of emulated time.
+    """
 
     async def fire() -> Any:
         trigger: Any = make_trigger("Train")
@@ -34,10 +38,15 @@ def run(emulated_time: EmulatedTime) -> Any:
 
     def run_task(*, try_number: int = 1, retries: int = 0) -> TaskInstance:
         operator = PolysyncPipelineStepOperator(
-            task_id="Train", execution_task_id="execution", step_name="Train", retries=retries
+            task_id="Train",
+            execution_task_id="execution",
+            step_name="Train",
+            retries=retries,
         )
         ti = TaskInstance("Train", try_number=try_number, max_tries=retries)
-        ti.xcoms["return_value"] = operator.execute_complete(ti.context(operator), asyncio.run(fire()))
+        ti.xcoms["return_value"] = operator.execute_complete(
+            ti.context(operator), asyncio.run(fire())
+        )
         return ti
 
     clock.sleep(3600)
@@ -48,7 +57,10 @@ def run(emulated_time: EmulatedTime) -> Any:
 def test_task_of_a_step_lets_the_execution_run_first(
     emulator: EmulatorServer, emulated_time: EmulatedTime, run: Any, state: str | None
 ) -> None:
-    """It is rescheduled to run again at once by the clock of Airflow, which is not that of a test."""
+    """
+    It is rescheduled to run again at once by the clock of Airflow, which is not that of
+    a test.
+    """
     execution = ExecutionTask(emulator)
     execution.state = state
 
@@ -60,8 +72,13 @@ def test_task_of_a_step_lets_the_execution_run_first(
 
 
 @pytest.mark.parametrize("state", ["success", "failed"])
-def test_task_of_a_step_ends_as_its_step(emulator: EmulatorServer, run: Any, state: str) -> None:
-    """After the execution has ended, one look decides, and the XComs are those of every step's task."""
+def test_task_of_a_step_ends_as_its_step(
+    emulator: EmulatorServer, run: Any, state: str
+) -> None:
+    """
+    After the execution has ended, one look decides, and the XComs are those of every
+    step's task.
+    """
     execution = ExecutionTask(emulator, steps=FAILING if state == "failed" else None)
     clock.sleep(7200)
     execution.state = state
@@ -74,12 +91,21 @@ def test_task_of_a_step_ends_as_its_step(emulator: EmulatorServer, run: Any, sta
 
     assert ti.xcoms["execution_arn"] == execution.arn
     assert ti.xcoms["step"]["name"] == "Train"
-    assert ti.xcoms["return_value"]["processing_job_arn"] in str(execution.steps()["Train"])
+    assert ti.xcoms["return_value"]["processing_job_arn"] in str(
+        execution.steps()["Train"]
+    )
 
 
-def test_retry_waits_until_the_execution_is_resumed(emulator: EmulatorServer, run: Any) -> None:
-    """While the execution's own retry waits, that of the step is rescheduled; afterwards it ends as the step."""
-    execution = ExecutionTask(emulator, steps={"Train": {"fail": {"reason": "No data", "times": 1}}})
+def test_retry_waits_until_the_execution_is_resumed(
+    emulator: EmulatorServer, run: Any
+) -> None:
+    """
+    While the execution's own retry waits, that of the step is rescheduled; afterwards
+    it ends as the step.
+    """
+    execution = ExecutionTask(
+        emulator, steps={"Train": {"fail": {"reason": "No data", "times": 1}}}
+    )
     clock.sleep(7200)
     execution.state = "up_for_retry"
 

@@ -1,4 +1,7 @@
-"""A server that responds slowly, without end, or with too much: waits end in time, and others go on."""
+"""
+A server that responds slowly, without end, or with too much: waits end in time, and
+others go on.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,13 @@ def execution(arn: str, status: str, **members: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Run a server for the connection. Its polls begin at once, and a poll takes a second at most."""
-    monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
+    """
+    Run a server for the connection. Its polls begin at once, and a poll takes a second
+    at most.
+    """
+    monkeypatch.setattr(
+        "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
+    )
     monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.25)
@@ -59,7 +67,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     def start(respond: Respond) -> list[str]:
         servers.append(answering(respond))
         url, operations = servers[-1].__enter__()
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         return operations
 
     yield start
@@ -68,25 +78,34 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 def wait_for(*arns: str, timeout: float, **arguments: Any) -> list[Any]:
-    """Run a trigger for each execution in one event loop; return their events, or errors."""
+    """
+    Run a trigger for each execution in one event loop; return their events, or errors.
+    """
 
     async def run() -> list[Any]:
         now = time.time()
         more = {"poll_interval": 0.2, "deadline": now + timeout, **arguments}
         triggers = [make_trigger(arn, now, **more) for arn in arns]
-        results = await asyncio.gather(*map(events_of, triggers), return_exceptions=True)
+        results = await asyncio.gather(
+            *map(events_of, triggers), return_exceptions=True
+        )
         return [result[0] if isinstance(result, list) else result for result in results]
 
     return asyncio.run(run())
 
 
 def test_deadline_ends_waits_whose_polls_do_not_end(serve: Serve) -> None:
-    """Twelve waits share eight calls, all of which are slow; the wait for another execution goes on."""
+    """
+    Twelve waits share eight calls, all of which are slow; the wait for another
+    execution goes on.
+    """
 
     def respond(operation: str, request: Any) -> Body:
         arn = request.get("PipelineExecutionArn", "")
         if "/slow/" in arn or operation == LIST:
-            return Body(json.dumps(execution(arn_of(0), "Executing")).encode(), seconds=0.5)
+            return Body(
+                json.dumps(execution(arn_of(0), "Executing")).encode(), seconds=0.5
+            )
         return body(**execution(arn, "Succeeded"))
 
     serve(respond)
@@ -103,7 +122,9 @@ def test_deadline_ends_waits_whose_polls_do_not_end(serve: Serve) -> None:
 
 
 def test_slow_responses_of_one_execution_do_not_delay_the_others(serve: Serve) -> None:
-    """Each poll of the slow one is a transient error, and the log of its task says so."""
+    """
+    Each poll of the slow one is a transient error, and the log of its task says so.
+    """
 
     def respond(_: str, request: Any) -> Body:
         arn = request["PipelineExecutionArn"]
@@ -120,15 +141,24 @@ def test_slow_responses_of_one_execution_do_not_delay_the_others(serve: Serve) -
 
 
 def test_listing_that_is_too_large_is_replaced_by_descriptions(serve: Serve) -> None:
-    """One large listing does not fail the waits of its pipeline, and is not asked for again."""
+    """
+    One large listing does not fail the waits of its pipeline, and is not asked for
+    again.
+    """
     described: Counter[str] = Counter()
 
     def respond(operation: str, request: Any) -> Body:
         if operation == LIST:
-            return body(PipelineExecutionSummaries=[{"PipelineExecutionDescription": "x" * 2**20}])
+            return body(
+                PipelineExecutionSummaries=[
+                    {"PipelineExecutionDescription": "x" * 2**20}
+                ]
+            )
         arn = request["PipelineExecutionArn"]
         described[arn] += 1
-        return body(**execution(arn, "Executing" if described[arn] < 3 else "Succeeded"))
+        return body(
+            **execution(arn, "Executing" if described[arn] < 3 else "Succeeded")
+        )
 
     operations = serve(respond)
 
@@ -139,7 +169,9 @@ def test_listing_that_is_too_large_is_replaced_by_descriptions(serve: Serve) -> 
 
 
 def test_list_of_steps_whose_token_repeats_ends(serve: Serve) -> None:
-    """The log says so in one line, the steps are not listed again, and the wait goes on."""
+    """
+    The log says so in one line, the steps are not listed again, and the wait goes on.
+    """
     polls = itertools.count()
 
     def respond(operation: str, request: Any) -> Body:
@@ -155,13 +187,19 @@ def test_list_of_steps_whose_token_repeats_ends(serve: Serve) -> None:
 
     assert event["status"] == "Succeeded"
     assert Counter(operations)[LIST_STEPS] == 2
-    lines = [entry["event"] for entry in logs if "The log has no lines about steps" in entry["event"]]
+    lines = [
+        entry["event"]
+        for entry in logs
+        if "The log has no lines about steps" in entry["event"]
+    ]
     assert len(lines) == 1
     assert "ListPipelineExecutionSteps failed" in lines[0]
 
 
 def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
-    """A list without end makes no call after the end of its wait, and its thread ends."""
+    """
+    A list without end makes no call after the end of its wait, and its thread ends.
+    """
     tokens = itertools.count()
 
     def respond(operation: str, request: Any) -> Body:
@@ -183,14 +221,20 @@ def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
 
 
 def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
-    """They are two entries of the log, since Airflow takes a millisecond of CPU for each."""
+    """
+    They are two entries of the log, since Airflow takes a millisecond of CPU for each.
+    """
     listed, polls = threading.Event(), itertools.count()
 
     def respond(operation: str, request: Any) -> Body:
         if operation == LIST_STEPS:
             page = int(request.get("NextToken", 0))
             steps = [
-                {"StepName": f"step-{100 * page + n}", "StepStatus": "Executing", "StartTime": 1.75e9}
+                {
+                    "StepName": f"step-{100 * page + n}",
+                    "StepStatus": "Executing",
+                    "StartTime": 1.75e9,
+                }
                 for n in range(100)
             ]
             more = {"NextToken": str(page + 1)} if page < 19 else {}
@@ -206,7 +250,9 @@ def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
         wait_for(arn_of(0), timeout=60, progress_interval=0.1)
 
     changed, left_out = [
-        entry["event"] for entry in logs if re.match(r"Step |[\d,]+ more steps", entry["event"])
+        entry["event"]
+        for entry in logs
+        if re.match(r"Step |[\d,]+ more steps", entry["event"])
     ]
     assert len(changed.splitlines()) == MAX_LINES
     assert left_out == f"{2000 - MAX_LINES:,} more steps changed"
@@ -214,14 +260,18 @@ def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
 
 @pytest.mark.parametrize("start_time", [-62135596800, float("nan"), "soon"])
 def test_time_out_of_range_fails_no_wait(serve: Serve, start_time: Any) -> None:
-    """Neither that of its execution nor those of the other executions of its pipeline."""
+    """
+    Neither that of its execution nor those of the other executions of its pipeline.
+    """
     polls: Counter[str] = Counter()
 
     def respond(operation: str, request: Any) -> Body:
         if operation == LIST:
             polls[LIST] += 1
             rows = [execution(arn_of(0), "Executing", StartTime=start_time)]
-            rows += [execution(arn_of(n), "Executing", StartTime=1.75e9) for n in (1, 2)]
+            rows += [
+                execution(arn_of(n), "Executing", StartTime=1.75e9) for n in (1, 2)
+            ]
             return body(PipelineExecutionSummaries=rows)
         status = "Succeeded" if polls[LIST] > 2 else "Executing"
         times = {"CreationTime": start_time, "LastModifiedTime": start_time}

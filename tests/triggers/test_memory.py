@@ -1,4 +1,7 @@
-"""How many objects a wait keeps: the garbage collector goes through all of them, 5,000 times in a large triggerer."""
+"""
+How many objects a wait keeps: the garbage collector goes through all of them, 5,000
+times in a large triggerer.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,16 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/e{:011d}"
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_objects() -> None:
-    """Leave out what other tests have made: all objects are counted and collected several times."""
+    """
+    Leave out what other tests have made: all objects are counted and collected several
+    times.
+    """
     leave_out_of_collections()
 
 
-def make_trigger(number: int, pipeline: str = "fanout") -> PolysyncPipelineExecutionTrigger:
+def make_trigger(
+    number: int, pipeline: str = "fanout"
+) -> PolysyncPipelineExecutionTrigger:
     """Return the trigger of a wait whose first poll is not due while a test runs."""
     return PolysyncPipelineExecutionTrigger(
         execution_arn=ARN.format(pipeline, number),
@@ -50,7 +58,10 @@ async def wait_for_size(collection: Sized, size: int) -> None:
 
 
 def test_a_wait_keeps_few_objects() -> None:
-    """A deferred task keeps so few objects that thousands of them do not slow down garbage collections."""
+    """
+    A deferred task keeps so few objects that thousands of them do not slow down garbage
+    collections.
+    """
     count = 200
 
     async def count_objects() -> int:
@@ -73,7 +84,10 @@ def test_a_wait_keeps_few_objects() -> None:
 
 
 def test_no_object_of_a_wait_is_left() -> None:
-    """When its waits have ended, a poller keeps nothing of them, although other waits go on."""
+    """
+    When its waits have ended, a poller keeps nothing of them, although other waits go
+    on.
+    """
     count = 200
 
     async def count_objects() -> list[int]:
@@ -89,7 +103,8 @@ def test_no_object_of_a_wait_is_left() -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
             del tasks, task
             await wait_for_size(subscriptions, 1)
-            # Until its next step, the event loop itself refers to the tasks that were gathered.
+            # Until its next step, the event loop itself refers to the tasks that were
+            # gathered.
             await asyncio.sleep(0.01)
             gc.collect()
             counts.append(len(gc.get_objects()))
@@ -102,9 +117,15 @@ def test_no_object_of_a_wait_is_left() -> None:
     assert counts[-1] - counts[0] < count / 10
 
 
-@pytest.mark.skipif(not CAPABILITIES.task_sdk, reason="the loggers of Airflow 2 keep what pytest captures")
+@pytest.mark.skipif(
+    not CAPABILITIES.task_sdk,
+    reason="the loggers of Airflow 2 keep what pytest captures",
+)
 def test_a_log_line_leaves_no_objects() -> None:
-    """Each wait logs a line after its first poll; a logger for each trigger would be twenty objects."""
+    """
+    Each wait logs a line after its first poll; a logger for each trigger would be
+    twenty objects.
+    """
     triggers = [make_trigger(number) for number in range(200)]
     step = Wait(60.0, triggers[0]._waiter(), (LogLine(logging.INFO, "Executing"),))
     triggers[0]._handle(step)

@@ -1,4 +1,6 @@
-"""The trigger: what Airflow stores of it is stable, and it may run twice at the same time."""
+"""
+The trigger: what Airflow stores of it is stable, and it may run twice at the same time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ KWARGS = {
 
 
 def test_stored_trigger_is_stable_and_has_no_credentials() -> None:
-    """The class path and the names of the arguments are fixed, so that later versions can resume the task."""
+    """
+    The class path and the names of the arguments are fixed, so that later versions can
+    resume the task.
+    """
     path, kwargs = PolysyncPipelineExecutionTrigger(**KWARGS).serialize()  # type: ignore[arg-type]
 
     assert path == "polysync_airflow.triggers.PolysyncPipelineExecutionTrigger"
@@ -44,9 +49,14 @@ def test_stored_trigger_is_stable_and_has_no_credentials() -> None:
 def test_two_triggerers_get_the_same_event_and_only_poll(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """During a failover a trigger runs twice: both fire the same event, and make no calls that change something."""
+    """
+    During a failover a trigger runs twice: both fire the same event, and make no calls
+    that change something.
+    """
     arn = run_task(
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False)
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", wait_for_completion=False
+        )
     ).result
     emulator.control.clear_calls()
     now = emulated_time.time()
@@ -64,16 +74,27 @@ def test_two_triggerers_get_the_same_event_and_only_poll(
     assert operations == {"DescribePipelineExecution", "ListPipelineExecutionSteps"}
 
 
-def test_deadline_is_absolute(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_deadline_is_absolute(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """A trigger that moves to another triggerer keeps its deadline."""
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
     arn = run_task(
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False)
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", wait_for_completion=False
+        )
     ).result
     now = emulated_time.time()
-    kwargs = {**KWARGS, "execution_arn": arn, "since": now - 3500, "deadline": now + 100}
+    kwargs = {
+        **KWARGS,
+        "execution_arn": arn,
+        "since": now - 3500,
+        "deadline": now + 100,
+    }
 
-    event = asyncio.run(fire("polysync_airflow.triggers.PolysyncPipelineExecutionTrigger", kwargs))
+    event = asyncio.run(
+        fire("polysync_airflow.triggers.PolysyncPipelineExecutionTrigger", kwargs)
+    )
 
     assert event["outcome"] == "timed_out"
     assert sum(emulated_time.slept) == 100
@@ -85,7 +106,10 @@ def test_event_is_fired_after_the_push_that_runs(
     simulated_airflow: SimulatedAirflow,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the worker pushes at the end must not be overwritten by what the trigger has pushed before."""
+    """
+    What the worker pushes at the end must not be overwritten by what the trigger has
+    pushed before.
+    """
     running, pushed = list[str](), list[str]()
 
     def put_slowly(*arguments: Any) -> None:

@@ -1,4 +1,7 @@
-"""The poller with the emulator: how many calls many waits take, and how errors of a call, loop or thread end."""
+"""
+The poller with the emulator: how many calls many waits take, and how errors of a call,
+loop or thread end.
+"""
 
 from __future__ import annotations
 
@@ -26,26 +29,44 @@ from tests.tasks import EmulatedTime
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
 
 
-def start_executions(emulator: EmulatorServer, count: int, pipeline: str = "fanout") -> list[str]:
-    """Start executions and return their ARNs; afterwards the emulator's call log is empty."""
+def start_executions(
+    emulator: EmulatorServer, count: int, pipeline: str = "fanout"
+) -> list[str]:
+    """
+    Start executions and return their ARNs; afterwards the emulator's call log is empty.
+    """
     client: Any = PolysyncSageMakerHook().conn
     arns = [
-        client.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"] for _ in range(count)
+        client.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"]
+        for _ in range(count)
     ]
     emulator.control.clear_calls()
     return arns
 
 
-def make_trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExecutionTrigger:
+def make_trigger(
+    arn: str, now: float, **arguments: Any
+) -> PolysyncPipelineExecutionTrigger:
     """Return the trigger of a wait that begins now."""
-    kwargs = {"pipeline_name": None, "polysync_conn_id": "polysync_default", "region_name": None}
+    kwargs = {
+        "pipeline_name": None,
+        "polysync_conn_id": "polysync_default",
+        "region_name": None,
+    }
     times = {"poll_interval": 60.0, "since": now, "deadline": now + 7 * 3600}
-    return PolysyncPipelineExecutionTrigger(execution_arn=arn, **{**kwargs, **times, **arguments})
+    return PolysyncPipelineExecutionTrigger(
+        execution_arn=arn, **{**kwargs, **times, **arguments}
+    )
 
 
 @pytest.fixture
-def gate(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """An event; time stands still until it is set, so that all waits can begin before that."""
+def gate(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> threading.Event:
+    """
+    An event; time stands still until it is set, so that all waits can begin before
+    that.
+    """
     opened = threading.Event()
     timeout = emulated_time.timeout
 
@@ -62,7 +83,10 @@ async def events_of(trigger: PolysyncPipelineExecutionTrigger) -> list[Any]:
 
 
 def all_events(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
-    """Run triggers in one event loop, as a triggerer does; return the events, or the error, of each."""
+    """
+    Run triggers in one event loop, as a triggerer does; return the events, or the
+    error, of each.
+    """
 
     async def run_all() -> list[Any]:
         tasks = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
@@ -81,7 +105,10 @@ def count_calls(emulator: EmulatorServer) -> Counter[str]:
 def test_executions_of_one_pipeline_are_listed_together(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """40 waits for one pipeline take one listing per poll interval, and one description each at their end."""
+    """
+    40 waits for one pipeline take one listing per poll interval, and one description
+    each at their end.
+    """
     arns = start_executions(emulator, 40)
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
@@ -108,18 +135,25 @@ def test_executions_of_a_managed_pipeline_are_listed_by_its_arn(
         arns.append(client.start_pipeline_execution(**request)["PipelineExecutionArn"])
     emulator.control.clear_calls()
 
-    triggers = [make_trigger(arn, emulated_time.time(), pipeline_name=MANAGED) for arn in arns]
+    triggers = [
+        make_trigger(arn, emulated_time.time(), pipeline_name=MANAGED) for arn in arns
+    ]
     events = all_events(triggers, gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
-    assert {call["request"]["PipelineName"] for call in emulator.control.calls(LIST)} == {MANAGED}
+    assert {
+        call["request"]["PipelineName"] for call in emulator.control.calls(LIST)
+    } == {MANAGED}
     assert count_calls(emulator)[DESCRIBE] == 3
 
 
 def test_listing_begins_with_the_oldest_awaited_execution(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """The request says from which creation time AWS lists, so that old executions are not listed."""
+    """
+    The request says from which creation time AWS lists, so that old executions are not
+    listed.
+    """
     start_executions(emulator, 5)
     emulated_time.sleep(7200)
     arns = start_executions(emulator, 3)
@@ -129,15 +163,25 @@ def test_listing_begins_with_the_oldest_awaited_execution(
 
     requests = [call["request"] for call in emulator.control.calls(LIST)]
     assert {request["SortOrder"] for request in requests} == {"Descending"}
-    assert requests[0]["CreatedAfter"] == pytest.approx(now - schedule.CLOCK_SKEW_SECONDS - 1, abs=2)
+    assert requests[0]["CreatedAfter"] == pytest.approx(
+        now - schedule.CLOCK_SKEW_SECONDS - 1, abs=2
+    )
     assert requests[-1]["CreatedAfter"] == pytest.approx(now - 1, abs=2)
 
 
 def test_without_the_permission_to_list_each_execution_is_described(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event, caplog: Any
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,
+    caplog: Any,
 ) -> None:
-    """After one denied listing there is one warning that names the permission, and the waits go on."""
-    emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="not allowed")
+    """
+    After one denied listing there is one warning that names the permission, and the
+    waits go on.
+    """
+    emulator.control.add_fault(
+        "error", LIST, code="AccessDeniedException", message="not allowed"
+    )
     arns = start_executions(emulator, 4) + start_executions(emulator, 4, "churn-tuning")
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
@@ -155,7 +199,10 @@ def test_without_the_permission_to_list_each_execution_is_described(
 def test_status_changes_are_logged_by_their_own_trigger(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """Each trigger logs the status changes of its own execution, so that they are in the log of its task."""
+    """
+    Each trigger logs the status changes of its own execution, so that they are in the
+    log of its task.
+    """
     arns = start_executions(emulator, 3)
     triggers = [make_trigger(arn, emulated_time.time()) for arn in arns]
 
@@ -164,7 +211,9 @@ def test_status_changes_are_logged_by_their_own_trigger(
 
     arns_in_lines = [[arn for arn in arns if arn in entry["event"]] for entry in logs]
     assert all(len(in_line) <= 1 for in_line in arns_in_lines)
-    assert Counter(in_line[0] for in_line in arns_in_lines if in_line) == dict.fromkeys(arns, 2)
+    assert Counter(in_line[0] for in_line in arns_in_lines if in_line) == dict.fromkeys(
+        arns, 2
+    )
 
 
 @pytest.mark.parametrize("broken", [DESCRIBE, LIST])
@@ -175,7 +224,10 @@ def test_unexpected_error_of_a_call_fails_only_its_waits(
     gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A bug in the handling of one call fails the waits that it polls for, and the poller goes on."""
+    """
+    A bug in the handling of one call fails the waits that it polls for, and the poller
+    goes on.
+    """
     arns = start_executions(emulator, 3) + start_executions(emulator, 1, "churn-tuning")
     original_call = PolysyncSageMakerHook.call
 
@@ -198,15 +250,23 @@ def test_rotated_key_is_used_by_running_waits(
     gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If a key is replaced in the connection and then deactivated, the polls go on with the new key at once."""
+    """
+    If a key is replaced in the connection and then deactivated, the polls go on with
+    the new key at once.
+    """
     monkeypatch.setattr(base_hook, "READ_SECONDS", 7200)
     arns = start_executions(emulator, 3)
 
     def rotate() -> None:
         emulator.control.add_fault(
-            "error", code="UnrecognizedClientException", message="The security token is invalid.", count=2
+            "error",
+            code="UnrecognizedClientException",
+            message="The security token is invalid.",
+            count=2,
         )
-        rotated = connection(login="AKIAROTATEDEXAMPLE00", endpoint_url=emulator.endpoint_url)
+        rotated = connection(
+            login="AKIAROTATEDEXAMPLE00", endpoint_url=emulator.endpoint_url
+        )
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
 
     emulated_time.after(100, rotate)
@@ -221,9 +281,13 @@ def test_rotated_key_is_used_by_running_waits(
 def test_permanent_error_ends_the_waits(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """If the connection is read again and has not changed, each wait ends with the error."""
+    """
+    If the connection is read again and has not changed, each wait ends with the error.
+    """
     arns = start_executions(emulator, 2)
-    emulator.control.add_fault("error", code="UnrecognizedClientException", message="invalid")
+    emulator.control.add_fault(
+        "error", code="UnrecognizedClientException", message="invalid"
+    )
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
@@ -233,7 +297,10 @@ def test_permanent_error_ends_the_waits(
 def test_poller_ends_with_its_last_wait(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """No thread is left after the last wait; the next wait, in another event loop, begins a new poller."""
+    """
+    No thread is left after the last wait; the next wait, in another event loop, begins
+    a new poller.
+    """
     for _ in range(2):
         (arn,) = start_executions(emulator, 1)
         (event,) = all_events([make_trigger(arn, emulated_time.time())], gate)
@@ -241,7 +308,9 @@ def test_poller_ends_with_its_last_wait(
 
         assert poller._POLLERS == {}
         deadline = time.monotonic() + 10
-        while any(re.match("polysync-poll", thread.name) for thread in threading.enumerate()):
+        while any(
+            re.match("polysync-poll", thread.name) for thread in threading.enumerate()
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -249,7 +318,10 @@ def test_poller_ends_with_its_last_wait(
 def test_cancelled_wait_does_not_affect_the_others(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """If a trigger moves to another triggerer, or its task is killed, only its own execution is no longer polled."""
+    """
+    If a trigger moves to another triggerer, or its task is killed, only its own
+    execution is no longer polled.
+    """
     arns = start_executions(emulator, 3)
     triggers = [make_trigger(arn, emulated_time.time()) for arn in arns]
 
@@ -265,12 +337,20 @@ def test_cancelled_wait_does_not_affect_the_others(
 
     assert isinstance(first, asyncio.CancelledError)
     assert [event[0]["status"] for event in others] == ["Succeeded", "Succeeded"]
-    described = {call["request"]["PipelineExecutionArn"] for call in emulator.control.calls(DESCRIBE)}
+    described = {
+        call["request"]["PipelineExecutionArn"]
+        for call in emulator.control.calls(DESCRIBE)
+    }
     assert arns[0] not in described
 
 
-def test_shared_client_has_a_connection_for_each_thread(emulator: EmulatorServer) -> None:
-    """The connection pool is as large as the thread pool, and botocore retries nothing: the poller does."""
+def test_shared_client_has_a_connection_for_each_thread(
+    emulator: EmulatorServer,
+) -> None:
+    """
+    The connection pool is as large as the thread pool, and botocore retries nothing:
+    the poller does.
+    """
     client: Any = SharedClient("polysync_default", None).hook.conn
     config = client.meta.config
 

@@ -1,4 +1,7 @@
-"""The poller and the process around it: no thread can be started, a loop is closed, there are several loops."""
+"""
+The poller and the process around it: no thread can be started, a loop is closed, there
+are several loops.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,24 @@ from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import WORKERS
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
-from tests.triggers.test_poller import all_events, events_of, gate, make_trigger, start_executions  # noqa: F401 # fixture
+from tests.triggers.test_poller import (
+    all_events,
+    events_of,
+    gate,  # noqa: F401 # fixture
+    make_trigger,
+    start_executions,
+)
 
 LIST = "ListPipelineExecutions"
 
 
 def polling_threads() -> list[threading.Thread]:
     """Return the threads of pollers that are alive."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("polysync-poll")]
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("polysync-poll")
+    ]
 
 
 def wait_until_no_thread_is_left() -> None:
@@ -43,7 +56,10 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
     monkeypatch: pytest.MonkeyPatch,
     caplog: Any,
 ) -> None:
-    """If the host starts no thread for a while, the polls go on afterwards, with all of their threads."""
+    """
+    If the host starts no thread for a while, the polls go on afterwards, with all of
+    their threads.
+    """
     arns = start_executions(emulator, 2) + start_executions(emulator, 1, "churn-tuning")
     submit, failures = ThreadPoolExecutor.submit, WORKERS + 2
     failed_at: list[float] = []
@@ -61,7 +77,11 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     pauses = [round(later - before) for before, later in itertools.pairwise(failed_at)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    lines = [record for record in caplog.records if "The schedule of the calls failed" in record.getMessage()]
+    lines = [
+        record
+        for record in caplog.records
+        if "The schedule of the calls failed" in record.getMessage()
+    ]
     assert len(lines) == failures
     assert all(record.exc_info for record in lines)
 
@@ -85,7 +105,10 @@ def test_backoff_begins_anew_after_polls_that_went_well(
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", fail_twice)
 
-    assert all_events([make_trigger(arn, emulated_time.time())], gate)[0][0]["status"] == "Succeeded"
+    assert (
+        all_events([make_trigger(arn, emulated_time.time())], gate)[0][0]["status"]
+        == "Succeeded"
+    )
 
     assert [round(failed_at[at + 1] - failed_at[at]) for at in (0, 2)] == [1, 1]
 
@@ -95,8 +118,13 @@ def test_lines_of_the_poller_are_not_those_of_its_first_task(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """Airflow finds the log of a task by the context, which an asyncio task inherits from the one that makes it."""
-    emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="not allowed")
+    """
+    Airflow finds the log of a task by the context, which an asyncio task inherits from
+    the one that makes it.
+    """
+    emulator.control.add_fault(
+        "error", LIST, code="AccessDeniedException", message="not allowed"
+    )
     arns = start_executions(emulator, 2)
     task: ContextVar[str | None] = ContextVar("task", default=None)
     tasks_of_lines: list[str | None] = []
@@ -143,7 +171,9 @@ def test_event_loops_of_a_process_have_their_own_pollers(
         time.sleep(0.01)
 
     async def run() -> list[Any]:
-        wait = asyncio.create_task(events_of(make_trigger(second, emulated_time.time())))
+        wait = asyncio.create_task(
+            events_of(make_trigger(second, emulated_time.time()))
+        )
         await asyncio.sleep(0.05)
         assert len({id(each) for each in poller._POLLERS.values()}) == 2
         gate.set()
@@ -159,7 +189,10 @@ def test_event_loops_of_a_process_have_their_own_pollers(
 def test_process_ends_while_a_wait_goes_on(
     emulator: EmulatorServer, emulated_time: EmulatedTime, caplog: Any
 ) -> None:
-    """The event loop is left in the middle of a call: its threads end, and nothing is reported."""
+    """
+    The event loop is left in the middle of a call: its threads end, and nothing is
+    reported.
+    """
     # What event loops of other tests have left reports itself when it is deleted.
     gc.collect()
     caplog.clear()
@@ -177,7 +210,11 @@ def test_process_ends_while_a_wait_goes_on(
 
     wait_until_no_thread_is_left()
     assert poller._POLLERS == {}
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.ERROR
+    ] == []
 
 
 def test_closed_event_loop_does_not_affect_other_loops(
@@ -185,7 +222,10 @@ def test_closed_event_loop_does_not_affect_other_loops(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """A subscription whose event loop was closed is dropped; the waits of other loops go on."""
+    """
+    A subscription whose event loop was closed is dropped; the waits of other loops go
+    on.
+    """
     abandoned, awaited = start_executions(emulator, 2)
     subscribed = threading.Event()
 

@@ -20,7 +20,11 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
 )
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LAST_POLL_SECONDS, ExecutionWaiter
+from polysync_airflow.execution.waiter import (
+    FIRST_POLL_DELAY_SECONDS,
+    LAST_POLL_SECONDS,
+    ExecutionWaiter,
+)
 from polysync_airflow.triggers.schedule import (
     CLOCK_SKEW_SECONDS,
     AfterListing,
@@ -46,14 +50,21 @@ def make_waiter(
     """Return the state of a wait that has just begun."""
     arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}/execution/{execution}"
     return ExecutionWaiter(
-        execution_arn=arn, pipeline_name=name, poll_interval=poll_interval, since=NOW, deadline=deadline
+        execution_arn=arn,
+        pipeline_name=name,
+        poll_interval=poll_interval,
+        since=NOW,
+        deadline=deadline,
     )
 
 
 def scheduled(
     dues: Sequence[float], *, name: str = "fanout", executions: str = "abcdef"
 ) -> tuple[Schedule, list[Subscription]]:
-    """Return a schedule with subscriptions to executions of one pipeline, polled at these times after NOW."""
+    """
+    Return a schedule with subscriptions to executions of one pipeline, polled at these
+    times after NOW.
+    """
     schedule, subscriptions = Schedule(), []
     for due, execution in zip(dues, executions, strict=False):
         subscription = Subscription(make_waiter(name, execution=execution))
@@ -71,7 +82,10 @@ def begun(schedule: Schedule, *, can_list: bool = True, now: float = NOW) -> Job
 
 
 def test_steps_reach_the_trigger_in_their_order() -> None:
-    """Whether it waits for one already or not. What nobody waits for any more goes to whoever waits next."""
+    """
+    Whether it waits for one already or not. What nobody waits for any more goes to
+    whoever waits next.
+    """
 
     async def receive() -> list[object]:
         subscription = Subscription(make_waiter())
@@ -100,19 +114,32 @@ def test_steps_reach_the_trigger_in_their_order() -> None:
 
 
 def test_first_polls_of_many_pipelines_are_spread_over_the_interval() -> None:
-    """A triggerer that takes over a thousand waits makes about as many polls in each second, none too early."""
-    polls = [first_poll(make_waiter(f"pipeline-{n}"), NOW, None) - NOW for n in range(1000)]
+    """
+    A triggerer that takes over a thousand waits makes about as many polls in each
+    second, none too early.
+    """
+    polls = [
+        first_poll(make_waiter(f"pipeline-{n}"), NOW, None) - NOW for n in range(1000)
+    ]
 
     assert min(polls) >= FIRST_POLL_DELAY_SECONDS
     assert max(polls) <= 30
-    per_second = [sum(second <= poll < second + 1 for poll in polls) for second in range(5, 30)]
+    per_second = [
+        sum(second <= poll < second + 1 for poll in polls) for second in range(5, 30)
+    ]
     assert max(per_second) < 3 * 1000 / 25
     assert min(per_second) > 1000 / 25 / 3
 
 
 def test_first_polls_are_spread_even_with_a_short_interval() -> None:
-    """If the interval is not longer than the delay of the first poll, the polls still do not come all at once."""
-    polls = {first_poll(make_waiter(f"pipeline-{n}", poll_interval=2), NOW, None) - NOW for n in range(100)}
+    """
+    If the interval is not longer than the delay of the first poll, the polls still do
+    not come all at once.
+    """
+    polls = {
+        first_poll(make_waiter(f"pipeline-{n}", poll_interval=2), NOW, None) - NOW
+        for n in range(100)
+    }
 
     assert len(polls) > 90
     assert max(polls) > 2 * FIRST_POLL_DELAY_SECONDS - 1
@@ -139,27 +166,42 @@ def test_first_polls_are_spread_even_with_a_short_interval() -> None:
 def test_new_execution_is_polled_together_with_its_pipeline(
     next_poll: float, interval: float, first: float
 ) -> None:
-    """If its pipeline is polled already, an execution is polled first in one of the pipeline's polls."""
-    assert first_poll(make_waiter(poll_interval=interval), NOW, NOW + next_poll) == NOW + first
+    """
+    If its pipeline is polled already, an execution is polled first in one of the
+    pipeline's polls.
+    """
+    assert (
+        first_poll(make_waiter(poll_interval=interval), NOW, NOW + next_poll)
+        == NOW + first
+    )
 
 
 @given(st.floats(-1000, 1000), st.floats(1, 600))
 def test_first_poll_is_within_an_interval(offset: float, interval: float) -> None:
-    """It is never before the delay of the first poll, and at most one interval after it."""
+    """
+    It is never before the delay of the first poll, and at most one interval after it.
+    """
     due = first_poll(make_waiter(poll_interval=interval), NOW, NOW + offset)
 
     assert EARLIEST <= due <= EARLIEST + interval
 
 
 def test_first_poll_is_at_the_deadline_at_the_latest() -> None:
-    """A deadline before the next poll brings the first poll forward, but not before the delay of the first poll."""
+    """
+    A deadline before the next poll brings the first poll forward, but not before the
+    delay of the first poll.
+    """
     assert first_poll(make_waiter(deadline=NOW + 8), NOW, NOW + 20) == NOW + 8
     assert first_poll(make_waiter(deadline=NOW - 100), NOW, None) == EARLIEST
 
 
 def test_a_new_subscription_is_due_at_its_first_poll() -> None:
     """The second execution of a pipeline joins the poll of the first one."""
-    schedule, first, second = Schedule(), Subscription(make_waiter()), Subscription(make_waiter())
+    schedule, first, second = (
+        Schedule(),
+        Subscription(make_waiter()),
+        Subscription(make_waiter()),
+    )
     schedule.add(first, NOW)
     schedule.add(second, NOW + 1)
 
@@ -184,7 +226,10 @@ def test_next_poll_of_a_pipeline_is_the_earliest_in_the_future() -> None:
 
 
 def test_polls_come_by_their_due_times() -> None:
-    """The earliest poll is first; of polls that are due at the same time, that of the older subscription."""
+    """
+    The earliest poll is first; of polls that are due at the same time, that of the
+    older subscription.
+    """
     schedule, (a, b, c) = scheduled([3, 1, 1])
 
     jobs = [begun(schedule, can_list=False) for _ in range(3)]
@@ -200,7 +245,11 @@ def test_a_poll_that_did_not_begin_is_still_due() -> None:
     """If no thread can be started, the same poll comes again."""
     schedule, (a,) = scheduled([1])
 
-    assert schedule.next_job(NOW, can_list=True) == schedule.next_job(NOW, can_list=True) == Job([a])
+    assert (
+        schedule.next_job(NOW, can_list=True)
+        == schedule.next_job(NOW, can_list=True)
+        == Job([a])
+    )
     assert schedule.next_due == NOW + 1
 
 
@@ -233,7 +282,9 @@ def test_a_subscription_that_has_ended_is_not_polled(running: bool) -> None:
 
 
 def test_a_description_comes_before_all_polls_and_alone() -> None:
-    """A listing has shown the end of an execution: what is missing is in no other listing."""
+    """
+    A listing has shown the end of an execution: what is missing is in no other listing.
+    """
     schedule, (a, b, c) = scheduled([1, 2, 3])
     schedule.describe_next(c)
 
@@ -244,7 +295,9 @@ def test_a_description_comes_before_all_polls_and_alone() -> None:
 
 
 def test_pipelines_that_are_not_polled_any_more_are_forgotten() -> None:
-    """A deployment may create a pipeline for each run, and a poller may live for months."""
+    """
+    A deployment may create a pipeline for each run, and a poller may live for months.
+    """
     schedule, (a, b) = scheduled([1, 2])
     pipeline = a.group
     schedule.remove(a)
@@ -263,7 +316,10 @@ def test_pipelines_that_are_not_polled_any_more_are_forgotten() -> None:
 
 
 def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
-    """Thousands of executions are scheduled again after each poll: that must not cause full collections."""
+    """
+    Thousands of executions are scheduled again after each poll: that must not cause
+    full collections.
+    """
     leave_out_of_collections()
     schedule, (a,) = scheduled([1])
     gc.collect()
@@ -286,7 +342,8 @@ def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
         (1, [0, 0], "ab", 2),
         (2, [0, 0], "ab", 1),
         (2, [0, 0, 0], "abc", 3),
-        # What is due before the first one would be polled again. Polls that run are not due.
+        # What is due before the first one would be polled again. Polls that run are not
+        # due.
         (1, [0, 30, 30.1], "abc", 2),
         (1, [0, 30.1, 30.1], "abc", 1),
         # Two tasks may wait for the same execution.
@@ -297,7 +354,10 @@ def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
 def test_listing_is_used_only_if_it_takes_fewer_calls(
     pages: int, dues: Sequence[float], executions: str, together: int
 ) -> None:
-    """With the same number of calls, the executions are described, since a description has more details."""
+    """
+    With the same number of calls, the executions are described, since a description has
+    more details.
+    """
     schedule, subscriptions = scheduled(dues, executions=executions)
     pipeline = subscriptions[0].group
     pipeline.calls = pages
@@ -307,11 +367,16 @@ def test_listing_is_used_only_if_it_takes_fewer_calls(
     assert job.subscriptions[0] is subscriptions[0]
     assert set(job.subscriptions) == set(subscriptions[:together])
     assert job.group is (pipeline if together > 1 else None)
-    assert [each.due is None for each in subscriptions] == [each < together for each in range(len(dues))]
+    assert [each.due is None for each in subscriptions] == [
+        each < together for each in range(len(dues))
+    ]
 
 
 def test_listing_leaves_out_what_runs_and_what_is_new() -> None:
-    """An execution whose poll runs, or whose first seconds have not passed, is not in a listing."""
+    """
+    An execution whose poll runs, or whose first seconds have not passed, is not in a
+    listing.
+    """
     schedule, (running, a, b, new) = scheduled([0, 1, 2, 3])
     schedule.begin(Job([running]))
     new.earliest_poll = NOW + 0.1
@@ -357,25 +422,35 @@ def row(subscription: Subscription, status: str = "Executing") -> ExecutionDescr
     )
 
 
-def listed(*rows: ExecutionDescription, pages: int = 1, error: PolysyncError | None = None) -> Listing:
+def listed(
+    *rows: ExecutionDescription, pages: int = 1, error: PolysyncError | None = None
+) -> Listing:
     """Return the result of a listing."""
     return Listing({each.execution_arn: each for each in rows}, pages, error)
 
 
 def refused(code: str, *, permanent: bool = True) -> SageMakerApiError:
     """Return the error of a listing."""
-    return SageMakerApiError("no", error_code=code, operation="ListPipelineExecutions", permanent=permanent)
+    return SageMakerApiError(
+        "no", error_code=code, operation="ListPipelineExecutions", permanent=permanent
+    )
 
 
 def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
-    """It has neither the reason nor the time of an end. A description counts as one more call of the next listing."""
+    """
+    It has neither the reason nor the time of an end. A description counts as one more
+    call of the next listing.
+    """
     schedule, (a, b, c) = scheduled([0, 1, 2])
     job = begun(schedule)
 
     after = schedule.after_listing(job, listed(row(a), row(b, "Failed"), pages=2))
 
     assert after == AfterListing([(a, row(a))])
-    assert {begun(schedule).subscriptions[0], begun(schedule).subscriptions[0]} == {b, c}
+    assert {begun(schedule).subscriptions[0], begun(schedule).subscriptions[0]} == {
+        b,
+        c,
+    }
     assert a.group.calls == 3
     schedule.after_listing(job, listed(*map(row, (a, b, c))))
     assert a.group.calls == 1
@@ -389,11 +464,15 @@ def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
         PolysyncError("x", permanent=False),
     ],
 )
-def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(error: PolysyncError) -> None:
+def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(
+    error: PolysyncError,
+) -> None:
     """The pipeline is listed again later."""
     schedule, (a, b) = scheduled([0, 1])
 
-    after = schedule.after_listing(begun(schedule), listed(row(a), pages=7, error=error))
+    after = schedule.after_listing(
+        begun(schedule), listed(row(a), pages=7, error=error)
+    )
 
     assert after == AfterListing([(a, row(a)), (b, error)])
     assert (a.group.can_list, a.group.calls, schedule.next_due) == (True, 1, None)
@@ -408,7 +487,11 @@ def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(error: PolysyncEr
             True,
         ),
         (refused("ResourceNotFound"), None, False),
-        (refused(PAGINATION, permanent=False), "Each execution of {} is described on its own: no", False),
+        (
+            refused(PAGINATION, permanent=False),
+            "Each execution of {} is described on its own: no",
+            False,
+        ),
         (
             refused(RESPONSE_TOO_LARGE, permanent=False),
             "Each execution of {} is described on its own: no",
@@ -419,12 +502,17 @@ def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(error: PolysyncEr
 def test_listing_that_cannot_succeed_is_given_up(
     error: SageMakerApiError, warning: str | None, is_denied: bool
 ) -> None:
-    """The executions may be described nevertheless. Without the permission, no pipeline can be listed."""
+    """
+    The executions may be described nevertheless. Without the permission, no pipeline
+    can be listed.
+    """
     schedule, (a, b) = scheduled([0, 1])
 
     after = schedule.after_listing(begun(schedule), listed(row(a), error=error))
 
-    assert after == AfterListing([(a, row(a))], warning and warning.format(a.group.name), is_denied)
+    assert after == AfterListing(
+        [(a, row(a))], warning and warning.format(a.group.name), is_denied
+    )
     # A connection that has changed may list the pipeline again.
     assert a.group.can_list is is_denied
     assert begun(schedule, can_list=not is_denied) == Job([b])
@@ -456,7 +544,9 @@ def scheduled_deadlines(*seconds: float) -> tuple[Schedule, list[Subscription]]:
     """Return a schedule with subscriptions that have these deadlines after NOW."""
     schedule, subscriptions = Schedule(), []
     for deadline, execution in zip(seconds, "abcdef", strict=False):
-        subscriptions.append(Subscription(make_waiter(execution=execution, deadline=NOW + deadline)))
+        subscriptions.append(
+            Subscription(make_waiter(execution=execution, deadline=NOW + deadline))
+        )
         schedule.add(subscriptions[-1], NOW - 60)
     return schedule, subscriptions
 
@@ -469,9 +559,15 @@ def test_waits_end_whose_last_poll_does_not_come_in_time() -> None:
     assert schedule.late(LATE - 1, calls_run=True) == ([], 1)
     assert schedule.late(LATE, calls_run=True) == ([past], LAST_POLL_SECONDS)
     schedule.remove(past)
-    assert schedule.late(LATE + LAST_POLL_SECONDS, calls_run=True) == ([soon], LAST_POLL_SECONDS)
+    assert schedule.late(LATE + LAST_POLL_SECONDS, calls_run=True) == (
+        [soon],
+        LAST_POLL_SECONDS,
+    )
     schedule.remove(soon)
-    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS, calls_run=True) == ([later], LAST_POLL_SECONDS)
+    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS, calls_run=True) == (
+        [later],
+        LAST_POLL_SECONDS,
+    )
 
 
 def test_waits_have_time_for_their_last_poll_after_the_process_stood_still() -> None:
@@ -480,7 +576,9 @@ def test_waits_have_time_for_their_last_poll_after_the_process_stood_still() -> 
     schedule.late(NOW, calls_run=True)
 
     assert schedule.late(NOW + 3600, calls_run=True) == ([], LAST_POLL_SECONDS)
-    assert schedule.late(NOW + 3600 + LAST_POLL_SECONDS, calls_run=True)[0] == [subscription]
+    assert schedule.late(NOW + 3600 + LAST_POLL_SECONDS, calls_run=True)[0] == [
+        subscription
+    ]
 
 
 def test_no_wait_is_late_while_no_call_runs() -> None:
@@ -496,15 +594,27 @@ def test_no_wait_is_late_while_no_call_runs() -> None:
 
 
 def test_listings_begin_with_the_oldest_awaited_execution() -> None:
-    """The creation time is AWS's if it is known, else the beginning of the wait with a margin for a wrong clock."""
+    """
+    The creation time is AWS's if it is known, else the beginning of the wait with a
+    margin for a wrong clock.
+    """
     created_at = datetime.fromtimestamp(NOW - 50, UTC)
     polled = replace(make_waiter(), started_at=created_at)
 
     assert list_created_after([polled]).timestamp() == NOW - 51
-    assert list_created_after([polled, make_waiter()]).timestamp() == NOW - CLOCK_SKEW_SECONDS - 1
+    assert (
+        list_created_after([polled, make_waiter()]).timestamp()
+        == NOW - CLOCK_SKEW_SECONDS - 1
+    )
     assert list_created_after([make_waiter()]).tzinfo is UTC
 
 
 def test_pipeline_arn_is_part_of_the_execution_arn() -> None:
-    """An ARN has the pipeline's name in lower case, so AWS gets the pipeline's ARN instead of a name."""
-    assert make_waiter("execution").group == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/execution"
+    """
+    An ARN has the pipeline's name in lower case, so AWS gets the pipeline's ARN instead
+    of a name.
+    """
+    assert (
+        make_waiter("execution").group
+        == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/execution"
+    )

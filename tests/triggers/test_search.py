@@ -1,4 +1,6 @@
-"""The search trigger: what Airflow stores of it, and how few calls many searches take."""
+"""
+The search trigger: what Airflow stores of it, and how few calls many searches take.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ import pytest
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.search import make_search
-from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, PolysyncPipelineStepTrigger, poller
+from polysync_airflow.triggers import (
+    PolysyncPipelineSearchTrigger,
+    PolysyncPipelineStepTrigger,
+    poller,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.sensors.sessions import HOUR, at, start_execution
 from tests.tasks import EmulatedTime
@@ -45,7 +51,9 @@ def make_search_trigger(
     """Return the trigger of a search that begins now."""
     deadline = arguments.pop("deadline", now + 24 * HOUR)
     interval = arguments.pop("poll_interval", 60.0)
-    search = make_search({"pipeline_name": pipeline, **arguments}, (at(now), None), at(now))
+    search = make_search(
+        {"pipeline_name": pipeline, **arguments}, (at(now), None), at(now)
+    )
     return PolysyncPipelineSearchTrigger(
         search=search.model_dump(mode="json"),
         polysync_conn_id="polysync_default",
@@ -57,7 +65,10 @@ def make_search_trigger(
 
 
 def test_stored_triggers_are_stable_and_have_no_credentials() -> None:
-    """Class paths and names of arguments are fixed, so that later versions can resume the tasks."""
+    """
+    Class paths and names of arguments are fixed, so that later versions can resume the
+    tasks.
+    """
     path, kwargs = PolysyncPipelineSearchTrigger(**KWARGS).serialize()
     waiting = make_trigger("x", 0.0).serialize()[1]
     step = PolysyncPipelineStepTrigger(step_name="Train", **waiting)
@@ -110,7 +121,9 @@ def test_searches_in_a_pipeline_share_its_lists(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """Each search finds its own execution; the number of lists is that of one search."""
+    """
+    Each search finds its own execution; the number of lists is that of one search.
+    """
     now = emulated_time.time()
     arns = dict[str, str]()
 
@@ -121,13 +134,17 @@ def test_searches_in_a_pipeline_share_its_lists(
         name = f"n{number}"
         emulated_time.after(300 + 10 * number, partial(start, name))
     triggers = [
-        make_search_trigger(now, display_name_pattern=f"n{number}", poll_interval=30.0 + number % 2)
+        make_search_trigger(
+            now, display_name_pattern=f"n{number}", poll_interval=30.0 + number % 2
+        )
         for number in range(40)
     ]
 
     events = events_of(triggers, gate)
 
-    assert [event["execution_arn"] for event in events] == [arns[f"n{number}"] for number in range(40)]
+    assert [event["execution_arn"] for event in events] == [
+        arns[f"n{number}"] for number in range(40)
+    ]
     assert 20 < len(emulator.control.calls(LIST)) < 35
     assert poller._POLLERS == {}
 
@@ -138,7 +155,10 @@ def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """In the same time, with the same interval: calls of the searches, and of the waits of Start."""
+    """
+    In the same time, with the same interval: calls of the searches, and of the waits of
+    Start.
+    """
     client: Any = start_client()
     definition = client.describe_pipeline(PipelineName="fanout")["PipelineDefinition"]
     names = [f"pipeline-{number}" for number in range(20)]
@@ -154,13 +174,19 @@ def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
 
     for kind in ("searches", "waits"):
         gate.clear()
-        arns = [start_with(client, name) for name in names for _ in range(10)] if kind == "waits" else []
+        arns = (
+            [start_with(client, name) for name in names for _ in range(10)]
+            if kind == "waits"
+            else []
+        )
         emulator.control.clear_calls()
         now = emulated_time.time()
         limits = {"deadline": now + 600, "poll_interval": 30.0}
         if kind == "searches":
             triggers: list[Any] = [
-                make_search_trigger(now, name, **limits) for name in names for _ in range(10)
+                make_search_trigger(now, name, **limits)
+                for name in names
+                for _ in range(10)
             ]
         else:
             triggers = [make_trigger(arn, now, **limits) for arn in arns]
@@ -168,7 +194,9 @@ def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
         assert {event["outcome"] for event in events} == {"timed_out"}
         counts[kind] = Counter(call["operation"] for call in emulator.control.calls())
 
-    print(f"calls in ten minutes: 200 searches {dict(counts['searches'])}, 200 waits {dict(counts['waits'])}")
+    print(
+        f"calls in ten minutes: 200 searches {dict(counts['searches'])}, 200 waits {dict(counts['waits'])}"
+    )
     assert counts["searches"].keys() == {LIST}
     assert counts["searches"].total() <= counts["waits"].total()
     # One list of each pipeline in 30 seconds.
@@ -177,7 +205,9 @@ def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
 
 def start_with(client: Any, pipeline: str) -> str:
     """Start an execution with a client; return its ARN."""
-    return str(client.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"])
+    return str(
+        client.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"]
+    )
 
 
 def start_client() -> Any:
@@ -216,7 +246,9 @@ def test_deleted_connection_ends_a_search(
 ) -> None:
     """The event names the connection; nothing waits until its timeout."""
     now = emulated_time.time()
-    emulated_time.after(100, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT"))
+    emulated_time.after(
+        100, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
+    )
 
     (event,) = events_of([make_search_trigger(now)], gate)
 
@@ -230,12 +262,17 @@ def test_cancelled_search_leaves_the_others(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """If a trigger moves to another triggerer, or its task is killed, the searches beside it go on."""
+    """
+    If a trigger moves to another triggerer, or its task is killed, the searches beside
+    it go on.
+    """
     now = emulated_time.time()
     emulated_time.after(200, start_execution)
 
     async def run() -> Any:
-        tasks = [asyncio.create_task(first_event(make_search_trigger(now))) for _ in range(2)]
+        tasks = [
+            asyncio.create_task(first_event(make_search_trigger(now))) for _ in range(2)
+        ]
         await asyncio.sleep(0.05)
         tasks[0].cancel()
         await asyncio.sleep(0.05)

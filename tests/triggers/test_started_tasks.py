@@ -1,4 +1,7 @@
-"""What the triggerer keeps of the DAG that Airflow sends for each task that starts there: with Airflow's own runner."""
+"""
+What the triggerer keeps of the DAG that Airflow sends for each task that starts there:
+with Airflow's own runner.
+"""
 
 from __future__ import annotations
 
@@ -51,11 +54,18 @@ def waiting(path: str) -> Sized:
     """Return the tasks that wait."""
     if path.endswith("PlainTrigger"):
         return PlainTrigger.waiting
-    return [wait for each in poller._POLLERS.values() for wait in each._schedule.subscriptions]
+    return [
+        wait
+        for each in poller._POLLERS.values()
+        for wait in each._schedule.subscriptions
+    ]
 
 
 async def dags_kept(path: str) -> int:
-    """Let Airflow start the tasks of three steps with a trigger; return how many DAGs exist while they wait."""
+    """
+    Let Airflow start the tasks of three steps with a trigger; return how many DAGs
+    exist while they wait.
+    """
     from airflow.executors.workloads.trigger import RunTrigger
     from airflow.jobs.triggerer_job_runner import TriggerRunner
     from airflow.models.trigger import Trigger
@@ -65,13 +75,18 @@ async def dags_kept(path: str) -> int:
     with DAG("steps", schedule=None) as dag:
         names = [f"Step{number}" for number in range(COUNT)]
         tasks = [
-            PolysyncPipelineStepOperator(task_id=name, execution_task_id="execution", step_name=name)
+            PolysyncPipelineStepOperator(
+                task_id=name, execution_task_id="execution", step_name=name
+            )
             for name in names
         ]
     stored = json.dumps(DagSerialization.to_dict(dag))
     runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]
     for number, task in enumerate(tasks):
-        ti, arguments = TaskInstance(task.task_id, dag_id="steps"), task.start_trigger_args
+        ti, arguments = (
+            TaskInstance(task.task_id, dag_id="steps"),
+            task.start_trigger_args,
+        )
         assert arguments
         workload = RunTrigger.model_construct(
             id=number,
@@ -91,7 +106,10 @@ async def dags_kept(path: str) -> int:
             while len(waiting(path)) < COUNT:
                 await asyncio.sleep(0.001)
         gc.collect()
-        return sum(type(each) is SerializedDAG and each.dag_id == "steps" for each in gc.get_objects())
+        return sum(
+            type(each) is SerializedDAG and each.dag_id == "steps"
+            for each in gc.get_objects()
+        )
     finally:
         running = [details["task"] for details in runner.triggers.values()]
         for each in running:
@@ -109,9 +127,15 @@ async def dags_kept(path: str) -> int:
     ids=["plain", "step"],
 )
 def test_dags_are_freed_while_steps_wait(
-    path: str, kept: int, simulated_airflow: SimulatedAirflow, emulated_time: EmulatedTime
+    path: str,
+    kept: int,
+    simulated_airflow: SimulatedAirflow,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """Of a trigger that does nothing for it, Airflow keeps a copy of the DAG for each task."""
+    """
+    Of a trigger that does nothing for it, Airflow keeps a copy of the DAG for each
+    task.
+    """
     TaskInstance("execution", dag_id="steps", state=lambda: "queued")
 
     assert asyncio.run(dags_kept(path)) == kept

@@ -1,4 +1,7 @@
-"""Lists of steps: they are made after the polls, few at a time, and their errors end no wait."""
+"""
+Lists of steps: they are made after the polls, few at a time, and their errors end no
+wait.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,13 @@ from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime
-from tests.triggers.test_poller import all_events, events_of, gate, make_trigger, start_executions  # noqa: F401 # fixture
+from tests.triggers.test_poller import (
+    all_events,
+    events_of,
+    gate,  # noqa: F401 # fixture
+    make_trigger,
+    start_executions,
+)
 
 LIST_STEPS = "ListPipelineExecutionSteps"
 
@@ -26,7 +35,10 @@ def test_unexpected_error_of_a_list_repeats_no_line(
     gate: threading.Event,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The log says what happened, and has each line about a step once; the wait goes on without lists."""
+    """
+    The log says what happened, and has each line about a step once; the wait goes on
+    without lists.
+    """
     (arn,) = start_executions(emulator, 1, "churn-tuning")
     call, lists = PolysyncSageMakerHook.call, []
 
@@ -37,7 +49,9 @@ def test_unexpected_error_of_a_list_repeats_no_line(
         return call(self, operation, **request)
 
     monkeypatch.setattr(PolysyncSageMakerHook, "call", fail_once)
-    trigger = make_trigger(arn, emulated_time.time(), poll_interval=10.0, progress_interval=30.0)
+    trigger = make_trigger(
+        arn, emulated_time.time(), poll_interval=10.0, progress_interval=30.0
+    )
 
     with capture_logs() as logs:
         ((event,),) = all_events([trigger], gate)
@@ -92,11 +106,19 @@ def test_throttling_pauses_the_lists_of_all_waits(
     ],
 )
 def test_few_lists_run_at_the_same_time(
-    awaits_step: bool, at_once: int, pause: float, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    awaits_step: bool,
+    at_once: int,
+    pause: float,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There is a pause between two of them, and half of the calls are left to the polls."""
+    """
+    There is a pause between two of them, and half of the calls are left to the polls.
+    """
     monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
-    monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(
+        "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
+    )
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
     arns = start_executions(emulator, 3 * at_once, "churn-tuning")
     call, lock = PolysyncSageMakerHook.call, threading.Lock()
@@ -118,7 +140,10 @@ def test_few_lists_run_at_the_same_time(
     monkeypatch.setattr(PolysyncSageMakerHook, "call", slow_list)
 
     async def run() -> None:
-        triggers = [make_trigger(arn, time.time(), poll_interval=1.0, progress_interval=0.1) for arn in arns]
+        triggers = [
+            make_trigger(arn, time.time(), poll_interval=1.0, progress_interval=0.1)
+            for arn in arns
+        ]
         waits = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
         async with asyncio.timeout(20):
             while len(begun) < 3 * at_once:

@@ -19,7 +19,10 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
 
 
 class SlowAirflow:
-    """Lets Airflow store an XCom only when ``gate`` is open. ``stored`` has the status of the step in each."""
+    """
+    Lets Airflow store an XCom only when ``gate`` is open. ``stored`` has the status of
+    the step in each.
+    """
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -34,7 +37,9 @@ class SlowAirflow:
 
 
 @pytest.fixture
-def airflow(simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch) -> SlowAirflow:
+def airflow(
+    simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> SlowAirflow:
     """Return the Airflow that the pusher asks."""
     slow = SlowAirflow()
     monkeypatch.setattr(simulated_airflow, "put_xcom", slow.put_xcom)
@@ -51,7 +56,9 @@ def test_end_waits_for_the_push_that_runs(
 ) -> None:
     """Otherwise it could overwrite what the worker pushes after the event."""
     (arn,) = start_executions(emulator, 1)
-    trigger: Any = make_trigger(arn, emulated_time.time(), poll_interval=10.0, progress_interval=10.0)
+    trigger: Any = make_trigger(
+        arn, emulated_time.time(), poll_interval=10.0, progress_interval=10.0
+    )
     trigger.task_instance = TaskInstance("train")
 
     async def run() -> list[Any]:
@@ -107,9 +114,15 @@ def test_nothing_is_pushed_after_a_cancellation(airflow: SlowAirflow) -> None:
 def test_the_order_of_the_definition_is_read_once(
     simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each push has the steps that AWS has not begun, and a wait costs one request for them."""
+    """
+    Each push has the steps that AWS has not begun, and a wait costs one request for
+    them.
+    """
     ti, reads, pushed = TaskInstance("train"), [], []
-    declared = [{"name": name, "type": "Training", "state": "NotStarted"} for name in ("Prepare", "Train")]
+    declared = [
+        {"name": name, "type": "Training", "state": "NotStarted"}
+        for name in ("Prepare", "Train")
+    ]
 
     def read(*_: Any) -> Any:
         reads.append(1)
@@ -122,10 +135,14 @@ def test_the_order_of_the_definition_is_read_once(
             await pusher.finish()
 
     monkeypatch.setattr(simulated_airflow, "xcom", read)
-    monkeypatch.setattr(simulated_airflow, "put_xcom", lambda *arguments: pushed.append(arguments[-1]))
+    monkeypatch.setattr(
+        simulated_airflow, "put_xcom", lambda *arguments: pushed.append(arguments[-1])
+    )
     asyncio.run(run())
 
-    rows = [[(row["name"], row["state"], row["type"]) for row in value] for value in pushed]
+    rows = [
+        [(row["name"], row["state"], row["type"]) for row in value] for value in pushed
+    ]
     assert rows == [
         [("Prepare", "NotStarted", "Training"), ("Train", state, "Training")]
         for state in ("Running", "Success")
@@ -152,5 +169,9 @@ def test_error_of_airflow_is_logged_only(
     asyncio.run(run())
 
     assert (
-        warnings == ["Airflow does not store the steps of the execution: ConnectionError: no API server"] * 2
+        warnings
+        == [
+            "Airflow does not store the steps of the execution: ConnectionError: no API server"
+        ]
+        * 2
     )

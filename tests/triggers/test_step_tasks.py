@@ -1,4 +1,7 @@
-"""The poller of step tasks with the emulator: how many calls they take, when they end, and what they cost."""
+"""
+The poller of step tasks with the emulator: how many calls they take, when they end, and
+what they cost.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ CHAIN = definition(step("Prepare"), step("Train", "Processing", "Prepare"))
 
 class ExecutionTask:
     """
-    The task that is responsible for an execution in the emulator; ``state`` is its state in Airflow.
+    The task that is responsible for an execution in the emulator; ``state`` is its
+    state in Airflow.
 
     :param text: the definition of the pipeline.
     :param steps: the scenario of the steps.
@@ -49,7 +53,11 @@ class ExecutionTask:
     """
 
     def __init__(
-        self, emulator: EmulatorServer, text: str = CHAIN, steps: Any = None, **scenario: Any
+        self,
+        emulator: EmulatorServer,
+        text: str = CHAIN,
+        steps: Any = None,
+        **scenario: Any,
     ) -> None:
         self.emulator, self.text = emulator, text
         self.state: str | None = "deferred"
@@ -69,7 +77,11 @@ class ExecutionTask:
     def push(self, **members: Any) -> None:
         """Push the execution, as a try does when it begins."""
         run = ExecutionRecord(
-            execution_arn=self.arn, pipeline_name="steps", state="Running", parameters={}, **members
+            execution_arn=self.arn,
+            pipeline_name="steps",
+            state="Running",
+            parameters={},
+            **members,
         )
         rows, _ = fit_rows(rows_of((), declared_steps(self.text), self.arn))
         self.ti.xcoms |= {"run": run.model_dump(mode="json"), "steps": rows}
@@ -77,25 +89,39 @@ class ExecutionTask:
 
     def resume(self) -> None:
         """Resume the execution, and push it; afterwards, the call log is empty."""
-        self.client.retry_pipeline_execution(PipelineExecutionArn=self.arn, ClientRequestToken="r" * 32)
+        self.client.retry_pipeline_execution(
+            PipelineExecutionArn=self.arn, ClientRequestToken="r" * 32
+        )
         now = datetime.fromtimestamp(self.emulator.clock.now(), UTC)
         self.push(resumes=1, attempt_started_at=now)
 
     def steps(self) -> dict[str, Any]:
         """Return AWS's list of the steps by name."""
-        listed = self.client.list_pipeline_execution_steps(PipelineExecutionArn=self.arn)
+        listed = self.client.list_pipeline_execution_steps(
+            PipelineExecutionArn=self.arn
+        )
         return {each["StepName"]: each for each in listed["PipelineExecutionSteps"]}
 
     def calls(self, *operations: str) -> list[tuple[str, float]]:
         """Return the calls of AWS, with their times."""
-        found = [(call["operation"], call["time"]) for call in self.emulator.control.calls()]
+        found = [
+            (call["operation"], call["time"]) for call in self.emulator.control.calls()
+        ]
         return [call for call in found if not operations or call[0] in operations]
 
 
-def make_trigger(step_name: str, *, try_number: int = 1, **arguments: Any) -> PolysyncStepTaskTrigger:
+def make_trigger(
+    step_name: str, *, try_number: int = 1, **arguments: Any
+) -> PolysyncStepTaskTrigger:
     """Return the trigger of a step's task."""
-    kwargs = {"execution_task_id": "execution", "polysync_conn_id": "polysync_default", "region_name": None}
-    trigger = PolysyncStepTaskTrigger(step_name=step_name, **{**kwargs, "poll_interval": 60.0, **arguments})
+    kwargs = {
+        "execution_task_id": "execution",
+        "polysync_conn_id": "polysync_default",
+        "region_name": None,
+    }
+    trigger = PolysyncStepTaskTrigger(
+        step_name=step_name, **{**kwargs, "poll_interval": 60.0, **arguments}
+    )
     trigger.task_instance = TaskInstance(step_name, try_number=try_number)  # type: ignore[assignment]
     return trigger
 
@@ -123,8 +149,13 @@ def outcomes(events: Sequence[Any]) -> list[str]:
 # ---- how many calls
 
 
-def test_twenty_tasks_share_their_calls(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """They list the steps once in each poll interval, and describe the execution when no step runs."""
+def test_twenty_tasks_share_their_calls(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    They list the steps once in each poll interval, and describe the execution when no
+    step runs.
+    """
     task = ExecutionTask(emulator, TWENTY, {"Shard19": {"duration": 900}})
     emulated_time.sleep(30)
 
@@ -135,8 +166,15 @@ def test_twenty_tasks_share_their_calls(emulator: EmulatorServer, emulated_time:
     assert len(lists) > 10
     assert min(later - before for before, later in itertools.pairwise(lists)) >= 60.0
     # After the list in which all steps have ended.
-    assert [operation for operation, _ in task.calls()][-3:] == [LIST_STEPS, DESCRIBE, LIST_STEPS]
-    assert Counter(operation for operation, _ in task.calls()) == {LIST_STEPS: len(lists) + 1, DESCRIBE: 1}
+    assert [operation for operation, _ in task.calls()][-3:] == [
+        LIST_STEPS,
+        DESCRIBE,
+        LIST_STEPS,
+    ]
+    assert Counter(operation for operation, _ in task.calls()) == {
+        LIST_STEPS: len(lists) + 1,
+        DESCRIBE: 1,
+    }
 
 
 def test_execution_is_described_when_no_step_runs(
@@ -157,9 +195,14 @@ def test_execution_is_described_when_no_step_runs(
 
 
 def test_step_that_runs_after_the_list(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It has begun and ended when AWS describes the execution, which has succeeded: it is not skipped."""
+    """
+    It has begun and ended when AWS describes the execution, which has succeeded: it is
+    not skipped.
+    """
     ExecutionTask(emulator, step_delay=600)
     describe = poller.SharedClient.describe
 
@@ -208,7 +251,9 @@ def test_nothing_is_read_from_aws_before_there_is_an_execution(
 
 
 @pytest.fixture
-def frozen(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def frozen(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> threading.Event:
     """An event; while it is set, no wait of a poller lets time pass."""
     stopped, timeout = threading.Event(), emulated_time.timeout
 
@@ -219,7 +264,9 @@ def frozen(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> thre
     return stopped
 
 
-@pytest.mark.skipif(not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers")
+@pytest.mark.skipif(
+    not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
+)
 def test_new_task_is_decided_by_the_list_of_the_others(
     emulator: EmulatorServer, emulated_time: EmulatedTime, frozen: threading.Event
 ) -> None:
@@ -281,7 +328,10 @@ def test_xcoms_of_an_earlier_try_count_for_nothing(
 def test_failure_is_dropped_if_the_execution_task_was_cleared(
     has_begun: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The poller knows the earlier execution: it asks Airflow again before the task of a step ends."""
+    """
+    The poller knows the earlier execution: it asks Airflow again before the task of a
+    step ends.
+    """
     task = ExecutionTask(emulator, steps={"Prepare": {"duration": 600, "fail": {}}})
     old = task.arn
 
@@ -291,7 +341,9 @@ def test_failure_is_dropped_if_the_execution_task_was_cleared(
         task.state = "deferred"
 
     # Before the failure, but after the first list.
-    emulated_time.after(500, begin_next_try if has_begun else lambda: setattr(task, "state", None))
+    emulated_time.after(
+        500, begin_next_try if has_begun else lambda: setattr(task, "state", None)
+    )
     emulated_time.after(2000, lambda: None if has_begun else begin_next_try())
 
     (event,) = events_of([make_trigger("Prepare")])
@@ -303,12 +355,19 @@ def test_failure_is_dropped_if_the_execution_task_was_cleared(
 def test_failure_from_before_a_resume_ends_no_wait(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """AWS lists it until the step begins again. It counts when the execution has ended with it."""
+    """
+    AWS lists it until the step begins again. It counts when the execution has ended
+    with it.
+    """
     text = definition(step("Train"), step("Report"))
-    task = ExecutionTask(emulator, text, {"Train": {"fail": {}}, "Report": {"duration": 3600}})
+    task = ExecutionTask(
+        emulator, text, {"Train": {"fail": {}}, "Report": {"duration": 3600}}
+    )
     began = emulated_time.time()
     emulated_time.sleep(600)
-    task.push(resumes=1, attempt_started_at=datetime.fromtimestamp(emulated_time.time(), UTC))
+    task.push(
+        resumes=1, attempt_started_at=datetime.fromtimestamp(emulated_time.time(), UTC)
+    )
 
     (event,) = events_of([make_trigger("Train")])
 
@@ -320,14 +379,19 @@ def test_failure_from_before_a_resume_ends_no_wait(
 def test_retry_waits_for_the_resume(
     is_resumed: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The first try ends at once; the second one when the execution task is over, or has resumed."""
+    """
+    The first try ends at once; the second one when the execution task is over, or has
+    resumed.
+    """
     task = ExecutionTask(emulator, steps={"Prepare": {"fail": {"times": 1}}})
     emulated_time.sleep(600)
     began = emulated_time.time()
     (first,) = events_of([make_trigger("Prepare", retries=1)])
     took = emulated_time.time() - began
 
-    emulated_time.after(1200, task.resume if is_resumed else lambda: setattr(task, "state", "failed"))
+    emulated_time.after(
+        1200, task.resume if is_resumed else lambda: setattr(task, "state", "failed")
+    )
     (second,) = events_of([make_trigger("Prepare", retries=1, try_number=2)])
 
     assert (first["outcome"], took < 120) == ("failed", True)
@@ -335,8 +399,13 @@ def test_retry_waits_for_the_resume(
     assert emulated_time.time() - began > 1200
 
 
-def test_next_attempt_is_seen_before_an_end(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The poller knows the first attempt; between two lists, the execution has failed and was resumed."""
+def test_next_attempt_is_seen_before_an_end(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The poller knows the first attempt; between two lists, the execution has failed and
+    was resumed.
+    """
     fail = {"duration": 30, "fail": {"times": 1}}
     task = ExecutionTask(emulator, steps={"Prepare": {"duration": 100}, "Train": fail})
     statuses = list[str]()
@@ -386,10 +455,14 @@ def test_airflow_that_does_not_respond(
     assert any("Airflow does not return the state" in line["event"] for line in logs)
 
 
-def test_refused_list_ends_all_waits(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_refused_list_ends_all_waits(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """With AWS's error, after one call."""
     task = ExecutionTask(emulator)
-    emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", LIST_STEPS, code="AccessDeniedException", message="no"
+    )
 
     events = events_of([make_trigger("Prepare"), make_trigger("Train")])
 
@@ -399,7 +472,9 @@ def test_refused_list_ends_all_waits(emulator: EmulatorServer, emulated_time: Em
     assert [operation for operation, _ in task.calls()] == [LIST_STEPS]
 
 
-def test_throttled_list_ends_no_wait(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_throttled_list_ends_no_wait(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """It is repeated."""
     task = ExecutionTask(emulator)
     emulator.control.add_fault("throttle", LIST_STEPS, count=2)
@@ -409,7 +484,9 @@ def test_throttled_list_ends_no_wait(emulator: EmulatorServer, emulated_time: Em
 
 
 def test_two_triggerers(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """Each has a poller of its own. Airflow may run a trigger in both at the same time."""
+    """
+    Each has a poller of its own. Airflow may run a trigger in both at the same time.
+    """
     ExecutionTask(emulator)
     found = dict[int, list[Any]]()
     # Before the threads, which would make the client at the same time.
@@ -452,7 +529,10 @@ def test_two_triggerers(emulator: EmulatorServer, emulated_time: EmulatedTime) -
 def test_invalid_arguments_fail_their_own_wait_only(
     arguments: dict[str, Any], emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Others can edit what Airflow stores. The error names the argument; a wait beside it goes on."""
+    """
+    Others can edit what Airflow stores. The error names the argument; a wait beside it
+    goes on.
+    """
     ExecutionTask(emulator)
     edited = make_trigger(**{"step_name": "Prepare", **arguments})
 
@@ -477,10 +557,17 @@ def test_stored_trigger_is_the_same() -> None:
 # ---- what it costs
 
 
-def test_waits_take_little_memory(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """50 tasks of an execution with 50 steps take at most 1 MiB, with all that is listed of it."""
+def test_waits_take_little_memory(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    50 tasks of an execution with 50 steps take at most 1 MiB, with all that is listed
+    of it.
+    """
     text = definition(*(step(f"Shard{number}") for number in range(50)))
-    task = ExecutionTask(emulator, text, {f"Shard{number}": {"duration": None} for number in range(50)})
+    task = ExecutionTask(
+        emulator, text, {f"Shard{number}": {"duration": None} for number in range(50)}
+    )
     emulated_time.sleep(60)
 
     async def measure() -> int:
@@ -490,7 +577,10 @@ def test_waits_take_little_memory(emulator: EmulatorServer, emulated_time: Emula
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
-            waits += [asyncio.create_task(event_of(make_trigger(f"Shard{each}"))) for each in range(1, 51)]
+            waits += [
+                asyncio.create_task(event_of(make_trigger(f"Shard{each}")))
+                for each in range(1, 51)
+            ]
             await listed(6)
             after, _ = tracemalloc.get_traced_memory()
         finally:

@@ -1,4 +1,7 @@
-"""The threads in which triggers stop executions: they end with their work, and their number is limited."""
+"""
+The threads in which triggers stop executions: they end with their work, and their
+number is limited.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,11 @@ LONG = 20.0
 
 def stop_threads() -> set[threading.Thread]:
     """Return the threads of this module that are alive."""
-    return {thread for thread in threading.enumerate() if thread.name.startswith("polysync-stop")}
+    return {
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("polysync-stop")
+    }
 
 
 def wait_until_no_thread_is_left() -> None:
@@ -38,14 +45,18 @@ def threads() -> Iterator[ThreadPools]:
 
 
 def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -> None:
-    """A function gets its arguments, its result is in the future, and its thread ends."""
+    """
+    A function gets its arguments, its result is in the future, and its thread ends.
+    """
     future = threads.submit("c", divmod, 17, 5)
 
     assert future.result(LONG) == (3, 2)
     wait_until_no_thread_is_left()
 
 
-def test_functions_run_in_threads_with_the_name_of_this_provider(threads: ThreadPools) -> None:
+def test_functions_run_in_threads_with_the_name_of_this_provider(
+    threads: ThreadPools,
+) -> None:
     """A function runs in a thread of its own, whose name shows its purpose."""
     name = threads.submit("c", lambda: threading.current_thread().name).result(LONG)
 
@@ -53,7 +64,10 @@ def test_functions_run_in_threads_with_the_name_of_this_provider(threads: Thread
 
 
 def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> None:
-    """Of 30 functions, eight run at the same time, the others wait, and all of them are called."""
+    """
+    Of 30 functions, eight run at the same time, the others wait, and all of them are
+    called.
+    """
     lock, free = Lock(), Event()
     running = most = 0
     called: list[int] = []
@@ -83,7 +97,9 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> N
 
 
 def test_error_reaches_the_future(threads: ThreadPools) -> None:
-    """The error of a function is raised by its future only, and its thread ends as well."""
+    """
+    The error of a function is raised by its future only, and its thread ends as well.
+    """
     error = ZeroDivisionError("no")
 
     def fail() -> None:
@@ -105,7 +121,10 @@ def test_submit_works_again_after_an_idle_time(threads: ThreadPools) -> None:
 
 
 def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:
-    """A function that is submitted at the moment when the last one ends is called in any case."""
+    """
+    A function that is submitted at the moment when the last one ends is called in any
+    case.
+    """
     results: list[int] = []
 
     def submit_many(first: int) -> None:
@@ -114,7 +133,9 @@ def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:
             results.append(threads.submit("c", int, number).result(LONG))
 
     barrier = Barrier(4)
-    submitters = [threading.Thread(target=submit_many, args=(k * 100,)) for k in range(4)]
+    submitters = [
+        threading.Thread(target=submit_many, args=(k * 100,)) for k in range(4)
+    ]
     for submitter in submitters:
         submitter.start()
     for submitter in submitters:
@@ -123,8 +144,13 @@ def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:
     assert sorted(results) == list(range(400))
 
 
-def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: ThreadPools) -> None:
-    """If a waiting function is cancelled, it is never called, and the threads end with the others."""
+def test_cancelled_function_is_not_called_and_leaves_no_thread(
+    threads: ThreadPools,
+) -> None:
+    """
+    If a waiting function is cancelled, it is never called, and the threads end with the
+    others.
+    """
     free = Event()
     running = [threads.submit("c", free.wait, LONG) for _ in range(MAX_THREADS)]
     waiting = threads.submit("c", pytest.fail, "a cancelled function was called")
@@ -143,15 +169,22 @@ def test_function_may_submit_another_one(threads: ThreadPools) -> None:
 
 
 def test_all_triggers_share_the_threads() -> None:
-    """``submit_stop`` uses the thread pool of the process, and leaves no thread behind."""
+    """
+    ``submit_stop`` uses the thread pool of the process, and leaves no thread behind.
+    """
     assert submit_stop("c", int, "7").result(LONG) == 7
     wait_until_no_thread_is_left()
 
 
 def test_stops_that_hang_do_not_block_other_connections(threads: ThreadPools) -> None:
-    """Eight stops with a connection whose endpoint does not respond leave the stops of others alone."""
+    """
+    Eight stops with a connection whose endpoint does not respond leave the stops of
+    others alone.
+    """
     free = Event()
-    hanging = [threads.submit("broken", free.wait, LONG) for _ in range(2 * MAX_THREADS)]
+    hanging = [
+        threads.submit("broken", free.wait, LONG) for _ in range(2 * MAX_THREADS)
+    ]
 
     assert threads.submit("other", abs, -7).result(LONG) == 7
     assert not any(future.done() for future in hanging)

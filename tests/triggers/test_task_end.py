@@ -1,4 +1,7 @@
-"""The end of a task in the triggerer: the event, the XComs and the log lines for what its code returns or raises."""
+"""
+The end of a task in the triggerer: the event, the XComs and the log lines for what its
+code returns or raises.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,18 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import (
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionFailedError,
+    SageMakerApiError,
+)
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
@@ -29,10 +41,15 @@ from tests.tasks import TaskInstance
 LOG = logging.getLogger("tests.task_end")
 # Seconds. No step of these tests may take this long, even on a busy machine.
 LONG = 20.0
-FAILED = PipelineExecutionFailedError("the execution failed", execution_arn="arn", status="Failed")
+FAILED = PipelineExecutionFailedError(
+    "the execution failed", execution_arn="arn", status="Failed"
+)
 # PolysyncRetryPolicy delays the retry after this one by more than the task's own delay.
 THROTTLED = SageMakerApiError(
-    "too many calls", error_code="ThrottlingException", operation="DescribePipelineExecution", permanent=False
+    "too many calls",
+    error_code="ThrottlingException",
+    operation="DescribePipelineExecution",
+    permanent=False,
 )
 
 
@@ -50,7 +67,9 @@ def make_end(*, retries: int = 0, do_xcom_push: bool = True, **members: Any) -> 
 
 
 def end_with(result: Any, **arguments: Any) -> tuple[Any, TaskInstance]:
-    """Run code that returns or raises something; return the event and the task instance."""
+    """
+    Run code that returns or raises something; return the event and the task instance.
+    """
 
     def code(context: Any) -> Any:
         if isinstance(result, BaseException):
@@ -80,7 +99,9 @@ def end_with(result: Any, **arguments: Any) -> tuple[Any, TaskInstance]:
     ],
     ids=repr,
 )
-def test_event(simulated_airflow: SimulatedAirflow, result: Any, retries: int, event: Any) -> None:
+def test_event(
+    simulated_airflow: SimulatedAirflow, result: Any, retries: int, event: Any
+) -> None:
     """A worker ends a task only where Airflow would retry what must not be retried."""
     found, ti = end_with(result, retries=retries)
 
@@ -91,14 +112,18 @@ def test_event(simulated_airflow: SimulatedAirflow, result: Any, retries: int, e
 
 
 def test_worker_fails_the_task_without_its_retries() -> None:
-    """Airflow calls this method with the event if the code's error must not be retried."""
+    """
+    Airflow calls this method with the event if the code's error must not be retried.
+    """
     sensor = PolysyncModelApprovalSensor(task_id="wait", model_package_group="churn")
 
     with pytest.raises(AirflowFailException, match="ParametersError: no such thing"):
         sensor.execute_failed({}, {"error": "ParametersError: no such thing"})
 
 
-def test_no_return_value_without_do_xcom_push(simulated_airflow: SimulatedAirflow) -> None:
+def test_no_return_value_without_do_xcom_push(
+    simulated_airflow: SimulatedAirflow,
+) -> None:
     """As on a worker."""
     event, ti = end_with("arn", do_xcom_push=False)
 
@@ -115,7 +140,12 @@ def test_deferral_is_returned(simulated_airflow: SimulatedAirflow) -> None:
 @pytest.mark.parametrize(
     ("error", "level", "text", "has_traceback"),
     [
-        (FAILED, logging.ERROR, "PipelineExecutionFailedError: the execution failed", False),
+        (
+            FAILED,
+            logging.ERROR,
+            "PipelineExecutionFailedError: the execution failed",
+            False,
+        ),
         (ValueError("a bug"), logging.ERROR, "ValueError: a bug", True),
         (AirflowSkipException("not there"), logging.INFO, "not there", False),
     ],
@@ -138,15 +168,27 @@ def test_log_has_the_text(
     assert text in record.getMessage()
 
 
-def test_code_runs_in_a_thread_with_the_xcoms_of_its_task(simulated_airflow: SimulatedAirflow) -> None:
-    """It pulls what it has pushed, and the names of the context mean the same task instance."""
+def test_code_runs_in_a_thread_with_the_xcoms_of_its_task(
+    simulated_airflow: SimulatedAirflow,
+) -> None:
+    """
+    It pulls what it has pushed, and the names of the context mean the same task
+    instance.
+    """
     seen = list[Any]()
 
     def code(context: Any) -> None:
         ti = context["ti"]
         ti.xcom_push("state", "Running")
         pulled = ti.xcom_pull(task_ids="wait", key="state", map_indexes=-1)
-        seen.extend([threading.current_thread().name, context["task_instance"] is ti, ti.dag_id, pulled])
+        seen.extend(
+            [
+                threading.current_thread().name,
+                context["task_instance"] is ti,
+                ti.dag_id,
+                pulled,
+            ]
+        )
 
     end = make_end()
     asyncio.run(end.run(code))
@@ -157,18 +199,30 @@ def test_code_runs_in_a_thread_with_the_xcoms_of_its_task(simulated_airflow: Sim
     assert end.ti.xcoms == {"state": "Running"}
 
 
-@pytest.mark.parametrize(("error", "expected"), [(FAILED, "in 7 s"), (THROTTLED, "in 7 s")], ids=repr)
-def test_text_names_the_delay_that_airflow_applies(error: Exception, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "expected"), [(FAILED, "in 7 s"), (THROTTLED, "in 7 s")], ids=repr
+)
+def test_text_names_the_delay_that_airflow_applies(
+    error: Exception, expected: str
+) -> None:
     """After a ``TaskFailedEvent``, Airflow asks no retry policy."""
     seen = list[Any]()
     end = make_end(retries=2)
 
-    asyncio.run(end.run(lambda context: seen.append(next_retry(RetryPolicyWithoutDelays(), error, context))))
+    asyncio.run(
+        end.run(
+            lambda context: seen.append(
+                next_retry(RetryPolicyWithoutDelays(), error, context)
+            )
+        )
+    )
 
     assert seen == [expected]
 
 
-def test_cancelled_trigger_pushes_nothing_more(simulated_airflow: SimulatedAirflow) -> None:
+def test_cancelled_trigger_pushes_nothing_more(
+    simulated_airflow: SimulatedAirflow,
+) -> None:
     """A user may have cleared the task, whose next try then has the XComs."""
     started, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
     end = make_end()
@@ -194,7 +248,9 @@ def test_cancelled_trigger_pushes_nothing_more(simulated_airflow: SimulatedAirfl
     assert end.ti.xcoms == {}
 
 
-def test_event_loop_is_free_while_code_blocks(simulated_airflow: SimulatedAirflow) -> None:
+def test_event_loop_is_free_while_code_blocks(
+    simulated_airflow: SimulatedAirflow,
+) -> None:
     """Other triggers run in the same event loop."""
     free = threading.Event()
 

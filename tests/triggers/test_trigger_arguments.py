@@ -1,4 +1,7 @@
-"""Stored triggers that somebody has edited: each fails on its own, and never the waits of others."""
+"""
+Stored triggers that somebody has edited: each fails on its own, and never the waits of
+others.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from tests.triggers.test_poller import all_events, gate, make_trigger, start_exe
 INVALID: list[dict[str, Any]] = [
     {"execution_arn": "foo"},
     {"execution_arn": None},
-    {"execution_arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/{{ conn.x.password }}"},
+    {
+        "execution_arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/{{ conn.x.password }}"
+    },
     {"poll_interval": "30"},
     {"poll_interval": 0},
     {"poll_interval": math.inf},
@@ -38,10 +43,16 @@ def test_invalid_arguments_fail_their_own_waits_only(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """A trigger with an invalid argument raises ParametersError; a wait beside them ends as it should."""
+    """
+    A trigger with an invalid argument raises ParametersError; a wait beside them ends
+    as it should.
+    """
     (arn,) = start_executions(emulator, 1)
     now = emulated_time.time()
-    triggers = [make_trigger(**{"arn": arn, "now": now, **_renamed(arguments)}) for arguments in INVALID]
+    triggers = [
+        make_trigger(**{"arn": arn, "now": now, **_renamed(arguments)})
+        for arguments in INVALID
+    ]
 
     *errors, events = all_events([*triggers, make_trigger(arn, now)], gate)
 
@@ -53,7 +64,10 @@ def test_invalid_arguments_fail_their_own_waits_only(
 
 
 def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"arn" if name == "execution_arn" else name: value for name, value in arguments.items()}
+    return {
+        "arn" if name == "execution_arn" else name: value
+        for name, value in arguments.items()
+    }
 
 
 def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
@@ -75,7 +89,9 @@ def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
 
     monkeypatch.setattr(schedule, "first_poll", fail_for_first)
 
-    error, events = all_events([make_trigger(first, now), make_trigger(second, now)], gate)
+    error, events = all_events(
+        [make_trigger(first, now), make_trigger(second, now)], gate
+    )
 
     assert isinstance(error, ZeroDivisionError)
     assert [event["outcome"] for event in events] == ["ended"]
@@ -88,11 +104,16 @@ def test_long_times_of_earlier_versions_are_limited(
     gate: threading.Event,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An earlier version accepted intervals and timeouts of any length: such a task is finished."""
+    """
+    An earlier version accepted intervals and timeouts of any length: such a task is
+    finished.
+    """
     monkeypatch.setattr(base_hook, "READ_SECONDS", 3600)
     (arn,) = start_executions(emulator, 1)
 
-    trigger = make_trigger(arn, emulated_time.time(), poll_interval=1e300, deadline=1e300)
+    trigger = make_trigger(
+        arn, emulated_time.time(), poll_interval=1e300, deadline=1e300
+    )
     ((event,),) = all_events([trigger], gate)
 
     assert event["outcome"] == "ended"
@@ -104,13 +125,18 @@ def test_short_intervals_of_earlier_versions_are_raised(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """An earlier version accepted any interval above zero: such a task is finished, with one poll per second."""
+    """
+    An earlier version accepted any interval above zero: such a task is finished, with
+    one poll per second.
+    """
     emulator.control.put_scenario(
         {"steps": {name: {"duration": 20} for name in ("Shard0", "Shard3", "Merge")}}
     )
     (arn,) = start_executions(emulator, 1)
 
-    ((event,),) = all_events([make_trigger(arn, emulated_time.time(), poll_interval=0.1)], gate)
+    ((event,),) = all_events(
+        [make_trigger(arn, emulated_time.time(), poll_interval=0.1)], gate
+    )
 
     assert event["outcome"] == "ended"
     seconds = sum(emulated_time.slept)

@@ -1,1 +1,4 @@
-"""Tests of the tab "SageMaker": its files and its plugin, and what a person sees in a real Airflow UI."""
+"""
+Tests of the tab "SageMaker": its files and its plugin, and what a person sees in a real
+Airflow UI.
+"""

@@ -1,4 +1,7 @@
-"""An Airflow whose API server runs alone, and whose database has what tasks of the tests would have stored."""
+"""
+An Airflow whose API server runs alone, and whose database has what tasks of the tests
+would have stored.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ NEEDS_TABS: Final = pytest.mark.skipif(
 
 
 def login_settings(home: Path) -> dict[str, str]:
-    """Return the settings of an Airflow in which ann is an administrator, and vic a viewer."""
+    """
+    Return the settings of an Airflow in which ann is an administrator, and vic a
+    viewer.
+    """
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(PASSWORDS))
     return {
@@ -47,12 +53,14 @@ def login_settings(home: Path) -> dict[str, str]:
 
 class ApiServer(PrivateAirflow):
     """
-    A private Airflow without scheduler, triggerer and DAG processor: nothing but the tests changes its database.
+    A private Airflow without scheduler, triggerer and DAG processor: nothing but the
+    tests changes its database.
 
     :param home: an empty folder.
     :param settings: further environment variables.
     :param more_dags: a folder with DAGs, besides those of the tests.
-    :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
+    :param database: the SQLAlchemy URL of an empty database; by default SQLite in
+        ``home``.
     """
 
     def __init__(
@@ -66,7 +74,11 @@ class ApiServer(PrivateAirflow):
         self.database = database or f"sqlite:///{home}/airflow.db"
         folders = [DAGS, more_dags] if more_dags else [DAGS]
         # The tests sign records with their own key.
-        key = {_FERNET_KEY: os.environ.setdefault(_FERNET_KEY, Fernet.generate_key().decode())}
+        key = {
+            _FERNET_KEY: os.environ.setdefault(
+                _FERNET_KEY, Fernet.generate_key().decode()
+            )
+        }
         super().__init__(
             home,
             dag_folders=folders,
@@ -77,7 +89,10 @@ class ApiServer(PrivateAirflow):
         )
 
     def healthy(self) -> bool:
-        """Return whether the API server reaches its database; the other components do not run."""
+        """
+        Return whether the API server reaches its database; the other components do not
+        run.
+        """
         return self.health().get("metadatabase") == "healthy"
 
 
@@ -124,14 +139,19 @@ class Site:
     """
 
     def __init__(
-        self, airflow: ApiServer, base_path: str = "/", login: tuple[str, str] | None = None
+        self,
+        airflow: ApiServer,
+        base_path: str = "/",
+        login: tuple[str, str] | None = None,
     ) -> None:
         self.url = f"{airflow.url}{base_path}"
         self.database = airflow.database
         self._file = airflow.home / "airflow.db"
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
         if login:
-            token = self._post("auth/token", {"username": login[0], "password": login[1]})["access_token"]
+            token = self._post(
+                "auth/token", {"username": login[0], "password": login[1]}
+            )["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
         airflow.command("dags", "reserialize")
 
@@ -140,7 +160,12 @@ class Site:
         self._http.close()
 
     def new_task(
-        self, state: str | None, task_id: str = "train", *, map_index: int = NOT_MAPPED, try_number: int = 1
+        self,
+        state: str | None,
+        task_id: str = "train",
+        *,
+        map_index: int = NOT_MAPPED,
+        try_number: int = 1,
     ) -> Task:
         """
         Create a DAG run, and put one of its task instances into a state.
@@ -156,12 +181,17 @@ class Site:
 
     def trigger(self, dag_id: str) -> str:
         """Create a DAG run, and return its id."""
-        run_id: str = self._post(f"api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        run_id: str = self._post(
+            f"api/v2/dags/{dag_id}/dagRuns", {"logical_date": None}
+        )["dag_run_id"]
         return run_id
 
-    def new_run(self, dag_id: str, state: str, tasks: Mapping[str, str | None], seconds: float) -> str:
+    def new_run(
+        self, dag_id: str, state: str, tasks: Mapping[str, str | None], seconds: float
+    ) -> str:
         """
-        Create a DAG run in a state, and put its task instances into states; return its id.
+        Create a DAG run in a state, and put its task instances into states; return its
+        id.
 
         :param tasks: the states by task; None for a task that has not been scheduled.
         :param seconds: how long the run takes, or has been running.
@@ -170,11 +200,22 @@ class Site:
         for task_id, task_state in tasks.items():
             self.set_state(Task(run_id, task_id, dag_id=dag_id), task_state)
         now = datetime.now(UTC)
-        began, ended = now - timedelta(seconds=seconds), None if state == "running" else now
-        values = (state, *(time and time.isoformat(sep=" ") for time in (began, ended)), dag_id, run_id)
+        began, ended = (
+            now - timedelta(seconds=seconds),
+            None if state == "running" else now,
+        )
+        values = (
+            state,
+            *(time and time.isoformat(sep=" ") for time in (began, ended)),
+            dag_id,
+            run_id,
+        )
         with closing(sqlite3.connect(self._file, timeout=30)) as database, database:
             where = "WHERE dag_id = ? AND run_id = ?"
-            database.execute(f"UPDATE dag_run SET state = ?, start_date = ?, end_date = ? {where}", values)
+            database.execute(
+                f"UPDATE dag_run SET state = ?, start_date = ?, end_date = ? {where}",
+                values,
+            )
         return run_id
 
     def set_state(self, task: Task, state: str | None, try_number: int = 1) -> None:
@@ -185,7 +226,16 @@ class Site:
             changed = database.execute(
                 "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
                 f" WHERE dag_id = ? AND run_id = ? AND task_id = ? AND {INSTALLED.map_index} = ?",
-                (state, try_number, began, ended, task.dag_id, task.run_id, task.task_id, task.map_index),
+                (
+                    state,
+                    try_number,
+                    began,
+                    ended,
+                    task.dag_id,
+                    task.run_id,
+                    task.task_id,
+                    task.map_index,
+                ),
             ).rowcount
         assert changed == 1, f"{task} does not exist"
 
@@ -200,12 +250,16 @@ class Site:
         body = {"key": key, "value": value, "map_index": task.map_index}
         response = self._http.post(path, json=body)
         if response.status_code == httpx.codes.CONFLICT:
-            response = self._http.patch(f"{path}/{key}", json={"value": value, "map_index": task.map_index})
+            response = self._http.patch(
+                f"{path}/{key}", json={"value": value, "map_index": task.map_index}
+            )
         response.raise_for_status()
 
     def state_of(self, task: Task) -> str | None:
         """Return the state of a task instance."""
-        path = task.api if task.map_index == NOT_MAPPED else f"{task.api}/{task.map_index}"
+        path = (
+            task.api if task.map_index == NOT_MAPPED else f"{task.api}/{task.map_index}"
+        )
         state: str | None = self._http.get(path).raise_for_status().json()["state"]
         return state
 
@@ -218,7 +272,9 @@ class Site:
         """Return the record of a task's execution."""
         # The REST API masks the token in it.
         with closing(sqlite3.connect(self._file, timeout=30)) as database:
-            query = database.execute("SELECT val FROM variable WHERE key = ?", [variable_key(task.key)])
+            query = database.execute(
+                "SELECT val FROM variable WHERE key = ?", [variable_key(task.key)]
+            )
             (value,) = query.fetchone()
         text = Fernet(os.environ[_FERNET_KEY]).decrypt(value).decode()
         return from_variable(text, task.key, place="")
@@ -235,9 +291,13 @@ class Site:
         return run["conf"]
 
     def bundle_path(self) -> str:
-        """Return the URL of the module of the tab and the page, as the UI receives it."""
+        """
+        Return the URL of the module of the tab and the page, as the UI receives it.
+        """
         plugins = self._http.get("api/v2/plugins").raise_for_status().json()["plugins"]
-        (url,) = {app["bundle_url"] for plugin in plugins for app in plugin["react_apps"]}
+        (url,) = {
+            app["bundle_url"] for plugin in plugins for app in plugin["react_apps"]
+        }
         return str(url)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:

@@ -1,4 +1,7 @@
-"""The XComs that PolysyncStartPipelineOperator publishes, arranged for the tests. docs/reference/xcoms.md describes them."""
+"""
+The XComs that PolysyncStartPipelineOperator publishes, arranged for the tests.
+docs/reference/xcoms.md describes them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,13 @@ from typing import Any, Final
 REGION: Final = "eu-central-1"
 ACCOUNT: Final = "123456789012"
 PIPELINE: Final = "churn-tuning"
-ARN: Final = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{PIPELINE}/execution/k3m9x2p7q1ab"
+ARN: Final = (
+    f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{PIPELINE}/execution/k3m9x2p7q1ab"
+)
 CONSOLE: Final = f"https://{REGION}.console.aws.amazon.com"
-CONSOLE_URL: Final = f"{CONSOLE}/sagemaker/home?region={REGION}#/pipelines/{PIPELINE}/executions/{ARN}"
+CONSOLE_URL: Final = (
+    f"{CONSOLE}/sagemaker/home?region={REGION}#/pipelines/{PIPELINE}/executions/{ARN}"
+)
 LOG_URL: Final = f"{CONSOLE}/cloudwatch/home?region={REGION}#logsV2:log-groups/log-group/TrainingJobs"
 
 START: Final = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
@@ -48,7 +55,12 @@ class XComs:
 
 
 def run(
-    state: str, status: str, *, start: datetime, end: datetime | None = None, **fields: Any
+    state: str,
+    status: str,
+    *,
+    start: datetime,
+    end: datetime | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
     """Return the record of an execution (XCom ``run``)."""
     return {
@@ -83,7 +95,12 @@ def step(
 ) -> dict[str, Any]:
     """Return one step (an item of the XCom ``steps``)."""
     end = start + timedelta(seconds=seconds) if start and seconds is not None else None
-    status = {"Success": "Succeeded", "Running": "Executing", "Cancelled": "Stopped", "NotStarted": None}
+    status = {
+        "Success": "Succeeded",
+        "Running": "Executing",
+        "Cancelled": "Stopped",
+        "NotStarted": None,
+    }
     return {
         "name": name,
         "type": kind,
@@ -135,7 +152,9 @@ def running() -> XComs:
             cache_hit=True,
             **job("processing", "churn-prep-x1"),
         ),
-        step("Tune", "Tuning", "Success", start + timedelta(seconds=245), 400, attempt=2),
+        step(
+            "Tune", "Tuning", "Success", start + timedelta(seconds=245), 400, attempt=2
+        ),
         step(
             "TrainBest",
             "Training",
@@ -151,13 +170,19 @@ def running() -> XComs:
 
 def just_started() -> XComs:
     """An execution of ten seconds, whose steps nobody has listed yet."""
-    declared = [("Preprocess", "Processing"), ("Train", "Training"), ("CheckQuality", "Condition")]
+    declared = [
+        ("Preprocess", "Processing"),
+        ("Train", "Training"),
+        ("CheckQuality", "Condition"),
+    ]
     steps = [step(name, kind, "NotStarted") for name, kind in declared]
     return XComs(run("Running", "Executing", start=ago(10)), steps)
 
 
 def branch_not_taken() -> XComs:
-    """An execution that has succeeded, with a condition whose other branch has two steps."""
+    """
+    An execution that has succeeded, with a condition whose other branch has two steps.
+    """
     xcoms = success()
     for name in ("Retrain", "Report"):
         place: Any = {"condition": "CheckQuality", "branch": "False", "not_taken": True}
@@ -166,7 +191,9 @@ def branch_not_taken() -> XComs:
 
 
 def selective() -> XComs:
-    """A selective execution that has succeeded: one step was reused, one was not selected."""
+    """
+    A selective execution that has succeeded: one step was reused, one was not selected.
+    """
     xcoms = success()
     source = f"{ARN[:-12]}a1b2c3d4e5f6"
     preprocess, register = xcoms.steps[0], xcoms.steps[-1]
@@ -178,7 +205,9 @@ def selective() -> XComs:
         "seconds": 60.0,
     }
     preprocess["ended_at"] = (long_ago + timedelta(seconds=60)).isoformat()
-    register |= step(register["name"], register["type"], "NotStarted", not_selected=True)
+    register |= step(
+        register["name"], register["type"], "NotStarted", not_selected=True
+    )
     xcoms.run |= {
         "selected_steps": [each["name"] for each in xcoms.steps[1:-1]],
         "source_execution": source,
@@ -193,7 +222,9 @@ def resumed() -> XComs:
     start, resumed_at = ago(4000), ago(100)
     steps = [
         step("Preprocess", "Processing", "Success", start, 300),
-        step("Train", "Training", "Running", resumed_at + timedelta(seconds=5), attempt=2),
+        step(
+            "Train", "Training", "Running", resumed_at + timedelta(seconds=5), attempt=2
+        ),
         step("Register", "RegisterModel", "NotStarted"),
     ]
     times: Any = {"start": start, "attempt_started_at": resumed_at.isoformat()}
@@ -209,7 +240,9 @@ def answered(**output_parameters: str) -> dict[str, Any]:
 def stopped(**fields: Any) -> XComs:
     """What a Stop task stores of an execution that it has stopped."""
     end = START + timedelta(seconds=2286)
-    return XComs(run("Cancelled", "Stopped", start=START, end=end, parameters={}, **fields))
+    return XComs(
+        run("Cancelled", "Stopped", start=START, end=end, parameters={}, **fields)
+    )
 
 
 def stop(requested_at: datetime) -> dict[str, Any]:
@@ -235,7 +268,14 @@ def success(start: datetime = START) -> XComs:
     """An execution that has succeeded, with a condition and a registered model."""
     package = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/churn/42"
     steps = [
-        step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x2")),
+        step(
+            "Preprocess",
+            "Processing",
+            "Success",
+            start,
+            300,
+            **job("processing", "churn-prep-x2"),
+        ),
         step(
             "Train",
             "Training",
@@ -244,8 +284,12 @@ def success(start: datetime = START) -> XComs:
             1500,
             **job("training", "churn-train-x2"),
         ),
-        step("CheckQuality", "Condition", "Success", start + timedelta(seconds=1806), 0.6),
-        step("Register", "RegisterModel", "Success", start + timedelta(seconds=1808), 4),
+        step(
+            "CheckQuality", "Condition", "Success", start + timedelta(seconds=1806), 0.6
+        ),
+        step(
+            "Register", "RegisterModel", "Success", start + timedelta(seconds=1808), 4
+        ),
         step("Notify", "Lambda", "Success", start + timedelta(seconds=1813), 9),
     ]
     outputs = {
@@ -257,7 +301,9 @@ def success(start: datetime = START) -> XComs:
         },
     }
     end = start + timedelta(seconds=1823)
-    return XComs(run("Success", "Succeeded", start=start, end=end, resumes=1), steps, outputs)
+    return XComs(
+        run("Success", "Succeeded", start=start, end=end, resumes=1), steps, outputs
+    )
 
 
 def measured(
@@ -269,7 +315,8 @@ def measured(
     **fields: Any,
 ) -> XComs:
     """
-    An execution that has succeeded, and whose steps say what they have measured and used.
+    An execution that has succeeded, and whose steps say what they have measured and
+    used.
 
     :param auc: the metric of the training.
     :param seconds: the duration of the execution.
@@ -277,13 +324,19 @@ def measured(
     """
     xcoms = success(start)
     by_type = {"ml.g5.xlarge": 2 * billable, "ml.m5.xlarge": 288.0}
-    costs = {"billable_seconds": sum(by_type.values()), "billable_seconds_by_instance_type": by_type}
+    costs = {
+        "billable_seconds": sum(by_type.values()),
+        "billable_seconds_by_instance_type": by_type,
+    }
     end = start + timedelta(seconds=seconds)
     record = {**run("Success", "Succeeded", start=start, end=end, **costs), **fields}
     outputs = {
         "Preprocess": {
             "processing_job_arn": job("processing", "churn-prep-x2")["job_arn"],
-            "output_uris": {"train": "s3://ml-bucket/churn/train", "test": "s3://ml-bucket/churn/test"},
+            "output_uris": {
+                "train": "s3://ml-bucket/churn/train",
+                "test": "s3://ml-bucket/churn/test",
+            },
             "instance_type": "ml.m5.xlarge",
             "instance_count": 1,
             "seconds": 288.0,
@@ -310,9 +363,7 @@ LOG_LINES: Final = [
     "    booster = train(frame[FEATURES], frame[TARGET])",
     "KeyError: \"['tenure_months'] not in index\"",
 ]
-REASON: Final = (
-    "AlgorithmError: ExecuteUserScriptError: ExitCode 1, ErrorMessage \"KeyError: 'tenure_months'\""
-)
+REASON: Final = "AlgorithmError: ExecuteUserScriptError: ExitCode 1, ErrorMessage \"KeyError: 'tenure_months'\""
 
 
 def failure(kind: str = "Training") -> XComs:
@@ -324,7 +375,14 @@ def failure(kind: str = "Training") -> XComs:
     start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
     end = start + timedelta(seconds=770)
     steps = [
-        step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x3")),
+        step(
+            "Preprocess",
+            "Processing",
+            "Success",
+            start,
+            300,
+            **job("processing", "churn-prep-x3"),
+        ),
         step(
             "Train",
             kind,
@@ -340,12 +398,27 @@ def failure(kind: str = "Training") -> XComs:
     ]
     message = "Step failure: One or multiple steps failed."
     failed = [{"name": "Train", "reason": REASON}]
-    return XComs(run("Failed", "Failed", start=start, end=end, message=message, failed_steps=failed), steps)
+    return XComs(
+        run(
+            "Failed",
+            "Failed",
+            start=start,
+            end=end,
+            message=message,
+            failed_steps=failed,
+        ),
+        steps,
+    )
 
 
 def resumed_success() -> XComs:
-    """An execution that has succeeded after a resume, an hour after its first attempt, which Train had failed in."""
-    xcoms = measured(0.9, resumes=1, attempt_started_at=(START + timedelta(seconds=3900)).isoformat())
+    """
+    An execution that has succeeded after a resume, an hour after its first attempt,
+    which Train had failed in.
+    """
+    xcoms = measured(
+        0.9, resumes=1, attempt_started_at=(START + timedelta(seconds=3900)).isoformat()
+    )
     for name in ("started_at", "ended_at"):
         for later in [xcoms.run, *xcoms.steps[1:]]:
             if later is not xcoms.run or name == "ended_at":
@@ -366,7 +439,16 @@ def many_steps(number: int) -> XComs:
         name = f"{kind}-segment-{index // len(kinds) + 1:02}"
         began = start + timedelta(seconds=index * 3400 / done)
         if index < done - 2:
-            steps.append(step(name, kind, "Success", began, 60 + 37 * (index % 7), cache_hit=index % 9 == 4))
+            steps.append(
+                step(
+                    name,
+                    kind,
+                    "Success",
+                    began,
+                    60 + 37 * (index % 7),
+                    cache_hit=index % 9 == 4,
+                )
+            )
         elif index < done:
             steps.append(step(name, kind, "Running", began))
         else:

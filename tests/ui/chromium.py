@@ -1,4 +1,7 @@
-"""Debian's Chromium, which the tests drive with Playwright. Playwright's own browsers are not installed."""
+"""
+Debian's Chromium, which the tests drive with Playwright. Playwright's own browsers are
+not installed.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ if TYPE_CHECKING:
 
 # The window of the tests: what people see on a common screen.
 WIDTH, HEIGHT = 1400, 900
-# How long a test waits for what a page will show, in milliseconds, also on a busy machine.
+# How long a test waits for what a page will show, in milliseconds, also on a busy
+# machine.
 TIMEOUT = 30_000
 
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
     """Run the browser without a window for the time of the context."""
-    # Only few tests need it, and the environments of other versions of Airflow do not have it.
+    # Only few tests need it, and the environments of other versions of Airflow do not
+    # have it.
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=TIMEOUT)

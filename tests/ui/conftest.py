@@ -1,4 +1,7 @@
-"""Fixtures of the tests in a browser. They share one API server and one browser, because both are slow to start."""
+"""
+Fixtures of the tests in a browser. They share one API server and one browser, because
+both are slow to start.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def new_page(browser: Browser) -> Iterator[Callable[..., TabPage]]:
-    """Returns a function that opens a browser window of its own, and checks at the end that no script failed."""
+    """
+    Returns a function that opens a browser window of its own, and checks at the end
+    that no script failed.
+    """
     pages: list[TabPage] = []
 
     def open_page(site: Site, **options: Any) -> TabPage:
@@ -50,7 +56,9 @@ def new_page(browser: Browser) -> Iterator[Callable[..., TabPage]]:
 
 def open_window(browser: Browser, site: Site, **options: Any) -> TabPage:
     """Open a browser window with a session of its own."""
-    context = browser.new_context(**{"viewport": {"width": WIDTH, "height": HEIGHT}, **options})
+    context = browser.new_context(
+        **{"viewport": {"width": WIDTH, "height": HEIGHT}, **options}
+    )
     context.set_default_timeout(TIMEOUT)
     return TabPage(context.new_page(), site.url)
 
@@ -62,8 +70,13 @@ def windows() -> dict[str, TabPage]:
 
 
 @pytest.fixture
-def page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Iterator[TabPage]:
-    """A browser window that tests share, so that Airflow's UI is loaded once. Its clock is that of the host."""
+def page(
+    browser: Browser, site: Site, windows: dict[str, TabPage]
+) -> Iterator[TabPage]:
+    """
+    A browser window that tests share, so that Airflow's UI is loaded once. Its clock is
+    that of the host.
+    """
     if "page" not in windows:
         windows["page"] = open_window(browser, site)
     with shared(windows, "page") as page:
@@ -71,7 +84,9 @@ def page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Iterator[
 
 
 @pytest.fixture
-def timed_page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Iterator[TabPage]:
+def timed_page(
+    browser: Browser, site: Site, windows: dict[str, TabPage]
+) -> Iterator[TabPage]:
     """Another such window, whose clock tests move on. It is never set back."""
     if "timed_page" not in windows:
         windows["timed_page"] = open_window(browser, site)
@@ -82,7 +97,10 @@ def timed_page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Ite
 
 @contextmanager
 def shared(windows: dict[str, TabPage], name: str) -> Iterator[TabPage]:
-    """Let a test use a window, and check at the end that no script failed, and that nothing was asked for in vain."""
+    """
+    Let a test use a window, and check at the end that no script failed, and that
+    nothing was asked for in vain.
+    """
     page = windows[name]
     page.api_requests.clear()
     page.not_found.clear()

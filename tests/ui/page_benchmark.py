@@ -5,8 +5,8 @@ Measures how long the page with all executions takes in a browser, with PostgreS
 
     python -m tests.ui.page_benchmark --executions 10000 --dags 50
 
-The browser has loaded Airflow's UI before. The CPU time is that of the API server, which other programs of the machine
-do not change much.
+The browser has loaded Airflow's UI before. The CPU time is that of the API server,
+which other programs of the machine do not change much.
 """
 
 from __future__ import annotations
@@ -40,13 +40,18 @@ QUERIES: Final = {
 def cpu_seconds(airflow: ApiServer) -> float:
     """Return the CPU time that the API server has used."""
     server = psutil.Process(airflow.components["api-server"].pid)
-    times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+    times = [
+        process.cpu_times() for process in (server, *server.children(recursive=True))
+    ]
     return sum(each.user + each.system for each in times)
 
 
-def measure(page: TabPage, query: str, airflow: ApiServer) -> tuple[float, float, float, float, int]:
+def measure(
+    page: TabPage, query: str, airflow: ApiServer
+) -> tuple[float, float, float, float, int]:
     """
-    Return after how many seconds the first rows and all values are shown, with the CPU time; and the number of requests.
+    Return after how many seconds the first rows and all values are shown, with the CPU
+    time; and the number of requests.
 
     :param query: the query string of the page.
     """
@@ -59,20 +64,38 @@ def measure(page: TabPage, query: str, airflow: ApiServer) -> tuple[float, float
     page.tab.locator(".psm-executions tbody tr").first.wait_for()
     first, first_used = time.monotonic() - began, cpu_seconds(airflow) - used
     page.rows()
-    return first, first_used, time.monotonic() - began, cpu_seconds(airflow) - used, len(page.api_requests)
+    return (
+        first,
+        first_used,
+        time.monotonic() - began,
+        cpu_seconds(airflow) - used,
+        len(page.api_requests),
+    )
 
 
 def main() -> None:
     """Fill an Airflow, open the page in several ways, and print the medians."""
-    parser = argparse.ArgumentParser(prog="python -m tests.ui.page_benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.ui.page_benchmark", description=__doc__
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--executions", type=int, default=10_000, help="number of task instances (%(default)s)"
+        "--executions",
+        type=int,
+        default=10_000,
+        help="number of task instances (%(default)s)",
     )
-    parser.add_argument("--dags", type=int, default=50, help="number of DAGs (%(default)s)")
-    parser.add_argument("--running", type=int, default=12, help="how many of them run (%(default)s)")
     parser.add_argument(
-        "--runs", type=int, default=3, help="number of runs, whose medians are shown (%(default)s)"
+        "--dags", type=int, default=50, help="number of DAGs (%(default)s)"
+    )
+    parser.add_argument(
+        "--running", type=int, default=12, help="how many of them run (%(default)s)"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=3,
+        help="number of runs, whose medians are shown (%(default)s)",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, private_postgres() as postgres:
@@ -82,7 +105,9 @@ def main() -> None:
             site = Site(airflow)
             add_executions(site, options.dags, options.executions, options.running)
             page = open_window(browser, site)
-            print(f"{options.executions:,} executions of {options.dags} DAGs, {options.running} running")
+            print(
+                f"{options.executions:,} executions of {options.dags} DAGs, {options.running} running"
+            )
             for name, query in QUERIES.items():
                 results = [measure(page, query, airflow) for _ in range(options.runs)]
                 first, first_used, last, used, requests = (

@@ -13,8 +13,8 @@ from tests.ui.airflow_site import Task
 if TYPE_CHECKING:
     from playwright.sync_api import Error, Locator, Page, Route
 
-# Returns the contrast of each text with what is behind it, as WCAG 2 defines it. The canvas converts all notations of
-# colours into numbers.
+# Returns the contrast of each text with what is behind it, as WCAG 2 defines it. The
+# canvas converts all notations of colours into numbers.
 _CONTRASTS: Final = """elements => elements.map(element => {
   const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const paint = colors => {
@@ -58,15 +58,22 @@ class TabPage:
         self.console_errors: list[str] = []
         self._url = url
         page.on("pageerror", self._record_error)
-        page.on("dialog", lambda dialog: self.script_errors.append(f"dialog: {dialog.message}"))
+        page.on(
+            "dialog",
+            lambda dialog: self.script_errors.append(f"dialog: {dialog.message}"),
+        )
         page.on("console", lambda entry: self._record_console(entry.type, entry.text))
         page.on("request", lambda request: self._record(request.url))
-        page.on("response", lambda response: self._record_response(response.status, response.url))
+        page.on(
+            "response",
+            lambda response: self._record_response(response.status, response.url),
+        )
 
     def _record_error(self, error: Error) -> None:
         stack = error.stack or str(error)
-        # Airflow 3.2 reads the states of tasks as a stream, and leaves the error unhandled when it ends the stream. Its
-        # forms load an editor from another host, and leave the event unhandled when they cannot.
+        # Airflow 3.2 reads the states of tasks as a stream, and leaves the error
+        # unhandled when it ends the stream. Its forms load an editor from another host,
+        # and leave the event unhandled when they cannot.
         is_of_airflow = error.name == "AbortError" or str(error) == "Event"
         if URL_PREFIX in stack or not is_of_airflow:
             self.script_errors.append(stack)
@@ -93,7 +100,8 @@ class TabPage:
         """
         Open the page of a task instance, and click the tab.
 
-        Airflow's UI is loaded once: that takes several times as long as a change to another of its pages.
+        Airflow's UI is loaded once: that takes several times as long as a change to
+        another of its pages.
         """
         if self.page.url.startswith(self._url):
             # What ``hide`` has set.
@@ -108,8 +116,8 @@ class TabPage:
         try:
             self._click_tab()
         except PageTimeout:
-            # Beside all other suites of CI, Airflow's page has stayed without the tab's content. The cause is not
-            # known.
+            # Beside all other suites of CI, Airflow's page has stayed without the tab's
+            # content. The cause is not known.
             self.load_again()
 
     def open_executions(self, query: str = "") -> None:
@@ -132,16 +140,30 @@ class TabPage:
         return urlsplit(self.page.url).query
 
     def rows(self) -> list[list[str]]:
-        """Return the lines of each cell of the table of executions, once nothing is being read."""
-        self.tab.get_by_role("button", name="Refresh").and_(self.page.locator(":enabled")).wait_for()
+        """
+        Return the lines of each cell of the table of executions, once nothing is being
+        read.
+        """
+        self.tab.get_by_role("button", name="Refresh").and_(
+            self.page.locator(":enabled")
+        ).wait_for()
         rows = self.tab.locator(".psm-executions tbody tr").all()
         return [
-            [" | ".join(text.split("\n")) for text in row.locator("th, td").all_inner_texts()] for row in rows
+            [
+                " | ".join(text.split("\n"))
+                for text in row.locator("th, td").all_inner_texts()
+            ]
+            for row in rows
         ]
 
     def load_again(self) -> None:
-        """Load the page again, and click the tab. The summary of the tests has what the page shows now."""
-        warnings.warn(f"Loaded again: {self.page.locator('body').inner_text()!r}", stacklevel=2)
+        """
+        Load the page again, and click the tab. The summary of the tests has what the
+        page shows now.
+        """
+        warnings.warn(
+            f"Loaded again: {self.page.locator('body').inner_text()!r}", stacklevel=2
+        )
         self.page.reload()
         self._click_tab()
 
@@ -166,21 +188,30 @@ class TabPage:
 
     def button(self, name: str) -> Locator:
         """Return a button of the tab, by the beginning of its text."""
-        return self.tab.get_by_role("button", name=re.compile(rf"^\W*{re.escape(name)}"))
+        return self.tab.get_by_role(
+            "button", name=re.compile(rf"^\W*{re.escape(name)}")
+        )
 
     def is_open(self, name: str) -> bool:
-        """Return whether the row of a step, or another button that opens something, is open."""
+        """
+        Return whether the row of a step, or another button that opens something, is
+        open.
+        """
         expanded: str | None = self.button(name).get_attribute("aria-expanded")
         return expanded == "true"
 
     def step_texts(self) -> list[str]:
         """Return what the row of each step shows, in one line each."""
         rows = self.tab.locator(".psm-step > .psm-row").all_inner_texts()
-        return [" | ".join(part for part in row.split("\n") if part.strip()) for row in rows]
+        return [
+            " | ".join(part for part in row.split("\n") if part.strip()) for row in rows
+        ]
 
     def stat(self, label: str) -> str:
         """Return a value in the header."""
-        value: str = self.tab.locator(".psm-stat", has_text=label).locator("dd").inner_text()
+        value: str = (
+            self.tab.locator(".psm-stat", has_text=label).locator("dd").inner_text()
+        )
         return value
 
     def lines_of(self, selector: str) -> int:
@@ -196,12 +227,19 @@ class TabPage:
 
     def links(self) -> list[str]:
         """Return the target of each link to another site."""
-        targets = [link.get_attribute("href") or "" for link in self.tab.get_by_role("link").all()]
+        targets = [
+            link.get_attribute("href") or ""
+            for link in self.tab.get_by_role("link").all()
+        ]
         return [target for target in targets if not target.startswith(self._url)]
 
     def table(self, name: str) -> list[list[str]]:
         """Return the rows of a table, by the beginning of its name."""
-        rows = self.tab.get_by_role("table", name=re.compile(f"^{re.escape(name)}")).locator("tr").all()
+        rows = (
+            self.tab.get_by_role("table", name=re.compile(f"^{re.escape(name)}"))
+            .locator("tr")
+            .all()
+        )
         return [row.locator("th, td").all_inner_texts() for row in rows]
 
     def contrasts(self, selector: str) -> dict[str, float]:
@@ -227,7 +265,9 @@ class TabPage:
         self.page.unroute_all()
 
     def hide(self, hidden: bool) -> None:
-        """Hide the page, as if another tab of the browser were selected, or show it again."""
+        """
+        Hide the page, as if another tab of the browser were selected, or show it again.
+        """
         self.page.evaluate(
             """hidden => {
               Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
@@ -237,7 +277,10 @@ class TabPage:
         )
 
     def reads_of_run(self, task: Task) -> int:
-        """Return how often the page has read the XCom ``run`` of a task; it reads those of earlier runs, too."""
+        """
+        Return how often the page has read the XCom ``run`` of a task; it reads those of
+        earlier runs, too.
+        """
         path = f"/dagRuns/{quote(task.run_id, safe='')}/taskInstances/{task.task_id}/xcomEntries/run"
         return sum(path in url for url in self.api_requests)
 

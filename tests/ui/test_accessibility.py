@@ -1,4 +1,7 @@
-"""The tab and the page have no violation of WCAG 2.2, levels A and AA, that axe-core finds: `make test-accessibility`."""
+"""
+The tab and the page have no violation of WCAG 2.2, levels A and AA, that axe-core
+finds: `make test-accessibility`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.nightly,
     NEEDS_TABS,
-    pytest.mark.skipif(not AXE, reason="POLYSYNC_AXE does not name axe-core: make test-accessibility"),
+    pytest.mark.skipif(
+        not AXE, reason="POLYSYNC_AXE does not name axe-core: make test-accessibility"
+    ),
 ]
 
 Show = Callable[[Site, TabPage], None]
@@ -37,7 +42,10 @@ def _open(site: Site, page: TabPage, task: Task, text: str) -> None:
 
 
 def failed(site: Site, page: TabPage) -> None:
-    """Show the tab of a failed execution, with buttons, its parameters, and one of its questions."""
+    """
+    Show the tab of a failed execution, with buttons, its parameters, and one of its
+    questions.
+    """
     task = site.new_task("failed")
     site.publish(task, arranged.failure())
     site.put_record(task)
@@ -57,7 +65,10 @@ def running(site: Site, page: TabPage) -> None:
 
 
 def compared(site: Site, page: TabPage) -> None:
-    """Show the tab of a run that is compared with an earlier one, with its chart and tables."""
+    """
+    Show the tab of a run that is compared with an earlier one, with its chart and
+    tables.
+    """
     for auc in (0.8, 0.9):
         task = site.new_task("success", "tune")
         site.publish(task, arranged.measured(auc))
@@ -94,8 +105,12 @@ def nothing(site: Site, page: TabPage) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("show", [failed, running, compared, empty, executions, nothing])
-def test_no_violation(site: Site, new_page: Callable[..., TabPage], show: Show, scheme: str) -> None:
+@pytest.mark.parametrize(
+    "show", [failed, running, compared, empty, executions, nothing]
+)
+def test_no_violation(
+    site: Site, new_page: Callable[..., TabPage], show: Show, scheme: str
+) -> None:
     """axe-core finds none, and has checked something."""
     page = new_page(site, color_scheme=scheme)
     show(site, page)

@@ -1,4 +1,7 @@
-"""What a person sees in the tab while an execution runs and after its end, in a browser, in a real Airflow."""
+"""
+What a person sees in the tab while an execution runs and after its end, in a browser,
+in a real Airflow.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,14 @@ TEXTS = ".psm-badge, .psm-name, .psm-type, .psm-reason, .psm-mark, .psm-muted, d
 
 
 def test_running(site: Site, page: TabPage) -> None:
-    """The header names the execution, and each step is shown in its order, with its state as a text."""
+    """
+    The header names the execution, and each step is shown in its order, with its state
+    as a text.
+    """
     task, xcoms = site.new_task("deferred"), arranged.running()
-    xcoms.run["pipeline_name"] = f"arn:aws:sagemaker:us-east-1:aws:pipeline/{arranged.PIPELINE}"
+    xcoms.run["pipeline_name"] = (
+        f"arn:aws:sagemaker:us-east-1:aws:pipeline/{arranged.PIPELINE}"
+    )
     site.publish(task, xcoms)
 
     page.open(task)
@@ -50,7 +58,10 @@ def test_running(site: Site, page: TabPage) -> None:
 
 
 def test_the_first_seconds(site: Site, timed_page: TabPage) -> None:
-    """Before the first list of steps, the start is shown and the duration counts; no step is said not to run."""
+    """
+    Before the first list of steps, the start is shown and the duration counts; no step
+    is said not to run.
+    """
     page, task = timed_page, site.new_task("deferred")
     site.publish(task, arranged.just_started())
     page.open(task)
@@ -68,14 +79,19 @@ def test_the_first_seconds(site: Site, timed_page: TabPage) -> None:
 
 
 def test_a_clock_that_is_ahead(site: Site, timed_page: TabPage) -> None:
-    """If AWS's clock is ahead, a running step counts from what AWS has said last, and not from 0 s for minutes."""
+    """
+    If AWS's clock is ahead, a running step counts from what AWS has said last, and not
+    from 0 s for minutes.
+    """
     page, task = timed_page, site.new_task("deferred")
     start = arranged.ago(-3600)
     steps = [
         arranged.step("Preprocess", "Processing", "Success", start, 240),
         arranged.step("Train", "Training", "Running", start + timedelta(seconds=300)),
     ]
-    site.publish(task, arranged.XComs(arranged.run("Running", "Executing", start=start), steps))
+    site.publish(
+        task, arranged.XComs(arranged.run("Running", "Executing", start=start), steps)
+    )
     page.open(task)
     page.wait_for("Train")
 
@@ -102,7 +118,10 @@ def test_branch_that_was_not_taken(site: Site, page: TabPage) -> None:
 
 
 def test_selective_execution(site: Site, page: TabPage) -> None:
-    """A reused step names its execution and leads to it, off the time axis; what was not selected is no gap."""
+    """
+    A reused step names its execution and leads to it, off the time axis; what was not
+    selected is no gap.
+    """
     task = site.new_task("success")
     xcoms = arranged.selective()
     site.publish(task, xcoms)
@@ -125,7 +144,10 @@ def test_selective_execution(site: Site, page: TabPage) -> None:
 
 
 def test_resumed(site: Site, page: TabPage) -> None:
-    """The duration is that of the last attempt and says so; what earlier attempts have done is marked."""
+    """
+    The duration is that of the last attempt and says so; what earlier attempts have
+    done is marked.
+    """
     task = site.new_task("deferred", try_number=2)
     site.publish(task, arranged.resumed())
 
@@ -142,20 +164,30 @@ def test_resumed(site: Site, page: TabPage) -> None:
 
 
 def test_pause_before_a_resume(site: Site, page: TabPage) -> None:
-    """The time axis leaves it out, and says so; the billable time is that of the last attempts, and says so."""
+    """
+    The time axis leaves it out, and says so; the billable time is that of the last
+    attempts, and says so.
+    """
     task = site.new_task("success", try_number=2)
     site.publish(task, arranged.resumed_success())
 
     page.open(task)
     page.wait_for("Notify")
 
-    assert page.stat("Billable time").split("\n")[0].endswith(" · without earlier attempts")
-    first, second = (bar.bounding_box() for bar in page.tab.locator(".psm-bar").all()[:2])
+    assert (
+        page.stat("Billable time")
+        .split("\n")[0]
+        .endswith(" · without earlier attempts")
+    )
+    first, second = (
+        bar.bounding_box() for bar in page.tab.locator(".psm-bar").all()[:2]
+    )
     track = page.tab.locator(".psm-step .psm-track").first.bounding_box()
     assert first
     assert second
     assert track
-    # 5 min before the resume, and 25 min 23 s after it. The first attempt of Train is not known.
+    # 5 min before the resume, and 25 min 23 s after it. The first attempt of Train is
+    # not known.
     assert first["width"] / track["width"] == pytest.approx(300 / 1823, abs=0.01)
     assert second["x"] == pytest.approx(first["x"] + first["width"], abs=3)
     assert second["width"] / track["width"] == pytest.approx(1500 / 1823, abs=0.01)
@@ -171,7 +203,10 @@ def test_pause_before_a_resume(site: Site, page: TabPage) -> None:
 
 
 def test_billable_time_of_a_repeated_step(site: Site, page: TabPage) -> None:
-    """AWS lists the last attempt of a step only, so the time of the others is missing, in the total and at the step."""
+    """
+    AWS lists the last attempt of a step only, so the time of the others is missing, in
+    the total and at the step.
+    """
     task, xcoms = site.new_task("success"), arranged.measured(0.9)
     xcoms.steps[1]["attempt"] = 2
     site.publish(task, xcoms)
@@ -180,7 +215,11 @@ def test_billable_time_of_a_repeated_step(site: Site, page: TabPage) -> None:
     page.wait_for("Notify")
     page.button("Train").click()
 
-    assert page.stat("Billable time").split("\n")[0].endswith(" · without earlier attempts")
+    assert (
+        page.stat("Billable time")
+        .split("\n")[0]
+        .endswith(" · without earlier attempts")
+    )
     page.wait_for(re.compile("ml.g5.xlarge, 9 min each .* · without earlier attempts"))
     page.button("Preprocess").click()
     page.wait_for("output_uris.train")
@@ -188,10 +227,15 @@ def test_billable_time_of_a_repeated_step(site: Site, page: TabPage) -> None:
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"approved": "true", "by": "<b>pat</b>"}, {}], ids=["parameters", "none"]
+    "parameters",
+    [{"approved": "true", "by": "<b>pat</b>"}, {}],
+    ids=["parameters", "none"],
 )
 def test_callback_task(site: Site, page: TabPage, parameters: dict[str, str]) -> None:
-    """The tab of a task that has answered a callback step shows the execution, the step and the answer."""
+    """
+    The tab of a task that has answered a callback step shows the execution, the step
+    and the answer.
+    """
     task = site.new_task("success", "approve")
     for key, value in arranged.answered(**parameters).items():
         site.write_xcom(task, key, value)
@@ -203,7 +247,9 @@ def test_callback_task(site: Site, page: TabPage, parameters: dict[str, str]) ->
     assert page.links() == [arranged.CONSOLE_URL]
     none = "" if parameters else " It has no output parameters."
     assert page.stat("Answer") == f"The step was answered.{none}"
-    assert page.table("Output parameters") == [[name, text] for name, text in parameters.items()]
+    assert page.table("Output parameters") == [
+        [name, text] for name, text in parameters.items()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +259,9 @@ def test_callback_task(site: Site, page: TabPage, parameters: dict[str, str]) ->
         ("failed", "Its log says whether and how the step was answered."),
     ],
 )
-def test_callback_task_without_an_answer(site: Site, page: TabPage, state: str, text: str) -> None:
+def test_callback_task_without_an_answer(
+    site: Site, page: TabPage, state: str, text: str
+) -> None:
     """Before the answer, and after a failure, the tab says so."""
     task = site.new_task(state, "approve")
     for key, value in arranged.answered().items():
@@ -227,14 +275,19 @@ def test_callback_task_without_an_answer(site: Site, page: TabPage, state: str, 
 
 
 def test_stop_task(site: Site, page: TabPage) -> None:
-    """The tab of a Stop task shows the execution that it stops, and where the steps are."""
+    """
+    The tab of a Stop task shows the execution that it stops, and where the steps are.
+    """
     task = site.new_task("success", "stop")
     site.publish(task, arranged.stopped())
 
     page.open(task)
     page.wait_for("churn-tuning")
 
-    assert page.tab.get_by_role("status").first.inner_text().split() == ["■", "Cancelled"]
+    assert page.tab.get_by_role("status").first.inner_text().split() == [
+        "■",
+        "Cancelled",
+    ]
     assert page.stat("Duration") == "38 min 6 s"
     assert arranged.ARN in page.text()
     page.wait_for("Its steps are in the tab of the task that started it.")
@@ -256,7 +309,10 @@ def test_labels_of_outputs_are_in_one_line(site: Site, page: TabPage) -> None:
 
 
 def test_bars_have_one_time_axis(site: Site, page: TabPage) -> None:
-    """The bars begin where the steps began: the second step's begins where the first step's ends."""
+    """
+    The bars begin where the steps began: the second step's begins where the first
+    step's ends.
+    """
     task = site.new_task("success")
     site.publish(task, arranged.success())
 
@@ -275,7 +331,9 @@ def test_bars_have_one_time_axis(site: Site, page: TabPage) -> None:
 
 
 def test_success_with_the_keyboard(site: Site, page: TabPage) -> None:
-    """Steps and parameters are opened with the keyboard, and show outputs and values."""
+    """
+    Steps and parameters are opened with the keyboard, and show outputs and values.
+    """
     task = site.new_task("success")
     site.publish(task, arranged.success())
     page.open(task)
@@ -293,17 +351,26 @@ def test_success_with_the_keyboard(site: Site, page: TabPage) -> None:
     page.wait_for("model_package_arn")
     assert page.is_open("Register")
     assert page.is_open("Parameters (3)")
-    assert "arn:aws:sagemaker:eu-central-1:123456789012:model-package/churn/42" in page.text()
+    assert (
+        "arn:aws:sagemaker:eu-central-1:123456789012:model-package/churn/42"
+        in page.text()
+    )
     assert "s3://ml-bucket/churn/2026-03.csv" in page.text()
     assert "psm-row-button" in page.page.evaluate("document.activeElement.className")
-    assert page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert (
+        page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        == "solid"
+    )
     assert not page.is_open("Notify")
     page.page.keyboard.press("Enter")
     page.wait_for("output_parameters.sent")
 
 
 def test_failure(site: Site, page: TabPage) -> None:
-    """The failed step is open, with its reason, the end of its log, and links to its log and its job."""
+    """
+    The failed step is open, with its reason, the end of its log, and links to its log
+    and its job.
+    """
     task = site.new_task("failed")
     site.publish(task, arranged.failure())
 
@@ -323,7 +390,9 @@ def test_failure(site: Site, page: TabPage) -> None:
     assert box["y"] + box["height"] < HEIGHT
     log = page.tab.locator("pre")
     assert log.inner_text() == "\n".join(arranged.LOG_LINES)
-    assert "monospace" in log.evaluate("element => getComputedStyle(element).fontFamily")
+    assert "monospace" in log.evaluate(
+        "element => getComputedStyle(element).fontFamily"
+    )
     job = arranged.job("training", "churn-train-x3")
     assert page.links() == [arranged.CONSOLE_URL, job["log_url"], job["console_url"]]
     page.button("Train").click()
@@ -331,10 +400,15 @@ def test_failure(site: Site, page: TabPage) -> None:
 
 
 def test_several_failures(site: Site, page: TabPage) -> None:
-    """The box names the first step that has a reason, cut, and how many others have failed."""
+    """
+    The box names the first step that has a reason, cut, and how many others have
+    failed.
+    """
     task, xcoms = site.new_task("failed"), arranged.failure()
     train = xcoms.steps[1] | {"reason": f"first \u202e{'r' * 900}"}
-    xcoms.steps[1:2] = [{**train, "name": name, "log_lines": []} for name in ("Train", "Tune", "Test")]
+    xcoms.steps[1:2] = [
+        {**train, "name": name, "log_lines": []} for name in ("Train", "Tune", "Test")
+    ]
     xcoms.steps[1]["reason"] = None
     site.publish(task, xcoms)
 
@@ -346,7 +420,10 @@ def test_several_failures(site: Site, page: TabPage) -> None:
 
 
 def test_failure_without_steps(site: Site, page: TabPage) -> None:
-    """If the steps are not in their XCom, the record of the execution names those that have failed."""
+    """
+    If the steps are not in their XCom, the record of the execution names those that
+    have failed.
+    """
     task, xcoms = site.new_task("failed"), arranged.failure()
     site.publish(task, arranged.XComs(xcoms.run))
 
@@ -378,7 +455,9 @@ def test_many_steps(site: Site, page: TabPage, number: int) -> None:
     page.open(task)
     page.wait_for(xcoms.steps[-1]["name"])
 
-    assert page.tab.locator(".psm-step .psm-name").all_inner_texts() == [step["name"] for step in xcoms.steps]
+    assert page.tab.locator(".psm-step .psm-name").all_inner_texts() == [
+        step["name"] for step in xcoms.steps
+    ]
     began = time.monotonic()
     page.button("Training-segment-03").click()
     page.wait_for("AWS status")
@@ -387,7 +466,10 @@ def test_many_steps(site: Site, page: TabPage, number: int) -> None:
 
 
 def test_mapped(site: Site, page: TabPage) -> None:
-    """Each map index shows its own execution, also after a change of the page without a reload."""
+    """
+    Each map index shows its own execution, also after a change of the page without a
+    reload.
+    """
     first = site.new_task("deferred", "train_each", map_index=0)
     second = type(first)(first.run_id, first.task_id, 1)
     site.set_state(second, "success")
@@ -408,8 +490,13 @@ def test_mapped(site: Site, page: TabPage) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_are_readable(site: Site, new_page: Callable[..., TabPage], scheme: str) -> None:
-    """The colours follow Airflow's mode, and each text has the contrast that WCAG 2 asks of small texts (AA)."""
+def test_texts_are_readable(
+    site: Site, new_page: Callable[..., TabPage], scheme: str
+) -> None:
+    """
+    The colours follow Airflow's mode, and each text has the contrast that WCAG 2 asks
+    of small texts (AA).
+    """
     page = new_page(site, color_scheme=scheme)
 
     for arrange in (arranged.running, arranged.failure, arranged.success):
@@ -418,14 +505,19 @@ def test_texts_are_readable(site: Site, new_page: Callable[..., TabPage], scheme
         page.open(task)
         page.wait_for("Preprocess")
 
-        assert page.page.evaluate("document.documentElement.classList.contains('dark')") is (scheme == "dark")
+        assert page.page.evaluate(
+            "document.documentElement.classList.contains('dark')"
+        ) is (scheme == "dark")
         contrasts = page.contrasts(TEXTS)
         assert len(contrasts) > 10
         assert {text: ratio for text, ratio in contrasts.items() if ratio < 4.5} == {}
 
 
 def test_narrow(site: Site, page: TabPage) -> None:
-    """In a narrow column, nothing of the tab is outside of it, and the bars are below the names."""
+    """
+    In a narrow column, nothing of the tab is outside of it, and the bars are below the
+    names.
+    """
     task = site.new_task("failed")
     site.publish(task, arranged.failure())
     page.open(task)
@@ -435,7 +527,10 @@ def test_narrow(site: Site, page: TabPage) -> None:
     page.tab.evaluate("element => { element.style.width = '22rem'; }")
 
     assert page.tab.evaluate("element => element.scrollWidth <= element.clientWidth")
-    name, bar = page.tab.locator(".psm-step .psm-name").first, page.tab.locator(".psm-bar").first
+    name, bar = (
+        page.tab.locator(".psm-step .psm-name").first,
+        page.tab.locator(".psm-bar").first,
+    )
     upper, lower = name.bounding_box(), bar.bounding_box()
     assert upper
     assert lower

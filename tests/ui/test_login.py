@@ -1,4 +1,6 @@
-"""The tab in an Airflow that requires a login and runs under a path of a reverse proxy."""
+"""
+The tab in an Airflow that requires a login and runs under a path of a reverse proxy.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def guarded_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.close()
 
 
-def test_viewer_sees_the_tab(guarded_site: Site, new_page: Callable[..., TabPage]) -> None:
+def test_viewer_sees_the_tab(
+    guarded_site: Site, new_page: Callable[..., TabPage]
+) -> None:
     """The session of a viewer is enough for the files of the tab and for its data."""
     task = guarded_site.new_task("success")
     guarded_site.publish(task, arranged.success())
@@ -43,11 +47,17 @@ def test_viewer_sees_the_tab(guarded_site: Site, new_page: Callable[..., TabPage
 
 
 def test_files_need_a_login(guarded_site: Site) -> None:
-    """Without a session, no file is sent, and an unknown file looks the same as a known one."""
+    """
+    Without a session, no file is sent, and an unknown file looks the same as a known
+    one.
+    """
     bundle = guarded_site.bundle_path()
     assert bundle.startswith(f"{BASE_PATH}polysync-sagemaker/")
     folder = bundle.removeprefix(BASE_PATH).rpartition("/")[0]
 
-    statuses = {name: guarded_site.status_of(f"{folder}/{name}") for name in [*read_files(), "unknown.js"]}
+    statuses = {
+        name: guarded_site.status_of(f"{folder}/{name}")
+        for name in [*read_files(), "unknown.js"]
+    }
 
     assert set(statuses.values()) == {401}

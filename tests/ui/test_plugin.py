@@ -15,7 +15,8 @@ from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from polysync_airflow.ui.plugin import TITLE, PolysyncPlugin
 from tests.ui.airflow_site import NEEDS_TABS
 
-# Imports the plugin as the scheduler, a worker and the DAG processor do, and says what was imported with it.
+# Imports the plugin as the scheduler, a worker and the DAG processor do, and says what
+# was imported with it.
 IMPORT = """
 import json, sys
 import airflow.plugins_manager
@@ -32,7 +33,9 @@ def test_airflow_loads_the_plugin() -> None:
 
     (entry_point,) = entry_points(group="airflow.plugins", name="polysync_sagemaker")
 
-    loaded = {plugin["name"]: str(plugin["source"]) for plugin in get_plugin_info(["source"])}
+    loaded = {
+        plugin["name"]: str(plugin["source"]) for plugin in get_plugin_info(["source"])
+    }
 
     assert entry_point.load() is PolysyncPlugin
     assert loaded[PolysyncPlugin.name or ""].startswith("polysync-airflow==")
@@ -40,12 +43,19 @@ def test_airflow_loads_the_plugin() -> None:
 
 @pytest.mark.nightly
 def test_import_is_cheap() -> None:
-    """Importing the plugin imports neither FastAPI nor botocore, and few modules of our own."""
-    output = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True).stdout
+    """
+    Importing the plugin imports neither FastAPI nor botocore, and few modules of our
+    own.
+    """
+    output = subprocess.run(
+        [sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True
+    ).stdout
     imported = json.loads(output.splitlines()[-1])
 
     assert [
-        name for name in imported if name.split(".")[0] in ("fastapi", "boto3", "botocore", "flask")
+        name
+        for name in imported
+        if name.split(".")[0] in ("fastapi", "boto3", "botocore", "flask")
     ] == []
     assert {name for name in imported if name.startswith("polysync_airflow")} <= {
         "polysync_airflow",
@@ -72,16 +82,27 @@ def test_nothing_without_tabs() -> None:
         ("https://example.com/team/airflow/", "/team/airflow"),
     ],
 )
-def test_tab_and_page(monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: str) -> None:
-    """One module is the tab of task instances and the page; its URL begins with the path of the API server."""
+def test_tab_and_page(
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: str
+) -> None:
+    """
+    One module is the tab of task instances and the page; its URL begins with the path
+    of the API server.
+    """
     from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
 
     if base_url is not None:
         monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
 
-    tab, page = (ReactAppResponse.model_validate(app) for app in PolysyncPlugin().react_apps)
+    tab, page = (
+        ReactAppResponse.model_validate(app) for app in PolysyncPlugin().react_apps
+    )
 
-    assert (tab.name, tab.destination, tab.url_route) == (TITLE, "task_instance", "sagemaker")
+    assert (tab.name, tab.destination, tab.url_route) == (
+        TITLE,
+        "task_instance",
+        "sagemaker",
+    )
     assert (page.name, page.destination, page.category) == (TITLE, "nav", "browse")
     # Of two apps with one route, Airflow shows the first.
     assert page.url_route == "sagemaker-executions"
@@ -92,13 +113,19 @@ def test_tab_and_page(monkeypatch: pytest.MonkeyPatch, base_url: str | None, pat
 
 @NEEDS_TABS
 def test_tasks_with_the_tab() -> None:
-    """From Airflow 3.4 on, a task has the tab if its operator has one of these values."""
+    """
+    From Airflow 3.4 on, a task has the tab if its operator has one of these values.
+    """
     from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
 
     app = PolysyncPlugin().react_apps[0]
     scope = ReactAppResponse.model_validate(app).model_dump(mode="json")["applies_to"]
-    names = [(module, name) for module in (operators, sensors) for name in module.__all__]
-    ours = [getattr(module, name) for module, name in names if name.startswith("Polysync")]
+    names = [
+        (module, name) for module in (operators, sensors) for name in module.__all__
+    ]
+    ours = [
+        getattr(module, name) for module, name in names if name.startswith("Polysync")
+    ]
 
     assert scope == {"task.template_fields": ["polysync_conn_id"]}
     assert len(ours) == 6

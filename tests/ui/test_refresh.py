@@ -1,4 +1,6 @@
-"""When the tab reads its data again. The clock of the page is moved on, so no test waits."""
+"""
+When the tab reads its data again. The clock of the page is moved on, so no test waits.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def task(site: Site, page: TabPage) -> Task:
 
 
 def test_new_data_appear(site: Site, page: TabPage, task: Task) -> None:
-    """Ten seconds later the tab shows what the task has published meanwhile; after the end, it reads no more."""
+    """
+    Ten seconds later the tab shows what the task has published meanwhile; after the
+    end, it reads no more.
+    """
     site.publish(task, arranged.success())
     site.set_state(task, "success")
 
@@ -52,7 +57,10 @@ def test_new_data_appear(site: Site, page: TabPage, task: Task) -> None:
 
 
 def test_ended_task_has_the_end_of_its_execution(site: Site, page: TabPage) -> None:
-    """The task may end while its state is read. It has stored the end of its execution before."""
+    """
+    The task may end while its state is read. It has stored the end of its execution
+    before.
+    """
     task = site.new_task("deferred")
     site.publish(task, arranged.running())
 
@@ -82,7 +90,9 @@ def test_opened_steps_stay_open(site: Site, page: TabPage, task: Task) -> None:
 
 
 def test_duration_and_age_count_on(page: TabPage, task: Task) -> None:
-    """The duration of a running step and the age of the data go on between two refreshes."""
+    """
+    The duration of a running step and the age of the data go on between two refreshes.
+    """
     before = page.stat("Duration")
     page.answer("/api/v2/", 200, {})
 
@@ -93,7 +103,10 @@ def test_duration_and_age_count_on(page: TabPage, task: Task) -> None:
 
 
 def test_hidden_pages_read_nothing(site: Site, page: TabPage, task: Task) -> None:
-    """A hidden page sends no request. When it is shown again, it reads at once, also after the end of the task."""
+    """
+    A hidden page sends no request. When it is shown again, it reads at once, also after
+    the end of the task.
+    """
     reads = page.reads_of_run(task)
     page.hide(True)
     page.page.clock.fast_forward(60_000)
@@ -107,7 +120,10 @@ def test_hidden_pages_read_nothing(site: Site, page: TabPage, task: Task) -> Non
 
 
 def test_errors_keep_the_data_and_back_off(page: TabPage, task: Task) -> None:
-    """After an error the old data remain, with their age; the next attempt comes after 20, then after 40 seconds."""
+    """
+    After an error the old data remain, with their age; the next attempt comes after 20,
+    then after 40 seconds.
+    """
     page.answer("/taskInstances/train", 500, SERVER_ERROR)
 
     page.page.clock.fast_forward(11_000)

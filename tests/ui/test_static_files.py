@@ -17,7 +17,9 @@ from tests.execution.test_durations import DURATIONS
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-NEEDS_API_SERVER = pytest.mark.skipif(not CAPABILITIES.react_apps, reason="this Airflow has no API server")
+NEEDS_API_SERVER = pytest.mark.skipif(
+    not CAPABILITIES.react_apps, reason="this Airflow has no API server"
+)
 SOURCES = {name: content.decode() for name, content in read_files().items()}
 
 
@@ -45,7 +47,10 @@ def signed_in(client: Any) -> Any:
 @NEEDS_API_SERVER
 @pytest.mark.parametrize("name", read_files())
 def test_files_are_served(signed_in: Any, name: str) -> None:
-    """A signed-in user gets each file as JavaScript, which browsers may keep, but no shared cache."""
+    """
+    A signed-in user gets each file as JavaScript, which browsers may keep, but no
+    shared cache.
+    """
     response = signed_in.get(f"/{build_id()}/{name}")
 
     assert response.content == read_files()[name]
@@ -55,7 +60,9 @@ def test_files_are_served(signed_in: Any, name: str) -> None:
 
 
 @NEEDS_API_SERVER
-@pytest.mark.parametrize("path", [f"/{build_id()}/{BUNDLE}", f"/{build_id()}/unknown.js"])
+@pytest.mark.parametrize(
+    "path", [f"/{build_id()}/{BUNDLE}", f"/{build_id()}/unknown.js"]
+)
 def test_a_session_is_needed(client: Any, path: str) -> None:
     """Without a session there is no file, and no answer about which files exist."""
     assert client.get(path).status_code == 401
@@ -100,7 +107,9 @@ def test_files_cannot_be_changed(signed_in: Any, method: str) -> None:
 def test_the_url_changes_with_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """The URL contains the version, and a digest that another content changes."""
     before = build_id()
-    monkeypatch.setattr(static_files, "read_files", lambda: {**read_files(), BUNDLE: b"// changed"})
+    monkeypatch.setattr(
+        static_files, "read_files", lambda: {**read_files(), BUNDLE: b"// changed"}
+    )
 
     after = build_id.__wrapped__()
 
@@ -109,22 +118,34 @@ def test_the_url_changes_with_the_files(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_all_files_are_served_and_imported() -> None:
-    """The folder has only what is served, and each import of a module names one of its files."""
+    """
+    The folder has only what is served, and each import of a module names one of its
+    files.
+    """
     folder = {path.name for path in static_files._FOLDER.iterdir()}
-    imported = {name for source in SOURCES.values() for name in re.findall(r'from "\./([^"]+)"', source)}
+    imported = {
+        name
+        for source in SOURCES.values()
+        for name in re.findall(r'from "\./([^"]+)"', source)
+    }
 
     assert folder == set(read_files())
     assert imported == folder - {BUNDLE}
 
 
 def test_the_component_has_the_name_of_the_tab() -> None:
-    """Airflow looks for the component under the name that the plugin gives to the tab."""
+    """
+    Airflow looks for the component under the name that the plugin gives to the tab.
+    """
     assert f'const TITLE = "{TITLE}";' in SOURCES[BUNDLE]
 
 
 @pytest.mark.parametrize("name", read_files())
 def test_texts_cannot_become_code(name: str) -> None:
-    """No file uses a function that reads a text as markup or as code, or loads something from another host."""
+    """
+    No file uses a function that reads a text as markup or as code, or loads something
+    from another host.
+    """
     forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|srcdoc|import\("
     source = SOURCES[name]
 
@@ -140,7 +161,10 @@ def test_texts_cannot_become_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", read_files())
 def test_files_are_small(name: str) -> None:
-    """The limits of Python modules hold for JavaScript, too; its lines have at most 120 characters without styles."""
+    """
+    The limits of Python modules hold for JavaScript, too; its lines have at most 120
+    characters without styles.
+    """
     lines = SOURCES[name].splitlines()
 
     assert len(lines) <= 400
@@ -149,14 +173,24 @@ def test_files_are_small(name: str) -> None:
 
 
 def test_the_same_domains_and_characters_as_in_python() -> None:
-    """The browser accepts the console's domains that links.py makes, and replaces what texts.py replaces."""
+    """
+    The browser accepts the console's domains that links.py makes, and replaces what
+    texts.py replaces.
+    """
     from polysync_airflow.execution.console import _CONSOLE_DOMAINS
     from polysync_airflow.execution.texts import _UNSAFE
 
     source = SOURCES["validation.js"]
     (hosts,) = re.findall(r"console\\\.\(\?:(.+?)\)\$/", source)
-    (expression,) = re.findall(r"const UNSAFE = new RegExp\((.+?)\);", source, re.DOTALL)
-    unsafe = "".join(re.findall(r'"(.+?)"', expression)).replace(r"\\", "\\").partition("]")[0] + "]"
+    (expression,) = re.findall(
+        r"const UNSAFE = new RegExp\((.+?)\);", source, re.DOTALL
+    )
+    unsafe = (
+        "".join(re.findall(r'"(.+?)"', expression))
+        .replace(r"\\", "\\")
+        .partition("]")[0]
+        + "]"
+    )
 
     assert {f"console.{host}".replace("\\", "") for host in hosts.split("|")} == set(
         _CONSOLE_DOMAINS.values()
@@ -166,7 +200,9 @@ def test_the_same_domains_and_characters_as_in_python() -> None:
     unsafe = re.sub(r"\\u\{(\w+)\}", r"\\U000\1", unsafe)
     characters = [chr(code) for code in (*range(0x10000), *range(0xDFF00, 0xE1100))]
     in_browser = {each for each in characters if re.match(unsafe, each)}
-    assert in_browser | surrogates == {each for each in characters if _UNSAFE.match(each)}
+    assert in_browser | surrogates == {
+        each for each in characters if _UNSAFE.match(each)
+    }
 
 
 # The two modules as one script, since the page of this test has no server.
@@ -187,7 +223,10 @@ OUTPUTS = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
 def test_large_outputs_do_not_stop_the_browser(outputs: str, browser: Browser) -> None:
-    """An XCom of 2 MB froze the tab for more than 18 seconds, when all of it was read and then cut."""
+    """
+    An XCom of 2 MB froze the tab for more than 18 seconds, when all of it was read and
+    then cut.
+    """
     page = browser.new_page()
     page.add_script_tag(content=SCRIPT)
 
@@ -231,7 +270,9 @@ def test_durations_have_the_form_of_the_log(browser: Browser) -> None:
     page = browser.new_page()
     page.add_script_tag(content=SOURCES["format.js"].replace("export ", ""))
 
-    texts = page.evaluate("seconds => seconds.map(formatSeconds)", [seconds for seconds, _ in DURATIONS])
+    texts = page.evaluate(
+        "seconds => seconds.map(formatSeconds)", [seconds for seconds, _ in DURATIONS]
+    )
     page.close()
 
     assert texts == [text for _, text in DURATIONS]

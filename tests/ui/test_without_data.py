@@ -1,4 +1,7 @@
-"""What the tab says if it has nothing to show, or something that no task of Polysync has written."""
+"""
+What the tab says if it has nothing to show, or something that no task of Polysync has
+written.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,11 @@ pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
     [
         ("import_jobs", "success", "This task starts no execution"),
         ("approve", "queued", "The task has not started yet"),
-        ("approve", "running", "The task has not found the execution of its callback step yet"),
+        (
+            "approve",
+            "running",
+            "The task has not found the execution of its callback step yet",
+        ),
         ("approve", "failed", "The task ended before it had found the execution."),
         ("train", None, "The task has not started yet"),
         ("train", "running", "The task has not started its execution yet"),
@@ -36,7 +43,9 @@ pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
         ("find", "failed", "The task ended before it had found the execution."),
     ],
 )
-def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None, expected: str) -> None:
+def test_no_execution(
+    site: Site, page: TabPage, task_id: str, state: str | None, expected: str
+) -> None:
     """Each reason has a text of its own."""
     page.open(site.new_task(state, task_id))
 
@@ -44,14 +53,19 @@ def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None
 
 
 def test_task_of_another_operator(site: Site, page: TabPage) -> None:
-    """It has no tab where Airflow lets a plugin choose; elsewhere, the tab says that there is no execution."""
+    """
+    It has no tab where Airflow lets a plugin choose; elsewhere, the tab says that there
+    is no execution.
+    """
     from playwright.sync_api import expect
 
     task = site.new_task("success", "notify")
     if INSTALLED.scoped_tabs:
         page.page.goto(f"{site.url}{task.page}")
         page.page.get_by_role("link", name="Details", exact=True).wait_for()
-        expect(page.page.get_by_role("link", name="SageMaker", exact=True)).to_have_count(0)
+        expect(
+            page.page.get_by_role("link", name="SageMaker", exact=True)
+        ).to_have_count(0)
     else:
         page.open(task)
         page.wait_for("The operator of this task is EmptyOperator.")
@@ -98,12 +112,19 @@ def test_no_permission(site: Site, page: TabPage) -> None:
     ],
 )
 def test_no_steps(
-    site: Site, page: TabPage, state: str, status: str, steps: list[Any] | None, expected: str
+    site: Site,
+    page: TabPage,
+    state: str,
+    status: str,
+    steps: list[Any] | None,
+    expected: str,
 ) -> None:
     """Where the steps would be, the tab says why there are none."""
     task = site.new_task(state)
     run_state = "Running" if status == "Executing" else "Success"
-    site.write_xcom(task, "run", arranged.run(run_state, status, start=arranged.ago(60)))
+    site.write_xcom(
+        task, "run", arranged.run(run_state, status, start=arranged.ago(60))
+    )
     if steps is not None:
         site.write_xcom(task, "steps", steps)
 
@@ -113,7 +134,10 @@ def test_no_steps(
 
 
 def test_missing_permission_of_the_task(site: Site, page: TabPage) -> None:
-    """If AWS does not let the task list steps, the reason takes their place, and the rest is shown."""
+    """
+    If AWS does not let the task list steps, the reason takes their place, and the rest
+    is shown.
+    """
     task = site.new_task("deferred")
     note = "sagemaker:ListPipelineExecutionSteps is not allowed."
     xcoms = arranged.running()
@@ -126,7 +150,9 @@ def test_missing_permission_of_the_task(site: Site, page: TabPage) -> None:
 
 
 def test_earlier_tries(site: Site, page: TabPage) -> None:
-    """The tab says of which try its data are, and that there are none of earlier tries."""
+    """
+    The tab says of which try its data are, and that there are none of earlier tries.
+    """
     task = site.new_task("success", try_number=3)
     site.publish(task, arranged.success())
 
@@ -137,7 +163,10 @@ def test_earlier_tries(site: Site, page: TabPage) -> None:
 
 
 def test_last_known_state(site: Site, timed_page: TabPage) -> None:
-    """If the task ended before its execution, the tab says so, and the durations do not go on."""
+    """
+    If the task ended before its execution, the tab says so, and the durations do not go
+    on.
+    """
     page, task = timed_page, site.new_task("success")
     site.publish(task, arranged.running())
     page.open(task)
@@ -159,16 +188,26 @@ def test_missing_map_index(site: Site, page: TabPage) -> None:
     page.open(type(task)(task.run_id, task.task_id))
     page.wait_for("This task is mapped: 3 task instances")
 
-    assert page.table("Mapped task instances")[1:] == [["0", "deferred"], ["1", "no status"], ["2", "failed"]]
+    assert page.table("Mapped task instances")[1:] == [
+        ["0", "deferred"],
+        ["1", "no status"],
+        ["2", "failed"],
+    ]
     page.tab.get_by_role("link", name="2", exact=True).click()
     page.wait_for("The execution failed: step Train")
 
 
 def test_many_mapped_instances(site: Site, page: TabPage) -> None:
-    """The list is as long as Airflow's API allows; the rest is counted. Names and states are texts."""
+    """
+    The list is as long as Airflow's API allows; the rest is counted. Names and states
+    are texts.
+    """
     task = site.new_task("success", "train_each", map_index=0)
     instance = {"map_index": 7, "rendered_map_index": MARKUP, "state": "success"}
-    listed = {"task_instances": [instance, {"map_index": -1}, {}, None] * 40, "total_entries": 250}
+    listed = {
+        "task_instances": [instance, {"map_index": -1}, {}, None] * 40,
+        "total_entries": 250,
+    }
     page.answer("/listMapped", 200, listed)
 
     page.open(type(task)(task.run_id, task.task_id))
@@ -186,9 +225,18 @@ def test_many_mapped_instances(site: Site, page: TabPage) -> None:
             "Property file Evaluation of step Evaluate (s3://b/e.json) could not be read: 404",
             "A property file is missing",
         ),
-        ("The definition declares no property file Evaluation.", "A property file is missing"),
-        ("The steps of the execution could not be listed: AccessDenied", "Steps are missing"),
-        ("The XCom outputs lacks what is too long: Train.metrics.", "Outputs are missing"),
+        (
+            "The definition declares no property file Evaluation.",
+            "A property file is missing",
+        ),
+        (
+            "The steps of the execution could not be listed: AccessDenied",
+            "Steps are missing",
+        ),
+        (
+            "The XCom outputs lacks what is too long: Train.metrics.",
+            "Outputs are missing",
+        ),
     ],
 )
 def test_what_is_missing(site: Site, page: TabPage, note: str, title: str) -> None:
@@ -200,11 +248,16 @@ def test_what_is_missing(site: Site, page: TabPage, note: str, title: str) -> No
     page.open(task)
     page.wait_for(note)
 
-    assert page.tab.locator(".psm-notice-warning").inner_text().split("\n") == [title, note]
+    assert page.tab.locator(".psm-notice-warning").inner_text().split("\n") == [
+        title,
+        note,
+    ]
 
 
 def test_nothing_is_asked_for_in_vain(site: Site, page: TabPage) -> None:
-    """The tab asks for XComs that exist: browsers show every other request as an error."""
+    """
+    The tab asks for XComs that exist: browsers show every other request as an error.
+    """
     tasks = [site.new_task(state) for state in (None, "running", "failed", "deferred")]
     site.write_xcom(tasks[-1], "run", arranged.running().run)
 
@@ -214,7 +267,11 @@ def test_nothing_is_asked_for_in_vain(site: Site, page: TabPage) -> None:
         page.page.wait_for_load_state("networkidle")
 
     # The fixture checks that nothing was not found.
-    reads = {url.split("?")[0].rpartition("/")[2] for url in page.api_requests if "/xcomEntries" in url}
+    reads = {
+        url.split("?")[0].rpartition("/")[2]
+        for url in page.api_requests
+        if "/xcomEntries" in url
+    }
     assert reads == {"xcomEntries", "run"}
 
 
@@ -242,7 +299,10 @@ FOREIGN_URLS = [
 
 
 def test_markup_stays_text(site: Site, page: TabPage) -> None:
-    """Names, reasons, logs, outputs and parameters with markup are shown as they are, and run nothing."""
+    """
+    Names, reasons, logs, outputs and parameters with markup are shown as they are, and
+    run nothing.
+    """
     start = arranged.ago(100)
     url = "https://console.aws.amazon.com@example.org/"
     steps = [
@@ -261,14 +321,21 @@ def test_markup_stays_text(site: Site, page: TabPage) -> None:
         )
         for number, foreign in enumerate(FOREIGN_URLS)
     ]
-    outputs = {step["name"]: {MARKUP: MARKUP, "constructor": "c", "__proto__": {"a": "b"}} for step in steps}
+    outputs = {
+        step["name"]: {MARKUP: MARKUP, "constructor": "c", "__proto__": {"a": "b"}}
+        for step in steps
+    }
     fields = {
         "pipeline_name": MARKUP,
         "message": MARKUP,
         "parameters": {MARKUP: MARKUP},
         "steps_note": MARKUP,
     }
-    run = {**arranged.run("Failed", MARKUP, start=start), **fields, "execution_arn": MARKUP}
+    run = {
+        **arranged.run("Failed", MARKUP, start=start),
+        **fields,
+        "execution_arn": MARKUP,
+    }
     task = site.new_task("failed")
     site.publish(task, arranged.XComs(run, steps, outputs, console_url=url))
 
@@ -296,7 +363,9 @@ def test_markup_stays_text(site: Site, page: TabPage) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_unknown_shapes_are_ignored(site: Site, page: TabPage, value: Any) -> None:
-    """XComs that have another shape, because somebody has edited them, break nothing."""
+    """
+    XComs that have another shape, because somebody has edited them, break nothing.
+    """
     run = arranged.running().run
     wrong = {
         "parameters": value,
@@ -323,11 +392,19 @@ def test_long_and_invisible_texts(site: Site, page: TabPage) -> None:
     """Long texts are cut, and characters that hide or turn a text are replaced."""
     start = arranged.ago(100)
     step = arranged.step(
-        "Train", "Training", "Failed", start, 10, reason="r" * 5000, log_lines=["l" * 9000] * 900
+        "Train",
+        "Training",
+        "Failed",
+        start,
+        10,
+        reason="r" * 5000,
+        log_lines=["l" * 9000] * 900,
     )
     turned = "safe\u202egnp.exe\u0007"
     task = site.new_task("failed")
-    site.publish(task, arranged.XComs(arranged.run("Failed", turned, start=start), [step]))
+    site.publish(
+        task, arranged.XComs(arranged.run("Failed", turned, start=start), [step])
+    )
 
     page.open(task)
     page.wait_for("Train")

@@ -1,4 +1,6 @@
-"""The clocks of the emulator. In the engine, only this module reads the time of the host."""
+"""
+The clocks of the emulator. In the engine, only this module reads the time of the host.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,26 @@ class Clock(Protocol):
 
     @property
     def speed(self) -> float | None:
-        """Emulated seconds per real second; None if the time changes only when the clock is advanced."""
+        """
+        Emulated seconds per real second; None if the time changes only when the clock
+        is advanced.
+        """
         ...
 
     def now(self) -> float:
-        """Return the emulated time in seconds since the epoch. The time never decreases."""
+        """
+        Return the emulated time in seconds since the epoch. The time never decreases.
+        """
         ...
 
 
 class RealClock:
     """
-    A clock that starts at the current time and runs ``speed`` times as fast as real time.
+    A clock that starts at the current time and runs ``speed`` times as fast as real
+    time.
 
-    With a speed above 1, the timestamps in responses get further and further ahead of the client's clock.
+    With a speed above 1, the timestamps in responses get further and further ahead of
+    the client's clock.
 
     :param speed: emulated seconds per real second.
     :raises ValueError: if ``speed`` is not positive.
@@ -35,8 +44,8 @@ class RealClock:
             raise ValueError(f"speed is {speed}; it must be greater than 0")
         self._speed = speed
         self._start = time.time()
-        # Progress is measured with the monotonic clock, so an adjustment of the host's clock does not change
-        # the emulated time.
+        # Progress is measured with the monotonic clock, so an adjustment of the host's
+        # clock does not change the emulated time.
         self._monotonic_start = time.monotonic()
 
     @property
@@ -75,7 +84,9 @@ class VirtualClock:
         :raises ValueError: if ``seconds`` is negative or not finite.
         """
         if not 0 <= seconds < float("inf"):
-            raise ValueError(f"seconds is {seconds}; it must be a finite number of at least 0")
+            raise ValueError(
+                f"seconds is {seconds}; it must be a finite number of at least 0"
+            )
         with self._lock:
             self._now += seconds
             return self._now

@@ -1,9 +1,10 @@
 """
 Evaluates the conditions of a condition step, and the flags of a check step.
 
-The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html (condition
-step) and of the condition classes of the SageMaker Python SDK: all conditions of a step must be true. The
-flags are described in
+The rules are those of
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html (condition
+step) and of the condition classes of the SageMaker Python SDK: all conditions of a step
+must be true. The flags are described in
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
 """
 
@@ -14,7 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sagemaker_emulator.engine.definition import Step
-from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate, text
+from sagemaker_emulator.engine.expressions import (
+    ExpressionError,
+    Scope,
+    Unknown,
+    evaluate,
+    text,
+)
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "Equals": operator.eq,
@@ -33,20 +40,24 @@ def flag(value: Any, scope: Scope, default: bool) -> bool:
     """
     Return a flag of a step.
 
-    :param value: the value in the definition, which may be an expression; None if the step lacks it.
+    :param value: the value in the definition, which may be an expression; None if the
+        step lacks it.
     :param scope: the values that an expression can refer to.
     :param default: the flag if it has no value.
     :raises ExpressionError: if the expression cannot be evaluated.
     """
     evaluated = evaluate(value, scope)
     return (
-        default if evaluated is None or isinstance(evaluated, Unknown) else text(evaluated).lower() == "true"
+        default
+        if evaluated is None or isinstance(evaluated, Unknown)
+        else text(evaluated).lower() == "true"
     )
 
 
 def check_failure(step: Step, scope: Scope) -> str | None:
     """
-    Return why a check step fails that has found violations; None if it does not fail because of them.
+    Return why a check step fails that has found violations; None if it does not fail
+    because of them.
 
     The text is what the integration tests of the SageMaker Python SDK expect of AWS.
 
@@ -63,13 +74,14 @@ def outcome(conditions: list[Any], scope: Scope) -> bool:
     """
     Return whether the step runs its ``IfSteps``.
 
-    A comparison with a value that is unknown to the emulator (see `expressions`) has an unknown result. If
-    the whole outcome is unknown, it counts as true, so that a pipeline without a scenario runs its
-    ``IfSteps``.
+    A comparison with a value that is unknown to the emulator (see `expressions`) has an
+    unknown result. If the whole outcome is unknown, it counts as true, so that a
+    pipeline without a scenario runs its ``IfSteps``.
 
     :param conditions: the ``Conditions`` of the step.
     :param scope: the values that the conditions can refer to.
-    :raises ExpressionError: if a condition is malformed, or if its two values cannot be compared.
+    :raises ExpressionError: if a condition is malformed, or if its two values cannot be
+        compared.
     """
     result = _all(conditions, scope)
     return True if result is None else result
@@ -80,7 +92,9 @@ def _evaluate(condition: Any, scope: Scope) -> bool | None:
         raise ExpressionError(f"{condition!r} is not a condition")
     kind = condition["Type"]
     if kind == "Not":
-        inner = _evaluate(condition.get("Condition", condition.get("Expression")), scope)
+        inner = _evaluate(
+            condition.get("Condition", condition.get("Expression")), scope
+        )
         return None if inner is None else not inner
     if kind == "And":
         return _all(condition.get("Conditions") or [], scope)
@@ -88,7 +102,13 @@ def _evaluate(condition: Any, scope: Scope) -> bool | None:
         return _any(condition.get("Conditions") or [], scope)
     if kind == "In":
         query, values = condition.get("QueryValue"), condition.get("Values") or []
-        return _any([{"Type": "Equals", "LeftValue": query, "RightValue": value} for value in values], scope)
+        return _any(
+            [
+                {"Type": "Equals", "LeftValue": query, "RightValue": value}
+                for value in values
+            ],
+            scope,
+        )
     return _compare(kind, condition, scope)
 
 

@@ -1,11 +1,14 @@
 """
-Parses and validates pipeline definitions: the parameters, the steps and the dependencies of each step.
+Parses and validates pipeline definitions: the parameters, the steps and the
+dependencies of each step.
 
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
-https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html. Dependencies with a trigger
-(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker Python SDK only, in the
-classes ``StepDependency`` and ``ForEachStep`` (the latter as of version 3.27).
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html.
+Dependencies with a trigger
+(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker
+Python SDK only, in the classes ``StepDependency`` and ``ForEachStep`` (the latter as of
+version 3.27).
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ from typing import Any
 from sagemaker_emulator.engine.durations import DEFAULTS
 
 PARAMETER_TYPES = ("String", "Integer", "Float", "Boolean")
-#: The trigger of a dependency that names no other: the step runs if the other step succeeds.
+#: The trigger of a dependency that names no other: the step runs if the other step
+#: succeeds.
 COMPLETED = "Completed"
 TRIGGERS = (COMPLETED, "Failed", "Stopped", "Any")
 MAX_CONCURRENCY = 50
 #: How many items a ForEach step may name in its definition.
 MAX_LITERAL_ITEMS = 100
-#: The beginning of the names of Lambda functions that do not exist; all others do. A name that nobody gives.
+#: The beginning of the names of Lambda functions that do not exist; all others do. A
+#: name that nobody gives.
 MISSING_FUNCTION = "polysync-no-such-function"
 #: The exception types of retry policies, and the limits of their members; see
 #: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
@@ -58,8 +63,11 @@ _DURATION_UNITS = (365 * _DAY, 30 * _DAY, 7 * _DAY, _DAY, 3600.0, 60.0, 1.0)
 _STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
 # The name of an iteration is the name of the body step, a hyphen and the index.
 _BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
-# What the selector of a ForEach step compares. ``ChildOutput`` is the word of version 3.26 of the SDK.
-SELECTOR_FIELD = re.compile(r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)")
+# What the selector of a ForEach step compares. ``ChildOutput`` is the word of version
+# 3.26 of the SDK.
+SELECTOR_FIELD = re.compile(
+    r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)"
+)
 # What only the body or the selector of a ForEach step can refer to.
 _OF_LOOPS = ("ForEach.", "IterationOutput.", "ChildOutput.")
 _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
@@ -99,10 +107,14 @@ class Step:
     """
     A step and the names of all steps that it depends on.
 
-    :param condition: the condition step that contains this step; None for a step at the top level.
-    :param branch: True for a step in ``IfSteps``, False for a step in ``ElseSteps``, None at the top level.
-    :param triggers: the outcome of each dependency that lets this step run, where it is not ``Completed``.
-    :param iteration: the iteration of a ForEach step that runs this step; None for all other steps.
+    :param condition: the condition step that contains this step; None for a step at the
+        top level.
+    :param branch: True for a step in ``IfSteps``, False for a step in ``ElseSteps``,
+        None at the top level.
+    :param triggers: the outcome of each dependency that lets this step run, where it is
+        not ``Completed``.
+    :param iteration: the iteration of a ForEach step that runs this step; None for all
+        other steps.
     """
 
     name: str
@@ -122,27 +134,39 @@ class Step:
 
     @property
     def loop_body(self) -> list[Mapping[str, Any]]:
-        """The steps that a ForEach step runs for each item; none for all other steps."""
-        steps: list[Mapping[str, Any]] = self.arguments["ForEachBody"] if self.type == "ForEach" else []
+        """
+        The steps that a ForEach step runs for each item; none for all other steps.
+        """
+        steps: list[Mapping[str, Any]] = (
+            self.arguments["ForEachBody"] if self.type == "ForEach" else []
+        )
         return steps
 
     @property
     def calls_missing_function(self) -> bool:
         """Whether the Lambda function of the step is one that does not exist."""
         arn = self.body.get("FunctionArn")
-        return isinstance(arn, str) and arn.rpartition(":")[2].startswith(MISSING_FUNCTION)
+        return isinstance(arn, str) and arn.rpartition(":")[2].startswith(
+            MISSING_FUNCTION
+        )
 
     @property
     def property_files(self) -> tuple[str, ...]:
         """The names of the property files that the step declares."""
-        return tuple(entry["PropertyFileName"] for entry in self.body.get("PropertyFiles") or ())
+        return tuple(
+            entry["PropertyFileName"] for entry in self.body.get("PropertyFiles") or ()
+        )
 
     def iterations(self, items: list[Any]) -> list[Step]:
         """Return the steps of a ForEach step: those of its body, for each item."""
         steps: list[Step] = []
         for index, item in enumerate(items):
-            # What a step of the body says of another one is meant of the one with the same item.
-            names = {body["Name"]: iteration_name(body["Name"], index) for body in self.loop_body}
+            # What a step of the body says of another one is meant of the one with the
+            # same item.
+            names = {
+                body["Name"]: iteration_name(body["Name"], index)
+                for body in self.loop_body
+            }
             for body in self.loop_body:
                 triggers = _triggers(body["Name"], body)
                 needs = _dependencies(body["Name"], body, triggers)
@@ -152,7 +176,11 @@ class Step:
                         body["Type"],
                         _renamed(body, names),
                         frozenset(names[name] for name in needs if name in names),
-                        triggers={names[name]: triggers[name] for name in triggers if name in names},
+                        triggers={
+                            names[name]: triggers[name]
+                            for name in triggers
+                            if name in names
+                        },
                         iteration=Iteration(self.name, index, item),
                     )
                 )
@@ -160,7 +188,9 @@ class Step:
 
 
 def iteration_name(body: str, index: int) -> str:
-    """Return the name of the step that runs a step of a ForEach step's body for an item."""
+    """
+    Return the name of the step that runs a step of a ForEach step's body for an item.
+    """
     return f"{body}-{index}"
 
 
@@ -169,8 +199,8 @@ class Definition:
     """
     A parsed definition.
 
-    ``steps`` contains the steps of all levels in document order. The steps of a branch follow their condition
-    step.
+    ``steps`` contains the steps of all levels in document order. The steps of a branch
+    follow their condition step.
     """
 
     parameters: Mapping[str, Parameter]
@@ -182,10 +212,12 @@ class Definition:
 @lru_cache(maxsize=32)
 def parse(text: str) -> Definition:
     """
-    Parse and validate a pipeline definition. Each reset of an emulator creates the same pipelines again.
+    Parse and validate a pipeline definition. Each reset of an emulator creates the same
+    pipelines again.
 
     :param text: the JSON text that was passed to CreatePipeline or UpdatePipeline.
-    :raises DefinitionError: if the definition is invalid; the message names the invalid element.
+    :raises DefinitionError: if the definition is invalid; the message names the invalid
+        element.
     """
     try:
         document = json.loads(text)
@@ -205,8 +237,14 @@ def parse(text: str) -> Definition:
         steps[step.name] = step
     _check_bodies(steps)
     _check_references(document["Steps"], parameters)
-    in_loops = [[step.loop_body, step.arguments.get("Selector")] for step in steps.values() if step.loop_body]
-    for reference in Counter(references(document["Steps"])) - Counter(references(in_loops)):
+    in_loops = [
+        [step.loop_body, step.arguments.get("Selector")]
+        for step in steps.values()
+        if step.loop_body
+    ]
+    for reference in Counter(references(document["Steps"])) - Counter(
+        references(in_loops)
+    ):
         if reference.startswith(_OF_LOOPS):
             raise DefinitionError(f"reference '{reference}' is not in a ForEach step")
     _check_graph(steps)
@@ -214,7 +252,10 @@ def parse(text: str) -> Definition:
 
 
 def references(value: Any) -> Iterator[str]:
-    """Yield every ``Get`` reference in ``value``, at any depth, such as ``Steps.Train.ModelArtifacts``."""
+    """
+    Yield every ``Get`` reference in ``value``, at any depth, such as
+    ``Steps.Train.ModelArtifacts``.
+    """
     if isinstance(value, dict):
         reference = value.get("Get")
         if isinstance(reference, str) and len(value) == 1:
@@ -234,7 +275,11 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if not isinstance(value, dict):
         return value
     reference = value.get("Get")
-    match = _STEP_REFERENCE.match(reference) if len(value) == 1 and isinstance(reference, str) else None
+    match = (
+        _STEP_REFERENCE.match(reference)
+        if len(value) == 1 and isinstance(reference, str)
+        else None
+    )
     if match and match[1] in names:
         return {"Get": f"Steps.{names[match[1]]}{match.string[match.end(1) :]}"}
     return {key: _renamed(item, names) for key, item in value.items()}
@@ -248,7 +293,10 @@ def _parameters(entries: Any) -> dict[str, Parameter]:
         if not isinstance(name, str) or not name:
             raise DefinitionError("a parameter has no 'Name'")
         if kind not in PARAMETER_TYPES:
-            raise DefinitionError(f"parameter '{name}' has type {kind!r}, not one of {list(PARAMETER_TYPES)}")
+            raise DefinitionError(
+                f"parameter '{name}' has type {kind!r}, not one of"
+                f" {list(PARAMETER_TYPES)}"
+            )
         if name in parameters:
             raise DefinitionError(f"parameter name '{name}' is not unique")
         enum = tuple(entry.get("EnumValues") or ())
@@ -260,11 +308,17 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
     for body in _objects(entries, "Steps"):
         name, kind = body.get("Name"), body.get("Type")
         if not isinstance(name, str) or not _STEP_NAME.fullmatch(name):
-            raise DefinitionError(f"step name {name!r} does not match {_STEP_NAME.pattern}")
+            raise DefinitionError(
+                f"step name {name!r} does not match {_STEP_NAME.pattern}"
+            )
         if not isinstance(kind, str):
             raise DefinitionError(f"step '{name}' has no 'Type'")
         _check_type(kind)
-        _objects(body.get("PropertyFiles") or [], f"PropertyFiles of step '{name}'", "PropertyFileName")
+        _objects(
+            body.get("PropertyFiles") or [],
+            f"PropertyFiles of step '{name}'",
+            "PropertyFileName",
+        )
         _check_cache_config(name, body.get("CacheConfig", {}))
         _check_retry_policies(name, body.get("RetryPolicies", []))
         triggers = _triggers(name, body)
@@ -282,10 +336,14 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
 
 
 def _check_type(kind: str) -> None:
-    # AWS says this of other enums, such as ProcessingS3InputMode; it documents no error of a type.
+    # AWS says this of other enums, such as ProcessingS3InputMode; it documents no error
+    # of a type.
     if kind not in DEFAULTS:
         allowed = ", ".join(sorted(DEFAULTS))
-        raise DefinitionError(f"Value '{kind}' for 'StepType' failed to satisfy enum value set: [{allowed}]")
+        raise DefinitionError(
+            f"Value '{kind}' for 'StepType' failed to satisfy enum value set:"
+            f" [{allowed}]"
+        )
 
 
 def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:
@@ -297,59 +355,91 @@ def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(entry, dict) and entry.keys() <= {"Step", "Trigger"}:
             other, trigger = entry.get("Step"), entry.get("Trigger", COMPLETED)
         if not isinstance(other, str):
-            raise DefinitionError(f"'DependsOn' of step '{name}' is not a list of step names")
+            raise DefinitionError(
+                f"'DependsOn' of step '{name}' is not a list of step names"
+            )
         if trigger not in TRIGGERS:
-            raise DefinitionError(f"step '{name}' has trigger {trigger!r}, not one of {list(TRIGGERS)}")
+            raise DefinitionError(
+                f"step '{name}' has trigger {trigger!r}, not one of {list(TRIGGERS)}"
+            )
         if triggers.setdefault(other, trigger) != trigger:
-            raise DefinitionError(f"step '{name}' depends on step '{other}' with conflicting triggers")
+            raise DefinitionError(
+                f"step '{name}' depends on step '{other}' with conflicting triggers"
+            )
     return triggers
 
 
-def _dependencies(name: str, body: Mapping[str, Any], depends_on: Mapping[str, str]) -> frozenset[str]:
+def _dependencies(
+    name: str, body: Mapping[str, Any], depends_on: Mapping[str, str]
+) -> frozenset[str]:
     """
     Return the steps in ``DependsOn`` and all steps whose properties the step uses.
 
-    The nested steps of a condition step are not included: they have dependencies of their own.
+    The nested steps of a condition step are not included: they have dependencies of
+    their own.
     """
     arguments = body.get("Arguments", {})
     if not isinstance(arguments, dict):
         raise DefinitionError(f"'Arguments' of step '{name}' is not an object")
     own_body = {key: value for key, value in body.items() if key != "Arguments"}
-    own_body["Arguments"] = {k: v for k, v in arguments.items() if k not in ("IfSteps", "ElseSteps")}
+    own_body["Arguments"] = {
+        k: v for k, v in arguments.items() if k not in ("IfSteps", "ElseSteps")
+    }
     referenced = (
-        match[1] for reference in references(own_body) if (match := _STEP_REFERENCE.match(reference))
+        match[1]
+        for reference in references(own_body)
+        if (match := _STEP_REFERENCE.match(reference))
     )
     return frozenset(depends_on) | frozenset(referenced)
 
 
-def _loop_dependencies(needs: frozenset[str], steps: list[dict[str, Any]]) -> frozenset[str]:
+def _loop_dependencies(
+    needs: frozenset[str], steps: list[dict[str, Any]]
+) -> frozenset[str]:
     """
-    Return the steps that a ForEach step depends on, also for those of its body, which depend on each other.
+    Return the steps that a ForEach step depends on, also for those of its body, which
+    depend on each other.
 
     AWS documents neither; the SDK's graph of a pipeline has both.
 
     :param needs: what it depends on, with the references of its body.
     :param steps: its body.
     """
-    graph = {step["Name"]: _dependencies(step["Name"], step, _triggers(step["Name"], step)) for step in steps}
+    graph = {
+        step["Name"]: _dependencies(step["Name"], step, _triggers(step["Name"], step))
+        for step in steps
+    }
     _check_acyclic(graph)
     return needs.union(*graph.values()) - graph.keys()
 
 
 def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
     arguments = body.get("Arguments") or {}
-    steps = _objects(arguments.get("ForEachBody"), f"ForEachBody of step '{name}'", "Name", "Type")
-    if not steps or any(step["Type"] in ("Condition", "Fail", "ForEach") for step in steps):
+    steps = _objects(
+        arguments.get("ForEachBody"), f"ForEachBody of step '{name}'", "Name", "Type"
+    )
+    if not steps or any(
+        step["Type"] in ("Condition", "Fail", "ForEach") for step in steps
+    ):
         raise DefinitionError(
-            f"'ForEachBody' of step '{name}' must be steps that are no Condition, Fail or ForEach steps"
+            f"'ForEachBody' of step '{name}' must be steps that are no Condition, Fail"
+            " or ForEach steps"
         )
     for step in steps:
         _check_type(step["Type"])
         if not _BODY_STEP_NAME.fullmatch(step["Name"]):
-            raise DefinitionError(f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
+            raise DefinitionError(
+                f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}"
+            )
     limit = arguments.get("MaxConcurrency")
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_CONCURRENCY:
-        raise DefinitionError(f"'MaxConcurrency' of step '{name}' is not between 1 and {MAX_CONCURRENCY}")
+    if (
+        not isinstance(limit, int)
+        or isinstance(limit, bool)
+        or not 1 <= limit <= MAX_CONCURRENCY
+    ):
+        raise DefinitionError(
+            f"'MaxConcurrency' of step '{name}' is not between 1 and {MAX_CONCURRENCY}"
+        )
     _check_items(name, arguments.get("IterableItems"))
     selector = arguments.get("Selector")
     if selector is None:
@@ -357,9 +447,14 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
     reference = next(references(selector), "")
     match = SELECTOR_FIELD.fullmatch(reference)
     if selector.get("Pick") not in ("MaxBy", "MinBy") or match is None:
-        raise DefinitionError(f"'Selector' of step '{name}' has no 'Pick' or no 'Field'")
+        raise DefinitionError(
+            f"'Selector' of step '{name}' has no 'Pick' or no 'Field'"
+        )
     if match[1] not in [step["Name"] for step in steps]:
-        raise DefinitionError(f"'Selector' of step '{name}': '{reference}' is no step of its 'ForEachBody'")
+        raise DefinitionError(
+            f"'Selector' of step '{name}': '{reference}' is no step of its"
+            " 'ForEachBody'"
+        )
 
 
 def _check_items(name: str, items: Any) -> None:
@@ -367,13 +462,16 @@ def _check_items(name: str, items: Any) -> None:
         return
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_LITERAL_ITEMS:
         raise DefinitionError(
-            f"'IterableItems' of step '{name}' is neither a reference nor a list of 1 to "
-            f"{MAX_LITERAL_ITEMS} items"
+            f"'IterableItems' of step '{name}' is neither a reference nor a list of 1"
+            f" to {MAX_LITERAL_ITEMS} items"
         )
     for item in items:
-        if not isinstance(item, str | int | float) and not (isinstance(item, dict) and any(references(item))):
+        if not isinstance(item, str | int | float) and not (
+            isinstance(item, dict) and any(references(item))
+        ):
             raise DefinitionError(
-                f"'IterableItems' of step '{name}': {item!r} is neither a value nor a reference"
+                f"'IterableItems' of step '{name}': {item!r} is neither a value nor a"
+                " reference"
             )
 
 
@@ -388,16 +486,23 @@ def _check_bodies(steps: Mapping[str, Step]) -> None:
     for name in steps:
         of_body, hyphen, index = name.rpartition("-")
         if hyphen and index.isdecimal() and of_body in bodies:
-            raise DefinitionError(f"step name '{name}' is that of an iteration of step '{of_body}'")
+            raise DefinitionError(
+                f"step name '{name}' is that of an iteration of step '{of_body}'"
+            )
 
 
 def duration_seconds(text: Any) -> float | None:
-    """Return the seconds of an ISO 8601 duration, such as ``P30D`` or ``T16m``; None if it is not one."""
+    """
+    Return the seconds of an ISO 8601 duration, such as ``P30D`` or ``T16m``; None if it
+    is not one.
+    """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None or not any(match.groups()):
         return None
     return sum(
-        int(number) * unit for number, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if number
+        int(number) * unit
+        for number, unit in zip(match.groups(), _DURATION_UNITS, strict=True)
+        if number
     )
 
 
@@ -416,24 +521,39 @@ def _check_retry_policies(name: str, entries: Any) -> None:
     where = f"RetryPolicies of step '{name}'"
     for entry in _objects(entries, where):
         types = entry.get("ExceptionType")
-        if not isinstance(types, list) or not types or not all(kind in EXCEPTION_TYPES for kind in types):
-            raise DefinitionError(f"'{where}': 'ExceptionType' is not a list of {list(EXCEPTION_TYPES)}")
+        if (
+            not isinstance(types, list)
+            or not types
+            or not all(kind in EXCEPTION_TYPES for kind in types)
+        ):
+            raise DefinitionError(
+                f"'{where}': 'ExceptionType' is not a list of {list(EXCEPTION_TYPES)}"
+            )
         for member, (least, most) in _RETRY_LIMITS.items():
             value = entry.get(member, least)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not least <= value <= most:
-                raise DefinitionError(f"'{where}': '{member}' is not a number from {least} to {most}")
+                raise DefinitionError(
+                    f"'{where}': '{member}' is not a number from {least} to {most}"
+                )
 
 
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
         root, _, name = reference.partition(".")
-        if root not in ("Parameters", "Steps", "Execution") and not reference.startswith(_OF_LOOPS):
+        if root not in (
+            "Parameters",
+            "Steps",
+            "Execution",
+        ) and not reference.startswith(_OF_LOOPS):
             raise DefinitionError(
-                f"reference '{reference}' does not start with Parameters, Steps or Execution"
+                f"reference '{reference}' does not start with Parameters, Steps or"
+                " Execution"
             )
         if root == "Parameters" and name not in parameters:
-            raise DefinitionError(f"reference '{reference}' names a parameter that is not declared")
+            raise DefinitionError(
+                f"reference '{reference}' names a parameter that is not declared"
+            )
 
 
 def _check_graph(steps: Mapping[str, Step]) -> None:
@@ -441,10 +561,17 @@ def _check_graph(steps: Mapping[str, Step]) -> None:
     for step in steps.values():
         for other in step.depends_on:
             if other not in steps:
-                raise DefinitionError(f"step '{step.name}' depends on '{other}', which does not exist")
+                raise DefinitionError(
+                    f"step '{step.name}' depends on '{other}', which does not exist"
+                )
             if steps[other].type == "Fail":
-                raise DefinitionError(f"{step.name} can not depends on {other}, which is a Fail step")
-        graph[step.name] = {*step.depends_on, *([step.condition] if step.condition else [])}
+                raise DefinitionError(
+                    f"{step.name} can not depends on {other}, which is a Fail step"
+                )
+        graph[step.name] = {
+            *step.depends_on,
+            *([step.condition] if step.condition else []),
+        }
     _check_acyclic(graph)
 
 
@@ -452,11 +579,15 @@ def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        raise DefinitionError(f"the dependencies of the steps form a cycle: {error.args[1]}") from error
+        raise DefinitionError(
+            f"the dependencies of the steps form a cycle: {error.args[1]}"
+        ) from error
 
 
 def _objects(entries: Any, where: str, *required: str) -> list[dict[str, Any]]:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) for entry in entries
+    ):
         raise DefinitionError(f"'{where}' is not a list of objects")
     for entry in entries:
         for key in required:

@@ -1,4 +1,7 @@
-"""The default durations, in emulated seconds. A scenario can replace the duration of a step."""
+"""
+The default durations, in emulated seconds. A scenario can replace the duration of a
+step.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ from math import inf
 
 #: The time from StartPipelineExecution or RetryPipelineExecution to the first step.
 EXECUTION_START = 2.0
-#: The time from the end of a step to the start of the steps after it. In AWS, some seconds pass.
+#: The time from the end of a step to the start of the steps after it. In AWS, some
+#: seconds pass.
 STEP_START = 2.0
-#: The time that a job takes to stop, and the minimum time that an execution is Stopping.
+#: The time that a job takes to stop, and the minimum time that an execution is
+#: Stopping.
 STOPPING = 20.0
-#: After how many seconds a step fails, and with which reason: a Lambda step after ten minutes, the longest
-#: timeout that AWS allows, and a Callback step if it receives no result within seven days.
+#: After how many seconds a step fails, and with which reason: a Lambda step after ten
+#: minutes, the longest timeout that AWS allows, and a Callback step if it receives no
+#: result within seven days.
 TIMEOUTS: Mapping[str, tuple[float, str]] = {
     "Lambda": (600.0, "The Lambda function did not finish in time."),
     "Callback": (7 * 24 * 3600.0, "The callback step received no result in time."),
@@ -35,8 +41,9 @@ class StepDuration:
     interruptible: bool = True
 
 
-#: By the type of the step: all types that AWS has, by the service model (``PipelineExecutionStepMetadata``,
-#: whose TrainingJob is a step of type Training) and the SageMaker Python SDK (``StepTypeEnum``).
+#: By the type of the step: all types that AWS has, by the service model
+#: (``PipelineExecutionStepMetadata``, whose TrainingJob is a step of type Training) and
+#: the SageMaker Python SDK (``StepTypeEnum``).
 DEFAULTS: Mapping[str, StepDuration] = {
     "Processing": StepDuration(),
     "Training": StepDuration(60, 600),

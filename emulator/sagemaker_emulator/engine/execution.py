@@ -1,27 +1,34 @@
 """
-Simulates one pipeline execution: the status of the execution and of each step over time.
+Simulates one pipeline execution: the status of the execution and of each step over
+time.
 
-The simulation is a discrete-event state machine. The caller passes the current time; this module reads no
-clock, no file and no random number. The rules are:
+The simulation is a discrete-event state machine. The caller passes the current time;
+this module reads no clock, no file and no random number. The rules are:
 
-1. Every event has a time. `Execution.advance` processes all events that are due, in order and with their own
-   times, so the result does not depend on when and how often it is called.
-2. A step starts when its dependencies are met (see `step_runs`), its condition step (if any) has selected its
-   branch, ``step_delay`` of the scenario has passed since the last of these steps ended, and fewer than
-   ``max_parallel`` steps run. Steps that come first in the definition start first. The steps of a branch that
-   is not selected never appear. A ForEach step runs its body once for each item, and does not count as a
+1. Every event has a time. `Execution.advance` processes all events that are due, in
+   order and with their own times, so the result does not depend on when and how often
+   it is called.
+2. A step starts when its dependencies are met (see `step_runs`), its condition step (if
+   any) has selected its branch, ``step_delay`` of the scenario has passed since the
+   last of these steps ended, and fewer than ``max_parallel`` steps run. Steps that come
+   first in the definition start first. The steps of a branch that is not selected never
+   appear. A ForEach step runs its body once for each item, and does not count as a
    running step.
-3. When a step fails and no other step runs because of that, running steps finish and no other step starts.
-   Then the execution is Failed. AWS does not document what happens to the running steps. If ``end_as`` of the
-   scenario is CompletedWithFailures, only the steps that depend on the failed step do not start.
-4. If a retry policy matches a failure, the next attempt of the step starts after the delay of the policy. A
-   step that finds its results in the cache takes no time and starts no attempt.
-5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback steps receive a
-   result (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html). A step
-   that ends before it is interrupted keeps its status, so a stopped execution can still end as Succeeded or
-   Failed.
-6. A retry keeps the succeeded steps and runs all other steps again, in the same execution. An execution that
-   has ended with a Fail step cannot be retried (AWS's page about the types of steps).
+3. When a step fails and no other step runs because of that, running steps finish and no
+   other step starts. Then the execution is Failed. AWS does not document what happens
+   to the running steps. If ``end_as`` of the scenario is CompletedWithFailures, only
+   the steps that depend on the failed step do not start.
+4. If a retry policy matches a failure, the next attempt of the step starts after the
+   delay of the policy. A step that finds its results in the cache takes no time and
+   starts no attempt.
+5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback
+   steps receive a result
+   (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html).
+   A step that ends before it is interrupted keeps its status, so a stopped execution
+   can still end as Succeeded or Failed.
+6. A retry keeps the succeeded steps and runs all other steps again, in the same
+   execution. An execution that has ended with a Fail step cannot be retried (AWS's page
+   about the types of steps).
 """
 
 from __future__ import annotations
@@ -37,10 +44,26 @@ from typing import Any
 
 from sagemaker_emulator.engine.conditions import CHECKS, check_failure, flag, outcome
 from sagemaker_emulator.engine.definition import Definition, Step
-from sagemaker_emulator.engine.durations import DEFAULTS, EXECUTION_START, STOPPING, TIMEOUTS
+from sagemaker_emulator.engine.durations import (
+    DEFAULTS,
+    EXECUTION_START,
+    STOPPING,
+    TIMEOUTS,
+)
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
-from sagemaker_emulator.engine.scenarios import FAILURE_REASON_LENGTH, Scenario, StepScenario
-from sagemaker_emulator.engine.step_runs import Attempt, FindCached, Progress, Selection, StepRun, loop_items
+from sagemaker_emulator.engine.scenarios import (
+    FAILURE_REASON_LENGTH,
+    Scenario,
+    StepScenario,
+)
+from sagemaker_emulator.engine.step_runs import (
+    Attempt,
+    FindCached,
+    Progress,
+    Selection,
+    StepRun,
+    loop_items,
+)
 
 STEP_FAILURE = "Step failure: One or multiple steps failed."
 LOOP_FAILURE = "One or more steps of the ForEach step failed."
@@ -58,13 +81,14 @@ class Execution:
 
     :param seed: the text from which the callback tokens are derived.
     :param definition: the pipeline definition.
-    :param scope: the values that the expressions in the definition can refer to. The execution adds the
-        results of its steps.
+    :param scope: the values that the expressions in the definition can refer to. The
+        execution adds the results of its steps.
     :param scenario: the behaviour of the steps.
     :param created_at: the start time, in seconds since the epoch.
     :param max_parallel: the maximum number of steps that run at the same time.
     :param selection: the steps of a selective execution; None to run all steps.
-    :param find_cached: finds the results of earlier executions; None if there is no cache.
+    :param find_cached: finds the results of earlier executions; None if there is no
+        cache.
     """
 
     seed: str
@@ -103,7 +127,10 @@ class Execution:
 
     @property
     def history(self) -> list[StepRun]:
-        """All runs since the start, oldest first, including those that a retry has replaced."""
+        """
+        All runs since the start, oldest first, including those that a retry has
+        replaced.
+        """
         return self._progress.history
 
     def advance(self, now: float) -> None:
@@ -118,7 +145,10 @@ class Execution:
             self._schedule(at)
 
     def shown_status(self, now: float) -> str:
-        """Return the status for API responses, which the scenario can replace for some time."""
+        """
+        Return the status for API responses, which the scenario can replace for some
+        time.
+        """
         return self.scenario.shown_status(now - self.attempt_started_at) or self.status
 
     def stop(self, now: float) -> None:
@@ -142,7 +172,9 @@ class Execution:
                 run.status = "Stopping"
             elif run.waiting or DEFAULTS[run.step.type].interruptible:
                 run.status = "Stopping"
-                self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
+                self._add_event(
+                    self._stopping_until, partial(self._end, run, status="Stopped")
+                )
             elif run.step.type in ("Lambda", "Callback"):
                 self._stop_waits_for_step, run.stop_requested_at = True, now
 
@@ -153,7 +185,8 @@ class Execution:
         :param now: the current time, in seconds since the epoch.
         :param scenario: the behaviour of the steps in this retry.
         :param max_parallel: the maximum number of steps that run at the same time.
-        :raises StateError: if the execution has not ended, has succeeded, or has ended with a Fail step.
+        :raises StateError: if the execution has not ended, has succeeded, or has ended
+            with a Fail step.
         """
         self.advance(now)
         if self.status not in _RETRIABLE:
@@ -162,7 +195,10 @@ class Execution:
                 "Only pipelines with 'Failed' or 'Stopped' status can be retried."
             )
         if self._progress.has_ended_with_fail_step():
-            raise StateError("A pipeline execution that has ended with a Fail step cannot be retried.")
+            raise StateError(
+                "A pipeline execution that has ended with a Fail step cannot be"
+                " retried."
+            )
         self._progress.keep_succeeded()
         self.status, self.failure_reason = "Executing", None
         self.scenario, self.max_parallel = scenario, max_parallel
@@ -178,14 +214,19 @@ class Execution:
         self._schedule(now)
 
     def complete_callback(
-        self, now: float, token: str, outputs: Mapping[str, str] | None, failure: str | None
+        self,
+        now: float,
+        token: str,
+        outputs: Mapping[str, str] | None,
+        failure: str | None,
     ) -> None:
         """
         End a running callback step.
 
         :param now: the current time, in seconds since the epoch.
         :param token: the callback token of the step.
-        :param outputs: the output parameters of the step if it succeeds; None if it fails.
+        :param outputs: the output parameters of the step if it succeeds; None if it
+            fails.
         :param failure: the failure reason if it fails.
         :raises StateError: if no running callback step has this token.
         """
@@ -210,7 +251,10 @@ class Execution:
         self._ready = True
 
     def _schedule(self, at: float) -> None:
-        """Start all steps that can start. End the execution if no step runs and none can start."""
+        """
+        Start all steps that can start. End the execution if no step runs and none can
+        start.
+        """
         self._end_loops(at)
         # A step that reuses results ends at once, so that others can start.
         while self._ready and self.status == "Executing" and self._start_steps(at):
@@ -223,16 +267,23 @@ class Execution:
             self._finish(at)
 
     def _start_steps(self, at: float) -> bool:
-        """Start the steps that can start. Return whether one of them makes a new decision necessary."""
+        """
+        Start the steps that can start. Return whether one of them makes a new decision
+        necessary.
+        """
         again = False
         running = sum(not run.is_loop for run in self._progress.running())
         for step in self._startable():
             if running >= self.max_parallel:
                 break
-            # A step that has just started can use up the concurrency of its ForEach step.
+            # A step that has just started can use up the concurrency of its ForEach
+            # step.
             if (again or step.iteration) and step not in self._startable():
                 continue
-            if at < self._progress.dependencies_ended_at(step) + self.scenario.step_delay:
+            if (
+                at
+                < self._progress.dependencies_ended_at(step) + self.scenario.step_delay
+            ):
                 continue
             run = self._start(step, at)
             running += run.running and not run.is_loop
@@ -255,7 +306,9 @@ class Execution:
     def _reuse_cached(self, run: StepRun, at: float) -> bool:
         if self.find_cached is None:
             return False
-        run.cached = self._progress.cached(run, self.seed, self.scope_of(run.step), self.find_cached)
+        run.cached = self._progress.cached(
+            run, self.seed, self.scope_of(run.step), self.find_cached
+        )
         if run.cached is None:
             return False
         if run.cached.outputs:
@@ -274,11 +327,15 @@ class Execution:
         run.attempts.append(Attempt(number, at, at + starting, scenario))
         self.last_modified = at
         if step.type == "Callback":
-            digest = hashlib.sha256(f"{self.seed}/{step.name}/{number}".encode()).hexdigest()
+            digest = hashlib.sha256(
+                f"{self.seed}/{step.name}/{number}".encode()
+            ).hexdigest()
             run.callback_token = digest[:10]
         if step.type in TIMEOUTS:
             timeout, reason = TIMEOUTS[step.type]
-            self._add_event(at + timeout, partial(self._end, run, status="Failed", reason=reason))
+            self._add_event(
+                at + timeout, partial(self._end, run, status="Failed", reason=reason)
+            )
         run.status = "Starting" if starting else "Executing"
         if starting:
             self._add_event(at + starting, partial(self._execute, run))
@@ -327,16 +384,22 @@ class Execution:
             self.scope.outcomes[run.step.name] = run.outcome
         elif run.step.type == "Fail":
             run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), scope))
-        elif run.step.type in CHECKS and not flag(run.step.body.get("SkipCheck"), scope, default=False):
+        elif run.step.type in CHECKS and not flag(
+            run.step.body.get("SkipCheck"), scope, default=False
+        ):
             run.violations = self.scenario.of_step(run.step).violations
-            run.error_message = check_failure(run.step, scope) if run.violations else None
+            run.error_message = (
+                check_failure(run.step, scope) if run.violations else None
+            )
 
     def _start_loop(self, run: StepRun, at: float) -> None:
         try:
             given = run.step.arguments["IterableItems"]
             is_list = isinstance(given, list)
             items = loop_items(
-                [evaluate(item, self.scope) for item in given] if is_list else evaluate(given, self.scope)
+                [evaluate(item, self.scope) for item in given]
+                if is_list
+                else evaluate(given, self.scope)
             )
         except ExpressionError as error:
             self._end(run, at, "Failed", str(error))
@@ -352,7 +415,9 @@ class Execution:
             if "Selector" in result:
                 self.scope.selected[run.step.name] = result["Selector"]["StepName"]
 
-    def _end(self, run: StepRun, at: float, status: str, reason: str | None = None) -> None:
+    def _end(
+        self, run: StepRun, at: float, status: str, reason: str | None = None
+    ) -> None:
         if not run.running:
             return
         run.status, run.ended_at, self.last_modified = status, at, at
@@ -374,15 +439,25 @@ class Execution:
             self.failure_reason = self.scenario.failure_reason or STEP_FAILURE
 
     def _status_after_stop(self) -> str | None:
-        """Return Stopped, or None if all steps had ended before the stop took effect."""
+        """
+        Return Stopped, or None if all steps had ended before the stop took effect.
+        """
         if self._progress.failed_by_itself():
             return None
         unfinished = self._progress.has_unsuccessful() or bool(self._startable())
-        return "Stopped" if unfinished or self._stop_waits_for_step or not self._ready else None
+        return (
+            "Stopped"
+            if unfinished or self._stop_waits_for_step or not self._ready
+            else None
+        )
 
     def scope_of(self, step: Step) -> Scope:
         """Return the values that the arguments of a step can refer to."""
-        return self.scope if step.iteration is None else replace(self.scope, item=step.iteration.item)
+        return (
+            self.scope
+            if step.iteration is None
+            else replace(self.scope, item=step.iteration.item)
+        )
 
     def loop_result(self, run: StepRun) -> dict[str, Any]:
         """Return the counts and the selection of a ForEach step."""

@@ -1,8 +1,9 @@
 """
 Evaluates the expressions ``Get``, ``Std:Join`` and ``Std:JsonGet``.
 
-The emulator runs no jobs, so most step properties and property files have no value unless a scenario sets
-one. The result is then `Unknown`, with the reference that has no value. In a join, the reference is its text.
+The emulator runs no jobs, so most step properties and property files have no value
+unless a scenario sets one. The result is then `Unknown`, with the reference that has no
+value. In a join, the reference is its text.
 """
 
 from __future__ import annotations
@@ -17,22 +18,30 @@ from sagemaker_emulator.engine.definition import iteration_name, references
 
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_\-]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
 _OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2\]")
-# A property file, or where the SageMaker Python SDK stores what a function that is a step returns.
+# A property file, or where the SageMaker Python SDK stores what a function that is a
+# step returns.
 _PROPERTY_FILE = re.compile(
     r"Steps\.([A-Za-z0-9\-_]+)\.(?:PropertyFiles\.(.+)|OutputDataConfig\.S3OutputPath)"
 )
 #: The file with this value.
 FUNCTION_RESULT = "results.json"
-_METRIC = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.FinalMetricDataList\[(['\"])(.+)\2\]\.Value")
+_METRIC = re.compile(
+    r"Steps\.([A-Za-z0-9\-_]+)\.FinalMetricDataList\[(['\"])(.+)\2\]\.Value"
+)
 _PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.([A-Za-z]+)")
 _OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
-_ITERATION = re.compile(r"Steps\.[A-Za-z0-9\-_]+\.IterationOutputs\[(\d+)\]\.([A-Za-z0-9\-_]+)([.\[].*)")
+_ITERATION = re.compile(
+    r"Steps\.[A-Za-z0-9\-_]+\.IterationOutputs\[(\d+)\]\.([A-Za-z0-9\-_]+)([.\[].*)"
+)
 _SELECTED = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Selected([.\[].*)")
 _CURRENT_ITEM = re.compile(r"CurrentItem((?:[.\[].*)?)")
 
 
 class ExpressionError(ValueError):
-    """Raised when an expression cannot be evaluated. The step that uses the expression fails."""
+    """
+    Raised when an expression cannot be evaluated. The step that uses the expression
+    fails.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,11 @@ class Scope:
     :param metrics: the metrics of steps, by step name and metric name.
     :param properties: the known properties of steps, by step name and property name.
     :param scenario_names: under which name the scenario has a step that has started.
-    :param selected: the steps that the selectors of ForEach steps have picked, by the names of these.
+    :param selected: the steps that the selectors of ForEach steps have picked, by the
+        names of these.
     :param item: the item of the iteration, for the body of a ForEach step.
-    :param resolve: returns the value of a step property that no other member has, by its reference.
+    :param resolve: returns the value of a step property that no other member has, by
+        its reference.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -73,12 +84,13 @@ class Scope:
 
 def evaluate(value: Any, scope: Scope) -> Any:
     """
-    Return the value of an expression. A value that is not an expression is returned unchanged.
+    Return the value of an expression. A value that is not an expression is returned
+    unchanged.
 
     :param value: the expression or value.
     :param scope: the values that the expression can refer to.
-    :raises ExpressionError: if the expression is malformed, or if its JSON path does not exist in a property
-        file whose content is known.
+    :raises ExpressionError: if the expression is malformed, or if its JSON path does
+        not exist in a property file whose content is known.
     """
     if isinstance(value, dict) and len(value) == 1:
         ((key, operand),) = value.items()
@@ -110,7 +122,9 @@ def evaluate_all(value: Any, scope: Scope) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return a value as SageMaker writes it into a string, with booleans in lower case."""
+    """
+    Return a value as SageMaker writes it into a string, with booleans in lower case.
+    """
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -134,14 +148,20 @@ def _step_value(reference: str, scope: Scope) -> Any:
     elif match := _OUTCOME.fullmatch(reference):
         known, key = scope.outcomes, match[1]
     elif match := _METRIC.fullmatch(reference):
-        known, key = scope.metrics, (scope.scenario_names.get(match[1], match[1]), match[3])
+        known, key = (
+            scope.metrics,
+            (scope.scenario_names.get(match[1], match[1]), match[3]),
+        )
     elif match := _PROPERTY.fullmatch(reference):
         key = (match[1], match[2])
     return known[key] if key in known else scope.resolve(reference)
 
 
 def _of_iteration(reference: str, scope: Scope) -> str:
-    """Return a reference to the results of a ForEach step as one to the step that has them."""
+    """
+    Return a reference to the results of a ForEach step as one to the step that has
+    them.
+    """
     if match := _ITERATION.fullmatch(reference):
         return f"Steps.{iteration_name(match[2], int(match[1]))}{match[3]}"
     match = _SELECTED.fullmatch(reference)
@@ -151,10 +171,15 @@ def _of_iteration(reference: str, scope: Scope) -> str:
 
 
 def _current_item(path: str, scope: Scope) -> Any:
-    """Return the item of an iteration, or what an item that is a JSON object has at a path."""
+    """
+    Return the item of an iteration, or what an item that is a JSON object has at a
+    path.
+    """
     match = _CURRENT_ITEM.fullmatch(path)
     if match is None:
-        raise ExpressionError(f"ForEach.{path} is not ForEach.CurrentItem or one of its fields")
+        raise ExpressionError(
+            f"ForEach.{path} is not ForEach.CurrentItem or one of its fields"
+        )
     return _walk(scope.item, match[1], "in the item of the iteration")
 
 
@@ -162,20 +187,28 @@ def _join(operand: Any, scope: Scope) -> str:
     try:
         separator, values = operand["On"], list(operand["Values"])
     except (KeyError, TypeError) as error:
-        raise ExpressionError(f"Std:Join needs 'On' and 'Values': {operand!r}") from error
+        raise ExpressionError(
+            f"Std:Join needs 'On' and 'Values': {operand!r}"
+        ) from error
     return text(separator).join(text(evaluate(value, scope)) for value in values)
 
 
 def _json_get(operand: Any, scope: Scope) -> Any:
     try:
-        path, source = operand["Path"], operand.get("PropertyFile") or operand.get("S3Uri")
+        path, source = (
+            operand["Path"],
+            operand.get("PropertyFile") or operand.get("S3Uri"),
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ExpressionError(f"Std:JsonGet needs 'Path': {operand!r}") from error
     reference = next(references(source), "")
     match = _PROPERTY_FILE.fullmatch(reference)
     key = ("", "")
     if match:
-        key = (scope.scenario_names.get(match[1], match[1]), match[2] or FUNCTION_RESULT)
+        key = (
+            scope.scenario_names.get(match[1], match[1]),
+            match[2] or FUNCTION_RESULT,
+        )
     path = evaluate(path, scope)
     if key not in scope.property_files:
         return scope.resolve(f"{reference or json.dumps(operand)}:{path}")

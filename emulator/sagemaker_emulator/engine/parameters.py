@@ -1,10 +1,11 @@
 """
-Determines the parameter values of an execution from the declared types, defaults and enums and from the
-request.
+Determines the parameter values of an execution from the declared types, defaults and
+enums and from the request.
 
 The request contains the values as strings
-(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html). The error messages are those
-of the local mode of the SageMaker Python SDK, because the messages of the service are not documented.
+(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html). The
+error messages are those of the local mode of the SageMaker Python SDK, because the
+messages of the service are not documented.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ class ParameterError(ValueError):
     """Raised when StartPipelineExecution rejects the parameter values."""
 
 
-def resolve(definition: Definition, request_parameters: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+def resolve(
+    definition: Definition, request_parameters: Iterable[Mapping[str, str]]
+) -> dict[str, Any]:
     """
     Return the typed value of every declared parameter.
 
     :param definition: the pipeline definition.
-    :param request_parameters: the ``PipelineParameters`` of the request, each with ``Name`` and ``Value``.
-    :raises ParameterError: if a name is unknown, repeated or missing, or if a value is empty, has the wrong
-        type or is not in the enum of the parameter.
+    :param request_parameters: the ``PipelineParameters`` of the request, each with
+        ``Name`` and ``Value``.
+    :raises ParameterError: if a name is unknown, repeated or missing, or if a value is
+        empty, has the wrong type or is not in the enum of the parameter.
     """
     sent: dict[str, str] = {}
     for entry in request_parameters:
@@ -55,19 +59,22 @@ def resolve(definition: Definition, request_parameters: Iterable[Mapping[str, st
 def _typed(parameter: Parameter, raw: str) -> Any:
     if raw == "":
         raise ParameterError(
-            f"Parameter '{parameter.name}': [string \"\" is too short (length: 0, required minimum: 1)]"
+            f"Parameter '{parameter.name}': [string \"\" is too short (length: 0,"
+            " required minimum: 1)]"
         )
     value = _parse(parameter.type, raw)
     if value is None:
         kinds = ("Integer", "Float", "Boolean", "String")
         actual = next(kind for kind in kinds if _parse(kind, raw) is not None)
         raise ParameterError(
-            f"Unexpected type for parameter '{parameter.name}'. Expected {parameter.type} but found {actual}."
+            f"Unexpected type for parameter '{parameter.name}'. Expected"
+            f" {parameter.type} but found {actual}."
         )
     if parameter.enum and value not in parameter.enum:
         allowed = ", ".join(map(str, parameter.enum))
         raise ParameterError(
-            f"Value '{raw}' of parameter '{parameter.name}' is not one of its enum values: [{allowed}]"
+            f"Value '{raw}' of parameter '{parameter.name}' is not one of its enum"
+            f" values: [{allowed}]"
         )
     return value
 
@@ -77,7 +84,9 @@ def _parse(kind: str, raw: str) -> Any:
     if kind == "Integer":
         return int(raw) if _INTEGER.fullmatch(raw) else None
     if kind == "Float":
-        return float(raw) if _FLOAT.fullmatch(raw) and math.isfinite(float(raw)) else None
+        return (
+            float(raw) if _FLOAT.fullmatch(raw) and math.isfinite(float(raw)) else None
+        )
     if kind == "Boolean":
         return {"true": True, "false": False}.get(raw.lower())
     return raw

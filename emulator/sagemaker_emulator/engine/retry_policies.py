@@ -2,9 +2,10 @@
 Decides whether and when a failed step is tried again: the ``RetryPolicies`` of a step.
 
 The rules, the limits and the defaults are those of
-https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html. A policy counts its own retries;
-AWS does not document how the policies of a step count together. The retries that AWS makes without a policy
-are not emulated.
+https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html. A policy
+counts its own retries;
+AWS does not document how the policies of a step count together. The retries that AWS
+makes without a policy are not emulated.
 """
 
 from __future__ import annotations
@@ -17,9 +18,19 @@ from typing import Any
 from sagemaker_emulator.engine.definition import MAX_RETRIES, Step
 
 _DEFAULT_RETRIES = 5
-# AWS's page and, for EMR Serverless, the SageMaker Python SDK. A notebook job is a Training step.
+# AWS's page and, for EMR Serverless, the SageMaker Python SDK. A notebook job is a
+# Training step.
 _STEP_TYPES = frozenset(
-    {"Processing", "Training", "Tuning", "AutoML", "Model", "RegisterModel", "Transform", "EMRServerless"}
+    {
+        "Processing",
+        "Training",
+        "Tuning",
+        "AutoML",
+        "Model",
+        "RegisterModel",
+        "Transform",
+        "EMRServerless",
+    }
 )
 # These jobs repeat their own jobs after an internal error.
 _NO_INTERNAL_ERROR = frozenset({"Tuning", "AutoML"})
@@ -35,7 +46,8 @@ class RetryPolicy:
     :param interval: the seconds before the first retry.
     :param backoff_rate: the factor by which the interval grows with each retry.
     :param max_retries: the maximum number of retries.
-    :param expire_after: the seconds since the start of the step after which there is no retry.
+    :param expire_after: the seconds since the start of the step after which there is no
+        retry.
     """
 
     exception_types: frozenset[str]
@@ -54,7 +66,8 @@ class Retries:
 
     def delay(self, exception_types: Sequence[str], elapsed: float) -> float | None:
         """
-        Return the seconds until the next try, and count it; None if the step is not tried again.
+        Return the seconds until the next try, and count it; None if the step is not
+        tried again.
 
         :param exception_types: the exception types of the failure.
         :param elapsed: the seconds since the start of the step.
@@ -72,11 +85,16 @@ class Retries:
 
 
 def retries(step: Step) -> Retries:
-    """Return the policies of a step. Like AWS, it has none if its type does not support them."""
+    """
+    Return the policies of a step. Like AWS, it has none if its type does not support
+    them.
+    """
     if step.type not in _STEP_TYPES:
         return Retries(())
     ignored = {_INTERNAL_ERROR} if step.type in _NO_INTERNAL_ERROR else set()
-    return Retries([_policy(entry, ignored) for entry in step.body.get("RetryPolicies") or ()])
+    return Retries(
+        [_policy(entry, ignored) for entry in step.body.get("RetryPolicies") or ()]
+    )
 
 
 def _policy(entry: dict[str, Any], ignored: set[str]) -> RetryPolicy:

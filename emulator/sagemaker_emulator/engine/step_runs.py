@@ -1,10 +1,11 @@
 """
 The runs of steps, and the rules that say which step may start next.
 
-A step depends on other steps by their outcome (see `definition.TRIGGERS`). A failure is *caught* if another
-step runs because of it. The documentation of the SageMaker Python SDK (``StepDependency``) says that an
-execution with a caught failure ends as CompletedWithFailures. AWS does not document whether the other
-branches go on; here they do. A step is stopped only with its execution, so no step runs on Stopped.
+A step depends on other steps by their outcome (see `definition.TRIGGERS`). A failure is
+*caught* if another step runs because of it. The documentation of the SageMaker Python
+SDK (``StepDependency``) says that an execution with a caught failure ends as
+CompletedWithFailures. AWS does not document whether the other branches go on; here they
+do. A step is stopped only with its execution, so no step runs on Stopped.
 """
 
 from __future__ import annotations
@@ -17,8 +18,19 @@ from functools import partial
 from typing import Any
 
 from sagemaker_emulator.engine import caching
-from sagemaker_emulator.engine.definition import COMPLETED, SELECTOR_FIELD, Definition, Step, references
-from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate
+from sagemaker_emulator.engine.definition import (
+    COMPLETED,
+    SELECTOR_FIELD,
+    Definition,
+    Step,
+    references,
+)
+from sagemaker_emulator.engine.expressions import (
+    ExpressionError,
+    Scope,
+    Unknown,
+    evaluate,
+)
 from sagemaker_emulator.engine.retry_policies import Retries, retries
 from sagemaker_emulator.engine.scenarios import StepScenario
 
@@ -39,7 +51,8 @@ class Attempt:
     :param number: 1 for the first try of the step in its execution.
     :param executing_at: the time when the container of the job starts.
     :param scenario: the behaviour of the step in this try.
-    :param log_lines: the last lines of the log if the job failed; None for the default lines.
+    :param log_lines: the last lines of the log if the job failed; None for the default
+        lines.
     """
 
     number: int
@@ -74,10 +87,11 @@ class CacheHit:
 @dataclass
 class StepRun:
     """
-    The latest run of a step. A retry policy adds attempts to it; a retry of the execution replaces it. Times
-    are in seconds since the epoch.
+    The latest run of a step. A retry policy adds attempts to it; a retry of the
+    execution replaces it. Times are in seconds since the epoch.
 
-    :param error_message: why a Fail step or a check step fails, after it was evaluated; else None.
+    :param error_message: why a Fail step or a check step fails, after it was evaluated;
+        else None.
     :param violations: what a check step has found.
     """
 
@@ -102,7 +116,10 @@ class StepRun:
 
     @property
     def attempt(self) -> int:
-        """The number of the current attempt; 0 if the results of another execution were reused."""
+        """
+        The number of the current attempt; 0 if the results of another execution were
+        reused.
+        """
         return self.attempts[-1].number if self.attempts else 0
 
     @property
@@ -113,7 +130,11 @@ class StepRun:
     @property
     def waiting(self) -> bool:
         """Whether the run waits for its next attempt."""
-        return self.running and bool(self.attempts) and self.attempts[-1].ended_at is not None
+        return (
+            self.running
+            and bool(self.attempts)
+            and self.attempts[-1].ended_at is not None
+        )
 
     @property
     def is_loop(self) -> bool:
@@ -121,8 +142,8 @@ class StepRun:
         return self.step.type == "ForEach"
 
 
-#: Finds the run that a step reuses. The arguments are the step name, the cache key, and the earliest and the
-#: latest time at which the run may have ended.
+#: Finds the run that a step reuses. The arguments are the step name, the cache key, and
+#: the earliest and the latest time at which the run may have ended.
 FindCached = Callable[[str, str, float, float], CacheHit | None]
 
 
@@ -168,17 +189,25 @@ class Progress:
         return run
 
     def keep_succeeded(self) -> None:
-        """Remove the runs that a retry repeats. A ForEach step runs all its iterations again."""
-        kept = {name: run for name, run in self.runs.items() if run.status == "Succeeded"}
+        """
+        Remove the runs that a retry repeats. A ForEach step runs all its iterations
+        again.
+        """
+        kept = {
+            name: run for name, run in self.runs.items() if run.status == "Succeeded"
+        }
         self.runs = {
             name: run
             for name, run in kept.items()
             if run.step.iteration is None or run.step.iteration.parent in kept
         }
 
-    def cached(self, run: StepRun, seed: str, scope: Scope, find_cached: FindCached) -> CacheHit | None:
+    def cached(
+        self, run: StepRun, seed: str, scope: Scope, find_cached: FindCached
+    ) -> CacheHit | None:
         """
-        Return the earlier run that a run reuses, if any, and set the cache key of the run.
+        Return the earlier run that a run reuses, if any, and set the cache key of the
+        run.
 
         :param run: the run, which has just started.
         :param seed: the identity of the execution.
@@ -189,10 +218,15 @@ class Progress:
         age = caching.max_age(run.step)
         if age is None or run.cache_key is None:
             return None
-        return find_cached(run.step.name, run.cache_key, run.started_at - age, run.started_at)
+        return find_cached(
+            run.step.name, run.cache_key, run.started_at - age, run.started_at
+        )
 
     def _job_of(self, seed: str, name: str) -> str:
-        """Return the identity of the job of a step, which stays the same if its results are reused."""
+        """
+        Return the identity of the job of a step, which stays the same if its results
+        are reused.
+        """
         run = self.runs.get(name)
         if run is not None and run.cached is not None:
             return f"{run.cached.seed}/{run.cached.run.attempt}"
@@ -201,18 +235,35 @@ class Progress:
         return f"{seed}/{run.attempt if run else 0}"
 
     def ended_loops(self) -> list[tuple[StepRun, str]]:
-        """Return the running ForEach steps whose iterations have ended, with their final status."""
+        """
+        Return the running ForEach steps whose iterations have ended, with their final
+        status.
+        """
         ended: list[tuple[StepRun, str]] = []
         for loop in self.running():
             children = self.children(loop)
             # A step of the body that depends on one that has failed never starts.
-            left = any(each.name not in self.runs and self._is_free(each) for each in loop.iterations)
+            left = any(
+                each.name not in self.runs and self._is_free(each)
+                for each in loop.iterations
+            )
             waits = loop.status == "Executing" and left
             if not loop.is_loop or waits or any(child.running for child in children):
                 continue
             statuses = {child.status for child in children}
             stopped = "Stopped" in statuses or left
-            ended.append((loop, "Failed" if "Failed" in statuses else "Stopped" if stopped else "Succeeded"))
+            ended.append(
+                (
+                    loop,
+                    (
+                        "Failed"
+                        if "Failed" in statuses
+                        else "Stopped"
+                        if stopped
+                        else "Succeeded"
+                    ),
+                )
+            )
         return ended
 
     def running(self) -> list[StepRun]:
@@ -221,45 +272,65 @@ class Progress:
 
     def loop_result(self, loop: StepRun, scope: Scope) -> dict[str, Any]:
         """
-        Return the results of a ForEach step: the members of ``ForEachStepMetadata`` except ``Status``.
+        Return the results of a ForEach step: the members of ``ForEachStepMetadata``
+        except ``Status``.
 
         :param loop: the run of the ForEach step.
         :param scope: the values that its selector can refer to.
         """
         children = self.children(loop)
-        counts = {status: sum(child.status == status for child in children) for status in _MET_BY["Any"]}
+        counts = {
+            status: sum(child.status == status for child in children)
+            for status in _MET_BY["Any"]
+        }
         result: dict[str, Any] = {
-            "InputItemCount": len({step.iteration.index for step in loop.iterations if step.iteration}),
+            "InputItemCount": len(
+                {step.iteration.index for step in loop.iterations if step.iteration}
+            ),
             "TotalStepCount": len(loop.iterations),
             **{f"{status}StepCount": count for status, count in counts.items()},
         }
         selected = _selected(loop.step.arguments.get("Selector"), children, scope)
         if selected is not None and selected.step.iteration is not None:
-            result["Selector"] = {"StepName": selected.step.name, "Index": selected.step.iteration.index}
+            result["Selector"] = {
+                "StepName": selected.step.name,
+                "Index": selected.step.iteration.index,
+            }
         return result
 
     def children(self, loop: StepRun) -> list[StepRun]:
         """Return the runs of the iterations of a ForEach step."""
-        return [self.runs[step.name] for step in loop.iterations if step.name in self.runs]
+        return [
+            self.runs[step.name] for step in loop.iterations if step.name in self.runs
+        ]
 
     def _candidates(self) -> list[Step]:
-        """Return the steps without a run, in order; of a ForEach step only while it may start more."""
+        """
+        Return the steps without a run, in order; of a ForEach step only while it may
+        start more.
+        """
         steps: list[Step] = []
         for step in self._steps.values():
             run = self.runs.get(step.name)
             if run is None:
                 steps.append(step)
             elif run.iterations and self._has_room(run):
-                steps += [child for child in run.iterations if child.name not in self.runs]
+                steps += [
+                    child for child in run.iterations if child.name not in self.runs
+                ]
         return steps
 
     def _has_room(self, loop: StepRun) -> bool:
         running = sum(child.running for child in self.children(loop))
-        return loop.status == "Executing" and running < loop.step.arguments["MaxConcurrency"]
+        return (
+            loop.status == "Executing"
+            and running < loop.step.arguments["MaxConcurrency"]
+        )
 
     def startable(self, any_failure_allowed: bool) -> list[Step]:
         """
-        Return the steps that may start, apart from the limit of parallel steps, in their order.
+        Return the steps that may start, apart from the limit of parallel steps, in
+        their order.
 
         :param any_failure_allowed: whether a failure stops no other branch.
         """
@@ -273,28 +344,41 @@ class Progress:
             return False
         needed = step.depends_on
         if self._selection is not None:
-            # A step that is not selected counts as done: its results come from the source execution or are
-            # not used.
+            # A step that is not selected counts as done: its results come from the
+            # source execution or are not used.
             if step.name not in self._selection.selected:
                 return False
             needed = needed & (self._selection.selected | self._selection.reused)
             if step.condition not in self._selection.selected:
                 return all(self._is_met(step, name) for name in needed)
-        return all(self._is_met(step, name) for name in needed) and self._branch_taken(step)
+        return all(self._is_met(step, name) for name in needed) and self._branch_taken(
+            step
+        )
 
     def dependencies_ended_at(self, step: Step) -> float:
-        """Return the time when the last step ended that a step depends on; minus infinity if it has none."""
+        """
+        Return the time when the last step ended that a step depends on; minus infinity
+        if it has none.
+        """
         names = {*step.depends_on, *([step.condition] if step.condition else [])}
         ends = [self.runs[name].ended_at for name in names if name in self.runs]
         return max((end for end in ends if end is not None), default=float("-inf"))
 
     def failed_by_itself(self) -> bool:
-        """Return whether a step failed for another reason than the result of a callback."""
-        return any(run.status == "Failed" and not run.callback_completed for run in self.runs.values())
+        """
+        Return whether a step failed for another reason than the result of a callback.
+        """
+        return any(
+            run.status == "Failed" and not run.callback_completed
+            for run in self.runs.values()
+        )
 
     def has_ended_with_fail_step(self) -> bool:
         """Return whether a Fail step has run."""
-        return any(run.step.type == "Fail" and run.status == "Failed" for run in self.runs.values())
+        return any(
+            run.step.type == "Fail" and run.status == "Failed"
+            for run in self.runs.values()
+        )
 
     def has_unsuccessful(self) -> bool:
         """Return whether a run has not succeeded."""
@@ -320,7 +404,9 @@ class Progress:
     def _failed(self) -> list[str]:
         # A failed iteration counts through its ForEach step.
         return [
-            name for name, run in self.runs.items() if run.status == "Failed" and run.step.iteration is None
+            name
+            for name, run in self.runs.items()
+            if run.status == "Failed" and run.step.iteration is None
         ]
 
     def _catchers(self, name: str) -> list[Step]:
@@ -328,27 +414,35 @@ class Progress:
         return [
             step
             for step in self._catching.get(name, ())
-            if step.condition is None or step.condition not in self.runs or self._branch_taken(step)
+            if step.condition is None
+            or step.condition not in self.runs
+            or self._branch_taken(step)
         ]
 
     def _is_free(self, step: Step) -> bool:
         return all(self._is_met(step, name) for name in step.depends_on)
 
     def _is_met(self, step: Step, name: str) -> bool:
-        return name in self.runs and self.runs[name].status in _MET_BY[step.triggers.get(name, COMPLETED)]
+        return (
+            name in self.runs
+            and self.runs[name].status in _MET_BY[step.triggers.get(name, COMPLETED)]
+        )
 
     def _branch_taken(self, step: Step) -> bool:
         if step.condition is None:
             return True
         run = self.runs.get(step.condition)
-        return run is not None and run.status == "Succeeded" and run.outcome is step.branch
+        return (
+            run is not None and run.status == "Succeeded" and run.outcome is step.branch
+        )
 
 
 def loop_items(value: Any) -> list[Any]:
     """
     Return the items of a ForEach step.
 
-    The text of a JSON object counts as that object, and a value that only a job can produce as one item.
+    The text of a JSON object counts as that object, and a value that only a job can
+    produce as one item.
 
     :param value: the evaluated ``IterableItems``.
     :raises ExpressionError: if the value is neither a list nor the text of a JSON list.
@@ -356,7 +450,9 @@ def loop_items(value: Any) -> list[Any]:
     if isinstance(value, Unknown):
         return [str(value)]
     if isinstance(value, list):
-        return [str(item) if isinstance(item, Unknown) else _item(item) for item in value]
+        return [
+            str(item) if isinstance(item, Unknown) else _item(item) for item in value
+        ]
     try:
         items = json.loads(value)
     except (TypeError, ValueError) as error:
@@ -376,11 +472,20 @@ def _item(item: Any) -> Any:
 
 
 def _selected(selector: Any, children: list[StepRun], scope: Scope) -> StepRun | None:
-    """Return the child with the greatest or least value; None without a selector or a value."""
-    match = SELECTOR_FIELD.fullmatch(next(references(selector), "")) if selector else None
+    """
+    Return the child with the greatest or least value; None without a selector or a
+    value.
+    """
+    match = (
+        SELECTOR_FIELD.fullmatch(next(references(selector), "")) if selector else None
+    )
     values: list[tuple[float, StepRun]] = []
     for child in children:
-        if match is None or child.step.body["Name"] != match[1] or child.status != "Succeeded":
+        if (
+            match is None
+            or child.step.body["Name"] != match[1]
+            or child.status != "Succeeded"
+        ):
             continue
         value = evaluate({"Get": f"Steps.{child.step.name}{match[2]}"}, scope)
         with suppress(ValueError):

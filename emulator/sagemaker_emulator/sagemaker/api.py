@@ -1,6 +1,6 @@
 """
-The entry point of the emulated SageMaker API: dispatches operations, and keeps regions and scenarios. It
-knows no HTTP.
+The entry point of the emulated SageMaker API: dispatches operations, and keeps regions
+and scenarios. It knows no HTTP.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from typing import Any
 from sagemaker_emulator.engine.clock import Clock
 from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.sagemaker import executions, pipelines, search
-from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
+from sagemaker_emulator.sagemaker.calls import (
+    AwsServices,
+    Call,
+    NotEmulatedError,
+    Operation,
+)
 from sagemaker_emulator.sagemaker.jobs import descriptions, model_packages
 from sagemaker_emulator.sagemaker.jobs.callback_messages import send_callback_messages
 from sagemaker_emulator.sagemaker.jobs.logs import log_streams
-from sagemaker_emulator.sagemaker.jobs.reports import write_files, write_violation_reports
+from sagemaker_emulator.sagemaker.jobs.reports import (
+    write_files,
+    write_violation_reports,
+)
 from sagemaker_emulator.sagemaker.status_events import unsent_events
 from sagemaker_emulator.sagemaker.store import Region
-from sagemaker_emulator.sagemaker.validation import check_request, check_response, service_model
+from sagemaker_emulator.sagemaker.validation import (
+    check_request,
+    check_response,
+    service_model,
+)
 
 
 def _describe_job(operation: str, call: Call) -> dict[str, Any]:
@@ -39,9 +51,11 @@ OPERATIONS: Mapping[str, Operation] = {
     **search.OPERATIONS,
     **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
 }
-# Model packages that steps have made must be there; a deleted pipeline's logs stay, and its events are sent.
+# Model packages that steps have made must be there; a deleted pipeline's logs stay, and
+# its events are sent.
 _PUBLISHED_BEFORE = frozenset({"DeletePipeline", *model_packages.OPERATIONS})
-# A scenario can show a status that AWS does not have. Everything else in a response must match its shape.
+# A scenario can show a status that AWS does not have. Everything else in a response
+# must match its shape.
 _UNCHECKED_ENUMS = frozenset({"PipelineExecutionStatus"})
 
 
@@ -50,17 +64,22 @@ class EmulatorBug(Exception):
 
 
 def is_emulated(operation: str, body: bytes) -> bool:
-    """Return whether the emulator handles a SageMaker request; moto handles all others."""
-    return operation in OPERATIONS and (operation not in pipelines.TAG_OPERATIONS or b":pipeline/" in body)
+    """
+    Return whether the emulator handles a SageMaker request; moto handles all others.
+    """
+    return operation in OPERATIONS and (
+        operation not in pipelines.TAG_OPERATIONS or b":pipeline/" in body
+    )
 
 
 class SageMaker:
     """
-    The operations of the SageMaker API on pipelines and the jobs of their steps, in all regions. Thread-safe:
-    it processes one request at a time.
+    The operations of the SageMaker API on pipelines and the jobs of their steps, in all
+    regions. Thread-safe: it processes one request at a time.
 
     :param clock: the emulated time.
-    :param services: the other services of AWS, which keep definitions and what the steps write.
+    :param services: the other services of AWS, which keep definitions and what the
+        steps write.
     :param seed: the text from which all ids are derived.
     """
 
@@ -82,7 +101,9 @@ class SageMaker:
         """Return the scenario for the next execution of a pipeline."""
         return self.scenarios.get(pipeline_name.lower(), self.default_scenario)
 
-    def set_scenario(self, pipeline_name: str | None, scenario: Scenario | None) -> None:
+    def set_scenario(
+        self, pipeline_name: str | None, scenario: Scenario | None
+    ) -> None:
         """
         Set or remove a scenario.
 
@@ -101,12 +122,20 @@ class SageMaker:
         """Return the names of all pipelines that were created, by region."""
         with self._lock:
             return {
-                name: sorted(each.name for each in region.pipelines.values() if not each.is_managed)
+                name: sorted(
+                    each.name
+                    for each in region.pipelines.values()
+                    if not each.is_managed
+                )
                 for name, region in self.regions.items()
             }
 
     def call(
-        self, operation: str, region: str, body: Any, identity: Mapping[str, str] | None = None
+        self,
+        operation: str,
+        region: str,
+        body: Any,
+        identity: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, Any], list[str]]:
         """
         Perform an operation, once for each ClientRequestToken.
@@ -143,15 +172,17 @@ class SageMaker:
 
     def publish(self, *region_names: str) -> None:
         """
-        Write to the other services what the steps have produced up to now: logs, property files, violation
-        reports and model packages.
+        Write to the other services what the steps have produced up to now: logs,
+        property files, violation reports and model packages.
 
         :param region_names: the AWS regions; none for all.
         """
         with self._lock:
             now = self.clock.now()
             for region in [
-                self.regions[name] for name in region_names or self.regions if name in self.regions
+                self.regions[name]
+                for name in region_names or self.regions
+                if name in self.regions
             ]:
                 region.advance(now)
                 model_packages.register_model_packages(region, self._services)
@@ -164,8 +195,8 @@ class SageMaker:
 
     def send_events(self, region_name: str) -> None:
         """
-        Send what is due: the messages of Callback steps, and the events of executions, steps and model
-        packages, in their order.
+        Send what is due: the messages of Callback steps, and the events of executions,
+        steps and model packages, in their order.
 
         :param region_name: the AWS region.
         """
@@ -182,6 +213,10 @@ class SageMaker:
                 each.advance(now)
                 send_callback_messages(each, self._services)
             packages = self._services.model_package_events(region_name, now)
-            events += [event for event in packages for _ in range(self.default_scenario.event_copies)]
+            events += [
+                event
+                for event in packages
+                for _ in range(self.default_scenario.event_copies)
+            ]
             for event in sorted(events, key=lambda event: event.time):
                 self._services.send_event(region_name, event)

@@ -11,7 +11,10 @@ from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 
 class NotEmulatedError(Exception):
-    """Raised for a request about what moto has, such as a job that no step has started. moto handles it."""
+    """
+    Raised for a request about what moto has, such as a job that no step has started.
+    moto handles it.
+    """
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class LogStream:
 
     :param group: the name of the log group.
     :param name: the name of the stream.
-    :param events: the times, in seconds since the epoch, and the messages, oldest first.
+    :param events: the times, in seconds since the epoch, and the messages, oldest
+        first.
     """
 
     group: str
@@ -34,7 +38,8 @@ class ServiceEvent:
     """
     An event that SageMaker sends to the default event bus of EventBridge.
 
-    :param detail_type: what has happened, such as ``SageMaker Model Package State Change``.
+    :param detail_type: what has happened, such as ``SageMaker Model Package State
+        Change``.
     :param resources: the ARNs of what it concerns.
     :param detail: the detail, as JSON.
     :param time: the time, in seconds since the epoch.
@@ -61,20 +66,33 @@ class AwsServices(Protocol):
         """Write an S3 object."""
         ...
 
-    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
-        """Create a model package as CreateModelPackage does, and its group if necessary. Return the ARN."""
+    def create_model_package(
+        self, region: str, request: Mapping[str, Any], created_at: float
+    ) -> str:
+        """
+        Create a model package as CreateModelPackage does, and its group if necessary.
+        Return the ARN.
+        """
         ...
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
-        """Return the descriptions of all model packages, with times in seconds since the epoch."""
+        """
+        Return the descriptions of all model packages, with times in seconds since the
+        epoch.
+        """
         ...
 
     def has_model_package_group(self, region: str, name: str) -> bool:
         """Return whether there is a model package group."""
         ...
 
-    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
-        """Set members of the description of a model package at a time, in seconds since the epoch."""
+    def update_model_package(
+        self, region: str, arn: str, members: Mapping[str, Any], at: float
+    ) -> None:
+        """
+        Set members of the description of a model package at a time, in seconds since
+        the epoch.
+        """
         ...
 
     def delete_model_package(self, region: str, arn: str) -> None:
@@ -90,7 +108,9 @@ class AwsServices(Protocol):
         ...
 
     def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
-        """Return the events of model packages that are new or changed since the last call."""
+        """
+        Return the events of model packages that are new or changed since the last call.
+        """
         ...
 
     def send_event(self, region: str, event: ServiceEvent) -> None:
@@ -121,7 +141,9 @@ class Call:
     @property
     def max_parallel(self) -> int | None:
         """``MaxParallelExecutionSteps`` of the request, or None."""
-        limit: int | None = self.request.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps")
+        limit: int | None = self.request.get("ParallelismConfiguration", {}).get(
+            "MaxParallelExecutionSteps"
+        )
         return limit
 
     def execution(self, arn: str) -> ExecutionRecord:

@@ -1,11 +1,13 @@
 """
 The API operations on executions.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and the
-related pages. AWS does not document most of the error messages, and not which executions can be retried, with
-which definition, and with which start times of the repeated steps. In the emulator, an execution can be
-retried if it has ended without success. It keeps its definition, also if the pipeline has been updated, and a
-repeated step has a new start time.
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+and the related pages. AWS does not document most of the error messages, and not which
+executions can be retried, with which definition, and with which start times of the
+repeated steps. In the emulator, an execution can be retried if it has ended without
+success. It keeps its definition, also if the pipeline has been updated, and a repeated
+step has a new start time.
 """
 
 from __future__ import annotations
@@ -22,14 +24,23 @@ from sagemaker_emulator.engine.expressions import Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
 from sagemaker_emulator.engine.step_runs import CacheHit
 from sagemaker_emulator.errors import conflict, invalid, not_found
-from sagemaker_emulator.sagemaker.calls import Call, Operation, omit_none, parallelism_configuration
+from sagemaker_emulator.sagemaker.calls import (
+    Call,
+    Operation,
+    omit_none,
+    parallelism_configuration,
+)
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
 from sagemaker_emulator.sagemaker.selective_execution import select
 from sagemaker_emulator.sagemaker.step_summaries import step_summary
-from sagemaker_emulator.sagemaker.store import ExecutionRecord, Pipeline, RecordedExecution
+from sagemaker_emulator.sagemaker.store import (
+    ExecutionRecord,
+    Pipeline,
+    RecordedExecution,
+)
 
 _EXPERIMENT_NAME_LENGTH = 120
 
@@ -39,15 +50,21 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     request, region = call.request, call.region
     pipeline = region.pipeline(request["PipelineName"])
     if pipeline.is_managed and "RoleArn" not in request:
-        raise invalid("RoleArn is required to start an execution of a pipeline that AWS manages.")
+        raise invalid(
+            "RoleArn is required to start an execution of a pipeline that AWS manages."
+        )
     if "RoleArn" in request and not pipeline.is_managed:
         raise invalid(
             "RoleArn can't be specified for a pipeline that you created: "
             "its executions use the pipeline's role."
         )
     if "PipelineVersionId" in request and "PipelineVersionAlias" in request:
-        raise invalid("Specify either PipelineVersionId or PipelineVersionAlias, not both.")
-    version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+        raise invalid(
+            "Specify either PipelineVersionId or PipelineVersionAlias, not both."
+        )
+    version = pipeline.version(
+        request.get("PipelineVersionId"), request.get("PipelineVersionAlias")
+    )
     try:
         values = resolve(version.definition, request.get("PipelineParameters", ()))
     except ParameterError as error:
@@ -76,34 +93,57 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
         description=request.get("PipelineExecutionDescription"),
         created_by=call.identity,
     )
-    engine.scope.resolve = lambda reference: Descriptions(region, record, engine.last_modified).property(
-        reference
-    )
+    engine.scope.resolve = lambda reference: Descriptions(
+        region, record, engine.last_modified
+    ).property(reference)
     region.started += 1
     pipeline.last_run_at, version.last_execution_arn = call.now, arn
     return {"PipelineExecutionArn": arn}
 
 
 def _find_cached(
-    pipeline: Pipeline, arn: str, step_name: str, key: str, earliest: float, latest: float
+    pipeline: Pipeline,
+    arn: str,
+    step_name: str,
+    key: str,
+    earliest: float,
+    latest: float,
 ) -> CacheHit | None:
-    """Return the most recent run with a cache key in the executions before the one with the ARN."""
+    """
+    Return the most recent run with a cache key in the executions before the one with
+    the ARN.
+    """
     found: tuple[float, CacheHit] | None = None
-    for record in takewhile(lambda record: record.arn != arn, pipeline.executions.values()):
+    for record in takewhile(
+        lambda record: record.arn != arn, pipeline.executions.values()
+    ):
         engine = record.engine
         engine.advance(latest)
         for run in engine.history:
-            if run.step.name != step_name or run.cache_key != key or run.status != "Succeeded":
+            if (
+                run.step.name != step_name
+                or run.cache_key != key
+                or run.status != "Succeeded"
+            ):
                 continue
             # A run without an attempt has reused the results of another one.
-            if run.attempts and run.ended_at is not None and earliest <= run.ended_at <= latest:
+            if (
+                run.attempts
+                and run.ended_at is not None
+                and earliest <= run.ended_at <= latest
+            ):
                 outputs = engine.scope.outputs.get(step_name, {})
                 if found is None or run.ended_at >= found[0]:
-                    found = (run.ended_at, CacheHit(record.arn, engine.seed, run, outputs))
+                    found = (
+                        run.ended_at,
+                        CacheHit(record.arn, engine.seed, run, outputs),
+                    )
     return found[1] if found else None
 
 
-def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any], now: float) -> Scope:
+def _scope(
+    pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any], now: float
+) -> Scope:
     start = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     execution_variables = {
         "PipelineName": pipeline.name,
@@ -117,7 +157,9 @@ def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any]
 
 
 def stop_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Request the stop of an execution. It is rejected unless the status is Executing."""
+    """
+    Request the stop of an execution. It is rejected unless the status is Executing.
+    """
     record = call.execution(call.request["PipelineExecutionArn"])
     try:
         record.engine.stop(call.now)
@@ -129,7 +171,8 @@ def stop_pipeline_execution(call: Call) -> dict[str, Any]:
 def retry_pipeline_execution(call: Call) -> dict[str, Any]:
     """Run the steps that have not succeeded again, in the same execution."""
     record = call.execution(call.request["PipelineExecutionArn"])
-    # Not that of the start: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
+    # Not that of the start:
+    # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
     limit = call.max_parallel or record.pipeline.max_parallel or inf
     try:
         record.engine.retry(call.now, call.scenario_of(record.pipeline.name), limit)
@@ -142,19 +185,28 @@ def update_pipeline_execution(call: Call) -> dict[str, Any]:
     """Change the display name, the description or the parallelism of an execution."""
     request = call.request
     record = call.execution(request["PipelineExecutionArn"])
-    record.display_name = request.get("PipelineExecutionDisplayName", record.display_name)
+    record.display_name = request.get(
+        "PipelineExecutionDisplayName", record.display_name
+    )
     record.description = request.get("PipelineExecutionDescription", record.description)
-    record.engine.set_max_parallel(call.now, call.max_parallel or record.engine.max_parallel)
+    record.engine.set_max_parallel(
+        call.now, call.max_parallel or record.engine.max_parallel
+    )
     return {"PipelineExecutionArn": record.arn}
 
 
 def describe_pipeline_execution(call: Call) -> dict[str, Any]:
     """Return the details of an execution."""
-    return execution_details(call.execution(call.request["PipelineExecutionArn"]), call.now)
+    return execution_details(
+        call.execution(call.request["PipelineExecutionArn"]), call.now
+    )
 
 
 def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
-    """Return the members of DescribePipelineExecution for an execution in its state at a time."""
+    """
+    Return the members of DescribePipelineExecution for an execution in its state at a
+    time.
+    """
     engine, request = record.engine, record.request
     return omit_none(
         PipelineArn=record.pipeline.arn,
@@ -178,18 +230,30 @@ def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
 
 
 def _mlflow(record: ExecutionRecord) -> dict[str, str] | None:
-    """Return the experiment that the start of an execution names, in the default app of the account."""
+    """
+    Return the experiment that the start of an execution names, in the default app of
+    the account.
+    """
     name = record.request.get("MlflowExperimentName")
     if name is None:
         return None
     account = record.arn.partition(":pipeline/")[0]
-    return {"MlflowResourceArn": f"{account}:mlflow-app/app-default", "MlflowExperimentName": name}
+    return {
+        "MlflowResourceArn": f"{account}:mlflow-app/app-default",
+        "MlflowExperimentName": name,
+    }
 
 
 def describe_pipeline_definition_for_execution(call: Call) -> dict[str, Any]:
-    """Return the definition that an execution uses, even if the pipeline has changed since its start."""
+    """
+    Return the definition that an execution uses, even if the pipeline has changed since
+    its start.
+    """
     record = call.execution(call.request["PipelineExecutionArn"])
-    return {"PipelineDefinition": record.version.definition.text, "CreationTime": record.version.created_at}
+    return {
+        "PipelineDefinition": record.version.definition.text,
+        "CreationTime": record.version.created_at,
+    }
 
 
 def list_pipeline_executions(call: Call) -> dict[str, Any]:
@@ -201,29 +265,51 @@ def list_pipeline_executions(call: Call) -> dict[str, Any]:
     matching = [
         call.execution(record.arn)
         for record in pipeline.executions.values()
-        if created_within(record.engine.created_at, request) and version in (None, record.version)
+        if created_within(record.engine.created_at, request)
+        and version in (None, record.version)
     ]
     by_arn = request.get("SortBy") == "PipelineExecutionArn"
-    shown, token = page(matching, lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn), request)
-    return {"PipelineExecutionSummaries": [_summary(record, call.now) for record in shown], **token}
+    shown, token = page(
+        matching,
+        lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn),
+        request,
+    )
+    return {
+        "PipelineExecutionSummaries": [_summary(record, call.now) for record in shown],
+        **token,
+    }
 
 
 def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
-    """List the steps that have started. The steps of a branch that was not selected never appear."""
+    """
+    List the steps that have started. The steps of a branch that was not selected never
+    appear.
+    """
     arn = call.request.get("PipelineExecutionArn")
     if arn is None:
         raise invalid("PipelineExecutionArn is required.")
     record = call.execution(arn)
     if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
-        # The version of a model package depends on those that other executions have created before.
+        # The version of a model package depends on those that other executions have
+        # created before.
         call.region.advance(call.now)
         register_model_packages(call.region, call.services)
-    shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
-    return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
+    shown, token = page(
+        record.engine.runs.values(), lambda run: (run.order,), call.request
+    )
+    return {
+        "PipelineExecutionSteps": [
+            step_summary(call.region, record, run) for run in shown
+        ],
+        **token,
+    }
 
 
 def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
-    """List the values of all parameters, including defaults, in the order of the definition."""
+    """
+    List the values of all parameters, including defaults, in the order of the
+    definition.
+    """
     entries = execution_parameters(call.execution(call.request["PipelineExecutionArn"]))
     in_order = {"SortOrder": "Ascending", **call.request}
     shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
@@ -231,16 +317,26 @@ def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
 
 
 def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
-    """Return the values of all parameters of an execution, in the order of the definition."""
-    values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
+    """
+    Return the values of all parameters of an execution, in the order of the definition.
+    """
+    values = {
+        name: text(value) for name, value in record.engine.scope.parameters.items()
+    }
     # AWS shows a value as it was sent, such as "True" or "1e-3".
-    values |= {entry["Name"]: entry["Value"] for entry in record.request.get("PipelineParameters", ())}
+    values |= {
+        entry["Name"]: entry["Value"]
+        for entry in record.request.get("PipelineParameters", ())
+    }
     return [{"Name": name, "Value": value} for name, value in values.items()]
 
 
 def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
     """End a callback step with success."""
-    outputs = {entry["Name"]: entry["Value"] for entry in call.request.get("OutputParameters", ())}
+    outputs = {
+        entry["Name"]: entry["Value"]
+        for entry in call.request.get("OutputParameters", ())
+    }
     return _complete_callback(call, outputs, None)
 
 
@@ -249,7 +345,9 @@ def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
     return _complete_callback(call, None, call.request.get("FailureReason"))
 
 
-def _complete_callback(call: Call, outputs: dict[str, str] | None, failure: str | None) -> dict[str, Any]:
+def _complete_callback(
+    call: Call, outputs: dict[str, str] | None, failure: str | None
+) -> dict[str, Any]:
     token = call.request["CallbackToken"]
     for record in call.region.executions():
         record.engine.advance(call.now)
@@ -264,9 +362,16 @@ def _complete_callback(call: Call, outputs: dict[str, str] | None, failure: str 
 
 def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
     config = record.version.definition.experiment or {}
-    names = {member: text(evaluate(value, record.engine.scope)) for member, value in config.items()}
+    names = {
+        member: text(evaluate(value, record.engine.scope))
+        for member, value in config.items()
+    }
     # The name of a pipeline can be longer than the name of an experiment.
-    return {member: name for member, name in names.items() if len(name) <= _EXPERIMENT_NAME_LENGTH} or None
+    return {
+        member: name
+        for member, name in names.items()
+        if len(name) <= _EXPERIMENT_NAME_LENGTH
+    } or None
 
 
 def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:
@@ -287,7 +392,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "RetryPipelineExecution": retry_pipeline_execution,
     "UpdatePipelineExecution": update_pipeline_execution,
     "DescribePipelineExecution": describe_pipeline_execution,
-    "DescribePipelineDefinitionForExecution": describe_pipeline_definition_for_execution,
+    "DescribePipelineDefinitionForExecution": (
+        describe_pipeline_definition_for_execution
+    ),
     "ListPipelineExecutions": list_pipeline_executions,
     "ListPipelineExecutionSteps": list_pipeline_execution_steps,
     "ListPipelineParametersForExecution": list_pipeline_parameters_for_execution,

@@ -1,4 +1,7 @@
-"""Pagination of list operations: sorts the items, selects a page, and encodes the token of the next page."""
+"""
+Pagination of list operations: sorts the items, selects a page, and encodes the token of
+the next page.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +20,38 @@ _MAX_PAGE_SIZE = 100
 
 
 def page(
-    items: Iterable[Item], key: Callable[[Item], tuple[Any, ...]], request: Mapping[str, Any]
+    items: Iterable[Item],
+    key: Callable[[Item], tuple[Any, ...]],
+    request: Mapping[str, Any],
 ) -> tuple[list[Item], dict[str, str]]:
     """
     Return one page of a list.
 
-    The token contains the sort key of the last item on the page. So an item that is added or removed between
-    two calls causes no other item to be repeated or skipped. AWS does not document a default order, but lists
-    the newest first.
+    The token contains the sort key of the last item on the page. So an item that is
+    added or removed between two calls causes no other item to be repeated or skipped.
+    AWS does not document a default order, but lists the newest first.
 
     :param items: all items.
     :param key: returns a unique sort key that can be encoded as JSON.
-    :param request: the list request, with ``NextToken``, ``MaxResults`` and ``SortOrder`` if it has them.
+    :param request: the list request, with ``NextToken``, ``MaxResults`` and
+        ``SortOrder`` if it has them.
     :return: the items of the page, and ``{"NextToken": ...}`` or an empty dict.
     :raises ApiError: ValidationException if the token does not belong to this list.
     """
     descending = request.get("SortOrder", "Descending") == "Descending"
     ordered = sorted(items, key=key, reverse=descending)
     filters = {k: v for k, v in request.items() if k not in _PAGINATION_MEMBERS}
-    digest = hashlib.sha256(json.dumps(filters, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        json.dumps(filters, sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
     if "NextToken" in request:
         last = _decode(request["NextToken"], digest)
         try:
-            ordered = [item for item in ordered if (key(item) < last if descending else key(item) > last)]
+            ordered = [
+                item
+                for item in ordered
+                if (key(item) < last if descending else key(item) > last)
+            ]
         except TypeError as error:
             raise invalid("Invalid pagination token.") from error
     size = request.get("MaxResults", _MAX_PAGE_SIZE)

@@ -1,8 +1,9 @@
 """
 The API operations on pipelines, their versions and their tags.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html and the related
-pages.
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html and
+the related pages.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from typing import Any
 
 from sagemaker_emulator.engine.definition import Definition, DefinitionError, parse
 from sagemaker_emulator.errors import conflict, invalid
-from sagemaker_emulator.sagemaker.calls import Call, Operation, omit_none, parallelism_configuration
+from sagemaker_emulator.sagemaker.calls import (
+    Call,
+    Operation,
+    omit_none,
+    parallelism_configuration,
+)
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import Pipeline, Version
 
@@ -31,7 +37,9 @@ def create_pipeline(call: Call) -> dict[str, Any]:
         )
     definition = _definition(call)
     if definition is None:
-        raise invalid("Either PipelineDefinition or PipelineDefinitionS3Location is required.")
+        raise invalid(
+            "Either PipelineDefinition or PipelineDefinitionS3Location is required."
+        )
     pipeline = Pipeline(
         name=name,
         arn=region.arn("pipeline", name),
@@ -50,14 +58,20 @@ def create_pipeline(call: Call) -> dict[str, Any]:
 
 
 def update_pipeline(call: Call) -> dict[str, Any]:
-    """Update a pipeline. A definition that differs from the latest one creates a new version."""
+    """
+    Update a pipeline. A definition that differs from the latest one creates a new
+    version.
+    """
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
     definition = _definition(call)
     if definition is not None and definition.text != pipeline.version().definition.text:
         _add_version(pipeline, definition, request, call.now)
     elif request.get("PipelineVersionAliases"):
-        raise invalid("PipelineVersionAliases can be specified only when the pipeline definition changes.")
+        raise invalid(
+            "PipelineVersionAliases can be specified only when the pipeline definition"
+            " changes."
+        )
     pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
     pipeline.display_name = request.get("PipelineDisplayName", pipeline.display_name)
     pipeline.description = request.get("PipelineDescription", pipeline.description)
@@ -72,7 +86,9 @@ def delete_pipeline(call: Call) -> dict[str, Any]:
     for record in pipeline.executions.values():
         record.engine.advance(call.now)
         if record.engine.status in _RUNNING:
-            raise conflict(f"Pipeline '{pipeline.arn}' has running executions: stop them first.")
+            raise conflict(
+                f"Pipeline '{pipeline.arn}' has running executions: stop them first."
+            )
     del call.region.pipelines[pipeline.name.lower()]
     return {"PipelineArn": pipeline.arn}
 
@@ -81,7 +97,9 @@ def describe_pipeline(call: Call) -> dict[str, Any]:
     """Return the details of a pipeline, always with its full definition."""
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
-    version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+    version = pipeline.version(
+        request.get("PipelineVersionId"), request.get("PipelineVersionAlias")
+    )
     return pipeline_details(pipeline, version)
 
 
@@ -108,7 +126,10 @@ def pipeline_details(pipeline: Pipeline, version: Version) -> dict[str, Any]:
 
 
 def list_pipelines(call: Call) -> dict[str, Any]:
-    """List the pipelines that were created; with ``ManagedBy`` AWS, those that AWS manages."""
+    """
+    List the pipelines that were created; with ``ManagedBy`` AWS, those that AWS
+    manages.
+    """
     request = call.request
     prefix = request.get("PipelineNamePrefix", "")
     matching = [
@@ -120,7 +141,9 @@ def list_pipelines(call: Call) -> dict[str, Any]:
     ]
     by_name = request.get("SortBy") == "Name"
     shown, token = page(
-        matching, lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name), request
+        matching,
+        lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name),
+        request,
     )
     return {"PipelineSummaries": list(map(_summary, shown)), **token}
 
@@ -128,7 +151,9 @@ def list_pipelines(call: Call) -> dict[str, Any]:
 def list_pipeline_versions(call: Call) -> dict[str, Any]:
     """List the versions of a pipeline."""
     pipeline = call.region.pipeline(call.request["PipelineName"])
-    matching: Iterable[Version] = (v for v in pipeline.versions if created_within(v.created_at, call.request))
+    matching: Iterable[Version] = (
+        v for v in pipeline.versions if created_within(v.created_at, call.request)
+    )
     shown, token = page(matching, lambda version: (version.id,), call.request)
     summaries = [
         omit_none(
@@ -149,14 +174,18 @@ def update_pipeline_version(call: Call) -> dict[str, Any]:
     """
     Change the display name, the description or the aliases of a version.
 
-    AWS does not document what happens with an alias of another version, or to remove one that the version
-    does not have: here, the first is a conflict, and the second does nothing.
+    AWS does not document what happens with an alias of another version, or to remove
+    one that the version does not have: here, the first is a conflict, and the second
+    does nothing.
     """
     request = call.request
     pipeline = call.region.pipeline(request["PipelineArn"])
     if pipeline.is_managed:
-        # AWS does not document how it refuses this. The members of the other operations accept no such ARN.
-        raise invalid(f"Pipeline '{pipeline.arn}' can't be changed, because AWS manages it.")
+        # AWS does not document how it refuses this. The members of the other operations
+        # accept no such ARN.
+        raise invalid(
+            f"Pipeline '{pipeline.arn}' can't be changed, because AWS manages it."
+        )
     version = pipeline.version(request["PipelineVersionId"])
     changes = request.get("PipelineVersionAliasOperations", {})
     added = set(changes.get("Add", ()))
@@ -165,7 +194,9 @@ def update_pipeline_version(call: Call) -> dict[str, Any]:
     if len(aliases) > _MAX_ALIASES:
         raise invalid(f"A pipeline version can have at most {_MAX_ALIASES} aliases.")
     version.aliases = aliases
-    version.display_name = request.get("PipelineVersionDisplayName", version.display_name)
+    version.display_name = request.get(
+        "PipelineVersionDisplayName", version.display_name
+    )
     version.description = request.get("PipelineVersionDescription", version.description)
     return {"PipelineArn": pipeline.arn, "PipelineVersionId": version.id}
 
@@ -186,21 +217,29 @@ def delete_tags(call: Call) -> dict[str, Any]:
 
 
 def list_tags(call: Call) -> dict[str, Any]:
-    """List the tags of a pipeline. A pipeline has at most fifty tags, so they always fit on one page."""
+    """
+    List the tags of a pipeline. A pipeline has at most fifty tags, so they always fit
+    on one page.
+    """
     return {"Tags": tags_of(call.region.pipeline(call.request["ResourceArn"]))}
 
 
 def tags_of(pipeline: Pipeline) -> list[dict[str, str]]:
     """Return the tags of a pipeline."""
-    return [{"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())]
+    return [
+        {"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())
+    ]
 
 
 def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
     """
-    Return whether a time is between ``CreatedAfter`` and ``CreatedBefore`` of a request, if it has them.
+    Return whether a time is between ``CreatedAfter`` and ``CreatedBefore`` of a
+    request, if it has them.
     """
     earliest, latest = request.get("CreatedAfter"), request.get("CreatedBefore")
-    return (earliest is None or created_at > earliest) and (latest is None or created_at < latest)
+    return (earliest is None or created_at > earliest) and (
+        latest is None or created_at < latest
+    )
 
 
 def _summary(pipeline: Pipeline) -> dict[str, Any]:
@@ -220,29 +259,45 @@ def _definition(call: Call) -> Definition | None:
     inline: str | None = call.request.get("PipelineDefinition")
     location = call.request.get("PipelineDefinitionS3Location")
     if inline is not None and location is not None:
-        raise invalid("Specify either PipelineDefinition or PipelineDefinitionS3Location, not both.")
+        raise invalid(
+            "Specify either PipelineDefinition or PipelineDefinitionS3Location, not"
+            " both."
+        )
     if location is not None:
         version = location.get("VersionId")
-        inline = call.services.read_object(location["Bucket"], location["ObjectKey"], version).decode()
+        inline = call.services.read_object(
+            location["Bucket"], location["ObjectKey"], version
+        ).decode()
     if inline is None:
         return None
     try:
         return parse(inline)
     except DefinitionError as error:
-        raise invalid(f"Unable to parse pipeline definition. Model Validation failed: {error}") from error
+        raise invalid(
+            f"Unable to parse pipeline definition. Model Validation failed: {error}"
+        ) from error
 
 
-def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:
+def _add_version(
+    pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float
+) -> None:
     aliases = set(request.get("PipelineVersionAliases", ()))
     _check_aliases(pipeline, aliases)
-    pipeline.versions.append(Version(len(pipeline.versions) + 1, definition, now, aliases))
+    pipeline.versions.append(
+        Version(len(pipeline.versions) + 1, definition, now, aliases)
+    )
 
 
 def _check_aliases(pipeline: Pipeline, aliases: set[str]) -> None:
     """Check that a version of a pipeline can get aliases."""
-    used_aliases = {alias for version in pipeline.versions for alias in version.aliases & aliases}
+    used_aliases = {
+        alias for version in pipeline.versions for alias in version.aliases & aliases
+    }
     if used_aliases:
-        raise conflict(f"Pipeline '{pipeline.arn}' already has the version aliases {sorted(used_aliases)}.")
+        raise conflict(
+            f"Pipeline '{pipeline.arn}' already has the version aliases"
+            f" {sorted(used_aliases)}."
+        )
     if any(alias.isdigit() for alias in aliases):
         raise invalid("A pipeline version alias can't consist of numbers only.")
 
@@ -256,7 +311,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "ListPipelineVersions": list_pipeline_versions,
     "UpdatePipelineVersion": update_pipeline_version,
 }
-# All SageMaker resources have these operations. The emulator handles them for pipelines, moto for the others.
+# All SageMaker resources have these operations. The emulator handles them for
+# pipelines, moto for the others.
 TAG_OPERATIONS: Mapping[str, Operation] = {
     "AddTags": add_tags,
     "DeleteTags": delete_tags,

@@ -3,9 +3,10 @@ The operation Search, for pipelines and their executions. moto searches other re
 
 A filter compares a property of the resource, by the rules of
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Search.html and
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Filter.html. AWS does not document how a filter
-on a list compares, and what ``NotEquals`` says of a resource without the property: here one item of the list
-is sufficient, and such a resource does not have the value.
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Filter.html. AWS does not
+document how a filter
+on a list compares, and what ``NotEquals`` says of a resource without the property: here
+one item of the list is sufficient, and such a resource does not have the value.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ from botocore.model import ListShape, Shape, StructureShape
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import Call, NotEmulatedError, Operation
-from sagemaker_emulator.sagemaker.executions import execution_details, execution_parameters
+from sagemaker_emulator.sagemaker.executions import (
+    execution_details,
+    execution_parameters,
+)
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import pipeline_details, tags_of
-from sagemaker_emulator.sagemaker.validation import known_members, service_model, structure
+from sagemaker_emulator.sagemaker.validation import (
+    known_members,
+    service_model,
+    structure,
+)
 
 _MAX_CONDITIONS: Final = 50
 _TAGS: Final = "Tags."
@@ -53,7 +61,11 @@ def search(call: Call) -> dict[str, Any]:
     selected = _condition(shape, request.get("SearchExpression"))
     # No other account shares resources with that of the emulator.
     is_shared = request.get("CrossAccountFilterOption") == "CrossAccount"
-    records = [] if is_shared else [record for record in _RECORDS[resource](call) if selected(record)]
+    records = (
+        []
+        if is_shared
+        else [record for record in _RECORDS[resource](call) if selected(record)]
+    )
     order = _Property.of(shape, request.get("SortBy", "LastModifiedTime"))
     if not order.is_value:
         raise invalid(f"The results cannot be sorted by {'.'.join(order.path)}.")
@@ -77,7 +89,10 @@ def search(call: Call) -> dict[str, Any]:
 def _pipelines(call: Call) -> Iterator[Record]:
     for pipeline in call.region.pipelines.values():
         if not pipeline.is_managed:
-            yield {**pipeline_details(pipeline, pipeline.version()), "Tags": tags_of(pipeline)}
+            yield {
+                **pipeline_details(pipeline, pipeline.version()),
+                "Tags": tags_of(pipeline),
+            }
 
 
 def _executions(call: Call) -> Iterator[Record]:
@@ -85,9 +100,15 @@ def _executions(call: Call) -> Iterator[Record]:
         record.engine.advance(call.now)
         parameters = execution_parameters(record)
         name = (
-            {"PipelineVersionDisplayName": record.version.display_name} if record.version.display_name else {}
+            {"PipelineVersionDisplayName": record.version.display_name}
+            if record.version.display_name
+            else {}
         )
-        yield {**execution_details(record, call.now), **name, "PipelineParameters": parameters}
+        yield {
+            **execution_details(record, call.now),
+            **name,
+            "PipelineParameters": parameters,
+        }
 
 
 _RECORDS: Final[Mapping[str, Callable[[Call], Iterator[Record]]]] = {
@@ -122,7 +143,10 @@ class _Property:
         """
         shape: Shape = resource
         if name.startswith(_TAGS) and "Tags" in resource.members:
-            return cls(("Tags", name.removeprefix(_TAGS)), service_model().shape_for("TagValue"))
+            return cls(
+                ("Tags", name.removeprefix(_TAGS)),
+                service_model().shape_for("TagValue"),
+            )
         path = tuple(name.split("."))
         for member in path:
             while isinstance(shape, ListShape):
@@ -135,7 +159,11 @@ class _Property:
     def values(self, record: Record) -> Iterator[Any]:
         """Return the values that a resource has, of all items if it is in a list."""
         if self.path[0] == "Tags" and len(self.path) > 1:
-            return (tag["Value"] for tag in record.get("Tags", ()) if tag["Key"] == self.path[1])
+            return (
+                tag["Value"]
+                for tag in record.get("Tags", ())
+                if tag["Key"] == self.path[1]
+            )
         return self._below(record, self.path)
 
     def _below(self, value: Any, path: tuple[str, ...]) -> Iterator[Any]:
@@ -160,7 +188,9 @@ class _Property:
                 return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
             return float(value) if kind in _NUMBERS else value
         except ValueError as error:
-            raise invalid(f"Value '{value}' is not a {kind}, as {'.'.join(self.path)} is.") from error
+            raise invalid(
+                f"Value '{value}' is not a {kind}, as {'.'.join(self.path)} is."
+            ) from error
 
 
 def _condition(resource: StructureShape, expression: Any) -> Condition:
@@ -168,7 +198,10 @@ def _condition(resource: StructureShape, expression: Any) -> Condition:
         return lambda record: True
     counts = _counts(expression)
     if counts["conditions"] > _MAX_CONDITIONS:
-        raise invalid(f"A search expression can have at most {_MAX_CONDITIONS} filters and subexpressions.")
+        raise invalid(
+            f"A search expression can have at most {_MAX_CONDITIONS} filters and"
+            " subexpressions."
+        )
     if counts["contains"] > 1:
         raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")
     return _expression(resource, expression)
@@ -176,11 +209,19 @@ def _condition(resource: StructureShape, expression: Any) -> Condition:
 
 def _counts(expression: Record) -> dict[str, int]:
     nested = expression.get("NestedFilters", ())
-    filters = [*expression.get("Filters", ()), *(each for entry in nested for each in entry["Filters"])]
+    filters = [
+        *expression.get("Filters", ()),
+        *(each for entry in nested for each in entry["Filters"]),
+    ]
     below = [_counts(each) for each in expression.get("SubExpressions", ())]
     contains = sum(each.get("Operator") == "Contains" for each in filters)
     return {
-        "conditions": len(filters) + len(nested) + len(below) + sum(each["conditions"] for each in below),
+        "conditions": (
+            len(filters)
+            + len(nested)
+            + len(below)
+            + sum(each["conditions"] for each in below)
+        ),
         "contains": contains + sum(each["contains"] for each in below),
     }
 
@@ -192,7 +233,10 @@ def _expression(resource: StructureShape, expression: Record) -> Condition:
         *(_expression(resource, each) for each in expression.get("SubExpressions", ())),
     ]
     if not conditions:
-        raise invalid("A search expression needs at least one filter, nested filter or subexpression.")
+        raise invalid(
+            "A search expression needs at least one filter, nested filter or"
+            " subexpression."
+        )
     combine = any if expression.get("Operator") == "Or" else all
     return lambda record: combine(condition(record) for condition in conditions)
 
@@ -203,25 +247,39 @@ def _nested(resource: StructureShape, nested: Record) -> Condition:
     items = _Property.of(resource, name)
     member = items.shape.member if isinstance(items.shape, ListShape) else None
     if not isinstance(member, StructureShape):
-        raise invalid(f"{name} is not a list of objects, so it cannot be a nested property.")
+        raise invalid(
+            f"{name} is not a list of objects, so it cannot be a nested property."
+        )
     conditions = []
     for each in nested["Filters"]:
         if not each["Name"].startswith(f"{name}."):
             raise invalid(f"Unknown property name: {each['Name']}")
-        conditions.append(_filter(member, {**each, "Name": each["Name"].removeprefix(f"{name}.")}))
-    return lambda record: any(all(met(item) for met in conditions) for item in items.values(record))
+        conditions.append(
+            _filter(member, {**each, "Name": each["Name"].removeprefix(f"{name}.")})
+        )
+    return lambda record: any(
+        all(met(item) for met in conditions) for item in items.values(record)
+    )
 
 
 def _filter(resource: StructureShape, entry: Record) -> Condition:
-    found, operator = _Property.of(resource, entry["Name"]), entry.get("Operator", "Equals")
+    found, operator = (
+        _Property.of(resource, entry["Name"]),
+        entry.get("Operator", "Equals"),
+    )
     if operator in _WITHOUT_VALUE:
-        return lambda record: (next(found.values(record), None) is not None) is (operator == "Exists")
+        return lambda record: (
+            (next(found.values(record), None) is not None) is (operator == "Exists")
+        )
     if "Value" not in entry:
         raise invalid(f"A filter with the operator {operator} needs a value.")
     is_text = found.shape.type_name not in ("timestamp", *_NUMBERS)
     unsupported = _ORDERS if is_text else _TEXT_ONLY
     if not found.is_value or operator in unsupported:
-        raise invalid(f"The operator {operator} is not supported for the property {entry['Name']}.")
+        raise invalid(
+            f"The operator {operator} is not supported for the property"
+            f" {entry['Name']}."
+        )
     return _comparison(found, operator, entry["Value"])
 
 
@@ -230,10 +288,14 @@ def _comparison(found: _Property, operator: str, value: str) -> Condition:
         return lambda record: any(value in text(each) for each in found.values(record))
     if operator == "In":
         options = {option.strip() for option in value.split(",")}
-        return lambda record: any(text(each) in options for each in found.values(record))
+        return lambda record: any(
+            text(each) in options for each in found.values(record)
+        )
     expected = found.parse(value)
     if operator in _ORDERS:
-        return lambda record: any(_ORDERS[operator](each, expected) for each in found.values(record))
+        return lambda record: any(
+            _ORDERS[operator](each, expected) for each in found.values(record)
+        )
     equal = operator == "Equals"
 
     def compare(record: Record) -> bool:

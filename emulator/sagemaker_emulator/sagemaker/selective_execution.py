@@ -1,9 +1,11 @@
 """
-Selective execution: determines which steps run, and which steps take their results from a source execution.
+Selective execution: determines which steps run, and which steps take their results from
+a source execution.
 
-The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html: the
-selected steps must be connected, and the steps that they depend on must have succeeded in an earlier
-execution of the pipeline.
+The rules are those of
+https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html: the
+selected steps must be connected, and the steps that they depend on must have succeeded
+in an earlier execution of the pipeline.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from sagemaker_emulator.sagemaker.store import Pipeline, Version
 
 def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None:
     """
-    Return the selection of a StartPipelineExecution request, or None if the request has none.
+    Return the selection of a StartPipelineExecution request, or None if the request has
+    none.
 
     :param call: the request.
     :param pipeline: the pipeline.
     :param version: the version of the pipeline to run.
-    :raises ApiError: ValidationException if the selection breaks a rule, ResourceNotFound if the source
-        execution does not exist.
+    :raises ApiError: ValidationException if the selection breaks a rule,
+        ResourceNotFound if the source execution does not exist.
     """
     config = call.request.get("SelectiveExecutionConfig")
     if config is None:
@@ -33,14 +36,16 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
     steps = version.definition.steps
     selected = frozenset(entry["StepName"] for entry in config["SelectedSteps"])
     if unknown := sorted(selected - steps.keys()):
-        raise invalid(f"SelectedSteps contains steps that are not in the pipeline: {unknown}")
+        raise invalid(
+            f"SelectedSteps contains steps that are not in the pipeline: {unknown}"
+        )
     upstream = {name: _upstream(steps, name) for name in steps}
     for name in selected:
         for between in upstream[name] - selected:
             if upstream[between] & selected:
                 raise invalid(
-                    f"Step '{between}' is between two selected steps: "
-                    "all steps in all paths between two selected steps must be selected."
+                    f"Step '{between}' is between two selected steps: all steps in all"
+                    " paths between two selected steps must be selected."
                 )
     reused = frozenset(name for step in selected for name in upstream[step]) - selected
     source = config.get("SourcePipelineExecutionArn")
@@ -49,19 +54,25 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
             # The words of AWS: https://github.com/aws/sagemaker-python-sdk/issues/4444
             names = [", ".join(sorted(each)) for each in (selected, reused)]
             raise invalid(
-                f"Invalid SourcePipelineExecutionArn: null. The selected steps [{names[0]}] have "
-                f"dependencies on [{names[1]}]"
+                "Invalid SourcePipelineExecutionArn: null. The selected steps"
+                f" [{names[0]}] have dependencies on [{names[1]}]"
             )
         _check_source(call, pipeline, source, reused)
     return Selection(selected, reused, source)
 
 
-def _check_source(call: Call, pipeline: Pipeline, arn: str, reused: Iterable[str]) -> None:
+def _check_source(
+    call: Call, pipeline: Pipeline, arn: str, reused: Iterable[str]
+) -> None:
     record = call.execution(arn)
     if record.pipeline is not pipeline:
-        raise invalid(f"Execution '{arn}' does not belong to pipeline '{pipeline.arn}'.")
+        raise invalid(
+            f"Execution '{arn}' does not belong to pipeline '{pipeline.arn}'."
+        )
     if record.engine.status not in ("Failed", "Succeeded"):
-        raise _source_error(arn, f"its status is '{record.engine.status}', neither Failed nor Succeeded")
+        raise _source_error(
+            arn, f"its status is '{record.engine.status}', neither Failed nor Succeeded"
+        )
     for name in sorted(reused):
         run = record.engine.runs.get(name)
         if run is None or run.status != "Succeeded":
@@ -69,7 +80,9 @@ def _check_source(call: Call, pipeline: Pipeline, arn: str, reused: Iterable[str
 
 
 def _source_error(arn: str, reason: str) -> ApiError:
-    return invalid(f"Execution '{arn}' can't be the source of a selective execution: {reason}.")
+    return invalid(
+        f"Execution '{arn}' can't be the source of a selective execution: {reason}."
+    )
 
 
 def _upstream(steps: Mapping[str, Step], name: str) -> set[str]:
@@ -78,7 +91,9 @@ def _upstream(steps: Mapping[str, Step], name: str) -> set[str]:
     pending = [name]
     while pending:
         step = steps[pending.pop()]
-        new = ({*step.depends_on} | ({step.condition} if step.condition else set())) - upstream
+        new = (
+            {*step.depends_on} | ({step.condition} if step.condition else set())
+        ) - upstream
         upstream |= new
         pending += new
     return upstream

@@ -1,9 +1,12 @@
 """
-Builds the events that SageMaker sends to EventBridge when an execution or a step changes its status.
+Builds the events that SageMaker sends to EventBridge when an execution or a step
+changes its status.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html. AWS
-does not document the event of a start, which has no previous status here, and whether the start time changes
-with a retry; here it does not. The events of model packages are in `server.event_bus`, since moto has them.
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html.
+AWS does not document the event of a start, which has no previous status here, and
+whether the start time changes with a retry; here it does not. The events of model
+packages are in `server.event_bus`, since moto has them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ _ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
 
 def unsent_events(region: Region, record: ExecutionRecord) -> list[ServiceEvent]:
     """
-    Return the events of an execution and its steps that were not returned before, in the order of times.
+    Return the events of an execution and its steps that were not returned before, in
+    the order of times.
 
     :param region: the region of the execution.
     :param record: the execution, which must have been advanced to the present.
@@ -39,13 +43,17 @@ def time_text(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _event(region: Region, record: ExecutionRecord, change: StatusChange) -> ServiceEvent:
+def _event(
+    region: Region, record: ExecutionRecord, change: StatusChange
+) -> ServiceEvent:
     if change.run is None:
         kind, detail = EXECUTION_CHANGE, _execution_detail(record, change)
     else:
         kind, detail = STEP_CHANGE, _step_detail(region, record, change, change.run)
     arns = {"pipelineArn": record.pipeline.arn, "pipelineExecutionArn": record.arn}
-    return ServiceEvent(kind, [record.pipeline.arn, record.arn], {**detail, **arns}, change.at)
+    return ServiceEvent(
+        kind, [record.pipeline.arn, record.arn], {**detail, **arns}, change.at
+    )
 
 
 def _execution_detail(record: ExecutionRecord, change: StatusChange) -> dict[str, Any]:
@@ -73,12 +81,20 @@ def _step_detail(
         previousStepStatus=change.previous,
         currentStepStatus=change.current,
         failureReason=run.failure_reason if change.current == "Failed" else None,
-        cacheHitResult={"sourcePipelineExecutionArn": run.cached.execution_arn} if run.cached else None,
+        cacheHitResult={"sourcePipelineExecutionArn": run.cached.execution_arn}
+        if run.cached
+        else None,
     )
 
 
 def _camel_case(value: Any) -> Any:
-    """Return metadata with the names of events: ``processingJob`` in place of ``ProcessingJob``."""
+    """
+    Return metadata with the names of events: ``processingJob`` in place of
+    ``ProcessingJob``.
+    """
     if isinstance(value, dict):
-        return {name[:1].lower() + name[1:]: _camel_case(member) for name, member in value.items()}
+        return {
+            name[:1].lower() + name[1:]: _camel_case(member)
+            for name, member in value.items()
+        }
     return [_camel_case(item) for item in value] if isinstance(value, list) else value

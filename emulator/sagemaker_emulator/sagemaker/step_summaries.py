@@ -1,10 +1,13 @@
 """
 Builds the entries of ListPipelineExecutionSteps.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html and
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html. Members that
-the installed botocore does not know are left out, as an older AWS SDK does. AWS does not document the
-AttemptCount of a step that reuses results; here it is 0.
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
+and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html.
+Members that
+the installed botocore does not know are left out, as an older AWS SDK does. AWS does
+not document the AttemptCount of a step that reuses results; here it is 0.
 """
 
 from __future__ import annotations
@@ -17,9 +20,20 @@ from typing import Any
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.calls import omit_none
-from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_arn, job_name, source_of, value_of
+from sagemaker_emulator.sagemaker.jobs.names import (
+    arguments_of,
+    job_arn,
+    job_name,
+    source_of,
+    value_of,
+)
 from sagemaker_emulator.sagemaker.jobs.reports import check_folder, violation_report
-from sagemaker_emulator.sagemaker.store import ACCOUNT, ExecutionRecord, Region, partition
+from sagemaker_emulator.sagemaker.store import (
+    ACCOUNT,
+    ExecutionRecord,
+    Region,
+    partition,
+)
 from sagemaker_emulator.sagemaker.validation import known_members
 
 # For each step type with a job: the member of ``Metadata`` that has its ARN only.
@@ -41,7 +55,8 @@ _BEDROCK = {
     "BedrockProvisionedModelThroughput": "provisioned-model",
     "BedrockModelImport": "model-import-job",
 }
-# For each entity of a Lineage step: the member of ``Metadata``, the member with its name, the resource type.
+# For each entity of a Lineage step: the member of ``Metadata``, the member with its
+# name, the resource type.
 _LINEAGE = {
     "Actions": ("ActionArns", "ActionName", "action"),
     "Artifacts": ("ArtifactArns", "ArtifactName", "artifact"),
@@ -76,7 +91,9 @@ class _Entry:
     def identifier(self, length: int, kind: str) -> str:
         """Return an id of what the current attempt has created."""
         record, run = source_of(self.record, self.run)
-        return self.region.identifier(length, record.arn, run.step.name, run.attempt, kind)
+        return self.region.identifier(
+            length, record.arn, run.step.name, run.attempt, kind
+        )
 
     def member(self, name: str, length: int = _TEXT_LENGTH) -> str | None:
         """Return the text of a member of the step; None if it is absent."""
@@ -94,7 +111,9 @@ class _Entry:
         return [{"Name": name, "Value": text(value)} for name, value in outputs.items()]
 
 
-def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
+def step_summary(
+    region: Region, record: ExecutionRecord, run: StepRun
+) -> dict[str, Any]:
     """Return the entry of one step in ``PipelineExecutionSteps``."""
     body, iteration = run.step.body, run.step.iteration
     summary = omit_none(
@@ -104,14 +123,24 @@ def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[
         StartTime=run.started_at,
         EndTime=run.ended_at,
         StepStatus=run.status,
-        CacheHitResult={"SourcePipelineExecutionArn": run.cached.execution_arn} if run.cached else None,
+        CacheHitResult={"SourcePipelineExecutionArn": run.cached.execution_arn}
+        if run.cached
+        else None,
         FailureReason=run.failure_reason,
         AttemptCount=run.attempt,
-        Metadata=known_members("PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))),
-        SelectiveExecutionResult={"SourcePipelineExecutionArn": run.reused_from} if run.reused_from else None,
+        Metadata=known_members(
+            "PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))
+        ),
+        SelectiveExecutionResult={"SourcePipelineExecutionArn": run.reused_from}
+        if run.reused_from
+        else None,
     )
     if iteration is not None:
-        item = iteration.item if isinstance(iteration.item, str) else json.dumps(iteration.item)
+        item = (
+            iteration.item
+            if isinstance(iteration.item, str)
+            else json.dumps(iteration.item)
+        )
         summary["IterationContext"] = {
             "ParentStepName": iteration.parent,
             "Index": iteration.index,
@@ -125,8 +154,14 @@ def _metadata(entry: _Entry) -> dict[str, Any]:
     if kind in _JOBS:
         return {_JOBS[kind]: {"Arn": job_arn(entry.region, entry.record, entry.run)}}
     if kind in _BEDROCK:
-        prefix = f"arn:{partition(entry.region.name)}:bedrock:{entry.region.name}:{ACCOUNT}"
-        return {kind: {"Arn": f"{prefix}:{_BEDROCK[kind]}/{entry.identifier(12, 'bedrock')}"}}
+        prefix = (
+            f"arn:{partition(entry.region.name)}:bedrock:{entry.region.name}:{ACCOUNT}"
+        )
+        return {
+            kind: {
+                "Arn": f"{prefix}:{_BEDROCK[kind]}/{entry.identifier(12, 'bedrock')}"
+            }
+        }
     if kind in _BUILDERS:
         return {kind: _BUILDERS[kind](entry)}
     return {}
@@ -159,7 +194,8 @@ def _callback(entry: _Entry) -> dict[str, Any]:
 
 def _emr(entry: _Entry) -> dict[str, Any]:
     cluster = (
-        entry.text_of(entry.arguments.get("ClusterId")) or f"j-{entry.identifier(13, 'cluster').upper()}"
+        entry.text_of(entry.arguments.get("ClusterId"))
+        or f"j-{entry.identifier(13, 'cluster').upper()}"
     )
     step = f"s-{entry.identifier(13, 'step').upper()}"
     logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/elasticmapreduce/{cluster}/steps/{step}/stderr.gz"
@@ -190,7 +226,9 @@ def _emr_serverless(entry: _Entry) -> dict[str, Any]:
 
 def _check(entry: _Entry) -> dict[str, Any]:
     """Return the common metadata of both types of check steps."""
-    file = "constraints.json" if entry.run.step.type == "QualityCheck" else "analysis.json"
+    file = (
+        "constraints.json" if entry.run.step.type == "QualityCheck" else "analysis.json"
+    )
     return omit_none(
         CheckType=entry.member("CheckType"),
         **_baselines(entry, "Constraints", file),
@@ -203,25 +241,43 @@ def _check(entry: _Entry) -> dict[str, Any]:
 
 
 def _quality_check(entry: _Entry) -> dict[str, Any]:
-    return {**_check(entry), **omit_none(**_baselines(entry, "Statistics", "statistics.json"))}
+    return {
+        **_check(entry),
+        **omit_none(**_baselines(entry, "Statistics", "statistics.json")),
+    }
 
 
 def _baselines(entry: _Entry, kind: str, file: str) -> dict[str, str | None]:
     """
     Return the baseline that a check step has calculated, and the one that it has used.
 
-    A check always calculates one. ``RegisterNewBaseline`` decides whether the other one is the same, see
+    A check always calculates one. ``RegisterNewBaseline`` decides whether the other one
+    is the same, see
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
     """
     has_run = entry.run.status == "Succeeded" or bool(entry.run.violations)
-    calculated = f"{check_folder(entry.region, entry.record, entry.run)}/{file}" if has_run else None
+    calculated = (
+        f"{check_folder(entry.region, entry.record, entry.run)}/{file}"
+        if has_run
+        else None
+    )
     supplied = entry.member(f"SuppliedBaseline{kind}", _URI_LENGTH)
-    used = calculated if calculated and _flag(entry, "RegisterNewBaseline") else supplied or calculated
-    return {f"BaselineUsedForDriftCheck{kind}": used, f"CalculatedBaseline{kind}": calculated}
+    used = (
+        calculated
+        if calculated and _flag(entry, "RegisterNewBaseline")
+        else supplied or calculated
+    )
+    return {
+        f"BaselineUsedForDriftCheck{kind}": used,
+        f"CalculatedBaseline{kind}": calculated,
+    }
 
 
 def _flag(entry: _Entry, member: str) -> bool:
-    return text(value_of(entry.record, entry.run, entry.run.step.body.get(member))).lower() == "true"
+    return (
+        text(value_of(entry.record, entry.run, entry.run.step.body.get(member))).lower()
+        == "true"
+    )
 
 
 def _lineage(entry: _Entry) -> dict[str, Any]:
@@ -230,11 +286,16 @@ def _lineage(entry: _Entry) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for entities, (member, name_member, resource) in _LINEAGE.items():
         items = _objects(entry, entities)[:_MAX_ENTITIES]
-        names = [text(item.get(name_member) or "unnamed")[:_TEXT_LENGTH] for item in items]
+        names = [
+            text(item.get(name_member) or "unnamed")[:_TEXT_LENGTH] for item in items
+        ]
         arns = {name: _lineage_arn(entry, resource, name) for name in names}
         metadata |= {member: arns} if arns else {}
     associations = [
-        {"SourceArn": _entity_arn(item, "Source"), "DestinationArn": _entity_arn(item, "Destination")}
+        {
+            "SourceArn": _entity_arn(item, "Source"),
+            "DestinationArn": _entity_arn(item, "Destination"),
+        }
         for item in _objects(entry, "Associations")[:_MAX_ASSOCIATIONS]
     ]
     return metadata | ({"Associations": associations} if associations else {})
@@ -242,13 +303,19 @@ def _lineage(entry: _Entry) -> dict[str, Any]:
 
 def _objects(entry: _Entry, member: str) -> list[dict[str, Any]]:
     items = entry.arguments.get(member)
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return (
+        [item for item in items if isinstance(item, dict)]
+        if isinstance(items, list)
+        else []
+    )
 
 
 def _lineage_arn(entry: _Entry, resource: str, name: str) -> str:
     # AWS names an artifact by a hash.
     is_artifact = resource == "artifact"
-    return entry.region.arn(resource, entry.identifier(32, name) if is_artifact else name)
+    return entry.region.arn(
+        resource, entry.identifier(32, name) if is_artifact else name
+    )
 
 
 def _entity_arn(association: dict[str, Any], end: str) -> str:
@@ -270,13 +337,16 @@ def _athena(entry: _Entry) -> dict[str, Any]:
 def _cleanup(entry: _Entry) -> dict[str, Any]:
     resources = entry.arguments.get("Resources")
     sources = resources.get("S3") if isinstance(resources, dict) else None
-    names = [source.get("StepName") for source in sources or () if isinstance(source, dict)]
+    names = [
+        source.get("StepName") for source in sources or () if isinstance(source, dict)
+    ]
     succeeded = entry.run.status == "Succeeded"
     cleaned = [text(name) for name in names if name][:_MAX_CLEANED_STEPS]
     return {"CleanedSteps": cleaned} if succeeded else {}
 
 
-# For each other step type: the function that builds the member of ``Metadata`` with the same name.
+# For each other step type: the function that builds the member of ``Metadata`` with the
+# same name.
 _BUILDERS: dict[str, Callable[[_Entry], dict[str, Any]]] = {
     "RegisterModel": _register_model,
     "Condition": _condition,

@@ -1,13 +1,16 @@
 """
-The state of a region: its pipelines with their versions and executions, and the used ClientRequestTokens.
+The state of a region: its pipelines with their versions and executions, and the used
+ClientRequestTokens.
 
-ARNs contain the pipeline name as it was written, like those of AWS since about 2023. AWS does not document
-whether it finds pipelines by a name in another case; the emulator does. Nor does it document how long it
-keeps a ClientRequestToken, and how it responds to a token that is used for a different request.
-The emulator keeps tokens without limit and responds with ConflictException.
+ARNs contain the pipeline name as it was written, like those of AWS since about 2023.
+AWS does not document whether it finds pipelines by a name in another case; the emulator
+does. Nor does it document how long it keeps a ClientRequestToken, and how it responds
+to a token that is used for a different request. The emulator keeps tokens without limit
+and responds with ConflictException.
 
-Each region has one pipeline that AWS manages. Its ARN has ``aws`` in place of an account; its executions are
-the account's: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-managed.html
+Each region has one pipeline that AWS manages. Its ARN has ``aws`` in place of an
+account; its executions are the account's:
+https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-managed.html
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ _OF_THE_EXECUTION = 0
 
 def partition(region: str) -> str:
     """Return the AWS partition of a region."""
-    return next((name for prefix, name in _PARTITIONS if region.startswith(prefix)), "aws")
+    return next(
+        (name for prefix, name in _PARTITIONS if region.startswith(prefix)), "aws"
+    )
 
 
 def resource_arn(region: str, kind: str, name: str, account: str = ACCOUNT) -> str:
@@ -52,7 +57,9 @@ def resource_arn(region: str, kind: str, name: str, account: str = ACCOUNT) -> s
 
 @cache
 def _managed_definitions() -> Mapping[str, Definition]:
-    return {path.stem: parse(path.read_text()) for path in sorted(_MANAGED.glob("*.json"))}
+    return {
+        path.stem: parse(path.read_text()) for path in sorted(_MANAGED.glob("*.json"))
+    }
 
 
 @dataclass
@@ -94,9 +101,12 @@ class Pipeline:
         """Whether AWS manages the pipeline."""
         return self.role_arn is None
 
-    def version(self, version_id: int | None = None, alias: str | None = None) -> Version:
+    def version(
+        self, version_id: int | None = None, alias: str | None = None
+    ) -> Version:
         """
-        Return a version of the pipeline: the one with the id or the alias, or the latest one.
+        Return a version of the pipeline: the one with the id or the alias, or the
+        latest one.
 
         :param version_id: the version id.
         :param alias: the version alias.
@@ -128,7 +138,9 @@ class StatusChange:
 
 
 class RecordedExecution(Execution):
-    """An execution that remembers when its status, and those of its steps, have changed."""
+    """
+    An execution that remembers when its status, and those of its steps, have changed.
+    """
 
     def __post_init__(self) -> None:
         self.changes: list[StatusChange] = []
@@ -169,10 +181,14 @@ class ExecutionRecord:
     """
     An execution as the API knows it. ``engine`` simulates it.
 
-    :param created_by: ``Arn`` and ``PrincipalId`` of who has started it; empty if that is not known.
-    :param model_packages: the ARNs of the model packages that its steps have created, by step name.
-    :param properties: the properties of the steps that have a job, by the numbers of their runs.
-    :param sent_changes: how many of the changes of its statuses were sent to EventBridge.
+    :param created_by: ``Arn`` and ``PrincipalId`` of who has started it; empty if that
+        is not known.
+    :param model_packages: the ARNs of the model packages that its steps have created,
+        by step name.
+    :param properties: the properties of the steps that have a job, by the numbers of
+        their runs.
+    :param sent_changes: how many of the changes of its statuses were sent to
+        EventBridge.
     """
 
     arn: str
@@ -204,7 +220,8 @@ class Region:
     The pipelines and the used ClientRequestTokens of one region.
 
     :param name: the name of the region, such as ``us-east-1``.
-    :param seed: the text from which ids are derived, so that the same requests create the same ids.
+    :param seed: the text from which ids are derived, so that the same requests create
+        the same ids.
     """
 
     def __init__(self, name: str, seed: str) -> None:
@@ -214,14 +231,17 @@ class Region:
         self.pipelines: dict[str, Pipeline] = {}
         for each, definition in _managed_definitions().items():
             arn = resource_arn(name, "pipeline", each, _AWS)
-            self.pipelines[arn] = Pipeline(each, arn, None, 0.0, [Version(1, definition, 0.0)])
+            self.pipelines[arn] = Pipeline(
+                each, arn, None, 0.0, [Version(1, definition, 0.0)]
+            )
         #: The number of started executions, including those of deleted pipelines.
         self.started = 0
         #: The attempts whose logs are complete, by execution, step and number.
         self.logged: set[tuple[str, str, int]] = set()
         #: The attempts whose property files are written, in the same form.
         self.written: set[tuple[str, str, int]] = set()
-        #: The messages of Callback steps that are sent: execution, number of the run, attempt, status.
+        #: The messages of Callback steps that are sent: execution, number of the run,
+        #: attempt, status.
         self.messages: set[tuple[str, int, int, str | None]] = set()
         self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
@@ -231,10 +251,16 @@ class Region:
 
     def identifier(self, length: int, *parts: object) -> str:
         """
-        Return an id of lower-case letters and digits that depends only on the seed, the region and ``parts``.
+        Return an id of lower-case letters and digits that depends only on the seed, the
+        region and ``parts``.
         """
-        digest = hashlib.sha256("/".join(map(str, (self._seed, self.name, *parts))).encode()).digest()
-        number, letters = int.from_bytes(digest, "big"), "abcdefghijklmnopqrstuvwxyz0123456789"
+        digest = hashlib.sha256(
+            "/".join(map(str, (self._seed, self.name, *parts))).encode()
+        ).digest()
+        number, letters = (
+            int.from_bytes(digest, "big"),
+            "abcdefghijklmnopqrstuvwxyz0123456789",
+        )
         return "".join(letters[number // 36**place % 36] for place in range(length))
 
     def pipeline(self, name_or_arn: str) -> Pipeline:
@@ -244,7 +270,11 @@ class Region:
         :param name_or_arn: the name or the ARN of the pipeline.
         :raises ApiError: ResourceNotFound if it does not exist.
         """
-        arn = name_or_arn if name_or_arn.startswith("arn:") else self.arn("pipeline", name_or_arn)
+        arn = (
+            name_or_arn
+            if name_or_arn.startswith("arn:")
+            else self.arn("pipeline", name_or_arn)
+        )
         for pipeline in self.pipelines.values():
             if pipeline.arn.lower() == arn.lower():
                 return pipeline
@@ -263,11 +293,17 @@ class Region:
         raise not_found(f"Pipeline execution '{arn}' does not exist.")
 
     def execution_arn(self, pipeline: Pipeline, identifier: str) -> str:
-        """Return the ARN of an execution, which is the account's, also if AWS manages the pipeline."""
+        """
+        Return the ARN of an execution, which is the account's, also if AWS manages the
+        pipeline.
+        """
         return self.arn("pipeline", f"{pipeline.name}/execution/{identifier}")
 
     def execution_with_id(self, identifier: str) -> ExecutionRecord | None:
-        """Return the execution with an id, which is the end of its ARN; None if it does not exist."""
+        """
+        Return the execution with an id, which is the end of its ARN; None if it does
+        not exist.
+        """
         for pipeline in self.pipelines.values():
             record = pipeline.executions.get(self.execution_arn(pipeline, identifier))
             if record is not None:
@@ -281,20 +317,29 @@ class Region:
 
     def executions(self) -> Iterable[ExecutionRecord]:
         """Return all executions of all pipelines."""
-        return [record for pipeline in self.pipelines.values() for record in pipeline.executions.values()]
+        return [
+            record
+            for pipeline in self.pipelines.values()
+            for record in pipeline.executions.values()
+        ]
 
     def run_idempotently(
-        self, operation: str, request: Mapping[str, Any], perform: Callable[[], dict[str, Any]]
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        perform: Callable[[], dict[str, Any]],
     ) -> dict[str, Any]:
         """
-        Perform a request, or return the first response if its ClientRequestToken has been used.
+        Perform a request, or return the first response if its ClientRequestToken has
+        been used.
 
         A token of a request that failed is not used: another request can use it.
 
         :param operation: the name of the operation.
         :param request: the request, with or without a ``ClientRequestToken``.
         :param perform: performs the request and returns the response.
-        :raises ApiError: ConflictException if the token was used for a different request.
+        :raises ApiError: ConflictException if the token was used for a different
+            request.
         """
         token = request.get("ClientRequestToken")
         if token is None:
@@ -306,5 +351,8 @@ class Region:
             self._tokens[operation, token] = (fingerprint, response)
             return response
         if first[0] != fingerprint:
-            raise conflict(f"ClientRequestToken '{token}' was already used for another {operation} request.")
+            raise conflict(
+                f"ClientRequestToken '{token}' was already used for another {operation}"
+                " request."
+            )
         return first[1]

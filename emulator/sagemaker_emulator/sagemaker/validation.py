@@ -1,8 +1,9 @@
 """
-Validates requests, and responses before they are sent, against the shapes in botocore's service model.
+Validates requests, and responses before they are sent, against the shapes in botocore's
+service model.
 
-The messages are those of AWS. Request members that the installed botocore does not know are ignored, as AWS
-services do; the call log lists them.
+The messages are those of AWS. Request members that the installed botocore does not know
+are ignored, as AWS services do; the call log lists them.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "timestamp": (int, float),
     "boolean": (bool,),
 }
-# A definition can have a million characters. An error message does not repeat all of them.
+# A definition can have a million characters. An error message does not repeat all of
+# them.
 _MAX_VALUE_LENGTH = 4096
-# Unicode properties that Python's re does not support, with their most frequent characters. The service model
-# uses each of them only inside a character class.
+# Unicode properties that Python's re does not support, with their most frequent
+# characters. The service model uses each of them only inside a character class.
 _PROPERTIES = {
     r"\p{L}": r"\w",
     r"\p{M}": r"\u0300-\u036f",
@@ -64,15 +66,17 @@ def known_members(structure_name: str, members: Mapping[str, Any]) -> dict[str, 
     return {name: value for name, value in members.items() if name in known}
 
 
-def check_request(shape: Shape | None, request: Any) -> tuple[dict[str, Any], list[str]]:
+def check_request(
+    shape: Shape | None, request: Any
+) -> tuple[dict[str, Any], list[str]]:
     """
     Validate a request.
 
     :param shape: the input shape of the operation.
     :param request: the request, parsed from JSON.
     :return: the request without unknown members, and the paths of the unknown members.
-    :raises ApiError: SerializationException for a wrong JSON type, ValidationException for any other
-        violation.
+    :raises ApiError: SerializationException for a wrong JSON type, ValidationException
+        for any other violation.
     """
     if shape is None:
         return {}, []
@@ -80,7 +84,9 @@ def check_request(shape: Shape | None, request: Any) -> tuple[dict[str, Any], li
     violations = list(_violations(shape, cleaned, "", skip_enums_of=frozenset()))
     if violations:
         noun = "error" if len(violations) == 1 else "errors"
-        raise invalid(f"{len(violations)} validation {noun} detected: {'; '.join(violations)}")
+        raise invalid(
+            f"{len(violations)} validation {noun} detected: {'; '.join(violations)}"
+        )
     return cleaned, ignored
 
 
@@ -92,11 +98,15 @@ def check_response(
 
     :param shape: the output shape of the operation.
     :param response: the response.
-    :param unchecked_enums: the names of enum shapes whose values are not checked, because a scenario can
-        replace them.
+    :param unchecked_enums: the names of enum shapes whose values are not checked,
+        because a scenario can replace them.
     """
     if shape is None:
-        return [f"the operation has no response members, but the response is {response}"] if response else []
+        return (
+            [f"the operation has no response members, but the response is {response}"]
+            if response
+            else []
+        )
     try:
         _, unknown = _without_unknown_members(shape, response, "")
     except ApiError as error:
@@ -110,7 +120,8 @@ def conforming(shape: Shape, value: Any) -> Any:
     Return the part of a value that matches its shape; None if nothing of it does.
 
     :param shape: the shape.
-    :param value: a JSON value that nobody has validated, such as an argument in a pipeline definition.
+    :param value: a JSON value that nobody has validated, such as an argument in a
+        pipeline definition.
     """
     if not _has_type(shape, value):
         return None
@@ -123,19 +134,34 @@ def conforming(shape: Shape, value: Any) -> Any:
         items = (conforming(shape.member, item) for item in value)
         value = [item for item in items if item is not None]
     elif isinstance(shape, MapShape):
-        pairs = ((conforming(shape.key, key), conforming(shape.value, item)) for key, item in value.items())
+        pairs = (
+            (conforming(shape.key, key), conforming(shape.value, item))
+            for key, item in value.items()
+        )
         value = {key: item for key, item in pairs if None not in (key, item)}
     return None if any(_violations(shape, value, "", frozenset())) else value
 
 
 def matching_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a structure that match their shapes. Required members may be missing."""
-    members = {name: conforming(shape.members[name], value[name]) for name in shape.members if name in value}
+    """
+    Return the members of a structure that match their shapes. Required members may be
+    missing.
+    """
+    members = {
+        name: conforming(shape.members[name], value[name])
+        for name in shape.members
+        if name in value
+    }
     return {name: member for name, member in members.items() if member is not None}
 
 
-def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, list[str]]:
-    """Return ``value`` without unknown and null members, and the paths of the unknown members."""
+def _without_unknown_members(
+    shape: Shape, value: Any, path: str
+) -> tuple[Any, list[str]]:
+    """
+    Return ``value`` without unknown and null members, and the paths of the unknown
+    members.
+    """
     _check_type(shape, value, path)
     ignored: list[str] = []
     if isinstance(shape, StructureShape):
@@ -145,7 +171,9 @@ def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, 
             if member is None:
                 ignored.append(_join(path, key))
             elif item is not None:
-                result[key], more = _without_unknown_members(member, item, _join(path, key))
+                result[key], more = _without_unknown_members(
+                    member, item, _join(path, key)
+                )
                 ignored += more
         return result, ignored
     if isinstance(shape, ListShape):
@@ -160,31 +188,49 @@ def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, 
 def _has_type(shape: Shape, value: Any) -> bool:
     expected = _JSON_TYPES[shape.type_name]
     # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
-    return isinstance(value, expected) and (bool in expected or not isinstance(value, bool))
+    return isinstance(value, expected) and (
+        bool in expected or not isinstance(value, bool)
+    )
 
 
 def _check_type(shape: Shape, value: Any, path: str) -> None:
     if _has_type(shape, value):
         return
-    json_types = {dict: "START_OBJECT", list: "START_ARRAY", str: "STRING_VALUE", bool: "BOOLEAN_VALUE"}
-    token = "VALUE_NULL" if value is None else json_types.get(type(value), "NUMBER_VALUE")
+    json_types = {
+        dict: "START_OBJECT",
+        list: "START_ARRAY",
+        str: "STRING_VALUE",
+        bool: "BOOLEAN_VALUE",
+    }
+    token = (
+        "VALUE_NULL" if value is None else json_types.get(type(value), "NUMBER_VALUE")
+    )
     where = f" at '{path}'" if path else ""
-    raise ApiError("SerializationException", f"{token} can not be converted to {shape.type_name}{where}")
+    raise ApiError(
+        "SerializationException",
+        f"{token} can not be converted to {shape.type_name}{where}",
+    )
 
 
-def _violations(shape: Shape, value: Any, path: str, skip_enums_of: frozenset[str]) -> Iterator[str]:
+def _violations(
+    shape: Shape, value: Any, path: str, skip_enums_of: frozenset[str]
+) -> Iterator[str]:
     if isinstance(shape, StructureShape):
         for name in shape.required_members:
             if name not in value:
                 where = f"Value null at '{_join(path, name)}'"
                 yield f"{where} failed to satisfy constraint: Member must not be null"
         for name in (name for name in shape.members if name in value):
-            yield from _violations(shape.members[name], value[name], _join(path, name), skip_enums_of)
+            yield from _violations(
+                shape.members[name], value[name], _join(path, name), skip_enums_of
+            )
     elif isinstance(shape, ListShape):
         for constraint in _out_of_bounds(shape, len(value), "length"):
             yield _violation(value, path, constraint)
         for index, item in enumerate(value, 1):
-            yield from _violations(shape.member, item, f"{path}.{index}.member", skip_enums_of)
+            yield from _violations(
+                shape.member, item, f"{path}.{index}.member", skip_enums_of
+            )
     elif isinstance(shape, MapShape):
         yield from _map_violations(shape, value, path, skip_enums_of)
     else:
@@ -202,7 +248,9 @@ def _map_violations(
         yield from _violations(shape.value, item, f"{path}.{key}", skip_enums_of)
 
 
-def _scalar_constraints(shape: Shape, value: Any, skip_enums_of: frozenset[str]) -> Iterator[str]:
+def _scalar_constraints(
+    shape: Shape, value: Any, skip_enums_of: frozenset[str]
+) -> Iterator[str]:
     if shape.type_name != "string":
         yield from _out_of_bounds(shape, value, "value")
         return
@@ -242,5 +290,6 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error:
-        # The service model has some that are no regular expressions of Python, for example "[...]*${1,128}".
+        # The service model has some that are no regular expressions of Python, for
+        # example "[...]*${1,128}".
         return re.compile(".*", re.DOTALL)

@@ -1,4 +1,4 @@
 """
-The HTTP side of the emulator: the server, the router to the APIs and to moto, fault injection, the call log,
-and the control API with its client.
+The HTTP side of the emulator: the server, the router to the APIs and to moto, fault
+injection, the call log, and the control API with its client.
 """

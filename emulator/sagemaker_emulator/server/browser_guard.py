@@ -1,9 +1,10 @@
 """
 Refuses requests that a web page sends.
 
-The emulator listens on the loopback interface, which every page in a browser on this host can reach. A page
-of another origin could reset the emulator, or read from it after it has rebound its own host name to
-127.0.0.1. So the header ``Host`` must name this machine, or a host that whoever runs the emulator allows.
+The emulator listens on the loopback interface, which every page in a browser on this
+host can reach. A page of another origin could reset the emulator, or read from it after
+it has rebound its own host name to 127.0.0.1. So the header ``Host`` must name this
+machine, or a host that whoever runs the emulator allows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from typing import Final
 
 from werkzeug.wrappers import Request, Response
 
-from sagemaker_emulator.server.addresses import THIS_MACHINE, checked_host, is_address, is_loopback
+from sagemaker_emulator.server.addresses import (
+    THIS_MACHINE,
+    checked_host,
+    is_address,
+    is_loopback,
+)
 
 _OWN_SITES = ("", "none", "same-origin")
 _WITH_CONTENT = ("POST", "PUT", "PATCH")
@@ -26,7 +32,8 @@ class BrowserGuard:
     """
     Decides which requests are refused.
 
-    :param allowed_hosts: the names or addresses of this host in a network of containers, without port.
+    :param allowed_hosts: the names or addresses of this host in a network of
+        containers, without port.
     :raises AddressError: if one of them is no host name.
     """
 
@@ -35,22 +42,33 @@ class BrowserGuard:
 
     def refuse(self, request: Request, *, control: bool) -> Response | None:
         """
-        Return the response to a request that is refused; None if the request may be processed.
+        Return the response to a request that is refused; None if the request may be
+        processed.
 
         :param request: the request.
-        :param control: whether it is a request to the control API, whose content must be JSON.
+        :param control: whether it is a request to the control API, whose content must
+            be JSON.
         """
         host = request.headers.get("Host", "")
         name = _name_in(host)
         if not is_loopback(name) and self._allowed_in(name) is None:
             return _forbidden(
-                f"Host: {host[:100]} is not this machine. Use http://127.0.0.1:<port>, or start the emulator "
-                "with --allow-host <name>."
+                f"Host: {host[:100]} is not this machine. Use http://127.0.0.1:<port>,"
+                " or start the emulator with --allow-host <name>."
             )
-        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "") not in _OWN_SITES:
+        if (
+            "Origin" in request.headers
+            or request.headers.get("Sec-Fetch-Site", "") not in _OWN_SITES
+        ):
             return _forbidden("requests from web pages are not accepted")
-        if control and request.method in _WITH_CONTENT and request.mimetype != "application/json":
-            return _forbidden("the control API needs the header Content-Type: application/json")
+        if (
+            control
+            and request.method in _WITH_CONTENT
+            and request.mimetype != "application/json"
+        ):
+            return _forbidden(
+                "the control API needs the header Content-Type: application/json"
+            )
         return None
 
     def local_host(self, host: str) -> str:
@@ -69,12 +87,24 @@ class BrowserGuard:
         return f"{name.removesuffix(allowed)}{THIS_MACHINE}{port[0] if port else ''}"
 
     def _allowed_in(self, name: str) -> str | None:
-        """Return which allowed host a name is, or is below: S3 clients put the bucket in front of it."""
-        return next((each for each in self._allowed if name == each or name.endswith(f".{each}")), None)
+        """
+        Return which allowed host a name is, or is below: S3 clients put the bucket in
+        front of it.
+        """
+        return next(
+            (
+                each
+                for each in self._allowed
+                if name == each or name.endswith(f".{each}")
+            ),
+            None,
+        )
 
 
 def _name_in(host: str) -> str:
-    """Return the name or the address in a header ``Host``, in lower case and without port."""
+    """
+    Return the name or the address in a header ``Host``, in lower case and without port.
+    """
     return _PORT.sub("", host).strip("[]").lower()
 
 

@@ -1,16 +1,19 @@
 """
-The call log: records every AWS request with its caller and its result. It never contains a secret.
+The call log: records every AWS request with its caller and its result. It never
+contains a secret.
 
-Each request is one entry. As JSON, an entry has the members ``id`` (1, 2, ...), ``time`` (emulated seconds
-since the epoch), ``wall_time`` (real time, ISO 8601), ``service``, ``operation``, ``region``,
-``access_key_id``, ``caller`` (the ARN of the user or the role session that the key belongs to; null for an
-unsigned request), ``user_agent``, ``request`` (for pipeline operations the parameters, with long texts
-truncated; for STS the role, the session name and the duration; for SimulatePrincipalPolicy whose policies,
-actions and resources; for CloudWatch Logs, SQS and EventBridge the names of log groups, streams, queues and
-rules, and limits; otherwise empty),
-``issued`` (the access key id that STS issued), ``ignored`` (request members that the installed botocore does
-not know), ``status`` (HTTP; 0 if no response was sent), ``error_code``, ``error_message``, ``detail`` (the
-reason of an error where the AWS error does not contain it) and ``fault`` (the kind of the fault that was
+Each request is one entry. As JSON, an entry has the members ``id`` (1, 2, ...),
+``time`` (emulated seconds since the epoch), ``wall_time`` (real time, ISO 8601),
+``service``, ``operation``, ``region``, ``access_key_id``, ``caller`` (the ARN of the
+user or the role session that the key belongs to; null for an unsigned request),
+``user_agent``, ``request`` (for pipeline operations the parameters, with long texts
+truncated; for STS the role, the session name and the duration; for
+SimulatePrincipalPolicy whose policies, actions and resources; for CloudWatch Logs, SQS
+and EventBridge the names of log groups, streams, queues and rules, and limits;
+otherwise empty), ``issued`` (the access key id that STS issued), ``ignored`` (request
+members that the installed botocore does not know), ``status`` (HTTP; 0 if no response
+was sent), ``error_code``, ``error_message``, ``detail`` (the reason of an error where
+the AWS error does not contain it) and ``fault`` (the kind of the fault that was
 injected, if any).
 """
 
@@ -58,13 +61,17 @@ class CallLog:
 
     def add(self, entry: Entry) -> None:
         """Append the entry of a request that was processed."""
-        entry.request = {name: _truncate(value) for name, value in entry.request.items()}
+        entry.request = {
+            name: _truncate(value) for name, value in entry.request.items()
+        }
         with self._lock:
             self._last_id += 1
             entry.id = self._last_id
             self._entries.append(entry)
 
-    def entries(self, operation: str | None = None, after: int = 0) -> list[dict[str, Any]]:
+    def entries(
+        self, operation: str | None = None, after: int = 0
+    ) -> list[dict[str, Any]]:
         """
         Return the entries as JSON objects, oldest first.
 
@@ -73,7 +80,11 @@ class CallLog:
         """
         with self._lock:
             entries = list(self._entries)
-        return [asdict(e) for e in entries if e.id > after and operation in (None, e.operation)]
+        return [
+            asdict(e)
+            for e in entries
+            if e.id > after and operation in (None, e.operation)
+        ]
 
     def clear(self) -> None:
         """Remove all entries. The ids continue."""

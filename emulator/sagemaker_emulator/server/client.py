@@ -1,4 +1,7 @@
-"""The client of the control API, for tests and other processes. It uses the standard library only."""
+"""
+The client of the control API, for tests and other processes. It uses the standard
+library only.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ class ControlRefused(Exception):
 
 class ControlClient:
     """
-    Calls the control API of an emulator. `sagemaker_emulator.server.control` describes each request.
+    Calls the control API of an emulator. `sagemaker_emulator.server.control` describes
+    each request.
 
     :param endpoint_url: the URL of the emulator, such as ``http://127.0.0.1:4599``.
     :param timeout: the timeout of a request, in seconds.
@@ -38,14 +42,19 @@ class ControlClient:
         return self._send("GET", "/clock")
 
     def advance(self, seconds: float) -> dict[str, Any]:
-        """Advance the virtual clock by a number of emulated seconds, and return the new time."""
+        """
+        Advance the virtual clock by a number of emulated seconds, and return the new
+        time.
+        """
         return self._send("POST", "/clock/advance", {"seconds": seconds})
 
     def scenarios(self) -> dict[str, Any]:
         """Return all scenarios."""
         return self._send("GET", "/scenarios")
 
-    def put_scenario(self, scenario: dict[str, Any], pipeline: str | None = None) -> None:
+    def put_scenario(
+        self, scenario: dict[str, Any], pipeline: str | None = None
+    ) -> None:
         """Set the scenario of a pipeline, or the default scenario."""
         self._send("PUT", _scenario_path(pipeline), scenario)
 
@@ -58,7 +67,10 @@ class ControlClient:
         return self._send("GET", "/sign-in")
 
     def set_sign_in(self, **members: Any) -> dict[str, Any]:
-        """Change the sign-in settings ``enforce_iam``, ``sts`` or ``issuers``, and return all settings."""
+        """
+        Change the sign-in settings ``enforce_iam``, ``sts`` or ``issuers``, and return
+        all settings.
+        """
         return self._send("PUT", "/sign-in", members)
 
     def faults(self) -> list[dict[str, Any]]:
@@ -72,7 +84,8 @@ class ControlClient:
 
         :param kind: the kind of the fault, such as ``throttle``.
         :param operation: the AWS operation; ``*`` for all operations.
-        :param members: the other members of the fault; see `sagemaker_emulator.server.faults`.
+        :param members: the other members of the fault; see
+            `sagemaker_emulator.server.faults`.
         :return: the id of the fault.
         """
         body = {"kind": kind, "operation": operation, **members}
@@ -82,7 +95,9 @@ class ControlClient:
         """Remove one fault, or all faults."""
         self._send("DELETE", "/faults" if fault_id is None else f"/faults/{fault_id}")
 
-    def calls(self, operation: str | None = None, after: int = 0) -> list[dict[str, Any]]:
+    def calls(
+        self, operation: str | None = None, after: int = 0
+    ) -> list[dict[str, Any]]:
         """
         Return the entries of the call log, oldest first.
 
@@ -90,7 +105,9 @@ class ControlClient:
         :param after: return only the entries with a greater id.
         """
         query = {"after": str(after), **({"operation": operation} if operation else {})}
-        calls: list[dict[str, Any]] = self._send("GET", f"/calls?{urlencode(query)}")["calls"]
+        calls: list[dict[str, Any]] = self._send("GET", f"/calls?{urlencode(query)}")[
+            "calls"
+        ]
         return calls
 
     def clear_calls(self) -> None:
@@ -101,12 +118,16 @@ class ControlClient:
         """Restore the initial state of everything except the clock."""
         self._send("POST", "/reset")
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         # http.client uses no proxy, and the emulator always runs on this host.
         connection = HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
             content = None if body is None else json.dumps(body)
-            connection.request(method, f"{PREFIX}{path}", content, {"Content-Type": "application/json"})
+            connection.request(
+                method, f"{PREFIX}{path}", content, {"Content-Type": "application/json"}
+            )
             response = connection.getresponse()
             document: dict[str, Any] = json.loads(response.read())
         finally:
@@ -117,4 +138,6 @@ class ControlClient:
 
 
 def _scenario_path(pipeline: str | None) -> str:
-    return "/scenarios" if pipeline is None else f"/scenarios/{quote(pipeline, safe='')}"
+    return (
+        "/scenarios" if pipeline is None else f"/scenarios/{quote(pipeline, safe='')}"
+    )

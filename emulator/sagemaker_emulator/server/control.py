@@ -1,33 +1,46 @@
 """
-The control API under ``/_emulator``, with which tests and demos control and inspect the emulator.
+The control API under ``/_emulator``, with which tests and demos control and inspect the
+emulator.
 
-Requests and responses are JSON, without credentials. POST and PUT need the header ``Content-Type:
-application/json``, also without content, so that no web page can send them. The response to an invalid
-request has HTTP status 400 (or 404, 405) and the body ``{"error": "..."}``.
+Requests and responses are JSON, without credentials. POST and PUT need the header
+``Content-Type: application/json``, also without content, so that no web page can send
+them. The response to an invalid request has HTTP status 400 (or 404, 405) and the body
+``{"error": "..."}``.
 
-=====================================  ======================================================================
-``GET /health``                        ``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}``
-``GET /clock``                         ``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}``
-``POST /clock/advance``                ``{"seconds": 3600}``: advances a virtual clock; responds like
+=====================================
+====================================================================== ``GET /health``
+``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}`` ``GET /clock``
+``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}`` ``POST
+/clock/advance``                ``{"seconds": 3600}``: advances a virtual clock;
+responds like
                                        ``GET /clock``
-``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name: {...}}}``
-``PUT, DELETE /scenarios``             the default scenario: durations, failures with their exception types
-                                       and log lines, outputs, the delay between steps, the final status; see
-                                       `engine.scenarios` for its form
-``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, which replaces the default scenario
-``GET, PUT /sign-in``                  how strictly callers are checked, and how long credentials are valid;
+``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name:
+{...}}}`` ``PUT, DELETE /scenarios``             the default scenario: durations,
+failures with their exception types
+                                       and log lines, outputs, the delay between steps,
+                                       the final status; see `engine.scenarios` for its
+                                       form
+``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, which replaces the
+default scenario ``GET, PUT /sign-in``                  how strictly callers are
+checked, and how long credentials are valid;
                                        see `sign_in.settings` for the form
-``GET /faults``                        ``{"faults": [...]}``, with the remaining ``skip`` and ``count``
-``POST /faults``                       adds a fault for SageMaker or another service, such as ``logs``; see
-                                       `server.faults`; responds with the fault and its id
-``DELETE /faults``, ``/faults/ID``     removes all faults or one fault
-``GET /calls?operation=X&after=ID``    ``{"calls": [...]}``; see `server.call_log` for the form of an entry
-``DELETE /calls``                      removes all entries from the call log
-``POST /reset``                        restores the initial state of everything except the clock (including
-                                       moto's services), and creates the pipelines of ``--definitions`` again
-=====================================  ======================================================================
+``GET /faults``                        ``{"faults": [...]}``, with the remaining
+``skip`` and ``count`` ``POST /faults``                       adds a fault for SageMaker
+or another service, such as ``logs``; see
+                                       `server.faults`; responds with the fault and its
+                                       id
+``DELETE /faults``, ``/faults/ID``     removes all faults or one fault ``GET
+/calls?operation=X&after=ID``    ``{"calls": [...]}``; see `server.call_log` for the
+form of an entry ``DELETE /calls``                      removes all entries from the
+call log ``POST /reset``                        restores the initial state of everything
+except the clock (including
+                                       moto's services), and creates the pipelines of
+                                       ``--definitions`` again
+=====================================
+======================================================================
 
-``POST /moto-api/reset``, without content, does the same: tests that were written for moto's server call it.
+``POST /moto-api/reset``, without content, does the same: tests that were written for
+moto's server call it.
 """
 
 from __future__ import annotations
@@ -88,7 +101,9 @@ class ControlApi:
             Rule(f"{PREFIX}/{path}", methods=[method], endpoint=endpoint)
             for method, path, endpoint in self._endpoints()
         ]
-        self._routes = Map([*rules, Rule(MOTO_RESET, methods=["POST"], endpoint=self._reset_as_moto)])
+        self._routes = Map(
+            [*rules, Rule(MOTO_RESET, methods=["POST"], endpoint=self._reset_as_moto)]
+        )
 
     def _endpoints(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
@@ -117,8 +132,16 @@ class ControlApi:
             endpoint, arguments = self._routes.bind_to_environ(request.environ).match()
             body, status = endpoint(request, **arguments), 200
         except HTTPException as error:
-            body, status = {"error": f"{request.method} {request.path}: {error.name}"}, error.code or 500
-        except (ControlError, FaultError, SignInError, scenarios.ScenarioError) as error:
+            body, status = (
+                {"error": f"{request.method} {request.path}: {error.name}"},
+                error.code or 500,
+            )
+        except (
+            ControlError,
+            FaultError,
+            SignInError,
+            scenarios.ScenarioError,
+        ) as error:
             body, status = {"error": str(error)}, 400
         return Response(json.dumps(body or {}), status, content_type="application/json")
 
@@ -145,12 +168,18 @@ class ControlApi:
     def _clock(self, request: Request) -> dict[str, Any]:
         clock = self._sagemaker.clock
         now = clock.now()
-        return {"now": now, "iso": datetime.fromtimestamp(now, UTC).isoformat(), "speed": clock.speed}
+        return {
+            "now": now,
+            "iso": datetime.fromtimestamp(now, UTC).isoformat(),
+            "speed": clock.speed,
+        }
 
     def _advance(self, request: Request) -> dict[str, Any]:
         clock = self._sagemaker.clock
         if not isinstance(clock, VirtualClock):
-            raise ControlError("only a virtual clock can be advanced; this clock follows real time")
+            raise ControlError(
+                "only a virtual clock can be advanced; this clock follows real time"
+            )
         seconds = _body(request, {"seconds"}).get("seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise ControlError(f"seconds is {seconds!r}; it must be a number")
@@ -161,7 +190,9 @@ class ControlApi:
         return self._clock(request)
 
     def _get_scenarios(self, request: Request) -> dict[str, Any]:
-        by_pipeline = {name: body for name, body in self._scenarios.items() if name is not None}
+        by_pipeline = {
+            name: body for name, body in self._scenarios.items() if name is not None
+        }
         return {"default": self._scenarios.get(None), "pipelines": by_pipeline}
 
     def _put_scenario(self, request: Request, pipeline: str | None = None) -> None:
@@ -178,7 +209,9 @@ class ControlApi:
         return self._sign_in.as_json()
 
     def _add_fault(self, request: Request) -> dict[str, Any]:
-        return self._faults.add(_body(request, None), self._sagemaker.clock.now()).as_json()
+        return self._faults.add(
+            _body(request, None), self._sagemaker.clock.now()
+        ).as_json()
 
     def _remove_fault(self, request: Request, fault_id: int) -> dict[str, Any]:
         if not self._faults.remove(fault_id):

@@ -1,9 +1,13 @@
 """
-Sends the events of SageMaker to the rules in moto, and notices changes of model packages in moto's registry.
+Sends the events of SageMaker to the rules in moto, and notices changes of model
+packages in moto's registry.
 
-Whoever registers or approves a model package, a step or a client, moto's registry has it afterwards.
+Whoever registers or approves a model package, a step or a client, moto's registry has
+it afterwards.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html and
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+and
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
 """
 
@@ -39,7 +43,9 @@ class _Seen(NamedTuple):
 
 
 class ModelPackageEvents:
-    """The changes of the model packages of all regions since they were asked for last."""
+    """
+    The changes of the model packages of all regions since they were asked for last.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], _Seen] = {}
@@ -53,7 +59,8 @@ class ModelPackageEvents:
         Return the events of the model packages that are new or changed.
 
         :param region: the AWS region.
-        :param now: the time of changes, in seconds since the epoch. A new one has a creation time of its own.
+        :param now: the time of changes, in seconds since the epoch. A new one has a
+            creation time of its own.
         """
         packages = get_backend("sagemaker")[ACCOUNT][region].model_packages.values()
         found = (self._event(region, package, now) for package in list(packages))
@@ -61,18 +68,29 @@ class ModelPackageEvents:
 
     def _event(self, region: str, package: Any, now: float) -> ServiceEvent | None:
         approval = package.model_approval_status or _PENDING
-        seen = _Seen(approval, package.approval_description, repr(package.customer_metadata_properties))
+        seen = _Seen(
+            approval,
+            package.approval_description,
+            repr(package.customer_metadata_properties),
+        )
         before = self._seen.get((region, package.arn))
         if seen == before:
             return None
         self._seen[region, package.arn] = seen
         time = timestamp_of(package.creation_time) if before is None else now
-        detail = {name: _as_json(value) for name, value in package.gen_response_object().items()}
-        detail = {name: value for name, value in detail.items() if name not in _NOT_IN_EVENTS}
+        detail = {
+            name: _as_json(value)
+            for name, value in package.gen_response_object().items()
+        }
+        detail = {
+            name: value for name, value in detail.items() if name not in _NOT_IN_EVENTS
+        }
         detail |= {"ModelApprovalStatus": approval, "LastModifiedTime": time_text(time)}
         if before is not None:
             changed = [
-                _UPDATED[name] for name in _Seen._fields if getattr(seen, name) != getattr(before, name)
+                _UPDATED[name]
+                for name in _Seen._fields
+                if getattr(seen, name) != getattr(before, name)
             ]
             detail["UpdatedModelPackageFields"] = changed
         return ServiceEvent(MODEL_PACKAGE_CHANGE, [package.arn], detail, time)
@@ -80,9 +98,11 @@ class ModelPackageEvents:
 
 def deliver(region: str, event: ServiceEvent) -> None:
     """
-    Send an event of SageMaker to the targets of all rules of the default bus that match it.
+    Send an event of SageMaker to the targets of all rules of the default bus that match
+    it.
 
-    AWS drops an event for a queue that does not exist, and for one that does not accept it. So does this.
+    AWS drops an event for a queue that does not exist, and for one that does not accept
+    it. So does this.
     """
     backend = get_backend("events")[ACCOUNT][region]
     for rule in list(backend.event_buses["default"].rules.values()):
@@ -106,7 +126,8 @@ def deliver(region: str, event: ServiceEvent) -> None:
         try:
             rule.send_to_targets(message, transform_input=transformed)
         except (NotImplementedError, ServiceException):
-            # A target that moto lacks, or that is gone. AWS sends to the other rules all the same.
+            # A target that moto lacks, or that is gone. AWS sends to the other rules
+            # all the same.
             continue
 
 
@@ -115,5 +136,8 @@ def _as_json(value: Any) -> Any:
 
 
 def timestamp_of(time: datetime) -> float:
-    """Return a time of moto's, which may have no zone and is then in UTC, in seconds since the epoch."""
+    """
+    Return a time of moto's, which may have no zone and is then in UTC, in seconds since
+    the epoch.
+    """
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -3,18 +3,21 @@ Fault injection: makes AWS requests fail, or delays or drops their responses.
 
 As JSON::
 
-    {"operation": "DescribePipelineExecution",   or any other AWS operation; "*" (default): all operations
-     "service": "logs",       only requests to this service, by its name in signatures (default: all)
+    {"operation": "DescribePipelineExecution",   or another; "*" (default): all
+     "service": "logs",  only this service, by its name in signatures (default: all)
      "kind": "throttle"       ThrottlingException: Rate exceeded
-           | "error"          the AWS error "code" with "message" (and HTTP "status", default 400)
+           | "error"          the AWS error "code" with "message"
+                              (and HTTP "status", default 400)
            | "http"           HTTP "status" (default 503) without an AWS error
            | "latency"        the response is delayed by "delay" real seconds
            | "dropped"        the connection is closed before the request is processed
-           | "lost_response"  the connection is closed after the request was processed, without a response
-     "pipeline": "churn",  only requests that name this pipeline or one of its executions (default: all)
+           | "lost_response"  the same, after the request was processed
+     "pipeline": "churn",  only requests that name this pipeline or an execution of it
+                           (default: all)
      "skip": 0,      the number of matching requests that are not affected at first
-     "count": 2,     the number of requests that are affected after that (default: no limit)
-     "seconds": 60}  how long the fault is active, in emulated seconds from now (default: no limit)
+     "count": 2,     the number of requests that are affected after that (default: all)
+     "seconds": 60}  how long the fault is active, in emulated seconds from now
+                     (default: no limit)
 
 If several faults match a request, the oldest fault is applied.
 """
@@ -73,11 +76,17 @@ class Fault:
     count: float
     until: float
 
-    def matches(self, operation: str, pipeline: str | None, service: str | None) -> bool:
+    def matches(
+        self, operation: str, pipeline: str | None, service: str | None
+    ) -> bool:
         """
-        Return whether the fault matches a request. Like SageMaker, it ignores the case of pipeline names.
+        Return whether the fault matches a request. Like SageMaker, it ignores the case
+        of pipeline names.
         """
-        if self.operation not in ("*", operation) or self.service not in (None, service):
+        if self.operation not in ("*", operation) or self.service not in (
+            None,
+            service,
+        ):
             return False
         return self.pipeline is None or self.pipeline.lower() == pipeline
 
@@ -87,7 +96,9 @@ class Fault:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fault in the JSON form of the control API."""
-        return {name: None if value == inf else value for name, value in vars(self).items()}
+        return {
+            name: None if value == inf else value for name, value in vars(self).items()
+        }
 
 
 class Faults:
@@ -128,7 +139,11 @@ class Faults:
         return fault
 
     def take(
-        self, operation: str, now: float, pipeline: str | None = None, service: str | None = None
+        self,
+        operation: str,
+        now: float,
+        pipeline: str | None = None,
+        service: str | None = None,
     ) -> Fault | None:
         """
         Return the fault to apply to a request, if any, and update its counters.
@@ -139,7 +154,9 @@ class Faults:
         :param service: the service, by its name in signatures.
         """
         with self._lock:
-            self._faults = [fault for fault in self._faults if fault.count > 0 and now < fault.until]
+            self._faults = [
+                fault for fault in self._faults if fault.count > 0 and now < fault.until
+            ]
             for fault in self._faults:
                 if not fault.matches(operation, pipeline, service):
                     continue
@@ -153,7 +170,9 @@ class Faults:
     def remove(self, fault_id: int | None = None) -> int:
         """Remove one fault, or all faults. Return the number of removed faults."""
         with self._lock:
-            kept = [f for f in self._faults if fault_id is not None and f.id != fault_id]
+            kept = [
+                f for f in self._faults if fault_id is not None and f.id != fault_id
+            ]
             removed = len(self._faults) - len(kept)
             self._faults = kept
         return removed
@@ -168,7 +187,9 @@ def _validated(document: Any) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise FaultError("the fault is not a JSON object")
     if unknown := sorted(document.keys() - _MEMBERS):
-        raise FaultError(f"the fault has unknown members {unknown}; allowed are {sorted(_MEMBERS)}")
+        raise FaultError(
+            f"the fault has unknown members {unknown}; allowed are {sorted(_MEMBERS)}"
+        )
     kind = document.get("kind")
     if kind not in KINDS:
         raise FaultError(f"kind is {kind!r}, not one of {list(KINDS)}")
@@ -188,6 +209,11 @@ def _number(body: Mapping[str, Any], name: str, default: float) -> float:
     value = body.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not isfinite(value)
+        or value < 0
+    ):
         raise FaultError(f"{name} is not a number of at least 0")
     return value

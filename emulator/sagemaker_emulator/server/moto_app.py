@@ -1,6 +1,7 @@
 """
-Runs moto behind the emulator: its unmodified WSGI app, and what pipelines read from and write to its services
-(S3 objects with definitions and property files, log events, model packages).
+Runs moto behind the emulator: its unmodified WSGI app, and what pipelines read from and
+write to its services (S3 objects with definitions and property files, log events, model
+packages).
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from urllib.parse import quote
 
 from botocore import xform_name
 from moto.backends import get_backend
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    create_backend_app,
+)
 from moto.s3.models import s3_backends
 from werkzeug.test import Client
 
@@ -22,15 +26,22 @@ from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import LogStream, ServiceEvent
 from sagemaker_emulator.sagemaker.jobs.model_packages import MEMBERS_BESIDE_MOTO
 from sagemaker_emulator.sagemaker.store import ACCOUNT, partition
-from sagemaker_emulator.server.event_bus import ModelPackageEvents, deliver, timestamp_of
+from sagemaker_emulator.server.event_bus import (
+    ModelPackageEvents,
+    deliver,
+    timestamp_of,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# The services that a pipeline or its test needs. Other services of moto do more than to keep state: its
-# Lambda, for example, runs containers.
-MOTO_SERVICES = frozenset({"events", "iam", "kms", "logs", "s3", "sagemaker", "sqs", "sts"})
-# The members of CreateModelPackage that moto keeps. A RegisterModel step has the same members.
+# The services that a pipeline or its test needs. Other services of moto do more than to
+# keep state: its Lambda, for example, runs containers.
+MOTO_SERVICES = frozenset(
+    {"events", "iam", "kms", "logs", "s3", "sagemaker", "sqs", "sts"}
+)
+# The members of CreateModelPackage that moto keeps. A RegisterModel step has the same
+# members.
 _MODEL_PACKAGE_MEMBERS = {
     "model_package_name": "ModelPackageName",
     "model_package_group_name": "ModelPackageGroupName",
@@ -55,12 +66,16 @@ _SKIPPED_VALIDATION = ("All", "None")
 _APPROVAL_STATUSES = ("Approved", "Rejected", "PendingManualApproval")
 # moto selects the service by the credential scope and does not verify the signature.
 _S3_AUTHORIZATION = (
-    "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request,"
+    " SignedHeaders=host, Signature=0"
 )
 
 
 class Moto:
-    """moto's WSGI app. moto keeps its state in the process, so run only one emulator per process."""
+    """
+    moto's WSGI app. moto keeps its state in the process, so run only one emulator per
+    process.
+    """
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -68,10 +83,13 @@ class Moto:
         # The number of events that were written to each log stream.
         self._written: dict[tuple[str, str, str], int] = {}
         self._model_packages = ModelPackageEvents()
-        # moto cannot delete a model package, and counts the versions of a group by its packages.
+        # moto cannot delete a model package, and counts the versions of a group by its
+        # packages.
         self._deleted: set[tuple[str, str]] = set()
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
         response_body: Iterable[bytes] = self._app(environ, start_response)
         return response_body
@@ -96,9 +114,13 @@ class Moto:
         query = {"versionId": version} if version else {}
         path = f"/{quote(bucket)}/{quote(key)}"
         headers = {"Authorization": _S3_AUTHORIZATION}
-        with Client(self._app).get(path, query_string=query, headers=headers) as response:
+        with Client(self._app).get(
+            path, query_string=query, headers=headers
+        ) as response:
             if response.status_code != 200:
-                raise invalid(f"Unable to read s3://{bucket}/{key} (HTTP {response.status_code}).")
+                raise invalid(
+                    f"Unable to read s3://{bucket}/{key} (HTTP {response.status_code})."
+                )
             return response.get_data()
 
     def create_bucket(self, region: str, bucket: str) -> None:
@@ -110,12 +132,15 @@ class Moto:
         """Write an S3 object to a bucket of the emulator's own account."""
         s3_backends[ACCOUNT][partition(region)].put_object(bucket, key, content)
 
-    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
+    def create_model_package(
+        self, region: str, request: Mapping[str, Any], created_at: float
+    ) -> str:
         """
         Create a model package, and its group if it does not exist.
 
         :param region: the AWS region.
-        :param request: the arguments of a RegisterModel step, which are those of CreateModelPackage.
+        :param request: the arguments of a RegisterModel step, which are those of
+            CreateModelPackage.
         :param created_at: the creation time, in seconds since the epoch.
         :return: the ARN of the model package.
         """
@@ -126,7 +151,9 @@ class Moto:
         group = members["model_package_group_name"]
         if members["model_approval_status"] not in _APPROVAL_STATUSES:
             # Only versions of a group are approved.
-            members["model_approval_status"] = "PendingManualApproval" if group else None
+            members["model_approval_status"] = (
+                "PendingManualApproval" if group else None
+            )
         if group and group not in backend.model_package_groups:
             backend.create_model_package_group(group, "")
         arn: str = backend.create_model_package(**members)
@@ -136,14 +163,20 @@ class Moto:
         # moto describes it, but does not take it.
         if request.get("SkipModelValidation") in _SKIPPED_VALIDATION:
             package.skip_model_validation = request["SkipModelValidation"]
-        # moto neither takes nor describes them. An update sets attributes with these names, too.
+        # moto neither takes nor describes them. An update sets attributes with these
+        # names, too.
         for name in MEMBERS_BESIDE_MOTO:
             setattr(package, xform_name(name), request.get(name))
-        package.gen_response_object = partial(_described, package, package.gen_response_object)
+        package.gen_response_object = partial(
+            _described, package, package.gen_response_object
+        )
         return arn
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
-        """Return the descriptions of all model packages, with times in seconds since the epoch."""
+        """
+        Return the descriptions of all model packages, with times in seconds since the
+        epoch.
+        """
         packages = get_backend("sagemaker")[ACCOUNT][region].model_packages
         return [
             {
@@ -158,7 +191,9 @@ class Moto:
         """Return whether there is a model package group."""
         return name in get_backend("sagemaker")[ACCOUNT][region].model_package_groups
 
-    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
+    def update_model_package(
+        self, region: str, arn: str, members: Mapping[str, Any], at: float
+    ) -> None:
         """
         Set members of the description of a model package.
 
@@ -176,7 +211,10 @@ class Moto:
         self._deleted.add((region, arn))
 
     def send_message(self, region: str, queue: str, body: str) -> None:
-        """Send a message to a queue of the emulator's own account, which is created if it does not exist."""
+        """
+        Send a message to a queue of the emulator's own account, which is created if it
+        does not exist.
+        """
         backends = get_backend("sqs")[ACCOUNT]
         if region not in backends:
             return
@@ -188,8 +226,9 @@ class Moto:
         """
         Write the events of a log stream that it does not have yet.
 
-        PutLogEvents refuses events that are more than two hours in the future or 14 days in the past of the
-        real time. Emulated times can be, so this method writes to moto's log group itself.
+        PutLogEvents refuses events that are more than two hours in the future or 14
+        days in the past of the real time. Emulated times can be, so this method writes
+        to moto's log group itself.
 
         :param region: the AWS region.
         :param stream: the stream with all its events so far.
@@ -211,7 +250,9 @@ class Moto:
             backend.groups[stream.group].put_log_events(stream.name, events)
 
     def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
-        """Return the events of model packages that are new or changed since the last call."""
+        """
+        Return the events of model packages that are new or changed since the last call.
+        """
         return self._model_packages.unsent(region, now)
 
     def send_event(self, region: str, event: ServiceEvent) -> None:
@@ -221,4 +262,6 @@ class Moto:
 
 def _described(package: Any, by_moto: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     members = {name: getattr(package, xform_name(name)) for name in MEMBERS_BESIDE_MOTO}
-    return by_moto() | {name: value for name, value in members.items() if value is not None}
+    return by_moto() | {
+        name: value for name, value in members.items() if value is not None
+    }

@@ -1,9 +1,11 @@
 """
-Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
+Routes each request: the control API, the emulated SageMaker and STS operations, or
+moto.
 
-This WSGI app handles ``/_emulator`` and ``/moto-api/reset`` with the control API, and the operations of
-SageMaker on pipelines and the jobs of their steps and some operations of STS and IAM with the emulator.
-Requests to some other services go to moto. It also applies the faults and writes the call log.
+This WSGI app handles ``/_emulator`` and ``/moto-api/reset`` with the control API, and
+the operations of SageMaker on pipelines and the jobs of their steps and some operations
+of STS and IAM with the emulator. Requests to some other services go to moto. It also
+applies the faults and writes the call log.
 """
 
 from __future__ import annotations
@@ -39,17 +41,32 @@ from sagemaker_emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-# The services of moto that show what steps have written: logs, model packages and property files.
+# The services of moto that show what steps have written: logs, model packages and
+# property files.
 _WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker", "s3"})
 # The services of moto that show the events of executions and model packages.
 _FILLED_BY_EVENTS = frozenset({"events", "sqs"})
-# How soon a client that waits for messages gets an event that has become due, in real seconds.
+# How soon a client that waits for messages gets an event that has become due, in real
+# seconds.
 _EVENT_SECONDS = 0.05
-# The members of requests that the call log shows, by service. Bodies of messages can have secrets.
+# The members of requests that the call log shows, by service. Bodies of messages can
+# have secrets.
 _LOGGED_MEMBERS = {
     "events": ("Name", "Rule", "EventBusName"),
-    "logs": ("logGroupName", "logStreamName", "logStreamNamePrefix", "limit", "startFromHead"),
-    "sqs": ("QueueName", "QueueUrl", "MaxNumberOfMessages", "WaitTimeSeconds", "VisibilityTimeout"),
+    "logs": (
+        "logGroupName",
+        "logStreamName",
+        "logStreamNamePrefix",
+        "limit",
+        "startFromHead",
+    ),
+    "sqs": (
+        "QueueName",
+        "QueueUrl",
+        "MaxNumberOfMessages",
+        "WaitTimeSeconds",
+        "VisibilityTimeout",
+    ),
 }
 
 
@@ -85,7 +102,9 @@ class Router:
         self._guard = guard
         self._request_ids = count(1)
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
         request = Request(environ)
         control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
@@ -105,7 +124,8 @@ class Router:
             _close_connection(environ)
         app = self._route(aws, entry, fault)
         if fault and fault.kind == "lost_response":
-            # Read the whole response, so that moto has processed the request before the response is lost.
+            # Read the whole response, so that moto has processed the request before the
+            # response is lost.
             Response.from_app(app, environ, buffered=True)
             entry.status = 0
             self._calls.add(entry)
@@ -126,8 +146,13 @@ class Router:
             request=_logged_members(aws),
         )
 
-    def _route(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
-        """Return the WSGI app that responds to a request: a response of the emulator, or moto."""
+    def _route(
+        self, aws: AwsRequest, entry: Entry, fault: Fault | None
+    ) -> WSGIApplication:
+        """
+        Return the WSGI app that responds to a request: a response of the emulator, or
+        moto.
+        """
         request_id = f"emulated-{next(self._request_ids)}"
         try:
             if fault and fault.kind == "http":
@@ -136,23 +161,38 @@ class Router:
                 raise fault.error()
             if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
                 with suppress(NotEmulatedError):
-                    return protocol.json_response(self._call_sagemaker(aws, entry), request_id)
+                    return protocol.json_response(
+                        self._call_sagemaker(aws, entry), request_id
+                    )
             if (result := self._call_sign_in(aws, entry)) is not None:
                 return protocol.query_response(aws, result, request_id)
             if aws.service not in MOTO_SERVICES:
                 service = aws.service or "without a signature"
-                raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
+                raise ApiError(
+                    "UnknownOperationException",
+                    f"The emulator has no service {service}.",
+                )
             if self._sts.settings.values.enforce_iam:
                 authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
             self._publish_for(aws)
         except ApiError as error:
-            entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
+            entry.error_code, entry.error_message, entry.detail = (
+                error.code,
+                error.message,
+                error.detail,
+            )
             return protocol.error_response(error, aws.protocol, request_id)
         except Exception as error:
-            # A bug in the emulator is reported to the client, in the call log and on the terminal.
+            # A bug in the emulator is reported to the client, in the call log and on
+            # the terminal.
             traceback.print_exc(file=sys.stderr)
-            internal_failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
-            entry.error_code, entry.error_message = internal_failure.code, internal_failure.message
+            internal_failure = ApiError(
+                "InternalFailure", f"{type(error).__name__}: {error}", 500
+            )
+            entry.error_code, entry.error_message = (
+                internal_failure.code,
+                internal_failure.message,
+            )
             return protocol.error_response(internal_failure, aws.protocol, request_id)
         return partial(self._call_moto, aws=aws, request_id=request_id)
 
@@ -166,7 +206,12 @@ class Router:
             self._sagemaker.send_events(aws.region)
 
     def _call_moto(
-        self, environ: WSGIEnvironment, start_response: StartResponse, *, aws: AwsRequest, request_id: str
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        *,
+        aws: AwsRequest,
+        request_id: str,
     ) -> Iterable[bytes]:
         if aws.service == "s3":
             environ["HTTP_HOST"] = self._guard.local_host(environ["HTTP_HOST"])
@@ -175,12 +220,17 @@ class Router:
                 return self._moto(environ, start_response)
         except NotImplementedError as error:
             unknown_operation = ApiError("UnknownOperationException", str(error))
-            response = protocol.error_response(unknown_operation, aws.protocol, request_id)
+            response = protocol.error_response(
+                unknown_operation, aws.protocol, request_id
+            )
             return response(environ, start_response)
 
     @contextmanager
     def _events_of(self, aws: AwsRequest) -> Iterator[None]:
-        """Send what becomes due while moto handles a request: it may wait for messages, or change a model."""
+        """
+        Send what becomes due while moto handles a request: it may wait for messages, or
+        change a model.
+        """
         if aws.operation != "ReceiveMessage":
             yield
             if aws.service == "sagemaker":
@@ -202,26 +252,40 @@ class Router:
     def _call_sagemaker(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
         caller = callers.identify(aws, self._sts.sessions)
         if caller is None:
-            raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+            raise ApiError(
+                "MissingAuthenticationTokenException",
+                "Missing Authentication Token",
+                403,
+            )
         try:
             body = json.loads(aws.body or b"{}")
         except ValueError as error:
-            raise ApiError("SerializationException", f"The body is not JSON: {error}") from error
+            raise ApiError(
+                "SerializationException", f"The body is not JSON: {error}"
+            ) from error
         entry.request = body if isinstance(body, dict) else {}
         callers.check_credentials(aws, self._sts.sessions)
         if self._sts.settings.values.enforce_iam:
             authorization.check_operation(caller, aws.operation, aws.region, body)
         result, entry.ignored = self._sagemaker.call(
-            aws.operation, aws.region, body, {"Arn": caller.arn, "PrincipalId": caller.user_id}
+            aws.operation,
+            aws.region,
+            body,
+            {"Arn": caller.arn, "PrincipalId": caller.user_id},
         )
         return result
 
     def _call_sign_in(self, aws: AwsRequest, entry: Entry) -> dict[str, Any] | None:
-        """Return the result of an emulated operation of STS or IAM; None if moto must handle the request."""
+        """
+        Return the result of an emulated operation of STS or IAM; None if moto must
+        handle the request.
+        """
         if aws.service == "iam" and aws.operation == simulation.OPERATION:
             caller = callers.authenticate(aws, self._sts.sessions)
             if self._sts.settings.values.enforce_iam:
-                authorization.check_simulation(caller, aws.region, simulation.source_arn(aws.form))
+                authorization.check_simulation(
+                    caller, aws.region, simulation.source_arn(aws.form)
+                )
             return simulation.simulate(aws.form)
         sts_result = self._sts.handle(aws) if aws.service == "sts" else None
         if sts_result is None:
@@ -230,11 +294,20 @@ class Router:
         return sts_result.result
 
     def _respond(
-        self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, entry: Entry
+        self,
+        app: WSGIApplication,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        entry: Entry,
     ) -> Iterable[bytes]:
-        """Run a WSGI app, and add the entry to the call log before the first byte of the response is sent."""
+        """
+        Run a WSGI app, and add the entry to the call log before the first byte of the
+        response is sent.
+        """
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Any:
             entry.status = int(status.partition(" ")[0])
             self._calls.add(entry)
             return start_response(status, headers, exc_info)
@@ -243,7 +316,10 @@ class Router:
 
 
 def _logged_members(aws: AwsRequest) -> dict[str, Any]:
-    """Return the members of a request that the call log shows, except those of pipeline operations."""
+    """
+    Return the members of a request that the call log shows, except those of pipeline
+    operations.
+    """
     if aws.service == "sts":
         return {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
     if aws.operation == simulation.OPERATION:
@@ -253,7 +329,11 @@ def _logged_members(aws: AwsRequest) -> dict[str, Any]:
         body = json.loads(aws.body) if names else {}
     except ValueError:
         return {}
-    return {name: body[name] for name in names if name in body} if isinstance(body, dict) else {}
+    return (
+        {name: body[name] for name in names if name in body}
+        if isinstance(body, dict)
+        else {}
+    )
 
 
 def _close_connection(environ: WSGIEnvironment) -> None:

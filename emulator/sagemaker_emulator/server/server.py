@@ -1,11 +1,15 @@
 """
-Runs the emulator: combines its parts into one HTTP server, by default on the loopback interface.
+Runs the emulator: combines its parts into one HTTP server, by default on the loopback
+interface.
 
 ::
 
     with EmulatorServer(clock=VirtualClock()) as server:
-        client = boto3.client("sagemaker", endpoint_url=server.endpoint_url, region_name="us-east-1", ...)
-        server.control.put_scenario({"steps": {"Train": {"fail": {"reason": "No data"}}}}, pipeline="Abalone")
+        client = boto3.client(
+            "sagemaker", endpoint_url=server.endpoint_url, region_name="us-east-1", ...
+        )
+        scenario = {"steps": {"Train": {"fail": {"reason": "No data"}}}}
+        server.control.put_scenario(scenario, pipeline="Abalone")
         server.control.advance(8 * 3600)
 """
 
@@ -44,19 +48,24 @@ _ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 # compared, not bound
 # The example in AWS's documentation.
 ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 _BACKLOG = 128
-# How soon the server notices that it has to stop. The default is half a second, in each test with a server.
+# How soon the server notices that it has to stop. The default is half a second, in each
+# test with a server.
 _SHUTDOWN_POLL_SECONDS = 0.05
 _NAME_LENGTH = 256
 
 
 class _Handler(MotoRequestHandler):
-    """A request handler without an access log, whose responses have the emulated time."""
+    """
+    A request handler without an access log, whose responses have the emulated time.
+    """
 
     clock: Clock
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the header ``Date``."""
-        return super().date_time_string(self.clock.now() if timestamp is None else timestamp)
+        return super().date_time_string(
+            self.clock.now() if timestamp is None else timestamp
+        )
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log nothing."""
@@ -66,25 +75,32 @@ class EmulatorServer:
     """
     Context manager that runs an emulator in threads of this process.
 
-    Run only one emulator at a time in a process, because moto keeps its state in the process.
+    Run only one emulator at a time in a process, because moto keeps its state in the
+    process.
 
     :param port: the TCP port; 0 selects a free port.
     :param speed: emulated seconds per real second, if ``clock`` is None.
-    :param clock: the source of the emulated time, such as a `VirtualClock`; None for a `RealClock`.
-    :param definitions: a folder; one pipeline is created from each ``*.json`` file in it.
+    :param clock: the source of the emulated time, such as a `VirtualClock`; None for a
+        `RealClock`.
+    :param definitions: a folder; one pipeline is created from each ``*.json`` file in
+        it.
     :param region: the region of these pipelines.
     :param seed: the text from which all ids are derived.
-    :param issuer_ca: a PEM file with CA certificates to trust, in addition to those of the host, when the
-        emulator requests the keys of the issuer of a web identity token; see `sign_in.issuers`.
-    :param enforce_iam: enforce the policies in IAM on pipeline operations; see `sign_in.authorization`.
-    :param allowed_hosts: names by which clients in other containers reach the emulator, such as that of its
-        service in a compose file. Requests with other names than these and this machine's are refused.
-    :param bind: the IPv4 address to listen on. Whoever reaches it can use the emulator, which has no
-        authentication. An address that is not one of the loopback interface needs ``allowed_hosts``.
-    :raises AddressError: if ``bind`` is not an address, or needs ``allowed_hosts``; or if one of
-        ``allowed_hosts`` is not a host name.
-    :raises DefinitionError: if ``definitions`` is not a folder, or if a file in it is not a valid pipeline
-        definition.
+    :param issuer_ca: a PEM file with CA certificates to trust, in addition to those of
+        the host, when the emulator requests the keys of the issuer of a web identity
+        token; see `sign_in.issuers`.
+    :param enforce_iam: enforce the policies in IAM on pipeline operations; see
+        `sign_in.authorization`.
+    :param allowed_hosts: names by which clients in other containers reach the emulator,
+        such as that of its service in a compose file. Requests with other names than
+        these and this machine's are refused.
+    :param bind: the IPv4 address to listen on. Whoever reaches it can use the emulator,
+        which has no authentication. An address that is not one of the loopback
+        interface needs ``allowed_hosts``.
+    :raises AddressError: if ``bind`` is not an address, or needs ``allowed_hosts``; or
+        if one of ``allowed_hosts`` is not a host name.
+    :raises DefinitionError: if ``definitions`` is not a folder, or if a file in it is
+        not a valid pipeline definition.
     :raises OSError: if the port is in use, or if ``issuer_ca`` cannot be loaded.
     """
 
@@ -104,7 +120,9 @@ class EmulatorServer:
     ) -> None:
         check_bind(bind, allowed_hosts)
         # No name, and browsers connect to this machine with it.
-        guard = BrowserGuard([*allowed_hosts, *([] if bind == _ALL_ADDRESSES else [bind])])
+        guard = BrowserGuard(
+            [*allowed_hosts, *([] if bind == _ALL_ADDRESSES else [bind])]
+        )
         self._definitions = read_definitions(definitions) if definitions else {}
         self._region = region
         self.clock = clock or RealClock(speed)
@@ -112,22 +130,39 @@ class EmulatorServer:
         self.sagemaker = SageMaker(self.clock, self.moto, seed)
         self.faults, self.calls = Faults(), CallLog()
         self.sign_in = SignInSettings(enforce_iam)
-        self._issuers, self._sessions = Issuers(issuer_ca), Sessions(self.clock, self.sign_in)
-        control_api = ControlApi(self.sagemaker, self.faults, self.calls, self.sign_in, self._reset)
+        self._issuers, self._sessions = (
+            Issuers(issuer_ca),
+            Sessions(self.clock, self.sign_in),
+        )
+        control_api = ControlApi(
+            self.sagemaker, self.faults, self.calls, self.sign_in, self._reset
+        )
         sts = Sts(self._sessions, self._issuers, self.sign_in)
-        router = Router(self.sagemaker, sts, self.moto, control_api, self.faults, self.calls, guard)
-        # werkzeug ends the process if the port is in use. A socket that this module creates raises OSError
-        # instead.
+        router = Router(
+            self.sagemaker, sts, self.moto, control_api, self.faults, self.calls, guard
+        )
+        # werkzeug ends the process if the port is in use. A socket that this module
+        # creates raises OSError instead.
         handler = type("Handler", (_Handler,), {"clock": self.clock})
         with socket.create_server((bind, port), backlog=_BACKLOG) as listener:
             self._server = make_server(
-                bind, port, router, threaded=True, request_handler=handler, fd=listener.fileno()
+                bind,
+                port,
+                router,
+                threaded=True,
+                request_handler=handler,
+                fd=listener.fileno(),
             )
         self._thread = Thread(
-            target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name="emulator", daemon=True
+            target=self._server.serve_forever,
+            args=(_SHUTDOWN_POLL_SECONDS,),
+            name="emulator",
+            daemon=True,
         )
         self.port: int = self._server.socket.getsockname()[1]
-        self.endpoint_url = f"http://{LOOPBACK if bind == _ALL_ADDRESSES else bind}:{self.port}"
+        self.endpoint_url = (
+            f"http://{LOOPBACK if bind == _ALL_ADDRESSES else bind}:{self.port}"
+        )
         self.control = ControlClient(self.endpoint_url)
         self._reset()
 
@@ -138,10 +173,11 @@ class EmulatorServer:
 
     def connection(self) -> str:
         """
-        Return an Airflow connection to the emulator as JSON, for a variable ``AIRFLOW_CONN_...``.
+        Return an Airflow connection to the emulator as JSON, for a variable
+        ``AIRFLOW_CONN_...``.
 
-        The emulator accepts any access key, as long as ``enforce_iam`` is off. The addresses of SageMaker and
-        STS are the same.
+        The emulator accepts any access key, as long as ``enforce_iam`` is off. The
+        addresses of SageMaker and STS are the same.
         """
         extra = {
             "auth_method": "access_key",
@@ -198,8 +234,8 @@ def read_definitions(folder: Path) -> dict[str, str]:
 
     :param folder: the folder; only its ``*.json`` files are read.
     :return: the text of each definition, by pipeline name.
-    :raises DefinitionError: if a file is not a valid pipeline definition, or if two files have the same
-        pipeline name; the message names the file.
+    :raises DefinitionError: if a file is not a valid pipeline definition, or if two
+        files have the same pipeline name; the message names the file.
     """
     if not folder.is_dir():
         raise DefinitionError(f"{folder} is not a folder")
@@ -210,15 +246,21 @@ def read_definitions(folder: Path) -> dict[str, str]:
             text = file.read_text(encoding="utf-8")
             parse(text)
         except (DefinitionError, UnicodeDecodeError) as error:
-            raise DefinitionError(f"{file}: not a pipeline definition: {error}") from error
+            raise DefinitionError(
+                f"{file}: not a pipeline definition: {error}"
+            ) from error
         if not name or name in texts:
             raise DefinitionError(
-                f"{file}: the pipeline name {name!r} made from the file name is empty or not unique"
+                f"{file}: the pipeline name {name!r} made from the file name is empty"
+                " or not unique"
             )
         texts[name] = text
     return texts
 
 
 def pipeline_name(stem: str) -> str:
-    """Return a valid pipeline name for a file name, such as ``churn-tuning`` for ``churn_tuning``."""
+    """
+    Return a valid pipeline name for a file name, such as ``churn-tuning`` for
+    ``churn_tuning``.
+    """
     return re.sub(r"[^a-zA-Z0-9]+", "-", stem)[:_NAME_LENGTH].strip("-")

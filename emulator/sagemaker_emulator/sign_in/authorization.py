@@ -1,14 +1,17 @@
 """
-Authorizes requests: decides whether the policies in IAM allow the caller to perform an operation.
+Authorizes requests: decides whether the policies in IAM allow the caller to perform an
+operation.
 
-It evaluates identity-based policies (inline, attached, and those of a user's groups) and session policies, by
-the rules of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. It
-does not evaluate permissions boundaries, the policies of an organization and condition keys for tags. All
-pipelines are in the emulator's own account, even if the caller is in another account.
+It evaluates identity-based policies (inline, attached, and those of a user's groups)
+and session policies, by the rules of
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html.
+It does not evaluate permissions boundaries, the policies of an organization and
+condition keys for tags. All pipelines are in the emulator's own account, even if the
+caller is in another account.
 
-Like AWS, the emulator authorizes a request before it validates it. A caller without permission gets
-AccessDeniedException even for a pipeline that does not exist; only a caller with permission gets
-ResourceNotFound.
+Like AWS, the emulator authorizes a request before it validates it. A caller without
+permission gets AccessDeniedException even for a pipeline that does not exist; only a
+caller with permission gets ResourceNotFound.
 """
 
 from __future__ import annotations
@@ -23,13 +26,25 @@ from sagemaker_emulator.sagemaker.jobs.descriptions import OPERATIONS as JOB_OPE
 from sagemaker_emulator.sagemaker.store import partition, resource_arn
 from sagemaker_emulator.sign_in import iam
 from sagemaker_emulator.sign_in.iam import Caller
-from sagemaker_emulator.sign_in.policies import AuthorizationRequest, Context, Decision, evaluate
+from sagemaker_emulator.sign_in.policies import (
+    AuthorizationRequest,
+    Context,
+    Decision,
+    evaluate,
+)
 
-# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html lists the
-# resource of each action. SendPipelineExecutionStepSuccess and SendPipelineExecutionStepFailure contain only
-# a callback token, so their resource is "*".
-_RESOURCE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
-# The operations on jobs and model packages, with the member that names one, and the type of the resource.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
+# lists the resource of each action. SendPipelineExecutionStepSuccess and
+# SendPipelineExecutionStepFailure contain only a callback token, so their resource is
+# "*".
+_RESOURCE_MEMBERS = (
+    "PipelineName",
+    "PipelineArn",
+    "PipelineExecutionArn",
+    "ResourceArn",
+)
+# The operations on jobs and model packages, with the member that names one, and the
+# type of the resource.
 _NAMED_BY = {
     "CreateModelPackage": ("ModelPackageGroupName", "model-package-group"),
     "DescribeModelPackage": ("ModelPackageName", "model-package"),
@@ -44,8 +59,8 @@ _PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
 
 def check_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
     """
-    Check that a caller may perform an operation of SageMaker, may give the tags of the request, if any, and
-    may pass the role that it names, if any.
+    Check that a caller may perform an operation of SageMaker, may give the tags of the
+    request, if any, and may pass the role that it names, if any.
 
     :param caller: the caller.
     :param operation: the name of the operation.
@@ -62,7 +77,12 @@ def check_operation(caller: Caller, operation: str, region: str, body: Any) -> N
         _require(caller, "sagemaker:AddTags", resource, context)
     role_arn = request.get("RoleArn")
     if isinstance(role_arn, str):
-        _require(caller, "iam:PassRole", role_arn, {**context, "iam:PassedToService": [_PASSED_TO_SERVICE]})
+        _require(
+            caller,
+            "iam:PassRole",
+            role_arn,
+            {**context, "iam:PassedToService": [_PASSED_TO_SERVICE]},
+        )
 
 
 def check_read(caller: Caller | None, aws: AwsRequest) -> None:
@@ -70,7 +90,8 @@ def check_read(caller: Caller | None, aws: AwsRequest) -> None:
     Check that a caller may read from moto what a step has made: an S3 object.
 
     :param caller: the caller; None for a request that nobody has signed.
-    :param aws: any request that moto will handle. Those for something else are not checked.
+    :param aws: any request that moto will handle. Those for something else are not
+        checked.
     :raises ApiError: AccessDeniedException, and AccessDenied for S3.
     """
     s3_object = _S3_OBJECT.fullmatch(aws.operation) if aws.service == "s3" else None
@@ -94,7 +115,9 @@ def check_simulation(caller: Caller, region: str, source_arn: str) -> None:
     :raises ApiError: AccessDenied.
     """
     try:
-        _require(caller, "iam:SimulatePrincipalPolicy", source_arn, caller.context(region))
+        _require(
+            caller, "iam:SimulatePrincipalPolicy", source_arn, caller.context(region)
+        )
     except ApiError as error:
         raise ApiError("AccessDenied", error.message, 403) from error
 
@@ -119,7 +142,12 @@ def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
         name = str(request.get(member))
         return name if name.startswith("arn:") else resource_arn(region, kind, name)
     name_or_arn = next(
-        (request[name] for name in _RESOURCE_MEMBERS if isinstance(request.get(name), str)), None
+        (
+            request[name]
+            for name in _RESOURCE_MEMBERS
+            if isinstance(request.get(name), str)
+        ),
+        None,
     )
     if name_or_arn is None or operation in _WILDCARD_ONLY:
         return "*"
@@ -132,17 +160,23 @@ def _require(caller: Caller, action: str, resource: str, context: Context) -> No
     decision, policy_type = _decide(caller, action, resource, context)
     if decision is Decision.ALLOWED:
         return
-    text = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource} "
+    text = (
+        f"User: {caller.arn} is not authorized to perform: {action} on resource:"
+        f" {resource} "
+    )
     if decision is Decision.EXPLICIT_DENY:
         text += (
-            f"with an explicit deny in {'an' if policy_type.startswith('i') else 'a'} {policy_type} policy"
+            f"with an explicit deny in {'an' if policy_type.startswith('i') else 'a'}"
+            f" {policy_type} policy"
         )
     else:
         text += f"because no {policy_type} policy allows the {action} action"
     raise ApiError("AccessDeniedException", text)
 
 
-def _decide(caller: Caller, action: str, resource: str, context: Context) -> tuple[Decision, str]:
+def _decide(
+    caller: Caller, action: str, resource: str, context: Context
+) -> tuple[Decision, str]:
     """Return the decision, and the type of the policy that it comes from."""
     request = AuthorizationRequest(action, resource, context)
     policies = iam.identity_policies(caller.principal_arn) or []

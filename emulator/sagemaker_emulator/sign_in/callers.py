@@ -1,21 +1,28 @@
 """
-Identifies the caller of a request by the access key, and rejects credentials that are not valid.
+Identifies the caller of a request by the access key, and rejects credentials that are
+not valid.
 
-====================================================  ===========================  =====================
-credentials                                           error of a pipeline          error of STS
-                                                      operation (HTTP 400)         (HTTP 403)
-====================================================  ===========================  =====================
-of a session that has expired                         ExpiredTokenException        ExpiredToken
-a session's key with a wrong or no session token      UnrecognizedClientException  InvalidClientTokenId
-a temporary key (``ASIA...``) without session token   UnrecognizedClientException  InvalidClientTokenId
-a user's key that is inactive                         UnrecognizedClientException  InvalidClientTokenId
-a user's key with a session token                     UnrecognizedClientException  InvalidClientTokenId
-====================================================  ===========================  =====================
+====================================================  ===========================
+===================== credentials                                           error of a
+pipeline          error of STS
+                                                      operation (HTTP 400)         (HTTP
+                                                      403)
+====================================================  ===========================
+===================== of a session that has expired
+ExpiredTokenException        ExpiredToken a session's key with a wrong or no session
+token      UnrecognizedClientException  InvalidClientTokenId a temporary key
+(``ASIA...``) without session token   UnrecognizedClientException  InvalidClientTokenId
+a user's key that is inactive                         UnrecognizedClientException
+InvalidClientTokenId a user's key with a session token
+UnrecognizedClientException  InvalidClientTokenId
+====================================================  ===========================
+=====================
 
-Every other key that neither STS nor IAM knows belongs to a session of the role SageMakerRole, which may do
-everything, so that invented credentials work. This includes temporary keys that the emulator did not issue
-and, after a reset, the keys of earlier sessions. The emulator does not verify signatures, and does not check
-the credentials of requests that moto handles. References:
+Every other key that neither STS nor IAM knows belongs to a session of the role
+SageMakerRole, which may do everything, so that invented credentials work. This includes
+temporary keys that the emulator did not issue and, after a reset, the keys of earlier
+sessions. The emulator does not verify signatures, and does not check the credentials of
+requests that moto handles. References:
 https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html and
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_use-resources.html
 """
@@ -34,8 +41,8 @@ _INVALID = "The security token included in the request is invalid"
 
 def identify(request: AwsRequest, sessions: Sessions) -> Caller | None:
     """
-    Return the owner of the access key of a request, or None if the request is not signed. Does not check the
-    credentials.
+    Return the owner of the access key of a request, or None if the request is not
+    signed. Does not check the credentials.
     """
     if not request.access_key_id:
         return None
@@ -48,15 +55,21 @@ def identify(request: AwsRequest, sessions: Sessions) -> Caller | None:
 
 def authenticate(request: AwsRequest, sessions: Sessions) -> Caller:
     """
-    Return the owner of the access key of a request to STS or IAM, and check the credentials.
+    Return the owner of the access key of a request to STS or IAM, and check the
+    credentials.
 
     :param request: the request.
     :param sessions: the sessions that STS has issued.
-    :raises ApiError: the request is not signed, or one of the errors in the table of this module.
+    :raises ApiError: the request is not signed, or one of the errors in the table of
+        this module.
     """
     caller = identify(request, sessions)
     if caller is None:
-        raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", status=403)
+        raise ApiError(
+            "MissingAuthenticationToken",
+            "Request is missing Authentication Token",
+            status=403,
+        )
     check_credentials(request, sessions)
     return caller
 
@@ -72,7 +85,9 @@ def check_credentials(request: AwsRequest, sessions: Sessions) -> None:
     session = sessions.find(request.access_key_id)
     if session is not None:
         if request.session_token != session.token:
-            raise _invalid_token_error(request, "the session token does not belong to the access key")
+            raise _invalid_token_error(
+                request, "the session token does not belong to the access key"
+            )
         if sessions.has_expired(session):
             raise _expired_token_error(request)
         return
@@ -80,9 +95,13 @@ def check_credentials(request: AwsRequest, sessions: Sessions) -> None:
     if user is not None and not user[1]:
         raise _invalid_token_error(request, "the access key is inactive")
     if user is not None and request.session_token:
-        raise _invalid_token_error(request, "the access key of a user must be used without a session token")
+        raise _invalid_token_error(
+            request, "the access key of a user must be used without a session token"
+        )
     if request.access_key_id.startswith("ASIA") and not request.session_token:
-        raise _invalid_token_error(request, "a temporary access key must be used with its session token")
+        raise _invalid_token_error(
+            request, "a temporary access key must be used with its session token"
+        )
 
 
 def _invalid_token_error(request: AwsRequest, detail: str) -> ApiError:

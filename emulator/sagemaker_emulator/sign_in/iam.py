@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from moto.backends import get_backend
 
-from sagemaker_emulator.sagemaker.store import ACCOUNT, DEFAULT_ROLE, DEFAULT_SESSION, PARTITIONS, partition
+from sagemaker_emulator.sagemaker.store import (
+    ACCOUNT,
+    DEFAULT_ROLE,
+    DEFAULT_SESSION,
+    PARTITIONS,
+    partition,
+)
 from sagemaker_emulator.sign_in.policies import Policy
 
 #: The role of all access keys that neither STS nor IAM knows.
@@ -21,7 +27,9 @@ _DEFAULT_ROLE_ID: Final = "AROAEMULATORROLE00000"
 _SAGEMAKER: Final = {"Service": "sagemaker.amazonaws.com"}
 _DEFAULT_TRUST: Final = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": _SAGEMAKER, "Action": "sts:AssumeRole"}],
+    "Statement": [
+        {"Effect": "Allow", "Principal": _SAGEMAKER, "Action": "sts:AssumeRole"}
+    ],
 }
 _DEFAULT_PERMISSIONS: Final = {
     "Version": "2012-10-17",
@@ -37,12 +45,13 @@ class Caller:
     :param arn: the ARN of the user or the role session, as in GetCallerIdentity.
     :param account: the account id.
     :param user_id: the unique id, as in GetCallerIdentity.
-    :param principal_arn: the ARN of the user or role, as in the condition key ``aws:PrincipalArn``.
+    :param principal_arn: the ARN of the user or role, as in the condition key
+        ``aws:PrincipalArn``.
     :param user_name: the name of the IAM user; None for other callers.
     :param role_arn: the ARN of the role of a role session; None for other callers.
     :param temporary: whether STS issued the credentials.
-    :param session_policies: the policies that were passed when the session was created. They only restrict
-        the permissions.
+    :param session_policies: the policies that were passed when the session was created.
+        They only restrict the permissions.
     """
 
     arn: str
@@ -66,14 +75,20 @@ class Caller:
 
     @property
     def account_principals(self) -> frozenset[str]:
-        """The names with which a trust policy names all principals in the caller's account."""
-        return frozenset({self.account, f"arn:{self.aws_partition}:iam::{self.account}:root"})
+        """
+        The names with which a trust policy names all principals in the caller's
+        account.
+        """
+        return frozenset(
+            {self.account, f"arn:{self.aws_partition}:iam::{self.account}:root"}
+        )
 
     def context(self, region: str) -> dict[str, list[str]]:
         """
         Return the condition keys that every request of this caller has.
 
-        Reference: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+        Reference:
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
         """
         return {
             "aws:PrincipalArn": [self.principal_arn],
@@ -119,14 +134,19 @@ class TemporaryKey:
 
 def default_caller(region: str) -> Caller:
     """
-    Return the owner of all access keys that nobody else has: a session of the default role.
+    Return the owner of all access keys that nobody else has: a session of the default
+    role.
 
-    SDKs look for the role of whoever calls, as in a notebook, and find none of the account's root user.
+    SDKs look for the role of whoever calls, as in a notebook, and find none of the
+    account's root user.
     """
     aws_partition = partition(region)
     arn = default_role_arn(aws_partition)
-    session_arn = f"arn:{aws_partition}:sts::{ACCOUNT}:assumed-role/{DEFAULT_ROLE}/{DEFAULT_SESSION}"
-    return Caller(session_arn, ACCOUNT, f"{_DEFAULT_ROLE_ID}:{DEFAULT_SESSION}", arn, role_arn=arn)
+    session = f"assumed-role/{DEFAULT_ROLE}/{DEFAULT_SESSION}"
+    session_arn = f"arn:{aws_partition}:sts::{ACCOUNT}:{session}"
+    return Caller(
+        session_arn, ACCOUNT, f"{_DEFAULT_ROLE_ID}:{DEFAULT_SESSION}", arn, role_arn=arn
+    )
 
 
 def default_role_arn(aws_partition: str) -> str:
@@ -135,7 +155,10 @@ def default_role_arn(aws_partition: str) -> str:
 
 
 def create_default_role() -> None:
-    """Create the default role in each partition: SageMaker may assume it, and it may do everything."""
+    """
+    Create the default role in each partition: SageMaker may assume it, and it may do
+    everything.
+    """
     for aws_partition in PARTITIONS:
         backend = get_backend("iam")[ACCOUNT][aws_partition]
         created = backend.create_role(
@@ -147,21 +170,27 @@ def create_default_role() -> None:
             tags=[],
             max_session_duration="43200",
         )
-        # The id is in the UserId of a session. moto invents another one after each reset.
+        # The id is in the UserId of a session. moto invents another one after each
+        # reset.
         backend.roles[_DEFAULT_ROLE_ID] = backend.roles.pop(created.id)
         created.id = _DEFAULT_ROLE_ID
-        backend.put_role_policy(DEFAULT_ROLE, "Everything", json.dumps(_DEFAULT_PERMISSIONS))
+        backend.put_role_policy(
+            DEFAULT_ROLE, "Everything", json.dumps(_DEFAULT_PERMISSIONS)
+        )
 
 
 def user(access_key_id: str, region: str) -> tuple[Caller, bool] | None:
     """
-    Return the IAM user that owns an access key and whether the key is active, or None if no user owns it.
+    Return the IAM user that owns an access key and whether the key is active, or None
+    if no user owns it.
     """
     for account, backends in [*get_backend("iam").items()]:
         for owner in [*backends[partition(region)].users.values()]:
             for key in owner.access_keys:
                 if key.access_key_id == access_key_id:
-                    caller = Caller(owner.arn, account, owner.id, owner.arn, user_name=owner.name)
+                    caller = Caller(
+                        owner.arn, account, owner.id, owner.arn, user_name=owner.name
+                    )
                     return caller, key.status == "Active"
     return None
 
@@ -172,20 +201,33 @@ def role(arn: str) -> Role | None:
     for entry in [*get_backend("iam")[account][aws_partition].get_roles()]:
         if entry.arn == arn:
             trust = json.loads(entry.assume_role_policy_document)
-            return Role(arn, entry.name, entry.id, account, trust, int(entry.max_session_duration or 3600))
+            return Role(
+                arn,
+                entry.name,
+                entry.id,
+                account,
+                trust,
+                int(entry.max_session_duration or 3600),
+            )
     return None
 
 
 def oidc_audiences(provider_arn: str) -> list[str] | None:
-    """Return the client ids of an OpenID Connect provider in IAM, or None if the provider does not exist."""
+    """
+    Return the client ids of an OpenID Connect provider in IAM, or None if the provider
+    does not exist.
+    """
     account, aws_partition = account_and_partition(provider_arn)
-    provider = get_backend("iam")[account][aws_partition].open_id_providers.get(provider_arn)
+    provider = get_backend("iam")[account][aws_partition].open_id_providers.get(
+        provider_arn
+    )
     return None if provider is None else list(provider.client_id_list)
 
 
 def identity_policies(principal_arn: str) -> list[Policy] | None:
     """
-    Return all policies of a user, including those of its groups, of a group or of a role.
+    Return all policies of a user, including those of its groups, of a group or of a
+    role.
 
     :param principal_arn: the ARN of the user, the group or the role.
     :return: the policies; None if the user, the group or the role does not exist.
@@ -200,14 +242,22 @@ def identity_policies(principal_arn: str) -> list[Policy] | None:
         return None
     owners += [group for group in groups if owners[0] in group.users]
     inline = [policy for owner in owners for policy in owner.policies.values()]
-    attached = (policy for owner in owners for policy in owner.managed_policies.values())
+    attached = (
+        policy for owner in owners for policy in owner.managed_policies.values()
+    )
     return [json.loads(text) for text in (*inline, *map(_default_document, attached))]
 
 
-def managed_policies(arns: Iterable[str], account: str, aws_partition: str) -> list[Policy]:
-    """Return the managed policies with these ARNs. ARNs that do not exist are ignored."""
+def managed_policies(
+    arns: Iterable[str], account: str, aws_partition: str
+) -> list[Policy]:
+    """
+    Return the managed policies with these ARNs. ARNs that do not exist are ignored.
+    """
     policies = get_backend("iam")[account][aws_partition].managed_policies
-    return [json.loads(_default_document(policies[arn])) for arn in arns if arn in policies]
+    return [
+        json.loads(_default_document(policies[arn])) for arn in arns if arn in policies
+    ]
 
 
 def create_temporary_key(account: str, aws_partition: str) -> TemporaryKey:
@@ -217,11 +267,20 @@ def create_temporary_key(account: str, aws_partition: str) -> TemporaryKey:
 
 
 def account_and_partition(arn: str) -> tuple[str, str]:
-    """Return the account and the partition in an ARN, or those of the emulator if the ARN has none."""
+    """
+    Return the account and the partition in an ARN, or those of the emulator if the ARN
+    has none.
+    """
     parts = arn.split(":")
-    return (parts[4], parts[1]) if len(parts) > 5 and parts[4].isdigit() else (ACCOUNT, "aws")
+    return (
+        (parts[4], parts[1])
+        if len(parts) > 5 and parts[4].isdigit()
+        else (ACCOUNT, "aws")
+    )
 
 
 def _default_document(policy: Any) -> str:
-    text: str = next(version.document for version in policy.versions if version.is_default)
+    text: str = next(
+        version.document for version in policy.versions if version.is_default
+    )
     return text

@@ -2,14 +2,16 @@
 Verifies the signatures of web identity tokens with the keys that their issuers publish.
 
 The emulator gets the keys by OpenID Connect discovery
-(https://openid.net/specs/openid-connect-discovery-1_0.html): ``<issuer>/.well-known/openid-configuration``
-contains the ``jwks_uri``. It caches the keys for five minutes, and requests them again at once if a token
-names a key that is not in the cache. It uses the proxies of the environment.
+(https://openid.net/specs/openid-connect-discovery-1_0.html):
+``<issuer>/.well-known/openid-configuration`` contains the ``jwks_uri``. It caches the
+keys for five minutes, and requests them again at once if a token names a key that is
+not in the cache. It uses the proxies of the environment.
 
-These requests are the only network traffic of the emulator, and they go only to issuers that have a provider
-in IAM. If an issuer cannot be reached, the emulator rejects its tokens with the error that AWS uses;
-``detail`` in the call log contains the reason. Everything else works without a network. Alternatively,
-`settings` can contain the keys of an issuer.
+These requests are the only network traffic of the emulator, and they go only to issuers
+that have a provider in IAM. If an issuer cannot be reached, the emulator rejects its
+tokens with the error that AWS uses; ``detail`` in the call log contains the reason.
+Everything else works without a network. Alternatively, `settings` can contain the keys
+of an issuer.
 """
 
 from __future__ import annotations
@@ -28,9 +30,16 @@ from jwt.exceptions import PyJWTError
 from sagemaker_emulator.errors import ApiError
 
 #: The signature algorithms that
-#: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html allows, with the key
-#: type of each.
-ALGORITHMS = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC", "ES512": "EC"}
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html
+#: allows, with the key type of each.
+ALGORITHMS = {
+    "RS256": "RSA",
+    "RS384": "RSA",
+    "RS512": "RSA",
+    "ES256": "EC",
+    "ES384": "EC",
+    "ES512": "EC",
+}
 _TIMEOUT = 5.0
 
 
@@ -38,8 +47,10 @@ class Issuers:
     """
     The issuers of web identity tokens, with a cache of their keys.
 
-    :param ca: a PEM file with CA certificates to trust in addition to those of the host.
-    :raises OSError: if the file cannot be read or contains no certificate; the message names the file.
+    :param ca: a PEM file with CA certificates to trust in addition to those of the
+        host.
+    :raises OSError: if the file cannot be read or contains no certificate; the message
+        names the file.
     """
 
     def __init__(self, ca: Path | None = None) -> None:
@@ -48,7 +59,9 @@ class Issuers:
             try:
                 self._context.load_verify_locations(cafile=ca)
             except OSError as error:
-                raise OSError(f"{ca}: not a PEM file of certificates: {error}") from error
+                raise OSError(
+                    f"{ca}: not a PEM file of certificates: {error}"
+                ) from error
         self._lock = Lock()
         self._clients: dict[str, PyJWKClient] = {}
 
@@ -58,7 +71,11 @@ class Issuers:
             self._clients.clear()
 
     def verify(
-        self, token: str, header: dict[str, Any], issuer: str, configured_keys: PyJWKSet | None
+        self,
+        token: str,
+        header: dict[str, Any],
+        issuer: str,
+        configured_keys: PyJWKSet | None,
     ) -> None:
         """
         Verify the signature of a token.
@@ -66,19 +83,24 @@ class Issuers:
         :param token: the token.
         :param header: the decoded header of the token.
         :param issuer: the URL of the issuer.
-        :param configured_keys: the keys of the issuer if the settings contain them; None to request them from
-            the issuer.
+        :param configured_keys: the keys of the issuer if the settings contain them;
+            None to request them from the issuer.
         :raises ApiError: InvalidIdentityToken.
         """
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
-            raise invalid_token_error(f"the token's alg is {algorithm!r}, not one of {', '.join(ALGORITHMS)}")
+            raise invalid_token_error(
+                f"the token's alg is {algorithm!r}, not one of {', '.join(ALGORITHMS)}"
+            )
         if not isinstance(kid, str):
-            raise _no_key_error(f"the token's header has no kid (the id of a key of {issuer})")
+            raise _no_key_error(
+                f"the token's header has no kid (the id of a key of {issuer})"
+            )
         key = self._key(issuer, kid, configured_keys)
         if key.key_type != ALGORITHMS[algorithm]:
             raise invalid_token_error(
-                f"the token's alg is {algorithm}, but key {kid!r} of {issuer} is {key.key_type}"
+                f"the token's alg is {algorithm}, but key {kid!r} of {issuer} is"
+                f" {key.key_type}"
             )
         try:
             PyJWS().decode(token, key.key, algorithms=[algorithm])
@@ -94,10 +116,15 @@ class Issuers:
             else:
                 client = self._client(issuer)
                 key = PyJWKClient.match_kid(client.get_signing_keys(), kid)
-                # Not get_signing_key(): it does not request the keys again until some time has passed.
-                key = key or PyJWKClient.match_kid(client.get_signing_keys(refresh=True), kid)
+                # Not get_signing_key(): it does not request the keys again until some
+                # time has passed.
+                key = key or PyJWKClient.match_kid(
+                    client.get_signing_keys(refresh=True), kid
+                )
         except (PyJWTError, OSError, ValueError) as error:
-            raise _no_key_error(f"the keys of {issuer} could not be retrieved: {error}") from error
+            raise _no_key_error(
+                f"the keys of {issuer} could not be retrieved: {error}"
+            ) from error
         if key is None:
             raise _no_key_error(f"{issuer} does not publish a key {kid!r}")
         return key
@@ -114,7 +141,9 @@ class Issuers:
 
     def _jwks_uri(self, issuer: str) -> str:
         url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-        with build_opener(HTTPSHandler(context=self._context)).open(url, timeout=_TIMEOUT) as response:
+        with build_opener(HTTPSHandler(context=self._context)).open(
+            url, timeout=_TIMEOUT
+        ) as response:
             document = json.load(response)
         if not isinstance(document, dict) or document.get("issuer") != issuer:
             raise ValueError(f"{url} does not describe this issuer")
@@ -134,8 +163,8 @@ def invalid_token_error(detail: str) -> ApiError:
     :param detail: the reason, for the call log.
     """
     text = (
-        "The web identity token that was passed could not be validated by AWS. Get a new identity token from "
-        "the identity provider and then retry the request."
+        "The web identity token that was passed could not be validated by AWS. Get a"
+        " new identity token from the identity provider and then retry the request."
     )
     return ApiError("InvalidIdentityToken", text, detail=detail)
 
@@ -143,7 +172,7 @@ def invalid_token_error(detail: str) -> ApiError:
 def _no_key_error(detail: str) -> ApiError:
     # AWS's message contains the two spaces, too.
     text = (
-        "Couldn't retrieve verification key from your identity provider,  please reference "
-        "AssumeRoleWithWebIdentity documentation for requirements"
+        "Couldn't retrieve verification key from your identity provider,  please"
+        " reference AssumeRoleWithWebIdentity documentation for requirements"
     )
     return ApiError("InvalidIdentityToken", text, detail=detail)

@@ -2,12 +2,15 @@
 Evaluates IAM policies: identity-based policies, session policies and trust policies.
 
 The rules are those of
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html and
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html. Unsupported elements never
-grant access: with a condition operator or a policy variable that this module does not support, an Allow
-statement does not apply, and a Deny statement does. moto's own evaluation is not used: it ignores conditions
-in identity-based policies, treats every resource pattern as a regular expression, and does not report which
-statement was decisive.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+and
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html.
+Unsupported elements never
+grant access: with a condition operator or a policy variable that this module does not
+support, an Allow statement does not apply, and a Deny statement does. moto's own
+evaluation is not used: it ignores conditions in identity-based policies, treats every
+resource pattern as a regular expression, and does not report which statement was
+decisive.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 class Decision(Enum):
-    """The result of a policy evaluation. IMPLICIT_DENY means that no statement applies."""
+    """
+    The result of a policy evaluation. IMPLICIT_DENY means that no statement applies.
+    """
 
     ALLOWED = "allowed"
     EXPLICIT_DENY = "explicitDeny"
@@ -43,7 +48,8 @@ class AuthorizationRequest:
     :param action: the action, such as ``sagemaker:StartPipelineExecution``.
     :param resource: an ARN or ``*``; None for a trust policy, which has no resource.
     :param context: the values of the condition keys.
-    :param principals: for a trust policy, all names of the caller by principal type (``AWS``, ``Federated``).
+    :param principals: for a trust policy, all names of the caller by principal type
+        (``AWS``, ``Federated``).
     """
 
     action: str
@@ -54,14 +60,17 @@ class AuthorizationRequest:
 
 def evaluate(policies: Iterable[Policy], request: AuthorizationRequest) -> Decision:
     """
-    Return the decision of all policies of one type. An explicit Deny overrides every Allow.
+    Return the decision of all policies of one type. An explicit Deny overrides every
+    Allow.
 
     :param policies: the policies.
     :param request: the request.
     """
     decision = Decision.IMPLICIT_DENY
     context = {key.lower(): [*values] for key, values in request.context.items()}
-    for statement in (entry for policy in policies for entry in _as_list(policy.get("Statement"))):
+    for statement in (
+        entry for policy in policies for entry in _as_list(policy.get("Statement"))
+    ):
         applies = _applies(statement, request, context)
         if statement.get("Effect") == "Deny" and applies is not False:
             return Decision.EXPLICIT_DENY
@@ -70,49 +79,79 @@ def evaluate(policies: Iterable[Policy], request: AuthorizationRequest) -> Decis
     return decision
 
 
-def trusts(policy: Policy, action: str, principals: Mapping[str, Iterable[str]], context: Context) -> bool:
+def trusts(
+    policy: Policy,
+    action: str,
+    principals: Mapping[str, Iterable[str]],
+    context: Context,
+) -> bool:
     """
     Return whether the trust policy of a role allows an action.
 
     :param policy: the trust policy.
     :param action: the action, such as ``sts:AssumeRole``.
-    :param principals: all names of the caller, by principal type (``AWS`` or ``Federated``).
+    :param principals: all names of the caller, by principal type (``AWS`` or
+        ``Federated``).
     :param context: the values of the condition keys.
     """
-    return evaluate([policy], AuthorizationRequest(action, None, context, principals)) is Decision.ALLOWED
+    return (
+        evaluate([policy], AuthorizationRequest(action, None, context, principals))
+        is Decision.ALLOWED
+    )
 
 
 def missing_context_keys(policies: Iterable[Policy], context: Context) -> list[str]:
-    """Return the condition keys that policies use, in conditions or as variables, and that have no value."""
+    """
+    Return the condition keys that policies use, in conditions or as variables, and that
+    have no value.
+    """
     given = {key.lower() for key in context}
     used: dict[str, str] = {}
-    for statement in (entry for policy in policies for entry in _as_list(policy.get("Statement"))):
-        keys = [key for condition in (statement.get("Condition") or {}).values() for key in condition]
-        used.update((key.lower(), key) for key in (*keys, *_VARIABLE.findall(json.dumps(statement))))
+    for statement in (
+        entry for policy in policies for entry in _as_list(policy.get("Statement"))
+    ):
+        keys = [
+            key
+            for condition in (statement.get("Condition") or {}).values()
+            for key in condition
+        ]
+        used.update(
+            (key.lower(), key)
+            for key in (*keys, *_VARIABLE.findall(json.dumps(statement)))
+        )
     return sorted(key for name, key in used.items() if name not in given)
 
 
 def _applies(
     statement: Policy, request: AuthorizationRequest, context: Mapping[str, list[str]]
 ) -> bool | None:
-    """Return whether a statement applies to the request, or None if this module cannot decide it."""
+    """
+    Return whether a statement applies to the request, or None if this module cannot
+    decide it.
+    """
     parts = [
         _element_matches(statement, "Action", request.action, context, str.lower),
         _conditions_met(statement.get("Condition") or {}, context),
     ]
     if request.resource is not None:
-        parts.append(_element_matches(statement, "Resource", request.resource, context, str))
+        parts.append(
+            _element_matches(statement, "Resource", request.resource, context, str)
+        )
     if request.principals is not None:
         parts.append(_principal_matches(statement, request.principals))
     return False if False in parts else None if None in parts else True
 
 
 def _element_matches(
-    statement: Policy, element: str, value: str, context: Mapping[str, list[str]], fold: Callable[[str], str]
+    statement: Policy,
+    element: str,
+    value: str,
+    context: Mapping[str, list[str]],
+    fold: Callable[[str], str],
 ) -> bool | None:
     """
-    Return whether ``Action`` or ``Resource`` of a statement (or ``NotAction``, ``NotResource``) matches a
-    value.
+    Return whether ``Action`` or ``Resource`` of a statement (or ``NotAction``,
+    ``NotResource``) matches a value.
     """
     inverted = f"Not{element}" in statement
     patterns = _as_list(statement.get(f"Not{element}" if inverted else element))
@@ -126,7 +165,9 @@ def _element_matches(
     return matched if matched is None else inverted
 
 
-def _principal_matches(statement: Policy, principals: Mapping[str, Iterable[str]]) -> bool:
+def _principal_matches(
+    statement: Policy, principals: Mapping[str, Iterable[str]]
+) -> bool:
     inverted = "NotPrincipal" in statement
     element = statement.get("NotPrincipal" if inverted else "Principal")
     if not isinstance(element, dict):
@@ -146,7 +187,9 @@ def _pattern_matches(pattern: str, text: str) -> bool:
 
 _OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
     "StringEquals": lambda expected, actual: expected == actual,
-    "StringEqualsIgnoreCase": lambda expected, actual: expected.lower() == actual.lower(),
+    "StringEqualsIgnoreCase": lambda expected, actual: (
+        expected.lower() == actual.lower()
+    ),
     "StringLike": _pattern_matches,
     "ArnEquals": _pattern_matches,
     "ArnLike": _pattern_matches,
@@ -161,12 +204,18 @@ _NEGATED = {
 }
 
 
-def _conditions_met(conditions: Mapping[str, Any], context: Mapping[str, list[str]]) -> bool | None:
-    """Return whether all conditions are met, or None if one of them is not supported."""
+def _conditions_met(
+    conditions: Mapping[str, Any], context: Mapping[str, list[str]]
+) -> bool | None:
+    """
+    Return whether all conditions are met, or None if one of them is not supported.
+    """
     result: bool | None = True
     for operator, keys in conditions.items():
         for key, expected in keys.items():
-            met = _condition_met(operator, _as_list(expected), context.get(key.lower(), []), context)
+            met = _condition_met(
+                operator, _as_list(expected), context.get(key.lower(), []), context
+            )
             if met is False:
                 return False
             result = result if met else None
@@ -174,27 +223,40 @@ def _conditions_met(conditions: Mapping[str, Any], context: Mapping[str, list[st
 
 
 def _condition_met(
-    operator: str, expected: list[Any], actual: list[str], context: Mapping[str, list[str]]
+    operator: str,
+    expected: list[Any],
+    actual: list[str],
+    context: Mapping[str, list[str]],
 ) -> bool | None:
     name = operator.removeprefix("ForAnyValue:")
     optional = name.endswith("IfExists")
     name = name.removesuffix("IfExists")
     if name == "Null":
-        return (not actual) is (str(expected[0]).lower() == "true") if expected else None
+        return (
+            (not actual) is (str(expected[0]).lower() == "true") if expected else None
+        )
     matches = _OPERATORS.get(_NEGATED.get(name, name))
     if matches is None:
         return None
     if not actual:
         return optional or name in _NEGATED
     expanded = [_replace_variables(_text(item), context) for item in expected]
-    matched = any(matches(item, value) for item in expanded if item is not None for value in actual)
+    matched = any(
+        matches(item, value)
+        for item in expanded
+        if item is not None
+        for value in actual
+    )
     if not matched and None in expanded:
         return None
     return matched is not (name in _NEGATED)
 
 
 def _replace_variables(text: str, context: Mapping[str, list[str]]) -> str | None:
-    """Return a text with its policy variables replaced, or None if a variable has no single value."""
+    """
+    Return a text with its policy variables replaced, or None if a variable has no
+    single value.
+    """
     names = [name.lower() for name in _VARIABLE.findall(text)]
     if any(len(context.get(name, ())) != 1 for name in names):
         return None

@@ -1,4 +1,6 @@
-"""The sessions that STS has issued: their credentials, their caller and their expiration."""
+"""
+The sessions that STS has issued: their credentials, their caller and their expiration.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Session:
             "AccessKeyId": self.access_key_id,
             "SecretAccessKey": self.secret_access_key,
             "SessionToken": self.token,
-            "Expiration": expiration.isoformat(timespec=precision).replace("+00:00", "Z"),
+            "Expiration": expiration.isoformat(timespec=precision).replace(
+                "+00:00", "Z"
+            ),
         }
 
 
@@ -67,12 +71,18 @@ class Sessions:
         Create a session with new credentials.
 
         :param caller: the caller identity of the session.
-        :param duration: the session duration in seconds, which the settings can override.
+        :param duration: the session duration in seconds, which the settings can
+            override.
         """
         values = self._settings.values
         now = self._now(values.clock)
-        # AWS uses whole seconds. A lifetime of a few seconds, as tests set it, must be exact.
-        expires_at = math.floor(now + duration) if values.lifetime is None else now + values.lifetime
+        # AWS uses whole seconds. A lifetime of a few seconds, as tests set it, must be
+        # exact.
+        expires_at = (
+            math.floor(now + duration)
+            if values.lifetime is None
+            else now + values.lifetime
+        )
         key = iam.create_temporary_key(caller.account, caller.aws_partition)
         session = Session(
             caller=caller,
@@ -87,7 +97,10 @@ class Sessions:
         return session
 
     def find(self, access_key_id: str) -> Session | None:
-        """Return the session with this access key, even if it has expired; None if there is none."""
+        """
+        Return the session with this access key, even if it has expired; None if there
+        is none.
+        """
         with self._lock:
             return self._sessions.get(access_key_id)
 

@@ -1,20 +1,26 @@
 """
-The sign-in settings: how strictly callers are checked, and how long issued credentials are valid.
+The sign-in settings: how strictly callers are checked, and how long issued credentials
+are valid.
 
-As JSON (a member that is omitted keeps its value; a reset restores the values at the start of the emulator)::
+As JSON (a member that is omitted keeps its value; a reset restores the values at the
+start of the emulator)::
 
-    {"enforce_iam": true,       enforce the policies in IAM on pipeline operations; see `authorization`
-     "sts": {"lifetime": 3,     the lifetime of credentials that are issued from now on, in seconds;
-                                may be below AWS's minimum of 900; null (default): as requested
-             "clock": "real"},  or "emulated": the clock by which their Expiration is set and enforced
+    {"enforce_iam": true,       enforce the policies in IAM on pipeline operations;
+                                see `authorization`
+     "sts": {"lifetime": 3,     the lifetime of credentials that are issued from now on,
+                                in seconds; may be below AWS's minimum of 900;
+                                null (default): as requested
+             "clock": "real"},  or "emulated": the clock by which their Expiration is
+                                set and enforced
      "issuers": {"https://login.example/": {"keys": [...]}}}
-                                a JSON Web Key Set that replaces the keys that the issuer publishes;
-                                null removes it
+                                a JSON Web Key Set that replaces the keys that the
+                                issuer publishes; null removes it
 
-By default, credentials expire by the host's clock, whatever the emulator's clock is. botocore and all other
-AWS clients compare the Expiration with the host's clock. With any other clock they would refresh the
-credentials too late, never, or before every request. ``"clock": "emulated"`` is for tests of clients whose
-own clock follows the emulator's.
+By default, credentials expire by the host's clock, whatever the emulator's clock is.
+botocore and all other AWS clients compare the Expiration with the host's clock. With
+any other clock they would refresh the credentials too late, never, or before every
+request. ``"clock": "emulated"`` is for tests of clients whose own clock follows the
+emulator's.
 """
 
 from __future__ import annotations
@@ -60,49 +66,75 @@ class SignInSettings:
         self.values = self._initial
 
     def as_json(self) -> dict[str, Any]:
-        """Return the settings in their JSON form. Of the issuers, it contains only the names."""
+        """
+        Return the settings in their JSON form. Of the issuers, it contains only the
+        names.
+        """
         values = self.values
         sts = {"lifetime": values.lifetime, "clock": values.clock}
-        return {"enforce_iam": values.enforce_iam, "sts": sts, "issuers": sorted(values.issuers)}
+        return {
+            "enforce_iam": values.enforce_iam,
+            "sts": sts,
+            "issuers": sorted(values.issuers),
+        }
 
     def update(self, document: Mapping[str, Any]) -> None:
         """
         Change the settings that a document contains.
 
         :param document: the settings in their JSON form.
-        :raises SignInError: if a member is unknown or has the wrong type. No setting is changed then.
+        :raises SignInError: if a member is unknown or has the wrong type. No setting is
+            changed then.
         """
         _checked_object(document, "the document", {"enforce_iam", "sts", "issuers"})
         changed = self.values
         if "enforce_iam" in document:
             if not isinstance(document["enforce_iam"], bool):
-                raise SignInError(f"enforce_iam is {document['enforce_iam']!r}; it must be true or false")
+                raise SignInError(
+                    f"enforce_iam is {document['enforce_iam']!r}; it must be true or"
+                    " false"
+                )
             changed = replace(changed, enforce_iam=document["enforce_iam"])
         sts = _checked_object(document.get("sts", {}), "sts", {"lifetime", "clock"})
         if "lifetime" in sts:
             changed = replace(changed, lifetime=_lifetime(sts["lifetime"]))
         if "clock" in sts:
             if sts["clock"] not in CLOCKS:
-                raise SignInError(f"sts.clock is {sts['clock']!r}, not one of {list(CLOCKS)}")
+                raise SignInError(
+                    f"sts.clock is {sts['clock']!r}, not one of {list(CLOCKS)}"
+                )
             changed = replace(changed, clock=sts["clock"])
         if "issuers" in document:
-            changed = replace(changed, issuers=_issuers(changed.issuers, document["issuers"]))
+            changed = replace(
+                changed, issuers=_issuers(changed.issuers, document["issuers"])
+            )
         self.values = changed
 
 
-def _checked_object(document: Any, where: str, allowed: set[str] | None) -> Mapping[str, Any]:
+def _checked_object(
+    document: Any, where: str, allowed: set[str] | None
+) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise SignInError(f"{where} is not a JSON object")
     if allowed is not None and (unknown := sorted(document.keys() - allowed)):
-        raise SignInError(f"{where} has unknown members {unknown}; allowed are {sorted(allowed)}")
+        raise SignInError(
+            f"{where} has unknown members {unknown}; allowed are {sorted(allowed)}"
+        )
     return document
 
 
 def _lifetime(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        raise SignInError(f"sts.lifetime is {value!r}; it must be a number of seconds greater than 0")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not isfinite(value)
+        or value <= 0
+    ):
+        raise SignInError(
+            f"sts.lifetime is {value!r}; it must be a number of seconds greater than 0"
+        )
     return float(value)
 
 
@@ -113,7 +145,11 @@ def _issuers(before: Mapping[str, PyJWKSet], document: Any) -> dict[str, PyJWKSe
             after.pop(issuer, None)
             continue
         try:
-            after[issuer] = PyJWKSet.from_dict(dict(_checked_object(keys, f"issuers[{issuer!r}]", None)))
+            after[issuer] = PyJWKSet.from_dict(
+                dict(_checked_object(keys, f"issuers[{issuer!r}]", None))
+            )
         except PyJWTError as error:
-            raise SignInError(f"issuers[{issuer!r}] is not a JSON Web Key Set: {error}") from error
+            raise SignInError(
+                f"issuers[{issuer!r}] is not a JSON Web Key Set: {error}"
+            ) from error
     return after

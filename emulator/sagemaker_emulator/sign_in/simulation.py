@@ -1,11 +1,14 @@
 """
-Simulates requests against the policies in IAM: SimulatePrincipalPolicy, which moto does not have.
+Simulates requests against the policies in IAM: SimulatePrincipalPolicy, which moto does
+not have.
 
-It evaluates the policies as `authorization` does, also if the emulator does not enforce them. Each action is
-evaluated for each resource, and each of these is one result, without ``MatchedStatements``. Context keys have
-the values of the request only, and for a user those of its name.
+It evaluates the policies as `authorization` does, also if the emulator does not enforce
+them. Each action is evaluated for each resource, and each of these is one result,
+without ``MatchedStatements``. Context keys have the values of the request only, and for
+a user those of its name.
 
-Reference: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+Reference:
+https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 """
 
 from __future__ import annotations
@@ -21,10 +24,16 @@ from moto.iam.policy_validation import IAMPolicyDocumentValidator
 
 from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sign_in import iam
-from sagemaker_emulator.sign_in.policies import AuthorizationRequest, Policy, evaluate, missing_context_keys
+from sagemaker_emulator.sign_in.policies import (
+    AuthorizationRequest,
+    Policy,
+    evaluate,
+    missing_context_keys,
+)
 
 OPERATION: Final = "SimulatePrincipalPolicy"
-#: The members of a request that the call log contains; those of a list begin with these names.
+#: The members of a request that the call log contains; those of a list begin with these
+#: names.
 LOGGED_MEMBERS: Final = ("PolicySourceArn", "ActionNames", "ResourceArns")
 
 _NOT_SIMULATED: Final = (
@@ -33,7 +42,9 @@ _NOT_SIMULATED: Final = (
     "ResourceHandlingOption",
     "ResourcePolicy",
 )
-_ENTITY: Final = re.compile(r"arn:[a-z-]+:iam::\d{12}:(?:user|group|role)/(?:[^:]+/)?[^/:]+")
+_ENTITY: Final = re.compile(
+    r"arn:[a-z-]+:iam::\d{12}:(?:user|group|role)/(?:[^:]+/)?[^/:]+"
+)
 _ACTION: Final = re.compile(r"[\w-]+:\w+", re.ASCII)
 _EVERYTHING: Final = "*"
 _PAGE: Final = 100
@@ -45,11 +56,14 @@ def source_arn(form: Mapping[str, str]) -> str:
     Return whose policies a request is about.
 
     :param form: the members of the request.
-    :raises ApiError: the ARN is missing, or it is not that of a user, a group or a role.
+    :raises ApiError: the ARN is missing, or it is not that of a user, a group or a
+        role.
     """
     arn = form.get("PolicySourceArn", "")
     if not _ENTITY.fullmatch(arn):
-        raise _invalid(f"Invalid Entity Arn: {arn} does not clearly define entity type and name.")
+        raise _invalid(
+            f"Invalid Entity Arn: {arn} does not clearly define entity type and name."
+        )
     return arn
 
 
@@ -59,7 +73,8 @@ def simulate(form: Mapping[str, str]) -> dict[str, Any]:
 
     :param form: the members of the request.
     :return: the result of the operation.
-    :raises ApiError: InvalidInput, NoSuchEntity, MalformedPolicyDocument or ValidationError.
+    :raises ApiError: InvalidInput, NoSuchEntity, MalformedPolicyDocument or
+        ValidationError.
     """
     arn = source_arn(form)
     for name in _NOT_SIMULATED:
@@ -68,11 +83,16 @@ def simulate(form: Mapping[str, str]) -> dict[str, Any]:
     policies = iam.identity_policies(arn)
     if policies is None:
         kind, name = _entity(arn)
-        raise ApiError("NoSuchEntity", f"The {kind} with name {name} cannot be found.", 404)
+        raise ApiError(
+            "NoSuchEntity", f"The {kind} with name {name} cannot be found.", 404
+        )
     policies += [_document(text) for text in listed(form, "PolicyInputList")]
     actions = listed(form, "ActionNames")
     if not actions:
-        raise ApiError("ValidationError", "1 validation error detected: Value null at 'actionNames'")
+        raise ApiError(
+            "ValidationError",
+            "1 validation error detected: Value null at 'actionNames'",
+        )
     for action in actions:
         if not _ACTION.fullmatch(action):
             raise _invalid(f"Invalid Entity Action: {action}")
@@ -81,21 +101,34 @@ def simulate(form: Mapping[str, str]) -> dict[str, Any]:
     offset, size = _page(form)
     total = len(actions) * len(resources)
     page = islice(product(actions, resources), offset, offset + size)
-    results = [_result(policies, AuthorizationRequest(action, name, context)) for action, name in page]
+    results = [
+        _result(policies, AuthorizationRequest(action, name, context))
+        for action, name in page
+    ]
     following = {"Marker": str(offset + size)} if offset + size < total else {}
     return {"IsTruncated": bool(following), "EvaluationResults": results, **following}
 
 
 def logged_request(form: Mapping[str, str]) -> dict[str, Any]:
     """Return the members of a request that the call log shows."""
-    return {name: form[name] if name in form else listed(form, name) for name in LOGGED_MEMBERS}
+    return {
+        name: form[name] if name in form else listed(form, name)
+        for name in LOGGED_MEMBERS
+    }
 
 
 def listed(form: Mapping[str, str], name: str) -> list[str]:
-    """Return the values of a list in a request of the query protocol, in their order."""
+    """
+    Return the values of a list in a request of the query protocol, in their order.
+    """
     pattern = re.compile(rf"{re.escape(name)}\.member\.(\d+)")
     found = ((pattern.fullmatch(member), value) for member, value in form.items())
-    return [value for _, value in sorted((int(match[1]), value) for match, value in found if match)]
+    return [
+        value
+        for _, value in sorted(
+            (int(match[1]), value) for match, value in found if match
+        )
+    ]
 
 
 def _result(policies: list[Policy], request: AuthorizationRequest) -> dict[str, Any]:
@@ -119,13 +152,19 @@ def _result(policies: list[Policy], request: AuthorizationRequest) -> dict[str, 
 def _context(form: Mapping[str, str], arn: str) -> dict[str, list[str]]:
     kind, name = _entity(arn)
     account, _ = iam.account_and_partition(arn)
-    user = {"aws:username": [name], "aws:PrincipalArn": [arn], "aws:PrincipalAccount": [account]}
+    user = {
+        "aws:username": [name],
+        "aws:PrincipalArn": [arn],
+        "aws:PrincipalAccount": [account],
+    }
     given: dict[str, list[str]] = {}
     for member, key in form.items():
         entry = re.fullmatch(r"(ContextEntries\.member\.\d+)\.ContextKeyName", member)
         if entry:
             given[key.lower()] = listed(form, f"{entry[1]}.ContextKeyValues")
-    names = {key.lower(): values for key, values in user.items()} if kind == "user" else {}
+    names = (
+        {key.lower(): values for key, values in user.items()} if kind == "user" else {}
+    )
     return {**names, **given}
 
 
@@ -137,7 +176,10 @@ def _entity(arn: str) -> tuple[str, str]:
 def _page(form: Mapping[str, str]) -> tuple[int, int]:
     size, offset = form.get("MaxItems", str(_PAGE)), form.get("Marker", "0")
     if not size.isdecimal() or not 1 <= int(size) <= _MAX_PAGE:
-        raise ApiError("ValidationError", f"Value '{size}' at 'maxItems' must be from 1 to {_MAX_PAGE}")
+        raise ApiError(
+            "ValidationError",
+            f"Value '{size}' at 'maxItems' must be from 1 to {_MAX_PAGE}",
+        )
     if not offset.isdecimal():
         raise _invalid(f"Invalid Marker: {offset}")
     return int(offset), int(size)

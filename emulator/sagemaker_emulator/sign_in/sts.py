@@ -1,10 +1,12 @@
 """
 The emulated STS operations, which issue credentials and report the caller.
 
-The emulator handles AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken and GetCallerIdentity. moto
-handles the other operations; credentials that moto issues never expire and belong to the default role.
-References: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html,
-https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html and
+The emulator handles AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken and
+GetCallerIdentity. moto handles the other operations; credentials that moto issues never
+expire and belong to the default role. References:
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html,
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+and
 https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 """
 
@@ -57,7 +59,9 @@ class Sts:
     :param settings: the sign-in settings.
     """
 
-    def __init__(self, sessions: Sessions, issuers: Issuers, settings: SignInSettings) -> None:
+    def __init__(
+        self, sessions: Sessions, issuers: Issuers, settings: SignInSettings
+    ) -> None:
         self.sessions = sessions
         self.settings = settings
         self._issuers = issuers
@@ -82,7 +86,9 @@ class Sts:
             return self._get_session_token(request, caller)
         if request.operation == "GetCallerIdentity":
             # AWS requires no permission for GetCallerIdentity.
-            return StsResult({"Arn": caller.arn, "UserId": caller.user_id, "Account": caller.account})
+            return StsResult(
+                {"Arn": caller.arn, "UserId": caller.user_id, "Account": caller.account}
+            )
         return None
 
     def _assume_role(self, request: AwsRequest, caller: Caller) -> StsResult:
@@ -96,27 +102,39 @@ class Sts:
         }
         role = iam.role(role_arn)
         if role is None or not self._may_assume(role, caller, context):
-            # AWS returns the same error for a role that does not exist and for a role that the caller may not
-            # assume.
+            # AWS returns the same error for a role that does not exist and for a role
+            # that the caller may not assume.
             raise ApiError(
                 "AccessDenied",
-                f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {role_arn}",
+                f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on"
+                f" resource: {role_arn}",
                 403,
             )
-        _check_maximum(duration, role, chained=caller.temporary and caller.role_arn is not None)
-        return _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
+        _check_maximum(
+            duration, role, chained=caller.temporary and caller.role_arn is not None
+        )
+        return _assumed(
+            self.sessions.issue(
+                role.session(name, _session_policies(form, role)), duration
+            )
+        )
 
-    def _may_assume(self, role: Role, caller: Caller, context: Mapping[str, list[str]]) -> bool:
+    def _may_assume(
+        self, role: Role, caller: Caller, context: Mapping[str, list[str]]
+    ) -> bool:
         """
-        Return whether the trust policy and, if IAM is enforced, the policies of the caller allow AssumeRole.
+        Return whether the trust policy and, if IAM is enforced, the policies of the
+        caller allow AssumeRole.
 
-        A caller in the role's account that the trust policy names needs no permission of its own. A caller
-        needs one if the trust policy names only its account, or if it is in another account. A Deny always
-        applies. Reference:
+        A caller in the role's account that the trust policy names needs no permission
+        of its own. A caller needs one if the trust policy names only its account, or if
+        it is in another account. A Deny always applies. Reference:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
         """
         action = "sts:AssumeRole"
-        named_in_policy = trusts(role.trust_policy, action, {"AWS": caller.own_principals}, context)
+        named_in_policy = trusts(
+            role.trust_policy, action, {"AWS": caller.own_principals}, context
+        )
         account_principals = {"AWS": caller.own_principals | caller.account_principals}
         if not trusts(role.trust_policy, action, account_principals, context):
             return False
@@ -125,9 +143,13 @@ class Sts:
         decision = decide(caller, action, role.arn, context)
         # A trust policy cannot grant what a session policy excludes.
         trust_is_sufficient = (
-            named_in_policy and caller.account == role.account and not caller.session_policies
+            named_in_policy
+            and caller.account == role.account
+            and not caller.session_policies
         )
-        return decision is Decision.ALLOWED or (decision is Decision.IMPLICIT_DENY and trust_is_sufficient)
+        return decision is Decision.ALLOWED or (
+            decision is Decision.IMPLICIT_DENY and trust_is_sufficient
+        )
 
     def _assume_role_with_web_identity(self, request: AwsRequest) -> StsResult:
         form, role_arn = request.form, request.form.get("RoleArn", "")
@@ -151,9 +173,15 @@ class Sts:
                 if role is None
                 else f"the trust policy does not allow a request with {context}"
             )
-            raise ApiError("AccessDenied", f"Not authorized to perform {action}", 403, detail)
+            raise ApiError(
+                "AccessDenied", f"Not authorized to perform {action}", 403, detail
+            )
         _check_maximum(duration, role, chained=False)
-        result = _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
+        result = _assumed(
+            self.sessions.issue(
+                role.session(name, _session_policies(form, role)), duration
+            )
+        )
         details = {
             "SubjectFromWebIdentityToken": identity.subject,
             "Audience": identity.audience[0],
@@ -171,9 +199,13 @@ class Sts:
 
 
 def _assumed(session: Session) -> StsResult:
-    assumed_role_user = {"Arn": session.caller.arn, "AssumedRoleId": session.caller.user_id}
+    assumed_role_user = {
+        "Arn": session.caller.arn,
+        "AssumedRoleId": session.caller.user_id,
+    }
     return StsResult(
-        {"Credentials": session.credentials(), "AssumedRoleUser": assumed_role_user}, session.access_key_id
+        {"Credentials": session.credentials(), "AssumedRoleUser": assumed_role_user},
+        session.access_key_id,
     )
 
 
@@ -183,7 +215,9 @@ def _session_name(form: Mapping[str, str]) -> str:
         raise _validation_error("null", "roleSessionName", "Member must not be null")
     if not _SESSION_NAME.fullmatch(name):
         raise _validation_error(
-            f"'{name}'", "roleSessionName", "Member must satisfy regular expression pattern: [\\w+=,.@-]*"
+            f"'{name}'",
+            "roleSessionName",
+            "Member must satisfy regular expression pattern: [\\w+=,.@-]*",
         )
     return name
 
@@ -195,7 +229,9 @@ def _duration(form: Mapping[str, str], default: int, maximum: int) -> int:
         raise _validation_error(f"'{text}'", "durationSeconds", constraint)
     if int(text) > maximum:
         raise _validation_error(
-            f"'{text}'", "durationSeconds", f"Member must have value less than or equal to {maximum}"
+            f"'{text}'",
+            "durationSeconds",
+            f"Member must have value less than or equal to {maximum}",
         )
     return int(text)
 
@@ -203,24 +239,38 @@ def _duration(form: Mapping[str, str], default: int, maximum: int) -> int:
 def _check_maximum(duration: int, role: Role, *, chained: bool) -> None:
     if chained and duration > _MAX_CHAINED_SECONDS:
         limit = "the 1 hour session limit for roles assumed by role chaining"
-        raise ApiError("ValidationError", f"The requested DurationSeconds exceeds {limit}")
+        raise ApiError(
+            "ValidationError", f"The requested DurationSeconds exceeds {limit}"
+        )
     if duration > role.max_session:
-        text = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+        text = (
+            "The requested DurationSeconds exceeds the MaxSessionDuration set for this"
+            " role."
+        )
         raise ApiError("ValidationError", text)
 
 
 def _session_policies(form: Mapping[str, str], role: Role) -> tuple[Policy, ...]:
-    arns = [value for name, value in form.items() if re.fullmatch(r"PolicyArns\.member\.\d+\.arn", name)]
+    arns = [
+        value
+        for name, value in form.items()
+        if re.fullmatch(r"PolicyArns\.member\.\d+\.arn", name)
+    ]
     policies = iam.managed_policies(arns, role.account, role.arn.split(":")[1])
     if "Policy" in form:
         try:
             policies.append(json.loads(form["Policy"]))
         except ValueError as error:
-            raise ApiError("MalformedPolicyDocument", f"Syntax errors in policy: {error}") from error
+            raise ApiError(
+                "MalformedPolicyDocument", f"Syntax errors in policy: {error}"
+            ) from error
     # A session policy that does not exist must not leave the session unrestricted.
     return tuple(policies) or (({},) if arns else ())
 
 
 def _validation_error(value: str, member: str, rule: str) -> ApiError:
-    text = f"1 validation error detected: Value {value} at '{member}' failed to satisfy constraint: {rule}"
+    text = (
+        f"1 validation error detected: Value {value} at '{member}' failed to satisfy"
+        f" constraint: {rule}"
+    )
     return ApiError("ValidationError", text)

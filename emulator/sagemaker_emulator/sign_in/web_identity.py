@@ -1,10 +1,11 @@
 """
 Parses web identity tokens and validates their claims.
 
-Reference: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html. AWS does
-not document the order of its checks. The emulator validates the claims before the signature. So it requests
-keys only from an issuer that has a provider in IAM, and only for a token whose audience the provider lists.
-`issuers` verifies the signature.
+Reference:
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html.
+AWS does not document the order of its checks. The emulator validates the claims before
+the signature. So it requests keys only from an issuer that has a provider in IAM, and
+only for a token whose audience the provider lists. `issuers` verifies the signature.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from sagemaker_emulator.sign_in.issuers import invalid_token_error
 
 _HTTPS = "https://"
 _REQUIRED = ("exp", "iss", "aud", "sub")
-# The claims that are condition keys as they are, if a token has them. AWS offers no key for any other claim.
+# The claims that are condition keys as they are, if a token has them. AWS offers no key
+# for any other claim.
 _OPTIONAL_KEYS = ("amr", "email")
-# The allowed difference between the clock of an issuer and that of AWS, in seconds. AWS does not document it;
-# five minutes is what AWS allows for request signatures.
+# The allowed difference between the clock of an issuer and that of AWS, in seconds. AWS
+# does not document it; five minutes is what AWS allows for request signatures.
 _LEEWAY = 300.0
 
 
@@ -38,7 +40,8 @@ class WebIdentity:
     :param header: the decoded header of the token.
     :param issuer: the URL of the issuer.
     :param subject: the claim ``sub``.
-    :param audience: the audience that AWS uses: ``azp`` if the token has this claim, else ``aud``.
+    :param audience: the audience that AWS uses: ``azp`` if the token has this claim,
+        else ``aud``.
     :param audience_claim: the claim ``aud``.
     :param optional: the claims ``amr`` and ``email``, if the token has them.
     :param provider: the ARN of the issuer's provider in IAM.
@@ -56,9 +59,9 @@ class WebIdentity:
         """
         Return the condition keys that a trust policy can use.
 
-        The keys begin with the issuer as it is in the ARN of the provider: without ``https://``, but with a
-        trailing slash if it has one. The v1 issuer of Microsoft Entra has one:
-        ``sts.windows.net/<tenant>/:sub``. Reference:
+        The keys begin with the issuer as it is in the ARN of the provider: without
+        ``https://``, but with a trailing slash if it has one. The v1 issuer of
+        Microsoft Entra has one: ``sts.windows.net/<tenant>/:sub``. Reference:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
         """
         name = self.issuer.removeprefix(_HTTPS)
@@ -75,15 +78,18 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
     Parse a token and validate its claims against its provider in IAM.
 
     :param token: the token.
-    :param role_arn: the role to assume. The provider must be in the account of the role.
-    :param now: the current real time, in seconds since the epoch. The issuer does not use the emulated time.
+    :param role_arn: the role to assume. The provider must be in the account of the
+        role.
+    :param now: the current real time, in seconds since the epoch. The issuer does not
+        use the emulated time.
     :raises ApiError: InvalidIdentityToken or ExpiredTokenException.
     """
     try:
         decoded = jwt.decode_complete(token, options={"verify_signature": False})
     except PyJWTError as error:
         text = (
-            "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+            "The ID Token provided is not a valid JWT. (You may see this error if you"
+            " sent an Access Token)"
         )
         raise ApiError("InvalidIdentityToken", text) from error
     claims = decoded["payload"]
@@ -93,7 +99,8 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
             raise ApiError("InvalidIdentityToken", f"Missing a required claim: {name}")
     issuer = str(claims["iss"])
     account, aws_partition = iam.account_and_partition(role_arn)
-    provider = f"arn:{aws_partition}:iam::{account}:oidc-provider/{issuer.removeprefix(_HTTPS)}"
+    host = issuer.removeprefix(_HTTPS)
+    provider = f"arn:{aws_partition}:iam::{account}:oidc-provider/{host}"
     client_ids = iam.oidc_audiences(provider) if issuer.startswith(_HTTPS) else None
     if client_ids is None:
         text = f"No OpenIDConnect provider found in your account for {issuer}"
@@ -102,15 +109,22 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
     audience = [str(claims["azp"])] if claims.get("azp") else audience_claim
     if not set(client_ids) & set(audience):
         claim = "azp" if claims.get("azp") else "aud"
-        detail = f"the token's {claim} is {audience}; the provider's client ids are {client_ids}"
-        raise ApiError("InvalidIdentityToken", "Incorrect token audience", detail=detail)
+        detail = (
+            f"the token's {claim} is {audience}; the provider's client ids are"
+            f" {client_ids}"
+        )
+        raise ApiError(
+            "InvalidIdentityToken", "Incorrect token audience", detail=detail
+        )
     return WebIdentity(
         header=decoded["header"],
         issuer=issuer,
         subject=str(claims["sub"]),
         audience=audience,
         audience_claim=audience_claim,
-        optional={name: _texts(claims[name]) for name in _OPTIONAL_KEYS if claims.get(name)},
+        optional={
+            name: _texts(claims[name]) for name in _OPTIONAL_KEYS if claims.get(name)
+        },
         provider=provider,
     )
 
@@ -125,18 +139,26 @@ def _check_times(claims: Mapping[str, Any], now: float) -> None:
         raise ApiError("InvalidIdentityToken", "Missing a required claim: exp")
     if expires <= now:
         current, expiration = (
-            datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for t in (now, expires)
+            datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            for t in (now, expires)
         )
         text = (
-            f"Token expired: current date/time {current} must be before the expiration date/time {expiration}"
+            f"Token expired: current date/time {current} must be before the expiration"
+            f" date/time {expiration}"
         )
         raise ApiError("ExpiredTokenException", text)
     for name in ("nbf", "iat"):
         valid_from = _time(claims, name)
         if valid_from is not None and valid_from > now + _LEEWAY:
-            raise invalid_token_error(f"the token's {name} is {valid_from - now:.0f} s in the future")
+            raise invalid_token_error(
+                f"the token's {name} is {valid_from - now:.0f} s in the future"
+            )
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return (
+        value
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else None
+    )

@@ -1,7 +1,8 @@
 """
 What the checks make in an account, and how they look at it.
 
-Each pipeline is remembered before it is created, so that ``clean`` deletes it also if the response is lost.
+Each pipeline is remembered before it is created, so that ``clean`` deletes it also if
+the response is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from typing import Any, Final
 from sagemaker_emulator.verify.calls import POLL_SECONDS, Calls, Facts
 from sagemaker_emulator.verify.cleaning import PREFIX, delete_pipelines, run_tags
 from sagemaker_emulator.verify.definitions import CHAIN_LENGTH, NO_FUNCTION, chain
-from sagemaker_emulator.verify.models import NotCheckedError, Observed, Refusal, Response, Seen, within
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observed,
+    Refusal,
+    Response,
+    Seen,
+    within,
+)
 from sagemaker_emulator.verify.session import Session
 
 # How long a search waits for an execution in a list.
@@ -75,11 +83,15 @@ class Account(Calls):
 
     :param session: how the account is called.
     :param role_arn: the role of the pipelines.
-    :param run_id: eight hexadecimal digits, which are in the names of all pipelines of the run.
-    :param options: those of the command that were given, with their values, such as ``--queue-url``.
+    :param run_id: eight hexadecimal digits, which are in the names of all pipelines of
+        the run.
+    :param options: those of the command that were given, with their values, such as
+        ``--queue-url``.
     """
 
-    def __init__(self, session: Session, role_arn: str, run_id: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, session: Session, role_arn: str, run_id: str, options: Mapping[str, Any]
+    ) -> None:
         super().__init__(session)
         self.role_arn = role_arn
         self.run_id = run_id
@@ -89,8 +101,8 @@ class Account(Calls):
 
     def once(self, experiment: Callable[[Account], Facts]) -> Facts:
         """
-        Return the facts that an experiment finds, and that nobody changes. It is made once, by the first
-        scenario that asks for it.
+        Return the facts that an experiment finds, and that nobody changes. It is made
+        once, by the first scenario that asks for it.
 
         :raises Exception: the error of the experiment, in each scenario.
         """
@@ -126,12 +138,19 @@ class Account(Calls):
         return f"{PREFIX}-{self.run_id}-{subject}"
 
     def function_arn(self, suffix: str = "") -> str:
-        """Return the ARN of a Lambda function that does not exist, in the account of the role."""
+        """
+        Return the ARN of a Lambda function that does not exist, in the account of the
+        role.
+        """
         _, partition, _, _, account, _ = self.role_arn.split(":", 5)
-        return f"arn:{partition}:lambda:{self.region}:{account}:function:{NO_FUNCTION}{suffix}"
+        function = f"function:{NO_FUNCTION}{suffix}"
+        return f"arn:{partition}:lambda:{self.region}:{account}:{function}"
 
     def create(self, subject: str, definition: str) -> str:
-        """Create a pipeline, and return its name, which ends with the subject: letters and hyphens."""
+        """
+        Create a pipeline, and return its name, which ends with the subject: letters and
+        hyphens.
+        """
         name = self.name_of(subject)
         self._created.append(name)
         self.call(
@@ -140,7 +159,8 @@ class Account(Calls):
             PipelineDefinition=definition,
             PipelineDescription="Made by polysync verify, which deletes it.",
             RoleArn=self.role_arn,
-            # In this request: a run that is killed between two leaves nothing without the tag.
+            # In this request: a run that is killed between two leaves nothing without
+            # the tag.
             Tags=run_tags(self.run_id),
             ClientRequestToken=self.token(),
         )
@@ -152,9 +172,18 @@ class Account(Calls):
         self.call("UpdatePipeline", RoleArn=self.role_arn, **members)
 
     def start(self, pipeline: str, **members: Any) -> str:
-        """Start an execution, with a new token unless there is one in ``members``, and return its ARN."""
-        request = {"PipelineName": pipeline, "ClientRequestToken": self.token(), **members}
-        return str(self.call("StartPipelineExecution", **request)["PipelineExecutionArn"])
+        """
+        Start an execution, with a new token unless there is one in ``members``, and
+        return its ARN.
+        """
+        request = {
+            "PipelineName": pipeline,
+            "ClientRequestToken": self.token(),
+            **members,
+        }
+        return str(
+            self.call("StartPipelineExecution", **request)["PipelineExecutionArn"]
+        )
 
     def stop(self, arn: str, token: str | None = None) -> None:
         """
@@ -162,13 +191,24 @@ class Account(Calls):
 
         :param token: the client request token; None for a new one.
         """
-        request = {"PipelineExecutionArn": arn, "ClientRequestToken": token or self.token()}
+        request = {
+            "PipelineExecutionArn": arn,
+            "ClientRequestToken": token or self.token(),
+        }
         self.call("StopPipelineExecution", **request)
 
     def resume(self, arn: str, token: str | None = None) -> str:
-        """Request a resume, and return the ARN of the execution. The token is that of ``stop``."""
-        request = {"PipelineExecutionArn": arn, "ClientRequestToken": token or self.token()}
-        return str(self.call("RetryPipelineExecution", **request)["PipelineExecutionArn"])
+        """
+        Request a resume, and return the ARN of the execution. The token is that of
+        ``stop``.
+        """
+        request = {
+            "PipelineExecutionArn": arn,
+            "ClientRequestToken": token or self.token(),
+        }
+        return str(
+            self.call("RetryPipelineExecution", **request)["PipelineExecutionArn"]
+        )
 
     def describe(self, arn: str) -> Response:
         """Describe an execution."""
@@ -182,7 +222,9 @@ class Account(Calls):
         """Return whether AWS finds an execution."""
         return not isinstance(self.attempt(self.describe, arn), Refusal)
 
-    def wait_for(self, what: str, is_there: Callable[[], bool], seconds: float = END_SECONDS) -> None:
+    def wait_for(
+        self, what: str, is_there: Callable[[], bool], seconds: float = END_SECONDS
+    ) -> None:
         """
         Wait until a condition is true.
 
@@ -219,7 +261,8 @@ class Account(Calls):
 
     def begin(self, subject: str, length: int = CHAIN_LENGTH) -> tuple[str, str]:
         """
-        Create a pipeline of steps that run one after the other, and start it until its second step has begun.
+        Create a pipeline of steps that run one after the other, and start it until its
+        second step has begun.
 
         :return: the name of the pipeline, and the ARN of the execution.
         :raises NotCheckedError: the execution does not run.
@@ -229,7 +272,9 @@ class Account(Calls):
 
         def has_begun() -> bool:
             steps = self.attempt(self.steps, arn)
-            names = [step["StepName"] for step in steps] if isinstance(steps, list) else []
+            names = (
+                [step["StepName"] for step in steps] if isinstance(steps, list) else []
+            )
             return "Step2" in names or self.has_ended(arn)
 
         # The first one has succeeded then.
@@ -246,7 +291,9 @@ class Account(Calls):
         :raises NotCheckedError: it is another one.
         """
         if status not in wanted:
-            raise NotCheckedError(f"the execution {'is' if status in RUNNING else 'ended as'} {status}")
+            raise NotCheckedError(
+                f"the execution {'is' if status in RUNNING else 'ended as'} {status}"
+            )
         return status
 
     @staticmethod
@@ -257,13 +304,18 @@ class Account(Calls):
         :raises NotCheckedError: it has not.
         """
         if answer != "accepted":
-            raise answer if isinstance(answer, NotCheckedError) else NotCheckedError(f"{what} is {answer}")
+            raise (
+                answer
+                if isinstance(answer, NotCheckedError)
+                else NotCheckedError(f"{what} is {answer}")
+            )
 
     def given(self, arn: str, observed: Observed, *statuses: str) -> Observed:
         """
         Return what was observed of an execution if its status is still one of these.
 
-        It was so before, too: a status that has passed does not come again unless somebody resumes.
+        It was so before, too: a status that has passed does not come again unless
+        somebody resumes.
         """
         status = self.observe(self.expect, self.status(arn), *statuses)
         return status if isinstance(status, NotCheckedError) else observed
@@ -274,15 +326,24 @@ class Account(Calls):
 
         :raises NotCheckedError: they are not within a minute.
         """
-        self.wait_for("A list", lambda: len(self.executions(pipeline)) >= count, LISTED_SECONDS)
+        self.wait_for(
+            "A list", lambda: len(self.executions(pipeline)) >= count, LISTED_SECONDS
+        )
         return self.executions(pipeline)
 
-    def seconds_until(self, is_there: Callable[[], bool], limit: float = LISTED_SECONDS) -> Seen:
-        """Return how long it takes until something is there. It is looked for longer than the limit."""
+    def seconds_until(
+        self, is_there: Callable[[], bool], limit: float = LISTED_SECONDS
+    ) -> Seen:
+        """
+        Return how long it takes until something is there. It is looked for longer than
+        the limit.
+        """
         begin = self.now()
         while not is_there():
             if self.now() - begin > 2 * limit:
-                return Seen(f"not within {limit:.0f} s", f"not within {2 * limit:.0f} s either")
+                return Seen(
+                    f"not within {limit:.0f} s", f"not within {2 * limit:.0f} s either"
+                )
             self.sleep(0.2)
         return within(self.now() - begin, limit)
 

@@ -1,4 +1,7 @@
-"""The calls of the checks, at a gentle rate, until the run is ended. Only this module waits."""
+"""
+The calls of the checks, at a gentle rate, until the run is ended. Only this module
+waits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,14 @@ from typing import Any, Final, TypeGuard, TypeVar
 from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 
-from sagemaker_emulator.verify.models import CONFLICT, NOT_FOUND, REFUSALS, NotCheckedError, Observed, Refusal
+from sagemaker_emulator.verify.models import (
+    CONFLICT,
+    NOT_FOUND,
+    REFUSALS,
+    NotCheckedError,
+    Observed,
+    Refusal,
+)
 from sagemaker_emulator.verify.session import Session
 
 Facts = TypeVar("Facts")
@@ -31,7 +41,12 @@ _QUOTA_SECONDS: Final = {"ResourceLimitExceeded": 60.0}
 _MOVE_SECONDS: Final = {CONFLICT: 3.0}
 _DENIED: Final = "AccessDeniedException"
 # What endpoints that are not AWS's answer to an operation that they do not have.
-_UNKNOWN: Final = ("UnknownOperationException", "UnknownOperation", "InvalidAction", "NotImplemented")
+_UNKNOWN: Final = (
+    "UnknownOperationException",
+    "UnknownOperation",
+    "InvalidAction",
+    "NotImplemented",
+)
 # Other services have other names for the same.
 _ALIASES: Final = {"AccessDenied": _DENIED, "ResourceNotFoundException": NOT_FOUND}
 # Some endpoints give the type of a page to their JSON, too.
@@ -70,7 +85,10 @@ class Calls:
         self._next_request = 0.0
 
     def cancel(self) -> None:
-        """End the checks: each raises ``CancelledError`` before a request, and after a pause."""
+        """
+        End the checks: each raises ``CancelledError`` before a request, and after a
+        pause.
+        """
         self._cancelled.set()
 
     @staticmethod
@@ -87,7 +105,10 @@ class Calls:
             raise CancelledError(ENDED)
 
     def client(self, service: str = "sagemaker") -> Any:
-        """Return the client of a service, whose requests, also repeated ones, wait for their turn."""
+        """
+        Return the client of a service, whose requests, also repeated ones, wait for
+        their turn.
+        """
         # A session of boto3 makes one at a time.
         with self._lock:
             if service not in self._clients:
@@ -103,11 +124,19 @@ class Calls:
         if not self._has.get((model.service_model.service_name, model.name), True):
             raise NotCheckedError(f"the endpoint has no {model.name}")
 
-    def _look_at_answer(self, operation: Any, response: Any, attempts: int, **_: Any) -> None:
-        """Find that the endpoint does not have an operation: it says so, or answers with a page."""
+    def _look_at_answer(
+        self, operation: Any, response: Any, attempts: int, **_: Any
+    ) -> None:
+        """
+        Find that the endpoint does not have an operation: it says so, or answers with a
+        page.
+        """
         if response is None:
             return
-        key, status = (operation.service_model.service_name, operation.name), response[0].status_code
+        key, status = (
+            (operation.service_model.service_name, operation.name),
+            response[0].status_code,
+        )
         code = response[1].get("Error", {}).get("Code")
         is_page = status in (200, 500) and _PAGE.match(response[0].content)
         is_nameless = status in (404, 405) and code == str(status)
@@ -116,7 +145,10 @@ class Calls:
         # A proxy may answer with such a page once.
         elif status != 500 or attempts > 1:
             if self._has.setdefault(key, False):
-                raise NotCheckedError(f"the endpoint fails at a request of {operation.name}: HTTP {status}")
+                raise NotCheckedError(
+                    f"the endpoint fails at a request of {operation.name}: HTTP"
+                    f" {status}"
+                )
             self._refuse_missing(operation)
 
     def _wait_for_turn(self, **_: Any) -> None:
@@ -131,9 +163,12 @@ class Calls:
         """The AWS region of the client."""
         return str(self.client().meta.region_name)
 
-    def call(self, operation: str, *, service: str = "sagemaker", **request: Any) -> Any:
+    def call(
+        self, operation: str, *, service: str = "sagemaker", **request: Any
+    ) -> Any:
         """
-        Call an operation. It is called again while that may be all that an error asks for.
+        Call an operation. It is called again while that may be all that an error asks
+        for.
 
         :raises botocore.exceptions.ClientError: AWS refuses the request.
         """
@@ -142,31 +177,47 @@ class Calls:
             try:
                 return getattr(self.client(service), xform_name(operation))(**request)
             except ClientError as error:
-                seconds = _MOVE_SECONDS if operation == "StopPipelineExecution" else _QUOTA_SECONDS
+                seconds = (
+                    _MOVE_SECONDS
+                    if operation == "StopPipelineExecution"
+                    else _QUOTA_SECONDS
+                )
                 if self.now() - begin >= seconds.get(code_of(error), 0):
                     raise
             self.sleep()
 
-    def attempt(self, call: Callable[..., Facts], *args: Any, **members: Any) -> Facts | Refusal:
+    def attempt(
+        self, call: Callable[..., Facts], *args: Any, **members: Any
+    ) -> Facts | Refusal:
         """
-        Make calls that AWS may refuse because of a request or of the state of what it names.
+        Make calls that AWS may refuse because of a request or of the state of what it
+        names.
 
         :raises NotCheckedError: the calls cannot be made here.
-        :raises botocore.exceptions.ClientError: another error, such as a missing permission.
+        :raises botocore.exceptions.ClientError: another error, such as a missing
+            permission.
         """
         try:
             return call(*args, **members)
         except ParamValidationError as error:
-            raise NotCheckedError(f"the installed boto3 does not know a member: {error}") from None
+            raise NotCheckedError(
+                f"the installed boto3 does not know a member: {error}"
+            ) from None
         except ClientError as error:
             if code_of(error) not in REFUSALS:
                 raise
-            return Refusal(f"refused with {code_of(error)}", error.response["Error"].get("Message", ""))
+            return Refusal(
+                f"refused with {code_of(error)}",
+                error.response["Error"].get("Message", ""),
+            )
 
     def observe(
         self, call: Callable[..., Facts], *args: Any, **members: Any
     ) -> Facts | Refusal | NotCheckedError:
-        """Make calls as ``attempt`` does, but return why they cannot be made, which is about one belief."""
+        """
+        Make calls as ``attempt`` does, but return why they cannot be made, which is
+        about one belief.
+        """
         try:
             return self.attempt(call, *args, **members)
         except NotCheckedError as reason:
@@ -178,23 +229,40 @@ class Calls:
         return answer if isinstance(answer, Refusal | NotCheckedError) else "accepted"
 
     def pages(
-        self, operation: str, *, service: str = "sagemaker", page_size: int = 0, **request: Any
+        self,
+        operation: str,
+        *,
+        service: str = "sagemaker",
+        page_size: int = 0,
+        **request: Any,
     ) -> list[dict[str, Any]]:
         """Return the first pages of a list; ``page_size`` is 0 for the usual one."""
         paginator = self.client(service).get_paginator(xform_name(operation))
         config = {"PageSize": page_size or PAGE_SIZE}
-        return list(islice(paginator.paginate(PaginationConfig=config, **request), MAX_PAGES))
+        return list(
+            islice(paginator.paginate(PaginationConfig=config, **request), MAX_PAGES)
+        )
 
-    def entries(self, operation: str, member: str, **request: Any) -> list[dict[str, Any]]:
+    def entries(
+        self, operation: str, member: str, **request: Any
+    ) -> list[dict[str, Any]]:
         """Return the entries of the first pages of a list."""
-        return [entry for page in self.pages(operation, **request) for entry in page.get(member, [])]
+        return [
+            entry
+            for page in self.pages(operation, **request)
+            for entry in page.get(member, [])
+        ]
 
     def steps(self, arn: str, page_size: int = 0) -> list[dict[str, Any]]:
         """List the steps of an execution, as AWS sorts them."""
         operation, request = "ListPipelineExecutionSteps", {"PipelineExecutionArn": arn}
-        return self.entries(operation, "PipelineExecutionSteps", page_size=page_size, **request)
+        return self.entries(
+            operation, "PipelineExecutionSteps", page_size=page_size, **request
+        )
 
     def executions(self, pipeline: str, **request: Any) -> list[dict[str, Any]]:
         """List the executions of a pipeline, as AWS sorts them."""
         member = "PipelineExecutionSummaries"
-        return self.entries("ListPipelineExecutions", member, PipelineName=pipeline, **request)
+        return self.entries(
+            "ListPipelineExecutions", member, PipelineName=pipeline, **request
+        )

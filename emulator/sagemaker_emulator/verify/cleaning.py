@@ -1,10 +1,12 @@
 """
-Deletes the pipelines that ``polysync verify`` has made, also those of a run that was killed.
+Deletes the pipelines that ``polysync verify`` has made, also those of a run that was
+killed.
 
-A pipeline is one of them if it has the tag that its run has sent with the request that created it. Anybody
-may give a pipeline such a name.
+A pipeline is one of them if it has the tag that its run has sent with the request that
+created it. Anybody may give a pipeline such a name.
 
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html: AWS deletes a pipeline with
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html: AWS
+deletes a pipeline with
 its executions, and none of them may run.
 """
 
@@ -19,14 +21,21 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from sagemaker_emulator.verify.calls import Calls, code_of, is_denied
-from sagemaker_emulator.verify.models import CONFLICT, INVALID, NOT_FOUND, NotCheckedError, VerifyError
+from sagemaker_emulator.verify.models import (
+    CONFLICT,
+    INVALID,
+    NOT_FOUND,
+    NotCheckedError,
+    VerifyError,
+)
 
 # AWS's pattern for the beginning of a name has no hyphen at the end.
 PREFIX: Final = "polysync-verify"
 # The value is the id of the run, which is in the name, too.
 TAG: Final = "polysync-verify-run"
 _NAME: Final = re.compile(rf"{PREFIX}-([0-9a-f]{{8}})-[A-Za-z]+(-[A-Za-z]+)*")
-# As many as a resource can have: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTags.html
+# As many as a resource can have:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTags.html
 _MAX_TAGS: Final = 50
 # A stop takes about twenty seconds, and a job up to some minutes.
 DELETE_SECONDS: Final = 300.0
@@ -35,7 +44,9 @@ _AT_THE_SAME_TIME: Final = 8
 
 
 class NotOwnError(VerifyError):
-    """Raised for a pipeline that has the name of one that a run has made, but not its tag."""
+    """
+    Raised for a pipeline that has the name of one that a run has made, but not its tag.
+    """
 
 
 def run_tags(run_id: str) -> list[dict[str, str]]:
@@ -50,7 +61,9 @@ def leftovers(calls: Calls) -> tuple[list[str], bool]:
     :return: their names, and whether there may be more.
     """
     pages = calls.pages("ListPipelines", PipelineNamePrefix=PREFIX)
-    names = [each["PipelineName"] for page in pages for each in page["PipelineSummaries"]]
+    names = [
+        each["PipelineName"] for page in pages for each in page["PipelineSummaries"]
+    ]
     return [name for name in names if _NAME.fullmatch(name)], "NextToken" in pages[-1]
 
 
@@ -60,11 +73,16 @@ def delete_pipelines(calls: Calls, names: Iterable[str]) -> dict[str, BaseExcept
 
     If it is interrupted, it begins no other one, and ends soon.
 
-    :return: why a pipeline is still there, by its name. ``NotOwnError``: it is left to whoever has made it.
+    :return: why a pipeline is still there, by its name. ``NotOwnError``: it is left to
+        whoever has made it.
     """
-    with ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="polysync-clean") as pool:
+    with ThreadPoolExecutor(
+        _AT_THE_SAME_TIME, thread_name_prefix="polysync-clean"
+    ) as pool:
         try:
-            deletes = {name: pool.submit(_delete, calls, name) for name in dict.fromkeys(names)}
+            deletes = {
+                name: pool.submit(_delete, calls, name) for name in dict.fromkeys(names)
+            }
             problems = {name: delete.exception() for name, delete in deletes.items()}
         except BaseException:
             calls.cancel()
@@ -80,16 +98,22 @@ def _delete(calls: Calls, name: str) -> None:
             is_own = is_own or _check_own(calls, name)
             running = _stop_executions(calls, name)
             if not running:
-                calls.call("DeletePipeline", PipelineName=name, ClientRequestToken=str(uuid.uuid4()))
+                calls.call(
+                    "DeletePipeline",
+                    PipelineName=name,
+                    ClientRequestToken=str(uuid.uuid4()),
+                )
                 return
             problem: Exception = VerifyError(
-                f"{running} execution(s) of {name} still run after {DELETE_SECONDS:.0f} s: run polysync "
-                "verify --clean again in some minutes."
+                f"{running} execution(s) of {name} still run after {DELETE_SECONDS:.0f}"
+                " s: run polysync verify --clean again in some minutes."
             )
         except ClientError as error:
-            if code_of(error) == NOT_FOUND or (code_of(error) == INVALID and not is_own):
-                # Deleted, perhaps by a request whose response was lost; or it was never created. Others than
-                # AWS refuse to describe what is not there.
+            if code_of(error) == NOT_FOUND or (
+                code_of(error) == INVALID and not is_own
+            ):
+                # Deleted, perhaps by a request whose response was lost; or it was never
+                # created. Others than AWS refuse to describe what is not there.
                 return
             # An execution that is not listed yet also keeps AWS from the delete.
             if code_of(error) not in (CONFLICT, INVALID):
@@ -111,8 +135,8 @@ def _check_own(calls: Calls, name: str) -> bool:
     tags = calls.call("ListTags", ResourceArn=arn, MaxResults=_MAX_TAGS)["Tags"]
     if not match or run_tags(match[1])[0] not in tags:
         raise NotOwnError(
-            f"It does not have the tag {TAG} with the id of a run, so it is not one of polysync verify. If "
-            "you do not need it, delete it yourself."
+            f"It does not have the tag {TAG} with the id of a run, so it is not one of"
+            " polysync verify. If you do not need it, delete it yourself."
         )
     return True
 
@@ -121,7 +145,8 @@ def _stop_executions(calls: Calls, name: str) -> int:
     """
     Request the stop of all executions that run, and return how many have not ended.
 
-    If they cannot be listed, none: they end by themselves, and AWS deletes no pipeline before.
+    If they cannot be listed, none: they end by themselves, and AWS deletes no pipeline
+    before.
     """
     try:
         executions = calls.executions(name)
@@ -141,19 +166,28 @@ def _stop_executions(calls: Calls, name: str) -> int:
 
 
 def _end_callback_steps(calls: Calls, arn: str) -> None:
-    """Answer the callback steps of an execution, for which AWS waits before it stops the execution."""
+    """
+    Answer the callback steps of an execution, for which AWS waits before it stops the
+    execution.
+    """
     for step in calls.steps(arn):
         token = step.get("Metadata", {}).get("Callback", {}).get("CallbackToken")
         if token and step["StepStatus"] in ("Executing", "Stopping"):
             calls.session.secrets.append(token)
-            answer = {"CallbackToken": token, "FailureReason": "polysync verify: the run has ended"}
+            answer = {
+                "CallbackToken": token,
+                "FailureReason": "polysync verify: the run has ended",
+            }
             _unless_refused(calls, "SendPipelineExecutionStepFailure", **answer)
 
 
 def _unless_refused(calls: Calls, operation: str, **request: Any) -> None:
-    # It has ended meanwhile, or moves to the next step. Without the permission, it ends by itself or is told.
+    # It has ended meanwhile, or moves to the next step. Without the permission, it ends
+    # by itself or is told.
     try:
-        calls.told(calls.call, operation, ClientRequestToken=str(uuid.uuid4()), **request)
+        calls.told(
+            calls.call, operation, ClientRequestToken=str(uuid.uuid4()), **request
+        )
     except ClientError as error:
         if not is_denied(error):
             raise

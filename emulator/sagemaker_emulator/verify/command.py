@@ -1,4 +1,6 @@
-"""The command ``polysync verify``: it compares what is believed of AWS with an account."""
+"""
+The command ``polysync verify``: it compares what is believed of AWS with an account.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,21 @@ from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.calls import Calls
 from sagemaker_emulator.verify.cleaning import NotOwnError, delete_pipelines, leftovers
 from sagemaker_emulator.verify.definitions import JOB_INSTANCE, JOB_SECONDS
-from sagemaker_emulator.verify.models import AWS_ERRORS, Belief, NotCheckedError, Result, VerifyError, choose
-from sagemaker_emulator.verify.report import as_json, has_failed, in_words, mask, summary
+from sagemaker_emulator.verify.models import (
+    AWS_ERRORS,
+    Belief,
+    NotCheckedError,
+    Result,
+    VerifyError,
+    choose,
+)
+from sagemaker_emulator.verify.report import (
+    as_json,
+    has_failed,
+    in_words,
+    mask,
+    summary,
+)
 from sagemaker_emulator.verify.runner import run, with_unchecked
 from sagemaker_emulator.verify.scenarios.links import links
 from sagemaker_emulator.verify.session import sign_in
@@ -35,19 +50,25 @@ DEFAULT_CONNECTION: Final = "polysync_default"
 DESCRIPTION: Final = """\
 Compare what Polysync believes of SageMaker Pipelines with an account.
 
-The checks create pipelines whose steps start no job, so they cost nothing, with names that begin with
-polysync-verify, and delete them at the end, also after Ctrl-C. Exit code 1 if something differs."""
+The checks create pipelines whose steps start no job, so they cost nothing, with names
+that begin with polysync-verify, and delete them at the end, also after Ctrl-C. Exit
+code 1 if something differs."""
 # Not asked of AWS's price list, which needs a permission more and has its own host.
 _COST: Final = f"""\
-One processing job will run on one {JOB_INSTANCE}, for at most {JOB_SECONDS // 60} minutes. It costs at most
-about 0.01 US dollars: this assumes 0.05 an hour, the price in us-east-1. Other regions have other prices:
+One processing job will run on one {JOB_INSTANCE}, for at most {JOB_SECONDS // 60}
+minutes. It costs at most about 0.01 US dollars: this assumes 0.05 an hour, the price in
+us-east-1. Other regions have other prices:
 https://aws.amazon.com/sagemaker/pricing/"""
 _HINT: Final = "Run polysync verify --clean."
-_PACKAGES: Final = ("polysync-airflow", "sagemaker-pipelines-emulator", "boto3", "apache-airflow")
-# The partitions of AWS with a public console: https://docs.aws.amazon.com/general/latest/gr/rande.html
-AWS_ENDPOINT: Final = (
-    r"https://[^/]+\.(amazonaws\.(com|com\.cn|eu)|api\.(aws|amazonwebservices\.(com\.cn|eu)))/?"
+_PACKAGES: Final = (
+    "polysync-airflow",
+    "sagemaker-pipelines-emulator",
+    "boto3",
+    "apache-airflow",
 )
+# The partitions of AWS with a public console:
+# https://docs.aws.amazon.com/general/latest/gr/rande.html
+AWS_ENDPOINT: Final = r"https://[^/]+\.(amazonaws\.(com|com\.cn|eu)|api\.(aws|amazonwebservices\.(com\.cn|eu)))/?"
 _ROLE: Final = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+"
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
 _QUEUE: Final = r"https?://(?:sqs(?:-fips)?\.([a-z0-9-]+)\.)?[A-Za-z0-9.:-]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}"
@@ -55,8 +76,14 @@ _QUEUE: Final = r"https?://(?:sqs(?:-fips)?\.([a-z0-9-]+)\.)?[A-Za-z0-9.:-]+/[0-
 _IMAGE: Final = r"\S{1,255}"
 _FORMS: Final = {
     _ROLE: "the ARN of a role: give arn:aws:iam::<12-digit account>:role/<name>",
-    _IMAGE: "the URI of an image: give one of at most 255 characters without spaces that the role may pull",
-    _QUEUE: "the URL of a standard queue: give https://sqs.<region>.amazonaws.com/<account>/<name>",
+    _IMAGE: (
+        "the URI of an image: give one of at most 255 characters without spaces that"
+        " the role may pull"
+    ),
+    _QUEUE: (
+        "the URL of a standard queue: give"
+        " https://sqs.<region>.amazonaws.com/<account>/<name>"
+    ),
 }
 
 
@@ -69,25 +96,47 @@ def _matching(pattern: str, text: str) -> str:
 def _file(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written: give a file in a folder that exists")
+        raise argparse.ArgumentTypeError(
+            f"{text} cannot be written: give a file in a folder that exists"
+        )
     return path
 
 
-def make_parser(prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> argparse.ArgumentParser:
+def make_parser(
+    prog: str, connection_id: str | None = DEFAULT_CONNECTION
+) -> argparse.ArgumentParser:
     """
     Return the parser of the command.
 
-    :param connection_id: the Airflow connection that is used by default; None for boto3's credentials.
+    :param connection_id: the Airflow connection that is used by default; None for
+        boto3's credentials.
     """
     parser = Parser(prog=prog, description=DESCRIPTION)
     add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
     default = connection_id or "none, but the credentials of boto3"
-    add("--conn-id", default=connection_id, metavar="ID", help=f"Airflow connection (default: {default})")
-    add("--region", metavar="REGION", help="AWS region (default: that of the connection)")
+    add(
+        "--conn-id",
+        default=connection_id,
+        metavar="ID",
+        help=f"Airflow connection (default: {default})",
+    )
+    add(
+        "--region",
+        metavar="REGION",
+        help="AWS region (default: that of the connection)",
+    )
     role = "role of the pipelines, which needs permissions for --with-job only"
     add("--role-arn", type=partial(_matching, _ROLE), metavar="ARN", help=role)
-    add("--report", type=_file, metavar="FILE", help="write a report as JSON, for an issue")
-    only = "only this check, or those of this subject, such as stop; money: those on which money depends"
+    add(
+        "--report",
+        type=_file,
+        metavar="FILE",
+        help="write a report as JSON, for an issue",
+    )
+    only = (
+        "only this check, or those of this subject, such as stop; money: those on which"
+        " money depends"
+    )
     add("--only", action="append", default=[], metavar="CHECK", help=only)
     switch("--verbose", help="write a line for each check, with what was seen")
     switch("--open", help="print the console links, and wait until somebody has looked")
@@ -95,14 +144,17 @@ def make_parser(prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> ar
     add("--with-job", type=partial(_matching, _IMAGE), metavar="IMAGE", help=job)
     queue = "also check the events in this queue of polysync events setup"
     add("--queue-url", type=partial(_matching, _QUEUE), metavar="URL", help=queue)
-    switch("--simulate-policy", help="also ask IAM about each permission of the provider")
+    switch(
+        "--simulate-policy", help="also ask IAM about each permission of the provider"
+    )
     switch("--clean", help="only delete what a run has left that was killed")
     return parser
 
 
 class _Masked(io.TextIOBase):
     """
-    A stream that writes to another one, without what identifies the account and who uses it.
+    A stream that writes to another one, without what identifies the account and who
+    uses it.
 
     ``secrets`` are those of the session, once it is there.
     """
@@ -119,7 +171,9 @@ class _Masked(io.TextIOBase):
         return self.stream.isatty()
 
 
-def main(arguments: Sequence[str], prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> int:
+def main(
+    arguments: Sequence[str], prog: str, connection_id: str | None = DEFAULT_CONNECTION
+) -> int:
     """
     Run the command.
 
@@ -131,14 +185,29 @@ def main(arguments: Sequence[str], prog: str, connection_id: str | None = DEFAUL
     parser, stderr = make_parser(prog, connection_id), _Masked(sys.stderr)
     with redirect_stderr(cast("TextIO", stderr)):
         options = parser.parse_args(arguments)
-        given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if value}
-        others = [name for name in given if name not in ("--clean", "--conn-id", "--region", "--output")]
+        given = {
+            f"--{name.replace('_', '-')}": value
+            for name, value in vars(options).items()
+            if value
+        }
+        others = [
+            name
+            for name in given
+            if name not in ("--clean", "--conn-id", "--region", "--output")
+        ]
         if options.clean and others:
             parser.error(f"--clean runs no checks: leave out {', '.join(others)}")
         if not options.clean and not options.role_arn:
-            parser.error("--role-arn is missing: give the ARN of a role that SageMaker may assume")
+            parser.error(
+                "--role-arn is missing: give the ARN of a role that SageMaker may"
+                " assume"
+            )
         try:
-            return _clean(options, stderr) if options.clean else _verify(options, given, stderr)
+            return (
+                _clean(options, stderr)
+                if options.clean
+                else _verify(options, given, stderr)
+            )
         except (*AWS_ERRORS, VerifyError) as error:
             _write(f"error: {' '.join(str(error).split())}")
             return ERROR
@@ -159,7 +228,9 @@ def _number(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _verify(options: argparse.Namespace, given: Mapping[str, Any], stderr: _Masked) -> int:
+def _verify(
+    options: argparse.Namespace, given: Mapping[str, Any], stderr: _Masked
+) -> int:
     beliefs = choose(options.only)
     session = sign_in(options.conn_id, options.region)
     stderr.secrets = session.secrets
@@ -167,7 +238,8 @@ def _verify(options: argparse.Namespace, given: Mapping[str, Any], stderr: _Mask
     _announce(beliefs, account)
     results: list[Result] = []
     is_complete = False
-    # SIGTERM, and the end of the terminal, do what Ctrl-C does: the end deletes what was made.
+    # SIGTERM, and the end of the terminal, do what Ctrl-C does: the end deletes what
+    # was made.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -185,33 +257,45 @@ def _verify(options: argparse.Namespace, given: Mapping[str, Any], stderr: _Mask
         if options.report:
             _write_report(options.report, report)
     text = summary(results, session.secrets, is_verbose=options.verbose)
-    sys.stdout.write(json.dumps(report, indent=2) + "\n" if options.output == "json" else text)
+    sys.stdout.write(
+        json.dumps(report, indent=2) + "\n" if options.output == "json" else text
+    )
     sys.stdout.flush()
     _write(f"{_number(len(results), 'check')}: {in_words(results)}.")
     return FAILED if has_failed(results) or left else OK
 
 
 def _announce(beliefs: Sequence[Belief], account: Account) -> None:
-    region, match = account.region, re.fullmatch(_QUEUE, account.options.get("--queue-url", ""))
+    region, match = (
+        account.region,
+        re.fullmatch(_QUEUE, account.options.get("--queue-url", "")),
+    )
     # A rule of EventBridge sends to its own region.
     if match and match[1] not in (None, region):
         problem = f"is in region {match[1]}, and the checks are made in {region}"
-        raise VerifyError(f"--queue-url {problem}: give a queue of that region, or --region {match[1]}.")
+        raise VerifyError(
+            f"--queue-url {problem}: give a queue of that region, or --region"
+            f" {match[1]}."
+        )
     _write(
-        f"{_number(len(beliefs), 'check')} in region {region}. What they make has names that begin with "
-        f"{account.name_of('')} and is deleted at the end."
+        f"{_number(len(beliefs), 'check')} in region {region}. What they make has names"
+        f" that begin with {account.name_of('')} and is deleted at the end."
     )
     if "--with-job" in account.options:
         _write(_COST)
 
 
 def _run(beliefs: Sequence[Belief], account: Account, results: list[Result]) -> None:
-    """Make the checks. If they are interrupted, ``results`` has those that were made."""
+    """
+    Make the checks. If they are interrupted, ``results`` has those that were made.
+    """
 
     def note(result: Result) -> None:
         results.append(result)
         if sys.stderr.isatty():
-            sys.stderr.write(f"\rChecks made: {len(results)}" + "\n" * (len(results) == len(beliefs)))
+            sys.stderr.write(
+                f"\rChecks made: {len(results)}" + "\n" * (len(results) == len(beliefs))
+            )
 
     try:
         run(beliefs, account, on_result=note)
@@ -230,12 +314,16 @@ def _show_links(account: Account, unmasked: TextIO) -> None:
         # With the account number, without which it leads nowhere.
         unmasked.write(f"This must show {what}:\n{url}\n")
     if sys.stdin.isatty():
-        _write("Look at it in the account, then press Enter: everything is deleted then.")
+        _write(
+            "Look at it in the account, then press Enter: everything is deleted then."
+        )
         sys.stdin.readline()
 
 
 def _delete(account: Account) -> int:
-    """Delete what was made, and return how many pipelines of the run are still there."""
+    """
+    Delete what was made, and return how many pipelines of the run are still there.
+    """
     try:
         return _write_problems(account.clean())
     except KeyboardInterrupt:
@@ -244,22 +332,39 @@ def _delete(account: Account) -> int:
 
 
 def _write_problems(problems: Mapping[str, BaseException]) -> int:
-    """Write why pipelines are still there, and return how many of them should have been deleted."""
+    """
+    Write why pipelines are still there, and return how many of them should have been
+    deleted.
+    """
     for name, problem in problems.items():
-        is_own, text = not isinstance(problem, NotOwnError), " ".join(str(problem).split())
-        _write(f"{name} is still there: {text} {_HINT}" if is_own else f"{name} is left as it is: {text}")
+        is_own, text = (
+            not isinstance(problem, NotOwnError),
+            " ".join(str(problem).split()),
+        )
+        _write(
+            f"{name} is still there: {text} {_HINT}"
+            if is_own
+            else f"{name} is left as it is: {text}"
+        )
     return sum(not isinstance(problem, NotOwnError) for problem in problems.values())
 
 
-def _report(results: Sequence[Result], account: Account, *, is_complete: bool) -> dict[str, Any]:
+def _report(
+    results: Sequence[Result], account: Account, *, is_complete: bool
+) -> dict[str, Any]:
     url, session = account.client().meta.endpoint_url, account.session
     is_aws = re.fullmatch(AWS_ENDPOINT, url)
-    about = {"region": account.region, "endpoint": "AWS" if is_aws else "not one of AWS"}
+    about = {
+        "region": account.region,
+        "endpoint": "AWS" if is_aws else "not one of AWS",
+    }
     about["sign_in"] = session.description
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             about[package.replace("-", "_")] = version(package)
-    return as_json(results, about, datetime.now(UTC), session.secrets, is_complete=is_complete)
+    return as_json(
+        results, about, datetime.now(UTC), session.secrets, is_complete=is_complete
+    )
 
 
 def _write_report(path: Path, report: Mapping[str, Any]) -> None:
@@ -270,9 +375,13 @@ def _write_report(path: Path, report: Mapping[str, Any]) -> None:
         temporary.replace(path.resolve())
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise VerifyError(f"--report {path} cannot be written: {error.strerror}.") from None
+        raise VerifyError(
+            f"--report {path} cannot be written: {error.strerror}."
+        ) from None
     what = (
-        "the report" if report["complete"] else "the report of the checks that were made. It is not complete"
+        "the report"
+        if report["complete"]
+        else "the report of the checks that were made. It is not complete"
     )
     _write(f"{path}: {what}. It has no account number and no secret.")
 
@@ -285,8 +394,16 @@ def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
     left = _write_problems(problems)
     if options.output == "json":
         deleted = [name for name in names if name not in problems]
-        sys.stdout.write(json.dumps({"version": 1, "deleted": deleted, "left": [*problems]}, indent=2) + "\n")
-    _write(f"{_number(len(names) - len(problems), 'pipeline')} deleted in region {calls.region}.")
+        sys.stdout.write(
+            json.dumps(
+                {"version": 1, "deleted": deleted, "left": [*problems]}, indent=2
+            )
+            + "\n"
+        )
+    _write(
+        f"{_number(len(names) - len(problems), 'pipeline')} deleted in region"
+        f" {calls.region}."
+    )
     if is_more:
         _write("There may be more: run the command again.")
     return FAILED if left or is_more else OK

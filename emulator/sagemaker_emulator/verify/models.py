@@ -27,7 +27,8 @@ class NotCheckedError(VerifyError):
     """
     Raised or returned by a scenario for what cannot be checked here; the text says why.
 
-    Raised, it is about all beliefs of the scenario that it has not observed yet: their premise is not true.
+    Raised, it is about all beliefs of the scenario that it has not observed yet: their
+    premise is not true.
     """
 
 
@@ -51,7 +52,9 @@ class Seen:
 
 
 class Refusal(Seen):
-    """An answer of AWS that refuses a request: the error code in words, and AWS's message."""
+    """
+    An answer of AWS that refuses a request: the error code in words, and AWS's message.
+    """
 
 
 Observed = Seen | str | NotCheckedError
@@ -60,10 +63,15 @@ Observations = Iterator[Mapping[str, Observed]]
 
 
 def worded(answer: Observed, wanted: str, yes: str, no: str) -> Observed:
-    """Return a refusal in one of two wordings, ``yes`` if its message has the wanted words."""
+    """
+    Return a refusal in one of two wordings, ``yes`` if its message has the wanted
+    words.
+    """
     if not isinstance(answer, Refusal):
         return answer
-    return Seen(f"{answer.value}, {yes if wanted in answer.detail else no}", answer.detail)
+    return Seen(
+        f"{answer.value}, {yes if wanted in answer.detail else no}", answer.detail
+    )
 
 
 def one_of(is_first: object, first: str, second: str, detail: object = "") -> Seen:
@@ -87,9 +95,11 @@ class Belief:
     :param name: the second part of its id.
     :param sentence: the belief.
     :param expected: what is seen if it is true.
-    :param relied_on_by: the modules and pages that depend on it, as paths from the root of the repository.
+    :param relied_on_by: the modules and pages that depend on it, as paths from the root
+        of the repository.
     :param option: the option without which it is not checked; None for none.
-    :param money: whether AWS bills a second execution, or one that nobody stops, if it is not true.
+    :param money: whether AWS bills a second execution, or one that nobody stops, if it
+        is not true.
     """
 
     subject: str
@@ -107,7 +117,11 @@ class Belief:
         return f"{self.subject}.{self.name}"
 
 
-_TEXT: Final = files("sagemaker_emulator.verify").joinpath("beliefs.toml").read_text(encoding="utf-8")
+_TEXT: Final = (
+    files("sagemaker_emulator.verify")
+    .joinpath("beliefs.toml")
+    .read_text(encoding="utf-8")
+)
 _TABLES: Final[Mapping[str, Mapping[str, Any]]] = tomllib.loads(_TEXT)
 #: The subjects, as titles of tables.
 SUBJECTS: Final = {subject: str(table["title"]) for subject, table in _TABLES.items()}
@@ -116,7 +130,9 @@ MONEY: Final = "money"
 
 
 BELIEFS: Final = tuple(
-    Belief(subject=subject, scenario=scenario, name=name, option=table.get("option"), **row)
+    Belief(
+        subject=subject, scenario=scenario, name=name, option=table.get("option"), **row
+    )
     for subject, table in _TABLES.items()
     for scenario, rows in table.items()
     if isinstance(rows, dict)
@@ -135,10 +151,19 @@ def choose(only: Sequence[str]) -> list[Belief]:
     for name in only:
         if name not in known:
             similar = difflib.get_close_matches(name, known, n=1)
-            cure = f"did you mean {similar[0]}?" if similar else f"the subjects are {', '.join(SUBJECTS)}"
+            cure = (
+                f"did you mean {similar[0]}?"
+                if similar
+                else f"the subjects are {', '.join(SUBJECTS)}"
+            )
             raise VerifyError(f"--only {name!r} is no check; {cure}")
-    named = {*only, *(belief.id for belief in BELIEFS if belief.money and MONEY in only)}
-    return [belief for belief in BELIEFS if not only or {belief.id, belief.subject} & named]
+    named = {
+        *only,
+        *(belief.id for belief in BELIEFS if belief.money and MONEY in only),
+    }
+    return [
+        belief for belief in BELIEFS if not only or {belief.id, belief.subject} & named
+    ]
 
 
 class Verdict(StrEnum):

@@ -1,7 +1,8 @@
 """
 What is told of a run: a summary, and a report as JSON that can be attached to an issue.
 
-Neither has the number of an account, the name of a role or user, or a secret: ``mask`` removes them.
+Neither has the number of an account, the name of a role or user, or a secret: ``mask``
+removes them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from sagemaker_emulator.verify.models import Result, Verdict
 VERSION: Final = 1
 _NO_ACCOUNT: Final = "0" * 12
 _MASK: Final = "***"
-# No secret is shorter. The invented keys of an emulator may be a word that other texts have, too.
+# No secret is shorter. The invented keys of an emulator may be a word that other texts
+# have, too.
 _MIN_SECRET: Final = 8
 _ACCOUNT: Final = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
 _IDENTITY: Final = re.compile(
@@ -30,30 +32,40 @@ _KEY_ID: Final = re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,124}\b")
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """
-    Return a text without account numbers, names of identities, access key ids, and secrets.
+    Return a text without account numbers, names of identities, access key ids, and
+    secrets.
 
     :param secrets: texts that must not be shown.
     """
-    for secret in sorted((each for each in secrets if len(each) >= _MIN_SECRET), key=len, reverse=True):
+    for secret in sorted(
+        (each for each in secrets if len(each) >= _MIN_SECRET), key=len, reverse=True
+    ):
         text = text.replace(secret, _MASK)
     text = _ACCOUNT.sub(_NO_ACCOUNT, text)
     text = _IDENTITY.sub(rf"\1/{_MASK}", text)
     return _KEY_ID.sub(_MASK, text)
 
 
-def summary(results: Sequence[Result], secrets: Sequence[str] = (), *, is_verbose: bool = False) -> str:
+def summary(
+    results: Sequence[Result], secrets: Sequence[str] = (), *, is_verbose: bool = False
+) -> str:
     """
-    Return what is told of a run: the verdicts of each subject, what differs, and why others were not checked.
+    Return what is told of a run: the verdicts of each subject, what differs, and why
+    others were not checked.
 
-    A check that needs attention has lines below: the belief, what was expected, figures and texts of AWS, and
-    what relies on the belief. Only what was seen is masked: the other texts are those of ``beliefs.toml``.
+    A check that needs attention has lines below: the belief, what was expected, figures
+    and texts of AWS, and what relies on the belief. Only what was seen is masked: the
+    other texts are those of ``beliefs.toml``.
 
     :param is_verbose: whether it also has a line for each check.
     """
     width = max(len(result.belief.id) for result in results)
 
     def row(result: Result) -> str:
-        return f"{result.belief.id:{width}}  {result.verdict.value:11}  {mask(result.seen, secrets)}"
+        return (
+            f"{result.belief.id:{width}}  {result.verdict.value:11} "
+            f" {mask(result.seen, secrets)}"
+        )
 
     lines = [row(result) for result in results] if is_verbose else []
     for subject, group in groupby(results, lambda result: result.belief.subject):
@@ -61,12 +73,22 @@ def summary(results: Sequence[Result], secrets: Sequence[str] = (), *, is_verbos
     for result in results:
         if has_failed([result]):
             belief, is_different = result.belief, result.verdict is Verdict.DIFFERS
-            relying = f"This changes what these rely on: {', '.join(belief.relied_on_by)}" * is_different
-            texts = [belief.sentence, f"Expected: {belief.expected}", mask(result.detail, secrets), relying]
+            relying = (
+                f"This changes what these rely on: {', '.join(belief.relied_on_by)}"
+                * is_different
+            )
+            texts = [
+                belief.sentence,
+                f"Expected: {belief.expected}",
+                mask(result.detail, secrets),
+                relying,
+            ]
             lines += ["", row(result), *(f"    {text}" for text in texts if text)]
     unchecked = [result for result in results if result.verdict is Verdict.NOT_CHECKED]
     for reason in dict.fromkeys(result.seen for result in unchecked):
-        ids = ", ".join(result.belief.id for result in unchecked if result.seen == reason)
+        ids = ", ".join(
+            result.belief.id for result in unchecked if result.seen == reason
+        )
         lines += ["", f"{Verdict.NOT_CHECKED}: {mask(reason, secrets)}", f"    {ids}"]
     return "\n".join([*lines, ""])
 
@@ -79,7 +101,9 @@ def count(results: Sequence[Result]) -> dict[str, int]:
 
 def in_words(results: Sequence[Result]) -> str:
     """Return how many checks have each verdict that there is, in words."""
-    return ", ".join(f"{number} {verdict}" for verdict, number in count(results).items() if number)
+    return ", ".join(
+        f"{number} {verdict}" for verdict, number in count(results).items() if number
+    )
 
 
 def has_failed(results: Sequence[Result]) -> bool:
@@ -88,7 +112,11 @@ def has_failed(results: Sequence[Result]) -> bool:
 
 
 def as_json(
-    results: Sequence[Result], about: dict[str, str], at: datetime, secrets: Sequence[str], is_complete: bool
+    results: Sequence[Result],
+    about: dict[str, str],
+    at: datetime,
+    secrets: Sequence[str],
+    is_complete: bool,
 ) -> dict[str, Any]:
     """
     Return the report.

@@ -1,10 +1,11 @@
 """
-Signs in to the account: with boto3's default credentials, or by a connection of another program.
+Signs in to the account: with boto3's default credentials, or by a connection of another
+program.
 
 A distribution that has connections registers a function in the entry point group
-``sagemaker_emulator.sessions``. It gets the id of the connection, the region or None, and botocore's settings
-for the clients. It returns the members of a ``Session``, and raises a ``ValueError`` whose text says why
-nobody can sign in.
+``sagemaker_emulator.sessions``. It gets the id of the connection, the region or None,
+and botocore's settings for the clients. It returns the members of a ``Session``, and
+raises a ``ValueError`` whose text says why nobody can sign in.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class Session:
     :param identity: the response of GetCallerIdentity.
     :param secrets: texts that nobody must see; a run adds the tokens of callback steps.
     :param description: the sign-in method, for the report.
-    :param permissions: returns the actions that the identity should have in a region, each with the ARN
-        pattern of its resources.
-    :param execution_link: returns the console link to an execution, by its ARN and the name of its pipeline.
-    :param log_link: returns that to a log, by the ARN of an execution, the group and the begin of a stream.
+    :param permissions: returns the actions that the identity should have in a region,
+        each with the ARN pattern of its resources.
+    :param execution_link: returns the console link to an execution, by its ARN and the
+        name of its pipeline.
+    :param log_link: returns that to a log, by the ARN of an execution, the group and
+        the begin of a stream.
     """
 
     client: Callable[[str], Any]
@@ -56,7 +59,8 @@ def sign_in(connection_id: str | None, region: str | None) -> Session:
     """
     Sign in.
 
-    :param connection_id: the id of a connection; None for the default credentials of boto3.
+    :param connection_id: the id of a connection; None for the default credentials of
+        boto3.
     :param region: the region; None for that of the connection, or of the environment.
     :raises VerifyError: nobody can sign in.
     """
@@ -64,7 +68,10 @@ def sign_in(connection_id: str | None, region: str | None) -> Session:
         return _default(region)
     makers = list(entry_points(group="sagemaker_emulator.sessions"))
     if not makers:
-        raise VerifyError("--conn-id names a connection of Airflow: install polysync-airflow, or omit it.")
+        raise VerifyError(
+            "--conn-id names a connection of Airflow: install polysync-airflow, or"
+            " omit it."
+        )
     try:
         return Session(**makers[0].load()(connection_id, region, CONFIG))
     except ValueError as error:
@@ -80,5 +87,11 @@ def _default(region: str | None) -> Session:
         identity = client("sts").get_caller_identity()
         credentials = session.get_credentials().get_frozen_credentials()
     except AWS_ERRORS as error:
-        raise VerifyError(f"Nobody can sign in with the default credentials of boto3: {error}") from None
-    return Session(client, identity, [text for text in (credentials.secret_key, credentials.token) if text])
+        raise VerifyError(
+            f"Nobody can sign in with the default credentials of boto3: {error}"
+        ) from None
+    return Session(
+        client,
+        identity,
+        [text for text in (credentials.secret_key, credentials.token) if text],
+    )

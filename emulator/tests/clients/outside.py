@@ -1,4 +1,7 @@
-"""A proxy for tests that records which hosts a program wants to reach outside of this machine, and refuses all."""
+"""
+A proxy for tests that records which hosts a program wants to reach outside of this
+machine, and refuses all.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment variables of a program that shall use the proxy. AWS's addresses have https."""
+        """
+        The environment variables of a program that shall use the proxy. AWS's addresses
+        have https.
+        """
         return {"HTTPS_PROXY": f"http://127.0.0.1:{self.server_address[1]}"}
 
 

@@ -1,9 +1,10 @@
 """
-Tests of the emulator with clients that have environments of their own: ``make test-clients`` creates them.
+Tests of the emulator with clients that have environments of their own: ``make
+test-clients`` creates them.
 
-Each client runs a program that uses it as people do, and prints what it has seen. The programs get the
-variable ``AWS_ENDPOINT_URL``, invented keys and a region, and a proxy that refuses all that leaves this
-machine.
+Each client runs a program that uses it as people do, and prints what it has seen. The
+programs get the variable ``AWS_ENDPOINT_URL``, invented keys and a region, and a proxy
+that refuses all that leaves this machine.
 """
 
 from __future__ import annotations
@@ -26,15 +27,21 @@ from tests.clients.outside import proxy
 
 PROGRAMS = Path(__file__).parent / "programs"
 PROJECT = Path(__file__).parents[2]
-NO_TELEMETRY = "{SchemaVersion: '1.0', SageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}}"
-# The environments of the SDKs are slow to import where other tests run at the same time.
+NO_TELEMETRY = (
+    "{SchemaVersion: '1.0', SageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}}"
+)
+# The environments of the SDKs are slow to import where other tests run at the same
+# time.
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(330)]
 STS = "sts.us-east-1.amazonaws.com:443"
 
 
 @dataclass
 class Run:
-    """What a program has printed, the hosts outside of this machine that it wanted, and its failed calls."""
+    """
+    What a program has printed, the hosts outside of this machine that it wanted, and
+    its failed calls.
+    """
 
     results: dict[str, Any]
     outside: list[str]
@@ -70,19 +77,39 @@ def run(folder: Path, *command: str | Path, **more: str) -> Run:
             **more,
         }
         process = subprocess.run(
-            command, env=variables, capture_output=True, text=True, timeout=300, check=False
+            command,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert process.returncode == 0, f"{process.stdout}{process.stderr}"
         failures = [call for call in server.control.calls() if call["status"] >= 500]
-    return Run(json.loads(process.stdout[process.stdout.index("{") :]), outside.hosts, failures)
+    return Run(
+        json.loads(process.stdout[process.stdout.index("{") :]), outside.hosts, failures
+    )
 
 
 @pytest.mark.parametrize("client", ["boto3", "aws_cli", "javascript"])
 def test_generic_client(client: str, tmp_path: Path) -> None:
-    """Each client creates a pipeline, waits, reads the steps by pages, and stops; its errors have their codes."""
-    low = fail("TooLow", {"Std:Join": {"On": " ", "Values": ["Score is", {"Get": "Parameters.Score"}]}})
-    high = {"Type": "GreaterThan", "LeftValue": {"Get": "Parameters.Score"}, "RightValue": 0.5}
-    check = {**condition("Check", [high], [step("Train", "Training")], [low]), "DependsOn": ["Prepare"]}
+    """
+    Each client creates a pipeline, waits, reads the steps by pages, and stops; its
+    errors have their codes.
+    """
+    low = fail(
+        "TooLow",
+        {"Std:Join": {"On": " ", "Values": ["Score is", {"Get": "Parameters.Score"}]}},
+    )
+    high = {
+        "Type": "GreaterThan",
+        "LeftValue": {"Get": "Parameters.Score"},
+        "RightValue": 0.5,
+    }
+    check = {
+        **condition("Check", [high], [step("Train", "Training")], [low]),
+        "DependsOn": ["Prepare"],
+    }
     score = {"Name": "Score", "Type": "Float", "DefaultValue": 0.9}
     file = tmp_path / "definition.json"
     file.write_text(definition(check, step("Prepare"), parameters=(score,)))
@@ -90,7 +117,11 @@ def test_generic_client(client: str, tmp_path: Path) -> None:
     if client == "boto3":
         command = (sys.executable, PROGRAMS / "boto3_pipeline.py")
     elif client == "aws_cli":
-        command = ("bash", PROGRAMS / "aws_cli_pipeline.sh", environment("POLYSYNC_AWS_CLI"))
+        command = (
+            "bash",
+            PROGRAMS / "aws_cli_pipeline.sh",
+            environment("POLYSYNC_AWS_CLI"),
+        )
     else:
         (tmp_path / "node_modules").symlink_to(environment("POLYSYNC_NODE_MODULES"))
         program = tmp_path / "javascript_pipeline.mjs"
@@ -113,23 +144,36 @@ def test_generic_client(client: str, tmp_path: Path) -> None:
 
 
 def test_queues_of_the_aws_cli(tmp_path: Path) -> None:
-    """Version 1 of the AWS CLI has an address of its own for SQS, which only its option replaces."""
-    outcome = run(tmp_path, "bash", PROGRAMS / "aws_cli_queue.sh", environment("POLYSYNC_AWS_CLI"))
-    assert outcome == Run({"body": ["hello"]}, outside=["queue.amazonaws.com:443"], server_errors=[])
+    """
+    Version 1 of the AWS CLI has an address of its own for SQS, which only its option
+    replaces.
+    """
+    outcome = run(
+        tmp_path, "bash", PROGRAMS / "aws_cli_queue.sh", environment("POLYSYNC_AWS_CLI")
+    )
+    assert outcome == Run(
+        {"body": ["hello"]}, outside=["queue.amazonaws.com:443"], server_errors=[]
+    )
 
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
     """
-    The SDK finds its role and its bucket, and creates, updates, starts and stops a pipeline; one execution fails.
+    The SDK finds its role and its bucket, and creates, updates, starts and stops a
+    pipeline; one execution fails.
 
-    Without a set-up, only its call of STS leaves the machine. Version 3 also refuses a role without permissions.
+    Without a set-up, only its call of STS leaves the machine. Version 3 also refuses a
+    role without permissions.
     """
     python = environment(f"POLYSYNC_SDK{version}_PYTHON")
     more = {"PYTHONPATH": str(PROJECT)} if version == 3 else {}
-    outcome = run(tmp_path, python, PROGRAMS / f"sagemaker_v{version}.py", tmp_path, **more)
+    outcome = run(
+        tmp_path, python, PROGRAMS / f"sagemaker_v{version}.py", tmp_path, **more
+    )
     unknown = set(outcome.results.pop("types")) - DEFAULTS.keys()
-    assert not unknown, f"the SDK has types of steps that DEFAULTS in engine/durations.py lacks: {unknown}"
+    assert not unknown, (
+        f"the SDK has types of steps that DEFAULTS in engine/durations.py lacks: {unknown}"
+    )
     arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/SdkPipeline"
     both = {
         "without": "ProxyConnectionError",
@@ -172,4 +216,6 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
             "restored": True,
         },
     }
-    assert outcome == Run(results={**both, **only[version]}, outside=[STS], server_errors=[])
+    assert outcome == Run(
+        results={**both, **only[version]}, outside=[STS], server_errors=[]
+    )

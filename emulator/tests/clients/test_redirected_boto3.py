@@ -11,8 +11,13 @@ from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.clients import RedirectedBoto3
 
 
-def test_all_clients_call_the_emulator(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients of the default session with an address of AWS, and those of other sessions; then all is restored."""
+def test_all_clients_call_the_emulator(
+    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Clients of the default session with an address of AWS, and those of other sessions;
+    then all is restored.
+    """
     monkeypatch.setenv("AWS_PROFILE", "does-not-exist")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -20,14 +25,25 @@ def test_all_clients_call_the_emulator(server: EmulatorServer, monkeypatch: pyte
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     before: object = (None, dict(os.environ))
 
-    with RedirectedBoto3(f"{server.endpoint_url}/", region_name="eu-central-1") as session:
+    with RedirectedBoto3(
+        f"{server.endpoint_url}/", region_name="eu-central-1"
+    ) as session:
         assert boto3.DEFAULT_SESSION is session
-        sts = session.client("sts", endpoint_url="https://sts.eu-central-1.amazonaws.com")
+        sts = session.client(
+            "sts", endpoint_url="https://sts.eu-central-1.amazonaws.com"
+        )
         assert sts.get_caller_identity()["Account"] == "123456789012"
-        boto3.client("s3").put_object(Bucket=_bucket("models"), Key="a/b c.json", Body=b"{}")
+        boto3.client("s3").put_object(
+            Bucket=_bucket("models"), Key="a/b c.json", Body=b"{}"
+        )
         s3 = session.client("s3", endpoint_url="https://s3.eu-central-1.amazonaws.com")
-        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="models")["Contents"]] == ["a/b c.json"]
-        assert boto3.Session().client("sagemaker").list_pipelines()["PipelineSummaries"] == []
+        assert [
+            entry["Key"] for entry in s3.list_objects_v2(Bucket="models")["Contents"]
+        ] == ["a/b c.json"]
+        assert (
+            boto3.Session().client("sagemaker").list_pipelines()["PipelineSummaries"]
+            == []
+        )
 
     assert (boto3.DEFAULT_SESSION, dict(os.environ)) == before
     assert {call["region"] for call in server.control.calls()} == {"eu-central-1"}
@@ -40,7 +56,10 @@ def _bucket(name: str) -> str:
 
 
 def test_it_restores_all_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it stays in the process, also if it is started twice or stopped without a start."""
+    """
+    Nothing of it stays in the process, also if it is started twice or stopped without a
+    start.
+    """
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     before, redirected = dict(os.environ), RedirectedBoto3("http://127.0.0.1:4599")
     redirected.stop()

@@ -8,7 +8,12 @@ import pytest
 
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.engine.caching import cache_key, max_age
-from sagemaker_emulator.engine.definition import DefinitionError, Step, duration_seconds, parse
+from sagemaker_emulator.engine.definition import (
+    DefinitionError,
+    Step,
+    duration_seconds,
+    parse,
+)
 from sagemaker_emulator.engine.expressions import Scope, Unknown
 
 IMAGE = {"ImageUri": "image"}
@@ -16,9 +21,15 @@ OUTPUT = "Steps.First.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri"
 
 
 def key_of(
-    arguments: dict[str, Any], kind: str = "Processing", job: str = "job-1", **members: Any
+    arguments: dict[str, Any],
+    kind: str = "Processing",
+    job: str = "job-1",
+    **members: Any,
 ) -> str | None:
-    """Return the cache key of a step that runs after a processing step, whose jobs share one output location."""
+    """
+    Return the cache key of a step that runs after a processing step, whose jobs share
+    one output location.
+    """
     second = {"Name": "A", "Type": kind, "Arguments": arguments, **members}
     steps = parse(definition(step("First"), second)).steps
     known = {OUTPUT: "s3://out"}
@@ -38,28 +49,52 @@ def key_of(
 )
 def test_only_the_key_attributes_count(changed: dict[str, Any], same: bool) -> None:
     """An attribute that AWS's page does not list can change; the listed ones cannot."""
-    assert (key_of({"AppSpecification": IMAGE}) == key_of({"AppSpecification": IMAGE, **changed})) is same
+    assert (
+        key_of({"AppSpecification": IMAGE})
+        == key_of({"AppSpecification": IMAGE, **changed})
+    ) is same
 
 
 def test_parts_of_an_attribute_can_count() -> None:
-    """Of the definition of a training job in a tuning step, only the listed members count."""
-    base = {"TrainingJobDefinition": {"StaticHyperParameters": {"a": "1"}, "RoleArn": "r"}}
-    role = {"TrainingJobDefinition": {"StaticHyperParameters": {"a": "1"}, "RoleArn": "s"}}
-    parameters = {"TrainingJobDefinition": {"StaticHyperParameters": {"a": "2"}, "RoleArn": "r"}}
-    assert key_of(base, "Tuning") == key_of(role, "Tuning") != key_of(parameters, "Tuning")
+    """
+    Of the definition of a training job in a tuning step, only the listed members count.
+    """
+    base = {
+        "TrainingJobDefinition": {"StaticHyperParameters": {"a": "1"}, "RoleArn": "r"}
+    }
+    role = {
+        "TrainingJobDefinition": {"StaticHyperParameters": {"a": "1"}, "RoleArn": "s"}
+    }
+    parameters = {
+        "TrainingJobDefinition": {"StaticHyperParameters": {"a": "2"}, "RoleArn": "r"}
+    }
+    assert (
+        key_of(base, "Tuning") == key_of(role, "Tuning") != key_of(parameters, "Tuning")
+    )
 
 
 def test_members_of_the_step_count() -> None:
     """The function of a Lambda step and the flags of a check step are in the key."""
-    assert key_of({"a": 1}, "Lambda", FunctionArn="f") != key_of({"a": 1}, "Lambda", FunctionArn="g")
-    assert key_of({}, "QualityCheck", SkipCheck=True) != key_of({}, "QualityCheck", SkipCheck=False)
+    assert key_of({"a": 1}, "Lambda", FunctionArn="f") != key_of(
+        {"a": 1}, "Lambda", FunctionArn="g"
+    )
+    assert key_of({}, "QualityCheck", SkipCheck=True) != key_of(
+        {}, "QualityCheck", SkipCheck=False
+    )
 
 
 def test_known_property_of_another_step_counts_by_its_value() -> None:
-    """A property that is the same for two jobs of another step, such as a fixed output location, is no change."""
+    """
+    A property that is the same for two jobs of another step, such as a fixed output
+    location, is no change.
+    """
     arguments = {"ProcessingInputs": [{"S3Input": {"S3Uri": {"Get": OUTPUT}}}]}
     literal = {"ProcessingInputs": [{"S3Input": {"S3Uri": "s3://out"}}]}
-    assert key_of(arguments, job="job-1") == key_of(arguments, job="job-2") == key_of(literal)
+    assert (
+        key_of(arguments, job="job-1")
+        == key_of(arguments, job="job-2")
+        == key_of(literal)
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,17 +102,39 @@ def test_known_property_of_another_step_counts_by_its_value() -> None:
     [
         {"Get": "Steps.First.ProcessingJobName"},
         {"Get": "Steps.First.ProcessingOutputConfig.Outputs['test'].S3Output.S3Uri"},
-        {"Std:Join": {"On": "/", "Values": ["x", {"Get": "Steps.First.ProcessingJobName"}]}},
-        {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.First.PropertyFiles.F"}, "Path": "a"}},
-        {"Std:JsonGet": {"S3Uri": {"Get": "Steps.First.OutputDataConfig.S3OutputPath"}, "Path": "Result"}},
+        {
+            "Std:Join": {
+                "On": "/",
+                "Values": ["x", {"Get": "Steps.First.ProcessingJobName"}],
+            }
+        },
+        {
+            "Std:JsonGet": {
+                "PropertyFile": {"Get": "Steps.First.PropertyFiles.F"},
+                "Path": "a",
+            }
+        },
+        {
+            "Std:JsonGet": {
+                "S3Uri": {"Get": "Steps.First.OutputDataConfig.S3OutputPath"},
+                "Path": "Result",
+            }
+        },
         {"Get": "Steps.First.OutputParameters['a']"},
         {"Get": "Steps.First.FinalMetricDataList['a'].Value"},
     ],
 )
 def test_result_of_another_job_differs_from_job_to_job(value: Any) -> None:
-    """A value that only another job can produce is part of the key with the identity of that job."""
+    """
+    A value that only another job can produce is part of the key with the identity of
+    that job.
+    """
     arguments = {"Environment": {"A": value}}
-    assert key_of(arguments, job="job-1") == key_of(arguments, job="job-1") != key_of(arguments, job="job-2")
+    assert (
+        key_of(arguments, job="job-1")
+        == key_of(arguments, job="job-1")
+        != key_of(arguments, job="job-2")
+    )
 
 
 @pytest.mark.parametrize("kind", ["Model", "RegisterModel", "Condition", "Fail"])
@@ -123,7 +180,13 @@ def test_maximum_age(config: dict[str, Any], age: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [[], {"Enabled": "yes"}, {"Enabled": True, "ExpireAfter": "soon"}, {"ExpireAfter": 5}]
+    "config",
+    [
+        [],
+        {"Enabled": "yes"},
+        {"Enabled": True, "ExpireAfter": "soon"},
+        {"ExpireAfter": 5},
+    ],
 )
 def test_invalid_cache_config_is_refused(config: Any) -> None:
     """A definition with an invalid CacheConfig is refused."""

@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 
 from sagemaker_emulator.engine.conditions import outcome
-from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate
+from sagemaker_emulator.engine.expressions import (
+    ExpressionError,
+    Scope,
+    Unknown,
+    evaluate,
+)
 
 YES = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
 NO = {"Type": "Equals", "LeftValue": 1, "RightValue": 2}
-UNKNOWN = {"Type": "Equals", "LeftValue": {"Get": "Steps.A.ModelArtifacts"}, "RightValue": 2}
+UNKNOWN = {
+    "Type": "Equals",
+    "LeftValue": {"Get": "Steps.A.ModelArtifacts"},
+    "RightValue": 2,
+}
 
 
 def compare(kind: str, left: Any, right: Any) -> dict[str, Any]:
@@ -46,12 +55,17 @@ def compare(kind: str, left: Any, right: Any) -> dict[str, Any]:
     ],
 )
 def test_condition_outcome(conditions: list[Any], expected: bool) -> None:
-    """Each condition type evaluates as in AWS, and an unknown outcome counts as true."""
-    assert outcome(conditions, Scope(parameters={"Flag": True, "Rate": 0.5})) is expected
+    """
+    Each condition type evaluates as in AWS, and an unknown outcome counts as true.
+    """
+    assert (
+        outcome(conditions, Scope(parameters={"Flag": True, "Rate": 0.5})) is expected
+    )
 
 
 @pytest.mark.parametrize(
-    "condition", [compare("LessThan", "a", 1), compare("Resembles", 1, 1), {"LeftValue": 1}, "text"]
+    "condition",
+    [compare("LessThan", "a", 1), compare("Resembles", 1, 1), {"LeftValue": 1}, "text"],
 )
 def test_invalid_condition_raises_expression_error(condition: Any) -> None:
     """A condition that cannot be evaluated is an error and does not count as true."""
@@ -61,22 +75,40 @@ def test_invalid_condition_raises_expression_error(condition: Any) -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("a.b[1]", 2), ("$.a.b[0]", 1), ("['x y'].z", "deep"), ('["x y"]["z"]', "deep"), ("a['b'][1]", 2)],
+    [
+        ("a.b[1]", 2),
+        ("$.a.b[0]", 1),
+        ("['x y'].z", "deep"),
+        ('["x y"]["z"]', "deep"),
+        ("a['b'][1]", 2),
+    ],
 )
 def test_json_paths(path: str, expected: Any) -> None:
     """JSON paths can be dotted, indexed and quoted."""
-    scope = Scope(property_files={("S", "F"): {"a": {"b": [1, 2]}, "x y": {"z": "deep"}}})
-    expression = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.S.PropertyFiles.F"}, "Path": path}}
+    scope = Scope(
+        property_files={("S", "F"): {"a": {"b": [1, 2]}, "x y": {"z": "deep"}}}
+    )
+    expression = {
+        "Std:JsonGet": {
+            "PropertyFile": {"Get": "Steps.S.PropertyFiles.F"},
+            "Path": path,
+        }
+    }
     assert evaluate(expression, scope) == expected
 
 
 def test_join_formats_values_like_sagemaker() -> None:
     """A join writes booleans in lower case, and an unknown value as its reference."""
     values = [True, 1.5, {"Get": "Execution.PipelineName"}, {"Get": "Steps.A.Arn"}]
-    joined = evaluate({"Std:Join": {"On": "-", "Values": values}}, Scope(execution={"PipelineName": "P"}))
+    joined = evaluate(
+        {"Std:Join": {"On": "-", "Values": values}},
+        Scope(execution={"PipelineName": "P"}),
+    )
     assert joined == "true-1.5-P-Steps.A.Arn"
 
 
 def test_step_property_is_unknown() -> None:
     """A property of a step has no value in the emulator."""
-    assert evaluate({"Get": "Steps.A.ModelArtifacts"}, Scope()) == Unknown("Steps.A.ModelArtifacts")
+    assert evaluate({"Get": "Steps.A.ModelArtifacts"}, Scope()) == Unknown(
+        "Steps.A.ModelArtifacts"
+    )

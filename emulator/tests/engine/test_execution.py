@@ -15,8 +15,13 @@ from tests.builders import FOREVER, chain, condition, execution, fail, timeline
 
 
 def test_step_starts_when_its_dependencies_have_succeeded() -> None:
-    """A step starts two seconds after its last dependency has succeeded, and independent steps start together."""
-    engine = execution(definition(step("A"), step("B", "Training"), step("C", "Model", "A", "B")))
+    """
+    A step starts two seconds after its last dependency has succeeded, and independent
+    steps start together.
+    """
+    engine = execution(
+        definition(step("A"), step("B", "Training"), step("C", "Model", "A", "B"))
+    )
     engine.advance(FOREVER)
     assert timeline(engine) == {
         "A": (2, 242, "Succeeded"),
@@ -31,21 +36,41 @@ def test_step_starts_when_its_dependencies_have_succeeded() -> None:
     [
         {"Get": "Steps.A.ModelArtifacts.S3ModelArtifacts"},
         {"Std:Join": {"On": "/", "Values": ["x", {"Get": "Steps.A.TrainingJobName"}]}},
-        {"deep": [{"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.F"}, "Path": "x"}}]},
+        {
+            "deep": [
+                {
+                    "Std:JsonGet": {
+                        "PropertyFile": {"Get": "Steps.A.PropertyFiles.F"},
+                        "Path": "x",
+                    }
+                }
+            ]
+        },
     ],
 )
 def test_reference_is_a_dependency(use: Any) -> None:
-    """A step that uses a property of another step in its arguments waits for that step."""
-    engine = execution(definition(step("A"), {"Name": "B", "Type": "Model", "Arguments": {"x": use}}))
+    """
+    A step that uses a property of another step in its arguments waits for that step.
+    """
+    engine = execution(
+        definition(step("A"), {"Name": "B", "Type": "Model", "Arguments": {"x": use}})
+    )
     engine.advance(FOREVER)
     assert timeline(engine)["B"][0] == 244
 
 
 def test_condition_step_does_not_depend_on_references_in_its_branches() -> None:
-    """A condition step waits for the steps that its conditions use, not for those that its branches use."""
+    """
+    A condition step waits for the steps that its conditions use, not for those that its
+    branches use.
+    """
     compare = {"Type": "Equals", "LeftValue": {"Get": "Steps.A.X"}, "RightValue": 1}
     nested = {"Name": "N", "Type": "Model", "Arguments": {"x": {"Get": "Steps.B.Y"}}}
-    engine = execution(definition(step("A"), step("B", "Training"), condition("C", [compare], [nested], [])))
+    engine = execution(
+        definition(
+            step("A"), step("B", "Training"), condition("C", [compare], [nested], [])
+        )
+    )
     engine.advance(FOREVER)
     assert timeline(engine)["C"][0] == 244
     assert timeline(engine)["N"][0] == 604
@@ -61,7 +86,9 @@ def test_job_is_starting_before_executing() -> None:
 
 
 def test_parallelism_is_limited() -> None:
-    """At most max_parallel steps run at the same time, in the order of the definition."""
+    """
+    At most max_parallel steps run at the same time, in the order of the definition.
+    """
     engine = execution(definition(*(step(name) for name in "ABCDE")), limit=2)
     engine.advance(FOREVER)
     assert [run.started_at for run in engine.runs.values()] == [2, 2, 242, 242, 482]
@@ -74,10 +101,18 @@ def test_parallelism_can_be_increased_while_running() -> None:
     assert engine.runs["B"].started_at == 100
 
 
-@pytest.mark.parametrize(("score", "selected", "skipped"), [(0.9, "Good", "Bad"), (0.1, "Bad", "Good")])
-def test_only_the_selected_branch_runs(score: float, selected: str, skipped: str) -> None:
+@pytest.mark.parametrize(
+    ("score", "selected", "skipped"), [(0.9, "Good", "Bad"), (0.1, "Bad", "Good")]
+)
+def test_only_the_selected_branch_runs(
+    score: float, selected: str, skipped: str
+) -> None:
     """The steps of the branch that is not selected never appear."""
-    compare = {"Type": "GreaterThan", "LeftValue": {"Get": "Parameters.Score"}, "RightValue": 0.5}
+    compare = {
+        "Type": "GreaterThan",
+        "LeftValue": {"Get": "Parameters.Score"},
+        "RightValue": 0.5,
+    }
     parameter = {"Name": "Score", "Type": "Float"}
     branches = condition("Check", [compare], [step("Good")], [step("Bad")])
     engine = execution(definition(branches, parameters=(parameter,)), Score=score)
@@ -100,7 +135,11 @@ def test_nested_condition_steps() -> None:
 def test_step_that_depends_on_an_unselected_branch_never_runs() -> None:
     """A step does not run if it depends on a step in a branch that is not selected."""
     yes = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
-    engine = execution(definition(condition("C", [yes], [], [step("No")]), step("After", "Model", "No")))
+    engine = execution(
+        definition(
+            condition("C", [yes], [], [step("No")]), step("After", "Model", "No")
+        )
+    )
     engine.advance(FOREVER)
     assert list(engine.runs) == ["C"]
     assert engine.status == "Succeeded"
@@ -114,20 +153,38 @@ def test_property_file_content_comes_from_the_scenario(
     text = (shared_definitions / "churn_tuning.json").read_text()
     files = {"Eval": {"classification_metrics": {"auc": {"value": auc}}}}
     scenario = {"steps": {"ChurnEvaluate": {"property_files": files}}}
-    engine = execution(text, scenario, AucThreshold=0.75, InputData="s3://x", MaxJobs=4, DryRun=False)
+    engine = execution(
+        text, scenario, AucThreshold=0.75, InputData="s3://x", MaxJobs=4, DryRun=False
+    )
     engine.advance(FOREVER)
     assert engine.runs["AucCheck"].outcome is outcome
-    assert ("ChurnRegister" in engine.runs, "ChurnReport" in engine.runs) == (outcome, not outcome)
+    assert ("ChurnRegister" in engine.runs, "ChurnReport" in engine.runs) == (
+        outcome,
+        not outcome,
+    )
 
 
 def test_missing_json_path_fails_the_condition_step() -> None:
-    """A condition step fails if its JSON path does not exist in the content of the property file."""
-    get = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.F"}, "Path": "a.b"}}
+    """
+    A condition step fails if its JSON path does not exist in the content of the
+    property file.
+    """
+    get = {
+        "Std:JsonGet": {
+            "PropertyFile": {"Get": "Steps.A.PropertyFiles.F"},
+            "Path": "a.b",
+        }
+    }
     compare = {"Type": "Equals", "LeftValue": get, "RightValue": 1}
     scenario: dict[str, Any] = {"steps": {"A": {"property_files": {"F": {"a": {}}}}}}
-    engine = execution(definition(step("A"), condition("C", [compare], [], [])), scenario)
+    engine = execution(
+        definition(step("A"), condition("C", [compare], [], [])), scenario
+    )
     engine.advance(FOREVER)
-    assert engine.runs["C"].failure_reason == "Path 'a.b' does not exist in property file 'F'"
+    assert (
+        engine.runs["C"].failure_reason
+        == "Path 'a.b' does not exist in property file 'F'"
+    )
 
 
 def test_unknown_condition_selects_the_if_branch(shared_definitions: Path) -> None:
@@ -140,24 +197,40 @@ def test_unknown_condition_selects_the_if_branch(shared_definitions: Path) -> No
 
 
 def test_fail_step_uses_its_message_as_failure_reason() -> None:
-    """The evaluated message of a fail step is its failure reason; the execution has the general reason."""
+    """
+    The evaluated message of a fail step is its failure reason; the execution has the
+    general reason.
+    """
     message = {
-        "Std:Join": {"On": " ", "Values": ["Score is", {"Get": "Parameters.P"}, {"Get": "Steps.C.Outcome"}]}
+        "Std:Join": {
+            "On": " ",
+            "Values": ["Score is", {"Get": "Parameters.P"}, {"Get": "Steps.C.Outcome"}],
+        }
     }
     no = {"Type": "Equals", "LeftValue": 1, "RightValue": 2}
     text = definition(
-        condition("C", [no], [], []), fail("F", message), parameters=({"Name": "P", "Type": "Float"},)
+        condition("C", [no], [], []),
+        fail("F", message),
+        parameters=({"Name": "P", "Type": "Float"},),
     )
     engine = execution(text, P=0.5)
     engine.advance(FOREVER)
     assert engine.runs["F"].failure_reason == "Score is 0.5 false"
-    assert (engine.status, engine.failure_reason) == ("Failed", "Step failure: One or multiple steps failed.")
+    assert (engine.status, engine.failure_reason) == (
+        "Failed",
+        "Step failure: One or multiple steps failed.",
+    )
 
 
 def test_running_steps_finish_after_a_failure() -> None:
-    """After a step fails, running steps finish, no other step starts, and then the execution fails."""
+    """
+    After a step fails, running steps finish, no other step starts, and then the
+    execution fails.
+    """
     scenario = {"steps": {"A": {"fail": {"reason": "No data"}}}}
-    engine = execution(definition(step("A"), step("B", "Training"), step("C", "Model", "B")), scenario)
+    engine = execution(
+        definition(step("A"), step("B", "Training"), step("C", "Model", "B")), scenario
+    )
     engine.advance(601)
     assert engine.status == "Executing"
     engine.advance(FOREVER)
@@ -167,9 +240,20 @@ def test_running_steps_finish_after_a_failure() -> None:
 
 
 def test_completed_with_failures_runs_independent_steps() -> None:
-    """With CompletedWithFailures, only the steps that depend on the failed step do not run."""
-    scenario: dict[str, Any] = {"end_as": "CompletedWithFailures", "steps": {"A": {"fail": {}}}}
-    text = definition(step("A"), step("B", "Training"), step("C", "Model", "B"), step("D", "Model", "A"))
+    """
+    With CompletedWithFailures, only the steps that depend on the failed step do not
+    run.
+    """
+    scenario: dict[str, Any] = {
+        "end_as": "CompletedWithFailures",
+        "steps": {"A": {"fail": {}}},
+    }
+    text = definition(
+        step("A"),
+        step("B", "Training"),
+        step("C", "Model", "B"),
+        step("D", "Model", "A"),
+    )
     engine = execution(text, scenario)
     engine.advance(FOREVER)
     assert list(engine.runs) == ["A", "B", "C"]
@@ -177,7 +261,10 @@ def test_completed_with_failures_runs_independent_steps() -> None:
 
 
 def test_stop_interrupts_jobs_after_some_seconds() -> None:
-    """The execution and its running jobs are Stopping for some seconds, and no other step starts."""
+    """
+    The execution and its running jobs are Stopping for some seconds, and no other step
+    starts.
+    """
     engine = execution(chain("A", "B"))
     engine.stop(100)
     assert (engine.status, engine.runs["A"].status) == ("Stopping", "Stopping")
@@ -203,9 +290,16 @@ def test_stop_before_the_first_step() -> None:
     assert (engine.status, engine.runs, engine.last_modified) == ("Stopped", {}, 21)
 
 
-@pytest.mark.parametrize(("scenario", "end"), [({}, "Succeeded"), ({"steps": {"A": {"fail": {}}}}, "Failed")])
-def test_execution_is_not_stopped_if_its_last_step_ends_first(scenario: dict[str, Any], end: str) -> None:
-    """If the last step ends before the stop interrupts it, the execution ends as Succeeded or Failed."""
+@pytest.mark.parametrize(
+    ("scenario", "end"), [({}, "Succeeded"), ({"steps": {"A": {"fail": {}}}}, "Failed")]
+)
+def test_execution_is_not_stopped_if_its_last_step_ends_first(
+    scenario: dict[str, Any], end: str
+) -> None:
+    """
+    If the last step ends before the stop interrupts it, the execution ends as Succeeded
+    or Failed.
+    """
     engine = execution(chain("A"), scenario)
     engine.stop(230)
     engine.advance(FOREVER)
@@ -214,7 +308,9 @@ def test_execution_is_not_stopped_if_its_last_step_ends_first(scenario: dict[str
 
 def test_stop_waits_for_a_lambda_step() -> None:
     """The execution is Stopping until its Lambda step has ended, and then Stopped."""
-    engine = execution(definition(step("L", "Lambda")), {"steps": {"L": {"duration": 300}}})
+    engine = execution(
+        definition(step("L", "Lambda")), {"steps": {"L": {"duration": 300}}}
+    )
     engine.stop(10)
     engine.advance(301)
     assert (engine.status, engine.runs["L"].status) == ("Stopping", "Executing")
@@ -223,8 +319,13 @@ def test_stop_waits_for_a_lambda_step() -> None:
 
 
 def test_execution_fails_if_a_lambda_step_times_out_during_a_stop() -> None:
-    """If a Lambda step reaches its timeout of ten minutes during a stop, the execution is Failed."""
-    engine = execution(definition(step("L", "Lambda")), {"steps": {"L": {"duration": None}}})
+    """
+    If a Lambda step reaches its timeout of ten minutes during a stop, the execution is
+    Failed.
+    """
+    engine = execution(
+        definition(step("L", "Lambda")), {"steps": {"L": {"duration": None}}}
+    )
     engine.stop(10)
     engine.advance(FOREVER)
     assert (engine.status, engine.last_modified) == ("Failed", 602)
@@ -232,7 +333,10 @@ def test_execution_fails_if_a_lambda_step_times_out_during_a_stop() -> None:
 
 @pytest.mark.parametrize("outputs", [{"ok": "yes"}, None])
 def test_stop_waits_for_a_callback_step(outputs: dict[str, str] | None) -> None:
-    """The execution is Stopping until its callback step receives a result, either success or failure."""
+    """
+    The execution is Stopping until its callback step receives a result, either success
+    or failure.
+    """
     engine = execution(definition(step("C", "Callback"), step("B", "Model", "C")))
     engine.stop(10)
     engine.advance(3 * 24 * 3600)
@@ -256,7 +360,9 @@ def test_callback_outputs_are_available_to_later_steps() -> None:
     message = {"Get": "Steps.C.OutputParameters['why']"}
     engine = execution(definition(step("C", "Callback"), fail("F", message)))
     engine.advance(10)
-    engine.complete_callback(10, str(engine.runs["C"].callback_token), {"why": "not approved"}, None)
+    engine.complete_callback(
+        10, str(engine.runs["C"].callback_token), {"why": "not approved"}, None
+    )
     engine.advance(20)
     assert engine.runs["F"].failure_reason == "not approved"
 
@@ -272,14 +378,21 @@ def test_step_of_infinite_duration_ends_only_by_a_stop() -> None:
 
 
 def test_only_an_executing_execution_can_be_stopped() -> None:
-    """A stop is rejected while another stop is in progress, and after the execution has ended."""
+    """
+    A stop is rejected while another stop is in progress, and after the execution has
+    ended.
+    """
     engine = execution(chain("A"))
     engine.stop(10)
     with pytest.raises(
-        StateError, match=r"'Stopping'.*Only pipelines with 'Executing' status can be stopped"
+        StateError,
+        match=r"'Stopping'.*Only pipelines with 'Executing' status can be stopped",
     ):
         engine.stop(11)
-    with pytest.raises(StateError, match=r"'Stopped'.*Only pipelines with 'Executing' status can be stopped"):
+    with pytest.raises(
+        StateError,
+        match=r"'Stopped'.*Only pipelines with 'Executing' status can be stopped",
+    ):
         engine.stop(FOREVER)
 
 
@@ -299,7 +412,9 @@ def test_retry_runs_only_steps_that_have_not_succeeded() -> None:
 
 
 def test_retry_has_a_start_delay() -> None:
-    """No step starts in the first seconds of a retry, even if the parallelism changes."""
+    """
+    No step starts in the first seconds of a retry, even if the parallelism changes.
+    """
     engine = execution(chain("A"))
     engine.stop(100)
     engine.advance(200)
@@ -312,15 +427,24 @@ def test_retry_has_a_start_delay() -> None:
 
 @pytest.mark.parametrize("duration", [60, 30])
 def test_callback_step_with_a_duration_ends_by_itself(duration: float) -> None:
-    """A callback step whose scenario sets a duration ends without a result from outside."""
-    engine = execution(definition(step("C", "Callback")), {"steps": {"C": {"duration": duration}}})
+    """
+    A callback step whose scenario sets a duration ends without a result from outside.
+    """
+    engine = execution(
+        definition(step("C", "Callback")), {"steps": {"C": {"duration": duration}}}
+    )
     engine.advance(FOREVER)
     assert (engine.status, engine.last_modified) == ("Succeeded", 2 + duration)
 
 
 @pytest.mark.parametrize("now", [10, 100, FOREVER])
-def test_only_an_execution_that_ended_without_success_can_be_retried(now: float) -> None:
-    """A retry is rejected while the execution is running or stopping, and after it has succeeded."""
+def test_only_an_execution_that_ended_without_success_can_be_retried(
+    now: float,
+) -> None:
+    """
+    A retry is rejected while the execution is running or stopping, and after it has
+    succeeded.
+    """
     engine = execution(chain("A"))
     if now == 100:
         engine.stop(100)
@@ -337,7 +461,8 @@ def test_execution_that_has_ended_with_a_fail_step_cannot_be_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "status"), [("polysync-no-such-function", "Failed"), ("score", "Succeeded")]
+    ("function", "status"),
+    [("polysync-no-such-function", "Failed"), ("score", "Succeeded")],
 )
 def test_lambda_step_without_a_function_fails(function: str, status: str) -> None:
     """All functions exist but those with a certain name."""
@@ -360,14 +485,18 @@ def test_stopped_execution_can_be_retried() -> None:
 
 def test_scenario_can_replace_the_shown_status() -> None:
     """A status window changes the status that is shown, but not the execution."""
-    engine = execution(chain("A"), {"statuses": [{"status": "Pausing", "after": 10, "until": 60}]})
+    engine = execution(
+        chain("A"), {"statuses": [{"status": "Pausing", "after": 10, "until": 60}]}
+    )
     assert [engine.shown_status(t) for t in (9.9, 10, 59.9, 60)] == [
         "Executing", "Pausing", "Pausing", "Executing",
     ]  # fmt: skip
     assert engine.status == "Executing"
 
 
-@pytest.mark.parametrize("name", ["abalone", "churn_tuning", "fanout", "scoring_required_params"])
+@pytest.mark.parametrize(
+    "name", ["abalone", "churn_tuning", "fanout", "scoring_required_params"]
+)
 def test_example_pipelines_succeed(shared_definitions: Path, name: str) -> None:
     """By default, each example definition without a callback step succeeds."""
     text = (shared_definitions / f"{name}.json").read_text()

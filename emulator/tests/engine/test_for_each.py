@@ -17,9 +17,15 @@ ITEMS = {"Name": "Items", "Type": "String"}
 
 
 def loop(
-    *bodies: dict[str, Any], limit: Any = 2, selector: dict[str, Any] | None = None, items: Any = None
+    *bodies: dict[str, Any],
+    limit: Any = 2,
+    selector: dict[str, Any] | None = None,
+    items: Any = None,
 ) -> dict[str, Any]:
-    """Return a ForEach step that runs a processing step for each item of the parameter Items."""
+    """
+    Return a ForEach step that runs a processing step for each item of the parameter
+    Items.
+    """
     arguments: dict[str, Any] = {
         "IterableItems": items or {"Get": "Parameters.Items"},
         "MaxConcurrency": limit,
@@ -30,7 +36,10 @@ def loop(
 
 
 def run(
-    items: Any, scenario: dict[str, Any] | None = None, *more: dict[str, Any], **options: Any
+    items: Any,
+    scenario: dict[str, Any] | None = None,
+    *more: dict[str, Any],
+    **options: Any,
 ) -> Execution:
     """Return an execution of a ForEach step and of further steps."""
     bodies = options.pop("bodies", ())
@@ -39,7 +48,10 @@ def run(
 
 
 def test_body_runs_once_for_each_item() -> None:
-    """The iterations have the names and the times that their number and the concurrency allow."""
+    """
+    The iterations have the names and the times that their number and the concurrency
+    allow.
+    """
     engine = run(["a", "b", "c"], None, step("After", "Model", "Loop"))
     engine.advance(300)
     assert engine.runs["Loop"].status == "Executing"
@@ -60,22 +72,43 @@ def test_body_runs_once_for_each_item() -> None:
 
 
 def test_body_may_have_several_steps() -> None:
-    """Each item runs all of them; the counts are those of the steps, and the concurrency, too."""
-    engine = run(["a", "b"], None, bodies=(step("Work", "Model"), step("Check", "Model")), limit=3)
+    """
+    Each item runs all of them; the counts are those of the steps, and the concurrency,
+    too.
+    """
+    engine = run(
+        ["a", "b"],
+        None,
+        bodies=(step("Work", "Model"), step("Check", "Model")),
+        limit=3,
+    )
     engine.advance(3)
-    assert [run.step.name for run in engine.runs.values()] == ["Loop", "Work-0", "Check-0", "Work-1"]
+    assert [run.step.name for run in engine.runs.values()] == [
+        "Loop",
+        "Work-0",
+        "Check-0",
+        "Work-1",
+    ]
     engine.advance(FOREVER)
     assert list(engine.runs) == ["Loop", "Work-0", "Check-0", "Work-1", "Check-1"]
     result = engine.loop_result(engine.runs["Loop"])
-    assert (result["InputItemCount"], result["TotalStepCount"], result["SucceededStepCount"]) == (2, 4, 4)
+    assert (
+        result["InputItemCount"],
+        result["TotalStepCount"],
+        result["SucceededStepCount"],
+    ) == (2, 4, 4)
 
 
 def test_items_may_be_in_the_definition() -> None:
     """Values, and references."""
     items = ["a", 1, 0.5, True, {"Get": "Parameters.Items"}]
-    engine = execution(definition(loop(items=items), parameters=(ITEMS,)), Items='{"x": 1}')
+    engine = execution(
+        definition(loop(items=items), parameters=(ITEMS,)), Items='{"x": 1}'
+    )
     engine.advance(FOREVER)
-    iterations = [run.step.iteration for run in engine.runs.values() if run.step.iteration]
+    iterations = [
+        run.step.iteration for run in engine.runs.values() if run.step.iteration
+    ]
     assert [iteration.item for iteration in iterations] == ["a", 1, 0.5, True, {"x": 1}]
 
 
@@ -99,14 +132,22 @@ def test_empty_list_succeeds_at_once() -> None:
     """A ForEach step without items takes no time, and later steps run."""
     engine = run([], None, step("After", "Model", "Loop"))
     engine.advance(FOREVER)
-    assert timeline(engine) == {"Loop": (2, 2, "Succeeded"), "After": (4, 7, "Succeeded")}
+    assert timeline(engine) == {
+        "Loop": (2, 2, "Succeeded"),
+        "After": (4, 7, "Succeeded"),
+    }
 
 
 def test_failed_iteration_fails_the_loop_after_the_others() -> None:
     """The other iterations go on; then the ForEach step and the execution fail."""
     engine = run(["a", "b", "c"], {"steps": {"Body-0": {"fail": {}, "duration": 10}}})
     engine.advance(FOREVER)
-    assert [r.status for r in engine.runs.values()] == ["Failed", "Failed", "Succeeded", "Succeeded"]
+    assert [r.status for r in engine.runs.values()] == [
+        "Failed",
+        "Failed",
+        "Succeeded",
+        "Succeeded",
+    ]
     assert engine.status == "Failed"
     assert engine.loop_result(engine.runs["Loop"]) == {
         "InputItemCount": 3,
@@ -119,7 +160,9 @@ def test_failed_iteration_fails_the_loop_after_the_others() -> None:
 
 def test_scenario_of_the_body_applies_to_all_iterations() -> None:
     """An iteration without a scenario of its own has that of the body step."""
-    engine = run(["a", "b"], {"steps": {"Body": {"duration": 10}, "Body-1": {"duration": 20}}})
+    engine = run(
+        ["a", "b"], {"steps": {"Body": {"duration": 10}, "Body-1": {"duration": 20}}}
+    )
     engine.advance(FOREVER)
     assert [r.ended_at for r in engine.runs.values()] == [22, 12, 22]
 
@@ -136,7 +179,12 @@ def test_stop_stops_the_loop() -> None:
 
 def test_stopped_loop_has_not_run_all_its_steps() -> None:
     """Nothing stops a Lambda step, but the next one does not start."""
-    engine = run(["a", "b"], {"steps": {"Body": {"duration": 50}}}, bodies=(step("Body", "Lambda"),), limit=1)
+    engine = run(
+        ["a", "b"],
+        {"steps": {"Body": {"duration": 50}}},
+        bodies=(step("Body", "Lambda"),),
+        limit=1,
+    )
     engine.stop(10)
     engine.advance(FOREVER)
     assert [(name, each.status) for name, each in engine.runs.items()] == [
@@ -157,11 +205,16 @@ def test_retry_repeats_all_iterations_of_a_failed_loop() -> None:
 
 
 def test_item_is_available_in_the_body() -> None:
-    """The key of a cached iteration depends on its item, also on one field of an item."""
+    """
+    The key of a cached iteration depends on its item, also on one field of an item.
+    """
     body = {"Name": "Body", "Type": "Processing"}
     body["Arguments"] = {"Environment": {"A": {"Get": "ForEach.CurrentItem.name"}}}  # type: ignore[assignment]
     text = definition(loop(body), parameters=(ITEMS,))
-    engine = execution(text, Items=json.dumps([json.dumps({"name": "x"}), {"name": "x"}, {"name": "y"}]))
+    engine = execution(
+        text,
+        Items=json.dumps([json.dumps({"name": "x"}), {"name": "x"}, {"name": "y"}]),
+    )
     engine.find_cached = lambda *key: None
     engine.advance(FOREVER)
     keys = [engine.runs[f"Body-{index}"].cache_key for index in range(3)]
@@ -169,13 +222,26 @@ def test_item_is_available_in_the_body() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["IterationOutput", "ChildOutput"])
-@pytest.mark.parametrize(("pick", "selected", "auc"), [("MaxBy", 1, "0.9"), ("MinBy", 2, "0.1")])
-def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespace: str) -> None:
-    """The selector picks the iteration with the greatest or least output parameter, which later steps can use."""
-    steps = {f"Body-{index}": {"outputs": {"auc": auc}} for index, auc in enumerate(["0.5", "0.9", "0.1"])}
+@pytest.mark.parametrize(
+    ("pick", "selected", "auc"), [("MaxBy", 1, "0.9"), ("MinBy", 2, "0.1")]
+)
+def test_selector_picks_an_iteration(
+    pick: str, selected: int, auc: str, namespace: str
+) -> None:
+    """
+    The selector picks the iteration with the greatest or least output parameter, which
+    later steps can use.
+    """
+    steps = {
+        f"Body-{index}": {"outputs": {"auc": auc}}
+        for index, auc in enumerate(["0.5", "0.9", "0.1"])
+    }
     # The other step of the body does not count.
     steps |= {f"Other-{index}": {"outputs": {"auc": str(index)}} for index in range(3)}
-    selector = {"Pick": pick, "Field": {"Get": f"{namespace}.Body.OutputParameters['auc']"}}
+    selector = {
+        "Pick": pick,
+        "Field": {"Get": f"{namespace}.Body.OutputParameters['auc']"},
+    }
     values = [
         {"Get": "Steps.Loop.Selected.OutputParameters['auc']"},
         {"Get": "Steps.Loop.IterationOutputs[0].Body.OutputParameters['auc']"},
@@ -183,7 +249,9 @@ def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespa
     ]
     message = fail("F", {"Std:Join": {"On": " ", "Values": values}})
     bodies = (step("Other", "Lambda"), step("Body", "Lambda"))
-    engine = run(["a", "b", "c"], {"steps": steps}, message, bodies=bodies, selector=selector)
+    engine = run(
+        ["a", "b", "c"], {"steps": steps}, message, bodies=bodies, selector=selector
+    )
     engine.advance(FOREVER)
     result = engine.loop_result(engine.runs["Loop"])
     assert result["Selector"] == {"StepName": f"Body-{selected}", "Index": selected}
@@ -194,7 +262,13 @@ def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespa
     ("steps", "selected"),
     [
         ({"Body": {"metrics": {"auc": 0.5}}, "Body-1": {"metrics": {"auc": 0.9}}}, 1),
-        ({"Body": {"metrics": {"auc": 0.5}}, "Body-1": {"metrics": {"auc": 0.9}, "fail": {}}}, 0),
+        (
+            {
+                "Body": {"metrics": {"auc": 0.5}},
+                "Body-1": {"metrics": {"auc": 0.9}, "fail": {}},
+            },
+            0,
+        ),
         ({"Body": {"metrics": {"auc": 0.5}}, "Body-0": {"duration": 5}}, 1),
         ({"Body": {"metrics": {"loss": 0.5}}}, None),
     ],
@@ -202,21 +276,41 @@ def test_selector_picks_an_iteration(pick: str, selected: int, auc: str, namespa
 def test_selector_compares_any_number_of_an_iteration_that_has_succeeded(
     steps: dict[str, Any], selected: int | None
 ) -> None:
-    """Such as a metric. The body's scenario is that of the iterations without one of their own."""
+    """
+    Such as a metric. The body's scenario is that of the iterations without one of their
+    own.
+    """
     field = {"Get": "IterationOutput.Body.FinalMetricDataList['auc'].Value"}
     selector = {"Pick": "MaxBy", "Field": field}
-    engine = run(["a", "b"], {"steps": steps}, bodies=(step("Body", "Training"),), selector=selector)
+    engine = run(
+        ["a", "b"],
+        {"steps": steps},
+        bodies=(step("Body", "Training"),),
+        selector=selector,
+    )
     engine.advance(FOREVER)
     picked = engine.loop_result(engine.runs["Loop"]).get("Selector")
-    assert picked == (None if selected is None else {"StepName": f"Body-{selected}", "Index": selected})
+    assert picked == (
+        None
+        if selected is None
+        else {"StepName": f"Body-{selected}", "Index": selected}
+    )
 
 
 def test_property_file_of_a_body_is_read_by_the_same_iteration() -> None:
     """A step of the body reads what another one has written for its item."""
-    file = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Body.PropertyFiles.Eval"}, "Path": "auc"}}
-    check = step("Check", "Lambda", Arguments={"auc": file}, CacheConfig={"Enabled": True})
+    file = {
+        "Std:JsonGet": {
+            "PropertyFile": {"Get": "Steps.Body.PropertyFiles.Eval"},
+            "Path": "auc",
+        }
+    }
+    check = step(
+        "Check", "Lambda", Arguments={"auc": file}, CacheConfig={"Enabled": True}
+    )
     steps = {
-        name: {"property_files": {"Eval": {"auc": auc}}} for name, auc in (("Body", 0.5), ("Body-1", 0.9))
+        name: {"property_files": {"Eval": {"auc": auc}}}
+        for name, auc in (("Body", 0.5), ("Body-1", 0.9))
     }
     engine = run(["a", "b", "c"], {"steps": steps}, bodies=(step("Body"), check))
     engine.find_cached = lambda *key: None
@@ -226,33 +320,68 @@ def test_property_file_of_a_body_is_read_by_the_same_iteration() -> None:
 
 
 def test_steps_of_a_body_depend_on_each_other() -> None:
-    """For each item, by ``DependsOn`` and by references, whose values are those of the same item."""
+    """
+    For each item, by ``DependsOn`` and by references, whose values are those of the
+    same item.
+    """
     value = {"Get": "Steps.Work.OutputParameters['id']"}
-    check = step("Check", "Lambda", Arguments={"id": value}, CacheConfig={"Enabled": True})
+    check = step(
+        "Check", "Lambda", Arguments={"id": value}, CacheConfig={"Enabled": True}
+    )
     bodies = (step("Report", "Model", "Check"), check, step("Work", "Lambda"))
-    outputs = {f"Work-{index}": {"outputs": {"id": str(index % 2)}} for index in range(3)}
+    outputs = {
+        f"Work-{index}": {"outputs": {"id": str(index % 2)}} for index in range(3)
+    }
     engine = run(["a", "b", "c"], {"steps": outputs}, bodies=bodies, limit=2)
     engine.find_cached = lambda *key: None
     engine.advance(FOREVER)
     assert engine.status == "Succeeded"
     for index in range(3):
-        work, check_run, report = (engine.runs[f"{name}-{index}"] for name in ("Work", "Check", "Report"))
+        work, check_run, report = (
+            engine.runs[f"{name}-{index}"] for name in ("Work", "Check", "Report")
+        )
         assert work.ended_at is not None
         assert check_run.ended_at is not None
-        assert work.ended_at < check_run.started_at < check_run.ended_at < report.started_at
+        assert (
+            work.ended_at
+            < check_run.started_at
+            < check_run.ended_at
+            < report.started_at
+        )
     keys = [engine.runs[f"Check-{index}"].cache_key for index in range(3)]
     assert keys[0] == keys[2] != keys[1]
 
 
 def test_loop_ends_if_its_other_steps_cannot_start() -> None:
-    """They depend on a step that has failed, also through others; only what waits for a failure runs."""
+    """
+    They depend on a step that has failed, also through others; only what waits for a
+    failure runs.
+    """
     after = step("Repair", "Model", DependsOn=[{"Step": "Work", "Trigger": "Failed"}])
-    bodies = (step("Work", "Model"), step("Check", "Model", "Work"), step("Report", "Model", "Check"), after)
-    engine = run(["a", "b"], {"steps": {"Work-1": {"fail": {}}}}, bodies=bodies, limit=50)
+    bodies = (
+        step("Work", "Model"),
+        step("Check", "Model", "Work"),
+        step("Report", "Model", "Check"),
+        after,
+    )
+    engine = run(
+        ["a", "b"], {"steps": {"Work-1": {"fail": {}}}}, bodies=bodies, limit=50
+    )
     engine.advance(FOREVER)
-    assert list(engine.runs) == ["Loop", "Work-0", "Work-1", "Check-0", "Repair-1", "Report-0"]
+    assert list(engine.runs) == [
+        "Loop",
+        "Work-0",
+        "Work-1",
+        "Check-0",
+        "Repair-1",
+        "Report-0",
+    ]
     assert (engine.runs["Loop"].status, engine.status) == ("Failed", "Failed")
-    counts = {key: value for key, value in engine.loop_result(engine.runs["Loop"]).items() if value}
+    counts = {
+        key: value
+        for key, value in engine.loop_result(engine.runs["Loop"]).items()
+        if value
+    }
     assert counts == {
         "InputItemCount": 2,
         "TotalStepCount": 8,
@@ -273,18 +402,26 @@ def test_step_that_waits_for_a_failure_does_not_hold_a_loop_that_succeeds() -> N
 
 
 @pytest.mark.parametrize(
-    "depends", [{"DependsOn": ["Before"]}, {"Arguments": {"x": {"Get": "Steps.Before.X"}}}]
+    "depends",
+    [{"DependsOn": ["Before"]}, {"Arguments": {"x": {"Get": "Steps.Before.X"}}}],
 )
 def test_loop_waits_for_what_its_body_depends_on(depends: dict[str, Any]) -> None:
     """A step of the body may name a step beside the loop."""
-    engine = run(["a"], None, step("Before", "Model"), bodies=(step("Work", "Model", **depends),))
+    engine = run(
+        ["a"], None, step("Before", "Model"), bodies=(step("Work", "Model", **depends),)
+    )
     engine.advance(FOREVER)
     assert list(engine.runs) == ["Before", "Loop", "Work-0"]
 
 
 def test_counts_are_available_to_later_steps() -> None:
     """A later step can use the counts of a ForEach step."""
-    message = {"Std:Join": {"On": " ", "Values": [{"Get": "Steps.Loop.SucceededStepCount"}, "items"]}}
+    message = {
+        "Std:Join": {
+            "On": " ",
+            "Values": [{"Get": "Steps.Loop.SucceededStepCount"}, "items"],
+        }
+    }
     engine = run(["a", "b"], None, fail("F", message))
     engine.advance(FOREVER)
     assert engine.runs["F"].failure_reason == "2 items"
@@ -296,7 +433,9 @@ def test_items_must_be_a_list(items: str) -> None:
     engine = execution(definition(loop(), parameters=(ITEMS,)), Items=items)
     engine.advance(FOREVER)
     assert engine.status == "Failed"
-    assert str(engine.runs["Loop"].failure_reason).startswith("IterableItems is not a JSON list")
+    assert str(engine.runs["Loop"].failure_reason).startswith(
+        "IterableItems is not a JSON list"
+    )
 
 
 @pytest.mark.parametrize(
@@ -306,12 +445,35 @@ def test_items_must_be_a_list(items: str) -> None:
         ({"ForEachBody": [step("A"), fail("B", "x")]}, "must be steps that"),
         ({"ForEachBody": [step("A"), step("A")]}, "'A' is not unique"),
         ({"ForEachBody": [step("Loop")]}, "'Loop' is not unique"),
-        ({"ForEachBody": [step("A", "Model", "B"), step("B", "Model", "A")]}, "form a cycle"),
-        ({"ForEachBody": [step("A", "Model", "C")]}, "step 'Loop' depends on 'C', which does not exist"),
-        ({"ForEachBody": [step("Loop2")]}, "'Loop2-1' is that of an iteration of step 'Loop2'"),
-        ({"Selector": {"Pick": "Best", "Field": {"Get": "IterationOutput.Body.Status"}}}, "no 'Pick'"),
-        ({"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body"}}}, "no 'Field'"),
-        ({"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.A.x"}}}, "no step of its"),
+        (
+            {"ForEachBody": [step("A", "Model", "B"), step("B", "Model", "A")]},
+            "form a cycle",
+        ),
+        (
+            {"ForEachBody": [step("A", "Model", "C")]},
+            "step 'Loop' depends on 'C', which does not exist",
+        ),
+        (
+            {"ForEachBody": [step("Loop2")]},
+            "'Loop2-1' is that of an iteration of step 'Loop2'",
+        ),
+        (
+            {
+                "Selector": {
+                    "Pick": "Best",
+                    "Field": {"Get": "IterationOutput.Body.Status"},
+                }
+            },
+            "no 'Pick'",
+        ),
+        (
+            {"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body"}}},
+            "no 'Field'",
+        ),
+        (
+            {"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.A.x"}}},
+            "no step of its",
+        ),
         ({"ForEachBody": [step("A" * 60)]}, "does not match"),
         ({"ForEachBody": [{"Name": "A"}]}, "has no 'Type'"),
         ({"ForEachBody": [step("A", "Spark")]}, "Value 'Spark' for 'StepType' failed"),
@@ -332,12 +494,21 @@ def test_invalid_loop_is_refused(change: dict[str, Any], message: str) -> None:
         parse(definition(body, step("Loop2-1", "Model"), parameters=(ITEMS,)))
 
 
-@pytest.mark.parametrize("reference", ["ForEach.CurrentItem", "IterationOutput.Body.OutputParameters['auc']"])
+@pytest.mark.parametrize(
+    "reference", ["ForEach.CurrentItem", "IterationOutput.Body.OutputParameters['auc']"]
+)
 def test_reference_of_a_loop_is_refused_outside(reference: str) -> None:
-    """The SDK says that it is valid inside only, also beside a loop that has the same one."""
-    selector = {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body.OutputParameters['auc']"}}
+    """
+    The SDK says that it is valid inside only, also beside a loop that has the same one.
+    """
+    selector = {
+        "Pick": "MaxBy",
+        "Field": {"Get": "IterationOutput.Body.OutputParameters['auc']"},
+    }
     body = step("Body", Arguments={"x": {"Get": "ForEach.CurrentItem"}})
     other = step("Other", Arguments={"x": [{"Get": reference}]})
     parse(definition(loop(body, selector=selector), parameters=(ITEMS,)))
-    with pytest.raises(DefinitionError, match=r"^reference '\w+\.[^ ]+' is not in a ForEach step$"):
+    with pytest.raises(
+        DefinitionError, match=r"^reference '\w+\.[^ ]+' is not in a ForEach step$"
+    ):
         parse(definition(loop(body, selector=selector), other, parameters=(ITEMS,)))

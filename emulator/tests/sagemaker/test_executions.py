@@ -29,11 +29,15 @@ def test_execution_succeeds(
     sagemaker: Any,
 ) -> None:
     """
-    An execution is Executing, its steps appear one after the other, and it succeeds at the expected time.
+    An execution is Executing, its steps appear one after the other, and it succeeds at
+    the expected time.
     """
     create(chain("A", "B"))
     arn = start()
-    assert re.fullmatch(r"arn:aws:sagemaker:us-east-1:123456789012:pipeline/Demo/execution/[a-z0-9]{12}", arn)
+    assert re.fullmatch(
+        r"arn:aws:sagemaker:us-east-1:123456789012:pipeline/Demo/execution/[a-z0-9]{12}",
+        arn,
+    )
     assert (status_of(arn), steps_of(arn)) == ("Executing", {})
     server.control.advance(241)
     assert list(steps_of(arn)) == ["A"]
@@ -42,9 +46,14 @@ def test_execution_succeeds(
     server.control.advance(1)
     assert status_of(arn) == "Succeeded"
     described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-    assert (described["LastModifiedTime"] - described["CreationTime"]).total_seconds() == 484
+    assert (
+        described["LastModifiedTime"] - described["CreationTime"]
+    ).total_seconds() == 484
     assert "FailureReason" not in described
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["LastRunTime"] == described["CreationTime"]
+    assert (
+        sagemaker.describe_pipeline(PipelineName="Demo")["LastRunTime"]
+        == described["CreationTime"]
+    )
 
 
 def test_describe_returns_the_start_request(
@@ -84,10 +93,18 @@ def test_step_metadata(
     steps_of: Steps,
     server: EmulatorServer,
 ) -> None:
-    """Jobs have ARNs and conditions have outcomes, for every step type in the example pipelines."""
+    """
+    Jobs have ARNs and conditions have outcomes, for every step type in the example
+    pipelines.
+    """
     for name in ("abalone", "churn_tuning"):
-        create((shared_definitions / f"{name}.json").read_text(), name.replace("_", "-"))
-    abalone, churn_tuning = start("abalone", InputDataUrl="s3://x"), start("churn-tuning")
+        create(
+            (shared_definitions / f"{name}.json").read_text(), name.replace("_", "-")
+        )
+    abalone, churn_tuning = (
+        start("abalone", InputDataUrl="s3://x"),
+        start("churn-tuning"),
+    )
     server.control.advance(24 * 3600)
     steps = {**steps_of(abalone), **steps_of(churn_tuning)}
     account = "arn:aws:sagemaker:us-east-1:123456789012"
@@ -108,9 +125,15 @@ def test_step_metadata(
 
 
 def test_long_step_name_results_in_a_valid_job_name(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """A step name can be longer than a job name, and contain characters that a job name cannot."""
+    """
+    A step name can be longer than a job name, and contain characters that a job name
+    cannot.
+    """
     name = "A_" + "b" * 62
     create(definition(step(name)))
     arn = start()
@@ -127,17 +150,22 @@ def test_failure_reasons_of_step_and_execution(
     sagemaker: Any,
 ) -> None:
     """
-    The execution has the general reason; only ListPipelineExecutionSteps returns the reason of the step.
+    The execution has the general reason; only ListPipelineExecutionSteps returns the
+    reason of the step.
     """
     create(chain("A"))
-    server.control.put_scenario({"steps": {"A": {"fail": {"reason": "ClientError: no data"}}}})
+    server.control.put_scenario(
+        {"steps": {"A": {"fail": {"reason": "ClientError: no data"}}}}
+    )
     arn = start()
     server.control.advance(3600)
     described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
     assert described["PipelineExecutionStatus"] == "Failed"
     assert described["FailureReason"] == "Step failure: One or multiple steps failed."
     assert steps_of(arn)["A"]["FailureReason"] == "ClientError: no data"
-    (summary,) = sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]
+    (summary,) = sagemaker.list_pipeline_executions(PipelineName="Demo")[
+        "PipelineExecutionSummaries"
+    ]
     assert summary["PipelineExecutionFailureReason"] == described["FailureReason"]
 
 
@@ -149,7 +177,10 @@ def test_fail_step_message(
     server: EmulatorServer,
     message: str,
 ) -> None:
-    """The message of a fail step is in its metadata, and it is the failure reason unless it is empty."""
+    """
+    The message of a fail step is in its metadata, and it is the failure reason unless
+    it is empty.
+    """
     create(definition(fail("F", message)))
     arn = start()
     server.control.advance(60)
@@ -165,7 +196,10 @@ def test_stop_takes_some_time(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A stopped execution is Stopping for some time, and a second stop is rejected with AWS's message."""
+    """
+    A stopped execution is Stopping for some time, and a second stop is rejected with
+    AWS's message.
+    """
     create(chain("A"))
     arn = start()
     server.control.advance(10)
@@ -173,7 +207,9 @@ def test_stop_takes_some_time(
     assert status_of(arn) == "Stopping"
     server.control.advance(20)
     assert status_of(arn) == "Stopped"
-    code, message = error_of(sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn)
+    code, message = error_of(
+        sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn
+    )
     assert code == "ValidationException"
     assert "Only pipelines with 'Executing' status can be stopped" in message
 
@@ -186,16 +222,27 @@ def test_failed_execution_is_retried(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """RetryPipelineExecution runs the failed step of the same execution again, with the current scenario."""
+    """
+    RetryPipelineExecution runs the failed step of the same execution again, with the
+    current scenario.
+    """
     create(chain("A", "B"))
     server.control.put_scenario({"steps": {"B": {"fail": {}}}}, pipeline="Demo")
     arn = start()
-    assert error_of(sagemaker.retry_pipeline_execution, PipelineExecutionArn=arn)[0] == "ValidationException"
+    assert (
+        error_of(sagemaker.retry_pipeline_execution, PipelineExecutionArn=arn)[0]
+        == "ValidationException"
+    )
     server.control.advance(3600)
     before = steps_of(arn)
     assert status_of(arn) == "Failed"
     server.control.delete_scenario(pipeline="Demo")
-    assert sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionArn"] == arn
+    assert (
+        sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn)[
+            "PipelineExecutionArn"
+        ]
+        == arn
+    )
     assert status_of(arn) == "Executing"
     server.control.advance(3600)
     after = steps_of(arn)
@@ -204,7 +251,9 @@ def test_failed_execution_is_retried(
     assert (before["B"]["AttemptCount"], after["B"]["AttemptCount"]) == (1, 2)
 
 
-@pytest.mark.parametrize(("result", "expected_status"), [("success", "Succeeded"), ("failure", "Failed")])
+@pytest.mark.parametrize(
+    ("result", "expected_status"), [("success", "Succeeded"), ("failure", "Failed")]
+)
 def test_callback_step_receives_its_result(
     shared_definitions: Path,
     create: Callable[..., str],
@@ -227,22 +276,39 @@ def test_callback_step_receives_its_result(
     token = {"CallbackToken": callback["CallbackToken"]}
     if result == "success":
         outputs = [{"Name": "ok", "Value": "yes"}]
-        sagemaker.send_pipeline_execution_step_success(**token, OutputParameters=outputs)
-        assert steps_of(arn)["WaitForApproval"]["Metadata"]["Callback"]["OutputParameters"] == outputs
+        sagemaker.send_pipeline_execution_step_success(
+            **token, OutputParameters=outputs
+        )
+        assert (
+            steps_of(arn)["WaitForApproval"]["Metadata"]["Callback"]["OutputParameters"]
+            == outputs
+        )
     else:
-        sagemaker.send_pipeline_execution_step_failure(**token, FailureReason="Not approved")
+        sagemaker.send_pipeline_execution_step_failure(
+            **token, FailureReason="Not approved"
+        )
         assert steps_of(arn)["WaitForApproval"]["FailureReason"] == "Not approved"
     server.control.advance(24 * 3600)
     assert status_of(arn) == expected_status
-    assert error_of(sagemaker.send_pipeline_execution_step_success, **token)[0] == "ConflictException"
-    unknown = error_of(sagemaker.send_pipeline_execution_step_success, CallbackToken="abcdefghij")
+    assert (
+        error_of(sagemaker.send_pipeline_execution_step_success, **token)[0]
+        == "ConflictException"
+    )
+    unknown = error_of(
+        sagemaker.send_pipeline_execution_step_success, CallbackToken="abcdefghij"
+    )
     assert unknown[0] == "ResourceNotFound"
 
 
 def test_executions_are_listed(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
-    """Executions are listed newest first, in pages, and can be filtered by creation time."""
+    """
+    Executions are listed newest first, in pages, and can be filtered by creation time.
+    """
     create(chain("A"))
     arns = []
     for _ in range(3):
@@ -253,16 +319,25 @@ def test_executions_are_listed(
     )
     listed = [entry for page in pages for entry in page["PipelineExecutionSummaries"]]
     assert [entry["PipelineExecutionArn"] for entry in listed] == arns[::-1]
-    later = sagemaker.list_pipeline_executions(PipelineName="Demo", CreatedAfter=listed[1]["StartTime"])
-    assert [e["PipelineExecutionArn"] for e in later["PipelineExecutionSummaries"]] == [arns[2]]
+    later = sagemaker.list_pipeline_executions(
+        PipelineName="Demo", CreatedAfter=listed[1]["StartTime"]
+    )
+    assert [e["PipelineExecutionArn"] for e in later["PipelineExecutionSummaries"]] == [
+        arns[2]
+    ]
     by_arn = sagemaker.list_pipeline_executions(
         PipelineName="Demo", SortBy="PipelineExecutionArn", SortOrder="Ascending"
     )
-    assert [e["PipelineExecutionArn"] for e in by_arn["PipelineExecutionSummaries"]] == sorted(arns)
+    assert [
+        e["PipelineExecutionArn"] for e in by_arn["PipelineExecutionSummaries"]
+    ] == sorted(arns)
 
 
 def test_steps_are_listed_in_pages(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
     """Steps are listed latest first, on several pages."""
     names = [f"S{index:03}" for index in range(120)]
@@ -270,9 +345,15 @@ def test_steps_are_listed_in_pages(
     arn = start()
     server.control.advance(60)
     first = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
-    assert [entry["StepName"] for entry in first["PipelineExecutionSteps"]] == names[:19:-1]
-    pages = sagemaker.get_paginator("list_pipeline_execution_steps").paginate(PipelineExecutionArn=arn)
-    assert [e["StepName"] for page in pages for e in page["PipelineExecutionSteps"]] == names[::-1]
+    assert [entry["StepName"] for entry in first["PipelineExecutionSteps"]] == names[
+        :19:-1
+    ]
+    pages = sagemaker.get_paginator("list_pipeline_execution_steps").paginate(
+        PipelineExecutionArn=arn
+    )
+    assert [
+        e["StepName"] for page in pages for e in page["PipelineExecutionSteps"]
+    ] == names[::-1]
 
 
 def test_parallelism_of_an_execution_overrides_that_of_the_pipeline(
@@ -296,9 +377,15 @@ def test_parallelism_of_an_execution_overrides_that_of_the_pipeline(
 
 
 def test_condition_step_shows_its_outcome(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """A condition step whose condition is false has that outcome and selects the other branch."""
+    """
+    A condition step whose condition is false has that outcome and selects the other
+    branch.
+    """
     no = {"Type": "Equals", "LeftValue": 1, "RightValue": 2}
     create(definition(condition("C", [no], [step("Yes")], [step("No")])))
     arn = start()
@@ -314,4 +401,6 @@ def test_execution_of_another_region_is_not_found(
     create(chain("A"))
     arn = start()
     with pytest.raises(ClientError, match="does not exist"):
-        client_of("sagemaker", "eu-west-1").describe_pipeline_execution(PipelineExecutionArn=arn)
+        client_of("sagemaker", "eu-west-1").describe_pipeline_execution(
+            PipelineExecutionArn=arn
+        )

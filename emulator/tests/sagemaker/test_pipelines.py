@@ -29,11 +29,18 @@ def error_of(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
     """Make a call that must fail, and return the code and the message of its error."""
     with pytest.raises(ClientError) as error:
         call(**request)
-    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
+    return error.value.response["Error"]["Code"], error.value.response["Error"][
+        "Message"
+    ]
 
 
-def test_describe_returns_the_create_request(sagemaker: Any, server: EmulatorServer) -> None:
-    """DescribePipeline returns what was passed to CreatePipeline, and the ARN has the name as it was written."""
+def test_describe_returns_the_create_request(
+    sagemaker: Any, server: EmulatorServer
+) -> None:
+    """
+    DescribePipeline returns what was passed to CreatePipeline, and the ARN has the name
+    as it was written.
+    """
     text = chain("A")
     created = sagemaker.create_pipeline(
         PipelineName="MyPipeline",
@@ -43,7 +50,10 @@ def test_describe_returns_the_create_request(sagemaker: Any, server: EmulatorSer
         RoleArn=ROLE,
         ParallelismConfiguration={"MaxParallelExecutionSteps": 3},
     )
-    assert created["PipelineArn"] == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/MyPipeline"
+    assert (
+        created["PipelineArn"]
+        == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/MyPipeline"
+    )
     described = sagemaker.describe_pipeline(PipelineName="MyPipeline")
     assert described["PipelineName"] == "MyPipeline"
     assert described["PipelineDisplayName"] == "Shown"
@@ -55,14 +65,22 @@ def test_describe_returns_the_create_request(sagemaker: Any, server: EmulatorSer
     assert "LastRunTime" not in described
 
 
-@pytest.mark.parametrize("name", ["Demo", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo"])
-def test_pipeline_is_found_by_name_or_arn(create: Callable[..., str], sagemaker: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["Demo", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo"]
+)
+def test_pipeline_is_found_by_name_or_arn(
+    create: Callable[..., str], sagemaker: Any, name: str
+) -> None:
     """The operations accept an ARN instead of a pipeline name."""
     create(chain("A"))
     assert sagemaker.describe_pipeline(PipelineName=name)["PipelineName"] == "Demo"
-    assert sagemaker.list_pipeline_versions(PipelineName=name)["PipelineVersionSummaries"]
+    assert sagemaker.list_pipeline_versions(PipelineName=name)[
+        "PipelineVersionSummaries"
+    ]
     arn = sagemaker.start_pipeline_execution(PipelineName=name)["PipelineExecutionArn"]
-    summaries = sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+    summaries = sagemaker.list_pipeline_executions(PipelineName=name)[
+        "PipelineExecutionSummaries"
+    ]
     assert [entry["PipelineExecutionArn"] for entry in summaries] == [arn]
 
 
@@ -74,14 +92,19 @@ def test_unknown_pipeline_is_not_found(sagemaker: Any) -> None:
     )
 
 
-def test_pipeline_name_must_be_unique(create: Callable[..., str], sagemaker: Any) -> None:
+def test_pipeline_name_must_be_unique(
+    create: Callable[..., str], sagemaker: Any
+) -> None:
     """
-    A second pipeline with the same name is rejected with the message that the SageMaker Python SDK checks
-    for.
+    A second pipeline with the same name is rejected with the message that the SageMaker
+    Python SDK checks for.
     """
     create(chain("A"))
     code, message = error_of(
-        sagemaker.create_pipeline, PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE
+        sagemaker.create_pipeline,
+        PipelineName="Demo",
+        PipelineDefinition=chain("A"),
+        RoleArn=ROLE,
     )
     assert code == "ValidationException"
     assert "Pipeline names must be unique within an AWS account and region" in message
@@ -90,7 +113,10 @@ def test_pipeline_name_must_be_unique(create: Callable[..., str], sagemaker: Any
 def test_invalid_definition_is_rejected(sagemaker: Any) -> None:
     """The error of CreatePipeline says what is invalid in the definition."""
     code, message = error_of(
-        sagemaker.create_pipeline, PipelineName="Demo", PipelineDefinition="{}", RoleArn=ROLE
+        sagemaker.create_pipeline,
+        PipelineName="Demo",
+        PipelineDefinition="{}",
+        RoleArn=ROLE,
     )
     assert (code, message) == (
         "ValidationException",
@@ -102,111 +128,200 @@ def test_invalid_definition_is_rejected(sagemaker: Any) -> None:
 def test_type_of_a_step_that_aws_does_not_have(
     create: Callable[..., str], sagemaker: Any, operation: str
 ) -> None:
-    """The error names the type, and those that AWS has. The pipeline stays as it was."""
+    """
+    The error names the type, and those that AWS has. The pipeline stays as it was.
+    """
     create(chain("A"))
     wrong = definition(step("A", "Trainning"))
     request = {"RoleArn": ROLE} if operation == "create_pipeline" else {}
     name = "New" if request else "Demo"
     code, message = error_of(
-        getattr(sagemaker, operation), PipelineName=name, PipelineDefinition=wrong, **request
+        getattr(sagemaker, operation),
+        PipelineName=name,
+        PipelineDefinition=wrong,
+        **request,
     )
     assert code == "ValidationException"
     assert message.startswith(
         "Unable to parse pipeline definition. Model Validation failed: Value 'Trainning' for 'StepType' "
         "failed to satisfy enum value set: [Athena, AutoML, BedrockCustomModel, "
     )
-    assert message.endswith(", QualityCheck, RegisterModel, Training, Transform, Tuning]")
+    assert message.endswith(
+        ", QualityCheck, RegisterModel, Training, Transform, Tuning]"
+    )
     listed = sagemaker.list_pipelines()["PipelineSummaries"]
     assert [entry["PipelineName"] for entry in listed] == ["Demo"]
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("A")
+    assert sagemaker.describe_pipeline(PipelineName="Demo")[
+        "PipelineDefinition"
+    ] == chain("A")
 
 
 def test_definition_in_s3(client_of: ClientOf, sagemaker: Any) -> None:
-    """CreatePipeline reads a definition from moto's S3, and returns an error if the object does not exist."""
+    """
+    CreatePipeline reads a definition from moto's S3, and returns an error if the object
+    does not exist.
+    """
     s3 = client_of("s3")
     s3.create_bucket(Bucket="bucket")
     s3.put_object(Bucket="bucket", Key="a/b.json", Body=chain("A").encode())
     location = {"Bucket": "bucket", "ObjectKey": "a/b.json"}
-    sagemaker.create_pipeline(PipelineName="Demo", PipelineDefinitionS3Location=location, RoleArn=ROLE)
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("A")
+    sagemaker.create_pipeline(
+        PipelineName="Demo", PipelineDefinitionS3Location=location, RoleArn=ROLE
+    )
+    assert sagemaker.describe_pipeline(PipelineName="Demo")[
+        "PipelineDefinition"
+    ] == chain("A")
     location["ObjectKey"] = "missing"
     code, message = error_of(
-        sagemaker.create_pipeline, PipelineName="Other", PipelineDefinitionS3Location=location, RoleArn=ROLE
+        sagemaker.create_pipeline,
+        PipelineName="Other",
+        PipelineDefinitionS3Location=location,
+        RoleArn=ROLE,
     )
     assert (code, "s3://bucket/missing" in message) == ("ValidationException", True)
 
 
-def test_new_definition_creates_a_new_version(create: Callable[..., str], sagemaker: Any) -> None:
+def test_new_definition_creates_a_new_version(
+    create: Callable[..., str], sagemaker: Any
+) -> None:
     """An update creates a version only if the definition changes."""
     create(chain("A"))
-    assert sagemaker.update_pipeline(PipelineName="Demo", PipelineDescription="x")["PipelineVersionId"] == 1
     assert (
-        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("A"))["PipelineVersionId"]
+        sagemaker.update_pipeline(PipelineName="Demo", PipelineDescription="x")[
+            "PipelineVersionId"
+        ]
         == 1
     )
     assert (
-        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))["PipelineVersionId"]
+        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("A"))[
+            "PipelineVersionId"
+        ]
+        == 1
+    )
+    assert (
+        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))[
+            "PipelineVersionId"
+        ]
         == 2
     )
-    versions = sagemaker.list_pipeline_versions(PipelineName="Demo")["PipelineVersionSummaries"]
+    versions = sagemaker.list_pipeline_versions(PipelineName="Demo")[
+        "PipelineVersionSummaries"
+    ]
     assert [version["PipelineVersionId"] for version in versions] == [2, 1]
     old = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionId=1)
     assert old["PipelineDefinition"] == chain("A")
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("B")
+    assert sagemaker.describe_pipeline(PipelineName="Demo")[
+        "PipelineDefinition"
+    ] == chain("B")
     assert (
-        error_of(sagemaker.describe_pipeline, PipelineName="Demo", PipelineVersionId=3)[0]
+        error_of(sagemaker.describe_pipeline, PipelineName="Demo", PipelineVersionId=3)[
+            0
+        ]
         == "ResourceNotFound"
     )
 
 
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support version aliases")
+@pytest.mark.skipif(
+    not HAS_ALIASES, reason="this botocore does not support version aliases"
+)
 def test_version_aliases(create: Callable[..., str], sagemaker: Any) -> None:
-    """An alias selects a version when a pipeline is described or started and when executions are listed."""
+    """
+    An alias selects a version when a pipeline is described or started and when
+    executions are listed.
+    """
     create(chain("A"), PipelineVersionAliases=["prod"])
     sagemaker.update_pipeline(
-        PipelineName="Demo", PipelineDefinition=chain("B"), PipelineVersionAliases=["next"]
+        PipelineName="Demo",
+        PipelineDefinition=chain("B"),
+        PipelineVersionAliases=["next"],
     )
-    described = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionAlias="prod")
-    assert (described["PipelineDefinition"], described["PipelineVersionAliases"]) == (chain("A"), ["prod"])
-    arn = sagemaker.start_pipeline_execution(PipelineName="Demo", PipelineVersionAlias="prod")
+    described = sagemaker.describe_pipeline(
+        PipelineName="Demo", PipelineVersionAlias="prod"
+    )
+    assert (described["PipelineDefinition"], described["PipelineVersionAliases"]) == (
+        chain("A"),
+        ["prod"],
+    )
+    arn = sagemaker.start_pipeline_execution(
+        PipelineName="Demo", PipelineVersionAlias="prod"
+    )
     sagemaker.start_pipeline_execution(PipelineName="Demo")
-    listed = sagemaker.list_pipeline_executions(PipelineName="Demo", PipelineVersionAlias="prod")
-    assert [e["PipelineExecutionArn"] for e in listed["PipelineExecutionSummaries"]] == [
-        arn["PipelineExecutionArn"]
-    ]
+    listed = sagemaker.list_pipeline_executions(
+        PipelineName="Demo", PipelineVersionAlias="prod"
+    )
+    assert [
+        e["PipelineExecutionArn"] for e in listed["PipelineExecutionSummaries"]
+    ] == [arn["PipelineExecutionArn"]]
     for alias, text, code in (
         ("prod", chain("C"), "ConflictException"),
         ("123", chain("C"), "ValidationException"),
         ("new", chain("B"), "ValidationException"),
     ):
         request = {"PipelineDefinition": text, "PipelineVersionAliases": [alias]}
-        assert error_of(sagemaker.update_pipeline, PipelineName="Demo", **request)[0] == code
+        assert (
+            error_of(sagemaker.update_pipeline, PipelineName="Demo", **request)[0]
+            == code
+        )
 
 
 def test_update_of_a_version(create: Callable[..., str], sagemaker: Any) -> None:
-    """The name and the description of a version can be changed, and do not concern another version."""
+    """
+    The name and the description of a version can be changed, and do not concern another
+    version.
+    """
     create(chain("A"))
-    arn = sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))["PipelineArn"]
-    names = {"PipelineVersionDisplayName": "first", "PipelineVersionDescription": "Before the change"}
+    arn = sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))[
+        "PipelineArn"
+    ]
+    names = {
+        "PipelineVersionDisplayName": "first",
+        "PipelineVersionDescription": "Before the change",
+    }
 
-    response = sagemaker.update_pipeline_version(PipelineArn=arn, PipelineVersionId=1, **names)
-    sagemaker.update_pipeline_version(PipelineArn=arn, PipelineVersionId=1, PipelineVersionDescription="Old")
+    response = sagemaker.update_pipeline_version(
+        PipelineArn=arn, PipelineVersionId=1, **names
+    )
+    sagemaker.update_pipeline_version(
+        PipelineArn=arn, PipelineVersionId=1, PipelineVersionDescription="Old"
+    )
 
     assert (response["PipelineArn"], response["PipelineVersionId"]) == (arn, 1)
     described = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionId=1)
-    assert {name: described[name] for name in names} == {**names, "PipelineVersionDescription": "Old"}
-    assert "PipelineVersionDisplayName" not in sagemaker.describe_pipeline(PipelineName="Demo")
-    listed = sagemaker.list_pipeline_versions(PipelineName="Demo")["PipelineVersionSummaries"]
-    assert [each.get("PipelineVersionDisplayName") for each in listed] == [None, "first"]
-    missing = error_of(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=3)
-    assert missing == ("ResourceNotFound", f"Pipeline '{arn}' has no version with id '3'.")
+    assert {name: described[name] for name in names} == {
+        **names,
+        "PipelineVersionDescription": "Old",
+    }
+    assert "PipelineVersionDisplayName" not in sagemaker.describe_pipeline(
+        PipelineName="Demo"
+    )
+    listed = sagemaker.list_pipeline_versions(PipelineName="Demo")[
+        "PipelineVersionSummaries"
+    ]
+    assert [each.get("PipelineVersionDisplayName") for each in listed] == [
+        None,
+        "first",
+    ]
+    missing = error_of(
+        sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=3
+    )
+    assert missing == (
+        "ResourceNotFound",
+        f"Pipeline '{arn}' has no version with id '3'.",
+    )
 
 
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support version aliases")
+@pytest.mark.skipif(
+    not HAS_ALIASES, reason="this botocore does not support version aliases"
+)
 def test_update_of_aliases(create: Callable[..., str], sagemaker: Any) -> None:
-    """Aliases are added and removed; one of another version is a conflict, and changes nothing."""
+    """
+    Aliases are added and removed; one of another version is a conflict, and changes
+    nothing.
+    """
     create(chain("A"), PipelineVersionAliases=["prod", "old"])
-    arn = sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))["PipelineArn"]
+    arn = sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))[
+        "PipelineArn"
+    ]
 
     def change(version: int, **operations: list[str]) -> dict[str, Any]:
         return {
@@ -215,31 +330,57 @@ def test_update_of_aliases(create: Callable[..., str], sagemaker: Any) -> None:
             "PipelineVersionAliasOperations": operations,
         }
 
-    sagemaker.update_pipeline_version(**change(1, Add=["prod", "tested"], Remove=["old", "never"]))
+    sagemaker.update_pipeline_version(
+        **change(1, Add=["prod", "tested"], Remove=["old", "never"])
+    )
     described = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionId=1)
     assert described["PipelineVersionAliases"] == ["prod", "tested"]
     sagemaker.update_pipeline_version(**change(2, Add=["old"]))
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineVersionAliases"] == ["old"]
+    assert sagemaker.describe_pipeline(PipelineName="Demo")[
+        "PipelineVersionAliases"
+    ] == ["old"]
     for added, code in (
         (["prod"], "ConflictException"),
         (["12"], "ValidationException"),
         ([f"a{number}" for number in range(10)], "ValidationException"),
     ):
-        assert error_of(sagemaker.update_pipeline_version, **change(2, Add=added, Remove=[]))[0] == code
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineVersionAliases"] == ["old"]
+        assert (
+            error_of(
+                sagemaker.update_pipeline_version, **change(2, Add=added, Remove=[])
+            )[0]
+            == code
+        )
+    assert sagemaker.describe_pipeline(PipelineName="Demo")[
+        "PipelineVersionAliases"
+    ] == ["old"]
 
 
 def test_pipeline_with_running_executions_is_not_deleted(
-    create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    sagemaker: Any,
+    server: EmulatorServer,
 ) -> None:
-    """DeletePipeline is rejected while an execution is running, and later removes the executions too."""
+    """
+    DeletePipeline is rejected while an execution is running, and later removes the
+    executions too.
+    """
     create(chain("A"))
     arn = start()
-    assert error_of(sagemaker.delete_pipeline, PipelineName="Demo")[0] == "ConflictException"
+    assert (
+        error_of(sagemaker.delete_pipeline, PipelineName="Demo")[0]
+        == "ConflictException"
+    )
     server.control.advance(3600)
     sagemaker.delete_pipeline(PipelineName="Demo")
-    assert error_of(sagemaker.describe_pipeline, PipelineName="Demo")[0] == "ResourceNotFound"
-    assert error_of(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)[0] == "ResourceNotFound"
+    assert (
+        error_of(sagemaker.describe_pipeline, PipelineName="Demo")[0]
+        == "ResourceNotFound"
+    )
+    assert (
+        error_of(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)[0]
+        == "ResourceNotFound"
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,11 +399,13 @@ def test_regions_are_separate(
     create(chain("A"))
     other = client_of("sagemaker", region)
     assert other.list_pipelines()["PipelineSummaries"] == []
-    arn = other.create_pipeline(PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE)[
-        "PipelineArn"
-    ]
+    arn = other.create_pipeline(
+        PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE
+    )["PipelineArn"]
     assert arn == f"arn:{partition}:sagemaker:{region}:123456789012:pipeline/Demo"
-    execution = other.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
+    execution = other.start_pipeline_execution(PipelineName="Demo")[
+        "PipelineExecutionArn"
+    ]
     assert execution.startswith(f"{arn}/execution/")
 
 
@@ -292,21 +435,31 @@ def three_pipelines(create: Callable[..., str], server: EmulatorServer) -> None:
 def test_pipelines_are_sorted_and_filtered(
     sagemaker: Any, request_: dict[str, Any], expected: list[str]
 ) -> None:
-    """ListPipelines sorts by creation time (newest first) or by name, and filters by prefix."""
+    """
+    ListPipelines sorts by creation time (newest first) or by name, and filters by
+    prefix.
+    """
     assert names(sagemaker.list_pipelines(**request_)) == expected
 
 
 @pytest.mark.usefixtures("three_pipelines")
 def test_pipelines_are_filtered_by_creation_time(sagemaker: Any) -> None:
     """CreatedAfter and CreatedBefore are exclusive bounds."""
-    times = {e["PipelineName"]: e["CreationTime"] for e in sagemaker.list_pipelines()["PipelineSummaries"]}
+    times = {
+        e["PipelineName"]: e["CreationTime"]
+        for e in sagemaker.list_pipelines()["PipelineSummaries"]
+    }
     assert names(sagemaker.list_pipelines(CreatedAfter=times["a-two"])) == ["b-three"]
     assert names(sagemaker.list_pipelines(CreatedBefore=times["a-two"])) == ["b-one"]
 
 
 @pytest.mark.usefixtures("three_pipelines")
-def test_pages_do_not_repeat_or_skip_pipelines(sagemaker: Any, create: Callable[..., str]) -> None:
-    """A pipeline that is created between two list calls does not change the second page."""
+def test_pages_do_not_repeat_or_skip_pipelines(
+    sagemaker: Any, create: Callable[..., str]
+) -> None:
+    """
+    A pipeline that is created between two list calls does not change the second page.
+    """
     first = sagemaker.list_pipelines(MaxResults=2)
     create(chain("A"), "newest")
     second = sagemaker.list_pipelines(MaxResults=2, NextToken=first["NextToken"])
@@ -318,13 +471,21 @@ def test_pages_do_not_repeat_or_skip_pipelines(sagemaker: Any, create: Callable[
 def test_page_token_belongs_to_its_request(sagemaker: Any) -> None:
     """An invalid token and the token of another request are rejected."""
     token = sagemaker.list_pipelines(MaxResults=1)["NextToken"]
-    for request in ({"NextToken": "AAAA"}, {"NextToken": token, "PipelineNamePrefix": "b"}):
+    for request in (
+        {"NextToken": "AAAA"},
+        {"NextToken": token, "PipelineNamePrefix": "b"},
+    ):
         code, message = error_of(sagemaker.list_pipelines, **request)
         assert (code, "pagination token" in message) == ("ValidationException", True)
 
 
-def test_page_has_at_most_a_hundred_entries(sagemaker: Any, create: Callable[..., str]) -> None:
-    """Without MaxResults a page has a hundred entries, and botocore's paginator gets the other pages."""
+def test_page_has_at_most_a_hundred_entries(
+    sagemaker: Any, create: Callable[..., str]
+) -> None:
+    """
+    Without MaxResults a page has a hundred entries, and botocore's paginator gets the
+    other pages.
+    """
     for index in range(101):
         create(chain("A"), f"p{index}")
     assert len(names(sagemaker.list_pipelines())) == 100
@@ -333,39 +494,66 @@ def test_page_has_at_most_a_hundred_entries(sagemaker: Any, create: Callable[...
 
 
 def test_tags(create: Callable[..., str], sagemaker: Any) -> None:
-    """The emulator adds, replaces, removes and lists tags of pipelines; moto does so for other resources."""
-    create(chain("A"), Tags=[{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "1"}])
+    """
+    The emulator adds, replaces, removes and lists tags of pipelines; moto does so for
+    other resources.
+    """
+    create(
+        chain("A"), Tags=[{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "1"}]
+    )
     arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
     sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "b"}])
     sagemaker.delete_tags(ResourceArn=arn, TagKeys=["cost", "none"])
-    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "b"}]
-    group = sagemaker.create_model_package_group(ModelPackageGroupName="g", Tags=[{"Key": "x", "Value": "y"}])
+    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [
+        {"Key": "team", "Value": "b"}
+    ]
+    group = sagemaker.create_model_package_group(
+        ModelPackageGroupName="g", Tags=[{"Key": "x", "Value": "y"}]
+    )
     assert sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"] == [
         {"Key": "x", "Value": "y"}
     ]
 
 
 def test_operation_that_is_not_emulated_is_an_error(sagemaker: Any) -> None:
-    """What neither the emulator nor moto has is an error, and not a success without effect."""
+    """
+    What neither the emulator nor moto has is an error, and not a success without
+    effect.
+    """
     assert error_of(sagemaker.list_hubs)[0] == "UnknownOperationException"
 
 
 def test_maximum_size_of_a_definition(sagemaker: Any, server: EmulatorServer) -> None:
-    """A definition of 1 MiB is stored, a larger one is rejected, and errors and the call log truncate it."""
+    """
+    A definition of 1 MiB is stored, a larger one is rejected, and errors and the call
+    log truncate it.
+    """
     text = chain("A").ljust(1024 * 1024)
     request = {"PipelineName": "Demo", "RoleArn": ROLE}
     sagemaker.create_pipeline(PipelineDefinition=text, **request)
-    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == text
-    _, message = error_of(sagemaker.update_pipeline, PipelineDefinition=text + " ", **request)
+    assert (
+        sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == text
+    )
+    _, message = error_of(
+        sagemaker.update_pipeline, PipelineDefinition=text + " ", **request
+    )
     assert "length less than or equal to 1048576" in message
     assert len(message) < 5000
-    assert len(server.control.calls("CreatePipeline")[0]["request"]["PipelineDefinition"]) < 5000
+    assert (
+        len(server.control.calls("CreatePipeline")[0]["request"]["PipelineDefinition"])
+        < 5000
+    )
 
 
 def test_recreated_pipeline_has_new_execution_arns(
-    create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    sagemaker: Any,
+    server: EmulatorServer,
 ) -> None:
-    """The ARN of an execution is never used again, even after its pipeline was deleted."""
+    """
+    The ARN of an execution is never used again, even after its pipeline was deleted.
+    """
     create(chain("A"))
     first = start()
     server.control.advance(3600)
@@ -391,6 +579,11 @@ def test_requests_are_processed_one_at_a_time() -> None:
         "ClientRequestToken": "t" * 32,
     }
     with ThreadPoolExecutor(2) as pool:
-        responses = list(pool.map(lambda _: sagemaker.call("CreatePipeline", "us-east-1", request), range(2)))
+        responses = list(
+            pool.map(
+                lambda _: sagemaker.call("CreatePipeline", "us-east-1", request),
+                range(2),
+            )
+        )
     assert reads == ["key"]
     assert responses[0] == responses[1]

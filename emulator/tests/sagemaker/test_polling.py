@@ -22,11 +22,15 @@ def pipelines(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     scenario: dict[str, Any] = {}
     for index in range(draw(st.integers(1, 6))):
         possible = [entry["Name"] for entry in steps if entry["Type"] != "Fail"]
-        after = draw(st.lists(st.sampled_from(possible), unique=True)) if possible else []
+        after = (
+            draw(st.lists(st.sampled_from(possible), unique=True)) if possible else []
+        )
         kind = draw(st.sampled_from(KINDS if index else KINDS[:-1]))
         steps.append(step(f"S{index}", kind, *after))
         scenario[f"S{index}"] = draw(
-            st.sampled_from([{}, {"duration": 7}, {"duration": None}, {"fail": {"times": 1}}])
+            st.sampled_from(
+                [{}, {"duration": 7}, {"duration": None}, {"fail": {"times": 1}}]
+            )
         )
     end = draw(st.sampled_from([None, "CompletedWithFailures"]))
     return definition(*steps), {"steps": scenario, "end_as": end}
@@ -37,7 +41,9 @@ TIMES = st.integers(0, 2000).map(float)
 
 
 def run_execution(
-    pipeline: tuple[str, dict[str, Any]], actions: Sequence[tuple[float, str]], polls: Sequence[float]
+    pipeline: tuple[str, dict[str, Any]],
+    actions: Sequence[tuple[float, str]],
+    polls: Sequence[float],
 ) -> list[Any]:
     """Apply actions to an execution, poll it at other times, and return its history."""
     engine = execution(*pipeline, limit=2)
@@ -71,16 +77,34 @@ def mutate(engine: Execution, now: float, action: str) -> None:
         engine.set_max_parallel(now, 3)
     else:
         engine.advance(now)
-        tokens = [run.callback_token for run in engine.runs.values() if run.callback_token and run.running]
+        tokens = [
+            run.callback_token
+            for run in engine.runs.values()
+            if run.callback_token and run.running
+        ]
         engine.complete_callback(
-            now, (tokens or ["none"])[0] or "", {} if action == "complete" else None, "no"
+            now,
+            (tokens or ["none"])[0] or "",
+            {} if action == "complete" else None,
+            "no",
         )
 
 
 @settings(max_examples=300, deadline=None)
-@given(pipelines(), st.lists(st.tuples(TIMES, MUTATIONS), max_size=6), st.lists(TIMES, max_size=30))
+@given(
+    pipelines(),
+    st.lists(st.tuples(TIMES, MUTATIONS), max_size=6),
+    st.lists(TIMES, max_size=30),
+)
 def test_polling_does_not_change_an_execution(
-    pipeline: tuple[str, dict[str, Any]], actions: list[tuple[float, str]], polls: list[float]
+    pipeline: tuple[str, dict[str, Any]],
+    actions: list[tuple[float, str]],
+    polls: list[float],
 ) -> None:
-    """The same events happen at the same times, no matter when and how often the execution is polled."""
-    assert run_execution(pipeline, actions, polls) == run_execution(pipeline, actions, [])
+    """
+    The same events happen at the same times, no matter when and how often the execution
+    is polled.
+    """
+    assert run_execution(pipeline, actions, polls) == run_execution(
+        pipeline, actions, []
+    )

@@ -22,24 +22,35 @@ Found = Callable[..., list[str]]
 
 
 @pytest.fixture
-def made(sagemaker: Any, start: Callable[..., str], server: EmulatorServer) -> dict[str, datetime]:
+def made(
+    sagemaker: Any, start: Callable[..., str], server: EmulatorServer
+) -> dict[str, datetime]:
     """
-    Three pipelines, made an hour apart, and executions of the last one: succeeded, failed and running.
+    Three pipelines, made an hour apart, and executions of the last one: succeeded,
+    failed and running.
 
     Return the times at which the pipelines were made.
     """
     times = {}
     for name, text, more in (
         ("churn", chain("A"), {"Tags": [{"Key": "team", "Value": "risk"}]}),
-        ("churn-2", chain("A"), {"PipelineDescription": "Nightly", "ParallelismConfiguration": LIMIT}),
+        (
+            "churn-2",
+            chain("A"),
+            {"PipelineDescription": "Nightly", "ParallelismConfiguration": LIMIT},
+        ),
         ("Fraud", definition(step("A", "Model"), parameters=(LEVEL, MODE)), {}),
     ):
-        sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more)
+        sagemaker.create_pipeline(
+            PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more
+        )
         times[name] = datetime.fromtimestamp(server.clock.now(), UTC)
         server.control.advance(HOUR)
     start("Fraud", Level="3")
     server.control.advance(60)
-    server.control.put_scenario({"steps": {"A": {"fail": {"reason": "No data"}}}}, "Fraud")
+    server.control.put_scenario(
+        {"steps": {"A": {"fail": {"reason": "No data"}}}}, "Fraud"
+    )
     start("Fraud")
     server.control.advance(60)
     server.control.put_scenario({"steps": {"A": {"duration": None}}}, "Fraud")
@@ -65,7 +76,9 @@ def statuses(made: dict[str, datetime], sagemaker: Any) -> Found:
 
     def find(*filters: dict[str, Any], **more: Any) -> list[str]:
         expression = {"SearchExpression": {"Filters": filters}} if filters else {}
-        response = sagemaker.search(Resource="PipelineExecution", **{**expression, **more})
+        response = sagemaker.search(
+            Resource="PipelineExecution", **{**expression, **more}
+        )
         found = [result["PipelineExecution"] for result in response["Results"]]
         return [execution["PipelineExecutionStatus"] for execution in found]
 
@@ -81,7 +94,9 @@ def _tokyo() -> Iterator[None]:
     time.tzset()
 
 
-def where(name: str, operator: str | None = None, value: str | None = None) -> dict[str, str]:
+def where(
+    name: str, operator: str | None = None, value: str | None = None
+) -> dict[str, str]:
     """Return a filter."""
     members = {"Name": name, "Operator": operator, "Value": value}
     return {member: each for member, each in members.items() if each is not None}
@@ -101,17 +116,42 @@ def where(name: str, operator: str | None = None, value: str | None = None) -> d
         (where("Tags.team", "Equals", "risk"), ["churn"]),
         (where("Tags.team", "NotExists"), ["Fraud", "churn-2"]),
         (where("Tags.Key", "Exists"), []),
-        (where("ParallelismConfiguration.MaxParallelExecutionSteps", "GreaterThan", "3"), ["churn-2"]),
-        (where("ParallelismConfiguration.MaxParallelExecutionSteps", "LessThan", "4"), []),
-        (where("ParallelismConfiguration.MaxParallelExecutionSteps", "Equals", "4.0"), ["churn-2"]),
-        (where("ParallelismConfiguration.MaxParallelExecutionSteps", "LessThanOrEqualTo", "4"), ["churn-2"]),
+        (
+            where(
+                "ParallelismConfiguration.MaxParallelExecutionSteps", "GreaterThan", "3"
+            ),
+            ["churn-2"],
+        ),
+        (
+            where(
+                "ParallelismConfiguration.MaxParallelExecutionSteps", "LessThan", "4"
+            ),
+            [],
+        ),
+        (
+            where(
+                "ParallelismConfiguration.MaxParallelExecutionSteps", "Equals", "4.0"
+            ),
+            ["churn-2"],
+        ),
+        (
+            where(
+                "ParallelismConfiguration.MaxParallelExecutionSteps",
+                "LessThanOrEqualTo",
+                "4",
+            ),
+            ["churn-2"],
+        ),
         (where("LastRunTime", "Exists"), ["Fraud"]),
         (where("RoleArn", "Equals", ROLE), ["Fraud", "churn-2", "churn"]),
     ],
     ids=str,
 )
 def test_filter(pipelines: Found, filter_: dict[str, str], names: list[str]) -> None:
-    """Each operator compares as its documentation says; the last modified pipeline is the first."""
+    """
+    Each operator compares as its documentation says; the last modified pipeline is the
+    first.
+    """
     assert pipelines(filter_) == names
 
 
@@ -121,16 +161,25 @@ def test_times(pipelines: Found, made: dict[str, datetime], zone: str) -> None:
     """A time is in UTC unless it names another zone, wherever the emulator runs."""
     text = made["churn-2"].replace(tzinfo=None).isoformat() + zone
     assert pipelines(where("CreationTime", "GreaterThan", text)) == ["Fraud"]
-    assert pipelines(where("CreationTime", "GreaterThanOrEqualTo", text)) == ["Fraud", "churn-2"]
+    assert pipelines(where("CreationTime", "GreaterThanOrEqualTo", text)) == [
+        "Fraud",
+        "churn-2",
+    ]
     assert pipelines(where("CreationTime", "LessThan", text)) == ["churn"]
     assert pipelines(where("CreationTime", "Equals", text)) == ["churn-2"]
 
 
 def test_executions(statuses: Found, sagemaker: Any) -> None:
-    """Executions of all pipelines are found in their present state, by their status, pipeline and parameters."""
+    """
+    Executions of all pipelines are found in their present state, by their status,
+    pipeline and parameters.
+    """
     arn = sagemaker.describe_pipeline(PipelineName="Fraud")["PipelineArn"]
     assert statuses() == ["Executing", "Failed", "Succeeded"]
-    assert statuses(where("PipelineExecutionStatus", "In", "Failed,Succeeded")) == ["Failed", "Succeeded"]
+    assert statuses(where("PipelineExecutionStatus", "In", "Failed,Succeeded")) == [
+        "Failed",
+        "Succeeded",
+    ]
     assert statuses(where("FailureReason", "Contains", "multiple steps")) == ["Failed"]
     assert statuses(where("PipelineArn", "Equals", f"{arn}x")) == []
     response = sagemaker.search(
@@ -144,11 +193,17 @@ def test_executions(statuses: Found, sagemaker: Any) -> None:
         {"Name": "Level", "Value": "3"},
         {"Name": "Mode", "Value": "full"},
     ]
-    described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=first["PipelineExecutionArn"])
+    described = sagemaker.describe_pipeline_execution(
+        PipelineExecutionArn=first["PipelineExecutionArn"]
+    )
     assert {name: described[name] for name in first if name in described} == {
         name: value for name, value in first.items() if name in described
     }
-    assert {"PipelineExecutionDisplayName", "LastModifiedTime", "PipelineVersionId"} <= set(first)
+    assert {
+        "PipelineExecutionDisplayName",
+        "LastModifiedTime",
+        "PipelineVersionId",
+    } <= set(first)
 
 
 def test_nested_filters(statuses: Found) -> None:
@@ -168,7 +223,10 @@ def test_nested_filters(statuses: Found) -> None:
 
 def test_subexpressions(pipelines: Found) -> None:
     """And is the default, at each depth."""
-    risk, fraud = where("Tags.team", "Equals", "risk"), where("PipelineName", "Equals", "Fraud")
+    risk, fraud = (
+        where("Tags.team", "Equals", "risk"),
+        where("PipelineName", "Equals", "Fraud"),
+    )
     everything = where("RoleArn", "Exists")
     either = {"Filters": [risk, fraud], "Operator": "Or"}
     assert pipelines(SearchExpression=either) == ["Fraud", "churn"]
@@ -176,16 +234,30 @@ def test_subexpressions(pipelines: Found) -> None:
     assert pipelines(risk, fraud) == []
     both = {"SubExpressions": [either, {"Filters": [risk, everything]}]}
     assert pipelines(SearchExpression=both) == ["churn"]
-    assert pipelines(SearchExpression={**both, "Filters": [fraud], "Operator": "Or"}) == ["Fraud", "churn"]
+    assert pipelines(
+        SearchExpression={**both, "Filters": [fraud], "Operator": "Or"}
+    ) == ["Fraud", "churn"]
 
 
 def test_order_and_pages(pipelines: Found, sagemaker: Any) -> None:
-    """Results are sorted by any property, those without it last, and pages do not repeat or skip one."""
-    assert pipelines(SortBy="PipelineName", SortOrder="Ascending") == ["Fraud", "churn", "churn-2"]
+    """
+    Results are sorted by any property, those without it last, and pages do not repeat
+    or skip one.
+    """
+    assert pipelines(SortBy="PipelineName", SortOrder="Ascending") == [
+        "Fraud",
+        "churn",
+        "churn-2",
+    ]
     assert pipelines(SortBy="PipelineDescription")[0] == "churn-2"
     assert pipelines(CrossAccountFilterOption="CrossAccount") == []
-    pages = sagemaker.get_paginator("search").paginate(Resource="Pipeline", PaginationConfig={"PageSize": 2})
-    found = [[result["Pipeline"]["PipelineName"] for result in page["Results"]] for page in pages]
+    pages = sagemaker.get_paginator("search").paginate(
+        Resource="Pipeline", PaginationConfig={"PageSize": 2}
+    )
+    found = [
+        [result["Pipeline"]["PipelineName"] for result in page["Results"]]
+        for page in pages
+    ]
     assert found == [["Fraud", "churn-2"], ["churn"]]
 
 
@@ -193,8 +265,14 @@ def test_order_and_pages(pipelines: Found, sagemaker: Any) -> None:
     ("expression", "message"),
     [
         ({"Filters": [where("Name", "Equals", "x")]}, "Unknown property name: Name"),
-        ({"Filters": [where("CreatedBy.Nobody", "Exists")]}, "Unknown property name: CreatedBy.Nobody"),
-        ({"Filters": [where("PipelineName.X", "Exists")]}, "Unknown property name: PipelineName.X"),
+        (
+            {"Filters": [where("CreatedBy.Nobody", "Exists")]},
+            "Unknown property name: CreatedBy.Nobody",
+        ),
+        (
+            {"Filters": [where("PipelineName.X", "Exists")]},
+            "Unknown property name: PipelineName.X",
+        ),
         (
             {"Filters": [where("PipelineName", "GreaterThan", "x")]},
             "The operator GreaterThan is not supported for the property PipelineName.",
@@ -211,10 +289,21 @@ def test_order_and_pages(pipelines: Found, sagemaker: Any) -> None:
             {"Filters": [where("CreationTime", "LessThan", "yesterday")]},
             "Value 'yesterday' is not a timestamp, as CreationTime is.",
         ),
-        ({"Filters": [where("PipelineName")]}, "A filter with the operator Equals needs a value."),
-        ({}, "A search expression needs at least one filter, nested filter or subexpression."),
         (
-            {"Filters": [where("PipelineName", "Contains", "a"), where("RoleArn", "Contains", "a")]},
+            {"Filters": [where("PipelineName")]},
+            "A filter with the operator Equals needs a value.",
+        ),
+        (
+            {},
+            "A search expression needs at least one filter, nested filter or subexpression.",
+        ),
+        (
+            {
+                "Filters": [
+                    where("PipelineName", "Contains", "a"),
+                    where("RoleArn", "Contains", "a"),
+                ]
+            },
             "'CONTAINS' operator usage limit of 1 exceeded.",
         ),
         (
@@ -222,17 +311,33 @@ def test_order_and_pages(pipelines: Found, sagemaker: Any) -> None:
             "A search expression can have at most 50 filters and subexpressions.",
         ),
         (
-            {"NestedFilters": [{"NestedPropertyName": "RoleArn", "Filters": [where("RoleArn.X", "Exists")]}]},
+            {
+                "NestedFilters": [
+                    {
+                        "NestedPropertyName": "RoleArn",
+                        "Filters": [where("RoleArn.X", "Exists")],
+                    }
+                ]
+            },
             "RoleArn is not a list of objects, so it cannot be a nested property.",
         ),
         (
-            {"NestedFilters": [{"NestedPropertyName": "Tags", "Filters": [where("Key", "Exists")]}]},
+            {
+                "NestedFilters": [
+                    {"NestedPropertyName": "Tags", "Filters": [where("Key", "Exists")]}
+                ]
+            },
             "Unknown property name: Key",
         ),
     ],
 )
-def test_refused_expressions(sagemaker: Any, expression: dict[str, Any], message: str) -> None:
-    """An expression that AWS does not take is refused, and not answered with too much or too little."""
+def test_refused_expressions(
+    sagemaker: Any, expression: dict[str, Any], message: str
+) -> None:
+    """
+    An expression that AWS does not take is refused, and not answered with too much or
+    too little.
+    """
     error = error_of(sagemaker.search, Resource="Pipeline", SearchExpression=expression)
     assert error == ("ValidationException", message)
 
@@ -242,8 +347,14 @@ def test_what_is_not_emulated(sagemaker: Any) -> None:
     assert sagemaker.search(Resource="TrainingJob")["Results"] == []
     conditions = [{"Key": "a", "Value": "b"}]
     for request, message in (
-        ({"VisibilityConditions": conditions}, "The emulator has no VisibilityConditions in Search."),
+        (
+            {"VisibilityConditions": conditions},
+            "The emulator has no VisibilityConditions in Search.",
+        ),
         ({"SortBy": "CreatedBy"}, "The results cannot be sorted by CreatedBy."),
         ({"SortBy": "Nothing"}, "Unknown property name: Nothing"),
     ):
-        assert error_of(sagemaker.search, Resource="Pipeline", **request) == ("ValidationException", message)
+        assert error_of(sagemaker.search, Resource="Pipeline", **request) == (
+            "ValidationException",
+            message,
+        )

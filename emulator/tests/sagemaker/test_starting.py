@@ -1,5 +1,6 @@
 """
-Tests of StartPipelineExecution: parameters, idempotency, versions and selective execution, through boto3.
+Tests of StartPipelineExecution: parameters, idempotency, versions and selective
+execution, through boto3.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ PARAMETERS = (
     {"Name": "Count", "Type": "Integer", "DefaultValue": 1},
     {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
     {"Name": "Flag", "Type": "Boolean", "DefaultValue": True},
-    {"Name": "Tier", "Type": "String", "DefaultValue": "gold", "EnumValues": ["gold", "silver"]},
+    {
+        "Name": "Tier",
+        "Type": "String",
+        "DefaultValue": "gold",
+        "EnumValues": ["gold", "silver"],
+    },
 )
 
 
@@ -64,39 +70,65 @@ def parameterised(create: Callable[..., str]) -> str:
             {"Text": "x", "Flag": "1"},
             "Unexpected type for parameter 'Flag'. Expected Boolean but found Integer.",
         ),
-        ({"Text": ""}, "Parameter 'Text': [string \"\" is too short (length: 0, required minimum: 1)]"),
+        (
+            {"Text": ""},
+            "Parameter 'Text': [string \"\" is too short (length: 0, required minimum: 1)]",
+        ),
         (
             {"Text": "x", "Tier": "tin"},
             "Value 'tin' of parameter 'Tier' is not one of its enum values: [gold, silver]",
         ),
     ],
 )
-def test_invalid_parameters_are_rejected(sagemaker: Any, values: dict[str, str], message: str) -> None:
-    """An invalid value is a ValidationException that names the parameter, and no execution starts."""
-    request_parameters = [{"Name": name, "Value": value} for name, value in values.items()]
+def test_invalid_parameters_are_rejected(
+    sagemaker: Any, values: dict[str, str], message: str
+) -> None:
+    """
+    An invalid value is a ValidationException that names the parameter, and no execution
+    starts.
+    """
+    request_parameters = [
+        {"Name": name, "Value": value} for name, value in values.items()
+    ]
     error = error_of(
-        sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=request_parameters
+        sagemaker.start_pipeline_execution,
+        PipelineName="Demo",
+        PipelineParameters=request_parameters,
     )
     assert error == ("ValidationException", message)
-    assert sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"] == []
+    assert (
+        sagemaker.list_pipeline_executions(PipelineName="Demo")[
+            "PipelineExecutionSummaries"
+        ]
+        == []
+    )
 
 
 @pytest.mark.usefixtures("parameterised")
 @pytest.mark.parametrize(
     "values",
-    [{"Count": "-3", "Rate": "1e-3"}, {"Rate": "2", "Flag": "False"}, {"Flag": "true", "Tier": "silver"}],
+    [
+        {"Count": "-3", "Rate": "1e-3"},
+        {"Rate": "2", "Flag": "False"},
+        {"Flag": "true", "Tier": "silver"},
+    ],
 )
 def test_parameters_are_listed_with_defaults(
     sagemaker: Any, start: Callable[..., str], values: dict[str, str]
 ) -> None:
     """
-    ListPipelineParametersForExecution returns the values as they were sent, and the defaults of the others.
+    ListPipelineParametersForExecution returns the values as they were sent, and the
+    defaults of the others.
     """
     arn = start("Demo", Text="x", **values)
     pages = sagemaker.get_paginator("list_pipeline_parameters_for_execution").paginate(
         PipelineExecutionArn=arn, PaginationConfig={"PageSize": 2}
     )
-    listed = {entry["Name"]: entry["Value"] for page in pages for entry in page["PipelineParameters"]}
+    listed = {
+        entry["Name"]: entry["Value"]
+        for page in pages
+        for entry in page["PipelineParameters"]
+    }
     defaults = {"Count": "1", "Rate": "0.5", "Flag": "true", "Tier": "gold"}
     assert listed == {"Text": "x", **defaults, **values}
 
@@ -106,38 +138,70 @@ def test_repeated_parameter_is_rejected(sagemaker: Any) -> None:
     """A parameter that is specified twice is rejected."""
     request_parameters = [{"Name": "Text", "Value": "x"}] * 2
     code, _ = error_of(
-        sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=request_parameters
+        sagemaker.start_pipeline_execution,
+        PipelineName="Demo",
+        PipelineParameters=request_parameters,
     )
     assert code == "ValidationException"
 
 
 @pytest.mark.skipif(
-    not HAS_ALIASES, reason="this botocore does not support RoleArn in StartPipelineExecution"
+    not HAS_ALIASES,
+    reason="this botocore does not support RoleArn in StartPipelineExecution",
 )
-def test_role_in_a_start_request_is_rejected(create: Callable[..., str], sagemaker: Any) -> None:
+def test_role_in_a_start_request_is_rejected(
+    create: Callable[..., str], sagemaker: Any
+) -> None:
     """A pipeline that the customer created uses its own role."""
     create(chain("A"))
-    code, message = error_of(sagemaker.start_pipeline_execution, PipelineName="Demo", RoleArn=ROLE)
-    assert (code, "RoleArn can't be specified" in message) == ("ValidationException", True)
+    code, message = error_of(
+        sagemaker.start_pipeline_execution, PipelineName="Demo", RoleArn=ROLE
+    )
+    assert (code, "RoleArn can't be specified" in message) == (
+        "ValidationException",
+        True,
+    )
 
 
 def test_same_token_starts_one_execution(
     create: Callable[..., str], sagemaker: Any, server: EmulatorServer
 ) -> None:
-    """The same request with the same token returns the same execution, even much later."""
+    """
+    The same request with the same token returns the same execution, even much later.
+    """
     create(chain("A"))
-    request = {"PipelineName": "Demo", "ClientRequestToken": TOKEN, "PipelineExecutionDisplayName": "x"}
+    request = {
+        "PipelineName": "Demo",
+        "ClientRequestToken": TOKEN,
+        "PipelineExecutionDisplayName": "x",
+    }
     first = sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"]
     server.control.advance(24 * 3600)
-    assert sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] == first
-    assert len(sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]) == 1
+    assert (
+        sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] == first
+    )
+    assert (
+        len(
+            sagemaker.list_pipeline_executions(PipelineName="Demo")[
+                "PipelineExecutionSummaries"
+            ]
+        )
+        == 1
+    )
     request["PipelineExecutionDisplayName"] = "y"
-    assert error_of(sagemaker.start_pipeline_execution, **request)[0] == "ConflictException"
+    assert (
+        error_of(sagemaker.start_pipeline_execution, **request)[0]
+        == "ConflictException"
+    )
     request["ClientRequestToken"] = "u" * 32
-    assert sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] != first
+    assert (
+        sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] != first
+    )
 
 
-def test_token_of_a_rejected_start_can_be_used_again(create: Callable[..., str], sagemaker: Any) -> None:
+def test_token_of_a_rejected_start_can_be_used_again(
+    create: Callable[..., str], sagemaker: Any
+) -> None:
     """The token of a rejected request can be used for another request."""
     create(chain("A"))
     invalid_request = {"PipelineParameters": [{"Name": "X", "Value": "1"}]}
@@ -150,7 +214,9 @@ def test_token_of_a_rejected_start_can_be_used_again(create: Callable[..., str],
         )[0]
         == "ValidationException"
     )
-    assert sagemaker.start_pipeline_execution(PipelineName="Demo", ClientRequestToken=TOKEN)
+    assert sagemaker.start_pipeline_execution(
+        PipelineName="Demo", ClientRequestToken=TOKEN
+    )
 
 
 def test_create_stop_and_retry_are_idempotent(
@@ -160,7 +226,9 @@ def test_create_stop_and_retry_are_idempotent(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A repeated request with the same token returns the first response and has no effect."""
+    """
+    A repeated request with the same token returns the first response and has no effect.
+    """
     create(chain("A"), ClientRequestToken=TOKEN)
     create(chain("A"), ClientRequestToken=TOKEN)
     arn = start()
@@ -172,7 +240,9 @@ def test_create_stop_and_retry_are_idempotent(
     assert status_of(arn) == "Stopped"
     retry = {"PipelineExecutionArn": arn, "ClientRequestToken": "retry".ljust(32, "-")}
     for _ in range(2):
-        assert sagemaker.retry_pipeline_execution(**retry)["PipelineExecutionArn"] == arn
+        assert (
+            sagemaker.retry_pipeline_execution(**retry)["PipelineExecutionArn"] == arn
+        )
     assert status_of(arn) == "Executing"
 
 
@@ -183,18 +253,29 @@ def test_execution_keeps_its_version(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """An update does not change running executions, and an earlier version can be started."""
+    """
+    An update does not change running executions, and an earlier version can be started.
+    """
     create(chain("A"))
     running = start()
     sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))
-    old = sagemaker.start_pipeline_execution(PipelineName="Demo", PipelineVersionId=1)["PipelineExecutionArn"]
+    old = sagemaker.start_pipeline_execution(PipelineName="Demo", PipelineVersionId=1)[
+        "PipelineExecutionArn"
+    ]
     new = start()
     server.control.advance(60)
     assert [list(steps_of(arn)) for arn in (running, old, new)] == [["A"], ["A"], ["B"]]
-    text = sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=running)
+    text = sagemaker.describe_pipeline_definition_for_execution(
+        PipelineExecutionArn=running
+    )
     assert text["PipelineDefinition"] == chain("A")
-    versions = sagemaker.list_pipeline_versions(PipelineName="Demo", SortOrder="Ascending")
-    assert [v["LastExecutionPipelineExecutionArn"] for v in versions["PipelineVersionSummaries"]] == [
+    versions = sagemaker.list_pipeline_versions(
+        PipelineName="Demo", SortOrder="Ascending"
+    )
+    assert [
+        v["LastExecutionPipelineExecutionArn"]
+        for v in versions["PipelineVersionSummaries"]
+    ] == [
         old,
         new,
     ]
@@ -208,18 +289,26 @@ def test_selective_execution_reuses_earlier_steps(
     sagemaker: Any,
 ) -> None:
     """
-    Only selected steps run: steps before them are reused from the source, and steps after them do not run.
+    Only selected steps run: steps before them are reused from the source, and steps
+    after them do not run.
     """
     create(chain("A", "B", "C"))
     source = start()
     server.control.advance(3600)
-    config = {"SelectedSteps": [{"StepName": "B"}], "SourcePipelineExecutionArn": source}
-    arn = sagemaker.start_pipeline_execution(PipelineName="Demo", SelectiveExecutionConfig=config)
+    config = {
+        "SelectedSteps": [{"StepName": "B"}],
+        "SourcePipelineExecutionArn": source,
+    }
+    arn = sagemaker.start_pipeline_execution(
+        PipelineName="Demo", SelectiveExecutionConfig=config
+    )
     arn = arn["PipelineExecutionArn"]
     server.control.advance(3600)
     steps = steps_of(arn)
     assert list(steps) == ["A", "B"]
-    assert steps["A"]["SelectiveExecutionResult"] == {"SourcePipelineExecutionArn": source}
+    assert steps["A"]["SelectiveExecutionResult"] == {
+        "SourcePipelineExecutionArn": source
+    }
     assert "SelectiveExecutionResult" not in steps["B"]
     described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
     assert described["SelectiveExecutionConfig"] == config
@@ -248,22 +337,33 @@ def test_invalid_selection_is_rejected(
     reason: str,
 ) -> None:
     """
-    A selection requires known, connected steps, and a finished source execution for the steps before them.
+    A selection requires known, connected steps, and a finished source execution for the
+    steps before them.
     """
     create(chain("A", "B", "C"))
-    config: dict[str, Any] = {"SelectedSteps": [{"StepName": name} for name in selected]}
+    config: dict[str, Any] = {
+        "SelectedSteps": [{"StepName": name} for name in selected]
+    }
     if with_source:
         config["SourcePipelineExecutionArn"] = start()
     code, message = error_of(
-        sagemaker.start_pipeline_execution, PipelineName="Demo", SelectiveExecutionConfig=config
+        sagemaker.start_pipeline_execution,
+        PipelineName="Demo",
+        SelectiveExecutionConfig=config,
     )
     assert (code, reason in message) == ("ValidationException", True)
 
 
 def test_source_execution_must_have_the_reused_results(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
-    """Results are reused only from steps that succeeded in an execution of the same pipeline."""
+    """
+    Results are reused only from steps that succeeded in an execution of the same
+    pipeline.
+    """
     create(chain("A", "B"))
     create(chain("A", "B"), "Other")
     other = start("Other")
@@ -274,9 +374,14 @@ def test_source_execution_must_have_the_reused_results(
         (other, "does not belong to pipeline"),
         (failed, "its step 'A' has not succeeded"),
     ):
-        config = {"SelectedSteps": [{"StepName": "B"}], "SourcePipelineExecutionArn": source}
+        config = {
+            "SelectedSteps": [{"StepName": "B"}],
+            "SourcePipelineExecutionArn": source,
+        }
         _, message = error_of(
-            sagemaker.start_pipeline_execution, PipelineName="Demo", SelectiveExecutionConfig=config
+            sagemaker.start_pipeline_execution,
+            PipelineName="Demo",
+            SelectiveExecutionConfig=config,
         )
         assert reason in message
 
@@ -288,6 +393,15 @@ def test_concurrent_starts_with_one_token_start_one_execution(
     create(chain("A"))
     request = {"PipelineName": "Demo", "ClientRequestToken": TOKEN}
     with ThreadPoolExecutor(8) as pool:
-        responses = list(pool.map(lambda _: sagemaker.start_pipeline_execution(**request), range(32)))
+        responses = list(
+            pool.map(lambda _: sagemaker.start_pipeline_execution(**request), range(32))
+        )
     assert len({response["PipelineExecutionArn"] for response in responses}) == 1
-    assert len(sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]) == 1
+    assert (
+        len(
+            sagemaker.list_pipeline_executions(PipelineName="Demo")[
+                "PipelineExecutionSummaries"
+            ]
+        )
+        == 1
+    )

@@ -1,4 +1,7 @@
-"""Tests of the events of executions, steps and model packages, as a queue behind a rule of EventBridge gets them."""
+"""
+Tests of the events of executions, steps and model packages, as a queue behind a rule of
+EventBridge gets them.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,15 @@ Receive = Callable[..., list[dict[str, Any]]]
 
 
 def make_rule(client_of: ClientOf, name: str) -> str:
-    """Make a queue, and a rule that fills it with all events of SageMaker; return the URL of the queue."""
+    """
+    Make a queue, and a rule that fills it with all events of SageMaker; return the URL
+    of the queue.
+    """
     sqs, events = client_of("sqs"), client_of("events")
     queue = str(sqs.create_queue(QueueName=name)["QueueUrl"])
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])[
+        "Attributes"
+    ]["QueueArn"]
     events.put_rule(Name=name, EventPattern=json.dumps({"source": ["aws.sagemaker"]}))
     events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
     return queue
@@ -43,16 +51,25 @@ def receive(client_of: ClientOf) -> Receive:
             wait = 0
             found += [json.loads(message["Body"]) for message in messages]
             for message in messages:
-                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                sqs.delete_message(
+                    QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"]
+                )
         return found
 
     return read
 
 
 def statuses(events: list[dict[str, Any]]) -> list[tuple[str, str | None, str]]:
-    """Return the step, or the execution, with the status before and the new one of each event."""
+    """
+    Return the step, or the execution, with the status before and the new one of each
+    event.
+    """
     return [
-        (e["detail"]["stepName"], e["detail"].get("previousStepStatus"), e["detail"]["currentStepStatus"])
+        (
+            e["detail"]["stepName"],
+            e["detail"].get("previousStepStatus"),
+            e["detail"]["currentStepStatus"],
+        )
         if e["detail-type"] == STEP
         else (
             "-",
@@ -70,9 +87,14 @@ def test_an_execution_and_its_steps(
     receive: Receive,
     server: EmulatorServer,
 ) -> None:
-    """Each change is an event with AWS's shape, in its order; a resume has the same ARN and a new end."""
+    """
+    Each change is an event with AWS's shape, in its order; a resume has the same ARN
+    and a new end.
+    """
     create(definition(step("S", kind="Processing")))
-    server.control.put_scenario({"steps": {"S": {"fail": {"reason": "No data", "times": 1}}}})
+    server.control.put_scenario(
+        {"steps": {"S": {"fail": {"reason": "No data", "times": 1}}}}
+    )
     arn = start()
     begun = receive()
     server.control.advance(3600)
@@ -89,7 +111,10 @@ def test_an_execution_and_its_steps(
         ("-", "Executing", "Failed"),
     ]
     assert statuses(resumed)[0] == ("-", "Failed", "Executing")
-    assert statuses(resumed)[-2:] == [("S", "Executing", "Succeeded"), ("-", "Executing", "Succeeded")]
+    assert statuses(resumed)[-2:] == [
+        ("S", "Executing", "Succeeded"),
+        ("-", "Executing", "Succeeded"),
+    ]
     pipeline_arn = arn.partition("/execution/")[0]
     execution, last_step = failed[-1], failed[-2]
     assert execution | {"id": "", "time": "", "detail": {}} == {
@@ -112,11 +137,21 @@ def test_an_execution_and_its_steps(
         "pipelineArn",
         "pipelineExecutionArn",
     }
-    assert execution["time"] == execution["detail"]["executionEndTime"] == last_step["detail"]["stepEndTime"]
+    assert (
+        execution["time"]
+        == execution["detail"]["executionEndTime"]
+        == last_step["detail"]["stepEndTime"]
+    )
     assert last_step["detail"]["failureReason"] == "No data"
     assert last_step["detail"]["stepType"] == "Processing"
-    assert last_step["detail"]["metadata"]["processingJob"]["arn"].startswith("arn:aws:sagemaker:us-east-1:")
-    ends = [e["detail"].get("executionEndTime") for e in (*failed, *resumed) if e["detail-type"] == EXECUTION]
+    assert last_step["detail"]["metadata"]["processingJob"]["arn"].startswith(
+        "arn:aws:sagemaker:us-east-1:"
+    )
+    ends = [
+        e["detail"].get("executionEndTime")
+        for e in (*failed, *resumed)
+        if e["detail-type"] == EXECUTION
+    ]
     assert len(set(ends)) == 3  # the two ends, and none for the start of the resume
 
 
@@ -127,7 +162,9 @@ def test_a_stop(
     receive: Receive,
     server: EmulatorServer,
 ) -> None:
-    """A stop passes through Stopping; a rule that is made later gets no event of the past."""
+    """
+    A stop passes through Stopping; a rule that is made later gets no event of the past.
+    """
     create(definition(step("S", kind="Processing")))
     arn = start()
     server.control.advance(60)
@@ -143,9 +180,14 @@ def test_a_stop(
 
 
 def test_duplicates(
-    create: Callable[..., str], start: Callable[..., str], receive: Receive, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    receive: Receive,
+    server: EmulatorServer,
 ) -> None:
-    """A scenario sends each event several times, with ids of their own, as AWS may do."""
+    """
+    A scenario sends each event several times, with ids of their own, as AWS may do.
+    """
     create(definition(step("S", kind="Processing")))
     server.control.put_scenario({"event_copies": 3})
     start()
@@ -157,9 +199,13 @@ def test_duplicates(
 
 
 def test_model_packages(client_of: ClientOf, sagemaker: Any, receive: Receive) -> None:
-    """The registration and each change of a model package is an event, whoever makes it."""
+    """
+    The registration and each change of a model package is an event, whoever makes it.
+    """
     sagemaker.create_model_package_group(ModelPackageGroupName="churn")
-    arn = sagemaker.create_model_package(ModelPackageGroupName="churn")["ModelPackageArn"]
+    arn = sagemaker.create_model_package(ModelPackageGroupName="churn")[
+        "ModelPackageArn"
+    ]
     for status in ("Approved", "Rejected"):
         sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status)
     sagemaker.describe_model_package(ModelPackageName=arn)
@@ -174,16 +220,29 @@ def test_model_packages(client_of: ClientOf, sagemaker: Any, receive: Receive) -
     ]
     assert found[0]["detail"]["ModelPackageGroupName"] == "churn"
     assert None not in found[0]["detail"].values()
-    assert (found[0]["detail"]["ModelPackageVersion"], found[0]["detail"]["ModelPackageArn"]) == (1, arn)
+    assert (
+        found[0]["detail"]["ModelPackageVersion"],
+        found[0]["detail"]["ModelPackageArn"],
+    ) == (1, arn)
     assert found[1]["detail"]["UpdatedModelPackageFields"] == ["ModelApprovalStatus"]
     assert found[1]["resources"] == [arn]
 
 
 def test_a_registered_model(
-    create: Callable[..., str], start: Callable[..., str], receive: Receive, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    receive: Receive,
+    server: EmulatorServer,
 ) -> None:
-    """A RegisterModel step makes the event at its end, with the execution that made the model."""
-    create(definition(step("R", "RegisterModel", Arguments={"ModelPackageGroupName": "churn"})))
+    """
+    A RegisterModel step makes the event at its end, with the execution that made the
+    model.
+    """
+    create(
+        definition(
+            step("R", "RegisterModel", Arguments={"ModelPackageGroupName": "churn"})
+        )
+    )
     arn = start()
     server.control.advance(3600)
 
@@ -194,9 +253,15 @@ def test_a_registered_model(
 
 
 def test_a_long_poll_gets_what_becomes_due(
-    create: Callable[..., str], start: Callable[..., str], receive: Receive, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    receive: Receive,
+    server: EmulatorServer,
 ) -> None:
-    """A client that waits for messages gets the event of a change as soon as its time has come."""
+    """
+    A client that waits for messages gets the event of a change as soon as its time has
+    come.
+    """
     create(definition(step("S", kind="Processing")))
     start()
     receive()
@@ -218,7 +283,10 @@ def test_a_rule_that_cannot_deliver(
     start: Callable[..., str],
     request: pytest.FixtureRequest,
 ) -> None:
-    """A rule that is disabled, or whose queue is gone, loses its events and disturbs no other rule."""
+    """
+    A rule that is disabled, or whose queue is gone, loses its events and disturbs no
+    other rule.
+    """
     sqs, other = client_of("sqs"), make_rule(client_of, "first")
     receive = request.getfixturevalue("receive")
     if trouble == "disabled":

@@ -16,11 +16,18 @@ IMAGE = {"Name": "Image", "Type": "String", "DefaultValue": "v1"}
 
 
 def pipeline(**members: Any) -> str:
-    """Return the definition of a cached processing step and of a training step on its result."""
+    """
+    Return the definition of a cached processing step and of a training step on its
+    result.
+    """
     prepare = step("Prepare", **{**CACHED, **members})
-    prepare["Arguments"] = {"AppSpecification": {"ImageUri": {"Get": "Parameters.Image"}}}
+    prepare["Arguments"] = {
+        "AppSpecification": {"ImageUri": {"Get": "Parameters.Image"}}
+    }
     train = step("Train", "Training", **CACHED)
-    train["Arguments"] = {"HyperParameters": {"job": {"Get": "Steps.Prepare.ProcessingJobName"}}}
+    train["Arguments"] = {
+        "HyperParameters": {"job": {"Get": "Steps.Prepare.ProcessingJobName"}}
+    }
     return definition(prepare, train, parameters=(IMAGE,))
 
 
@@ -31,7 +38,9 @@ def test_cache_hit(
     status_of: Callable[[str], str],
     server: EmulatorServer,
 ) -> None:
-    """A step with the same arguments takes no time, starts no job, and names its source."""
+    """
+    A step with the same arguments takes no time, starts no job, and names its source.
+    """
     create(pipeline())
     first = start()
     server.control.advance(1000)
@@ -49,9 +58,15 @@ def test_cache_hit(
 
 
 def test_source_is_the_run_with_the_job(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """A step that has reused results is not the source of later executions, and does not extend the expiry."""
+    """
+    A step that has reused results is not the source of later executions, and does not
+    extend the expiry.
+    """
     create(pipeline())
     first = start()
     server.control.advance(4000)
@@ -59,7 +74,9 @@ def test_source_is_the_run_with_the_job(
     server.control.advance(3000)
     third = start()
     server.control.advance(100)
-    assert steps_of(third)["Prepare"]["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
+    assert steps_of(third)["Prepare"]["CacheHitResult"] == {
+        "SourcePipelineExecutionArn": first
+    }
     server.control.advance(1000)
     expired = start()
     server.control.advance(100)
@@ -67,7 +84,8 @@ def test_source_is_the_run_with_the_job(
 
 
 @pytest.mark.parametrize(
-    "change", ["arguments", "expired", "disabled", "failed", "running", "other pipeline"]
+    "change",
+    ["arguments", "expired", "disabled", "failed", "running", "other pipeline"],
 )
 def test_cache_miss(
     create: Callable[..., str],
@@ -77,7 +95,10 @@ def test_cache_miss(
     sagemaker: Any,
     change: str,
 ) -> None:
-    """A step runs again if its arguments differ, or if no recent run of the same step has succeeded."""
+    """
+    A step runs again if its arguments differ, or if no recent run of the same step has
+    succeeded.
+    """
     create(pipeline())
     if change == "failed":
         server.control.put_scenario({"steps": {"Prepare": {"fail": {}}}})
@@ -89,7 +110,9 @@ def test_cache_miss(
         parameters = {"Image": "v2"}
     elif change == "disabled":
         text = pipeline(CacheConfig={"Enabled": False})
-        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=text, RoleArn=ROLE)
+        sagemaker.update_pipeline(
+            PipelineName="Demo", PipelineDefinition=text, RoleArn=ROLE
+        )
     elif change == "other pipeline":
         name = create(pipeline(), "Other")
     second = start(name, **parameters)
@@ -100,7 +123,10 @@ def test_cache_miss(
 
 
 def test_step_on_another_job_runs_again(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
     """A step that uses the result of a job runs again if that job has run again."""
     create(pipeline(CacheConfig={"Enabled": False}))
@@ -114,20 +140,43 @@ def test_step_on_another_job_runs_again(
 
 
 def _on_default_outputs(**members: Any) -> str:
-    """Return the definition of three steps on each other's outputs, which are where the SDK puts them."""
-    values = ["s3:/", "bucket", {"Get": "Execution.PipelineExecutionId"}, "Prepare", "output"]
+    """
+    Return the definition of three steps on each other's outputs, which are where the
+    SDK puts them.
+    """
+    values = [
+        "s3:/",
+        "bucket",
+        {"Get": "Execution.PipelineExecutionId"},
+        "Prepare",
+        "output",
+    ]
     location = {"Std:Join": {"On": "/", "Values": values}}
     prepare = {**step("Prepare"), **CACHED, **members}
     prepare["Arguments"] = {
-        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "data", "S3Output": {"S3Uri": location}}]}
+        "ProcessingOutputConfig": {
+            "Outputs": [{"OutputName": "data", "S3Output": {"S3Uri": location}}]
+        }
     }
-    train, evaluate = {**step("Train", "Training"), **CACHED}, {**step("Evaluate"), **CACHED}
-    data = {"Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"}
-    train["Arguments"] = {"InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": data}}}]}
+    train, evaluate = (
+        {**step("Train", "Training"), **CACHED},
+        {**step("Evaluate"), **CACHED},
+    )
+    data = {
+        "Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"
+    }
+    train["Arguments"] = {
+        "InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": data}}}]
+    }
     source = {
-        "Std:Join": {"On": "/", "Values": [{"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, "x"]}
+        "Std:Join": {
+            "On": "/",
+            "Values": [{"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, "x"],
+        }
     }
-    evaluate["Arguments"] = {"ProcessingInputs": [{"InputName": "m", "S3Input": {"S3Uri": source}}]}
+    evaluate["Arguments"] = {
+        "ProcessingInputs": [{"InputName": "m", "S3Input": {"S3Uri": source}}]
+    }
     return definition(prepare, train, evaluate)
 
 
@@ -140,9 +189,11 @@ def test_steps_after_a_cached_step(
     is_first_cached: bool,
 ) -> None:
     """
-    The outputs of a cached step are those of the job that made them, so the steps after it are cached as well.
+    The outputs of a cached step are those of the job that made them, so the steps after
+    it are cached as well.
 
-    The first step's output is under the id of its execution: if it runs again, so does all that reads it.
+    The first step's output is under the id of its execution: if it runs again, so does
+    all that reads it.
     """
     create(_on_default_outputs(CacheConfig={"Enabled": is_first_cached}))
     first = start()
@@ -156,7 +207,10 @@ def test_steps_after_a_cached_step(
 
 
 def test_outputs_of_a_cached_lambda_step(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
     """A Lambda step that reuses results has the output parameters of its source."""
     function = "arn:aws:lambda:us-east-1:123456789012:function:f"
@@ -169,18 +223,27 @@ def test_outputs_of_a_cached_lambda_step(
     server.control.advance(2)
     shown = steps_of(second)["L"]
     assert shown["StepStatus"] == "Succeeded"
-    assert shown["Metadata"]["Lambda"]["OutputParameters"] == [{"Name": "a", "Value": "1"}]
+    assert shown["Metadata"]["Lambda"]["OutputParameters"] == [
+        {"Name": "a", "Value": "1"}
+    ]
 
 
 def test_cache_does_not_depend_on_polling(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """An execution that nobody has described since its start is found in the cache too."""
+    """
+    An execution that nobody has described since its start is found in the cache too.
+    """
     create(pipeline())
     first = start()
     server.control.advance(300)
     second = start()
     server.control.advance(2000)
-    assert steps_of(second)["Prepare"]["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
+    assert steps_of(second)["Prepare"]["CacheHitResult"] == {
+        "SourcePipelineExecutionArn": first
+    }
     # The training of the first execution had not ended when the second one needed it.
     assert "CacheHitResult" not in steps_of(second)["Train"]

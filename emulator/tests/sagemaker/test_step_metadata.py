@@ -1,4 +1,7 @@
-"""Tests of the metadata of steps in ListPipelineExecutionSteps, for every step type, through boto3."""
+"""
+Tests of the metadata of steps in ListPipelineExecutionSteps, for every step type,
+through boto3.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ Steps = Callable[[str], dict[str, dict[str, Any]]]
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
 JOB = r"pipelines-[a-z0-9]{12}-S-[a-z0-9]{10}"
 KNOWN = (
-    botocore.session.get_session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
+    botocore.session.get_session()
+    .get_service_model("sagemaker")
+    .shape_for("PipelineExecutionStepMetadata")
 )
 
 
@@ -48,18 +53,38 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (
         step("S", "Tuning"),
         "TuningJob",
-        {"Arn": rf"{ACCOUNT}:hyper-parameter-tuning-job/[a-z0-9]{{12}}-S-[a-z0-9]{{10}}"},
+        {
+            "Arn": rf"{ACCOUNT}:hyper-parameter-tuning-job/[a-z0-9]{{12}}-S-[a-z0-9]{{10}}"
+        },
     ),
-    (step("S", "AutoML"), "AutoMLJob", {"Arn": rf"{ACCOUNT}:automl-job/[a-z0-9]{{12}}-S-[a-z0-9]{{10}}"}),
+    (
+        step("S", "AutoML"),
+        "AutoMLJob",
+        {"Arn": rf"{ACCOUNT}:automl-job/[a-z0-9]{{12}}-S-[a-z0-9]{{10}}"},
+    ),
     (step("S", "Model"), "Model", {"Arn": f"{ACCOUNT}:model/{JOB}"}),
-    (step("S", "RegisterModel"), "RegisterModel", {"Arn": f"{ACCOUNT}:model-package/emulated/1"}),
-    (step("S", "EndpointConfig"), "EndpointConfig", {"Arn": f"{ACCOUNT}:endpoint-config/{JOB}"}),
+    (
+        step("S", "RegisterModel"),
+        "RegisterModel",
+        {"Arn": f"{ACCOUNT}:model-package/emulated/1"},
+    ),
+    (
+        step("S", "EndpointConfig"),
+        "EndpointConfig",
+        {"Arn": f"{ACCOUNT}:endpoint-config/{JOB}"},
+    ),
     (step("S", "Endpoint"), "Endpoint", {"Arn": f"{ACCOUNT}:endpoint/{JOB}"}),
-    (step("S", "InferenceComponent"), "InferenceComponent", {"Arn": f"{ACCOUNT}:inference-component/{JOB}"}),
+    (
+        step("S", "InferenceComponent"),
+        "InferenceComponent",
+        {"Arn": f"{ACCOUNT}:inference-component/{JOB}"},
+    ),
     (
         step("S", "BedrockModelImport"),
         "BedrockModelImport",
-        {"Arn": r"arn:aws:bedrock:us-east-1:123456789012:model-import-job/[a-z0-9]{12}"},
+        {
+            "Arn": r"arn:aws:bedrock:us-east-1:123456789012:model-import-job/[a-z0-9]{12}"
+        },
     ),
     (condition("S", [], [], []), "Condition", {"Outcome": "True"}),
     (fail("S", "Too low"), "Fail", {"ErrorMessage": "Too low"}),
@@ -67,13 +92,20 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {
             "Name": "S",
             "Type": "EMR",
-            "Arguments": {"ClusterId": "j-ABC", "StepConfig": {"HadoopJarStep": {"Jar": "s3://a.jar"}}},
+            "Arguments": {
+                "ClusterId": "j-ABC",
+                "StepConfig": {"HadoopJarStep": {"Jar": "s3://a.jar"}},
+            },
         },
         "EMR",
         {"ClusterId": "j-ABC", "StepId": "s-[A-Z0-9]{13}", "StepName": JOB},
     ),
     (
-        {"Name": "S", "Type": "EMR", "Arguments": {"ClusterConfig": {"Instances": {}}, "StepConfig": {}}},
+        {
+            "Name": "S",
+            "Type": "EMR",
+            "Arguments": {"ClusterConfig": {"Instances": {}}, "StepConfig": {}},
+        },
         "EMR",
         {"ClusterId": "j-[A-Z0-9]{13}", "StepId": "s-[A-Z0-9]{13}", "StepName": JOB},
     ),
@@ -84,7 +116,11 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
             "Arguments": {"ApplicationId": "00app", "JobConfig": {"name": "nightly"}},
         },
         "EMRServerless",
-        {"ApplicationId": "00app", "JobRunId": "00[a-z0-9]{14}", "JobRunName": "nightly"},
+        {
+            "ApplicationId": "00app",
+            "JobRunId": "00[a-z0-9]{14}",
+            "JobRunName": "nightly",
+        },
     ),
     (
         check_step("QualityCheck"),
@@ -124,9 +160,17 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
             "Associations": [{"SourceArn": "arn:1", "DestinationArn": "arn:2"}],
         },
     ),
-    (step("S", "Athena"), "Athena", {"QueryExecutionId": r"[a-z0-9]{8}(-[a-z0-9]{4}){3}-[a-z0-9]{12}"}),
     (
-        {"Name": "S", "Type": "Cleanup", "Arguments": {"Resources": {"S3": [{"StepName": "Train"}]}}},
+        step("S", "Athena"),
+        "Athena",
+        {"QueryExecutionId": r"[a-z0-9]{8}(-[a-z0-9]{4}){3}-[a-z0-9]{12}"},
+    ),
+    (
+        {
+            "Name": "S",
+            "Type": "Cleanup",
+            "Arguments": {"Resources": {"S3": [{"StepName": "Train"}]}},
+        },
         "Cleanup",
         {"CleanedSteps": ["Train"]},
     ),
@@ -134,7 +178,10 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 
 
 def assert_matches(value: Any, pattern: Any) -> None:
-    """Assert that a value has the same members as a pattern, and that each text matches its regular expression."""
+    """
+    Assert that a value has the same members as a pattern, and that each text matches
+    its regular expression.
+    """
     if isinstance(pattern, dict):
         assert value.keys() == pattern.keys()
         for name, item in pattern.items():
@@ -145,7 +192,9 @@ def assert_matches(value: Any, pattern: Any) -> None:
         assert value == pattern
 
 
-@pytest.mark.parametrize(("body", "member", "pattern"), CASES, ids=[f"{c[0]['Type']}" for c in CASES])
+@pytest.mark.parametrize(
+    ("body", "member", "pattern"), CASES, ids=[f"{c[0]['Type']}" for c in CASES]
+)
 def test_metadata_of_a_step(
     create: Callable[..., str],
     start: Callable[..., str],
@@ -155,7 +204,10 @@ def test_metadata_of_a_step(
     member: str,
     pattern: dict[str, Any],
 ) -> None:
-    """A step that has ended shows what it created. A botocore that does not know the member shows nothing."""
+    """
+    A step that has ended shows what it created. A botocore that does not know the
+    member shows nothing.
+    """
     create(definition(body))
     arn = start()
     server.control.advance(24 * 3600)
@@ -167,20 +219,35 @@ def test_metadata_of_a_step(
 
 
 def test_cases_are_complete() -> None:
-    """Every member that botocore knows has a case, except those without a documented step definition."""
+    """
+    Every member that botocore knows has a case, except those without a documented step
+    definition.
+    """
     in_other_tests = {"Callback", "Lambda", "ForEach"}
     undocumented = {"Job", "HubContent"}
-    same_as_model_import = {name for name in getattr(KNOWN, "members", {}) if name.startswith("Bedrock")}
-    tested = {member for _, member, _ in CASES} | in_other_tests | undocumented | same_as_model_import
+    same_as_model_import = {
+        name for name in getattr(KNOWN, "members", {}) if name.startswith("Bedrock")
+    }
+    tested = (
+        {member for _, member, _ in CASES}
+        | in_other_tests
+        | undocumented
+        | same_as_model_import
+    )
     assert set(getattr(KNOWN, "members", {})) <= tested
 
 
 def test_metadata_of_a_failed_step(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
     """A failed step shows where its log is, and no results."""
     create(definition(step("S", "EMR"), step("T", "QualityCheck")))
-    server.control.put_scenario({"steps": {name: {"fail": {}} for name in "ST"}, "end_as": "Failed"})
+    server.control.put_scenario(
+        {"steps": {name: {"fail": {}} for name in "ST"}, "end_as": "Failed"}
+    )
     arn = start()
     server.control.advance(24 * 3600)
     steps = steps_of(arn)
@@ -188,12 +255,19 @@ def test_metadata_of_a_failed_step(
         r"s3://aws-logs-123456789012-us-east-1/elasticmapreduce/j-\w+/steps/s-\w+/stderr\.gz",
         steps["S"]["Metadata"]["EMR"]["LogFilePath"],
     )
-    results = [name for name in steps["T"]["Metadata"]["QualityCheck"] if name.startswith("Calculated")]
+    results = [
+        name
+        for name in steps["T"]["Metadata"]["QualityCheck"]
+        if name.startswith("Calculated")
+    ]
     assert results == []
 
 
 def test_output_parameters_of_a_lambda_step(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
     """A Lambda step shows its function, and its output parameters after its end."""
     function = "arn:aws:lambda:us-east-1:123456789012:function:notify"
@@ -201,17 +275,27 @@ def test_output_parameters_of_a_lambda_step(
     server.control.put_scenario({"steps": {"S": {"outputs": {"ticket": "T-1"}}}})
     arn = start()
     server.control.advance(10)
-    assert steps_of(arn)["S"]["Metadata"]["Lambda"] == {"Arn": function, "OutputParameters": []}
+    assert steps_of(arn)["S"]["Metadata"]["Lambda"] == {
+        "Arn": function,
+        "OutputParameters": [],
+    }
     server.control.advance(10)
     outputs = [{"Name": "ticket", "Value": "T-1"}]
-    assert steps_of(arn)["S"]["Metadata"]["Lambda"] == {"Arn": function, "OutputParameters": outputs}
+    assert steps_of(arn)["S"]["Metadata"]["Lambda"] == {
+        "Arn": function,
+        "OutputParameters": outputs,
+    }
 
 
 @pytest.mark.skipif(
-    "ForEach" not in getattr(KNOWN, "members", {}), reason="this botocore has no ForEach steps"
+    "ForEach" not in getattr(KNOWN, "members", {}),
+    reason="this botocore has no ForEach steps",
 )
 def test_metadata_of_a_for_each_step(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
     """A ForEach step shows its counts, and each iteration shows its item."""
     arguments = {
@@ -223,7 +307,12 @@ def test_metadata_of_a_for_each_step(
     create(definition(loop, parameters=({"Name": "Items", "Type": "String"},)))
     arn = start("Demo", Items='["a", {"b": 1}]')
     server.control.advance(300)
-    counts = {"InputItemCount": 2, "TotalStepCount": 2, "FailedStepCount": 0, "StoppedStepCount": 0}
+    counts = {
+        "InputItemCount": 2,
+        "TotalStepCount": 2,
+        "FailedStepCount": 0,
+        "StoppedStepCount": 0,
+    }
     running = steps_of(arn)["Loop"]
     assert running["Metadata"]["ForEach"] == {**counts, "SucceededStepCount": 1}
     server.control.advance(300)
@@ -239,9 +328,15 @@ def test_metadata_of_a_for_each_step(
 
 
 def test_attempts_of_a_step_with_a_retry_policy(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """Each attempt has a job of its own; the step has one entry, with the number of the current attempt."""
+    """
+    Each attempt has a job of its own; the step has one entry, with the number of the
+    current attempt.
+    """
     policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "IntervalSeconds": 60}
     create(definition(step("S", RetryPolicies=[policy])))
     failure = {"reason": "CapacityError: no instance", "times": 1}
@@ -266,22 +361,35 @@ def test_selective_execution_shows_the_jobs_of_its_source(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A step whose results come from a source execution shows the job and the model package of that execution."""
-    create(definition(step("A"), step("B", "RegisterModel", "A"), step("C", "Processing", "B")))
+    """
+    A step whose results come from a source execution shows the job and the model
+    package of that execution.
+    """
+    create(
+        definition(
+            step("A"), step("B", "RegisterModel", "A"), step("C", "Processing", "B")
+        )
+    )
     first = start()
     server.control.advance(1000)
     config = {"SourcePipelineExecutionArn": first, "SelectedSteps": [{"StepName": "C"}]}
-    second = sagemaker.start_pipeline_execution(PipelineName="Demo", SelectiveExecutionConfig=config)
+    second = sagemaker.start_pipeline_execution(
+        PipelineName="Demo", SelectiveExecutionConfig=config
+    )
     server.control.advance(60)
     before, after = steps_of(first), steps_of(second["PipelineExecutionArn"])
     for name in ("A", "B"):
         assert after[name]["Metadata"] == before[name]["Metadata"]
         assert after[name]["AttemptCount"] == 0
-    assert before["B"]["Metadata"]["RegisterModel"]["Arn"].endswith(":model-package/emulated/1")
+    assert before["B"]["Metadata"]["RegisterModel"]["Arn"].endswith(
+        ":model-package/emulated/1"
+    )
     assert after["C"]["Metadata"] != before["C"]["Metadata"]
 
 
-@pytest.mark.parametrize(("order", "reverse"), [(None, True), ("Descending", True), ("Ascending", False)])
+@pytest.mark.parametrize(
+    ("order", "reverse"), [(None, True), ("Descending", True), ("Ascending", False)]
+)
 def test_order_of_the_steps(
     create: Callable[..., str],
     start: Callable[..., str],
@@ -290,7 +398,10 @@ def test_order_of_the_steps(
     order: str | None,
     reverse: bool,
 ) -> None:
-    """Steps are listed newest first unless the request has another order, also over several pages."""
+    """
+    Steps are listed newest first unless the request has another order, also over
+    several pages.
+    """
     names = [f"S{index}" for index in range(7)]
     create(definition(*(step(name) for name in names)))
     arn = start()
@@ -301,6 +412,8 @@ def test_order_of_the_steps(
             **request, PaginationConfig={"PageSize": 3}
         )
     )
-    listed = [entry["StepName"] for page in pages for entry in page["PipelineExecutionSteps"]]
+    listed = [
+        entry["StepName"] for page in pages for entry in page["PipelineExecutionSteps"]
+    ]
     assert listed == sorted(names, reverse=reverse)
     assert [len(page["PipelineExecutionSteps"]) for page in pages] == [3, 3, 1]

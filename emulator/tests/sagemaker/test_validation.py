@@ -22,10 +22,15 @@ SCOPE = "AWS4-HMAC-SHA256 Credential=AKIATEST/20250101/us-east-1/sagemaker/aws4_
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo/execution/abc"
 
 
-def post(server: EmulatorServer, operation: str, body: str, **headers: str) -> tuple[int, dict[str, Any]]:
+def post(
+    server: EmulatorServer, operation: str, body: str, **headers: str
+) -> tuple[int, dict[str, Any]]:
     """Send a request without boto3, whose own validation rejects some requests."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    target = {"X-Amz-Target": f"SageMaker.{operation}", "Content-Type": "application/x-amz-json-1.1"}
+    target = {
+        "X-Amz-Target": f"SageMaker.{operation}",
+        "Content-Type": "application/x-amz-json-1.1",
+    }
     connection.request("POST", "/", body, {**target, **headers})
     response = connection.getresponse()
     document: dict[str, Any] = json.loads(response.read())
@@ -50,7 +55,10 @@ def post(server: EmulatorServer, operation: str, body: str, **headers: str) -> t
         ),
         (
             "start_pipeline_execution",
-            {"PipelineName": "Demo", "PipelineParameters": [{"Name": "a b", "Value": "x"}]},
+            {
+                "PipelineName": "Demo",
+                "PipelineParameters": [{"Name": "a b", "Value": "x"}],
+            },
             "Value 'a b' at 'pipelineParameters.1.member.name' failed to satisfy constraint: "
             "Member must satisfy regular expression pattern: [A-Za-z0-9\\-_]*",
         ),
@@ -85,9 +93,16 @@ def test_violation_has_the_message_of_aws(
 
 def test_all_violations_are_listed(sagemaker: Any) -> None:
     """An error lists all violations."""
-    request = {"PipelineExecutionDisplayName": "_", "PipelineExecutionDescription": "x" * 3073}
-    _, message = error_of(sagemaker.start_pipeline_execution, PipelineName="Demo", **request)
-    assert message.startswith("2 validation errors detected: Value '_' at 'pipelineExecutionDisplayName'")
+    request = {
+        "PipelineExecutionDisplayName": "_",
+        "PipelineExecutionDescription": "x" * 3073,
+    }
+    _, message = error_of(
+        sagemaker.start_pipeline_execution, PipelineName="Demo", **request
+    )
+    assert message.startswith(
+        "2 validation errors detected: Value '_' at 'pipelineExecutionDisplayName'"
+    )
     assert "; Value 'xxx" in message
 
 
@@ -95,10 +110,14 @@ def test_too_long_list_is_rejected(sagemaker: Any) -> None:
     """A request can contain at most 200 parameters."""
     parameters = [{"Name": f"p{index}", "Value": "x"} for index in range(201)]
     _, message = error_of(
-        sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=parameters
+        sagemaker.start_pipeline_execution,
+        PipelineName="Demo",
+        PipelineParameters=parameters,
     )
-    assert message.endswith("'pipelineParameters' failed to satisfy constraint: "
-                            "Member must have length less than or equal to 200")  # fmt: skip
+    assert message.endswith(
+        "'pipelineParameters' failed to satisfy constraint: "
+        "Member must have length less than or equal to 200"
+    )
 
 
 def test_missing_members_are_violations(server: EmulatorServer) -> None:
@@ -118,10 +137,22 @@ def test_missing_members_are_violations(server: EmulatorServer) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ('{"PipelineName": 1}', "NUMBER_VALUE can not be converted to string at 'pipelineName'"),
-        ('{"PipelineName": ["a"]}', "START_ARRAY can not be converted to string at 'pipelineName'"),
-        ('{"PipelineVersionId": "1"}', "STRING_VALUE can not be converted to long at 'pipelineVersionId'"),
-        ('{"PipelineVersionId": true}', "BOOLEAN_VALUE can not be converted to long at 'pipelineVersionId'"),
+        (
+            '{"PipelineName": 1}',
+            "NUMBER_VALUE can not be converted to string at 'pipelineName'",
+        ),
+        (
+            '{"PipelineName": ["a"]}',
+            "START_ARRAY can not be converted to string at 'pipelineName'",
+        ),
+        (
+            '{"PipelineVersionId": "1"}',
+            "STRING_VALUE can not be converted to long at 'pipelineVersionId'",
+        ),
+        (
+            '{"PipelineVersionId": true}',
+            "BOOLEAN_VALUE can not be converted to long at 'pipelineVersionId'",
+        ),
         ("[]", "START_ARRAY can not be converted to structure"),
     ],
 )
@@ -130,7 +161,10 @@ def test_wrong_json_type_is_a_serialization_exception(
 ) -> None:
     """A value of the wrong JSON type is a SerializationException."""
     status, response = post(server, "DescribePipeline", body, Authorization=SCOPE)
-    assert (status, response) == (400, {"__type": "SerializationException", "message": message})
+    assert (status, response) == (
+        400,
+        {"__type": "SerializationException", "message": message},
+    )
 
 
 def test_body_must_be_json(server: EmulatorServer) -> None:
@@ -139,10 +173,16 @@ def test_body_must_be_json(server: EmulatorServer) -> None:
     assert response["__type"] == "SerializationException"
 
 
-def test_unknown_member_is_ignored_and_logged(server: EmulatorServer, create: Callable[..., str]) -> None:
-    """A member that botocore does not know is not an error, and the call log lists it."""
+def test_unknown_member_is_ignored_and_logged(
+    server: EmulatorServer, create: Callable[..., str]
+) -> None:
+    """
+    A member that botocore does not know is not an error, and the call log lists it.
+    """
     create(chain("A"))
-    body = json.dumps({"PipelineName": "Demo", "Novelty": {"x": 1}, "PipelineVersionId": None})
+    body = json.dumps(
+        {"PipelineName": "Demo", "Novelty": {"x": 1}, "PipelineVersionId": None}
+    )
     status, _ = post(server, "DescribePipeline", body, Authorization=SCOPE)
     assert status == 200
     assert server.control.calls("DescribePipeline")[-1]["ignored"] == ["novelty"]
@@ -176,15 +216,24 @@ def test_response_is_validated(response: dict[str, Any], violation: str) -> None
 def test_invalid_response_is_an_internal_failure(
     server: EmulatorServer, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug in the emulator is reported as HTTP 500 with its reason, to the client and in the call log."""
-    operations: dict[str, Any] = {**api.OPERATIONS, "ListPipelines": lambda call: {"Nonsense": 1}}
+    """
+    A bug in the emulator is reported as HTTP 500 with its reason, to the client and in
+    the call log.
+    """
+    operations: dict[str, Any] = {
+        **api.OPERATIONS,
+        "ListPipelines": lambda call: {"Nonsense": 1},
+    }
     monkeypatch.setattr(api, "OPERATIONS", operations)
     with pytest.raises(ClientError) as error:
         sagemaker.list_pipelines()
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
     last = server.control.calls()[-1]
     assert (last["error_code"], last["status"]) == ("InternalFailure", 500)
-    assert "ListPipelines: 'nonsense' is not part of ListPipelinesResponse" in last["error_message"]
+    assert (
+        "ListPipelines: 'nonsense' is not part of ListPipelinesResponse"
+        in last["error_message"]
+    )
 
 
 def test_tags_can_contain_unicode_letters(sagemaker: Any) -> None:
@@ -195,13 +244,20 @@ def test_tags_can_contain_unicode_letters(sagemaker: Any) -> None:
     )
     tags = [{"Key": "a*b", "Value": "x"}]
     code, _ = error_of(
-        sagemaker.create_pipeline, PipelineName="B", PipelineDefinition=chain("A"), RoleArn=ROLE, Tags=tags
+        sagemaker.create_pipeline,
+        PipelineName="B",
+        PipelineDefinition=chain("A"),
+        RoleArn=ROLE,
+        Tags=tags,
     )
     assert code == "ValidationException"
 
 
 def test_unknown_execution_is_not_found(sagemaker: Any) -> None:
-    """All operations on executions return ResourceNotFound for a valid ARN of an execution that does not exist."""
+    """
+    All operations on executions return ResourceNotFound for a valid ARN of an execution
+    that does not exist.
+    """
     for operation in (
         "describe_pipeline_execution",
         "describe_pipeline_definition_for_execution",
@@ -212,4 +268,7 @@ def test_unknown_execution_is_not_found(sagemaker: Any) -> None:
         "update_pipeline_execution",
     ):
         error = error_of(getattr(sagemaker, operation), PipelineExecutionArn=ARN)
-        assert error == ("ResourceNotFound", f"Pipeline execution '{ARN}' does not exist.")
+        assert error == (
+            "ResourceNotFound",
+            f"Pipeline execution '{ARN}' does not exist.",
+        )

@@ -22,7 +22,9 @@ MOTO_RESET = ("POST", "/moto-api/reset")
 JSON = {"Content-Type": "application/json"}
 
 
-def send(server: EmulatorServer, request: tuple[str, str], headers: dict[str, str]) -> tuple[int, Any]:
+def send(
+    server: EmulatorServer, request: tuple[str, str], headers: dict[str, str]
+) -> tuple[int, Any]:
     """Send a request; return the status of the response, and the response."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     method, path = request
@@ -36,7 +38,9 @@ def send(server: EmulatorServer, request: tuple[str, str], headers: dict[str, st
     return response.status, (response, body)
 
 
-@pytest.mark.parametrize("request_", [RESET, LIST, HEALTH, MOTO, MOTO_RESET], ids=lambda request: request[1])
+@pytest.mark.parametrize(
+    "request_", [RESET, LIST, HEALTH, MOTO, MOTO_RESET], ids=lambda request: request[1]
+)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -63,19 +67,30 @@ def send(server: EmulatorServer, request: tuple[str, str], headers: dict[str, st
 def test_requests_of_other_sites_are_refused(
     server: EmulatorServer, request_: tuple[str, str], headers: dict[str, str]
 ) -> None:
-    """Another host name, an Origin, or a browser's mark of another site: HTTP 403, without any CORS header."""
+    """
+    Another host name, an Origin, or a browser's mark of another site: HTTP 403, without
+    any CORS header.
+    """
     server.control.put_scenario({"end_as": "Failed"})
 
     status, (response, body) = send(server, request_, {**JSON, **headers})
 
     assert status == 403
     assert json.loads(body)["error"]
-    assert not [name for name, _ in response.getheaders() if name.lower().startswith("access-control")]
+    assert not [
+        name
+        for name, _ in response.getheaders()
+        if name.lower().startswith("access-control")
+    ]
     assert server.control.scenarios()["default"] == {"end_as": "Failed"}
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
-def test_control_calls_need_json_content(server: EmulatorServer, content_type: str | None) -> None:
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", None]
+)
+def test_control_calls_need_json_content(
+    server: EmulatorServer, content_type: str | None
+) -> None:
     """A page can send a form or a text without asking first, but no JSON."""
     headers = {"Content-Type": content_type} if content_type else {}
 
@@ -84,16 +99,28 @@ def test_control_calls_need_json_content(server: EmulatorServer, content_type: s
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:80", "bucket.localhost:80", "127.1.2.3"]
+    "host",
+    [
+        "127.0.0.1:1",
+        "localhost",
+        "LOCALHOST:80",
+        "[::1]:80",
+        "bucket.localhost:80",
+        "127.1.2.3",
+    ],
 )
 def test_names_of_this_machine_are_accepted(server: EmulatorServer, host: str) -> None:
     """The emulator can be addressed by every name of the loopback interface."""
     assert send(server, HEALTH, {"Host": host})[0] == 200
 
 
-@pytest.mark.parametrize("host", ["sagemaker:4599", "SAGEMAKER", "emulator.team_default", "172.18.0.3:80"])
+@pytest.mark.parametrize(
+    "host", ["sagemaker:4599", "SAGEMAKER", "emulator.team_default", "172.18.0.3:80"]
+)
 def test_names_that_are_allowed(server: EmulatorServer, host: str) -> None:
-    """The emulator can be addressed by the names and addresses that it is started with."""
+    """
+    The emulator can be addressed by the names and addresses that it is started with.
+    """
     assert send(server, HEALTH, {"Host": host})[0] == 200
 
 
@@ -111,20 +138,32 @@ def test_names_that_are_allowed(server: EmulatorServer, host: str) -> None:
 def test_buckets_at_an_allowed_name(
     server: EmulatorServer, client_of: ClientOf, host: str, path: str
 ) -> None:
-    """S3 clients name the bucket in the path, or in front of the name; a dot in the name is no bucket."""
+    """
+    S3 clients name the bucket in the path, or in front of the name; a dot in the name
+    is no bucket.
+    """
     s3 = client_of("s3")
     s3.create_bucket(Bucket="models")
     s3.put_object(Bucket="models", Key="model.tar.gz", Body=b"weights")
     scope = "AKIATEST/20260101/us-east-1/s3/aws4_request"
-    authorization = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+    )
 
-    status, (_, body) = send(server, ("GET", path), {"Host": host, "Authorization": authorization})
+    status, (_, body) = send(
+        server, ("GET", path), {"Host": host, "Authorization": authorization}
+    )
 
     assert (status, body) == (200, b"weights")
 
 
-def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf) -> None:
-    """moto's Lambda would run containers: it is not reachable, and neither is moto's own control API."""
+def test_only_the_services_that_a_pipeline_needs_are_served(
+    client_of: ClientOf,
+) -> None:
+    """
+    moto's Lambda would run containers: it is not reachable, and neither is moto's own
+    control API.
+    """
     assert client_of("iam").list_users()["Users"] == []
     assert client_of("s3").list_buckets()["Buckets"] == []
     assert client_of("logs").describe_log_groups()["logGroups"] == []
@@ -143,16 +182,29 @@ def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf)
 
 def test_control_api_of_moto_is_not_reachable(server: EmulatorServer) -> None:
     """Without a signature, moto would show and change all of its state."""
-    for request in (MOTO, ("POST", "/moto-api/seed?a=1"), ("GET", "/moto-api/reset"), ("GET", "/")):
+    for request in (
+        MOTO,
+        ("POST", "/moto-api/seed?a=1"),
+        ("GET", "/moto-api/reset"),
+        ("GET", "/"),
+    ):
         assert send(server, request, JSON)[0] in (400, 403, 404, 405)
 
 
 @pytest.mark.parametrize("headers", [{}, JSON], ids=str)
-def test_reset_of_moto(server: EmulatorServer, client_of: ClientOf, headers: dict[str, str]) -> None:
-    """Tests that were written for moto's server reset all state with its route, which needs no content."""
+def test_reset_of_moto(
+    server: EmulatorServer, client_of: ClientOf, headers: dict[str, str]
+) -> None:
+    """
+    Tests that were written for moto's server reset all state with its route, which
+    needs no content.
+    """
     client_of("s3").create_bucket(Bucket="models")
     client_of("sagemaker").create_pipeline(
-        PipelineName="P", PipelineDefinition=chain("A"), RoleArn=ROLE, ClientRequestToken="t" * 32
+        PipelineName="P",
+        PipelineDefinition=chain("A"),
+        RoleArn=ROLE,
+        ClientRequestToken="t" * 32,
     )
     server.control.put_scenario({"end_as": "Failed"})
 
@@ -166,11 +218,15 @@ def test_reset_of_moto(server: EmulatorServer, client_of: ClientOf, headers: dic
 
 
 def test_presigned_urls_work(server: EmulatorServer, client_of: ClientOf) -> None:
-    """A presigned URL names its service in the query, and is served without a header."""
+    """
+    A presigned URL names its service in the query, and is served without a header.
+    """
     s3 = client_of("s3")
     s3.create_bucket(Bucket="models")
     s3.put_object(Bucket="models", Key="model.tar.gz", Body=b"weights")
-    url = s3.generate_presigned_url("get_object", Params={"Bucket": "models", "Key": "model.tar.gz"})
+    url = s3.generate_presigned_url(
+        "get_object", Params={"Bucket": "models", "Key": "model.tar.gz"}
+    )
 
     path = url.split(f":{server.port}", 1)[1]
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from sagemaker_emulator import ControlClient, ControlRefused, EmulatorServer, VirtualClock
+from sagemaker_emulator import (
+    ControlClient,
+    ControlRefused,
+    EmulatorServer,
+    VirtualClock,
+)
 from sagemaker_emulator.builders import ROLE
 from sagemaker_emulator.sagemaker.api import SageMaker
 from tests.builders import Services, chain
@@ -20,7 +25,9 @@ def send(
 ) -> tuple[int, dict[str, Any]]:
     """Send a request without the control client."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, f"/_emulator{path}", body, {"Content-Type": "application/json"})
+    connection.request(
+        method, f"/_emulator{path}", body, {"Content-Type": "application/json"}
+    )
     response = connection.getresponse()
     document: dict[str, Any] = json.loads(response.read())
     connection.close()
@@ -61,7 +68,10 @@ def test_scenario_of_a_pipeline_overrides_the_default(
     start: Callable[..., str],
     status_of: Callable[[str], str],
 ) -> None:
-    """The default scenario applies to new executions of pipelines that have no scenario of their own."""
+    """
+    The default scenario applies to new executions of pipelines that have no scenario of
+    their own.
+    """
     create(chain("A"))
     create(chain("A"), "Other")
     before = start()
@@ -69,9 +79,17 @@ def test_scenario_of_a_pipeline_overrides_the_default(
     server.control.put_scenario({"steps": {"A": {"duration": 10}}}, pipeline="Demo")
     own, default = start(), start("Other")
     server.control.advance(12)
-    assert [status_of(arn) for arn in (before, own, default)] == ["Executing", "Succeeded", "Executing"]
+    assert [status_of(arn) for arn in (before, own, default)] == [
+        "Executing",
+        "Succeeded",
+        "Executing",
+    ]
     server.control.advance(3600)
-    assert [status_of(arn) for arn in (before, own, default)] == ["Succeeded", "Succeeded", "Failed"]
+    assert [status_of(arn) for arn in (before, own, default)] == [
+        "Succeeded",
+        "Succeeded",
+        "Failed",
+    ]
 
 
 def test_unknown_status_reaches_the_client(
@@ -81,24 +99,39 @@ def test_unknown_status_reaches_the_client(
     status_of: Callable[[str], str],
     sagemaker: Any,
 ) -> None:
-    """DescribePipelineExecution and ListPipelineExecutions return a status that AWS does not have."""
+    """
+    DescribePipelineExecution and ListPipelineExecutions return a status that AWS does
+    not have.
+    """
     create(chain("A"))
-    server.control.put_scenario({"statuses": [{"status": "Pausing", "after": 10, "until": 60}]})
+    server.control.put_scenario(
+        {"statuses": [{"status": "Pausing", "after": 10, "until": 60}]}
+    )
     arn = start()
     server.control.advance(10)
     assert status_of(arn) == "Pausing"
-    (summary,) = sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]
+    (summary,) = sagemaker.list_pipeline_executions(PipelineName="Demo")[
+        "PipelineExecutionSummaries"
+    ]
     assert summary["PipelineExecutionStatus"] == "Pausing"
     server.control.advance(50)
     assert status_of(arn) == "Executing"
 
 
 def test_completed_with_failures(
-    server: EmulatorServer, create: Callable[..., str], start: Callable[..., str], sagemaker: Any
+    server: EmulatorServer,
+    create: Callable[..., str],
+    start: Callable[..., str],
+    sagemaker: Any,
 ) -> None:
-    """A scenario can end an execution as CompletedWithFailures, with its own failure reason."""
+    """
+    A scenario can end an execution as CompletedWithFailures, with its own failure
+    reason.
+    """
     create(chain("A"))
-    server.control.put_scenario({"end_as": "CompletedWithFailures", "failure_reason": "Some items failed"})
+    server.control.put_scenario(
+        {"end_as": "CompletedWithFailures", "failure_reason": "Some items failed"}
+    )
     arn = start()
     server.control.advance(3600)
     described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
@@ -114,26 +147,92 @@ def test_completed_with_failures(
         ("POST", "/faults", "{", 400, "the body is not JSON"),
         ("POST", "/faults", "[]", 400, "the body is not a JSON object"),
         ("POST", "/faults", "{}", 400, "kind is None, not one of"),
-        ("POST", "/faults", '{"kind": "throttle", "often": 1}', 400, "unknown members ['often']"),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "throttle", "often": 1}',
+            400,
+            "unknown members ['often']",
+        ),
         ("POST", "/faults", '{"kind": "error"}', 400, "requires 'code' and 'message'"),
         ("POST", "/faults", '{"kind": "latency"}', 400, "requires 'delay'"),
-        ("POST", "/faults", '{"kind": "throttle", "count": -1}', 400, "count is not a number of at least 0"),
-        ("POST", "/faults", '{"kind": "throttle", "count": NaN}', 400, "count is not a number of at least 0"),
-        ("POST", "/faults", '{"kind": "http", "status": 200}', 400, "status is not between 400 and 599"),
-        ("POST", "/faults", '{"kind": "http", "operation": 1}', 400, "operation is not a string"),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "throttle", "count": -1}',
+            400,
+            "count is not a number of at least 0",
+        ),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "throttle", "count": NaN}',
+            400,
+            "count is not a number of at least 0",
+        ),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "http", "status": 200}',
+            400,
+            "status is not between 400 and 599",
+        ),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "http", "operation": 1}',
+            400,
+            "operation is not a string",
+        ),
         ("DELETE", "/faults/99", None, 400, "there is no fault 99"),
-        ("POST", "/clock/advance", '{"seconds": "1"}', 400, "seconds is '1'; it must be a number"),
+        (
+            "POST",
+            "/clock/advance",
+            '{"seconds": "1"}',
+            400,
+            "seconds is '1'; it must be a number",
+        ),
         ("POST", "/clock/advance", '{"seconds": -1}', 400, "at least 0"),
         ("POST", "/clock/advance", '{"hours": 1}', 400, "unknown members ['hours']"),
         ("GET", "/calls?after=x", None, 400, "after is 'x'"),
         ("PUT", "/scenarios", '{"step": {}}', 400, "unknown members ['step']"),
         ("PUT", "/scenarios", '{"steps": []}', 400, "scenario.steps is not an object"),
         ("PUT", "/scenarios", '{"end_as": "Fine"}', 400, "scenario.end_as is 'Fine'"),
-        ("PUT", "/scenarios", '{"failure_reason": "a\\nb"}', 400, "one line of printable text"),
-        ("PUT", "/scenarios", '{"statuses": [{}]}', 400, "scenario.statuses[0].status is missing"),
-        ("PUT", "/scenarios", '{"statuses": {}}', 400, "scenario.statuses is not a list"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"duration": "1"}}}', 400, "scenario.steps.A.duration"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"reason": 1}}}}', 400, "A.fail.reason"),
+        (
+            "PUT",
+            "/scenarios",
+            '{"failure_reason": "a\\nb"}',
+            400,
+            "one line of printable text",
+        ),
+        (
+            "PUT",
+            "/scenarios",
+            '{"statuses": [{}]}',
+            400,
+            "scenario.statuses[0].status is missing",
+        ),
+        (
+            "PUT",
+            "/scenarios",
+            '{"statuses": {}}',
+            400,
+            "scenario.statuses is not a list",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"duration": "1"}}}',
+            400,
+            "scenario.steps.A.duration",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"fail": {"reason": 1}}}}',
+            400,
+            "A.fail.reason",
+        ),
         (
             "PUT",
             "/scenarios/P",
@@ -141,21 +240,86 @@ def test_completed_with_failures(
             400,
             "'X', not one of",
         ),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"log_lines": "x"}}}}', 400, "A.fail.log_lines"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"log_lines": [1]}}}}', 400, "A.fail.log_lines"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"metrics": {"auc": "1"}}}}', 400, "A.metrics.auc"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"metrics": {"": 1}}}}', 400, "A.metrics is not at most 40"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"log_lines": []}}}', 400, "unknown members ['log_lines']"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"violations": {}}}}', 400, "A.violations is not a list"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"violations": [{}]}}}', 400, "A.violations[0] must map"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"violations": [{"a": 1}]}}}', 400, "A.violations[0] must"),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"fail": {"log_lines": "x"}}}}',
+            400,
+            "A.fail.log_lines",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"fail": {"log_lines": [1]}}}}',
+            400,
+            "A.fail.log_lines",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"metrics": {"auc": "1"}}}}',
+            400,
+            "A.metrics.auc",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"metrics": {"": 1}}}}',
+            400,
+            "A.metrics is not at most 40",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"log_lines": []}}}',
+            400,
+            "unknown members ['log_lines']",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"violations": {}}}}',
+            400,
+            "A.violations is not a list",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"violations": [{}]}}}',
+            400,
+            "A.violations[0] must map",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"violations": [{"a": 1}]}}}',
+            400,
+            "A.violations[0] must",
+        ),
         ("PUT", "/scenarios", '{"step_delay": -1}', 400, "scenario.step_delay"),
-        ("POST", "/faults", '{"kind": "throttle", "service": 1}', 400, "service is not a string"),
-        ("PUT", "/scenarios/P", '{"steps": {"A": {"outputs": {"x": 1}}}}', 400, "scenario.steps.A.outputs"),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "throttle", "service": 1}',
+            400,
+            "service is not a string",
+        ),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"outputs": {"x": 1}}}}',
+            400,
+            "scenario.steps.A.outputs",
+        ),
     ],
 )
 def test_invalid_request_is_explained(
-    server: EmulatorServer, method: str, path: str, body: str | None, status: int, error: str
+    server: EmulatorServer,
+    method: str,
+    path: str,
+    body: str | None,
+    status: int,
+    error: str,
 ) -> None:
     """An invalid request is rejected with a message that says what is invalid."""
     actual_status, response = send(server, method, path, body)
@@ -177,9 +341,15 @@ def test_client_requires_an_http_url(url: str) -> None:
 
 
 def test_reset_removes_everything_except_the_clock(
-    server: EmulatorServer, create: Callable[..., str], client_of: Callable[..., Any], sagemaker: Any
+    server: EmulatorServer,
+    create: Callable[..., str],
+    client_of: Callable[..., Any],
+    sagemaker: Any,
 ) -> None:
-    """After a reset there are no pipelines, faults, calls and scenarios, and moto is empty."""
+    """
+    After a reset there are no pipelines, faults, calls and scenarios, and moto is
+    empty.
+    """
     create(chain("A"))
     client_of("s3").create_bucket(Bucket="bucket")
     server.control.put_scenario({"end_as": "Failed"})
@@ -195,22 +365,32 @@ def test_reset_removes_everything_except_the_clock(
 
 
 def start_twice(seed: str, list_between: bool) -> list[str]:
-    """Return the ARNs of two executions in a new SageMaker API, optionally with list requests in between."""
+    """
+    Return the ARNs of two executions in a new SageMaker API, optionally with list
+    requests in between.
+    """
     sagemaker = SageMaker(VirtualClock(), Services(), seed)
     create = {"PipelineName": "Demo", "PipelineDefinition": chain("A"), "RoleArn": ROLE}
-    sagemaker.call("CreatePipeline", "us-east-1", {**create, "ClientRequestToken": "c" * 32})
+    sagemaker.call(
+        "CreatePipeline", "us-east-1", {**create, "ClientRequestToken": "c" * 32}
+    )
     arns = []
     for token in ("a" * 32, "b" * 32):
         request = {"PipelineName": "Demo", "ClientRequestToken": token}
         response, _ = sagemaker.call("StartPipelineExecution", "us-east-1", request)
         arns.append(response["PipelineExecutionArn"])
         if list_between:
-            sagemaker.call("ListPipelineExecutions", "us-east-1", {"PipelineName": "Demo"})
+            sagemaker.call(
+                "ListPipelineExecutions", "us-east-1", {"PipelineName": "Demo"}
+            )
     return arns
 
 
 def test_same_requests_create_the_same_ids() -> None:
-    """Ids depend only on the seed and on the requests that create something; list requests change no id."""
+    """
+    Ids depend only on the seed and on the requests that create something; list requests
+    change no id.
+    """
     first = start_twice("seed", list_between=False)
     assert first == start_twice("seed", list_between=True)
     assert first[0] != first[1]

@@ -1,4 +1,7 @@
-"""Tests of EventBridge and SQS behind the emulator's port, through boto3: moto's own, with real rules and queues."""
+"""
+Tests of EventBridge and SQS behind the emulator's port, through boto3: moto's own, with
+real rules and queues.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,26 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import ClientOf
 
 
-def test_a_rule_sends_events_to_a_queue(client_of: ClientOf, server: EmulatorServer) -> None:
-    """A queue, a rule and a target that boto3 creates: an event that matches arrives, and the call log has no body."""
+def test_a_rule_sends_events_to_a_queue(
+    client_of: ClientOf, server: EmulatorServer
+) -> None:
+    """
+    A queue, a rule and a target that boto3 creates: an event that matches arrives, and
+    the call log has no body.
+    """
     sqs, events = client_of("sqs"), client_of("events")
     queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])[
+        "Attributes"
+    ]["QueueArn"]
     events.put_rule(Name="changes", EventPattern=json.dumps({"source": ["tests"]}))
     events.put_targets(Rule="changes", Targets=[{"Id": "queue", "Arn": arn}])
     entries = [
-        {"Source": source, "DetailType": "change", "Detail": json.dumps({"from": source, "secret": "s3cret"})}
+        {
+            "Source": source,
+            "DetailType": "change",
+            "Detail": json.dumps({"from": source, "secret": "s3cret"}),
+        }
         for source in ("others", "tests")
     ]
 

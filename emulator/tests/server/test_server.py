@@ -18,7 +18,13 @@ from typing import Any
 import pytest
 
 import sagemaker_emulator
-from sagemaker_emulator import ControlClient, ControlRefused, EmulatorServer, RealClock, VirtualClock
+from sagemaker_emulator import (
+    ControlClient,
+    ControlRefused,
+    EmulatorServer,
+    RealClock,
+    VirtualClock,
+)
 from sagemaker_emulator.__main__ import main
 from sagemaker_emulator.server.server import pipeline_name
 
@@ -26,10 +32,17 @@ COMMAND = [sys.executable, "-m", "sagemaker_emulator"]
 
 
 @contextmanager
-def program(*arguments: str, count: int = 5) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Run the emulator as a program. Yield its process and the first lines of its output."""
+def program(
+    *arguments: str, count: int = 5
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """
+    Run the emulator as a program. Yield its process and the first lines of its output.
+    """
     process = subprocess.Popen(
-        [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True, bufsize=1
+        [*COMMAND, "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     )
     assert process.stdout is not None
     try:
@@ -48,9 +61,17 @@ def url_in(lines: list[str]) -> str:
 
 
 def test_program_creates_pipelines_from_a_folder(shared_definitions: Path) -> None:
-    """Each definition becomes a pipeline, time runs at the given speed, and SIGTERM ends the program."""
-    with program("--definitions", str(shared_definitions), "--speed", "500") as (process, lines):
-        names = "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
+    """
+    Each definition becomes a pipeline, time runs at the given speed, and SIGTERM ends
+    the program.
+    """
+    with program("--definitions", str(shared_definitions), "--speed", "500") as (
+        process,
+        lines,
+    ):
+        names = (
+            "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
+        )
         assert lines[2] == f"Pipelines in us-east-1: {names}"
         control = ControlClient(url_in(lines))
         assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
@@ -59,7 +80,9 @@ def test_program_creates_pipelines_from_a_folder(shared_definitions: Path) -> No
         time.sleep(0.2)
         elapsed = control.clock()["now"] - before
         assert 100 <= elapsed <= 500 * (time.monotonic() - real_start)
-        with pytest.raises(ControlRefused, match="only a virtual clock can be advanced"):
+        with pytest.raises(
+            ControlRefused, match="only a virtual clock can be advanced"
+        ):
             control.advance(1)
         control.reset()
         assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
@@ -68,9 +91,14 @@ def test_program_creates_pipelines_from_a_folder(shared_definitions: Path) -> No
 
 
 def test_program_has_the_examples_and_prints_a_connection() -> None:
-    """Without a folder, the example pipelines exist; the connection for Airflow names the address twice."""
+    """
+    Without a folder, the example pipelines exist; the connection for Airflow names the
+    address twice.
+    """
     with program() as (_, lines):
-        names = "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
+        names = (
+            "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
+        )
         assert lines[2] == f"Pipelines in us-east-1: {names}"
         name, _, value = lines[4].removeprefix("export ").partition("=")
         assert name == "AIRFLOW_CONN_POLYSYNC_DEFAULT"
@@ -103,7 +131,9 @@ def test_program_without_its_packages_says_what_to_install(missing: str) -> None
     run = "sys.argv = ['x', '--port', '0']; runpy.run_module('sagemaker_emulator', run_name='__main__')"
     program = WITHOUT_PACKAGE.format(missing=missing) + run
 
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
 
     assert result.returncode == 2
     assert result.stdout == ""
@@ -114,9 +144,14 @@ def test_program_without_its_packages_says_what_to_install(missing: str) -> None
 
 def test_import_without_its_packages_says_what_to_install() -> None:
     """The import of the server is an ImportError with the cure."""
-    program = WITHOUT_PACKAGE.format(missing="moto") + "from sagemaker_emulator import EmulatorServer"
+    program = (
+        WITHOUT_PACKAGE.format(missing="moto")
+        + "from sagemaker_emulator import EmulatorServer"
+    )
 
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
 
     last_line = result.stderr.splitlines()[-1]
     assert last_line.startswith("ImportError: The emulator needs packages")
@@ -130,7 +165,10 @@ def test_unknown_name_in_the_package() -> None:
 
 
 def test_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
-    """The port is closed on other addresses of the host, and SIGINT ends the program with status 0."""
+    """
+    The port is closed on other addresses of the host, and SIGINT ends the program with
+    status 0.
+    """
     with program() as (process, lines):
         port = int(url_in(lines).rpartition(":")[2])
         with pytest.raises(OSError, match="refused"):
@@ -143,8 +181,14 @@ def test_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
     ("files", "message"),
     [
         ({"a.json": "{"}, "a.json: not a pipeline definition: the text is not JSON"),
-        ({"a.json": '{"Version": "1"}'}, "a.json: not a pipeline definition: 'Steps' is missing"),
-        ({"___.json": None}, "___.json: the pipeline name '' made from the file name is empty or not unique"),
+        (
+            {"a.json": '{"Version": "1"}'},
+            "a.json: not a pipeline definition: 'Steps' is missing",
+        ),
+        (
+            {"___.json": None},
+            "___.json: the pipeline name '' made from the file name is empty or not unique",
+        ),
         (
             {"a_b.json": None, "a-b.json": None},
             "a_b.json: the pipeline name 'a-b' made from the file name is empty or not unique",
@@ -158,15 +202,23 @@ def test_error_names_an_invalid_definition_file(
     files: dict[str, str | None],
     message: str,
 ) -> None:
-    """The program does not start with an invalid definition, and its error names the file."""
+    """
+    The program does not start with an invalid definition, and its error names the file.
+    """
     for name, text in files.items():
-        (tmp_path / name).write_text(text or (shared_definitions / "fanout.json").read_text())
+        (tmp_path / name).write_text(
+            text or (shared_definitions / "fanout.json").read_text()
+        )
     assert main(["--port", "0", "--definitions", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--speed", "0"], ["--speed", "nan"], ["--port", "70000"]])
-def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--speed", "0"], ["--speed", "nan"], ["--port", "70000"]]
+)
+def test_invalid_arguments_are_rejected(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The program exits with status 2 if an argument is invalid."""
     with pytest.raises(SystemExit) as exit_info:
         main(arguments)
@@ -177,10 +229,19 @@ def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bind", "0.0.0.0"], "bind = '0.0.0.0' can be reached from other hosts: allow the name"),
-        (["--bind", "10.0.0.1"], "bind = '10.0.0.1' can be reached from other hosts: allow the name"),
+        (
+            ["--bind", "0.0.0.0"],
+            "bind = '0.0.0.0' can be reached from other hosts: allow the name",
+        ),
+        (
+            ["--bind", "10.0.0.1"],
+            "bind = '10.0.0.1' can be reached from other hosts: allow the name",
+        ),
         (["--bind", "sagemaker"], "bind = 'sagemaker' is not an IPv4 address"),
-        (["--allow-host", "http://sagemaker:1"], "'http://sagemaker:1' is not a host name. Give a name"),
+        (
+            ["--allow-host", "http://sagemaker:1"],
+            "'http://sagemaker:1' is not a host name. Give a name",
+        ),
         (["--allow-host", "*.example"], "'*.example' is not a host name"),
         (["--allow-host", ""], "'' is not a host name"),
     ],
@@ -188,7 +249,10 @@ def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.Cap
 def test_addresses_that_are_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An address that others can reach is refused unless a name is allowed, before anything listens."""
+    """
+    An address that others can reach is refused unless a name is allowed, before
+    anything listens.
+    """
     assert main(["--port", "0", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -228,7 +292,10 @@ def test_allowed_hosts_as_one_text() -> None:
 
 def test_program_with_an_allowed_host() -> None:
     """The program says where it can be reached, and that it has no authentication."""
-    with program("--allow-host", "sagemaker", "--allow-host", "other") as (process, lines):
+    with program("--allow-host", "sagemaker", "--allow-host", "other") as (
+        process,
+        lines,
+    ):
         port = url_in(lines).rpartition(":")[2]
         assert process.stdout is not None
         assert process.stdout.readline().strip() == (
@@ -279,8 +346,13 @@ def test_virtual_clock_rejects_negative_and_infinite_steps(seconds: float) -> No
     assert clock.now() == 5
 
 
-def test_port_in_use_is_an_error(server: EmulatorServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """If its port is in use, the program prints an error, and EmulatorServer raises an exception."""
+def test_port_in_use_is_an_error(
+    server: EmulatorServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    If its port is in use, the program prints an error, and EmulatorServer raises an
+    exception.
+    """
     with pytest.raises(OSError, match="in use"):
         EmulatorServer(server.port)
     assert main(["--port", str(server.port)]) == 2
@@ -288,8 +360,13 @@ def test_port_in_use_is_an_error(server: EmulatorServer, capsys: pytest.CaptureF
 
 
 def test_enforce_iam_option_survives_a_reset(issuer_files: tuple[Path, Path]) -> None:
-    """A reset restores the value of --enforce-iam after the control API has changed it."""
-    with program("--enforce-iam", "--issuer-ca", str(issuer_files[0])) as (process, lines):
+    """
+    A reset restores the value of --enforce-iam after the control API has changed it.
+    """
+    with program("--enforce-iam", "--issuer-ca", str(issuer_files[0])) as (
+        process,
+        lines,
+    ):
         control = ControlClient(url_in(lines))
         assert control.sign_in()["enforce_iam"] is True
         control.set_sign_in(enforce_iam=False)
@@ -303,7 +380,9 @@ def test_enforce_iam_option_survives_a_reset(issuer_files: tuple[Path, Path]) ->
 def test_error_names_an_invalid_ca_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
 ) -> None:
-    """The program does not start with an invalid CA file, and its error names the file."""
+    """
+    The program does not start with an invalid CA file, and its error names the file.
+    """
     file = tmp_path / "ca.pem"
     if text:
         file.write_text(text)

@@ -40,18 +40,29 @@ def grant(client_of: ClientOf, sagemaker_of_user: Any) -> Grant:
 
 
 @pytest.fixture
-def session(client_of: ClientOf, create_session: Callable[..., Any]) -> Callable[..., Any]:
-    """Create a SageMaker client with a session of the role R, which has the given policy statements."""
+def session(
+    client_of: ClientOf, create_session: Callable[..., Any]
+) -> Callable[..., Any]:
+    """
+    Create a SageMaker client with a session of the role R, which has the given policy
+    statements.
+    """
 
     def make(*statements: dict[str, Any], **more: Any) -> Any:
         iam = client_of("iam")
         iam.create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(policy("*")))
-        iam.put_role_policy(RoleName="R", PolicyName="inline", PolicyDocument=document(statements[0]))
+        iam.put_role_policy(
+            RoleName="R", PolicyName="inline", PolicyDocument=document(statements[0])
+        )
         for number, entry in enumerate(statements[1:]):
-            created = iam.create_policy(PolicyName=f"p{number}", PolicyDocument=document(entry))
+            created = iam.create_policy(
+                PolicyName=f"p{number}", PolicyDocument=document(entry)
+            )
             iam.attach_role_policy(RoleName="R", PolicyArn=created["Policy"]["Arn"])
         role = f"arn:aws:iam::{ACCOUNT}:role/R"
-        response = client_of("sts").assume_role(RoleArn=role, RoleSessionName="me", **more)
+        response = client_of("sts").assume_role(
+            RoleArn=role, RoleSessionName="me", **more
+        )
         return create_session("sagemaker", response)
 
     return make

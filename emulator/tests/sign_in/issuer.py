@@ -1,4 +1,7 @@
-"""A test issuer of web identity tokens on the loopback interface, with certificates of its own CA."""
+"""
+A test issuer of web identity tokens on the loopback interface, with certificates of its
+own CA.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 @cache
 def key(name: str) -> Key:
     """
-    Return a signing key, whose kid is its name. The keys whose names start with EC are on the curve P-256.
+    Return a signing key, whose kid is its name. The keys whose names start with EC are
+    on the curve P-256.
     """
     if name.startswith("EC"):
         return ec.generate_private_key(ec.SECP256R1())
@@ -51,13 +55,27 @@ def published(*names: str) -> dict[str, Any]:
     return {"keys": keys}
 
 
-def token(issuer: str, *, kid: str | None = "RSA1", alg: str = "RS256", **claims: Any) -> str:
-    """Return a signed token that is valid for ten minutes. A claim of None is omitted."""
+def token(
+    issuer: str, *, kid: str | None = "RSA1", alg: str = "RS256", **claims: Any
+) -> str:
+    """
+    Return a signed token that is valid for ten minutes. A claim of None is omitted.
+    """
     now = time.time()
-    body = {"iss": issuer, "aud": "app", "sub": "airflow", "iat": now, "nbf": now, "exp": now + 600, **claims}
+    body = {
+        "iss": issuer,
+        "aud": "app",
+        "sub": "airflow",
+        "iat": now,
+        "nbf": now,
+        "exp": now + 600,
+        **claims,
+    }
     headers = {} if kid is None else {"kid": kid}
     claims_to_send = {name: value for name, value in body.items() if value is not None}
-    return jwt.encode(claims_to_send, key(kid or "RSA1"), algorithm=alg, headers=headers)
+    return jwt.encode(
+        claims_to_send, key(kid or "RSA1"), algorithm=alg, headers=headers
+    )
 
 
 @dataclass
@@ -87,7 +105,10 @@ class Issuer:
         base = self.url.rstrip("/")
         address = "/".join(self.url.split("/")[:3]) + path
         if address == f"{base}/.well-known/openid-configuration":
-            return {"issuer": self.published_issuer or self.url, "jwks_uri": f"{base}/keys"}
+            return {
+                "issuer": self.published_issuer or self.url,
+                "jwks_uri": f"{base}/keys",
+            }
         return self.keys if address == f"{base}/keys" else None
 
 
@@ -116,10 +137,15 @@ def running(path: str, certificate: Path) -> Iterator[Issuer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    # The handshake runs in the thread of the connection, so a failed handshake does not end the server.
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    # The handshake runs in the thread of the connection, so a failed handshake does not
+    # end the server.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     issuer.url = f"https://127.0.0.1:{server.server_address[1]}{path}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield issuer
@@ -131,14 +157,19 @@ def running(path: str, certificate: Path) -> Iterator[Issuer]:
 
 def certificates(folder: Path) -> tuple[Path, Path]:
     """Create a CA and a certificate for 127.0.0.1, and return the files of both."""
-    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root, leaf = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
     authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
     usage = {name: name in ("key_cert_sign", "crl_sign") for name in _USAGES}
     ca = (
         _builder(authority, authority, root)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**usage), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(root.public_key()), critical=False)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(root.public_key()), critical=False
+        )
         .sign(root, hashes.SHA256())
     )
     host = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
@@ -151,7 +182,9 @@ def certificates(folder: Path) -> tuple[Path, Path]:
         .sign(root, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    secret = leaf.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = leaf.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     files = folder / "ca.pem", folder / "issuer.pem"
     files[0].write_bytes(ca.public_bytes(pem))
     files[1].write_bytes(secret + certificate.public_bytes(pem))
@@ -159,7 +192,13 @@ def certificates(folder: Path) -> tuple[Path, Path]:
 
 
 _USAGES = (
-    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *(
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+    ),
     *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
 )
 

@@ -12,7 +12,9 @@ USER = f"arn:aws:iam::{ACCOUNT}:user/airflow"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
 
 
-def statement(action: Any, resource: Any = "*", effect: str = "Allow", **more: Any) -> dict[str, Any]:
+def statement(
+    action: Any, resource: Any = "*", effect: str = "Allow", **more: Any
+) -> dict[str, Any]:
     """Return a statement of an identity-based policy."""
     return {"Effect": effect, "Action": action, "Resource": resource, **more}
 
@@ -25,4 +27,7 @@ def document(*statements: dict[str, Any]) -> str:
 def access_denied(action: str, resource: str, caller: str = USER) -> tuple[str, str]:
     """Return AWS's error for an action that no policy allows."""
     text = f"User: {caller} is not authorized to perform: {action} on resource: {resource} "
-    return "AccessDeniedException", f"{text}because no identity-based policy allows the {action} action"
+    return (
+        "AccessDeniedException",
+        f"{text}because no identity-based policy allows the {action} action",
+    )

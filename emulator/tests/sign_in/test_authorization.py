@@ -15,7 +15,14 @@ from tests.builders import chain
 from tests.conftest import ClientOf
 from tests.sagemaker.test_pipelines import error_of
 from tests.sign_in.conftest import Grant
-from tests.sign_in.policies import PIPELINES, SESSION, USER, access_denied, document, statement
+from tests.sign_in.policies import (
+    PIPELINES,
+    SESSION,
+    USER,
+    access_denied,
+    document,
+    statement,
+)
 from tests.sign_in.test_sts import ACCOUNT, policy
 
 HAS_START_ROLE = "RoleArn" in (
@@ -27,14 +34,23 @@ HAS_START_ROLE = "RoleArn" in (
 pytestmark = pytest.mark.usefixtures("_enforced")
 
 
-def test_nothing_is_allowed_without_a_policy(sagemaker_of_user: Any, create: Callable[..., str]) -> None:
-    """A user without policies may do nothing, and the error contains the action and the ARN."""
+def test_nothing_is_allowed_without_a_policy(
+    sagemaker_of_user: Any, create: Callable[..., str]
+) -> None:
+    """
+    A user without policies may do nothing, and the error contains the action and the
+    ARN.
+    """
     create(chain("A"), "MyPipeline")
     start = sagemaker_of_user.start_pipeline_execution
-    expected = access_denied("sagemaker:StartPipelineExecution", f"{PIPELINES}/MyPipeline")
+    expected = access_denied(
+        "sagemaker:StartPipelineExecution", f"{PIPELINES}/MyPipeline"
+    )
     assert error_of(start, PipelineName="MyPipeline") == expected
     assert error_of(start, PipelineName=f"{PIPELINES}/MyPipeline") == expected
-    assert error_of(sagemaker_of_user.list_pipelines) == access_denied("sagemaker:ListPipelines", "*")
+    assert error_of(sagemaker_of_user.list_pipelines) == access_denied(
+        "sagemaker:ListPipelines", "*"
+    )
 
 
 RESOURCES = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}"
@@ -47,23 +63,63 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
         ("DescribePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
         ("DeletePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
         ("UpdatePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
-        ("ListPipelineExecutions", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
+        (
+            "ListPipelineExecutions",
+            {"PipelineName": "MyPipeline"},
+            f"{PIPELINES}/MyPipeline",
+        ),
         ("DescribePipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("StopPipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("RetryPipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("UpdatePipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("ListPipelineExecutionSteps", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
-        ("ListPipelineParametersForExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
-        ("DescribePipelineDefinitionForExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
-        ("ListTags", {"ResourceArn": f"{PIPELINES}/MyPipeline"}, f"{PIPELINES}/MyPipeline"),
+        (
+            "ListPipelineParametersForExecution",
+            {"PipelineExecutionArn": EXECUTION},
+            EXECUTION,
+        ),
+        (
+            "DescribePipelineDefinitionForExecution",
+            {"PipelineExecutionArn": EXECUTION},
+            EXECUTION,
+        ),
+        (
+            "ListTags",
+            {"ResourceArn": f"{PIPELINES}/MyPipeline"},
+            f"{PIPELINES}/MyPipeline",
+        ),
         ("ListPipelines", {"PipelineNamePrefix": "MyPipeline"}, "*"),
-        ("DescribeTrainingJob", {"TrainingJobName": "j"}, f"{RESOURCES}:training-job/j"),
-        ("DescribeProcessingJob", {"ProcessingJobName": "j"}, f"{RESOURCES}:processing-job/j"),
-        ("DescribeTransformJob", {"TransformJobName": "j"}, f"{RESOURCES}:transform-job/j"),
+        (
+            "DescribeTrainingJob",
+            {"TrainingJobName": "j"},
+            f"{RESOURCES}:training-job/j",
+        ),
+        (
+            "DescribeProcessingJob",
+            {"ProcessingJobName": "j"},
+            f"{RESOURCES}:processing-job/j",
+        ),
+        (
+            "DescribeTransformJob",
+            {"TransformJobName": "j"},
+            f"{RESOURCES}:transform-job/j",
+        ),
         ("DescribeEndpoint", {"EndpointName": "e"}, f"{RESOURCES}:endpoint/e"),
-        ("DescribeModelPackage", {"ModelPackageName": "p"}, f"{RESOURCES}:model-package/p"),
-        ("DeleteModelPackage", {"ModelPackageName": "p/1"}, f"{RESOURCES}:model-package/p/1"),
-        ("CreateModelPackage", {"ModelPackageGroupName": "g"}, f"{RESOURCES}:model-package-group/g"),
+        (
+            "DescribeModelPackage",
+            {"ModelPackageName": "p"},
+            f"{RESOURCES}:model-package/p",
+        ),
+        (
+            "DeleteModelPackage",
+            {"ModelPackageName": "p/1"},
+            f"{RESOURCES}:model-package/p/1",
+        ),
+        (
+            "CreateModelPackage",
+            {"ModelPackageGroupName": "g"},
+            f"{RESOURCES}:model-package-group/g",
+        ),
         (
             "UpdatePipelineVersion",
             {"PipelineArn": f"{PIPELINES}/MyPipeline", "PipelineVersionId": 1},
@@ -71,20 +127,30 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
         ),
         (
             "UpdateModelPackage",
-            {"ModelPackageArn": f"{RESOURCES}:model-package/p/1", "ModelApprovalStatus": "Approved"},
+            {
+                "ModelPackageArn": f"{RESOURCES}:model-package/p/1",
+                "ModelApprovalStatus": "Approved",
+            },
             f"{RESOURCES}:model-package/p/1",
         ),
         ("ListModelPackages", {"ModelPackageGroupName": "g"}, "*"),
     ],
 )
 def test_permission_is_checked_before_existence(
-    sagemaker_of_user: Any, grant: Grant, operation: str, request_members: dict[str, Any], resource: str
+    sagemaker_of_user: Any,
+    grant: Grant,
+    operation: str,
+    request_members: dict[str, Any],
+    resource: str,
 ) -> None:
     """
-    Only a caller with permission gets ResourceNotFound for a pipeline or an execution that does not exist.
+    Only a caller with permission gets ResourceNotFound for a pipeline or an execution
+    that does not exist.
     """
     call = getattr(sagemaker_of_user, boto3_name(operation))
-    assert error_of(call, **request_members) == access_denied(f"sagemaker:{operation}", resource)
+    assert error_of(call, **request_members) == access_denied(
+        f"sagemaker:{operation}", resource
+    )
     grant(statement(f"sagemaker:{operation}", resource))
     if operation == "ListPipelines":
         assert call(**request_members)["PipelineSummaries"] == []
@@ -101,14 +167,32 @@ def test_permission_is_checked_before_existence(
 def test_tags_need_a_permission(sagemaker_of_user: Any, grant: Grant) -> None:
     """Whoever creates a pipeline with tags needs AddTags, too."""
     arn = f"{PIPELINES}/Demo"
-    grant(statement("sagemaker:CreatePipeline", arn), statement("iam:PassRole", PIPELINE_ROLE))
-    request = {"PipelineDefinition": chain("A"), "RoleArn": PIPELINE_ROLE, "ClientRequestToken": "t" * 32}
-    tagged = {"PipelineName": "Demo", "Tags": [{"Key": "team", "Value": "ml"}], **request}
-    assert error_of(sagemaker_of_user.create_pipeline, **tagged) == access_denied("sagemaker:AddTags", arn)
-    assert sagemaker_of_user.create_pipeline(PipelineName="Demo", **request)["PipelineArn"] == arn
+    grant(
+        statement("sagemaker:CreatePipeline", arn),
+        statement("iam:PassRole", PIPELINE_ROLE),
+    )
+    request = {
+        "PipelineDefinition": chain("A"),
+        "RoleArn": PIPELINE_ROLE,
+        "ClientRequestToken": "t" * 32,
+    }
+    tagged = {
+        "PipelineName": "Demo",
+        "Tags": [{"Key": "team", "Value": "ml"}],
+        **request,
+    }
+    assert error_of(sagemaker_of_user.create_pipeline, **tagged) == access_denied(
+        "sagemaker:AddTags", arn
+    )
+    assert (
+        sagemaker_of_user.create_pipeline(PipelineName="Demo", **request)["PipelineArn"]
+        == arn
+    )
 
 
-def test_object_in_s3_needs_a_permission(user: Any, client_of: ClientOf, grant: Grant) -> None:
+def test_object_in_s3_needs_a_permission(
+    user: Any, client_of: ClientOf, grant: Grant
+) -> None:
     """A caller without s3:GetObject is denied the object, and one with it reads it."""
     root = client_of("s3")
     root.create_bucket(Bucket="ml-bucket")
@@ -126,15 +210,23 @@ def test_object_in_s3_needs_a_permission(user: Any, client_of: ClientOf, grant: 
 
 def boto3_name(operation: str) -> str:
     """Return the name of the method of a boto3 client."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in operation).lstrip("_")
+    return "".join(
+        f"_{letter.lower()}" if letter.isupper() else letter for letter in operation
+    ).lstrip("_")
 
 
-def test_permission_is_checked_before_validation(sagemaker_of_user: Any, create: Callable[..., str]) -> None:
+def test_permission_is_checked_before_validation(
+    sagemaker_of_user: Any, create: Callable[..., str]
+) -> None:
     """Only a caller with permission gets the error of an invalid request."""
     create(chain("A"))
-    invalid_request = {"PipelineName": "Demo", "PipelineParameters": [{"Name": "Unknown", "Value": "1"}]}
+    invalid_request = {
+        "PipelineName": "Demo",
+        "PipelineParameters": [{"Name": "Unknown", "Value": "1"}],
+    }
     assert (
-        error_of(sagemaker_of_user.start_pipeline_execution, **invalid_request)[0] == "AccessDeniedException"
+        error_of(sagemaker_of_user.start_pipeline_execution, **invalid_request)[0]
+        == "AccessDeniedException"
     )
 
 
@@ -143,17 +235,59 @@ def test_permission_is_checked_before_validation(sagemaker_of_user: Any, create:
     [
         ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo")], True),
         ([statement("SageMaker:Start*", f"{PIPELINES}/D?mo")], True),
-        ([statement(["s3:*", "sagemaker:*"], ["arn:aws:s3:::x", f"{PIPELINES}/*"])], True),
+        (
+            [statement(["s3:*", "sagemaker:*"], ["arn:aws:s3:::x", f"{PIPELINES}/*"])],
+            True,
+        ),
         ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/demo")], False),
         ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo/*")], False),
         ([statement("sagemaker:StopPipelineExecution")], False),
-        ([{"Effect": "Allow", "NotAction": "iam:*", "NotResource": f"{PIPELINES}/other"}], True),
+        (
+            [
+                {
+                    "Effect": "Allow",
+                    "NotAction": "iam:*",
+                    "NotResource": f"{PIPELINES}/other",
+                }
+            ],
+            True,
+        ),
         ([{"Effect": "Allow", "NotAction": "sagemaker:*", "Resource": "*"}], False),
         ([statement("*", f"{PIPELINES}/${{aws:username}}")], False),
-        ([statement("*", "*", Condition={"StringEquals": {"aws:username": "airflow"}})], True),
-        ([statement("*", "*", Condition={"StringEquals": {"aws:PrincipalArn": USER}})], True),
-        ([statement("*", "*", Condition={"StringEquals": {"aws:RequestedRegion": "eu-west-1"}})], False),
-        ([statement("*", "*", Condition={"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}})], False),
+        (
+            [
+                statement(
+                    "*", "*", Condition={"StringEquals": {"aws:username": "airflow"}}
+                )
+            ],
+            True,
+        ),
+        (
+            [
+                statement(
+                    "*", "*", Condition={"StringEquals": {"aws:PrincipalArn": USER}}
+                )
+            ],
+            True,
+        ),
+        (
+            [
+                statement(
+                    "*",
+                    "*",
+                    Condition={"StringEquals": {"aws:RequestedRegion": "eu-west-1"}},
+                )
+            ],
+            False,
+        ),
+        (
+            [
+                statement(
+                    "*", "*", Condition={"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}
+                )
+            ],
+            False,
+        ),
     ],
 )
 def test_allow_statement(
@@ -164,40 +298,62 @@ def test_allow_statement(
     allowed: bool,
 ) -> None:
     """
-    Actions, resources and conditions of an Allow statement work as in IAM; resources are case-sensitive.
+    Actions, resources and conditions of an Allow statement work as in IAM; resources
+    are case-sensitive.
     """
     create(chain("A"))
     grant(*statements)
     if allowed:
-        assert sagemaker_of_user.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
+        assert sagemaker_of_user.start_pipeline_execution(PipelineName="Demo")[
+            "PipelineExecutionArn"
+        ]
     else:
-        error = error_of(sagemaker_of_user.start_pipeline_execution, PipelineName="Demo")
-        assert error == access_denied("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo")
+        error = error_of(
+            sagemaker_of_user.start_pipeline_execution, PipelineName="Demo"
+        )
+        assert error == access_denied(
+            "sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo"
+        )
 
 
 @pytest.mark.parametrize(
     "effective",
     [
         statement("sagemaker:*", f"{PIPELINES}/Demo", "Deny"),
-        statement("sagemaker:*", "*", "Deny", Condition={"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}),
+        statement(
+            "sagemaker:*",
+            "*",
+            "Deny",
+            Condition={"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}},
+        ),
         statement("sagemaker:*", f"{PIPELINES}/${{aws:SourceIp}}", "Deny"),
     ],
 )
 def test_deny_overrides_allow(
-    sagemaker_of_user: Any, grant: Grant, create: Callable[..., str], effective: dict[str, Any]
+    sagemaker_of_user: Any,
+    grant: Grant,
+    create: Callable[..., str],
+    effective: dict[str, Any],
 ) -> None:
-    """A Deny that applies or might apply overrides every Allow, and the error reports an explicit deny."""
+    """
+    A Deny that applies or might apply overrides every Allow, and the error reports an
+    explicit deny.
+    """
     create(chain("A"))
     grant(statement("*"), effective)
     action = "sagemaker:StartPipelineExecution"
-    assert error_of(sagemaker_of_user.start_pipeline_execution, PipelineName="Demo") == (
+    assert error_of(
+        sagemaker_of_user.start_pipeline_execution, PipelineName="Demo"
+    ) == (
         "AccessDeniedException",
         f"User: {USER} is not authorized to perform: {action} on resource: {PIPELINES}/Demo "
         "with an explicit deny in an identity-based policy",
     )
 
 
-def test_all_policies_of_a_user_apply(client_of: ClientOf, sagemaker_of_user: Any, grant: Grant) -> None:
+def test_all_policies_of_a_user_apply(
+    client_of: ClientOf, sagemaker_of_user: Any, grant: Grant
+) -> None:
     """The inline and attached policies of the user and of its groups all apply."""
     iam = client_of("iam")
     iam.create_group(GroupName="g")
@@ -205,8 +361,13 @@ def test_all_policies_of_a_user_apply(client_of: ClientOf, sagemaker_of_user: An
     grant(statement("sagemaker:DescribePipeline"))
     text = document(statement("sagemaker:DeletePipeline"))
     iam.put_group_policy(GroupName="g", PolicyName="q", PolicyDocument=text)
-    for name, owner in (("StartPipelineExecution", "user"), ("ListPipelineExecutions", "group")):
-        created = iam.create_policy(PolicyName=owner, PolicyDocument=document(statement(f"sagemaker:{name}")))
+    for name, owner in (
+        ("StartPipelineExecution", "user"),
+        ("ListPipelineExecutions", "group"),
+    ):
+        created = iam.create_policy(
+            PolicyName=owner, PolicyDocument=document(statement(f"sagemaker:{name}"))
+        )
         arn = created["Policy"]["Arn"]
         if owner == "user":
             iam.attach_user_policy(UserName="airflow", PolicyArn=arn)
@@ -218,48 +379,76 @@ def test_all_policies_of_a_user_apply(client_of: ClientOf, sagemaker_of_user: An
         "start_pipeline_execution",
         "list_pipeline_executions",
     ):
-        assert error_of(getattr(sagemaker_of_user, name), PipelineName="x")[0] == "ResourceNotFound"
+        assert (
+            error_of(getattr(sagemaker_of_user, name), PipelineName="x")[0]
+            == "ResourceNotFound"
+        )
     assert error_of(sagemaker_of_user.list_pipelines)[0] == "AccessDeniedException"
     iam.remove_user_from_group(GroupName="g", UserName="airflow")
-    assert error_of(sagemaker_of_user.delete_pipeline, PipelineName="x")[0] == "AccessDeniedException"
+    assert (
+        error_of(sagemaker_of_user.delete_pipeline, PipelineName="x")[0]
+        == "AccessDeniedException"
+    )
 
 
-def test_default_version_of_a_managed_policy_applies(client_of: ClientOf, sagemaker_of_user: Any) -> None:
+def test_default_version_of_a_managed_policy_applies(
+    client_of: ClientOf, sagemaker_of_user: Any
+) -> None:
     """Only the default version of a managed policy applies."""
     iam = client_of("iam")
-    arn = iam.create_policy(PolicyName="p", PolicyDocument=document(statement("sagemaker:*")))["Policy"][
-        "Arn"
-    ]
+    arn = iam.create_policy(
+        PolicyName="p", PolicyDocument=document(statement("sagemaker:*"))
+    )["Policy"]["Arn"]
     iam.attach_user_policy(UserName="airflow", PolicyArn=arn)
     assert sagemaker_of_user.list_pipelines()["PipelineSummaries"] == []
-    iam.create_policy_version(PolicyArn=arn, PolicyDocument=document(statement("s3:*")), SetAsDefault=True)
+    iam.create_policy_version(
+        PolicyArn=arn, PolicyDocument=document(statement("s3:*")), SetAsDefault=True
+    )
     assert error_of(sagemaker_of_user.list_pipelines)[0] == "AccessDeniedException"
 
 
-def test_passing_a_role_requires_a_permission(sagemaker_of_user: Any, grant: Grant) -> None:
-    """A caller that names a role in a request needs the permission to pass it to SageMaker."""
-    request = {"PipelineName": "P", "PipelineDefinition": chain("A"), "RoleArn": PIPELINE_ROLE}
+def test_passing_a_role_requires_a_permission(
+    sagemaker_of_user: Any, grant: Grant
+) -> None:
+    """
+    A caller that names a role in a request needs the permission to pass it to
+    SageMaker.
+    """
+    request = {
+        "PipelineName": "P",
+        "PipelineDefinition": chain("A"),
+        "RoleArn": PIPELINE_ROLE,
+    }
     create = sagemaker_of_user.create_pipeline
-    assert error_of(create, **request) == access_denied("sagemaker:CreatePipeline", f"{PIPELINES}/P")
+    assert error_of(create, **request) == access_denied(
+        "sagemaker:CreatePipeline", f"{PIPELINES}/P"
+    )
     grant(statement("sagemaker:*"))
     assert error_of(create, **request) == access_denied("iam:PassRole", PIPELINE_ROLE)
     passed = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
-    grant(statement("sagemaker:*"), statement("iam:PassRole", PIPELINE_ROLE, Condition=passed))
+    grant(
+        statement("sagemaker:*"),
+        statement("iam:PassRole", PIPELINE_ROLE, Condition=passed),
+    )
     assert error_of(create, **request) == access_denied("iam:PassRole", PIPELINE_ROLE)
     passed["StringEquals"]["iam:PassedToService"] = "sagemaker.amazonaws.com"
-    grant(statement("sagemaker:*"), statement("iam:PassRole", PIPELINE_ROLE, Condition=passed))
+    grant(
+        statement("sagemaker:*"),
+        statement("iam:PassRole", PIPELINE_ROLE, Condition=passed),
+    )
     assert create(**request)["PipelineArn"] == f"{PIPELINES}/P"
 
 
 @pytest.mark.skipif(
-    not HAS_START_ROLE, reason="this botocore does not support RoleArn in StartPipelineExecution"
+    not HAS_START_ROLE,
+    reason="this botocore does not support RoleArn in StartPipelineExecution",
 )
 def test_starting_with_a_role_requires_a_permission(
     sagemaker_of_user: Any, grant: Grant, create: Callable[..., str]
 ) -> None:
     """
-    The permission to pass the role is checked before the request is rejected because the pipeline has its own
-    role.
+    The permission to pass the role is checked before the request is rejected because
+    the pipeline has its own role.
     """
     create(chain("A"))
     request = {"PipelineName": "Demo", "RoleArn": PIPELINE_ROLE}
@@ -274,14 +463,16 @@ def test_caller_named_in_the_trust_policy_needs_no_permission_to_assume(
     client_of: ClientOf, user: Callable[..., Any], grant: Grant
 ) -> None:
     """
-    A trust policy that names the user is sufficient; with one that names the account, the user needs a
-    permission.
+    A trust policy that names the user is sufficient; with one that names the account,
+    the user needs a permission.
     """
     iam, sts = client_of("iam"), user("sts")
     for name, principal in (("Named", USER), ("Account", ACCOUNT)):
         trust = json.dumps(policy({"AWS": principal}))
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)
-    named, account = (f"arn:aws:iam::{ACCOUNT}:role/{name}" for name in ("Named", "Account"))
+    named, account = (
+        f"arn:aws:iam::{ACCOUNT}:role/{name}" for name in ("Named", "Account")
+    )
     assert sts.assume_role(RoleArn=named, RoleSessionName="me")["Credentials"]
     assert error_of(sts.assume_role, RoleArn=account, RoleSessionName="me") == (
         "AccessDenied",
@@ -290,22 +481,32 @@ def test_caller_named_in_the_trust_policy_needs_no_permission_to_assume(
     grant(statement("sts:AssumeRole", account))
     assert sts.assume_role(RoleArn=account, RoleSessionName="me")["Credentials"]
     grant(statement("sts:AssumeRole", "*", "Deny"))
-    assert error_of(sts.assume_role, RoleArn=named, RoleSessionName="me")[0] == "AccessDenied"
+    assert (
+        error_of(sts.assume_role, RoleArn=named, RoleSessionName="me")[0]
+        == "AccessDenied"
+    )
 
 
 def test_caller_in_another_account_needs_a_permission_to_assume(
     client_of: ClientOf, new_client_of: ClientOf
 ) -> None:
-    """Across accounts, both the trust policy and the policies of the caller must allow AssumeRole."""
+    """
+    Across accounts, both the trust policy and the policies of the caller must allow
+    AssumeRole.
+    """
     other = "210987654321"
     home = new_client_of("iam")
     # moto creates the user in the account that this header names.
     home.meta.events.register(
-        "before-sign.iam", lambda request, **_: request.headers.add_header("x-moto-account-id", other)
+        "before-sign.iam",
+        lambda request, **_: request.headers.add_header("x-moto-account-id", other),
     )
     home.create_user(UserName="guest")
     keys = home.create_access_key(UserName="guest")["AccessKey"]
-    pair = {"aws_access_key_id": keys["AccessKeyId"], "aws_secret_access_key": keys["SecretAccessKey"]}
+    pair = {
+        "aws_access_key_id": keys["AccessKeyId"],
+        "aws_secret_access_key": keys["SecretAccessKey"],
+    }
     guest = client_of("sts", **pair)
     me = guest.get_caller_identity()
     assert (me["Account"], me["Arn"]) == (other, f"arn:aws:iam::{other}:user/guest")
@@ -314,22 +515,38 @@ def test_caller_in_another_account_needs_a_permission_to_assume(
     request = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/R", "RoleSessionName": "me"}
     assert error_of(guest.assume_role, **request)[0] == "AccessDenied"
     home.put_user_policy(
-        UserName="guest", PolicyName="p", PolicyDocument=document(statement("sts:AssumeRole"))
+        UserName="guest",
+        PolicyName="p",
+        PolicyDocument=document(statement("sts:AssumeRole")),
     )
     assert guest.assume_role(**request)["AssumedRoleUser"]["Arn"] == SESSION
 
 
-def test_invented_keys(client_of: ClientOf, sagemaker: Any, create: Callable[..., str]) -> None:
+def test_invented_keys(
+    client_of: ClientOf, sagemaker: Any, create: Callable[..., str]
+) -> None:
     """Invented keys may do everything, until the policy of their role is changed."""
     create(chain("A"))
-    assert sagemaker.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
+    assert sagemaker.start_pipeline_execution(PipelineName="Demo")[
+        "PipelineExecutionArn"
+    ]
     denied = document(statement("sagemaker:Start*", "*", "Deny"))
-    client_of("iam").put_role_policy(RoleName="SageMakerRole", PolicyName="p", PolicyDocument=denied)
-    assert error_of(sagemaker.start_pipeline_execution, PipelineName="Demo")[0] == "AccessDeniedException"
+    client_of("iam").put_role_policy(
+        RoleName="SageMakerRole", PolicyName="p", PolicyDocument=denied
+    )
+    assert (
+        error_of(sagemaker.start_pipeline_execution, PipelineName="Demo")[0]
+        == "AccessDeniedException"
+    )
 
 
-def test_enforce_iam_can_be_switched_off(sagemaker_of_user: Any, server: EmulatorServer) -> None:
-    """enforce_iam can be changed while the emulator is running, and policies do not apply if it is off."""
+def test_enforce_iam_can_be_switched_off(
+    sagemaker_of_user: Any, server: EmulatorServer
+) -> None:
+    """
+    enforce_iam can be changed while the emulator is running, and policies do not apply
+    if it is off.
+    """
     assert error_of(sagemaker_of_user.list_pipelines)[0] == "AccessDeniedException"
     server.control.set_sign_in(enforce_iam=False)
     assert sagemaker_of_user.list_pipelines()["PipelineSummaries"] == []

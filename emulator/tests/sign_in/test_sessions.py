@@ -30,10 +30,14 @@ GetCredentials = Callable[..., dict[str, Any]]
 def assume(client_of: ClientOf) -> GetCredentials:
     """Assume the role R, which trusts everyone, for up to two hours."""
     trust = json.dumps(policy("*"))
-    client_of("iam").create_role(RoleName="R", AssumeRolePolicyDocument=trust, MaxSessionDuration=7200)
+    client_of("iam").create_role(
+        RoleName="R", AssumeRolePolicyDocument=trust, MaxSessionDuration=7200
+    )
 
     def make(**more: Any) -> dict[str, Any]:
-        response: dict[str, Any] = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me", **more)
+        response: dict[str, Any] = client_of("sts").assume_role(
+            RoleArn=ROLE, RoleSessionName="me", **more
+        )
         return response
 
     return make
@@ -41,12 +45,14 @@ def assume(client_of: ClientOf) -> GetCredentials:
 
 def create_federated_role(iam: Any, issuer: Issuer) -> None:
     """
-    Create a provider for the issuer in IAM, and a role R that trusts its subject airflow and every AWS
-    caller.
+    Create a provider for the issuer in IAM, and a role R that trusts its subject
+    airflow and every AWS caller.
     """
     provider = iam.create_open_id_connect_provider(Url=issuer.url, ClientIDList=["app"])
     federated = {"Federated": provider["OpenIDConnectProviderArn"]}
-    trust = policy(federated, {"StringEquals": {f"{issuer.name}:sub": "airflow"}}, ACTION)
+    trust = policy(
+        federated, {"StringEquals": {f"{issuer.name}:sub": "airflow"}}, ACTION
+    )
     trust["Statement"] += policy("*")["Statement"]
     iam.create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(trust))
 
@@ -74,7 +80,11 @@ def seconds_left(response: dict[str, Any], now: float) -> float:
 
 @pytest.mark.parametrize(
     ("kind", "caller"),
-    [("assumed", SESSION), ("federated", SESSION), ("user's", f"arn:aws:iam::{ACCOUNT}:user/airflow")],
+    [
+        ("assumed", SESSION),
+        ("federated", SESSION),
+        ("user's", f"arn:aws:iam::{ACCOUNT}:user/airflow"),
+    ],
 )
 def test_expired_credentials_are_rejected(
     credential_sources: dict[str, GetCredentials],
@@ -84,24 +94,35 @@ def test_expired_credentials_are_rejected(
     caller: str,
 ) -> None:
     """
-    Credentials work until the configured lifetime in real seconds is over; then each service returns its own
-    error.
+    Credentials work until the configured lifetime in real seconds is over; then each
+    service returns its own error.
     """
     server.control.set_sign_in(sts={"lifetime": 1.5})
     response = credential_sources[kind]()
     assert 0 < seconds_left(response, time.time()) <= 1.5
-    sagemaker, sts = create_session("sagemaker", response), create_session("sts", response)
+    sagemaker, sts = (
+        create_session("sagemaker", response),
+        create_session("sts", response),
+    )
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
     assert sts.get_caller_identity()["Arn"] == caller
     assert [call["caller"] for call in server.control.calls()[-2:]] == [caller, caller]
     time.sleep(max(0.0, seconds_left(response, time.time())) + 0.05)
     assert error_of(sagemaker.list_pipelines) == ("ExpiredTokenException", EXPIRED)
     assert error_of(sts.get_caller_identity) == ("ExpiredToken", EXPIRED)
-    assert error_of(sts.assume_role, RoleArn=ROLE, RoleSessionName="me") == ("ExpiredToken", EXPIRED)
+    assert error_of(sts.assume_role, RoleArn=ROLE, RoleSessionName="me") == (
+        "ExpiredToken",
+        EXPIRED,
+    )
     assert {call["caller"] for call in server.control.calls()[-3:]} == {caller}
     # Without the setting, new credentials are valid for the requested duration.
     server.control.set_sign_in(sts={"lifetime": None})
-    assert create_session("sagemaker", credential_sources[kind]()).list_pipelines()["PipelineSummaries"] == []
+    assert (
+        create_session("sagemaker", credential_sources[kind]()).list_pipelines()[
+            "PipelineSummaries"
+        ]
+        == []
+    )
 
 
 @pytest.mark.parametrize("token_of", [None, "another"])
@@ -121,15 +142,25 @@ def test_session_token_must_match_the_access_key(
         "UnrecognizedClientException",
         f"{INVALID}.",
     )
-    assert error_of(client_of("sts", **pair).get_caller_identity) == ("InvalidClientTokenId", INVALID)
+    assert error_of(client_of("sts", **pair).get_caller_identity) == (
+        "InvalidClientTokenId",
+        INVALID,
+    )
 
 
 def test_unknown_temporary_key_requires_a_session_token(client_of: ClientOf) -> None:
     """
-    A temporary key that the emulator did not issue is one of the default role, but only with a session token.
+    A temporary key that the emulator did not issue is one of the default role, but only
+    with a session token.
     """
-    pair = {"aws_access_key_id": "ASIAELSEWHERE0000000", "aws_secret_access_key": "secret"}
-    assert error_of(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
+    pair = {
+        "aws_access_key_id": "ASIAELSEWHERE0000000",
+        "aws_secret_access_key": "secret",
+    }
+    assert (
+        error_of(client_of("sts", **pair).get_caller_identity)[0]
+        == "InvalidClientTokenId"
+    )
     with_token = client_of("sts", aws_session_token="token", **pair)
     assert with_token.get_caller_identity()["Arn"] == CALLER
 
@@ -140,17 +171,35 @@ def test_key_of_a_user_must_be_used_without_session_token(
     """The key of a user works without a session token, as long as the key is active."""
     sts = user("sts")
     me = sts.get_caller_identity()
-    assert (me["Arn"], me["Account"]) == (f"arn:aws:iam::{ACCOUNT}:user/airflow", ACCOUNT)
-    key = client_of("iam").list_access_keys(UserName="airflow")["AccessKeyMetadata"][0]["AccessKeyId"]
-    pair = {"aws_access_key_id": key, "aws_secret_access_key": "secret", "aws_session_token": "token"}
-    assert error_of(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
-    client_of("iam").update_access_key(UserName="airflow", AccessKeyId=key, Status="Inactive")
+    assert (me["Arn"], me["Account"]) == (
+        f"arn:aws:iam::{ACCOUNT}:user/airflow",
+        ACCOUNT,
+    )
+    key = client_of("iam").list_access_keys(UserName="airflow")["AccessKeyMetadata"][0][
+        "AccessKeyId"
+    ]
+    pair = {
+        "aws_access_key_id": key,
+        "aws_secret_access_key": "secret",
+        "aws_session_token": "token",
+    }
+    assert (
+        error_of(client_of("sts", **pair).get_caller_identity)[0]
+        == "InvalidClientTokenId"
+    )
+    client_of("iam").update_access_key(
+        UserName="airflow", AccessKeyId=key, Status="Inactive"
+    )
     assert error_of(sts.get_caller_identity)[0] == "InvalidClientTokenId"
-    assert error_of(user("sagemaker").list_pipelines)[0] == "UnrecognizedClientException"
+    assert (
+        error_of(user("sagemaker").list_pipelines)[0] == "UnrecognizedClientException"
+    )
     assert server.control.calls()[-1]["detail"] == "the access key is inactive"
 
 
-def test_invented_keys_belong_to_the_default_role(client_of: ClientOf, server: EmulatorServer) -> None:
+def test_invented_keys_belong_to_the_default_role(
+    client_of: ClientOf, server: EmulatorServer
+) -> None:
     """Without users in IAM, the emulator accepts every key."""
     me = client_of("sts").get_caller_identity()
     assert (me["Arn"], me["Account"]) == (CALLER, ACCOUNT)
@@ -158,7 +207,10 @@ def test_invented_keys_belong_to_the_default_role(client_of: ClientOf, server: E
 
 
 def test_session_duration(assume: GetCredentials) -> None:
-    """By the host's clock, credentials are valid for an hour or for the requested duration."""
+    """
+    By the host's clock, credentials are valid for an hour or for the requested
+    duration.
+    """
     now = time.time()
     assert 3598 <= seconds_left(assume(), now) <= 3602
     assert 898 <= seconds_left(assume(DurationSeconds=900), now) <= 902
@@ -186,16 +238,25 @@ def test_session_duration(assume: GetCredentials) -> None:
     ],
 )
 def test_invalid_request_is_rejected(
-    assume: GetCredentials, client_of: ClientOf, request_members: dict[str, Any], message: str
+    assume: GetCredentials,
+    client_of: ClientOf,
+    request_members: dict[str, Any],
+    message: str,
 ) -> None:
     """STS validates the duration and the session name like AWS."""
     assume()
     request = {"RoleArn": ROLE, "RoleSessionName": "me", **request_members}
-    assert error_of(client_of("sts").assume_role, **request) == ("ValidationError", message)
+    assert error_of(client_of("sts").assume_role, **request) == (
+        "ValidationError",
+        message,
+    )
 
 
 def test_minimum_duration(assume: GetCredentials, server: EmulatorServer) -> None:
-    """STS rejects a duration below AWS's minimum, and a missing session name, if the client does not."""
+    """
+    STS rejects a duration below AWS's minimum, and a missing session name, if the
+    client does not.
+    """
     assume()
     factory: Any = boto3.client
     sts = factory(
@@ -206,7 +267,9 @@ def test_minimum_duration(assume: GetCredentials, server: EmulatorServer) -> Non
         aws_secret_access_key="secret",
         config=Config(parameter_validation=False),
     )
-    error = error_of(sts.assume_role, RoleArn=ROLE, RoleSessionName="me", DurationSeconds=899)
+    error = error_of(
+        sts.assume_role, RoleArn=ROLE, RoleSessionName="me", DurationSeconds=899
+    )
     assert error == (
         "ValidationError",
         "1 validation error detected: Value '899' at 'durationSeconds' failed to satisfy constraint: "
@@ -235,17 +298,22 @@ def test_maximum_duration_of_role_chaining(
 def test_session_cannot_call_get_session_token(
     assume: GetCredentials, create_session: Callable[..., Any]
 ) -> None:
-    """GetSessionToken is for users: temporary credentials cannot be extended with it."""
+    """
+    GetSessionToken is for users: temporary credentials cannot be extended with it.
+    """
     error = error_of(create_session("sts", assume()).get_session_token)
-    assert error == ("AccessDenied", "Cannot call GetSessionToken with session credentials")
+    assert error == (
+        "AccessDenied",
+        "Cannot call GetSessionToken with session credentials",
+    )
 
 
 def test_credentials_can_expire_by_the_emulated_clock(
     assume: GetCredentials, create_session: Callable[..., Any], server: EmulatorServer
 ) -> None:
     """
-    With this setting, the Expiration is set and enforced in emulated time; by default that time has no
-    effect.
+    With this setting, the Expiration is set and enforced in emulated time; by default
+    that time has no effect.
     """
     clock = server.clock
     assert isinstance(clock, VirtualClock)
@@ -270,7 +338,8 @@ def test_reset_removes_sessions_and_issuer_keys(
     issuer: Issuer,
 ) -> None:
     """
-    After a reset, the key of a session is an unknown key, and the keys of an issuer are requested again.
+    After a reset, the key of a session is an unknown key, and the keys of an issuer are
+    requested again.
     """
     sts = create_session("sts", credential_sources["federated"]())
     credential_sources["federated"]()
@@ -286,8 +355,14 @@ def test_reset_removes_sessions_and_issuer_keys(
 def test_reset_restores_the_settings(server: EmulatorServer) -> None:
     """A reset restores the initial sign-in settings."""
     first = server.control.sign_in()
-    assert first == {"enforce_iam": False, "sts": {"lifetime": None, "clock": "real"}, "issuers": []}
-    server.control.set_sign_in(enforce_iam=True, sts={"lifetime": 3, "clock": "emulated"})
+    assert first == {
+        "enforce_iam": False,
+        "sts": {"lifetime": None, "clock": "real"},
+        "issuers": [],
+    }
+    server.control.set_sign_in(
+        enforce_iam=True, sts={"lifetime": 3, "clock": "emulated"}
+    )
     assert server.control.sign_in() == {
         **first,
         "enforce_iam": True,
@@ -302,7 +377,10 @@ def test_reset_restores_the_settings(server: EmulatorServer) -> None:
     [
         ({"enforce": True}, "the document has unknown members"),
         ({"enforce_iam": "yes"}, "enforce_iam is 'yes'"),
-        ({"sts": {"lifetime": 0}}, "sts.lifetime is 0; it must be a number of seconds greater than 0"),
+        (
+            {"sts": {"lifetime": 0}},
+            "sts.lifetime is 0; it must be a number of seconds greater than 0",
+        ),
         ({"sts": {"lifetime": True}}, "sts.lifetime is True"),
         ({"sts": {"life": 3}}, "sts has unknown members"),
         ({"sts": 3}, "sts is not a JSON object"),

@@ -17,9 +17,16 @@ ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/R"
 
 
-def policy(principal: Any, condition: Any = None, action: str = "sts:AssumeRole") -> dict[str, Any]:
+def policy(
+    principal: Any, condition: Any = None, action: str = "sts:AssumeRole"
+) -> dict[str, Any]:
     """Return a trust policy with one statement."""
-    statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Condition": condition or {}}
+    statement = {
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": action,
+        "Condition": condition or {},
+    }
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
@@ -28,7 +35,9 @@ def role(client_of: ClientOf) -> Callable[[dict[str, Any]], None]:
     """Create the role R with a trust policy."""
 
     def make(trust: dict[str, Any]) -> None:
-        client_of("iam").create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(trust))
+        client_of("iam").create_role(
+            RoleName="R", AssumeRolePolicyDocument=json.dumps(trust)
+        )
 
     return make
 
@@ -44,7 +53,12 @@ def test_role_that_does_not_exist_is_rejected(client_of: ClientOf) -> None:
 
 @pytest.mark.parametrize(
     "principal",
-    ["*", {"AWS": "*"}, {"AWS": ACCOUNT}, {"AWS": ["arn:aws:iam::1:root", f"arn:aws:iam::{ACCOUNT}:root"]}],
+    [
+        "*",
+        {"AWS": "*"},
+        {"AWS": ACCOUNT},
+        {"AWS": ["arn:aws:iam::1:root", f"arn:aws:iam::{ACCOUNT}:root"]},
+    ],
 )
 def test_trust_policy_that_names_the_account(
     client_of: ClientOf,
@@ -53,13 +67,17 @@ def test_trust_policy_that_names_the_account(
     principal: Any,
 ) -> None:
     """
-    If the trust policy names everyone or the account, the keys of the account can assume the role, and the
-    session works.
+    If the trust policy names everyone or the account, the keys of the account can
+    assume the role, and the session works.
     """
     role(policy(principal))
     response = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me")
     me = create_session("sts", response).get_caller_identity()
-    assert me["Arn"] == response["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
+    assert (
+        me["Arn"]
+        == response["AssumedRoleUser"]["Arn"]
+        == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
+    )
     assert me["UserId"] == response["AssumedRoleUser"]["AssumedRoleId"]
     assert me["Account"] == ACCOUNT
 
@@ -78,17 +96,28 @@ def test_trust_policy_that_names_the_account(
 def test_caller_that_the_trust_policy_does_not_match_is_rejected(
     client_of: ClientOf, role: Callable[[dict[str, Any]], None], trust: dict[str, Any]
 ) -> None:
-    """A trust policy for another principal, or with a condition that is not met, results in AccessDenied."""
+    """
+    A trust policy for another principal, or with a condition that is not met, results
+    in AccessDenied.
+    """
     role(trust)
-    assert error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
+    assert (
+        error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0]
+        == "AccessDenied"
+    )
 
 
-def test_external_id_must_match(client_of: ClientOf, role: Callable[[dict[str, Any]], None]) -> None:
+def test_external_id_must_match(
+    client_of: ClientOf, role: Callable[[dict[str, Any]], None]
+) -> None:
     """A role with an external id can be assumed only with this external id."""
     role(policy("*", {"StringEquals": {"sts:ExternalId": "right"}}))
     request = {"RoleArn": ROLE, "RoleSessionName": "me"}
     assert client_of("sts").assume_role(ExternalId="right", **request)["Credentials"]
-    assert error_of(client_of("sts").assume_role, ExternalId="wrong", **request)[0] == "AccessDenied"
+    assert (
+        error_of(client_of("sts").assume_role, ExternalId="wrong", **request)[0]
+        == "AccessDenied"
+    )
 
 
 def test_trust_policy_that_names_a_user_or_a_role(
@@ -97,13 +126,18 @@ def test_trust_policy_that_names_a_user_or_a_role(
     user: Callable[..., Any],
     create_session: Callable[..., Any],
 ) -> None:
-    """If the trust policy names a user or a role, no other caller can assume the role."""
+    """
+    If the trust policy names a user or a role, no other caller can assume the role.
+    """
     sts = user("sts")
     role(policy({"AWS": f"arn:aws:iam::{ACCOUNT}:user/airflow"}))
     trust = json.dumps(policy({"AWS": ROLE}))
     client_of("iam").create_role(RoleName="S", AssumeRolePolicyDocument=trust)
     second = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/S", "RoleSessionName": "me"}
-    assert error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
+    assert (
+        error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0]
+        == "AccessDenied"
+    )
     assert error_of(sts.assume_role, **second)[0] == "AccessDenied"
     session = create_session("sts", sts.assume_role(RoleArn=ROLE, RoleSessionName="me"))
     assert session.assume_role(**second)["Credentials"]
@@ -130,19 +164,34 @@ OTHER = {"AWS": {"arn:aws:iam::1:user/u", "1"}}
         ({"Null": {"k": "true"}}, {}, True),
         ({"Null": {"k": "false"}}, {}, False),
         ({"Bool": {"k": True}}, {"k": ["true"]}, True),
-        ({"StringEquals": {"k": "a"}, "IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}, {"k": ["a"]}, False),
+        (
+            {"StringEquals": {"k": "a"}, "IpAddress": {"aws:SourceIp": "0.0.0.0/0"}},
+            {"k": ["a"]},
+            False,
+        ),
     ],
 )
-def test_conditions(condition: dict[str, Any], context: dict[str, list[str]], expected: bool) -> None:
-    """Condition operators work as in IAM, and an unknown operator never grants access."""
-    assert trusts(policy({"AWS": "1"}, condition), "sts:AssumeRole", OTHER, context) is expected
+def test_conditions(
+    condition: dict[str, Any], context: dict[str, list[str]], expected: bool
+) -> None:
+    """
+    Condition operators work as in IAM, and an unknown operator never grants access.
+    """
+    assert (
+        trusts(policy({"AWS": "1"}, condition), "sts:AssumeRole", OTHER, context)
+        is expected
+    )
 
 
-@pytest.mark.parametrize("condition", [{}, {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}])
+@pytest.mark.parametrize(
+    "condition", [{}, {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}]
+)
 def test_deny_overrides_allow(condition: dict[str, Any]) -> None:
     """A Deny that applies or might apply overrides every Allow."""
     trust = policy("*")
-    trust["Statement"].append({"Effect": "Deny", "Principal": "*", "Action": "sts:*", "Condition": condition})
+    trust["Statement"].append(
+        {"Effect": "Deny", "Principal": "*", "Action": "sts:*", "Condition": condition}
+    )
     assert not trusts(trust, "sts:AssumeRole", OTHER, {})
     trust["Statement"][1]["Condition"] = {"StringEquals": {"k": "x"}}
     assert trusts(trust, "sts:AssumeRole", OTHER, {"k": ["y"]})
@@ -158,7 +207,9 @@ def test_deny_overrides_allow(condition: dict[str, Any]) -> None:
     ],
 )
 def test_not_principal(effect: str, excluded: Any, expected: bool) -> None:
-    """A statement with NotPrincipal applies to every principal that it does not name."""
+    """
+    A statement with NotPrincipal applies to every principal that it does not name.
+    """
     trust = policy("*")
     statement = {"Effect": effect, "NotPrincipal": excluded, "Action": "sts:*"}
     trust["Statement"] = [*(trust["Statement"] if effect == "Deny" else []), statement]

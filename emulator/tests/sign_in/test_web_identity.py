@@ -1,4 +1,7 @@
-"""Tests of AssumeRoleWithWebIdentity: which tokens are accepted, and the errors for all others."""
+"""
+Tests of AssumeRoleWithWebIdentity: which tokens are accepted, and the errors for all
+others.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,8 @@ CreateTrustingRole = Callable[[str], Callable[[str], Any]]
 @pytest.fixture
 def create_trusting_role(client_of: ClientOf) -> CreateTrustingRole:
     """
-    Make the role R trust a subject and an audience of an issuer, and return a function that assumes R with a
-    token.
+    Make the role R trust a subject and an audience of an issuer, and return a function
+    that assumes R with a token.
     """
 
     def make(url: str) -> Callable[[str], Any]:
@@ -67,17 +70,28 @@ def create_trusting_role(client_of: ClientOf) -> CreateTrustingRole:
 
 
 @pytest.fixture
-def assume(create_trusting_role: CreateTrustingRole, issuer: Issuer) -> Callable[[str], Any]:
+def assume(
+    create_trusting_role: CreateTrustingRole, issuer: Issuer
+) -> Callable[[str], Any]:
     """Assume R with a token of the running issuer."""
     return create_trusting_role(issuer.url)
 
 
 def test_valid_token_is_accepted(
-    assume: Callable[[str], Any], issuer: Issuer, create_session: Callable[..., Any], server: EmulatorServer
+    assume: Callable[[str], Any],
+    issuer: Issuer,
+    create_session: Callable[..., Any],
+    server: EmulatorServer,
 ) -> None:
-    """A token with the right issuer, audience and subject is exchanged for credentials that work."""
+    """
+    A token with the right issuer, audience and subject is exchanged for credentials
+    that work.
+    """
     response = assume(token(issuer.url))
-    assert response["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
+    assert (
+        response["AssumedRoleUser"]["Arn"]
+        == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
+    )
     assert response["SubjectFromWebIdentityToken"] == "airflow"
     assert response["Audience"] == "app"
     me = create_session("sts", response).get_caller_identity()
@@ -88,14 +102,23 @@ def test_valid_token_is_accepted(
     exchange, use = server.control.calls()[-2:]
     assert exchange["operation"] == "AssumeRoleWithWebIdentity"
     assert (exchange["caller"], exchange["access_key_id"]) == (None, "")
-    assert exchange["issued"] == response["Credentials"]["AccessKeyId"] == use["access_key_id"]
+    assert (
+        exchange["issued"]
+        == response["Credentials"]["AccessKeyId"]
+        == use["access_key_id"]
+    )
     assert use["caller"] == me["Arn"]
 
 
-@pytest.mark.parametrize(("kid", "alg"), [("RSA1", "RS384"), ("RSA1", "RS512"), ("EC1", "ES256")])
-def test_rsa_and_ecdsa_signatures(assume: Callable[[str], Any], issuer: Issuer, kid: str, alg: str) -> None:
+@pytest.mark.parametrize(
+    ("kid", "alg"), [("RSA1", "RS384"), ("RSA1", "RS512"), ("EC1", "ES256")]
+)
+def test_rsa_and_ecdsa_signatures(
+    assume: Callable[[str], Any], issuer: Issuer, kid: str, alg: str
+) -> None:
     """
-    Signatures of all algorithm families that AWS documents are verified with the key that the token names.
+    Signatures of all algorithm families that AWS documents are verified with the key
+    that the token names.
     """
     assert assume(token(issuer.url, kid=kid, alg=alg, aud=["x", "app"]))["Credentials"]
 
@@ -118,20 +141,30 @@ def test_rsa_and_ecdsa_signatures(assume: Callable[[str], Any], issuer: Issuer, 
     ],
 )
 def test_token_with_invalid_claims_is_rejected(
-    assume: Callable[[str], Any], issuer: Issuer, claims: dict[str, Any], code: str, message: str
+    assume: Callable[[str], Any],
+    issuer: Issuer,
+    claims: dict[str, Any],
+    code: str,
+    message: str,
 ) -> None:
     """Each invalid claim results in its own error."""
     assert error_of(assume, web_identity=token(issuer.url, **claims)) == (code, message)
 
 
-def test_expired_token_is_rejected(assume: Callable[[str], Any], issuer: Issuer) -> None:
+def test_expired_token_is_rejected(
+    assume: Callable[[str], Any], issuer: Issuer
+) -> None:
     """A token is valid until its expiration in real time."""
-    code, message = error_of(assume, web_identity=token(issuer.url, exp=time.time() - 1))
+    code, message = error_of(
+        assume, web_identity=token(issuer.url, exp=time.time() - 1)
+    )
     assert (code, message[:13]) == ("ExpiredTokenException", "Token expired")
 
 
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
-def test_token_from_the_future_is_rejected(assume: Callable[[str], Any], issuer: Issuer, claim: str) -> None:
+def test_token_from_the_future_is_rejected(
+    assume: Callable[[str], Any], issuer: Issuer, claim: str
+) -> None:
     """The clock of an issuer can be a minute ahead of AWS's clock, but not an hour."""
     late: dict[str, Any] = {claim: time.time() + 3600, "exp": time.time() + 7200}
     soon: dict[str, Any] = {claim: time.time() + 60}
@@ -140,9 +173,13 @@ def test_token_from_the_future_is_rejected(assume: Callable[[str], Any], issuer:
 
 
 @pytest.mark.parametrize("text", ["no-token", "a.b.c", "a.bm90IGpzb24.c", "a.W10.c"])
-def test_text_that_is_not_a_token_is_rejected(assume: Callable[[str], Any], text: str) -> None:
+def test_text_that_is_not_a_token_is_rejected(
+    assume: Callable[[str], Any], text: str
+) -> None:
     """A text that is not a JSON Web Token is an InvalidIdentityToken error."""
-    assert error_of(assume, web_identity=text)[1].startswith("The ID Token provided is not a valid JWT.")
+    assert error_of(assume, web_identity=text)[1].startswith(
+        "The ID Token provided is not a valid JWT."
+    )
 
 
 def base64url(data: bytes) -> str:
@@ -158,28 +195,52 @@ def forged_token(issuer: Issuer, how: str) -> str:
     if how == "none":
         return jwt.encode(claims, "", algorithm="none", headers={"kid": "RSA1"})
     if how == "HS256":
-        # The well-known attack: the public key is used as an HMAC secret. PyJWT refuses to create such a
-        # token.
-        public = key("RSA1").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        # The well-known attack: the public key is used as an HMAC secret. PyJWT refuses
+        # to create such a token.
+        public = (
+            key("RSA1")
+            .public_key()
+            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
         unsigned = f"{base64url(json.dumps({'alg': 'HS256', 'kid': 'RSA1'}).encode())}.{payload}"
-        return f"{unsigned}.{base64url(hmac.digest(public, unsigned.encode(), 'sha256'))}"
+        return (
+            f"{unsigned}.{base64url(hmac.digest(public, unsigned.encode(), 'sha256'))}"
+        )
     if how == "other key":
-        return jwt.encode(claims, key("RSA9"), algorithm="RS256", headers={"kid": "RSA1"})
+        return jwt.encode(
+            claims, key("RSA9"), algorithm="RS256", headers={"kid": "RSA1"}
+        )
     if how == "other kind of key":
-        return jwt.encode(claims, key("RSA9"), algorithm="RS256", headers={"kid": "EC1"})
+        return jwt.encode(
+            claims, key("RSA9"), algorithm="RS256", headers={"kid": "EC1"}
+        )
     if how == "PS256":
         return token(issuer.url, alg="PS256")
     other = token(issuer.url, sub="airflow", jti="another").split(".")[1]
-    return {"payload": f"{header}.{other}.{signature}", "no signature": f"{header}.{payload}."}[how]
+    return {
+        "payload": f"{header}.{other}.{signature}",
+        "no signature": f"{header}.{payload}.",
+    }[how]
 
 
 @pytest.mark.parametrize(
-    "how", ["none", "HS256", "PS256", "other key", "other kind of key", "payload", "no signature"]
+    "how",
+    [
+        "none",
+        "HS256",
+        "PS256",
+        "other key",
+        "other kind of key",
+        "payload",
+        "no signature",
+    ],
 )
 def test_forged_token_is_rejected(
     assume: Callable[[str], Any], issuer: Issuer, server: EmulatorServer, how: str
 ) -> None:
-    """A token is rejected without a valid signature by a key that the issuer publishes."""
+    """
+    A token is rejected without a valid signature by a key that the issuer publishes.
+    """
     text = forged_token(issuer, how)
     assert error_of(assume, web_identity=text) == NOT_VALID
     entry = server.control.calls()[-1]
@@ -198,10 +259,16 @@ def test_token_must_name_a_published_key(
 def test_keys_are_cached_until_a_token_names_an_unknown_key(
     assume: Callable[[str], Any], issuer: Issuer
 ) -> None:
-    """The keys of an issuer are requested once, and again as soon as a token names a new key."""
+    """
+    The keys of an issuer are requested once, and again as soon as a token names a new
+    key.
+    """
     for _ in range(3):
         assume(token(issuer.url))
-    assert issuer.requests == ["/tenant/v2.0/.well-known/openid-configuration", "/tenant/v2.0/keys"]
+    assert issuer.requests == [
+        "/tenant/v2.0/.well-known/openid-configuration",
+        "/tenant/v2.0/keys",
+    ]
     issuer.keys = published("RSA2")
     assert assume(token(issuer.url, kid="RSA2"))["Credentials"]
     assert issuer.requests[2:] == ["/tenant/v2.0/keys"]
@@ -214,7 +281,10 @@ def test_keys_are_cached_until_a_token_names_an_unknown_key(
     [
         ({"keys": None}, "HTTP Error 404"),
         ({"keys": {"keys": []}}, "did not contain any keys"),
-        ({"published_issuer": "https://somebody.example/"}, "does not describe this issuer"),
+        (
+            {"published_issuer": "https://somebody.example/"},
+            "does not describe this issuer",
+        ),
     ],
 )
 def test_reason_for_missing_keys_is_in_the_call_log(
@@ -231,9 +301,14 @@ def test_reason_for_missing_keys_is_in_the_call_log(
 
 
 def test_token_of_an_unreachable_issuer_is_rejected(
-    create_trusting_role: CreateTrustingRole, issuer_files: tuple[Path, Path], server: EmulatorServer
+    create_trusting_role: CreateTrustingRole,
+    issuer_files: tuple[Path, Path],
+    server: EmulatorServer,
 ) -> None:
-    """A token is rejected if its issuer cannot be reached, and the call log contains the reason."""
+    """
+    A token is rejected if its issuer cannot be reached, and the call log contains the
+    reason.
+    """
     with running("/tenant/v2.0", issuer_files[1]) as unreachable:
         assume = create_trusting_role(unreachable.url)
     assert error_of(assume, web_identity=token(unreachable.url)) == NO_KEY
@@ -243,7 +318,10 @@ def test_token_of_an_unreachable_issuer_is_rejected(
 def test_issuer_with_an_untrusted_certificate_is_rejected(
     create_trusting_role: CreateTrustingRole, tmp_path: Path, server: EmulatorServer
 ) -> None:
-    """Keys are requested only over TLS with a certificate of a CA that the emulator trusts."""
+    """
+    Keys are requested only over TLS with a certificate of a CA that the emulator
+    trusts.
+    """
     with running("/tenant/v2.0", certificates(tmp_path)[1]) as untrusted:
         assume = create_trusting_role(untrusted.url)
         assert error_of(assume, web_identity=token(untrusted.url)) == NO_KEY
@@ -252,16 +330,23 @@ def test_issuer_with_an_untrusted_certificate_is_rejected(
 
 
 @pytest.mark.parametrize(
-    "name", [f"https://sts.windows.net/{TENANT}/", f"https://login.microsoftonline.com/{TENANT}/v2.0"]
+    "name",
+    [
+        f"https://sts.windows.net/{TENANT}/",
+        f"https://login.microsoftonline.com/{TENANT}/v2.0",
+    ],
 )
 def test_configured_keys_need_no_network(
     create_trusting_role: CreateTrustingRole, server: EmulatorServer, name: str
 ) -> None:
     """
-    With configured keys, tokens are verified without a network, for both issuer URLs of Microsoft Entra.
+    With configured keys, tokens are verified without a network, for both issuer URLs of
+    Microsoft Entra.
     """
     assume = create_trusting_role(name)
-    assert server.control.set_sign_in(issuers={name: published("RSA1")})["issuers"] == [name]
+    assert server.control.set_sign_in(issuers={name: published("RSA1")})["issuers"] == [
+        name
+    ]
     assert assume(token(name))["Credentials"]
     assert error_of(assume, web_identity=token(name, sub="somebody")) == ACCESS_DENIED
     assert error_of(assume, web_identity=token(name, kid="EC1", alg="ES256")) == NO_KEY
@@ -271,16 +356,23 @@ def test_configured_keys_need_no_network(
 
 
 def test_trailing_slash_is_part_of_the_issuer(
-    create_trusting_role: CreateTrustingRole, issuer_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    create_trusting_role: CreateTrustingRole,
+    issuer_files: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An issuer whose URL ends with a slash, as Entra's v1 issuer, is found only with the slash."""
+    """
+    An issuer whose URL ends with a slash, as Entra's v1 issuer, is found only with the
+    slash.
+    """
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with running("/tenant/", issuer_files[1]) as issuer:
         assume = create_trusting_role(issuer.url)
         assert assume(token(issuer.url))["Credentials"]
         assert issuer.requests[0] == "/tenant/.well-known/openid-configuration"
         shorter = issuer.url.rstrip("/")
-        assert error_of(assume, web_identity=token(shorter))[1].endswith(f"in your account for {shorter}")
+        assert error_of(assume, web_identity=token(shorter))[1].endswith(
+            f"in your account for {shorter}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -302,26 +394,42 @@ def test_trust_policy_can_have_conditions_on_the_claims_of_aws(
     issuer: Issuer,
     client_of: ClientOf,
 ) -> None:
-    """Only the claims that AWS knows are condition keys; a condition on any other claim never matches."""
+    """
+    Only the claims that AWS knows are condition keys; a condition on any other claim
+    never matches.
+    """
     name = issuer.url.removeprefix("https://")
     provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{name}"
     condition = {"ForAnyValue:StringEquals": {f"{name}:{claim}": "wanted"}}
     trust = policy({"Federated": provider}, condition, ACTION)
-    client_of("iam").update_assume_role_policy(RoleName="R", PolicyDocument=json.dumps(trust))
+    client_of("iam").update_assume_role_policy(
+        RoleName="R", PolicyDocument=json.dumps(trust)
+    )
 
     if is_key:
         assert assume(token(issuer.url, **{claim: value}))["Credentials"]
     else:
-        assert error_of(assume, web_identity=token(issuer.url, **{claim: value})) == ACCESS_DENIED
-    assert error_of(assume, web_identity=token(issuer.url, **{claim: "other"})) == ACCESS_DENIED
+        assert (
+            error_of(assume, web_identity=token(issuer.url, **{claim: value}))
+            == ACCESS_DENIED
+        )
+    assert (
+        error_of(assume, web_identity=token(issuer.url, **{claim: "other"}))
+        == ACCESS_DENIED
+    )
     if claim != "sub":
         assert error_of(assume, web_identity=token(issuer.url)) == ACCESS_DENIED
 
 
-def test_authorized_party_is_the_audience(assume: Callable[[str], Any], issuer: Issuer) -> None:
+def test_authorized_party_is_the_audience(
+    assume: Callable[[str], Any], issuer: Issuer
+) -> None:
     """If a token has the claim azp, it is the audience instead of aud, as with AWS."""
     assert assume(token(issuer.url, aud="untrusted", azp="app"))["Audience"] == "app"
-    assert error_of(assume, web_identity=token(issuer.url, azp="other-app")) == ACCESS_DENIED
+    assert (
+        error_of(assume, web_identity=token(issuer.url, azp="other-app"))
+        == ACCESS_DENIED
+    )
     assert error_of(assume, web_identity=token(issuer.url, azp="untrusted")) == (
         "InvalidIdentityToken",
         "Incorrect token audience",

@@ -1,4 +1,7 @@
-"""Fixtures: an account of the emulator, whose time passes only while a check waits, and an AWS that differs."""
+"""
+Fixtures: an account of the emulator, whose time passes only while a check waits, and an
+AWS that differs.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,16 @@ ROLE = "arn:aws:iam::123456789012:role/service-role/Pipelines"
 RUN_ID = "0123abcd"
 
 MakeAccount = Callable[..., Account]
-# Answers a call in place of AWS: gets the request, and a function that sends one to the emulator.
+# Answers a call in place of AWS: gets the request, and a function that sends one to the
+# emulator.
 Answer = Callable[[dict[str, Any], Callable[[dict[str, Any]], Any]], Any]
 LetAnswer = Callable[[str, Answer], None]
 
 
 class EmulatedTime:
     """
-    Replaces the module ``time`` of the checks; ``slept`` lists the seconds of each wait of at least 0.2 s.
+    Replaces the module ``time`` of the checks; ``slept`` lists the seconds of each wait
+    of at least 0.2 s.
 
     ``speed``: how many emulated seconds pass in a second of the checks.
     """
@@ -56,12 +61,17 @@ class EmulatedTime:
 
 
 @pytest.fixture
-def emulated_time(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
+def emulated_time(
+    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> EmulatedTime:
     """Let the checks wait in emulated time."""
     time = EmulatedTime(server)
     monkeypatch.setattr(calls, "time", time)
-    # The clock is one for all checks: beside others, a check would see their waits as its own.
-    monkeypatch.setattr(runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names))
+    # The clock is one for all checks: beside others, a check would see their waits as
+    # its own.
+    monkeypatch.setattr(
+        runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names)
+    )
     # A wait of SQS takes the time of the host.
     monkeypatch.setattr(inbox, "_WAIT_SECONDS", 0)
     return time
@@ -69,7 +79,10 @@ def emulated_time(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Em
 
 @pytest.fixture
 def make_session(
-    server: EmulatorServer, client_of: ClientOf, new_client_of: ClientOf, emulated_time: EmulatedTime
+    server: EmulatorServer,
+    client_of: ClientOf,
+    new_client_of: ClientOf,
+    emulated_time: EmulatedTime,
 ) -> Callable[..., Session]:
     """Return a function that signs in to the emulator."""
 
@@ -83,7 +96,10 @@ def make_session(
 
 @pytest.fixture
 def make_account(make_session: Callable[..., Session]) -> MakeAccount:
-    """Return a function that makes an account of the emulator, with options of the command."""
+    """
+    Return a function that makes an account of the emulator, with options of the
+    command.
+    """
 
     def make(options: dict[str, str] | None = None, **members: Any) -> Account:
         return Account(make_session(**members), ROLE, RUN_ID, options or {})
@@ -93,7 +109,10 @@ def make_account(make_session: Callable[..., Session]) -> MakeAccount:
 
 @pytest.fixture
 def let_answer(monkeypatch: pytest.MonkeyPatch) -> LetAnswer:
-    """Return a function that lets another one answer the calls of an operation, or of all, as AWS might."""
+    """
+    Return a function that lets another one answer the calls of an operation, or of all,
+    as AWS might.
+    """
     answers: dict[str, list[Answer]] = {}
     send = BaseClient._make_api_call  # type: ignore[attr-defined]  # the stubs leave it out
 

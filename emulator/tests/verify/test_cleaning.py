@@ -1,4 +1,7 @@
-"""Runs that are killed, interrupted or refused: nothing is left, at the end or after ``--clean``."""
+"""
+Runs that are killed, interrupted or refused: nothing is left, at the end or after
+``--clean``.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,9 @@ def create(account: Account, name: str, *run_ids: str) -> str:
         "RoleArn": account.role_arn,
     }
     tags = [tag for run_id in run_ids for tag in cleaning.run_tags(run_id)]
-    account.call("CreatePipeline", ClientRequestToken=account.token(), Tags=tags, **request)
+    account.call(
+        "CreatePipeline", ClientRequestToken=account.token(), Tags=tags, **request
+    )
     return name
 
 
@@ -70,7 +75,10 @@ def test_killed(
     server: EmulatorServer,
     let_answer: LetAnswer,
 ) -> None:
-    """After a kill at any call, before AWS has it or after AWS has processed it, ``--clean`` deletes everything."""
+    """
+    After a kill at any call, before AWS has it or after AWS has processed it,
+    ``--clean`` deletes everything.
+    """
     left, is_dead = number, False
 
     def die(request: dict[str, Any], send: Callable[[dict[str, Any]], Any]) -> Any:
@@ -105,8 +113,13 @@ def test_killed(
     }
 
 
-def test_interruption_ends_all_checks(make_account: MakeAccount, server: EmulatorServer) -> None:
-    """After an interruption, the checks make no more calls, so that the end can delete everything."""
+def test_interruption_ends_all_checks(
+    make_account: MakeAccount, server: EmulatorServer
+) -> None:
+    """
+    After an interruption, the checks make no more calls, so that the end can delete
+    everything.
+    """
     account = make_account()
 
     def interrupt(result: object) -> None:
@@ -123,7 +136,9 @@ def test_interruption_ends_all_checks(make_account: MakeAccount, server: Emulato
     assert {"CreatePipeline", "StartPipelineExecution"} & later == set()
 
 
-def test_interruption_ends_pauses(make_account: MakeAccount, emulated_time: EmulatedTime) -> None:
+def test_interruption_ends_pauses(
+    make_account: MakeAccount, emulated_time: EmulatedTime
+) -> None:
     """A check that pauses does not hold the command."""
     account = make_account()
     account.cancel()
@@ -137,9 +152,15 @@ def test_interruption_ends_pauses(make_account: MakeAccount, emulated_time: Emul
 
 
 def test_others_are_left_alone(
-    make_account: MakeAccount, clean_all: CleanAll, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    make_account: MakeAccount,
+    clean_all: CleanAll,
+    server: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only what has the name and the tag of the same run is deleted, in all pages of the list."""
+    """
+    Only what has the name and the tag of the same run is deleted, in all pages of the
+    list.
+    """
     monkeypatch.setattr(calls, "PAGE_SIZE", 10)
     account = make_account()
     for number in range(15):
@@ -150,7 +171,12 @@ def test_others_are_left_alone(
         create(account, f"{OWN_PREFIX}-copied", "f" * 8),
     )
     account.start(important)
-    others = {"polysync-verify-mine", "polysync-verify", "polysync-verify-0123abcd-a-1", "polysync-verifyx"}
+    others = {
+        "polysync-verify-mine",
+        "polysync-verify",
+        "polysync-verify-0123abcd-a-1",
+        "polysync-verifyx",
+    }
     for name in others:
         create(account, name, RUN_ID)
 
@@ -165,7 +191,10 @@ def test_others_are_left_alone(
 def test_list_that_is_too_long(
     make_account: MakeAccount, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list that has more pages than all runs can fill is not read to its end, which is said."""
+    """
+    A list that has more pages than all runs can fill is not read to its end, which is
+    said.
+    """
     monkeypatch.setattr(calls, "MAX_PAGES", 1)
     monkeypatch.setattr(calls, "PAGE_SIZE", 2)
     account = make_account()
@@ -180,7 +209,10 @@ def test_list_that_is_too_long(
 def test_a_stop_that_does_not_end(
     make_account: MakeAccount, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An execution that does not end within minutes is reported, and does not hold the command forever."""
+    """
+    An execution that does not end within minutes is reported, and does not hold the
+    command forever.
+    """
     monkeypatch.setattr(cleaning, "DELETE_SECONDS", 30.0)
     account = make_account()
     name = account.create("stop", definitions.chain())
@@ -194,7 +226,9 @@ def test_a_stop_that_does_not_end(
 
 
 @pytest.mark.parametrize("denied", ["ListPipelineExecutions", "StopPipelineExecution"])
-def test_clean_without_a_permission(denied: str, make_account: MakeAccount, server: EmulatorServer) -> None:
+def test_clean_without_a_permission(
+    denied: str, make_account: MakeAccount, server: EmulatorServer
+) -> None:
     """What cannot be stopped ends by itself, and is deleted then."""
     account = make_account()
     account.start(account.create("stop", definitions.chain()))
@@ -212,7 +246,10 @@ def test_callback_step_that_waits(
     server: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """AWS stops its execution only when the step is answered; without the permission, what is left is reported."""
+    """
+    AWS stops its execution only when the step is answered; without the permission, what
+    is left is reported.
+    """
     monkeypatch.setattr(cleaning, "DELETE_SECONDS", 30.0)
     account = make_account()
     name = account.create("callback", definitions.callback(QUEUE))
@@ -228,9 +265,14 @@ def test_callback_step_that_waits(
 def test_interrupted_deletion_ends_soon(
     make_account: MakeAccount, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It begins no other delete, and does not wait for the end of executions; the next one deletes the rest."""
+    """
+    It begins no other delete, and does not wait for the end of executions; the next one
+    deletes the rest.
+    """
     account = make_account()
-    server.control.put_scenario({"statuses": [{"status": "Stopping", "after": 0, "until": 10_000}]})
+    server.control.put_scenario(
+        {"statuses": [{"status": "Stopping", "after": 0, "until": 10_000}]}
+    )
     for number in range(20):
         run_id = f"{number:08x}"
         account.start(create(account, name_of(run_id), run_id))
@@ -254,6 +296,7 @@ def test_interrupted_deletion_ends_soon(
 
     assert len(names(server)) == 20
     stopped = {
-        call["request"]["PipelineExecutionArn"] for call in server.control.calls("StopPipelineExecution")
+        call["request"]["PipelineExecutionArn"]
+        for call in server.control.calls("StopPipelineExecution")
     }
     assert len(stopped) < 20

@@ -45,9 +45,13 @@ Verify = Callable[..., Outcome]
 
 @pytest.fixture
 def verify(
-    make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_session: Callable[..., Session],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Verify:
-    """Return a function that runs the command in this process, signed in to the emulator."""
+    """
+    Return a function that runs the command in this process, signed in to the emulator.
+    """
     console = "https://us-east-1.console.aws.amazon.com/?region=us-east-1"
     signed_in = make_session(execution_link=lambda arn, name: f"{console}#{arn}")
     signed_in.secrets.append(KEYS["AWS_SECRET_ACCESS_KEY"])
@@ -65,12 +69,20 @@ def verify(
 
 
 @pytest.mark.parametrize("dual_stack", [False, True])
-@pytest.mark.parametrize("region", ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"])
+@pytest.mark.parametrize(
+    "region", ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"]
+)
 def test_endpoint_of_aws(region: str, dual_stack: bool) -> None:
-    """The report says so of the endpoint that boto3 has for a region, and of no other."""
+    """
+    The report says so of the endpoint that boto3 has for a region, and of no other.
+    """
     config = Config(use_dualstack_endpoint=dual_stack)
     client = boto3.client(
-        "sts", region_name=region, config=config, aws_access_key_id="a", aws_secret_access_key="b"
+        "sts",
+        region_name=region,
+        config=config,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
     )
 
     url = client.meta.endpoint_url
@@ -79,14 +91,19 @@ def test_endpoint_of_aws(region: str, dual_stack: bool) -> None:
 
 
 def test_run(verify: Verify, server: EmulatorServer, tmp_path: Path) -> None:
-    """The summary is on stdout, all else on stderr; the report is a file; nothing is left."""
+    """
+    The summary is on stdout, all else on stderr; the report is a file; nothing is left.
+    """
     report = tmp_path / "report.json"
 
     result = verify(*ARGUMENTS, "--only", "outcome", "--report", report)
 
     assert result.code == 0
     assert result.out.split() == ["outcome", "13", "as", "believed"]
-    assert "13 checks in region us-east-1. What they make has names that begin with polysync-" in result.err
+    assert (
+        "13 checks in region us-east-1. What they make has names that begin with polysync-"
+        in result.err
+    )
     assert result.err.endswith("13 checks: 13 as believed.\n")
     document = json.loads(report.read_text())
     assert (document["endpoint"], document["region"]) == ("not one of AWS", "us-east-1")
@@ -113,16 +130,29 @@ def test_difference(verify: Verify, server: EmulatorServer) -> None:
     ("arguments", "message"),
     [
         ([], "--role-arn is missing: give the ARN of a role"),
-        (["--role-arn", "Pipelines"], "--role-arn: 'Pipelines' is not the ARN of a role: give arn:aws:iam::"),
-        ([*ARGUMENTS, "--only", "stops"], "--only 'stops' is no check; did you mean stop?"),
-        ([*ARGUMENTS, "--with-job", "a b"], "--with-job: 'a b' is not the URI of an image"),
+        (
+            ["--role-arn", "Pipelines"],
+            "--role-arn: 'Pipelines' is not the ARN of a role: give arn:aws:iam::",
+        ),
+        (
+            [*ARGUMENTS, "--only", "stops"],
+            "--only 'stops' is no check; did you mean stop?",
+        ),
+        (
+            [*ARGUMENTS, "--with-job", "a b"],
+            "--with-job: 'a b' is not the URI of an image",
+        ),
         ([*ARGUMENTS, "--with-job", ""], "--with-job: '' is not the URI of an image"),
         (
             [*ARGUMENTS, "--queue-url", "changes"],
             "--queue-url: 'changes' is not the URL of a standard queue: give",
         ),
         (
-            [*ARGUMENTS, "--queue-url", "https://sqs.eu-central-1.amazonaws.com/123456789012/changes"],
+            [
+                *ARGUMENTS,
+                "--queue-url",
+                "https://sqs.eu-central-1.amazonaws.com/123456789012/changes",
+            ],
             "is in region eu-central-1, and the checks are made in us-east-1: give a queue of that region, or",
         ),
         (
@@ -131,10 +161,15 @@ def test_difference(verify: Verify, server: EmulatorServer) -> None:
         ),
         ([*ARGUMENTS, "--report", "."], "--report: . cannot be written: give a file"),
         ([*ARGUMENTS, "--clean"], "--clean runs no checks: leave out --role-arn"),
-        (["--clean", "--only", "stop", "--open"], "--clean runs no checks: leave out --only, --open"),
+        (
+            ["--clean", "--only", "stop", "--open"],
+            "--clean runs no checks: leave out --only, --open",
+        ),
     ],
 )
-def test_bad_input(arguments: list[str], message: str, verify: Verify, server: EmulatorServer) -> None:
+def test_bad_input(
+    arguments: list[str], message: str, verify: Verify, server: EmulatorServer
+) -> None:
     """It is refused in one line, before anything is created."""
     result = verify(*arguments)
 
@@ -151,7 +186,10 @@ def test_signals(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Each signal that ends a process first deletes what was made, and writes what was seen."""
+    """
+    Each signal that ends a process first deletes what was made, and writes what was
+    seen.
+    """
     create, report = Account.create, tmp_path / "report.json"
 
     def interrupted(self: Account, subject: str, definition: str) -> str:
@@ -163,30 +201,53 @@ def test_signals(
         return name
 
     # As in a terminal: a shell lets its background processes ignore Ctrl-C.
-    at_begin = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    at_begin = {
+        each: signal.getsignal(each)
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(Account, "create", interrupted)
     try:
         result = verify(
-            *ARGUMENTS, "--only", "list.prefix-with-hyphen", "--only", "outcome", "--report", report
+            *ARGUMENTS,
+            "--only",
+            "list.prefix-with-hyphen",
+            "--only",
+            "outcome",
+            "--report",
+            report,
         )
     finally:
         for each, handler in at_begin.items():
             signal.signal(each, handler)
 
     assert (result.code, result.error) == (130, "error: interrupted")
-    assert "Interrupted: the checks end, and what they have made is deleted." in result.err
-    assert "report.json: the report of the checks that were made. It is not complete." in result.err
+    assert (
+        "Interrupted: the checks end, and what they have made is deleted." in result.err
+    )
+    assert (
+        "report.json: the report of the checks that were made. It is not complete."
+        in result.err
+    )
     document = json.loads(report.read_text())
-    verdicts = {check["id"]: (check["verdict"], check["seen"]) for check in document["checks"]}
+    verdicts = {
+        check["id"]: (check["verdict"], check["seen"]) for check in document["checks"]
+    }
     assert (document["complete"], len(verdicts)) == (False, 14)
-    assert verdicts["list.prefix-with-hyphen"] == ("as believed", "refused with ValidationException")
+    assert verdicts["list.prefix-with-hyphen"] == (
+        "as believed",
+        "refused with ValidationException",
+    )
     assert verdicts["outcome.end-time"] == ("not checked", "the run was ended")
     assert names(server) == set()
 
 
-def test_interrupted_twice(verify: Verify, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupted deletion says how to delete the rest, which the next command does."""
+def test_interrupted_twice(
+    verify: Verify, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    An interrupted deletion says how to delete the rest, which the next command does.
+    """
 
     def interrupt(self: Account) -> dict[str, str]:
         raise KeyboardInterrupt
@@ -197,7 +258,10 @@ def test_interrupted_twice(verify: Verify, server: EmulatorServer, monkeypatch: 
     left, cleaned = names(server), verify("--clean")
 
     assert result.code == 130
-    assert "Interrupted: not everything is deleted. Run polysync verify --clean.\n" in result.err
+    assert (
+        "Interrupted: not everything is deleted. Run polysync verify --clean.\n"
+        in result.err
+    )
     assert len(left) == 2
     assert (cleaned.code, cleaned.out) == (0, "")
     assert cleaned.error == "2 pipelines deleted in region us-east-1."
@@ -205,13 +269,18 @@ def test_interrupted_twice(verify: Verify, server: EmulatorServer, monkeypatch: 
 
 
 def test_what_is_told_is_masked(verify: Verify, server: EmulatorServer) -> None:
-    """Neither messages nor errors have what the report leaves out, also if AWS has written it."""
+    """
+    Neither messages nor errors have what the report leaves out, also if AWS has written
+    it.
+    """
     secret = "arn:aws:sts::123456789012:assumed-role/Team-Airflow/me@example.com emulated-secret-key"
     denied = {"code": "AccessDeniedException", "message": f"{secret} may not"}
     fault = server.control.add_fault("error", "DeletePipeline", **denied)
     left = verify(*ARGUMENTS, "--only", "link")
     assert left.code == 1
-    assert "-failed is still there: An error occurred (AccessDeniedException)" in left.err
+    assert (
+        "-failed is still there: An error occurred (AccessDeniedException)" in left.err
+    )
     assert "Run polysync verify --clean." in left.err
     server.control.remove_faults(fault)
     server.control.add_fault("error", "ListPipelines", **denied)
@@ -224,9 +293,15 @@ def test_what_is_told_is_masked(verify: Verify, server: EmulatorServer) -> None:
 
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_links(
-    is_terminal: bool, verify: Verify, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    is_terminal: bool,
+    verify: Verify,
+    server: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With --open, the links are printed, and a person has time to look before everything is deleted."""
+    """
+    With --open, the links are printed, and a person has time to look before everything
+    is deleted.
+    """
     there: list[set[str]] = []
 
     class Terminal:
@@ -249,10 +324,13 @@ def test_links(
 
 def test_cost_of_a_job(verify: Verify, server: EmulatorServer) -> None:
     """What a job costs is said; without a log link, only the execution is shown."""
-    result = verify(*ARGUMENTS, "--only", "job", "--open", "--with-job", "example.com/tools:1")
+    result = verify(
+        *ARGUMENTS, "--only", "job", "--open", "--with-job", "example.com/tools:1"
+    )
 
     assert result.code == 0
-    assert "One processing job will run on one ml.t3.medium, for at most 10 minutes." in result.err
+    cost = "One processing job will run on one ml.t3.medium, for at most 10 minutes."
+    assert cost in " ".join(result.err.split())
     assert result.err.count("This must show") == 1
 
 
@@ -273,12 +351,17 @@ def test_sign_in_that_fails(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """It is an error of one line: without the provider there are no connections, and boto3 may have no credentials."""
+    """
+    It is an error of one line: without the provider there are no connections, and boto3
+    may have no credentials.
+    """
     monkeypatch.setattr(session, "entry_points", lambda **_: ())
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
 
-    code = command.main(["--clean", "--region", "us-east-1", *arguments], "verify", connection_id=None)
+    code = command.main(
+        ["--clean", "--region", "us-east-1", *arguments], "verify", connection_id=None
+    )
 
     assert code == 2
     assert capsys.readouterr().err.startswith(f"error: {error}")
@@ -294,16 +377,25 @@ def process(server: EmulatorServer, *arguments: str) -> subprocess.Popen[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 @pytest.mark.system
 def test_all_checks_side_by_side(tmp_path: Path) -> None:
-    """In real time, where the checks run side by side, a whole run sees what is believed."""
+    """
+    In real time, where the checks run side by side, a whole run sees what is believed.
+    """
     report = tmp_path / "report.json"
 
-    with EmulatorServer() as server, process(server, *ARGUMENTS, "--report", str(report)) as running:
+    with (
+        EmulatorServer() as server,
+        process(server, *ARGUMENTS, "--report", str(report)) as running,
+    ):
         _, errors = running.communicate(timeout=180)
         assert (running.returncode, names(server)) == (0, set()), errors
 
@@ -321,7 +413,10 @@ def test_all_checks_side_by_side(tmp_path: Path) -> None:
     ],
 )
 def test_ended(number: signal.Signals, operation: str, tmp_path: Path) -> None:
-    """A signal lets the command delete what it has made, and write a report; after a kill, ``--clean`` deletes."""
+    """
+    A signal lets the command delete what it has made, and write a report; after a kill,
+    ``--clean`` deletes.
+    """
     report = tmp_path / "report.json"
     with EmulatorServer(speed=5) as server:
         with process(server, *ARGUMENTS, "--report", str(report)) as running:

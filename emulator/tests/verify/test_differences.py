@@ -1,4 +1,7 @@
-"""An AWS that answers in another way than is believed: the checks name exactly what is different."""
+"""
+An AWS that answers in another way than is believed: the checks name exactly what is
+different.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +47,15 @@ def refuse_used_tokens_in_another_way(request: Request, send: Send) -> Any:
 def accept_selections_without_a_source(request: Request, send: Send) -> Any:
     """A selected step needs no source."""
     config = request.get("SelectiveExecutionConfig", {})
-    if config.get("SelectedSteps") == [{"StepName": "Step3"}] and "SourcePipelineExecutionArn" not in config:
-        request = {name: value for name, value in request.items() if name != "SelectiveExecutionConfig"}
+    if (
+        config.get("SelectedSteps") == [{"StepName": "Step3"}]
+        and "SourcePipelineExecutionArn" not in config
+    ):
+        request = {
+            name: value
+            for name, value in request.items()
+            if name != "SelectiveExecutionConfig"
+        }
     return send(request)
 
 
@@ -108,19 +118,34 @@ def test_differences(make_account: MakeAccount, let_answer: LetAnswer) -> None:
     ):
         let_answer(operation, answer)
 
-    results = runner.run([belief for belief in BELIEFS if not belief.option], make_account(), workers=1)
+    results = runner.run(
+        [belief for belief in BELIEFS if not belief.option], make_account(), workers=1
+    )
 
-    found = {result.belief.id: result.seen for result in results if has_failed([result])}
+    found = {
+        result.belief.id: result.seen for result in results if has_failed([result])
+    }
     assert found == DIFFERENT
     told = summary(results)
     for result in results:
         if result.verdict is Verdict.DIFFERS:
-            assert f"This changes what these rely on: {', '.join(result.belief.relied_on_by)}\n" in told
+            assert (
+                f"This changes what these rely on: {', '.join(result.belief.relied_on_by)}\n"
+                in told
+            )
 
 
-def test_an_answer_that_nothing_expects(make_account: MakeAccount, let_answer: LetAnswer) -> None:
-    """A damaged answer is an error of those checks that look at it, which the others of a scenario do not notice."""
-    let_answer("ListPipelineExecutionSteps", lambda request, send: {"PipelineExecutionSteps": [None]})
+def test_an_answer_that_nothing_expects(
+    make_account: MakeAccount, let_answer: LetAnswer
+) -> None:
+    """
+    A damaged answer is an error of those checks that look at it, which the others of a
+    scenario do not notice.
+    """
+    let_answer(
+        "ListPipelineExecutionSteps",
+        lambda request, send: {"PipelineExecutionSteps": [None]},
+    )
     ids = ("outcome.statuses", "outcome.steps", "list.steps-order", "list.pages")
     beliefs = [belief for belief in BELIEFS if belief.id in ids]
 

@@ -1,4 +1,7 @@
-"""What is told: no account number, no name of an identity and no secret, whatever AWS has written."""
+"""
+What is told: no account number, no name of an identity and no secret, whatever AWS has
+written.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sagemaker_emulator.verify.models import BELIEFS, SUBJECTS, Result, Verdict, VerifyError, choose
+from sagemaker_emulator.verify.models import (
+    BELIEFS,
+    SUBJECTS,
+    Result,
+    Verdict,
+    VerifyError,
+    choose,
+)
 from sagemaker_emulator.verify.report import as_json, count, has_failed, mask, summary
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
@@ -28,17 +38,28 @@ def result(verdict: Verdict, seen: str = "seen", detail: str = "") -> Result:
 
 
 def test_nothing_secret_is_told() -> None:
-    """Neither the table nor the report has what identifies the account or who has run the checks."""
+    """
+    Neither the table nor the report has what identifies the account or who has run the
+    checks.
+    """
     found = [result(Verdict.ERROR, TEXT, TEXT), result(Verdict.DIFFERS, TEXT, TEXT)]
-    about = {"region": "eu-central-1", "sign_in": "assume_role arn:aws:iam::210987654321:role/Team-Airflow"}
+    about = {
+        "region": "eu-central-1",
+        "sign_in": "assume_role arn:aws:iam::210987654321:role/Team-Airflow",
+    }
 
     for text in (
         json.dumps(as_json(found, about, AT, [SECRET], is_complete=True)),
         summary(found, [SECRET], is_verbose=True),
     ):
-        assert not re.search("210987654321|Team|example.com|teams/a|Pipelines|AKIA", text)
+        assert not re.search(
+            "210987654321|Team|example.com|teams/a|Pipelines|AKIA", text
+        )
         assert SECRET not in text
-        assert "arn:aws:sagemaker:eu-central-1:000000000000:pipeline/polysync-verify-x" in text
+        assert (
+            "arn:aws:sagemaker:eu-central-1:000000000000:pipeline/polysync-verify-x"
+            in text
+        )
         assert "arn:aws:sts::000000000000:assumed-role/***" in text
 
 
@@ -60,20 +81,33 @@ def test_nothing_secret_is_told() -> None:
     ],
 )
 def test_mask(text: str, masked: str) -> None:
-    """Account numbers are replaced wherever they are; other numbers and words are kept."""
+    """
+    Account numbers are replaced wherever they are; other numbers and words are kept.
+    """
     assert mask(text) == masked
 
 
 def test_report() -> None:
-    """The report says what ran, and of each check what was expected and seen, and what depends on it."""
+    """
+    The report says what ran, and of each check what was expected and seen, and what
+    depends on it.
+    """
     found = [result(Verdict.AS_BELIEVED), result(Verdict.NOT_CHECKED, "no permission")]
 
     report = as_json(found, {"region": "eu-central-1"}, AT, [], is_complete=True)
 
     first = report["checks"][0]
     assert (report["version"], report["complete"]) == (1, True)
-    assert (report["at"], report["region"]) == ("2026-11-27T08:00:00+00:00", "eu-central-1")
-    assert report["verdicts"] == {"as believed": 1, "differs": 0, "not checked": 1, "error": 0}
+    assert (report["at"], report["region"]) == (
+        "2026-11-27T08:00:00+00:00",
+        "eu-central-1",
+    )
+    assert report["verdicts"] == {
+        "as believed": 1,
+        "differs": 0,
+        "not checked": 1,
+        "error": 0,
+    }
     assert (first["id"], first["expected"]) == (BELIEFS[0].id, BELIEFS[0].expected)
     assert (first["verdict"], first["seconds"]) == ("as believed", 1.2)
     assert first["relied_on_by"] == list(BELIEFS[0].relied_on_by)
@@ -95,7 +129,9 @@ def test_each_belief_is_there_once() -> None:
     assert [name for name, count in ids.items() if count > 1] == []
     assert list(dict.fromkeys(belief.subject for belief in BELIEFS)) == list(SUBJECTS)
     assert [
-        belief.id for belief in BELIEFS if not belief.sentence.endswith(".") or not belief.relied_on_by
+        belief.id
+        for belief in BELIEFS
+        if not belief.sentence.endswith(".") or not belief.relied_on_by
     ] == []
 
 
@@ -129,7 +165,10 @@ def test_choose_what_does_not_exist(name: str, cure: str) -> None:
 
 
 def test_summary() -> None:
-    """It counts by subject, and has what differs and why others were not checked; a line for each only on demand."""
+    """
+    It counts by subject, and has what differs and why others were not checked; a line
+    for each only on demand.
+    """
     reason, belief = "role/Team is missing", BELIEFS[1]
     found = [
         result(Verdict.AS_BELIEVED, "many of any"),
@@ -139,12 +178,19 @@ def test_summary() -> None:
 
     lines = summary(found, ["any"]).splitlines()
 
-    assert lines[0].split(maxsplit=1) == ["start", "1 as believed, 1 differs, 2 not checked"]
+    assert lines[0].split(maxsplit=1) == [
+        "start",
+        "1 as believed, 1 differs, 2 not checked",
+    ]
     assert lines[2].split() == [belief.id, "differs", "user/***"]
     assert lines[3:6] == [
-        f"    {text}" for text in (belief.sentence, f"Expected: {belief.expected}", "a detail")
+        f"    {text}"
+        for text in (belief.sentence, f"Expected: {belief.expected}", "a detail")
     ]
-    assert lines[-2:] == ["not checked: role/*** is missing", f"    {BELIEFS[2].id}, {BELIEFS[3].id}"]
+    assert lines[-2:] == [
+        "not checked: role/*** is missing",
+        f"    {BELIEFS[2].id}, {BELIEFS[3].id}",
+    ]
     first, *others = summary(found, ["any"], is_verbose=True).splitlines()
     # An invented key that is a word is none.
     assert first.split(maxsplit=1) == [BELIEFS[0].id, "as believed  many of any"]
@@ -152,8 +198,15 @@ def test_summary() -> None:
 
 
 def test_own_words_are_not_masked() -> None:
-    """Only what was seen comes from AWS: beliefs, and the names of pages, stay as they are."""
-    own = replace(BELIEFS[0], sentence="The policy/name is 123456789012.", relied_on_by=["user/page.md"])
+    """
+    Only what was seen comes from AWS: beliefs, and the names of pages, stay as they
+    are.
+    """
+    own = replace(
+        BELIEFS[0],
+        sentence="The policy/name is 123456789012.",
+        relied_on_by=["user/page.md"],
+    )
     differing = Result(own, Verdict.DIFFERS, "user/me 123456789012")
 
     told = summary([differing])

@@ -1,11 +1,13 @@
 """
-What happens to a try (events), what it does next (instructions), and the record of the execution, which the
-tries of a task share and users can edit in Airflow: the vocabulary of ``machine.py`` and ``decisions.py``.
+What happens to a try (events), what it does next (instructions), and the record of the
+execution, which the tries of a task share and users can edit in Airflow: the vocabulary
+of ``machine.py`` and ``decisions.py``.
 
-The identity of a start is its task instance, and the how many-th start of an epoch it is. The client token
-and the default display name follow from it. So a try that finds no record of the earlier tries sends the same
-token as they did, and AWS returns the execution that it has already started; and what AWS lists and describes
-tells of itself which task has started it.
+The identity of a start is its task instance, and the how many-th start of an epoch it
+is. The client token and the default display name follow from it. So a try that finds no
+record of the earlier tries sends the same token as they did, and AWS returns the
+execution that it has already started; and what AWS lists and describes tells of itself
+which task has started it.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 """
@@ -32,13 +34,17 @@ from polysync_airflow.execution.waiter import LogLine
 
 class Incarnation(models.StrictModel):
     """
-    What tells a task instance from an earlier one with the same DAG, run id, task and map index.
+    What tells a task instance from an earlier one with the same DAG, run id, task and
+    map index.
 
-    A DAG run that was deleted may come again under its run id, and the passes of a loop have the same key.
+    A DAG run that was deleted may come again under its run id, and the passes of a loop
+    have the same key.
 
-    :param dag_run_started_at: when the DAG run started. Clearing a DAG run that has ended changes it, too.
+    :param dag_run_started_at: when the DAG run started. Clearing a DAG run that has
+        ended changes it, too.
     :param clear_number: how often the DAG run was cleared.
-    :param region: the pass of the loop or of the expansion, from Airflow 3.4 on; None outside of them.
+    :param region: the pass of the loop or of the expansion, from Airflow 3.4 on; None
+        outside of them.
     """
 
     dag_run_started_at: models.UtcTime | None = None
@@ -52,9 +58,11 @@ OnClear = Literal["new", "resume"]
 
 class ClearChoice(models.StrictModel):
     """
-    What a user chose for one clear of the task. It counts in place of the operator's ``on_clear``.
+    What a user chose for one clear of the task. It counts in place of the operator's
+    ``on_clear``.
 
-    :param epoch: the epoch that this clear has begun; None until its first try has begun.
+    :param epoch: the epoch that this clear has begun; None until its first try has
+        begun.
     """
 
     on_clear: OnClear
@@ -67,23 +75,29 @@ NO_EPOCH: Final = -1
 
 class StoredExecution(models.StrictModel):
     """
-    The record that the tries of a task share in a Variable of Airflow, where users can edit it.
+    The record that the tries of a task share in a Variable of Airflow, where users can
+    edit it.
 
-    :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the task begins a new epoch.
-    :param incarnation: that of the task instance that wrote the record; None if an earlier version did.
+    :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the
+        task begins a new epoch.
+    :param incarnation: that of the task instance that wrote the record; None if an
+        earlier version did.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
     :param execution_arn: ARN of the execution; None until AWS has responded.
     :param resumes: number of resumes that were requested.
-    :param resume_token: client request token of the last resume; None before the first one.
+    :param resume_token: client request token of the last resume; None before the first
+        one.
     :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
-    :param try_number: the try that wrote the record last; 0 in records of an earlier version.
-    :param stop_requested_by: the try that has asked AWS to stop this attempt of the execution; None if no try
-        has.
-    :param replaced_by_epoch: the epoch whose tries wait for the end of this execution, to start a new one in
-        its place; None if no epoch does.
-    :param clear_choice: what a user chose for the clear that follows, or that began this epoch; None for
-        ``on_clear``. An earlier version refuses a record that has it.
+    :param try_number: the try that wrote the record last; 0 in records of an earlier
+        version.
+    :param stop_requested_by: the try that has asked AWS to stop this attempt of the
+        execution; None if no try has.
+    :param replaced_by_epoch: the epoch whose tries wait for the end of this execution,
+        to start a new one in its place; None if no epoch does.
+    :param clear_choice: what a user chose for the clear that follows, or that began
+        this epoch; None for ``on_clear``. An earlier version refuses a record that has
+        it.
     """
 
     version: Literal[1] = 1
@@ -102,17 +116,20 @@ class StoredExecution(models.StrictModel):
 
     @model_validator(mode="after")
     def _resumes_have_a_token(self) -> StoredExecution:
-        # The number of resumes is part of a stop's client token. With a wrong number, AWS would take the stop
-        # for one that it has already made.
+        # The number of resumes is part of a stop's client token. With a wrong number,
+        # AWS would take the stop for one that it has already made.
         if (self.resumes == 0) != (self.resume_token is None):
-            raise ValueError("resume_token must be set if resumes is not 0, and only then")
+            raise ValueError(
+                "resume_token must be set if resumes is not 0, and only then"
+            )
         return self
 
     def choice_in(self, epoch: int) -> ClearChoice | None:
         """
         Return what a user chose for the clear that began an epoch; None if nobody has.
 
-        The first try after a choice is that of its clear: a choice is stored only after the end of the task.
+        The first try after a choice is that of its clear: a choice is stored only after
+        the end of the task.
         """
         choice = self.clear_choice
         if choice is None or choice.epoch not in (None, epoch):
@@ -121,9 +138,11 @@ class StoredExecution(models.StrictModel):
 
     def with_choice_of(self, stored: StoredExecution | None) -> StoredExecution:
         """
-        Return the record with what a user has chosen meanwhile: the choice is kept in the stored record only.
+        Return the record with what a user has chosen meanwhile: the choice is kept in
+        the stored record only.
 
-        If another try has begun the epoch of its clear, it has used the choice up; this one still has it.
+        If another try has begun the epoch of its clear, it has used the choice up; this
+        one still has it.
 
         :param stored: the record in the store; None if there is none.
         """
@@ -137,7 +156,8 @@ class StoredExecution(models.StrictModel):
 
     def without_values(self) -> StoredExecution:
         """
-        Return the record as it is stored: once the ARN is known, no try needs the values of the parameters.
+        Return the record as it is stored: once the ARN is known, no try needs the
+        values of the parameters.
 
         Whoever may read Variables would see them.
         """
@@ -168,14 +188,17 @@ OnCompletedWithFailures = Literal["fail", "succeed"]
 
 
 class RecoveryChoices(Choices):
-    """What the DAG author chose about the executions of earlier tries; see the arguments of the operator."""
+    """
+    What the DAG author chose about the executions of earlier tries; see the arguments
+    of the operator.
+    """
 
     retry_mode: RetryMode
     on_clear: OnClear
     on_completed_with_failures: OnCompletedWithFailures
     stop_on_kill: Flag
-    # Whether a cleared task stops an execution that runs. If not, it goes on with it if ``on_clear`` is
-    # ``resume``; else it waits for its end, and chooses again.
+    # Whether a cleared task stops an execution that runs. If not, it goes on with it if
+    # ``on_clear`` is ``resume``; else it waits for its end, and chooses again.
     stop_on_clear: Flag = True
 
     @property
@@ -226,9 +249,11 @@ class TaskIdentity:
     """
     What the starts of a task instance have in common.
 
-    :param task_marks: digests of the task instance, made with the keys of the deployment, the current one
-        first. Another deployment with the same DAG has other ones.
-    :param nonce: set if the start of the DAG run does not tell it from another one with the same run id.
+    :param task_marks: digests of the task instance, made with the keys of the
+        deployment, the current one first. Another deployment with the same DAG has
+        other ones.
+    :param nonce: set if the start of the DAG run does not tell it from another one with
+        the same run id.
     """
 
     key: TaskKey
@@ -248,15 +273,17 @@ class TaskIdentity:
         """
         Return the default display name of a start.
 
-        AWS does not accept run ids such as ``scheduled__2026-01-01T00:00:00+00:00``, and run ids that differ
-        only at the end would be equal after truncation. So the name ends with digests.
+        AWS does not accept run ids such as ``scheduled__2026-01-01T00:00:00+00:00``,
+        and run ids that differ only at the end would be equal after truncation. So the
+        name ends with digests.
         """
         key = self.key
         text = re.sub(r"[^A-Za-z0-9]+", "-", f"{key.dag_id}/{key.task_id}/{key.run_id}")
         index = () if key.map_index < 0 else (str(key.map_index),)
         mark = self.task_marks[0] if self.task_marks else task_mark(digest(key))
         end = "-".join((*index, mark, self.incarnation_mark, str(epoch), str(number)))
-        return f"{text[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip('-')}-{end}".lstrip("-")
+        text = text[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip("-")
+        return f"{text}-{end}".lstrip("-")
 
     @property
     def incarnation_mark(self) -> str:
@@ -268,19 +295,30 @@ class TaskIdentity:
         if record is None:
             return 0
         prefix, _, number = record.request.client_request_token.rpartition("-")
-        return int(number) + 1 if prefix == self._token_prefix(epoch) and number.isdecimal() else 0
+        return (
+            int(number) + 1
+            if prefix == self._token_prefix(epoch) and number.isdecimal()
+            else 0
+        )
 
     def _token_prefix(self, epoch: int) -> str:
         return f"polysync-{self._digest(epoch)[:40]}"
 
     def _digest(self, *parts: int) -> str:
         started_at = self.incarnation.dag_run_started_at
-        run = (started_at.isoformat() if started_at else None, self.incarnation.region, self.nonce)
+        run = (
+            started_at.isoformat() if started_at else None,
+            self.incarnation.region,
+            self.nonce,
+        )
         return digest(self.key, *run, *parts)
 
 
 def digest(key: TaskKey, *parts: object) -> str:
-    """Return a digest of a task instance and of what else tells its starts apart, as hexadecimal digits."""
+    """
+    Return a digest of a task instance and of what else tells its starts apart, as
+    hexadecimal digits.
+    """
     return hashlib.sha256(json.dumps([astuple(key), *parts]).encode()).hexdigest()
 
 
@@ -291,7 +329,8 @@ def task_mark(hexadecimal: str) -> str:
 
 def read_name(*texts: str | None) -> StartName | None:
     """
-    Return what an execution says of its start; None if none of its texts ends as ``display_name`` does.
+    Return what an execution says of its start; None if none of its texts ends as
+    ``display_name`` does.
 
     :param texts: its display name and its description.
     """
@@ -303,7 +342,8 @@ def read_name(*texts: str | None) -> StartName | None:
 
 def owner_text(*texts: str | None) -> str | None:
     """
-    Return the DAG, the task and the DAG run that have started an execution, as far as its name has them.
+    Return the DAG, the task and the DAG run that have started an execution, as far as
+    its name has them.
 
     For people only: whoever starts an execution may give it such a name.
 
@@ -320,7 +360,8 @@ def _find_name(texts: Iterable[str | None]) -> re.Match[str] | None:
 class Do(Enum):
     """What a driver does."""
 
-    # Look in AWS for the execution of earlier tries whose record is missing or cannot be believed.
+    # Look in AWS for the execution of earlier tries whose record is missing or cannot
+    # be believed.
     LOOK_UP = auto()
     # Make the request for a new execution, and check it.
     PREPARE = auto()
@@ -328,7 +369,8 @@ class Do(Enum):
     START = auto()
     # Describe the execution of the start: AWS may know the token from an earlier try.
     DESCRIBE_STARTED = auto()
-    # Look for the execution of the start: AWS knows its token from a request with other parameters.
+    # Look for the execution of the start: AWS knows its token from a request with other
+    # parameters.
     LOOK_UP_STARTED = auto()
     # Send the stored start request again: an earlier try may have sent it.
     RESEND_START = auto()
@@ -338,13 +380,15 @@ class Do(Enum):
     RESUME = auto()
     # The same, where the token was stored before a user cleared the task.
     RESEND_RESUME = auto()
-    # Describe the execution whose resume AWS has refused: an earlier request may have resumed it.
+    # Describe the execution whose resume AWS has refused: an earlier request may have
+    # resumed it.
     DESCRIBE_REFUSED = auto()
     # Describe the execution whose resume AWS has accepted, perhaps before the clear.
     DESCRIBE_RESUMED = auto()
     # Request the stop of the execution.
     STOP = auto()
-    # Wait for the end of an execution with which the try must not continue, then begin again.
+    # Wait for the end of an execution with which the try must not continue, then begin
+    # again.
     WAIT_FOR_END = auto()
     # This is the execution of the task: wait for its end, or take its result.
     WATCH = auto()
@@ -355,7 +399,12 @@ class Do(Enum):
 # The requests that a try does not send once a later one is the current one.
 COSTS_MONEY: Final = frozenset({Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME})
 # What a process must not do once it was killed.
-NOT_WHEN_KILLED: Final = COSTS_MONEY | {Do.LOOK_UP, Do.PREPARE, Do.WATCH, Do.WAIT_FOR_END}
+NOT_WHEN_KILLED: Final = COSTS_MONEY | {
+    Do.LOOK_UP,
+    Do.PREPARE,
+    Do.WATCH,
+    Do.WAIT_FOR_END,
+}
 # With these, a try has its execution, or knows what it has to wait for.
 ENDS_THE_START: Final = frozenset({Do.WATCH, Do.WAIT_FOR_END})
 
@@ -391,8 +440,8 @@ class Refused(NamedTuple):
     """
     The request failed, or could not be made.
 
-    :param was_repeated: an earlier attempt of the same request got no clear response, so that AWS may have
-        accepted it.
+    :param was_repeated: an earlier attempt of the same request got no clear response,
+        so that AWS may have accepted it.
     """
 
     error: PolysyncError
@@ -411,7 +460,8 @@ class LookedUp(NamedTuple):
     AWS listed the newest executions of the pipeline.
 
     :param pipeline_name: the name or ARN of the pipeline.
-    :param claimed: the execution that a record names which cannot be believed, if it exists.
+    :param claimed: the execution that a record names which cannot be believed, if it
+        exists.
     """
 
     pipeline_name: str
@@ -421,7 +471,8 @@ class LookedUp(NamedTuple):
 
 class Killed(NamedTuple):
     """
-    The process was killed before the action was performed. What comes before it is stored.
+    The process was killed before the action was performed. What comes before it is
+    stored.
 
     :param is_shutdown: whether its worker shuts down.
     """
@@ -438,7 +489,8 @@ class Try:
     One try of a task.
 
     :param epoch: Airflow's ``max_tries``.
-    :param lost: why the record that is stored cannot be believed; None if it can, or if none is stored.
+    :param lost: why the record that is stored cannot be believed; None if it can, or if
+        none is stored.
     """
 
     number: int
@@ -453,9 +505,12 @@ class Instruction:
     """
     What a try does next, and what it knows.
 
-    :param record: the record of the execution that runs, or may run, for the task; None if there is none.
-    :param started_at: when the execution was started, by AWS's clock; None if it is not known.
-    :param start_number: how many starts of the epoch came before the one that is prepared.
+    :param record: the record of the execution that runs, or may run, for the task; None
+        if there is none.
+    :param started_at: when the execution was started, by AWS's clock; None if it is not
+        known.
+    :param start_number: how many starts of the epoch came before the one that is
+        prepared.
     :param store: what to do with the stored record before the action.
     """
 
@@ -479,15 +534,26 @@ class Instruction:
     @property
     def attempt_started_at(self) -> datetime | None:
         """When this attempt of the execution began; None if it has just begun."""
-        return self.known.resumed_at or (self.description.created_at if self.description else None)
+        return self.known.resumed_at or (
+            self.description.created_at if self.description else None
+        )
 
     def next(self, do: Do, *lines: LogLine, **changes: Any) -> Instruction:
         """Return the next instruction, which knows the same except for changes."""
-        return replace(self, do=do, lines=lines, **{"store": Store.KEEP, "error": None, **changes})
+        return replace(
+            self, do=do, lines=lines, **{"store": Store.KEEP, "error": None, **changes}
+        )
 
-    def write(self, do: Do, *lines: LogLine, changes: dict[str, Any], **known: Any) -> Instruction:
-        """Return the next instruction, before which changes of the record are stored."""
-        writer = {"try_number": self.task_try.number, "incarnation": self.task_try.task.incarnation}
+    def write(
+        self, do: Do, *lines: LogLine, changes: dict[str, Any], **known: Any
+    ) -> Instruction:
+        """
+        Return the next instruction, before which changes of the record are stored.
+        """
+        writer = {
+            "try_number": self.task_try.number,
+            "incarnation": self.task_try.task.incarnation,
+        }
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(do, *lines, record=record, store=Store.WRITE, **known)
 

@@ -1,13 +1,16 @@
 """
-Callback steps: what AWS says of one, the messages in its queue, and what an answer may contain.
+Callback steps: what AWS says of one, the messages in its queue, and what an answer may
+contain.
 
-A callback step waits until somebody sends its token back to AWS, with output parameters or with the reason of
-a failure. Whoever knows the token can end the step, so it is a secret: no text, error or ``repr`` has it.
+A callback step waits until somebody sends its token back to AWS, with output parameters
+or with the reason of a failure. Whoever knows the token can end the step, so it is a
+secret: no text, error or ``repr`` has it.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 
-All executions of a pipeline share the queue that its definition names, so a task receives the messages of
-others, too. SQS counts each receive, and moves a message that was received too often to a dead-letter queue.
+All executions of a pipeline share the queue that its definition names, so a task
+receives the messages of others, too. SQS counts each receive, and moves a message that
+was received too often to a dead-letter queue.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
 
@@ -24,12 +27,26 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 from polysync_airflow import states
-from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
+from polysync_airflow.exceptions import (
+    CallbackStepError,
+    ParametersError,
+    PolysyncError,
+)
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.steps.descriptions import StepDescription, outputs_by_step
+from polysync_airflow.execution.steps.descriptions import (
+    StepDescription,
+    outputs_by_step,
+)
 
 # The member of a step's metadata, and the type of a step in a definition.
 CALLBACK: Final = "Callback"
@@ -43,7 +60,9 @@ MAX_BODY_LENGTH: Final = 1024 * 1024
 # The XCom of the task is a dict of texts.
 Outputs = dict[str, str]
 
-_QUEUE_URL: Final = re.compile(r"https?://(?P<host>[^/?#@\s]{1,200})/\d{12}/[\w.-]{1,80}")
+_QUEUE_URL: Final = re.compile(
+    r"https?://(?P<host>[^/?#@\s]{1,200})/\d{12}/[\w.-]{1,80}"
+)
 _QUEUE_HOST: Final = re.compile(
     r"(?:[a-z-]+\.)?sqs\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.|api\.(?:aws|amazonwebservices\.))"
 )
@@ -51,7 +70,11 @@ _QUEUE_HOST: Final = re.compile(
 
 def _secret(value: Any) -> Any:
     # Not a constraint on the secret itself, whose error would quote it.
-    return value if isinstance(value, str) and re.fullmatch("[a-zA-Z0-9]{1,64}", value) else None
+    return (
+        value
+        if isinstance(value, str) and re.fullmatch("[a-zA-Z0-9]{1,64}", value)
+        else None
+    )
 
 
 CallbackToken = Annotated[SecretStr | None, BeforeValidator(_secret)]
@@ -62,7 +85,8 @@ class CallbackMessage(models.FrozenModel):
     The body of a message that a callback step has sent to its queue.
 
     :param arguments: the inputs of the step, by name.
-    :param status: ``Stopping`` if the execution is to be stopped; None when the step begins.
+    :param status: ``Stopping`` if the execution is to be stopped; None when the step
+        begins.
     """
 
     token: CallbackToken = None
@@ -80,7 +104,11 @@ class CallbackMessage(models.FrozenModel):
 def parse_message(body: str) -> CallbackMessage | None:
     """Return the message of a callback step; None for any other message."""
     try:
-        return CallbackMessage.model_validate(json.loads(body)) if len(body) <= MAX_BODY_LENGTH else None
+        return (
+            CallbackMessage.model_validate(json.loads(body))
+            if len(body) <= MAX_BODY_LENGTH
+            else None
+        )
     except (ValueError, RecursionError):
         # A ValidationError is a ValueError, too.
         return None
@@ -120,7 +148,9 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
     :raises CallbackStepError: the step is no callback step, or names no queue.
     """
     if step.kind not in (CALLBACK, None):
-        raise CallbackStepError(f"Step {step.name} is a step of type {step.kind}, not a callback step.")
+        raise CallbackStepError(
+            f"Step {step.name} is a step of type {step.kind}, not a callback step."
+        )
     token = _secret(step.text("CallbackToken"))
     if step.status == states.STATUS_STARTING or token is None:
         return None
@@ -128,8 +158,8 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
     queue = parse_queue_url(url) if url else None
     if queue is None:
         raise CallbackStepError(
-            f"The queue of step {step.name} is {texts.shorten(url)}, which is not the URL of an SQS queue: "
-            "correct sqs_queue_url of the step in the pipeline."
+            f"The queue of step {step.name} is {texts.shorten(url)}, which is not the"
+            " URL of an SQS queue: correct sqs_queue_url of the step in the pipeline."
         )
     return RunningCallback(SecretStr(token), queue)
 
@@ -139,17 +169,25 @@ class Situation(Enum):
 
     NOT_BEGUN = auto()  # The step has not begun, and still may.
     RUNNING = auto()  # The step waits for its answer.
-    STOPPING = auto()  # The step waits for its answer, and so does the stop of its execution.
+    STOPPING = (
+        auto()
+    )  # The step waits for its answer, and so does the stop of its execution.
     SUCCEEDED = auto()
     FAILED = auto()
-    CANCELLED = auto()  # The execution was stopped before the step began, or with the step.
+    CANCELLED = (
+        auto()
+    )  # The execution was stopped before the step began, or with the step.
     NEVER_RAN = auto()  # The execution has ended without the step.
 
 
 def find_step(steps: Sequence[StepDescription], name: str) -> StepDescription | None:
     """Return the step with a name; None if AWS has not begun it."""
     found = [step for step in steps if step.name == name]
-    return max(found, key=lambda step: step.started_at or datetime.min.replace(tzinfo=UTC), default=None)
+    return max(
+        found,
+        key=lambda step: step.started_at or datetime.min.replace(tzinfo=UTC),
+        default=None,
+    )
 
 
 def situation_of(step: StepDescription | None, status: str) -> Situation:
@@ -164,7 +202,10 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
         return Situation.SUCCEEDED
     if state is states.PolysyncState.FAILED:
         return Situation.FAILED
-    if state is states.PolysyncState.CANCELLED or states.state_of(status) is states.PolysyncState.CANCELLED:
+    if (
+        state is states.PolysyncState.CANCELLED
+        or states.state_of(status) is states.PolysyncState.CANCELLED
+    ):
         return Situation.CANCELLED
     if states.has_ended(status):
         return Situation.NEVER_RAN
@@ -174,9 +215,14 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     return Situation.STOPPING if is_stopping else Situation.RUNNING
 
 
-def is_news(name: str, status: str | None, steps: Sequence[StepDescription] | BaseException | None) -> bool:
+def is_news(
+    name: str,
+    status: str | None,
+    steps: Sequence[StepDescription] | BaseException | None,
+) -> bool:
     """
-    Return whether a task that waits for a callback step must look at it: it has begun, or cannot any more.
+    Return whether a task that waits for a callback step must look at it: it has begun,
+    or cannot any more.
 
     :param status: AWS's status of the execution; None if it is not known.
     :param steps: AWS's list of its steps, or the error; None if they were not listed.
@@ -190,7 +236,10 @@ def is_news(name: str, status: str | None, steps: Sequence[StepDescription] | Ba
 
 
 def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
-    """Return whether a callback step may still wait for its answer; True if no step has the token."""
+    """
+    Return whether a callback step may still wait for its answer; True if no step has
+    the token.
+    """
     secret = token and token.get_secret_value()
     found = [step for step in steps if secret and step.text("CallbackToken") == secret]
     return not found or not all(states.has_ended(step.status) for step in found)
@@ -201,7 +250,8 @@ def recorded_outputs(step: StepDescription) -> Outputs:
     made = outputs_by_step([step]).get(step.name, {}).get("output_parameters")
     parameters = made if isinstance(made, dict) else {}
     outputs: Outputs = texts.storable(
-        {name: str(value) for name, value in parameters.items() if value is not None}, []
+        {name: str(value) for name, value in parameters.items() if value is not None},
+        [],
     )
     return outputs
 
@@ -210,32 +260,44 @@ def output_parameters(value: Any) -> Outputs:
     """
     Return what a function has returned as output parameters.
 
-    Numbers and booleans become ``str(value)``, as AWS's own Python SDK sends parameters.
+    Numbers and booleans become ``str(value)``, as AWS's own Python SDK sends
+    parameters.
 
-    :param value: a mapping of names to texts, numbers or booleans; None for no parameters.
-    :raises ParametersError: AWS would not accept it, or would read it as something else.
+    :param value: a mapping of names to texts, numbers or booleans; None for no
+        parameters.
+    :raises ParametersError: AWS would not accept it, or would read it as something
+        else.
     """
     if value is None:
         return {}
     cure = (
-        f"return a dict of at most {MAX_OUTPUTS} names to texts, numbers or booleans, or None. A name has "
-        f"1 to {MAX_NAME_LENGTH} characters, a value at most {texts.MAX_VALUE_LENGTH:,}: pass larger data by "
-        "its S3 URI, and a nested value as JSON text"
+        f"return a dict of at most {MAX_OUTPUTS} names to texts, numbers or booleans,"
+        f" or None. A name has 1 to {MAX_NAME_LENGTH} characters, a value at most"
+        f" {texts.MAX_VALUE_LENGTH:,}: pass larger data by its S3 URI, and a nested"
+        " value as JSON text"
     )
     if not isinstance(value, Mapping) or len(value) > MAX_OUTPUTS:
         raise ParametersError(f"The function returned {texts.shorten(value)}: {cure}.")
     outputs = {}
     for name, entry in value.items():
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-            raise ParametersError(f"The function returned the name {texts.shorten(name)}: {cure}.")
+        if (
+            not isinstance(name, str)
+            or not 1 <= len(name) <= MAX_NAME_LENGTH
+            or not name.isprintable()
+        ):
+            raise ParametersError(
+                f"The function returned the name {texts.shorten(name)}: {cure}."
+            )
         if name in texts.RESERVED_NAMES:
             raise ParametersError(
-                f"The function returned the name {name}, which Airflow reserves: rename it."
+                f"The function returned the name {name}, which Airflow reserves:"
+                " rename it."
             )
         text = _text_of(entry)
         if text is None or len(text) > texts.MAX_VALUE_LENGTH:
             raise ParametersError(
-                f"The function returned {texts.clean_line(name)} = {texts.shorten(entry)}: {cure}."
+                f"The function returned {texts.clean_line(name)} ="
+                f" {texts.shorten(entry)}: {cure}."
             )
         outputs[name] = text
     return outputs
@@ -253,13 +315,17 @@ def _text_of(value: Any) -> str | None:
 
 
 def failure_reason(text: str) -> str:
-    """Return a text as the reason of a failed step, which AWS shows to everybody who may list the steps."""
+    """
+    Return a text as the reason of a failed step, which AWS shows to everybody who may
+    list the steps.
+    """
     return texts.clean_line(text, MAX_FAILURE_LENGTH)
 
 
 def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> SecretStr:
     """
-    Return the client request token of an answer: the same for the same answer to the same step.
+    Return the client request token of an answer: the same for the same answer to the
+    same step.
 
     It is as secret as the callback token, which could be found from it by trying.
     """
@@ -269,19 +335,29 @@ def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> Secre
 
 class StepChangedEvent(models.StrictModel):
     """
-    The event of a trigger that has seen a change of the step. The task itself looks at what has changed.
+    The event of a trigger that has seen a change of the step. The task itself looks at
+    what has changed.
 
     :param since: when the wait began, in seconds since the epoch.
     :param deadline: when it ends at the latest.
     """
 
     outcome: Literal["step_changed"] = "step_changed"
-    since: Annotated[float, Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False)]
-    deadline: Annotated[float, Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False)]
+    since: Annotated[
+        float,
+        Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False),
+    ]
+    deadline: Annotated[
+        float,
+        Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False),
+    ]
 
 
 def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | None:
-    """Return the event of a trigger that has seen a change of the step; None for any other event."""
+    """
+    Return the event of a trigger that has seen a change of the step; None for any other
+    event.
+    """
     try:
         return StepChangedEvent.model_validate(event)
     except ValidationError:
@@ -290,9 +366,11 @@ def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | No
 
 # AWS lets a callback step fail that was not answered for so long.
 MAX_WAIT_SECONDS: Final = 7 * 24 * 3600.0
-# A task receives its message within minutes. Whether the step of an older one still waits is looked up.
+# A task receives its message within minutes. Whether the step of an older one still
+# waits is looked up.
 LOOK_UP_SECONDS: Final = 300.0
-# The attribute of a message that was sent again: when it was first sent, in milliseconds since the epoch.
+# The attribute of a message that was sent again: when it was first sent, in
+# milliseconds since the epoch.
 FIRST_SENT: Final = "polysync.first-sent"
 
 
@@ -309,9 +387,15 @@ class ReceivedMessage(models.FrozenModel):
     """
 
     body: str = Field(validation_alias="Body", repr=False)
-    receipt: str = Field(validation_alias="ReceiptHandle", min_length=1, max_length=4096)
-    attributes: dict[str, Any] = Field(default_factory=dict, validation_alias="MessageAttributes")
-    receives: int = Field(1, validation_alias=AliasPath("Attributes", "ApproximateReceiveCount"))
+    receipt: str = Field(
+        validation_alias="ReceiptHandle", min_length=1, max_length=4096
+    )
+    attributes: dict[str, Any] = Field(
+        default_factory=dict, validation_alias="MessageAttributes"
+    )
+    receives: int = Field(
+        1, validation_alias=AliasPath("Attributes", "ApproximateReceiveCount")
+    )
     sent: int = Field(0, validation_alias=AliasPath("Attributes", "SentTimestamp"))
 
     @property
@@ -336,10 +420,13 @@ class Redrive(models.FrozenModel):
     When SQS moves messages of a queue to a dead-letter queue.
 
     :param queue_arn: the dead-letter queue.
-    :param max_receives: a message that was received so often, and not deleted, is moved at its next receive.
+    :param max_receives: a message that was received so often, and not deleted, is moved
+        at its next receive.
     """
 
-    queue_arn: str = Field(validation_alias="deadLetterTargetArn", pattern=r"^arn:[A-Za-z0-9:_.-]{1,200}$")
+    queue_arn: str = Field(
+        validation_alias="deadLetterTargetArn", pattern=r"^arn:[A-Za-z0-9:_.-]{1,200}$"
+    )
     max_receives: int = Field(validation_alias="maxReceiveCount", ge=1)
 
 
@@ -349,7 +436,9 @@ class Handling(Enum):
     KEEP = auto()  # It is that of its own step.
     GIVE_BACK = auto()  # Others can receive it at once.
     LOOK_UP = auto()  # Whether its step still waits is looked up first.
-    SEND_AGAIN = auto()  # It is replaced by a copy, of which no receive has been counted.
+    SEND_AGAIN = (
+        auto()
+    )  # It is replaced by a copy, of which no receive has been counted.
     DELETE = auto()  # Its step has ended.
 
 
@@ -369,12 +458,14 @@ def handling_of(
     :param is_own: whether it is that of the task's own step.
     :param max_receives: those of the queue; None if it has no dead-letter queue.
     :param now: the time, in seconds since the epoch.
-    :param waits: whether its step may still wait for its answer; None if that was not looked up.
+    :param waits: whether its step may still wait for its answer; None if that was not
+        looked up.
     """
     if is_own:
         return Handling.KEEP
-    # A consumer of other messages may not expect a copy. Half of the receives are left for the own task,
-    # whose worker may die, and for those of which SQS loses the response.
+    # A consumer of other messages may not expect a copy. Half of the receives are left
+    # for the own task, whose worker may die, and for those of which SQS loses the
+    # response.
     if content is None or max_receives is None or received.receives * 2 < max_receives:
         return Handling.GIVE_BACK
     age = now - received.first_sent / 1000
@@ -382,4 +473,8 @@ def handling_of(
         return Handling.DELETE
     if age > MAX_WAIT_SECONDS:
         return Handling.GIVE_BACK
-    return Handling.LOOK_UP if waits is None and age > LOOK_UP_SECONDS else Handling.SEND_AGAIN
+    return (
+        Handling.LOOK_UP
+        if waits is None and age > LOOK_UP_SECONDS
+        else Handling.SEND_AGAIN
+    )

@@ -1,6 +1,6 @@
 """
-AWS's description of a step, validated and bounded, what each kind of step makes, and the XComs ``steps`` and
-``outputs``, which are made of the descriptions.
+AWS's description of a step, validated and bounded, what each kind of step makes, and
+the XComs ``steps`` and ``outputs``, which are made of the descriptions.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html
 
@@ -21,7 +21,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD
@@ -45,9 +51,12 @@ class StepKind(NamedTuple):
 # By the member of the metadata.
 STEP_KINDS: Final = {
     name: StepKind(**members)
-    for name, members in tomllib.loads(Path(__file__).with_name("kinds.toml").read_text()).items()
+    for name, members in tomllib.loads(
+        Path(__file__).with_name("kinds.toml").read_text()
+    ).items()
 }
-# The type of a step in a definition, by the member of the metadata: Training for TrainingJob.
+# The type of a step in a definition, by the member of the metadata: Training for
+# TrainingJob.
 STEP_TYPES: Final = {kind: kind.removesuffix("Job") or kind for kind in STEP_KINDS}
 # The type of a step that ends its execution as failed.
 FAIL: Final = "Fail"
@@ -60,9 +69,9 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return what a step made, with the names that the XCom ``outputs`` has.
 
-    ``Arn`` becomes ``<what it is>_arn``, such as ``model_package_arn``; the output parameters become a dict.
-    All else keeps AWS's name, in snake case. A kind that this version does not know is treated in the same
-    way.
+    ``Arn`` becomes ``<what it is>_arn``, such as ``model_package_arn``; the output
+    parameters become a dict. All else keeps AWS's name, in snake case. A kind that this
+    version does not know is treated in the same way.
 
     :param kind: the member of the step's metadata.
     """
@@ -75,7 +84,11 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
             outputs[f"{noun}_arn"] = value
         elif member == "OutputParameters" and isinstance(value, list):
             entries = [entry for entry in value if isinstance(entry, Mapping)]
-            named = {str(each["Name"]): each.get("Value") for each in entries if "Name" in each}
+            named = {
+                str(each["Name"]): each.get("Value")
+                for each in entries
+                if "Name" in each
+            }
             outputs["output_parameters"] = named
         else:
             outputs[snake_case(member)] = value
@@ -87,7 +100,8 @@ def snake_case(name: str) -> str:
     return _WORD.sub("_", name).lower()
 
 
-# Of the metadata of a step: AWS allows 50 output parameters, and the other kinds have fewer members.
+# Of the metadata of a step: AWS allows 50 output parameters, and the other kinds have
+# fewer members.
 _MAX_ENTRIES: Final = 100
 _MAX_VALUES: Final = 250
 _MAX_DEPTH: Final = 6
@@ -105,7 +119,11 @@ def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> A
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         pairs = zip(value[:_MAX_ENTRIES], left, strict=False)
         return [_bounded(each, depth + 1, left) for each, _ in pairs]
-    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
+    if (
+        value is None
+        or isinstance(value, (bool, int))
+        or (isinstance(value, float) and isfinite(value))
+    ):
         return value
     text = value.isoformat() if isinstance(value, datetime) else str(value)
     return texts.clean_value(text, texts.MAX_VALUE_LENGTH)
@@ -119,8 +137,12 @@ class StepDescription(models.FrozenModel):
     """
 
     name: texts.NameText = Field(validation_alias="StepName")
-    status: str | None = Field(None, validation_alias="StepStatus", pattern=models.STATUS_PATTERN)
-    failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
+    status: str | None = Field(
+        None, validation_alias="StepStatus", pattern=models.STATUS_PATTERN
+    )
+    failure_reason: texts.ReasonText | None = Field(
+        None, validation_alias="FailureReason"
+    )
     attempt_count: texts.Count = Field(None, validation_alias="AttemptCount")
     started_at: models.ResponseTime = Field(None, validation_alias="StartTime")
     ended_at: models.ResponseTime = Field(None, validation_alias="EndTime")
@@ -130,7 +152,9 @@ class StepDescription(models.FrozenModel):
     loop: Annotated[texts.NameText | None, texts.LENIENT] = None
     # A damaged ARN must not hide the step.
     reused_from: Annotated[models.ExecutionArn | None, texts.LENIENT] = None
-    metadata: Annotated[dict[str, Any], BeforeValidator(_bounded)] = Field({}, validation_alias="Metadata")
+    metadata: Annotated[dict[str, Any], BeforeValidator(_bounded)] = Field(
+        {}, validation_alias="Metadata"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -138,9 +162,14 @@ class StepDescription(models.FrozenModel):
         if not isinstance(data, Mapping):
             return data
         cache_hit = data.get("CacheHitResult")
-        # A selective execution takes the steps that are not selected from another execution.
+        # A selective execution takes the steps that are not selected from another
+        # execution.
         reused = cache_hit or data.get("SelectiveExecutionResult")
-        source = reused.get("SourcePipelineExecutionArn") if isinstance(reused, Mapping) else None
+        source = (
+            reused.get("SourcePipelineExecutionArn")
+            if isinstance(reused, Mapping)
+            else None
+        )
         flat: dict[str, Any] = {
             **data,
             "Metadata": data.get("Metadata") or {},
@@ -150,16 +179,22 @@ class StepDescription(models.FrozenModel):
         }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
-            # The name that AWS's SDK documents, whether AWS's list has the index in it or not.
+            # The name that AWS's SDK documents, whether AWS's list has the index in it
+            # or not.
             suffix = f"-{iteration['Index']}"
-            flat["StepName"] = f"{str(data.get('StepName')).removesuffix(suffix)}{suffix}"
+            flat["StepName"] = (
+                f"{str(data.get('StepName')).removesuffix(suffix)}{suffix}"
+            )
             flat["loop"] = iteration.get("ParentStepName")
         return flat
 
     @property
     def kind(self) -> str | None:
         """The member of the metadata that is set, which tells the kind of the step."""
-        return next((kind for kind, value in self.metadata.items() if isinstance(value, dict)), None)
+        return next(
+            (kind for kind, value in self.metadata.items() if isinstance(value, dict)),
+            None,
+        )
 
     @property
     def facts(self) -> StepKind:
@@ -167,13 +202,18 @@ class StepDescription(models.FrozenModel):
         return STEP_KINDS.get(self.kind or "", StepKind())
 
     def text(self, member: str | None) -> str | None:
-        """Return the text of a member of what AWS says of the step's kind; None if it is none."""
+        """
+        Return the text of a member of what AWS says of the step's kind; None if it is
+        none.
+        """
         value = self.metadata[self.kind].get(member) if self.kind else None
         return value if isinstance(value, str) else None
 
     @property
     def outcome(self) -> str | None:
-        """The outcome of a condition: ``True`` or ``False``; None if there is none yet."""
+        """
+        The outcome of a condition: ``True`` or ``False``; None if there is none yet.
+        """
         return self.text("Outcome") if self.kind == "Condition" else None
 
     @property
@@ -191,7 +231,8 @@ class StepDescription(models.FrozenModel):
 
 def log_source(step: StepDescription) -> tuple[str, str] | None:
     """
-    Return the CloudWatch log group of a step's job, and the beginning of the names of its log streams.
+    Return the CloudWatch log group of a step's job, and the beginning of the names of
+    its log streams.
 
     :return: None if the kind of the step writes no log, or if it has no job yet.
     """
@@ -202,14 +243,21 @@ def log_source(step: StepDescription) -> tuple[str, str] | None:
 
 
 def job_name_of(step: StepDescription) -> str | None:
-    """Return the name of a step's job, which is the end of its ARN, or its id; None if it has no job yet."""
+    """
+    Return the name of a step's job, which is the end of its ARN, or its id; None if it
+    has no job yet.
+    """
     arn = step.job_arn
     if arn is None or not arn.startswith("arn:"):
         return step.text(step.facts.id_member)
     name = arn.split(":", 5)[-1]
     # arn:aws:sagemaker:<region>:<account>:training-job/<name>
     # arn:aws:lambda:<region>:<account>:function:<name>
-    return name.partition(":")[2] if name.startswith("function:") else name.partition("/")[2] or None
+    return (
+        name.partition(":")[2]
+        if name.startswith("function:")
+        else name.partition("/")[2] or None
+    )
 
 
 # Keys of XComs.
@@ -236,8 +284,10 @@ class StepRow(models.FrozenModel):
     :param condition: the Condition step in whose branch it is; None if it is in none.
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param not_taken: whether the condition had the other outcome.
-    :param not_selected: whether a selective execution leaves it out: it neither runs it nor takes its result.
-    :param reused_from: the ARN of the execution from which its result was taken; None if it has run.
+    :param not_selected: whether a selective execution leaves it out: it neither runs it
+        nor takes its result.
+    :param reused_from: the ARN of the execution from which its result was taken; None
+        if it has run.
     """
 
     name: texts.NameText
@@ -264,12 +314,21 @@ class StepRow(models.FrozenModel):
 
 # What an entry has, under the same names, of the definition and of AWS's list.
 _OF_DEFINITION: Final = ("name", "type", "condition", "branch", "not_selected")
-_OF_LIST: Final = StepRow.model_fields.keys() & {*StepDescription.model_fields, "seconds", "job_arn"}
-_ROWS: Final = TypeAdapter(Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=DEFER_BUILD)
+_OF_LIST: Final = StepRow.model_fields.keys() & {
+    *StepDescription.model_fields,
+    "seconds",
+    "job_arn",
+}
+_ROWS: Final = TypeAdapter(
+    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=DEFER_BUILD
+)
 
 
 def parse_rows(value: Any) -> list[StepRow]:
-    """Return the rows of an XCom ``steps``; none if there is no such XCom, or if somebody has changed it."""
+    """
+    Return the rows of an XCom ``steps``; none if there is no such XCom, or if somebody
+    has changed it.
+    """
     try:
         return _ROWS.validate_python(value or [])
     except ValidationError:
@@ -277,13 +336,21 @@ def parse_rows(value: Any) -> list[StepRow]:
 
 
 def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
-    """Return what a definition says of each step in the XCom ``steps``, in its order, for ``order_of``."""
-    return json.dumps([[getattr(step, member) for member in _OF_DEFINITION] for step in steps])
+    """
+    Return what a definition says of each step in the XCom ``steps``, in its order, for
+    ``order_of``.
+    """
+    return json.dumps(
+        [[getattr(step, member) for member in _OF_DEFINITION] for step in steps]
+    )
 
 
 def order_of(text: str) -> list[DeclaredStep]:
     """Return the steps of which ``order_text`` has made a text."""
-    return [DeclaredStep(*row)._replace(not_selected=left_out) for *row, left_out in json.loads(text)]
+    return [
+        DeclaredStep(*row)._replace(not_selected=left_out)
+        for *row, left_out in json.loads(text)
+    ]
 
 
 def rows_of(
@@ -292,10 +359,12 @@ def rows_of(
     execution_arn: models.ExecutionArn,
 ) -> list[StepRow]:
     """
-    Return the rows of the XCom ``steps``: the steps that AWS has begun, and those that it has not.
+    Return the rows of the XCom ``steps``: the steps that AWS has begun, and those that
+    it has not.
 
-    :param order: the steps in the order of the definition, or the rows before. Steps that are not in it
-        follow in the order in which AWS began them, those of a loop right after it.
+    :param order: the steps in the order of the definition, or the rows before. Steps
+        that are not in it follow in the order in which AWS began them, those of a loop
+        right after it.
     """
     by_name = {step.name: step for step in steps}
     outcomes = {step.name: step.outcome for step in steps}
@@ -318,12 +387,17 @@ def rows_of(
             )
         )
     # Those that have not begun have no time; they come last.
-    others = sorted(by_name.values(), key=lambda step: (not step.started_at, step.started_at, step.name))
+    others = sorted(
+        by_name.values(),
+        key=lambda step: (not step.started_at, step.started_at, step.name),
+    )
     rows += [_row_of(step, None, execution_arn) for step in others]
     # What a loop runs follows it.
     places = {row.name: place for place, row in enumerate(rows)}
     loops = {step.name: places[step.loop] for step in steps if step.loop in places}
-    return sorted(rows, key=lambda row: (loops.get(row.name, places[row.name]), row.name in loops))
+    return sorted(
+        rows, key=lambda row: (loops.get(row.name, places[row.name]), row.name in loops)
+    )
 
 
 def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any]]:
@@ -353,11 +427,19 @@ def last_lines(lines: Sequence[str], logs: int) -> list[str]:
 
 
 def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
-    """Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out."""
+    """
+    Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be
+    left out.
+    """
     fitted = _ROWS.dump_python(list(rows[:MAX_ROWS]), mode="json")
     without_links = partial(_without, ("console_url", "log_url"))
     without_jobs = partial(_without, ("job_arn", "job_name", "reused_from"))
-    for shorten in (without_links, without_jobs, _without_empty_members, _without_long_texts):
+    for shorten in (
+        without_links,
+        without_jobs,
+        _without_empty_members,
+        _without_long_texts,
+    ):
         if _size(fitted) <= MAX_XCOM_BYTES:
             break
         fitted = [shorten(row) for row in fitted]
@@ -365,14 +447,30 @@ def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]
         fitted = fitted[: _count_that_fits([_size(row) for row in fitted])]
     if len(fitted) == len(rows):
         return fitted, None
-    return fitted, f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest is too long."
+    return (
+        fitted,
+        (
+            f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest"
+            " is too long."
+        ),
+    )
 
 
-def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], str | None]:
-    """Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to be left out."""
+def fit_outputs(
+    outputs: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, Any], str | None]:
+    """
+    Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to
+    be left out.
+    """
     fitted = {step: dict(made) for step, made in outputs.items()}
-    # The longest values first, such as reports, so that each step keeps what identifies it.
-    values = [(_size(value), step, name) for step, made in outputs.items() for name, value in made.items()]
+    # The longest values first, such as reports, so that each step keeps what identifies
+    # it.
+    values = [
+        (_size(value), step, name)
+        for step, made in outputs.items()
+        for name, value in made.items()
+    ]
     left_out = []
     excess = _size(fitted) - MAX_XCOM_BYTES
     for size, step, name in sorted(values, reverse=True):
@@ -382,20 +480,34 @@ def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
         left_out.append(f"{step}.{name}")
         excess -= size
     # Model packages first: they are what the next task needs most.
-    names = sorted(fitted, key=lambda name: ("model_package_arn" not in fitted[name], name))
-    kept = set(names[: _count_that_fits([_size({name: fitted[name]}) for name in names])])
+    names = sorted(
+        fitted, key=lambda name: ("model_package_arn" not in fitted[name], name)
+    )
+    kept = set(
+        names[: _count_that_fits([_size({name: fitted[name]}) for name in names])]
+    )
     fitted = {name: made for name, made in fitted.items() if name in kept}
     left_out += [step for step in outputs if step not in fitted]
     if not left_out:
         return fitted, None
     more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
-    return fitted, f"The XCom outputs lacks what is too long: {', '.join(left_out[:MAX_NAMED])}{more}."
+    return (
+        fitted,
+        (
+            "The XCom outputs lacks what is too long:"
+            f" {', '.join(left_out[:MAX_NAMED])}{more}."
+        ),
+    )
 
 
-def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:
+def _row_of(
+    step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str
+) -> StepRow:
     return StepRow(
         **{member: getattr(step, member) for member in _OF_LIST},
-        type=STEP_TYPES.get(step.kind or "") or (declared and declared.type) or step.kind,
+        type=STEP_TYPES.get(step.kind or "")
+        or (declared and declared.type)
+        or step.kind,
         condition=declared and declared.condition,
         branch=declared and declared.branch,
         state=state_of_step(step.status).value,
@@ -424,7 +536,11 @@ def _job_url(step: StepDescription, execution_arn: str) -> str | None:
 
 
 def _without(members: Sequence[str], row: dict[str, Any]) -> dict[str, Any]:
-    return row if row["state"] == PolysyncState.FAILED.value else {**row, **dict.fromkeys(members)}
+    return (
+        row
+        if row["state"] == PolysyncState.FAILED.value
+        else {**row, **dict.fromkeys(members)}
+    )
 
 
 def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """
-The progress of an execution while a task waits: when its steps are listed, and what the log says of them.
+The progress of an execution while a task waits: when its steps are listed, and what the
+log says of them.
 
 Rules, for a wait on a worker and for a trigger:
 
-1. A list of steps costs a call for each execution. So it is read only after a poll that has succeeded: after
-   the first one, and then at most once in the interval.
-2. The wait needs the calls more: after a throttled call, no steps are listed for a minute.
+1. A list of steps costs a call for each execution. So it is read only after a poll that
+   has succeeded: after the first one, and then at most once in the interval.
+2. The wait needs the calls more: after a throttled call, no steps are listed for a
+   minute.
 3. After another transient error, they are listed again after the interval.
-4. After any other error, for example because the permission is missing, they are never listed again. The log
-   says so in one line. The wait goes on.
-5. While a task waits for a step that AWS has not listed yet, they are listed after each poll. So they are if
-   another process makes the next poll, which does not know what was logged. The log has no lines then.
-6. A step whose list AWS refuses, before it was listed once, is not awaited: its wait fails.
-7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do not stop the event
-   loop of a triggerer.
+4. After any other error, for example because the permission is missing, they are never
+   listed again. The log says so in one line. The wait goes on.
+5. While a task waits for a step that AWS has not listed yet, they are listed after each
+   poll. So they are if another process makes the next poll, which does not know what
+   was logged. The log has no lines then.
+6. A step whose list AWS refuses, before it was listed once, is not awaited: its wait
+   fails.
+7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do
+   not stop the event loop of a triggerer.
 
 Everything here is pure: the time is an argument.
 """
@@ -36,14 +40,21 @@ from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.waiter import ExecutionEvent, LogLine, TriggerArguments, check_event
+from polysync_airflow.execution.waiter import (
+    ExecutionEvent,
+    LogLine,
+    TriggerArguments,
+    check_event,
+)
 
 THROTTLING_PAUSE_SECONDS: Final = 60.0
-# Lines about one list. A pipeline has at most 50 steps, unless AWS allows an account more.
+# Lines about one list. A pipeline has at most 50 steps, unless AWS allows an account
+# more.
 MAX_LINES: Final = 50
 
 
-# A triggerer holds thousands of them: a text in place of a dict is one object for the garbage collector.
+# A triggerer holds thousands of them: a text in place of a dict is one object for the
+# garbage collector.
 @dataclass(slots=True)
 class Progress:
     """
@@ -52,10 +63,12 @@ class Progress:
     :param interval: seconds between two lists.
     :param due: when they are listed next, in seconds since the epoch.
     :param known: the statuses by step that were logged, in JSON.
-    :param resumed_at: when the execution was resumed last, in seconds since the epoch; None if it was not.
+    :param resumed_at: when the execution was resumed last, in seconds since the epoch;
+        None if it was not.
     :param is_repeated: another process makes the next poll.
     :param must_list: a step is awaited, and they were not listed yet.
-    :param is_awaited: a trigger waits for a step, so that their lists come before those that are only shown.
+    :param is_awaited: a trigger waits for a step, so that their lists come before those
+        that are only shown.
     """
 
     interval: float
@@ -88,17 +101,25 @@ class Progress:
         self.due = now + self.interval
         return True
 
-    def after_list(self, result: Sequence[StepDescription] | BaseException, now: float) -> Sequence[LogLine]:
+    def after_list(
+        self, result: Sequence[StepDescription] | BaseException, now: float
+    ) -> Sequence[LogLine]:
         """
-        Record the statuses of the steps, and return lines about those that have changed.
+        Record the statuses of the steps, and return lines about those that have
+        changed.
 
         :param result: AWS's list, or the error.
-        :raises PolysyncError: the error, if the step that is awaited can never be listed.
+        :raises PolysyncError: the error, if the step that is awaited can never be
+            listed.
         """
         if not isinstance(result, BaseException):
             is_quiet, self.must_list = self.is_quiet, False
             return () if is_quiet else self.update(result)
-        if self.must_list and isinstance(result, PolysyncError) and not result.transient:
+        if (
+            self.must_list
+            and isinstance(result, PolysyncError)
+            and not result.transient
+        ):
             raise result
         if is_throttling(result):
             self.pause(now)
@@ -106,8 +127,14 @@ class Progress:
             self.due = math.inf
             if self.is_quiet:
                 return ()
-            reason = str(result) if isinstance(result, PolysyncError) else texts.clean_text(repr(result))
-            return (LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),)
+            reason = (
+                str(result)
+                if isinstance(result, PolysyncError)
+                else texts.clean_text(repr(result))
+            )
+            return (
+                LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),
+            )
         return ()
 
     def postpone(self, now: float) -> None:
@@ -119,7 +146,10 @@ class Progress:
         self.due = max(self.due, now + THROTTLING_PAUSE_SECONDS)
 
     def update(self, steps: Sequence[StepDescription]) -> list[LogLine]:
-        """Record the statuses of the steps, and return lines about those that have changed."""
+        """
+        Record the statuses of the steps, and return lines about those that have
+        changed.
+        """
         self.known, lines = changes_of(self.known, steps, self.resumed_at)
         return lines
 
@@ -128,20 +158,29 @@ def changes_of(
     known: str, steps: Sequence[StepDescription], resumed_at: float | None
 ) -> tuple[str, list[LogLine]]:
     """
-    Return the statuses of steps, as ``Progress.known`` has them, and lines about those that have changed.
+    Return the statuses of steps, as ``Progress.known`` has them, and lines about those
+    that have changed.
 
-    Of very many, the failed ones come first, and one line counts those that are left out.
+    Of very many, the failed ones come first, and one line counts those that are left
+    out.
 
     :param known: the statuses before.
-    :param resumed_at: when the execution was resumed last, in seconds since the epoch; None if it was not.
+    :param resumed_at: when the execution was resumed last, in seconds since the epoch;
+        None if it was not.
     """
     before: dict[str, str] = json.loads(known)
     after = {step.name: _key(step.status, step.attempt_count) for step in steps}
     changed = [step for step in steps if before.get(step.name) != after[step.name]]
     left_out = len(changed) - MAX_LINES
     if left_out > 0:
-        changed = sorted(changed, key=lambda step: _level(step) != logging.ERROR)[:MAX_LINES]
-    changed.sort(key=lambda step: (step.ended_at or step.started_at, step.name) if step.started_at else ())
+        changed = sorted(changed, key=lambda step: _level(step) != logging.ERROR)[
+            :MAX_LINES
+        ]
+    changed.sort(
+        key=lambda step: (
+            (step.ended_at or step.started_at, step.name) if step.started_at else ()
+        )
+    )
     # One entry for several steps: each takes a millisecond of a triggerer's CPU.
     lines = [
         LogLine(level, "\n".join(_line(step, resumed_at) for step in steps))
@@ -153,32 +192,51 @@ def changes_of(
 
 
 def known_from(rows: Sequence[StepRow]) -> str:
-    """Return the statuses that were logged, for ``Progress``, from the rows of the XCom ``steps``."""
-    return json.dumps({row.name: _key(row.status, row.attempt) for row in rows if row.status})
+    """
+    Return the statuses that were logged, for ``Progress``, from the rows of the XCom
+    ``steps``.
+    """
+    return json.dumps(
+        {row.name: _key(row.status, row.attempt) for row in rows if row.status}
+    )
 
 
 def _key(status: str | None, attempt: int | None) -> str:
     # A step that is Starting is soon Executing, which is no news.
-    return f"{states.STATUS_EXECUTING if status == states.STATUS_STARTING else status} {attempt or 1}"
+    return (
+        f"{states.STATUS_EXECUTING if status == states.STATUS_STARTING else status}"
+        f" {attempt or 1}"
+    )
 
 
 def _level(step: StepDescription) -> int:
-    return logging.ERROR if states.state_of_step(step.status) is states.PolysyncState.FAILED else logging.INFO
+    return (
+        logging.ERROR
+        if states.state_of_step(step.status) is states.PolysyncState.FAILED
+        else logging.INFO
+    )
 
 
 def _line(step: StepDescription, resumed_at: float | None) -> str:
     state = states.state_of_step(step.status)
-    after = "" if step.seconds is None else f" after {texts.format_seconds(step.seconds)}"
+    after = (
+        "" if step.seconds is None else f" after {texts.format_seconds(step.seconds)}"
+    )
     attempt = f" (attempt {count})" if (count := step.attempt_count or 1) > 1 else ""
     if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
     if state is states.PolysyncState.SUCCESS and step.reused_from:
-        return f"Step {step.name} was not selected: its result is that of {step.reused_from.rsplit('/')[-1]}"
+        return (
+            f"Step {step.name} was not selected: its result is that of"
+            f" {step.reused_from.rsplit('/')[-1]}"
+        )
     text = {
         states.PolysyncState.SUCCESS: f"succeeded{after}",
         states.PolysyncState.FAILED: f"failed{after}",
         states.PolysyncState.CANCELLED: f"was stopped{after}",
-        states.PolysyncState.RUNNING: "is stopping" if step.status == states.STATUS_STOPPING else "started",
+        states.PolysyncState.RUNNING: (
+            "is stopping" if step.status == states.STATUS_STOPPING else "started"
+        ),
     }.get(state, f"has the unknown status {step.status}")
     reason = texts.clean_text(step.failure_reason or "", texts.MAX_REASON_LENGTH)
     is_kept = resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at
@@ -214,7 +272,10 @@ def has_step_ended(status: str | None) -> bool:
 
     :param status: AWS's ``StepStatus``; None if it is not known.
     """
-    return states.state_of_step(status) not in (states.PolysyncState.RUNNING, states.PolysyncState.UNKNOWN)
+    return states.state_of_step(status) not in (
+        states.PolysyncState.RUNNING,
+        states.PolysyncState.UNKNOWN,
+    )
 
 
 def ended_step(
@@ -227,7 +288,9 @@ def ended_step(
     """
     for step in steps or ():
         if step.name == step_name and step.status and has_step_ended(step.status):
-            return StepEndedEvent(execution_arn=execution_arn, step_name=step_name, status=step.status)
+            return StepEndedEvent(
+                execution_arn=execution_arn, step_name=step_name, status=step.status
+            )
     return None
 
 
@@ -237,19 +300,27 @@ def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
 
     :param rows: AWS's list of the steps at the end of the wait.
     """
-    return next((row for row in rows if row.name == step_name and has_step_ended(row.status)), None)
+    return next(
+        (row for row in rows if row.name == step_name and has_step_ended(row.status)),
+        None,
+    )
 
 
 def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:
     """Return the row of the awaited step, which has ended."""
     # The list may be refused now, or show that the execution was resumed meanwhile.
     return ended_row(rows, end.step_name) or StepRow(
-        name=end.step_name, status=end.status, state=states.state_of_step(end.status).value
+        name=end.step_name,
+        status=end.status,
+        state=states.state_of_step(end.status).value,
     )
 
 
 def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> ExecutionEvent:
-    """Return the end of a step in the form of that of an execution: the same rules apply to it."""
+    """
+    Return the end of a step in the form of that of an execution: the same rules apply
+    to it.
+    """
     return ExecutionEvent(
         outcome="ended",
         execution_arn=execution_arn,
@@ -263,7 +334,8 @@ def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> Executi
 
 def parse_step_ended(event: Mapping[str, Any] | None) -> StepEndedEvent | None:
     """
-    Validate the payload of the event with which Airflow resumes a task that waits for a step.
+    Validate the payload of the event with which Airflow resumes a task that waits for a
+    step.
 
     :return: None if it says of itself that it is another event.
     :raises TriggerEventError: it says that the step has ended, but is no such event.
@@ -281,12 +353,15 @@ def check_step_name(step_name: object) -> None:
     """
     if not is_valid(_STEP_NAME, step_name):
         raise ParametersError(
-            f"step_name = {texts.shorten(step_name)} is not the name of a step: give the name of a step of "
-            "the pipeline, of 1 to 256 characters without control characters."
+            f"step_name = {texts.shorten(step_name)} is not the name of a step: give"
+            " the name of a step of the pipeline, of 1 to 256 characters without"
+            " control characters."
         )
 
 
-def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: str | None = None) -> None:
+def check_step_declared(
+    step_name: str, declared: Sequence[DeclaredStep], kind: str | None = None
+) -> None:
     """
     Check that a pipeline has a step, so that nobody waits for one that cannot come.
 
@@ -297,8 +372,8 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
     found = step_named(step_name, declared)
     if found and kind not in (None, found.type):
         raise ParametersError(
-            f"step_name = {texts.shorten(step_name)} is a step of type {found.type}: give the name of "
-            f"a step of type {kind}."
+            f"step_name = {texts.shorten(step_name)} is a step of type {found.type}:"
+            f" give the name of a step of type {kind}."
         )
     if found or not declared:
         return
@@ -307,4 +382,7 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
     listed = texts.clean_line(", ".join(names)) or "none"
     cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."
     what = f"step of type {kind}" if kind else "step"
-    raise ParametersError(f"step_name = {texts.shorten(step_name)} is not a {what} of the pipeline: {cure}")
+    raise ParametersError(
+        f"step_name = {texts.shorten(step_name)} is not a {what} of the pipeline:"
+        f" {cure}"
+    )

@@ -1,4 +1,7 @@
-"""A private certificate authority that issues the certificates of the fake https servers and of clients."""
+"""
+A private certificate authority that issues the certificates of the fake https servers
+and of clients.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,15 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import NameOID
 
 from tests.auth.endpoints.fake_server import HOST
@@ -32,7 +42,10 @@ def _pem(key: RSAPrivateKey) -> bytes:
 
 @dataclass(frozen=True)
 class ClientCertificate:
-    """A certificate with its key: the app registration has the certificate, its client has both."""
+    """
+    A certificate with its key: the app registration has the certificate, its client has
+    both.
+    """
 
     certificate: x509.Certificate
     key: RSAPrivateKey = field(repr=False)
@@ -51,18 +64,30 @@ class Pki:
         self._directory, self._key = directory, new_key()
         self._issuer = _name("Loopback test CA")
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = self._builder("Loopback test CA", self._key).add_extension(constraints, critical=True)
-        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
+        builder = self._builder("Loopback test CA", self._key).add_extension(
+            constraints, critical=True
+        )
+        usage = x509.KeyUsage(
+            True, False, False, False, False, True, True, False, False
+        )
+        certificate = builder.add_extension(usage, critical=True).sign(
+            self._key, hashes.SHA256()
+        )
         # CA bundle for ``REQUESTS_CA_BUNDLE``, ``verify`` and similar settings.
         self.ca_file = directory / "ca.pem"
         self.ca_file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def server_context(self) -> ssl.SSLContext:
         """Return the TLS context of a server on the loopback interface."""
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address(HOST))])
+        names = x509.SubjectAlternativeName(
+            [x509.DNSName("localhost"), x509.IPAddress(ip_address(HOST))]
+        )
         key = new_key()
-        certificate = self._builder(HOST, key).add_extension(names, False).sign(self._key, hashes.SHA256())
+        certificate = (
+            self._builder(HOST, key)
+            .add_extension(names, False)
+            .sign(self._key, hashes.SHA256())
+        )
         chain = self._write("server", key, certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(chain)
@@ -74,7 +99,9 @@ class Pki:
         certificate = self._builder(name, key).sign(self._key, hashes.SHA256())
         return ClientCertificate(certificate, key, self._write(name, key, certificate))
 
-    def _write(self, name: str, key: RSAPrivateKey, certificate: x509.Certificate) -> Path:
+    def _write(
+        self, name: str, key: RSAPrivateKey, certificate: x509.Certificate
+    ) -> Path:
         path = self._directory / f"{name}.pem"
         path.touch(mode=0o600)
         path.write_bytes(_pem(key) + certificate.public_bytes(Encoding.PEM))
@@ -83,7 +110,9 @@ class Pki:
     def _builder(self, subject: str, key: RSAPrivateKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            self._key.public_key()
+        )
         return (
             x509.CertificateBuilder()
             .subject_name(_name(subject))

@@ -1,8 +1,9 @@
 """
-A fake Kubernetes cluster: its service account issuer, with projected token files and published keys.
+A fake Kubernetes cluster: its service account issuer, with projected token files and
+published keys.
 
-A projected token has two uses: as the federated assertion of a workload identity at Entra ID, and, with the
-``file`` token source, as the web identity token at STS.
+A projected token has two uses: as the federated assertion of a workload identity at
+Entra ID, and, with the ``file`` token source, as the web identity token at STS.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ ENTRA_AUDIENCE = "api://AzureADTokenExchange"
 
 class Cluster(FakeServer):
     """
-    An https server with the discovery document and the keys of the cluster. Its ``url`` is the issuer.
+    An https server with the discovery document and the keys of the cluster. Its ``url``
+    is the issuer.
 
     Routes: ``discovery``, ``jwks``.
 
@@ -36,8 +38,15 @@ class Cluster(FakeServer):
     def routes(self) -> Sequence[Route]:
         """Return the routes of the API server that need no authentication."""
         return (
-            Route("discovery", "GET", "/.well-known/openid-configuration", self._discovery),
-            Route("jwks", "GET", "/openid/v1/jwks", lambda _: Response(body=self.keyring.jwks())),
+            Route(
+                "discovery", "GET", "/.well-known/openid-configuration", self._discovery
+            ),
+            Route(
+                "jwks",
+                "GET",
+                "/openid/v1/jwks",
+                lambda _: Response(body=self.keyring.jwks()),
+            ),
         )
 
     def token(
@@ -52,7 +61,8 @@ class Cluster(FakeServer):
         """
         Return a token of a service account.
 
-        :param subject: the service account, such as ``system:serviceaccount:airflow:worker``.
+        :param subject: the service account, such as
+            ``system:serviceaccount:airflow:worker``.
         :param audience: ``aud``.
         :param lifetime: seconds.
         :param issuer: ``iss``; None for the URL of this server.
@@ -71,7 +81,9 @@ class Cluster(FakeServer):
         return self.keyring.sign(claims, forged=forged)
 
     def project(self, path: Path, token: str) -> Path:
-        """Write a token to a file as the kubelet does: the file is replaced in one step."""
+        """
+        Write a token to a file as the kubelet does: the file is replaced in one step.
+        """
         new = path.with_name(f".{path.name}.new")
         new.touch(mode=0o600)
         new.write_text(token)

@@ -1,4 +1,7 @@
-"""Where the fake EC2 and ECS metadata servers get AWS credentials from, and when they fetch new ones."""
+"""
+Where the fake EC2 and ECS metadata servers get AWS credentials from, and when they
+fetch new ones.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,25 @@ def random_credentials(lifetime: float = 6 * 3600) -> CredentialsSource:
     return source
 
 
-def issued_by(call: Callable[[], Mapping[str, Any]], *, lifetime: float | None = None) -> CredentialsSource:
+def issued_by(
+    call: Callable[[], Mapping[str, Any]], *, lifetime: float | None = None
+) -> CredentialsSource:
     """
     Return a source of credentials that STS issues.
 
-    :param call: calls STS, such as AssumeRole of a boto3 client; the response contains ``Credentials``.
-    :param lifetime: seconds until the expiry time to report; None for the real expiry time.
+    :param call: calls STS, such as AssumeRole of a boto3 client; the response contains
+        ``Credentials``.
+    :param lifetime: seconds until the expiry time to report; None for the real expiry
+        time.
     """
 
     def source() -> Credentials:
         issued = call()["Credentials"]
-        reported = None if lifetime is None else datetime.now(UTC) + timedelta(seconds=lifetime)
+        reported = (
+            None
+            if lifetime is None
+            else datetime.now(UTC) + timedelta(seconds=lifetime)
+        )
         return {
             "AccessKeyId": issued["AccessKeyId"],
             "SecretAccessKey": issued["SecretAccessKey"],
@@ -59,8 +70,8 @@ def issued_by(call: Callable[[], Mapping[str, Any]], *, lifetime: float | None =
 
 class CachedCredentials:
     """
-    Keeps credentials until ``refresh_before`` seconds before their expiry, as the metadata services of AWS
-    do.
+    Keeps credentials until ``refresh_before`` seconds before their expiry, as the
+    metadata services of AWS do.
 
     Credentials with a shorter lifetime are therefore fetched again for each request.
 
@@ -76,10 +87,15 @@ class CachedCredentials:
         self.fetch_count = 0
 
     def current(self) -> dict[str, str]:
-        """Return the current credentials in the JSON format of the metadata services."""
+        """
+        Return the current credentials in the JSON format of the metadata services.
+        """
         with self._lock:
             credentials = self._cached
-            if credentials is None or credentials["Expiration"] - datetime.now(UTC) <= self._refresh_before:
+            if (
+                credentials is None
+                or credentials["Expiration"] - datetime.now(UTC) <= self._refresh_before
+            ):
                 credentials = self._cached = self._source()
                 self.fetch_count += 1
         expiration = credentials["Expiration"].astimezone(UTC)

@@ -1,8 +1,9 @@
 """
 The errors of Microsoft Entra ID: HTTP status, OAuth error and text of each AADSTS code.
 
-Codes and texts are those that Microsoft publishes and users quote. For the two marked "modelled", the error
-of Entra ID could not be looked up; they use the nearest published code.
+Codes and texts are those that Microsoft publishes and users quote. For the two marked
+"modelled", the error of Entra ID could not be looked up; they use the nearest published
+code.
 """
 
 from __future__ import annotations
@@ -63,8 +64,16 @@ _ERRORS: dict[int, tuple[int, str, str]] = {
         "The certificate with identifier used to sign the client assertion is not registered on application."
         " [Reason - {reason}]",
     ),
-    700023: (401, "invalid_client", "Client assertion audience claim does not match Realm issuer."),
-    700024: (401, "invalid_client", "Client assertion is not within its valid time range."),
+    700023: (
+        401,
+        "invalid_client",
+        "Client assertion audience claim does not match Realm issuer.",
+    ),
+    700024: (
+        401,
+        "invalid_client",
+        "Client assertion is not within its valid time range.",
+    ),
     700211: (
         401,
         "invalid_client",
@@ -83,12 +92,32 @@ _ERRORS: dict[int, tuple[int, str, str]] = {
         "No matching federated identity record found for presented assertion subject '{subject}'."
         + _CHECK_FEDERATION,
     ),
-    50013: (401, "invalid_client", "Assertion failed signature validation."),  # modelled
+    50013: (
+        401,
+        "invalid_client",
+        "Assertion failed signature validation.",
+    ),  # modelled
     50027: (400, "invalid_request", "JWT token is invalid or malformed."),  # modelled
-    70003: (400, "unsupported_grant_type", "The app requested an unsupported grant type '{grant}'."),
-    90055: (429, "temporarily_unavailable", "There are too many incoming requests. Try again later."),
-    50000: (500, "server_error", "There was an error issuing a token or an issue with our sign-in service."),
-    90033: (503, "temporarily_unavailable", "A transient error has occurred. Please try again."),
+    70003: (
+        400,
+        "unsupported_grant_type",
+        "The app requested an unsupported grant type '{grant}'.",
+    ),
+    90055: (
+        429,
+        "temporarily_unavailable",
+        "There are too many incoming requests. Try again later.",
+    ),
+    50000: (
+        500,
+        "server_error",
+        "There was an error issuing a token or an issue with our sign-in service.",
+    ),
+    90033: (
+        503,
+        "temporarily_unavailable",
+        "A transient error has occurred. Please try again.",
+    ),
 }
 
 
@@ -101,7 +130,9 @@ class EntraError(Exception):
     :param details: values of the placeholders in the text; never a secret or a token.
     """
 
-    def __init__(self, code: int, *, oauth_error: str | None = None, **details: str) -> None:
+    def __init__(
+        self, code: int, *, oauth_error: str | None = None, **details: str
+    ) -> None:
         self.status, usual_oauth_error, text = _ERRORS[code]
         self.code, self.oauth_error, self.text = (
             code,
@@ -130,7 +161,11 @@ class EntraError(Exception):
 
     def response(self, **log_fields: str) -> Response:
         """Return the HTTP response."""
-        return Response(self.status, self.body(), log_fields={**log_fields, "error": f"AADSTS{self.code}"})
+        return Response(
+            self.status,
+            self.body(),
+            log_fields={**log_fields, "error": f"AADSTS{self.code}"},
+        )
 
 
 def entra_error_fault(
@@ -142,7 +177,8 @@ def entra_error_fault(
     90055 is throttling, 50000 is an internal error, 90033 is a transient error.
 
     :param code: the number after "AADSTS".
-    :param retry_after: value of the ``Retry-After`` header in seconds; None for no header.
+    :param retry_after: value of the ``Retry-After`` header in seconds; None for no
+        header.
     :param delay: seconds before the response.
     :param details: values of the placeholders in the text.
     """

@@ -1,5 +1,6 @@
 """
-The base class of all fake servers: a threaded HTTP(S) server with routes, injected faults and a call log.
+The base class of all fake servers: a threaded HTTP(S) server with routes, injected
+faults and a call log.
 
 ::
 
@@ -32,7 +33,10 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Request:
-    """A request of a client. It contains secrets: no reference to it may outlive the handler."""
+    """
+    A request of a client. It contains secrets: no reference to it may outlive the
+    handler.
+    """
 
     method: str
     path: str
@@ -65,7 +69,8 @@ class Response:
 @dataclass(frozen=True)
 class Fault:
     """
-    An injected fault. Without ``drop`` and ``status``, the request is handled normally after the delay.
+    An injected fault. Without ``drop`` and ``status``, the request is handled normally
+    after the delay.
 
     :param status: HTTP status of the response.
     :param body: body of the response.
@@ -83,7 +88,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Call:
-    """An entry of the call log. It contains no headers, query or body, so no secrets."""
+    """
+    An entry of the call log. It contains no headers, query or body, so no secrets.
+    """
 
     at: float
     route: str
@@ -95,7 +102,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Route:
-    """The handler of all requests with a method and a path; the path is a regular expression."""
+    """
+    The handler of all requests with a method and a path; the path is a regular
+    expression.
+    """
 
     name: str
     method: str
@@ -104,7 +114,9 @@ class Route:
 
 
 class CallLog:
-    """All calls in the order of their responses. ``status`` 0 means a dropped connection."""
+    """
+    All calls in the order of their responses. ``status`` 0 means a dropped connection.
+    """
 
     def __init__(self) -> None:
         self._lock, self._calls = Lock(), list[Call]()
@@ -120,7 +132,10 @@ class CallLog:
             return [call for call in self._calls if route in {None, call.route}]
 
     def count(self, route: str | None = None, *, status: int | None = None) -> int:
-        """Return the number of calls of a route, or of all routes, optionally only those with ``status``."""
+        """
+        Return the number of calls of a route, or of all routes, optionally only those
+        with ``status``.
+        """
         return sum(status in {None, call.status} for call in self.all(route))
 
     def clear(self) -> None:
@@ -136,8 +151,13 @@ class Faults:
         self._lock = Lock()
         self._planned: list[tuple[Fault, str | None, float]] = []
 
-    def add(self, fault: Fault, *, on: str | None = None, times: float = float("inf")) -> None:
-        """Plan a fault for the next ``times`` requests of the route ``on``; None for any route."""
+    def add(
+        self, fault: Fault, *, on: str | None = None, times: float = float("inf")
+    ) -> None:
+        """
+        Plan a fault for the next ``times`` requests of the route ``on``; None for any
+        route.
+        """
         with self._lock:
             self._planned.append((fault, on, times))
 
@@ -157,7 +177,10 @@ class Faults:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """Derived from TCPServer, because HTTPServer looks the host name up in the DNS when it binds."""
+    """
+    Derived from TCPServer, because HTTPServer looks the host name up in the DNS when it
+    binds.
+    """
 
     allow_reuse_address, daemon_threads, block_on_close = True, True, False
     request_queue_size = 256
@@ -166,13 +189,17 @@ class _Server(socketserver.ThreadingTCPServer):
         self.fake_server = fake_server
         super().__init__((HOST, port), _Handler)
         if fake_server.tls:
-            # The TLS handshake happens at the first read, so in the thread of the connection.
+            # The TLS handshake happens at the first read, so in the thread of the
+            # connection.
             self.socket = fake_server.tls.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: a client that disconnects or rejects the certificate is not an error of the server."""
+        """
+        Log nothing: a client that disconnects or rejects the certificate is not an
+        error of the server.
+        """
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -184,7 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         headers = {name.lower(): value for name, value in self.headers.items()}
         query, form = dict(parse_qsl(parts.query)), dict(parse_qsl(body))
-        response = self.server.fake_server.respond(Request(self.command, parts.path, query, headers, form))
+        response = self.server.fake_server.respond(
+            Request(self.command, parts.path, query, headers, form)
+        )
         if response is None:
             # A TCP reset, as when a gateway or a pod dies.
             self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
@@ -212,8 +241,8 @@ class FakeServer(ABC):
     """
     A server on 127.0.0.1 that runs while the context is open.
 
-    An exception in a handler is an error of the test code: the client gets a 500, and the end of the context
-    raises the exception.
+    An exception in a handler is an error of the test code: the client gets a 500, and
+    the end of the context raises the exception.
 
     :param tls: TLS context of the server; None for plain HTTP.
     """
@@ -243,11 +272,19 @@ class FakeServer(ABC):
             self._closing.wait(fault.delay)
         response: Response | None
         if fault and (fault.drop or fault.status is not None):
-            response = None if fault.drop else Response(fault.status or 0, fault.body, fault.headers)
+            response = (
+                None
+                if fault.drop
+                else Response(fault.status or 0, fault.body, fault.headers)
+            )
         else:
             response = self._handle(handler)
-        status, log_fields = (response.status, response.log_fields) if response else (0, {})
-        self.calls.add(Call(time.time(), name, request.method, request.path, status, log_fields))
+        status, log_fields = (
+            (response.status, response.log_fields) if response else (0, {})
+        )
+        self.calls.add(
+            Call(time.time(), name, request.method, request.path, status, log_fields)
+        )
         return response
 
     def _find(self, request: Request) -> tuple[str, Callable[[], Response]]:

@@ -1,4 +1,6 @@
-"""Fixtures with the fake servers: certificate authority, Entra tenant, Kubernetes cluster."""
+"""
+Fixtures with the fake servers: certificate authority, Entra tenant, Kubernetes cluster.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ class Environ(Protocol):
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Environ:
-    """Remove the identities of the host from the environment, and return a function that sets variables."""
+    """
+    Remove the identities of the host from the environment, and return a function that
+    sets variables.
+    """
     for name in _IDENTITY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

@@ -1,4 +1,7 @@
-"""The signing keys of one token issuer: RS256 signatures, and the JWKS document to verify them with."""
+"""
+The signing keys of one token issuer: RS256 signatures, and the JWKS document to verify
+them with.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from tests.auth.endpoints.certificates import new_key
 
 
 class Keyring:
-    """Signing keys: tokens are signed with the newest key, and verified with any published key."""
+    """
+    Signing keys: tokens are signed with the newest key, and verified with any published
+    key.
+    """
 
     def __init__(self) -> None:
         self._keys = {self._new_id(): new_key()}
@@ -25,13 +31,23 @@ class Keyring:
         return uuid4().hex
 
     def sign(self, claims: Mapping[str, Any], *, forged: bool = False) -> str:
-        """Return a JWT. A forged JWT names a published key, but is signed with an unpublished key."""
+        """
+        Return a JWT. A forged JWT names a published key, but is signed with an
+        unpublished key.
+        """
         kid, key = list(self._keys.items())[-1]
         headers = {"kid": kid, "x5t": kid}
-        return jwt.encode(dict(claims), self._unpublished if forged else key, "RS256", headers)
+        return jwt.encode(
+            dict(claims), self._unpublished if forged else key, "RS256", headers
+        )
 
-    def verify(self, token: str, *, audience: str, leeway: float = 0.0) -> dict[str, Any]:
-        """Verify a token of this issuer, as a client with the JWKS document does, and return its claims."""
+    def verify(
+        self, token: str, *, audience: str, leeway: float = 0.0
+    ) -> dict[str, Any]:
+        """
+        Verify a token of this issuer, as a client with the JWKS document does, and
+        return its claims.
+        """
         key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
         if key is None:
             raise jwt.InvalidSignatureError("no such key")
@@ -46,5 +62,7 @@ class Keyring:
         for kid, key in self._keys.items():
             public = json.loads(RSAAlgorithm.to_jwk(key.public_key()))
             public.pop("key_ops", None)
-            keys.append({**public, "use": "sig", "alg": "RS256", "kid": kid, "x5t": kid})
+            keys.append(
+                {**public, "use": "sig", "alg": "RS256", "kid": kid, "x5t": kid}
+            )
         return {"keys": keys}

@@ -1,1 +1,4 @@
-"""Tests of the sign-in with all authentication methods, against the emulator and the fake servers."""
+"""
+Tests of the sign-in with all authentication methods, against the emulator and the fake
+servers.
+"""

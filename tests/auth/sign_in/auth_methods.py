@@ -1,7 +1,8 @@
 """
 Setup functions of all authentication methods, with the emulator and the fake servers.
 
-Each function sets up the AWS account and the host, and sets the connection ``polysync_default``.
+Each function sets up the AWS account and the host, and sets the connection
+``polysync_default``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def assume_role(context: SignInContext) -> None:
     login, password = context.account.user()
     context.account.role_for_caller(EXTERNAL_ID)
     context.connect(
-        auth_method="assume_role", login=login, password=password, role_arn=ROLE, external_id=EXTERNAL_ID
+        auth_method="assume_role",
+        login=login,
+        password=password,
+        role_arn=ROLE,
+        external_id=EXTERNAL_ID,
     )
 
 
@@ -45,26 +50,34 @@ def _host_role_session(context: SignInContext) -> Callable[[], Any]:
         ],
     }
     role_arn = context.account.role(trust_policy, "host")
-    return lambda: context.account.sts.assume_role(RoleArn=role_arn, RoleSessionName="host")
+    return lambda: context.account.sts.assume_role(
+        RoleArn=role_arn, RoleSessionName="host"
+    )
 
 
 def ec2(context: SignInContext) -> None:
     """Run on an EC2 instance with an instance profile."""
-    imds = context.stack.enter_context(InstanceMetadata(issued_by(_host_role_session(context))))
+    imds = context.stack.enter_context(
+        InstanceMetadata(issued_by(_host_role_session(context)))
+    )
     context.environ(imds.environment)
     context.connect(auth_method="instance_profile")
 
 
 def ecs(context: SignInContext) -> None:
     """Run in a container with a task role."""
-    container = context.stack.enter_context(ContainerCredentials(issued_by(_host_role_session(context))))
+    container = context.stack.enter_context(
+        ContainerCredentials(issued_by(_host_role_session(context)))
+    )
     context.environ(container.environment)
     context.connect(auth_method="instance_profile")
 
 
 def role_from_ec2(context: SignInContext) -> None:
     """Assume a role with the credentials of an EC2 instance profile."""
-    imds = context.stack.enter_context(InstanceMetadata(issued_by(_host_role_session(context))))
+    imds = context.stack.enter_context(
+        InstanceMetadata(issued_by(_host_role_session(context)))
+    )
     context.environ(imds.environment)
     context.account.role_for_caller()
     context.connect(auth_method="instance_profile", role_arn=ROLE)
@@ -73,10 +86,15 @@ def role_from_ec2(context: SignInContext) -> None:
 def identity_file(context: SignInContext) -> None:
     """Exchange the projected token of a Kubernetes service account at STS."""
     path = context.folder / "token"
-    context.cluster.project(path, context.cluster.token(SUBJECT, audience="sts.amazonaws.com"))
+    context.cluster.project(
+        path, context.cluster.token(SUBJECT, audience="sts.amazonaws.com")
+    )
     context.account.role_for_token(context.cluster.url, "sts.amazonaws.com", SUBJECT)
     context.connect(
-        auth_method="web_identity", role_arn=ROLE, identity_source="file", identity_file=str(path)
+        auth_method="web_identity",
+        role_arn=ROLE,
+        identity_source="file",
+        identity_file=str(path),
     )
 
 
@@ -108,9 +126,14 @@ def client_certificate(context: SignInContext) -> None:
 
 
 def workload_identity(context: SignInContext) -> None:
-    """Use an Entra application with the federated credential of a Kubernetes service account."""
+    """
+    Use an Entra application with the federated credential of a Kubernetes service
+    account.
+    """
     application = context.entra.register(
-        federated_credential=FederatedCredential(context.cluster.url, SUBJECT, context.cluster.keyring)
+        federated_credential=FederatedCredential(
+            context.cluster.url, SUBJECT, context.cluster.keyring
+        )
     )
     path = context.folder / "azure-identity-token"
     context.cluster.project(path, context.cluster.token(SUBJECT))

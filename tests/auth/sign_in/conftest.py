@@ -1,4 +1,7 @@
-"""Fixtures for the sign-in tests: an emulated AWS account, its administration, and connections to it."""
+"""
+Fixtures for the sign-in tests: an emulated AWS account, its administration, and
+connections to it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ ALLOWED_FOLDERS_VARIABLE = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDER
 @pytest.fixture(scope="session")
 def _sts_emulator(pki: Pki) -> Iterator[EmulatorServer]:  # noqa: F811
     with (
-        EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS, issuer_ca=pki.ca_file) as server,
+        EmulatorServer(
+            clock=VirtualClock(), definitions=DEFINITIONS, issuer_ca=pki.ca_file
+        ) as server,
         connections_without_sockets(server),
     ):
         yield server
@@ -51,7 +56,10 @@ def emulator(
     monkeypatch: pytest.MonkeyPatch,
     environ: Any,  # noqa: F811
 ) -> EmulatorServer:
-    """An emulator whose STS trusts the fake token issuers, on a host without an identity of its own."""
+    """
+    An emulator whose STS trusts the fake token issuers, on a host without an identity
+    of its own.
+    """
     _sts_emulator.control.reset()
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
     return _sts_emulator
@@ -59,7 +67,9 @@ def emulator(
 
 @pytest.fixture(autouse=True)
 def no_secret_in_output(
-    _sts_emulator: EmulatorServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    _sts_emulator: EmulatorServer,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> Iterator[None]:
     """Check after each test of this folder that its output has no secret."""
     caplog.set_level(logging.DEBUG)
@@ -71,14 +81,23 @@ def no_secret_in_output(
 
 def secret_keys(emulator: EmulatorServer) -> set[str]:
     """Return the secret access keys of all STS sessions of the emulator."""
-    return {session.secret_access_key for session in emulator._sessions._sessions.values()}
+    return {
+        session.secret_access_key for session in emulator._sessions._sessions.values()
+    }
 
 
 def all_secrets(emulator: EmulatorServer) -> set[str]:
-    """Return the secrets of all STS sessions of the emulator, and of the connection ``polysync_default``."""
-    secrets = secret_keys(emulator) | {session.token for session in emulator._sessions._sessions.values()}
+    """
+    Return the secrets of all STS sessions of the emulator, and of the connection
+    ``polysync_default``.
+    """
+    secrets = secret_keys(emulator) | {
+        session.token for session in emulator._sessions._sessions.values()
+    }
     connection = os.environ.get("AIRFLOW_CONN_POLYSYNC_DEFAULT", "")
-    secrets |= set(re.findall(r'"(?:password|client_secret|session_token)": "([^"]+)"', connection))
+    secrets |= set(
+        re.findall(r'"(?:password|client_secret|session_token)": "([^"]+)"', connection)
+    )
     return secrets
 
 
@@ -87,7 +106,8 @@ class Account:
     Administration of the emulated AWS account.
 
     :param emulator: the emulator, with an ``endpoint_url``.
-    :param region: the region of the administrator, whose partition has users, roles and identity providers.
+    :param region: the region of the administrator, whose partition has users, roles and
+        identity providers.
     """
 
     def __init__(self, emulator: EmulatorServer, region: str = "us-east-1") -> None:
@@ -98,7 +118,8 @@ class Account:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of an administrator."""
-        # The fake hosts get their credentials with this client while a test reads botocore's log.
+        # The fake hosts get their credentials with this client while a test reads
+        # botocore's log.
         session = Session()
         session.register_component("data_loader", _LOADER)
         prepare(session)
@@ -118,20 +139,33 @@ class Account:
 
     def role(self, trust: dict[str, Any], name: str = "polysync") -> str:
         """Create a role with a trust policy, and return its ARN."""
-        response = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        response = self.iam.create_role(
+            RoleName=name, AssumeRolePolicyDocument=json.dumps(trust)
+        )
         return str(response["Role"]["Arn"])
 
     def role_for_caller(self, external_id: str | None = None) -> str:
-        """Create a role that every identity of the account may assume, and return its ARN."""
-        return self.role(caller_trust(principal=f"arn:aws:iam::{ACCOUNT}:root", external_id=external_id))
+        """
+        Create a role that every identity of the account may assume, and return its ARN.
+        """
+        return self.role(
+            caller_trust(
+                principal=f"arn:aws:iam::{ACCOUNT}:root", external_id=external_id
+            )
+        )
 
     def role_for_token(self, issuer: str, audience: str, subject: str) -> str:
-        """Create an OIDC provider, and a role with the trust policy of our command; return the role's ARN."""
+        """
+        Create an OIDC provider, and a role with the trust policy of our command; return
+        the role's ARN.
+        """
         self.iam.create_open_id_connect_provider(
             Url=issuer, ClientIDList=[audience], ThumbprintList=["0" * 40]
         )
         return self.role(
-            web_identity_trust(account=ACCOUNT, issuer=issuer, audience=audience, subject=subject)
+            web_identity_trust(
+                account=ACCOUNT, issuer=issuer, audience=audience, subject=subject
+            )
         )
 
 
@@ -142,7 +176,12 @@ def account(emulator: EmulatorServer) -> Account:
 
 
 def use_connection(
-    monkeypatch: pytest.MonkeyPatch, endpoint_url: str, *, login: str = "", password: str = "", **extra: Any
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint_url: str,
+    *,
+    login: str = "",
+    password: str = "",
+    **extra: Any,
 ) -> None:
     """Set the connection ``polysync_default``, with these extra fields."""
     content = {
@@ -188,10 +227,17 @@ class SignInContext:
         self.monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(self.folder))
         use_connection(self.monkeypatch, self.account.endpoint_url, **fields)
 
-    def connect_entra(self, application: Application, credential: str, **fields: Any) -> None:
-        """Set a connection with Entra ID, and create a role that the tokens of the application may assume."""
+    def connect_entra(
+        self, application: Application, credential: str, **fields: Any
+    ) -> None:
+        """
+        Set a connection with Entra ID, and create a role that the tokens of the
+        application may assume.
+        """
         self.environ(self.entra.environment)
-        self.account.role_for_token(self.entra.issuer, self.entra.audience, application.principal.object_id)
+        self.account.role_for_token(
+            self.entra.issuer, self.entra.audience, application.principal.object_id
+        )
         self.connect(
             auth_method="web_identity",
             role_arn=ROLE,
@@ -214,4 +260,6 @@ def context(
 ) -> Iterator[SignInContext]:
     """The context of a sign-in test; its fake servers run until the end of the test."""
     with ExitStack() as stack:
-        yield SignInContext(account, entra, cluster, pki, environ, tmp_path, monkeypatch, stack)
+        yield SignInContext(
+            account, entra, cluster, pki, environ, tmp_path, monkeypatch, stack
+        )

@@ -1,4 +1,7 @@
-"""The fields of a connection: each sign-in method has its own, and an error names every wrong field."""
+"""
+The fields of a connection: each sign-in method has its own, and an error names every
+wrong field.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 REGION = {"region_name": "eu-central-1"}
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/polysync"}
 KEY = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "the-secret"}
-APP = {"application_id_uri": "api://polysync", "tenant_id": "tenant", "client_id": "client"}
+APP = {
+    "application_id_uri": "api://polysync",
+    "tenant_id": "tenant",
+    "client_id": "client",
+}
 
 COMPLETE: dict[str, dict[str, Any]] = {
     "access_key": {"auth_method": "access_key", **REGION, **KEY},
@@ -56,30 +63,43 @@ def error_message(fields: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("method", COMPLETE)
 def test_complete_connection_is_accepted(method: str) -> None:
-    """A connection with all fields of its method is valid, describes its method, and shows no secret."""
+    """
+    A connection with all fields of its method is valid, describes its method, and shows
+    no secret.
+    """
     credentials = parse_credentials(COMPLETE[method], connection_id="mine")
 
     assert credentials.auth_description == method
     assert "the-secret" not in repr(credentials) + str(credentials)
-    assert credentials.secrets == (["the-secret"] if "the-secret" in COMPLETE[method].values() else [])
+    assert credentials.secrets == (
+        ["the-secret"] if "the-secret" in COMPLETE[method].values() else []
+    )
 
 
 @pytest.mark.parametrize("method", COMPLETE)
 def test_missing_field_is_named(method: str) -> None:
     """A connection without a required field is an error that names the field."""
     for name in COMPLETE[method].keys() - {"external_id"}:
-        fields = {field: value for field, value in COMPLETE[method].items() if field != name}
+        fields = {
+            field: value for field, value in COMPLETE[method].items() if field != name
+        }
         assert f"- {name}" in error_message(fields)
 
 
 @pytest.mark.parametrize("method", COMPLETE)
 def test_fields_of_other_methods_are_named(method: str) -> None:
     """A field of another method is not ignored: it is an error that names the field."""
-    all_fields = {name: value for fields in COMPLETE.values() for name, value in fields.items()}
+    all_fields = {
+        name: value for fields in COMPLETE.values() for name, value in fields.items()
+    }
     tags = ("auth_method", "identity_source", "entra_credential")
-    own_fields = type(parse_credentials(COMPLETE[method], connection_id="mine")).model_fields
+    own_fields = type(
+        parse_credentials(COMPLETE[method], connection_id="mine")
+    ).model_fields
     other_fields = {
-        name: value for name, value in all_fields.items() if name not in own_fields and name not in tags
+        name: value
+        for name, value in all_fields.items()
+        if name not in own_fields and name not in tags
     }
 
     message = error_message({**COMPLETE[method], **other_fields})
@@ -94,9 +114,15 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
     [
         ({"region_name": None}, ["- region_name: Field required; fill it in"]),
         ({"region_name": "Frankfurt"}, ["- region_name: String should match"]),
-        ({"auth_method": "saml"}, ["- auth_method: give one of access_key, assume_role"]),
+        (
+            {"auth_method": "saml"},
+            ["- auth_method: give one of access_key, assume_role"],
+        ),
         ({"role_arn": "polysync"}, ["- role_arn: String should"]),
-        ({"role_arn": "arn:aws:iam::123456789012:user/polysync"}, ["- role_arn: String should match"]),
+        (
+            {"role_arn": "arn:aws:iam::123456789012:user/polysync"},
+            ["- role_arn: String should match"],
+        ),
         (
             {"access_key_id": "", "secret_access_key": ""},
             ["access_key_id (login)", "secret_access_key (password)"],
@@ -107,9 +133,15 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
         ({"duration_seconds": 60}, ["- duration_seconds", "900"]),
         ({"duration_seconds": "an hour"}, ["- duration_seconds"]),
         ({"session_name": "with space"}, ["- session_name"]),
-        ({"studio_domain_id": "d-x.example.com/"}, ["- studio_domain_id: String should match"]),
+        (
+            {"studio_domain_id": "d-x.example.com/"},
+            ["- studio_domain_id: String should match"],
+        ),
         ({"studio_domain_id": "d-x\n"}, ["- studio_domain_id: String should match"]),
-        ({"unified_studio_url": "https://example.com"}, ["- unified_studio_url: String should match"]),
+        (
+            {"unified_studio_url": "https://example.com"},
+            ["- unified_studio_url: String should match"],
+        ),
         (
             {"unified_studio_url": "https://dzd-a.sagemaker.eu-west-1.on.aws\n"},
             ["- unified_studio_url: String should match"],
@@ -124,9 +156,15 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
         ({f"x{n}": "x" for n in range(1000)}, ["- x19: ", "\n- and 980 more"]),
     ],
 )
-def test_wrong_field_is_named_with_a_cure(change: dict[str, Any], expected: list[str]) -> None:
+def test_wrong_field_is_named_with_a_cure(
+    change: dict[str, Any], expected: list[str]
+) -> None:
     """The error names the wrong field, and the reason."""
-    fields = {name: value for name, value in COMPLETE["assume_role"].items() if name != "external_id"}
+    fields = {
+        name: value
+        for name, value in COMPLETE["assume_role"].items()
+        if name != "external_id"
+    }
 
     message = error_message({**fields, **change})
 
@@ -136,10 +174,15 @@ def test_wrong_field_is_named_with_a_cure(change: dict[str, Any], expected: list
 
 @pytest.mark.parametrize("method", COMPLETE)
 @pytest.mark.parametrize("form", ["json", "uri"])
-def test_json_and_uri_forms_are_equal(method: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_and_uri_forms_are_equal(
+    method: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection stored as JSON gives the same credentials as one stored as a URI."""
     fields = dict(COMPLETE[method])
-    login, password = fields.pop("access_key_id", ""), fields.pop("secret_access_key", "")
+    login, password = (
+        fields.pop("access_key_id", ""),
+        fields.pop("secret_access_key", ""),
+    )
     if form == "json":
         content: dict[str, Any] = {"conn_type": "polysync_sagemaker", "extra": fields}
         text = json.dumps({**content, "login": login, "password": password})
@@ -149,7 +192,9 @@ def test_json_and_uri_forms_are_equal(method: str, form: str, monkeypatch: pytes
 
     credentials = PolysyncSageMakerHook().credentials
 
-    assert credentials == parse_credentials(COMPLETE[method], connection_id="polysync_default")
+    assert credentials == parse_credentials(
+        COMPLETE[method], connection_id="polysync_default"
+    )
 
 
 def test_numbers_and_booleans_can_be_strings() -> None:
@@ -161,7 +206,9 @@ def test_numbers_and_booleans_can_be_strings() -> None:
     assert (credentials.duration_seconds, credentials.verify) == (1800, False)
 
 
-def test_ca_bundle_must_be_in_an_allowed_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ca_bundle_must_be_in_an_allowed_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """If ``verify`` is a path, it must be in an allowed folder as every other path."""
     fields = {**COMPLETE["instance_profile"], "verify": "/etc/shadow"}
     credentials = parse_credentials(fields, connection_id="mine")
@@ -171,11 +218,18 @@ def test_ca_bundle_must_be_in_an_allowed_folder(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_form_has_exactly_the_fields_of_the_methods() -> None:
-    """The connection form has exactly the fields of the sign-in methods, and masks the secret ones."""
+    """
+    The connection form has exactly the fields of the sign-in methods, and masks the
+    secret ones.
+    """
     (connection_type,) = get_provider_info()["connection-types"]
     form_fields = connection_type["conn-fields"]
 
     method_fields = {name for cls in credentials_classes() for name in cls.model_fields}
-    masked = {name for name, field in form_fields.items() if field["schema"].get("format") == "password"}
+    masked = {
+        name
+        for name, field in form_fields.items()
+        if field["schema"].get("format") == "password"
+    }
     assert set(form_fields) == method_fields - {"access_key_id", "secret_access_key"}
     assert masked == {"session_token", "client_secret"}

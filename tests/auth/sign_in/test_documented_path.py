@@ -1,4 +1,6 @@
-"""The path of a connection on the page Architecture, compared with what two sign-ins do."""
+"""
+The path of a connection on the page Architecture, compared with what two sign-ins do.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ PASSED = ("hooks/", "execution/", "metrics.py", "get_provider_info.py")
 
 
 def test_path_of_a_connection(context: SignInContext, emulator: EmulatorServer) -> None:
-    """From the connection to signed credentials: with a token from Entra ID, and with one in a file."""
+    """
+    From the connection to signed credentials: with a token from Entra ID, and with one
+    in a file.
+    """
     found: list[str] = []
     for auth_method in (auth_methods.client_secret, auth_methods.identity_file):
         emulator.control.reset()

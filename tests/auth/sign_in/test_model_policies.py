@@ -1,4 +1,7 @@
-"""The policy for the approval of models: what it is enough for, and what it does not allow."""
+"""
+The policy for the approval of models: what it is enough for, and what it does not
+allow.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +22,34 @@ POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-o
 
 @pytest.mark.parametrize("approve", [False, True])
 def test_policy_is_enough_for_its_group_only(user: Account, approve: bool) -> None:
-    """A sensor can wait with it. Only with --approve-models can the identity set a status, in this group alone."""
+    """
+    A sensor can wait with it. Only with --approve-models can the identity set a status,
+    in this group alone.
+    """
     hook = PolysyncSageMakerHook()
     client = user.client("sagemaker")
     arns = {}
     for group in ("Churn", "Fraud"):
         client.create_model_package_group(ModelPackageGroupName=group)
-        created = client.create_model_package(ModelPackageGroupName=group, ModelApprovalStatus="Approved")
+        created = client.create_model_package(
+            ModelPackageGroupName=group, ModelApprovalStatus="Approved"
+        )
         arns[group] = created["ModelPackageArn"]
     more = ("--approve-models",) if approve else ()
     grant(user, printed_document(*POLICY, "--model-package-group", "Churn", *more))
 
-    waited = run_task(PolysyncModelApprovalSensor(task_id="t", model_package_group="Churn"))
-    other = run_task(PolysyncModelApprovalSensor(task_id="t", model_package_group="Fraud"))
+    waited = run_task(
+        PolysyncModelApprovalSensor(task_id="t", model_package_group="Churn")
+    )
+    other = run_task(
+        PolysyncModelApprovalSensor(task_id="t", model_package_group="Fraud")
+    )
 
     assert waited.result == arns["Churn"]
     assert isinstance(other.error, SageMakerApiError)
-    assert f"Allow sagemaker:DescribeModelPackage on {arns['Fraud']}" in str(other.error)
+    assert f"Allow sagemaker:DescribeModelPackage on {arns['Fraud']}" in str(
+        other.error
+    )
     denied = {group for group in arns if not _can_reject(hook, arns[group])}
     assert denied == ({"Fraud"} if approve else {"Churn", "Fraud"})
 

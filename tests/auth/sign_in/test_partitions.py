@@ -1,4 +1,7 @@
-"""The European Sovereign Cloud, whose partition is ``aws-eusc``: sign-in, a whole task, and its links."""
+"""
+The European Sovereign Cloud, whose partition is ``aws-eusc``: sign-in, a whole task,
+and its links.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ def web_identity(context: SignInContext, account: Account) -> dict[str, Any]:
     )
     account.role(
         web_identity_trust(
-            account=ACCOUNT, issuer=issuer, audience=AUDIENCE, subject=SUBJECT, partition=PARTITION
+            account=ACCOUNT,
+            issuer=issuer,
+            audience=AUDIENCE,
+            subject=SUBJECT,
+            partition=PARTITION,
         )
     )
     return {"role_arn": ROLE, "identity_source": "file", "identity_file": str(path)}
@@ -43,7 +50,9 @@ def assume_role(context: SignInContext, account: Account) -> dict[str, Any]:
     return {"login": login, "password": password, "role_arn": ROLE}
 
 
-@pytest.mark.parametrize(("auth_method", "deferrable"), [(web_identity, True), (assume_role, False)])
+@pytest.mark.parametrize(
+    ("auth_method", "deferrable"), [(web_identity, True), (assume_role, False)]
+)
 def test_task(
     auth_method: Callable[[SignInContext, Account], dict[str, Any]],
     deferrable: bool,
@@ -51,23 +60,38 @@ def test_task(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """It signs in with a role of the partition, and its execution and link are there."""
+    """
+    It signs in with a role of the partition, and its execution and link are there.
+    """
     account = Account(emulator, REGION)
     account.client("sagemaker").create_pipeline(
         PipelineName="Churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
     )
-    context.connect(auth_method=auth_method.__name__, region_name=REGION, **auth_method(context, account))
+    context.connect(
+        auth_method=auth_method.__name__,
+        region_name=REGION,
+        **auth_method(context, account),
+    )
 
     run = run_task(
         PolysyncStartPipelineOperator(
-            task_id="train", pipeline_name="Churn", deferrable=deferrable, poll_interval=60
+            task_id="train",
+            pipeline_name="Churn",
+            deferrable=deferrable,
+            poll_interval=60,
         )
     )
 
     assert run.error is None, run.error
     arn = run.xcoms["execution_arn"]
-    assert arn.startswith(f"arn:{PARTITION}:sagemaker:{REGION}:{ACCOUNT}:pipeline/Churn/execution/")
-    console = f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}"
+    assert arn.startswith(
+        f"arn:{PARTITION}:sagemaker:{REGION}:{ACCOUNT}:pipeline/Churn/execution/"
+    )
+    console = (
+        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}"
+    )
     assert run.xcoms["console_url"] == f"{console}#/pipelines/Churn/executions/{arn}"
     identity = PolysyncSageMakerHook().get_caller_identity()
-    assert identity["Arn"].startswith(f"arn:{PARTITION}:sts::{ACCOUNT}:assumed-role/polysync/")
+    assert identity["Arn"].startswith(
+        f"arn:{PARTITION}:sts::{ACCOUNT}:assumed-role/polysync/"
+    )

@@ -1,4 +1,7 @@
-"""Permissions: the printed policies are sufficient, and the connection test reports missing permissions."""
+"""
+Permissions: the printed policies are sufficient, and the connection test reports
+missing permissions.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,12 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from sagemaker_emulator import EmulatorServer
-from tests.auth.sign_in.conftest import ACCOUNT, ALLOWED_FOLDERS_VARIABLE, Account, use_connection
+from tests.auth.sign_in.conftest import (
+    ACCOUNT,
+    ALLOWED_FOLDERS_VARIABLE,
+    Account,
+    use_connection,
+)
 from tests.conftest import IN_BOTH_MODES
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime, run_task
@@ -38,13 +46,23 @@ def printed_document(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def user(
-    account: Account, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    account: Account,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
 ) -> Account:
-    """A user without permissions as ``polysync_default``, in an account that enforces IAM policies."""
+    """
+    A user without permissions as ``polysync_default``, in an account that enforces IAM
+    policies.
+    """
     login, password = account.user()
     monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(tmp_path))
     use_connection(
-        monkeypatch, emulator.endpoint_url, auth_method="access_key", login=login, password=password
+        monkeypatch,
+        emulator.endpoint_url,
+        auth_method="access_key",
+        login=login,
+        password=password,
     )
     emulator.control.set_sign_in(enforce_iam=True)
     return account
@@ -52,25 +70,41 @@ def user(
 
 def grant(account: Account, policy: dict[str, Any]) -> None:
     """Attach a policy to the user."""
-    account.iam.put_user_policy(UserName="bootstrap", PolicyName="granted", PolicyDocument=json.dumps(policy))
+    account.iam.put_user_policy(
+        UserName="bootstrap", PolicyName="granted", PolicyDocument=json.dumps(policy)
+    )
 
 
 def test_printed_policy_is_sufficient(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """With the printed policy, import, start, wait and stop work; without it, a start is denied."""
-    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
+    """
+    With the printed policy, import, start, wait and stop work; without it, a start is
+    denied.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
     start: dict[str, Any] = {"pipeline_name": "fanout", "poll_interval": 60}
     denied = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
-    grant(user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1"))
+    grant(
+        user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1")
+    )
 
     jobs = run_task(PolysyncListImportOperator(task_id="t"))
     failed = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
-    running = run_task(PolysyncStartPipelineOperator(task_id="t", wait_for_completion=False, **start))
-    stopped = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=running.result))
+    running = run_task(
+        PolysyncStartPipelineOperator(task_id="t", wait_for_completion=False, **start)
+    )
+    stopped = run_task(
+        PolysyncStopPipelineOperator(task_id="t", execution_arn=running.result)
+    )
 
     assert isinstance(denied.error, SageMakerApiError)
-    assert "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:" in str(denied.error)
+    assert (
+        "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:"
+        in str(denied.error)
+    )
     assert len(jobs.result) == 5
     assert re.search(r"Step Shard3 failed: .*no data", str(failed.error))
     assert stopped.result == "Cancelled"
@@ -79,14 +113,31 @@ def test_printed_policy_is_sufficient(
 def test_policy_for_one_pipeline_allows_no_other(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A policy for one pipeline, named in any case, allows it with its executions and no other pipeline."""
+    """
+    A policy for one pipeline, named in any case, allows it with its executions and no
+    other pipeline.
+    """
     grant(
         user,
-        printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "FanOut"),
+        printed_document(
+            "policy",
+            "--account",
+            ACCOUNT,
+            "--region",
+            "us-east-1",
+            "--pipeline",
+            "FanOut",
+        ),
     )
 
-    allowed = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", poll_interval=60))
-    other = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning"))
+    allowed = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", poll_interval=60
+        )
+    )
+    other = run_task(
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning")
+    )
 
     assert allowed.xcoms["state"] == "Success"
     assert isinstance(other.error, SageMakerApiError)
@@ -96,24 +147,47 @@ def test_policy_for_one_pipeline_allows_no_other(
 @NEEDS_ROLE
 @IN_BOTH_MODES
 def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
-    deferrable: bool, user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool,
+    user: Account,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """It allows the ARN of the pipeline, its executions in the account, and to pass the role; no other pipeline."""
-    policy = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", MANAGED)
+    """
+    It allows the ARN of the pipeline, its executions in the account, and to pass the
+    role; no other pipeline.
+    """
+    policy = (
+        "policy",
+        "--account",
+        ACCOUNT,
+        "--region",
+        "us-east-1",
+        "--pipeline",
+        MANAGED,
+    )
     grant(user, printed_document(*policy, "--pass-role", EXECUTION_ROLE))
     start = {**START_MANAGED, "poll_interval": 60, "deferrable": deferrable}
     cases: list[dict[str, Any]] = [
         {"execution_role_arn": EXECUTION_ROLE, "validate_parameters": True},
         {"execution_role_arn": EXECUTION_ROLE.replace("Execution", "Other")},
-        {"pipeline_name": "fanout", "pipeline_parameters": {}, "execution_role_arn": None},
+        {
+            "pipeline_name": "fanout",
+            "pipeline_parameters": {},
+            "execution_role_arn": None,
+        },
     ]
 
-    runs = [run_task(PolysyncStartPipelineOperator(task_id="t", **{**start, **case})) for case in cases]
+    runs = [
+        run_task(PolysyncStartPipelineOperator(task_id="t", **{**start, **case}))
+        for case in cases
+    ]
     jobs = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
 
     assert runs[0].error is None
     assert runs[0].xcoms["steps"][0]["state"] == "Success"
-    for run, text in zip(runs[1:], ("iam:PassRole", "sagemaker:StartPipelineExecution"), strict=True):
+    for run, text in zip(
+        runs[1:], ("iam:PassRole", "sagemaker:StartPipelineExecution"), strict=True
+    ):
         assert isinstance(run.error, SageMakerApiError)
         assert run.error.error_code == "AccessDeniedException"
         assert text in str(run.error)
@@ -123,11 +197,25 @@ def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
 def test_required_permissions_are_sufficient_without_step_reasons(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """With the required actions only, the error of a failed execution lacks the reasons of the steps."""
-    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
-    grant(user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"))
+    """
+    With the required actions only, the error of a failed execution lacks the reasons of
+    the steps.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
+    grant(
+        user,
+        printed_document(
+            "policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"
+        ),
+    )
 
-    run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", poll_interval=60))
+    run = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", poll_interval=60
+        )
+    )
 
     assert "could not be listed" in str(run.error)
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
@@ -158,14 +246,29 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         (*POLICY, "--pass-role", "arn:aws:iam::*:role/x"),
         (*POLICY, "--property-files", "s3://ml-*/"),
         (*POLICY, "--model-package-group", "churn-*"),
-        ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", "*"),
+        (
+            "trust",
+            "--account",
+            ACCOUNT,
+            "--tenant",
+            "T",
+            "--audience",
+            "a",
+            "--subject",
+            "*",
+        ),
     ],
     ids=" ".join,
 )
-def test_wildcards_must_be_allowed(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
-    """Wildcards are an error that names the option for them, and are accepted with it."""
-    assert "has a wildcard, which allows more than one: add --allow-wildcards" in refusal(
-        capfd, "iam", *arguments
+def test_wildcards_must_be_allowed(
+    arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Wildcards are an error that names the option for them, and are accepted with it.
+    """
+    assert (
+        "has a wildcard, which allows more than one: add --allow-wildcards"
+        in refusal(capfd, "iam", *arguments)
     )
     main(["iam", *arguments, "--allow-wildcards"])
     assert "Statement" in capfd.readouterr().out
@@ -179,19 +282,56 @@ def test_wildcards_must_be_allowed(arguments: tuple[str, ...], capfd: pytest.Cap
             ("policy", "--account", "12345", "--region", "us-east-1"),
             "--account '12345' is not an AWS account",
         ),
-        (("policy", "--account", f"{ACCOUNT}3", "--region", "us-east-1"), "is not an AWS account id"),
-        (("policy", "--account", ACCOUNT, "--region", "us-east"), "--region 'us-east' is not an AWS region"),
-        (("policy", "--account", ACCOUNT, "--region", "US-EAST-1"), "is not an AWS region"),
-        (("policy", "--account", ACCOUNT, "--region", "us-east-1a"), "is not an AWS region"),
-        ((*POLICY, "--pass-role", "role/x"), "--pass-role 'role/x' is no role: give arn:aws:iam::"),
-        ((*POLICY, "--model-package-group", "a_b"), "--model-package-group 'a_b' is not the name"),
-        ((*POLICY, "--model-package-group", "g" * 64), "is not the name of a model package group"),
+        (
+            ("policy", "--account", f"{ACCOUNT}3", "--region", "us-east-1"),
+            "is not an AWS account id",
+        ),
+        (
+            ("policy", "--account", ACCOUNT, "--region", "us-east"),
+            "--region 'us-east' is not an AWS region",
+        ),
+        (
+            ("policy", "--account", ACCOUNT, "--region", "US-EAST-1"),
+            "is not an AWS region",
+        ),
+        (
+            ("policy", "--account", ACCOUNT, "--region", "us-east-1a"),
+            "is not an AWS region",
+        ),
+        (
+            (*POLICY, "--pass-role", "role/x"),
+            "--pass-role 'role/x' is no role: give arn:aws:iam::",
+        ),
+        (
+            (*POLICY, "--model-package-group", "a_b"),
+            "--model-package-group 'a_b' is not the name",
+        ),
+        (
+            (*POLICY, "--model-package-group", "g" * 64),
+            "is not the name of a model package group",
+        ),
         ((*POLICY, "--pipeline", ""), "--pipeline is empty: give a value"),
-        (("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", ""), "is empty"),
+        (
+            (
+                "trust",
+                "--account",
+                ACCOUNT,
+                "--tenant",
+                "T",
+                "--audience",
+                "a",
+                "--subject",
+                "",
+            ),
+            "is empty",
+        ),
     ],
 )
 def test_values_that_cannot_be_right_are_refused(
-    arguments: tuple[str, ...], problem: str, allowing: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    problem: str,
+    allowing: tuple[str, ...],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The error names the option and its value, also where wildcards are allowed."""
     assert problem in refusal(capfd, "iam", *arguments, *allowing)
@@ -240,18 +380,29 @@ def resources(*pipelines: str) -> list[str]:
 
 
 def test_policy_for_arns() -> None:
-    """An ARN counts as it is, with both spellings of the name; also one of another account or region."""
+    """
+    An ARN counts as it is, with both spellings of the name; also one of another account
+    or region.
+    """
     other = "arn:aws:sagemaker:eu-west-1:210987654321:pipeline/churn"
 
     assert resources(PIPELINE_ARN) == resources("Churn")
     assert resources(other, "a") == [
         *(other, f"{other}/execution/*"),
-        *(f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{name}" for name in ("a", "a/execution/*")),
+        *(
+            f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{name}"
+            for name in ("a", "a/execution/*")
+        ),
     ]
 
 
-def test_policy_for_a_pipeline_that_aws_manages(capfd: pytest.CaptureFixture[str]) -> None:
-    """Its ARN has no account, its executions run in the account of the caller, and each start names a role."""
+def test_policy_for_a_pipeline_that_aws_manages(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Its ARN has no account, its executions run in the account of the caller, and each
+    start names a role.
+    """
     managed = "arn:aws:sagemaker:us-east-1:aws:pipeline/model-eval"
 
     assert resources(managed) == [
@@ -264,9 +415,9 @@ def test_policy_for_a_pipeline_that_aws_manages(capfd: pytest.CaptureFixture[str
 
 def test_policy_has_both_spellings_of_a_name() -> None:
     """AWS keeps the case of a name in newer ARNs; older ARNs have it in lower case."""
-    resources = iam_policies.identity_policy(account=ACCOUNT, region="r", pipelines=["Fraud", "old"])[
-        "Statement"
-    ][1]["Resource"]
+    resources = iam_policies.identity_policy(
+        account=ACCOUNT, region="r", pipelines=["Fraud", "old"]
+    )["Statement"][1]["Resource"]
 
     prefix = f"arn:aws:sagemaker:r:{ACCOUNT}:pipeline/"
     assert [arn.removeprefix(prefix) for arn in resources] == [
@@ -285,13 +436,24 @@ def test_pass_role_is_granted_for_named_roles_only() -> None:
         "Effect": "Allow",
         "Action": ["iam:PassRole"],
         "Resource": [EXECUTION_ROLE],
-        "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        "Condition": {
+            "StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        },
     }
 
 
 def test_property_files_are_granted_for_named_folders_only() -> None:
-    """Without a slash at the end, the pattern would allow other folders and buckets, too."""
-    policy = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--property-files")
+    """
+    Without a slash at the end, the pattern would allow other folders and buckets, too.
+    """
+    policy = (
+        "policy",
+        "--account",
+        ACCOUNT,
+        "--region",
+        "us-east-1",
+        "--property-files",
+    )
 
     assert "s3:" not in json.dumps(iam_policies.identity_policy())
     assert printed_document(*policy, "s3://ml-bucket/eval/")["Statement"][-1] == {
@@ -300,14 +462,29 @@ def test_property_files_are_granted_for_named_folders_only() -> None:
         "Action": ["s3:GetObject"],
         "Resource": ["arn:aws:s3:::ml-bucket/eval/*"],
     }
-    for text in ("s3://ml-bucket", "s3://ml-bucket/eval", "ml-bucket/eval/", "s3:///eval/"):
+    for text in (
+        "s3://ml-bucket",
+        "s3://ml-bucket/eval",
+        "ml-bucket/eval/",
+        "s3:///eval/",
+    ):
         with pytest.raises(SystemExit):
             main(["iam", *policy, text])
 
 
 def test_callback_steps_are_granted_for_named_queues_only() -> None:
-    """The answers name no resource, and the messages those queues that the author of the policy has named."""
-    policy = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--callback-queue")
+    """
+    The answers name no resource, and the messages those queues that the author of the
+    policy has named.
+    """
+    policy = (
+        "policy",
+        "--account",
+        ACCOUNT,
+        "--region",
+        "us-east-1",
+        "--callback-queue",
+    )
     queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:approvals"
 
     assert "sqs:" not in json.dumps(iam_policies.identity_policy())
@@ -336,7 +513,12 @@ def test_callback_steps_are_granted_for_named_queues_only() -> None:
     }
     least = iam_policies.identity_policy(callback_queues=[queue], optional=False)
     assert least["Statement"][-1]["Action"] == receive["Action"][:3]
-    for text in ("approvals", "https://sqs.us-east-1.amazonaws.com/1/q", f"{queue}*", f"{queue}/x"):
+    for text in (
+        "approvals",
+        "https://sqs.us-east-1.amazonaws.com/1/q",
+        f"{queue}*",
+        f"{queue}/x",
+    ):
         with pytest.raises(SystemExit):
             main(["iam", *policy, text])
 
@@ -349,22 +531,44 @@ def test_callback_steps_are_granted_for_named_queues_only() -> None:
         ((), "login.microsoftonline.com/TENANT/v2.0"),
     ],
 )
-def test_trust_policy_has_the_issuer_of_the_tenant(version: tuple[str, ...], provider: str) -> None:
-    """The two token versions of Entra ID have different issuers, one with a slash at the end; v2 is the default."""
+def test_trust_policy_has_the_issuer_of_the_tenant(
+    version: tuple[str, ...], provider: str
+) -> None:
+    """
+    The two token versions of Entra ID have different issuers, one with a slash at the
+    end; v2 is the default.
+    """
     document = printed_document(
-        *("trust", "--account", ACCOUNT, "--tenant", "TENANT", "--audience", "api://polysync"),
+        *(
+            "trust",
+            "--account",
+            ACCOUNT,
+            "--tenant",
+            "TENANT",
+            "--audience",
+            "api://polysync",
+        ),
         *("--subject", "SUBJECT", *version),
     )
 
     (statement,) = document["Statement"]
-    assert statement["Principal"] == {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"}
+    assert statement["Principal"] == {
+        "Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"
+    }
     assert statement["Condition"] == {
-        "StringEquals": {f"{provider}:aud": "api://polysync", f"{provider}:sub": "SUBJECT"}
+        "StringEquals": {
+            f"{provider}:aud": "api://polysync",
+            f"{provider}:sub": "SUBJECT",
+        }
     }
 
 
-def test_connection_test_reports_identity_and_permissions(user: Account, emulator: EmulatorServer) -> None:
-    """The connection test reports the identity and each permission, and changes nothing."""
+def test_connection_test_reports_identity_and_permissions(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """
+    The connection test reports the identity and each permission, and changes nothing.
+    """
     grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
     emulator.control.clear_calls()
 
@@ -384,14 +588,22 @@ def test_connection_test_reports_identity_and_permissions(user: Account, emulato
     successful = [
         call["operation"]
         for call in emulator.control.calls()
-        if call["status"] == 200 and call["operation"] not in ("GetCallerIdentity", "ListPipelines")
+        if call["status"] == 200
+        and call["operation"] not in ("GetCallerIdentity", "ListPipelines")
     ]
     assert successful == []
 
 
-def test_connection_test_reports_missing_permissions(user: Account, emulator: EmulatorServer) -> None:
-    """Denied operations are reported with a statement that allows them; other errors are not a denial."""
-    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1", optional=False)
+def test_connection_test_reports_missing_permissions(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """
+    Denied operations are reported with a statement that allows them; other errors are
+    not a denial.
+    """
+    policy = iam_policies.identity_policy(
+        account=ACCOUNT, region="us-east-1", optional=False
+    )
     policy["Statement"][1]["Action"].remove("sagemaker:StopPipelineExecution")
     grant(user, policy)
     emulator.control.add_fault("throttle", "DescribePipeline")
@@ -404,12 +616,23 @@ def test_connection_test_reports_missing_permissions(user: Account, emulator: Em
     assert "StartPipelineExecution: granted" in message
     assert "DescribePipeline: unknown: ThrottlingException" in message
     missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
-    _, run, optional, jobs, _ = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
-    assert missing == [{**run, "Action": ["sagemaker:StopPipelineExecution"]}, optional, jobs]
+    _, run, optional, jobs, _ = iam_policies.identity_policy(
+        account=ACCOUNT, region="us-east-1"
+    )["Statement"]
+    assert missing == [
+        {**run, "Action": ["sagemaker:StopPipelineExecution"]},
+        optional,
+        jobs,
+    ]
 
 
-def test_connection_test_reports_missing_log_permissions(user: Account, emulator: EmulatorServer) -> None:
-    """Denied log permissions are reported with a statement, and the connection can be used without them."""
+def test_connection_test_reports_missing_log_permissions(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """
+    Denied log permissions are reported with a statement, and the connection can be used
+    without them.
+    """
     grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
     for operation in iam_policies.LOG_OPERATIONS:
         code = {"code": "AccessDeniedException", "message": "no"}
@@ -420,15 +643,21 @@ def test_connection_test_reports_missing_log_permissions(user: Account, emulator
     assert success
     assert "DescribeLogStreams: denied -- GetLogEvents: denied" in message
     statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
-    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
+    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")[
+        "Statement"
+    ]
     assert statement == next(each for each in policy if each["Sid"] == "ReadLogs")
 
 
 def test_connection_test_reports_failed_sign_in(
     user: Account, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the key is invalid or the connection is incomplete, the report is the error only."""
-    emulator.control.add_fault("error", "GetCallerIdentity", code="InvalidClientTokenId", message="invalid")
+    """
+    If the key is invalid or the connection is incomplete, the report is the error only.
+    """
+    emulator.control.add_fault(
+        "error", "GetCallerIdentity", code="InvalidClientTokenId", message="invalid"
+    )
     success, message = PolysyncSageMakerHook().test_connection()
     use_connection(monkeypatch, emulator.endpoint_url, auth_method="assume_role")
     incomplete_success, incomplete_message = PolysyncSageMakerHook().test_connection()

@@ -1,4 +1,7 @@
-"""The refresh of credentials: in time, once for all threads, and with backoff after an error."""
+"""
+The refresh of credentials: in time, once for all threads, and with backoff after an
+error.
+"""
 
 from __future__ import annotations
 
@@ -75,12 +78,15 @@ def use(credentials: RefreshingCredentials) -> str:
 
 
 def test_credentials_that_have_expired_already_are_an_error_of_ours() -> None:
-    """The clock of the machine is ahead: the error names both times, and waits go on."""
+    """
+    The clock of the machine is ahead: the error names both times, and waits go on.
+    """
     issuer = Issuer(lifetime=-30)
     credentials = issuer.credentials()
 
     with pytest.raises(
-        CredentialsError, match=r"expired at 2025-12-31T23:59:30.*shows 2026-01-01T00:00:00"
+        CredentialsError,
+        match=r"expired at 2025-12-31T23:59:30.*shows 2026-01-01T00:00:00",
     ) as caught:
         use(credentials)
 
@@ -88,8 +94,13 @@ def test_credentials_that_have_expired_already_are_an_error_of_ours() -> None:
 
 
 @pytest.mark.parametrize("lifetime", [900, 3600, 43200, 8])
-def test_credentials_are_refreshed_once_per_lifetime(lifetime: float, stopped: StoppedClock) -> None:
-    """Eight hours of use every 30 seconds cause one refresh per lifetime, and no credentials expire."""
+def test_credentials_are_refreshed_once_per_lifetime(
+    lifetime: float, stopped: StoppedClock
+) -> None:
+    """
+    Eight hours of use every 30 seconds cause one refresh per lifetime, and no
+    credentials expire.
+    """
     issuer = Issuer(lifetime)
     credentials = issuer.credentials()
     step = min(30.0, lifetime / 20)
@@ -105,7 +116,10 @@ def test_credentials_are_refreshed_once_per_lifetime(lifetime: float, stopped: S
 
 
 def test_200_threads_cause_one_refresh(stopped: StoppedClock) -> None:
-    """200 threads get the same credentials from one request: at the first use and after each expiry."""
+    """
+    200 threads get the same credentials from one request: at the first use and after
+    each expiry.
+    """
     issuer = Issuer(3600)
     barrier = threading.Barrier(200)
     credentials = issuer.credentials()
@@ -122,8 +136,12 @@ def test_200_threads_cause_one_refresh(stopped: StoppedClock) -> None:
     assert issuer.issued == 3
 
 
-def test_old_credentials_are_used_while_the_refresh_fails(stopped: StoppedClock) -> None:
-    """A failed refresh is not an error before the last minute of the old credentials."""
+def test_old_credentials_are_used_while_the_refresh_fails(
+    stopped: StoppedClock,
+) -> None:
+    """
+    A failed refresh is not an error before the last minute of the old credentials.
+    """
     issuer = Issuer(3600)
     credentials = issuer.credentials()
     use(credentials)
@@ -138,7 +156,10 @@ def test_old_credentials_are_used_while_the_refresh_fails(stopped: StoppedClock)
 
 
 def test_failed_refresh_is_retried_with_backoff(stopped: StoppedClock) -> None:
-    """After a failed refresh all uses get its error until the backoff ends; the backoff doubles each time."""
+    """
+    After a failed refresh all uses get its error until the backoff ends; the backoff
+    doubles each time.
+    """
     start = stopped.seconds
     issuer = Issuer(3600)
     credentials = issuer.credentials()
@@ -166,11 +187,15 @@ def connection_with(secret: str) -> Any:
         "access_key_id": "AKIAIOSFODNN7EXAMPLE",
     }
     role = "arn:aws:iam::123456789012:role/polysync"
-    return parse_credentials({**fields, "secret_access_key": secret, "role_arn": role}, connection_id="c")
+    return parse_credentials(
+        {**fields, "secret_access_key": secret, "role_arn": role}, connection_id="c"
+    )
 
 
 def credentials_of(secret: str) -> Any:
-    """Return the credentials object that a hook gets for a connection with this secret."""
+    """
+    Return the credentials object that a hook gets for a connection with this secret.
+    """
     return connection_with(secret).session(AllowList()).get_credentials()
 
 
@@ -184,7 +209,10 @@ def test_credentials_of_old_rotations_are_forgotten() -> None:
 
 
 def test_threads_share_one_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that come at the same time get the same credentials object, so there is one sign-in."""
+    """
+    Threads that come at the same time get the same credentials object, so there is one
+    sign-in.
+    """
     connections = [connection_with("of-all-threads") for _ in range(8)]
     barrier = threading.Barrier(len(connections))
     make_credentials = type(connections[0])._aws_credentials

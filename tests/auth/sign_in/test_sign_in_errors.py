@@ -1,4 +1,7 @@
-"""The errors of failed sign-ins: who returned the error, the claims of the token, and the cure."""
+"""
+The errors of failed sign-ins: who returned the error, the claims of the token, and the
+cure.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from tests.auth.endpoints.client_authentication import Application
 from tests.auth.endpoints.entra_errors import entra_error_fault
 from tests.auth.endpoints.fake_server import Fault
 from tests.auth.endpoints.metadata.imds import InstanceMetadata
-from tests.auth.endpoints.metadata.managed_identity import IDENTITY_NOT_FOUND, ManagedIdentity
+from tests.auth.endpoints.metadata.managed_identity import (
+    IDENTITY_NOT_FOUND,
+    ManagedIdentity,
+)
 from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.auth_methods import SECRET, SUBJECT
 from tests.auth.sign_in.conftest import JWT, ROLE, SignInContext
@@ -87,18 +93,29 @@ def wrong_external_id(context: SignInContext) -> None:
     login, password = context.account.user()
     context.account.role_for_caller("another")
     context.connect(
-        auth_method="assume_role", login=login, password=password, role_arn=ROLE, external_id="mine"
+        auth_method="assume_role",
+        login=login,
+        password=password,
+        role_arn=ROLE,
+        external_id="mine",
     )
 
 
 def missing_role(context: SignInContext) -> None:
     """The role does not exist."""
     login, password = context.account.user()
-    context.connect(auth_method="assume_role", login=login, password=password, role_arn=ROLE)
+    context.connect(
+        auth_method="assume_role", login=login, password=password, role_arn=ROLE
+    )
 
 
-def entra_secret(secret: str = SECRET, **changes: Any) -> Callable[[SignInContext], None]:
-    """Return a setup function for an Entra application with a wrong field in the connection."""
+def entra_secret(
+    secret: str = SECRET, **changes: Any
+) -> Callable[[SignInContext], None]:
+    """
+    Return a setup function for an Entra application with a wrong field in the
+    connection.
+    """
 
     def setup(context: SignInContext) -> None:
         application = context.entra.register(secret=SECRET)
@@ -188,34 +205,93 @@ ERRORS: dict[str, tuple[Callable[[SignInContext], None], bool, list[str]]] = {
     "unknown issuer": (
         unknown_issuer,
         True,
-        ["InvalidIdentityToken", "login.example/unknown", "OIDC provider", "update the thumbprint"],
+        [
+            "InvalidIdentityToken",
+            "login.example/unknown",
+            "OIDC provider",
+            "update the thumbprint",
+        ],
     ),
     "forged": (forged, True, ["InvalidIdentityToken", "issuer https://127.0.0.1"]),
     "expired token": (expired, False, ["ExpiredTokenException", "expires 20", "clock"]),
-    "clock skew": (clock_skew, True, ["InvalidIdentityToken", "a clock is wrong", "expires 20"]),
-    "no token file yet": (no_token_yet, False, ["identity_file", "FileNotFoundError", "projected"]),
-    "malformed token": (malformed_token, False, ["identity_file", "not contain a JSON Web Token"]),
-    "wrong external id": (wrong_external_id, True, ["AssumeRole", "AccessDenied", "external id", '"AWS"']),
+    "clock skew": (
+        clock_skew,
+        True,
+        ["InvalidIdentityToken", "a clock is wrong", "expires 20"],
+    ),
+    "no token file yet": (
+        no_token_yet,
+        False,
+        ["identity_file", "FileNotFoundError", "projected"],
+    ),
+    "malformed token": (
+        malformed_token,
+        False,
+        ["identity_file", "not contain a JSON Web Token"],
+    ),
+    "wrong external id": (
+        wrong_external_id,
+        True,
+        ["AssumeRole", "AccessDenied", "external id", '"AWS"'],
+    ),
     "missing role": (missing_role, True, ["AssumeRole", ROLE, "does not exist"]),
     "wrong client secret": (
         entra_secret("a-wrong-client-secret"),
         True,
         ["Microsoft Entra ID issued no token", "AADSTS7000215", "not its id"],
     ),
-    "unknown tenant": (entra_secret(tenant_id="1" * 36), True, ["AADSTS90002", "check tenant_id"]),
-    "unknown audience": (unknown_application_uri, True, ["AADSTS500011", "application_id_uri"]),
-    "malformed tenant": (entra_secret(tenant_id="a b"), True, ["client_secret", "Invalid tenant"]),
-    "missing certificate": (missing_certificate, False, ["client_certificate", "No such file"]),
-    "malformed certificate": (malformed_certificate, True, ["client_certificate", "certificate"]),
-    "no managed identity": (no_managed_identity, False, ["managed_identity", "assign the managed identity"]),
+    "unknown tenant": (
+        entra_secret(tenant_id="1" * 36),
+        True,
+        ["AADSTS90002", "check tenant_id"],
+    ),
+    "unknown audience": (
+        unknown_application_uri,
+        True,
+        ["AADSTS500011", "application_id_uri"],
+    ),
+    "malformed tenant": (
+        entra_secret(tenant_id="a b"),
+        True,
+        ["client_secret", "Invalid tenant"],
+    ),
+    "missing certificate": (
+        missing_certificate,
+        False,
+        ["client_certificate", "No such file"],
+    ),
+    "malformed certificate": (
+        malformed_certificate,
+        True,
+        ["client_certificate", "certificate"],
+    ),
+    "no managed identity": (
+        no_managed_identity,
+        False,
+        ["managed_identity", "assign the managed identity"],
+    ),
     "Entra down": (entra_down, False, ["Microsoft Entra ID issued no token"]),
-    "transient Entra error": (entra_transient_error, False, ["Microsoft Entra ID issued no token", "503"]),
-    "no instance profile": (no_instance_profile, False, ["instance_profile", "attach an instance profile"]),
-    "no metadata service": (no_metadata_service, False, ["instance_profile", "metadata service"]),
+    "transient Entra error": (
+        entra_transient_error,
+        False,
+        ["Microsoft Entra ID issued no token", "503"],
+    ),
+    "no instance profile": (
+        no_instance_profile,
+        False,
+        ["instance_profile", "attach an instance profile"],
+    ),
+    "no metadata service": (
+        no_metadata_service,
+        False,
+        ["instance_profile", "metadata service"],
+    ),
 }
 
 
-@pytest.mark.parametrize(("setup", "permanent", "expected"), ERRORS.values(), ids=ERRORS.keys())
+@pytest.mark.parametrize(
+    ("setup", "permanent", "expected"), ERRORS.values(), ids=ERRORS.keys()
+)
 def test_error_names_the_reason_and_the_cure(
     setup: Callable[[SignInContext], None],
     permanent: bool,
@@ -223,7 +299,10 @@ def test_error_names_the_reason_and_the_cure(
     context: SignInContext,
     emulator: EmulatorServer,
 ) -> None:
-    """The error has the service, the reason, the cure and ``permanent``, but no token and no secret."""
+    """
+    The error has the service, the reason, the cure and ``permanent``, but no token and
+    no secret.
+    """
     setup(context)
 
     error = sign_in_error()
@@ -241,14 +320,18 @@ def test_error_names_the_reason_and_the_cure(
 def test_trust_policy_in_the_message_allows_the_sign_in(
     context: SignInContext, emulator: EmulatorServer
 ) -> None:
-    """With the trust policy from the error message, the same token can assume the role."""
+    """
+    With the trust policy from the error message, the same token can assume the role.
+    """
     wrong_subject(context)
     message = str(sign_in_error())
     policy = message[message.index("{\n") :]
 
-    context.account.iam.update_assume_role_policy(RoleName="polysync", PolicyDocument=policy)
-    # The error is repeated during the backoff of one second. With another session name, the connection gets
-    # other credentials at once.
+    context.account.iam.update_assume_role_policy(
+        RoleName="polysync", PolicyDocument=policy
+    )
+    # The error is repeated during the backoff of one second. With another session name,
+    # the connection gets other credentials at once.
     context.connect(
         auth_method="web_identity",
         role_arn=ROLE,
@@ -267,9 +350,14 @@ def test_files_outside_the_allowed_folders_are_not_read(
     emulator: EmulatorServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """A path outside the allowed folders is an error, directly, with ``..`` and through a symbolic link."""
+    """
+    A path outside the allowed folders is an error, directly, with ``..`` and through a
+    symbolic link.
+    """
     outside = tmp_path_factory.mktemp("outside") / "token"
-    context.cluster.project(outside, context.cluster.token(SUBJECT, audience="sts.amazonaws.com"))
+    context.cluster.project(
+        outside, context.cluster.token(SUBJECT, audience="sts.amazonaws.com")
+    )
     context.account.role_for_token(context.cluster.url, "sts.amazonaws.com", SUBJECT)
     link = context.folder / "link"
     link.symlink_to(outside)
@@ -278,7 +366,12 @@ def test_files_outside_the_allowed_folders_are_not_read(
         "dots": f"{context.folder}/../{outside.parent.name}/token",
         "link": str(link),
     }[path_form]
-    context.connect(auth_method="web_identity", role_arn=ROLE, identity_source="file", identity_file=path)
+    context.connect(
+        auth_method="web_identity",
+        role_arn=ROLE,
+        identity_source="file",
+        identity_file=path,
+    )
     emulator.control.clear_calls()
 
     error = sign_in_error()
@@ -293,12 +386,17 @@ def test_host_sign_in_ignores_variables_and_files(
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The method ``instance_profile`` does not use keys in environment variables or in ~/.aws files."""
+    """
+    The method ``instance_profile`` does not use keys in environment variables or in
+    ~/.aws files.
+    """
     no_metadata_service(context)
     (context.folder / "credentials").write_text(
         "[default]\naws_access_key_id = AKIAFILEFILEFILEFILE\naws_secret_access_key = of-a-file\n"
     )
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(context.folder / "credentials"))
+    monkeypatch.setenv(
+        "AWS_SHARED_CREDENTIALS_FILE", str(context.folder / "credentials")
+    )
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-environment")
 

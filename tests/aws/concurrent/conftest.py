@@ -1,4 +1,7 @@
-"""Fixtures: ``ConcurrentCalls`` with a rate limit that no test reaches, and with short backoff."""
+"""
+Fixtures: ``ConcurrentCalls`` with a rate limit that no test reaches, and with short
+backoff.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,12 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture
-def open_calls(limiter: RateLimiter, warnings: list[str]) -> Callable[..., ConcurrentCalls]:
-    """Return a function that makes a ``ConcurrentCalls``; its arguments are settings."""
-    return lambda **settings: ConcurrentCalls(limiter, warnings.append, **{"workers": WORKERS, **settings})
+def open_calls(
+    limiter: RateLimiter, warnings: list[str]
+) -> Callable[..., ConcurrentCalls]:
+    """
+    Return a function that makes a ``ConcurrentCalls``; its arguments are settings.
+    """
+    return lambda **settings: ConcurrentCalls(
+        limiter, warnings.append, **{"workers": WORKERS, **settings}
+    )

@@ -1,4 +1,7 @@
-"""Test helpers: functions that record their calls, a long list of items, and interruptions of the main thread."""
+"""
+Test helpers: functions that record their calls, a long list of items, and interruptions
+of the main thread.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,11 @@ class Items:
 
 def threads() -> list[str]:
     """Return the names of the threads of ``ConcurrentCalls`` that are alive."""
-    return [thread.name for thread in all_threads() if thread.name.startswith("polysync-calls")]
+    return [
+        thread.name
+        for thread in all_threads()
+        if thread.name.startswith("polysync-calls")
+    ]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -88,7 +95,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def raised_when(condition: Callable[[], bool], error: BaseException) -> Iterator[None]:
-    """Raise an error in the main thread once a condition is met, as Airflow does at ``execution_timeout``."""
+    """
+    Raise an error in the main thread once a condition is met, as Airflow does at
+    ``execution_timeout``.
+    """
 
     def interrupt(*_: Any) -> None:
         if not is_raised.is_set():
@@ -97,7 +107,8 @@ def raised_when(condition: Callable[[], bool], error: BaseException) -> Iterator
 
     def watch() -> None:
         wait_until(condition)
-        # A signal that comes right before the main thread begins to wait for a lock does not end that wait.
+        # A signal that comes right before the main thread begins to wait for a lock
+        # does not end that wait.
         while not is_raised.is_set():
             signal.pthread_kill(main, signal.SIGALRM)
             is_raised.wait(0.5)

@@ -1,4 +1,7 @@
-"""Results of concurrent calls: their order, how many calls run at the same time, and which errors are retried."""
+"""
+Results of concurrent calls: their order, how many calls run at the same time, and which
+errors are retried.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,13 @@ from tests.aws.concurrent.recording import (
 )
 
 
-def test_results_come_in_the_order_of_the_items(open_calls: Callable[..., ConcurrentCalls]) -> None:
-    """Results keep the items' order whatever each call takes; all threads work, and none is left at the end."""
+def test_results_come_in_the_order_of_the_items(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
+    """
+    Results keep the items' order whatever each call takes; all threads work, and none
+    is left at the end.
+    """
     numbers = random.Random(1)
 
     def work(item: int) -> int:
@@ -39,7 +47,9 @@ def test_results_come_in_the_order_of_the_items(open_calls: Callable[..., Concur
     calls = Calls(work)
 
     with open_calls() as concurrent:
-        assert list(concurrent.map(calls, range(200))) == [item * 2 for item in range(200)]
+        assert list(concurrent.map(calls, range(200))) == [
+            item * 2 for item in range(200)
+        ]
 
     assert calls.most_at_once == WORKERS
     assert threads() == []
@@ -48,7 +58,9 @@ def test_results_come_in_the_order_of_the_items(open_calls: Callable[..., Concur
 def test_only_a_bounded_number_of_items_is_read_ahead(
     open_calls: Callable[..., ConcurrentCalls],
 ) -> None:
-    """The number of items and results in memory does not depend on the number of items."""
+    """
+    The number of items and results in memory does not depend on the number of items.
+    """
     items, calls = Items(), Calls()
 
     with open_calls() as concurrent:
@@ -61,8 +73,13 @@ def test_only_a_bounded_number_of_items_is_read_ahead(
     assert threads() == []
 
 
-def test_a_slow_call_does_not_let_results_pile_up(open_calls: Callable[..., ConcurrentCalls]) -> None:
-    """While the first result is awaited, the other calls run only as far ahead as the bound allows."""
+def test_a_slow_call_does_not_let_results_pile_up(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
+    """
+    While the first result is awaited, the other calls run only as far ahead as the
+    bound allows.
+    """
     free, items = Event(), Items()
     calls = Calls(lambda item: item or free.wait(10))
 
@@ -78,9 +95,14 @@ def test_a_slow_call_does_not_let_results_pile_up(open_calls: Callable[..., Conc
 
 
 def test_throttled_calls_are_retried_at_half_the_rate(
-    open_calls: Callable[..., ConcurrentCalls], limiter: RateLimiter, warnings: list[str]
+    open_calls: Callable[..., ConcurrentCalls],
+    limiter: RateLimiter,
+    warnings: list[str],
 ) -> None:
-    """Calls that are throttled together halve the rate once, are retried, and are logged in one line."""
+    """
+    Calls that are throttled together halve the rate once, are retried, and are logged
+    in one line.
+    """
     throttled: set[int] = set()
 
     def work(item: int) -> int:
@@ -121,14 +143,18 @@ def test_retries_end_at_the_timeout(
 def test_no_call_begins_after_an_error(
     open_calls: Callable[..., ConcurrentCalls],
 ) -> None:
-    """The error is raised when its item's turn comes: earlier results are fetched, later calls never begin."""
+    """
+    The error is raised when its item's turn comes: earlier results are fetched, later
+    calls never begin.
+    """
 
     free = Event()
     fetched: list[int] = []
 
     def work(item: int) -> int:
         if item == 20:
-            # Calls for earlier items may still wait for the rate limiter. They would be cancelled.
+            # Calls for earlier items may still wait for the rate limiter. They would be
+            # cancelled.
             wait_until(lambda: calls.begun_before(20))
             raise DENIED
         if item > 20:
@@ -150,7 +176,9 @@ def test_no_call_begins_after_an_error(
     assert threads() == []
 
 
-def test_no_item_is_read_after_an_error(open_calls: Callable[..., ConcurrentCalls]) -> None:
+def test_no_item_is_read_after_an_error(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
     """Earlier results are still fetched, but no further page of a list is read."""
 
     def work(item: int) -> int:
@@ -172,8 +200,12 @@ def test_no_item_is_read_after_an_error(open_calls: Callable[..., ConcurrentCall
     assert items.read == read == AHEAD
 
 
-def test_an_error_of_the_items_is_raised(open_calls: Callable[..., ConcurrentCalls]) -> None:
-    """If the next page of a list cannot be read, the calls for the earlier pages end."""
+def test_an_error_of_the_items_is_raised(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
+    """
+    If the next page of a list cannot be read, the calls for the earlier pages end.
+    """
 
     def items() -> Iterator[int]:
         yield from range(10)

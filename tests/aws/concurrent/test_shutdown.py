@@ -1,4 +1,7 @@
-"""The end of concurrent calls: no call begins after it, and the threads end however the context is left."""
+"""
+The end of concurrent calls: no call begins after it, and the threads end however the
+context is left.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ from tests.aws.concurrent.recording import (
 def test_the_listing_does_not_retry_after_an_error(
     open_calls: Callable[..., ConcurrentCalls],
 ) -> None:
-    """A page that waits for its retry is cancelled, and the error of the failed call is raised."""
+    """
+    A page that waits for its retry is cancelled, and the error of the failed call is
+    raised.
+    """
 
     def items() -> Iterator[int]:
         yield 0
@@ -50,7 +56,9 @@ def test_the_listing_does_not_retry_after_an_error(
 
 
 def test_no_results_after_the_end(open_calls: Callable[..., ConcurrentCalls]) -> None:
-    """Items that will never be processed raise an error; the result is not an empty list."""
+    """
+    Items that will never be processed raise an error; the result is not an empty list.
+    """
 
     def deny(item: int) -> None:
         raise DENIED
@@ -69,7 +77,9 @@ def test_no_results_after_the_end(open_calls: Callable[..., ConcurrentCalls]) ->
         list(left)
 
 
-def test_calls_stop_when_results_are_no_longer_fetched(open_calls: Callable[..., ConcurrentCalls]) -> None:
+def test_calls_stop_when_results_are_no_longer_fetched(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
     """The end waits for calls in progress, and no thread is left."""
 
     def work(item: int) -> int:
@@ -88,7 +98,9 @@ def test_calls_stop_when_results_are_no_longer_fetched(open_calls: Callable[...,
     assert len(calls.begun) == begun <= 11 + AHEAD
 
 
-def test_a_closed_iterator_begins_no_further_calls(open_calls: Callable[..., ConcurrentCalls]) -> None:
+def test_a_closed_iterator_begins_no_further_calls(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
     """After the results' iterator is closed, only calls for other iterators begin."""
     free = Event()
     calls = Calls(lambda item: item < 5 or free.wait(30))
@@ -105,7 +117,9 @@ def test_a_closed_iterator_begins_no_further_calls(open_calls: Callable[..., Con
     assert len(calls.begun) == 5 + WORKERS
 
 
-def test_an_error_in_the_fetching_thread_ends_the_threads(open_calls: Callable[..., ConcurrentCalls]) -> None:
+def test_an_error_in_the_fetching_thread_ends_the_threads(
+    open_calls: Callable[..., ConcurrentCalls],
+) -> None:
     """An error while a result is processed leaves no thread behind."""
     with pytest.raises(ZeroDivisionError), open_calls() as concurrent:
         any(1 / result for result in concurrent.map(Calls(), Items()))
@@ -113,11 +127,18 @@ def test_an_error_in_the_fetching_thread_ends_the_threads(open_calls: Callable[.
     assert threads() == []
 
 
-@pytest.mark.parametrize("error", [AirflowTaskTimeout("time is up"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [AirflowTaskTimeout("time is up"), KeyboardInterrupt()]
+)
 def test_an_interruption_does_not_wait_for_calls(
-    error: BaseException, open_calls: Callable[..., ConcurrentCalls], monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    open_calls: Callable[..., ConcurrentCalls],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The task ends at once even if AWS does not respond; each thread ends with the call that it is in."""
+    """
+    The task ends at once even if AWS does not respond; each thread ends with the call
+    that it is in.
+    """
     monkeypatch.setattr(concurrent_calls, "SHUTDOWN_TIMEOUT_SECONDS", 60)
     free = Event()
     calls = Calls(lambda item: free.wait(60))
@@ -142,7 +163,9 @@ def test_threads_that_wait_for_the_rate_limiter_end_at_once() -> None:
     limiter, calls = RateLimiter(time.monotonic(), rate=0.001), Calls()
 
     with (
-        raised_when(lambda: len(calls.begun) == 1 and len(threads()) > 1, KeyboardInterrupt()),
+        raised_when(
+            lambda: len(calls.begun) == 1 and len(threads()) > 1, KeyboardInterrupt()
+        ),
         pytest.raises(KeyboardInterrupt),
         ConcurrentCalls(limiter, print) as concurrent,
     ):

@@ -1,5 +1,7 @@
 """
-Benchmark of deferred tasks in a real triggerer, in an Airflow deployment with PostgreSQL.
+Benchmark of deferred tasks in a real triggerer, in an Airflow deployment with
+PostgreSQL.
 
-The costs of Airflow itself are measured with the same number of triggers that only sleep.
+The costs of Airflow itself are measured with the same number of triggers that only
+sleep.
 """

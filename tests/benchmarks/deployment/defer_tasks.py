@@ -1,8 +1,10 @@
 """
-Defers task instances directly in Airflow's database, in the state in which a worker leaves them.
+Defers task instances directly in Airflow's database, in the state in which a worker
+leaves them.
 
-The program reads ``[[class path, arguments], ...]`` as a line of JSON, and defers one task instance of the DAG for each
-trigger. It does not use workers: a thousand of them would take longer to start than the executions last.
+The program reads ``[[class path, arguments], ...]`` as a line of JSON, and defers one
+task instance of the DAG for each trigger. It does not use workers: a thousand of them
+would take longer to start than the executions last.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def main(dag_id: str) -> None:
     """
     triggers = json.loads(sys.stdin.readline())
     with create_session() as session:
-        query = select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.state.is_(None))
+        query = select(TaskInstance).where(
+            TaskInstance.dag_id == dag_id, TaskInstance.state.is_(None)
+        )
         instances = session.scalars(query.limit(len(triggers))).all()
         for instance, (class_path, arguments) in zip(instances, triggers, strict=True):
             trigger = Trigger(classpath=class_path, kwargs=arguments)

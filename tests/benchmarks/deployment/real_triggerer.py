@@ -1,4 +1,7 @@
-"""Measures a real triggerer with the triggers of each provider, and with triggers that only sleep."""
+"""
+Measures a real triggerer with the triggers of each provider, and with triggers that
+only sleep.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ CPU: Final = "CPU of the triggerer, s"
 MEMORY: Final = "peak memory above the start, MiB"
 # Executions start this many seconds before their tasks are deferred.
 HEAD_START: Final = 15.0
-# Seconds in which Airflow must defer all tasks and assign the triggers to the triggerer.
+# Seconds in which Airflow must defer all tasks and assign the triggers to the
+# triggerer.
 LEAD: Final = 40.0
 ENDS_PER_SECOND: Final = 100.0
 
@@ -38,7 +42,8 @@ class TriggerKind:
     """
     A kind of trigger to measure.
 
-    :param trigger: returns class path and arguments of a trigger, for an execution and the execution's end.
+    :param trigger: returns class path and arguments of a trigger, for an execution and
+        the execution's end.
     :param modules: modules to import before the measurement.
     """
 
@@ -47,7 +52,10 @@ class TriggerKind:
 
 
 def run(
-    kind: TriggerKind, options: argparse.Namespace, deployment: TriggererDeployment, context: BenchmarkContext
+    kind: TriggerKind,
+    options: argparse.Namespace,
+    deployment: TriggererDeployment,
+    context: BenchmarkContext,
 ) -> Metrics:
     """
     Let the triggerer wait for executions, once.
@@ -70,10 +78,14 @@ def run(
         per_second=ENDS_PER_SECOND,
         seconds=seconds,
     )
-    deployment.defer([kind.trigger(execution, execution.start + seconds) for execution in executions])
+    deployment.defer(
+        [kind.trigger(execution, execution.start + seconds) for execution in executions]
+    )
     last_end = executions[-1].start + seconds
     timeout = last_end - time.time() + options.grace
-    wait_until(lambda: not deployment.deferred(), timeout=timeout, interval=POLL_INTERVAL)
+    wait_until(
+        lambda: not deployment.deferred(), timeout=timeout, interval=POLL_INTERVAL
+    )
     end = time.time()
     cpu, memory = deployment.usage()
     statistics = context.endpoint.statistics()
@@ -83,14 +95,17 @@ def run(
             MEMORY: memory - memory_before,
             "connections to AWS, open at once": statistics.peak_connections,
             "calls per execution": sum(statistics.calls.values()) / options.executions,
-            "delay from the last execution's end until no task is deferred, s": end - last_end,
+            "delay from the last execution's end until no task is deferred, s": end
+            - last_end,
             "tasks still deferred": deployment.deferred(),
             "wall time, s": end - start,
         }
     )
 
 
-def _sleep_trigger(execution: StartedExecution, end: float) -> tuple[str, dict[str, Any]]:
+def _sleep_trigger(
+    execution: StartedExecution, end: float
+) -> tuple[str, dict[str, Any]]:
     return SLEEP_TRIGGER, {"until": end}
 
 
@@ -122,12 +137,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--executions", type=int, default=1000, help="number of executions")
     add("--pipelines", type=int, default=20, help="number of pipelines")
-    add("--credentials", choices=("key", "role"), default="key", help="authentication of the connection")
-    add("--seconds", type=float, default=60.0, help="seconds that executions last after all are deferred")
-    add("--poll", type=float, default=5.0, help="seconds between two polls of the same execution")
-    add("--progress", type=float, help="seconds between two lists of an execution's steps; by default none")
+    add(
+        "--credentials",
+        choices=("key", "role"),
+        default="key",
+        help="authentication of the connection",
+    )
+    add(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="seconds that executions last after all are deferred",
+    )
+    add(
+        "--poll",
+        type=float,
+        default=5.0,
+        help="seconds between two polls of the same execution",
+    )
+    add(
+        "--progress",
+        type=float,
+        help="seconds between two lists of an execution's steps; by default none",
+    )
     add("--latency", type=float, default=0.02, help="seconds until AWS responds")
-    add("--grace", type=float, default=120.0, help="seconds to wait after the end of the last execution")
+    add(
+        "--grace",
+        type=float,
+        default=120.0,
+        help="seconds to wait after the end of the last execution",
+    )
 
 
 def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
@@ -141,20 +180,41 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     kinds = {AIRFLOW_ALONE: TriggerKind(_sleep_trigger)}
     for provider in context.providers:
         modules = (provider.trigger.rpartition(".")[0], *provider.modules)
-        kinds[provider.name] = TriggerKind(partial(_provider_trigger, provider, work), modules)
+        kinds[provider.name] = TriggerKind(
+            partial(_provider_trigger, provider, work), modules
+        )
     runs: dict[str, list[Metrics]] = {name: [] for name in kinds}
     with triggerer_deployment() as deployment:
         for number in range(context.runs):
             for name, kind in kinds.items():
-                context.log(f"{name}, run {number + 1} of {context.runs}, in a real triggerer")
+                context.log(
+                    f"{name}, run {number + 1} of {context.runs}, in a real triggerer"
+                )
                 key = ("triggerer", name, _description(options), number)
-                runs[name].append(context.cache.get(key, partial(run, kind, options, deployment, context)))
+                runs[name].append(
+                    context.cache.get(
+                        key, partial(run, kind, options, deployment, context)
+                    )
+                )
     results = {name: median(metrics) for name, metrics in runs.items()}
     airflow = results.pop(AIRFLOW_ALONE)
-    shown = {name: _without_airflow(airflow, metrics) for name, metrics in results.items()}
-    print(f"\n### In a real triggerer: {_description(options)}\n\n{compare(shown)}", flush=True)
+    shown = {
+        name: _without_airflow(airflow, metrics) for name, metrics in results.items()
+    }
+    print(
+        f"\n### In a real triggerer: {_description(options)}\n\n{compare(shown)}",
+        flush=True,
+    )
 
 
 def _description(options: argparse.Namespace) -> str:
-    names = ("executions", "pipelines", "credentials", "seconds", "poll", "progress", "latency")
+    names = (
+        "executions",
+        "pipelines",
+        "credentials",
+        "seconds",
+        "poll",
+        "progress",
+        "latency",
+    )
     return ", ".join(f"{name} {getattr(options, name)}" for name in names)

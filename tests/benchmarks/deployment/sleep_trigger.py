@@ -9,7 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from airflow.sdk import BaseHook, BaseOperator
-from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import (
+    BaseTrigger,
+    StartTriggerArgs,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 
 
 class SleepTrigger(BaseTrigger):
@@ -17,14 +22,24 @@ class SleepTrigger(BaseTrigger):
     Sends an event at a given time.
 
     :param until: the time (seconds since the epoch).
-    :param modules: modules to import, so that their cost is not attributed to a later trigger.
-    :param connection_id: a connection to read, because Airflow builds its API in the triggerer process when the first
-        connection is read.
+    :param modules: modules to import, so that their cost is not attributed to a later
+        trigger.
+    :param connection_id: a connection to read, because Airflow builds its API in the
+        triggerer process when the first connection is read.
     """
 
-    def __init__(self, until: float, modules: Sequence[str] = (), connection_id: str | None = None) -> None:
+    def __init__(
+        self,
+        until: float,
+        modules: Sequence[str] = (),
+        connection_id: str | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's method has no annotations
-        self.until, self.modules, self.connection_id = until, list(modules), connection_id
+        self.until, self.modules, self.connection_id = (
+            until,
+            list(modules),
+            connection_id,
+        )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that Airflow stores."""
@@ -57,7 +72,9 @@ class SleepTaskTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that Airflow stores."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {"seconds": self.seconds}
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "seconds": self.seconds
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Sleep, and end the task."""

@@ -1,4 +1,7 @@
-"""The Airflow deployment whose triggerer is measured: PostgreSQL, an API server, and one triggerer."""
+"""
+The Airflow deployment whose triggerer is measured: PostgreSQL, an API server, and one
+triggerer.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,15 @@ class TriggererDeployment:
         """
         Store connections in Airflow's database, as real deployments do.
 
-        :param connections: connections as JSON, by the name of their environment variable (``AIRFLOW_CONN_*``).
+        :param connections: connections as JSON, by the name of their environment
+            variable (``AIRFLOW_CONN_*``).
         """
         for name, text in connections.items():
             connection = json.loads(text)
-            body = {**connection, "connection_id": name.removeprefix("AIRFLOW_CONN_").lower()}
+            body = {
+                **connection,
+                "connection_id": name.removeprefix("AIRFLOW_CONN_").lower(),
+            }
             body["extra"] = json.dumps(connection["extra"])
             path = f"/api/v2/connections/{body['connection_id']}"
             self._http.delete(path)
@@ -71,10 +78,18 @@ class TriggererDeployment:
         :raises ProcessError: if it does not run a trigger in time.
         """
         self._airflow.start_component(TRIGGERER)
-        arguments = {"until": 0, "modules": list(modules), "connection_id": "polysync_default"}
+        arguments = {
+            "until": 0,
+            "modules": list(modules),
+            "connection_id": "polysync_default",
+        }
         self.defer([(SLEEP_TRIGGER, arguments)])
-        if not wait_until(lambda: not self.deferred(), timeout=START_TIMEOUT, interval=POLL_INTERVAL):
-            raise ProcessError(f"The triggerer did not run its first trigger in {START_TIMEOUT:.0f} s")
+        if not wait_until(
+            lambda: not self.deferred(), timeout=START_TIMEOUT, interval=POLL_INTERVAL
+        ):
+            raise ProcessError(
+                f"The triggerer did not run its first trigger in {START_TIMEOUT:.0f} s"
+            )
         time.sleep(SETTLE_TIME)
 
     def defer(self, triggers: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -97,11 +112,16 @@ class TriggererDeployment:
     def deferred(self) -> int:
         """Return the number of deferred tasks."""
         path = f"/api/v2/dags/{DAG}/dagRuns/~/taskInstances"
-        response = self._http.get(path, params={"state": "deferred", "limit": 1}).raise_for_status()
+        response = self._http.get(
+            path, params={"state": "deferred", "limit": 1}
+        ).raise_for_status()
         return int(response.json()["total_entries"])
 
     def usage(self) -> tuple[float, float]:
-        """Return the CPU seconds and the peak memory (MiB) of all processes of the triggerer."""
+        """
+        Return the CPU seconds and the peak memory (MiB) of all processes of the
+        triggerer.
+        """
         cpu = memory = 0.0
         for process in self._processes():
             times = process.cpu_times()
@@ -111,7 +131,9 @@ class TriggererDeployment:
         return cpu, memory
 
     def _processes(self) -> list[psutil.Process]:
-        return [psutil.Process(pid) for pid in self._airflow.components[TRIGGERER].members()]
+        return [
+            psutil.Process(pid) for pid in self._airflow.components[TRIGGERER].members()
+        ]
 
 
 @contextmanager

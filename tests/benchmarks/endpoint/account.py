@@ -1,4 +1,7 @@
-"""The AWS account of the test server: pipelines, executions that end at a set time, and statistics of the polls."""
+"""
+The AWS account of the test server: pipelines, executions that end at a set time, and
+statistics of the polls.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ class Execution:
     """
     An execution, and statistics of its polls.
 
-    A poll is a response that contains the execution: its description, or a page of a listing.
+    A poll is a response that contains the execution: its description, or a page of a
+    listing.
 
     :param arn: the ARN.
     :param start: when it starts (seconds since the epoch).
@@ -38,7 +42,10 @@ class Execution:
         return "Executing" if now < self.end else "Succeeded"
 
     def record_poll(self, now: float) -> None:
-        """Record a poll. The first gap begins at the start of the execution; polls after the end do not count."""
+        """
+        Record a poll. The first gap begins at the start of the execution; polls after
+        the end do not count.
+        """
         if self.end_polled is not None:
             return
         if self.first_poll is None:
@@ -66,10 +73,15 @@ class Pipeline:
         return f"{_PIPELINE_ARN_PREFIX}{self.name.lower()}"
 
     def created_between(self, after: float, before: float) -> tuple[int, int]:
-        """Return the slice of `executions` (start and stop index) that was created between two times."""
+        """
+        Return the slice of `executions` (start and stop index) that was created between
+        two times.
+        """
         return (
             bisect_left(self.executions, after, key=lambda execution: execution.start),
-            bisect_right(self.executions, before, key=lambda execution: execution.start),
+            bisect_right(
+                self.executions, before, key=lambda execution: execution.start
+            ),
         )
 
 
@@ -91,7 +103,8 @@ class Account:
         :param count: the number of pipelines that the account must have.
         """
         for number in range(len(self.pipelines), count):
-            # The name has a capital letter, so that a client that takes the name from the ARN fails.
+            # The name has a capital letter, so that a client that takes the name from
+            # the ARN fails.
             pipeline = Pipeline(f"Benchmark-{number:05d}")
             self.pipelines[pipeline.name] = self._by_arn[pipeline.arn] = pipeline
         return list(self.pipelines.values())
@@ -100,7 +113,9 @@ class Account:
         """Return a pipeline by its name or ARN; None if there is none."""
         return self.pipelines.get(name_or_arn) or self._by_arn.get(name_or_arn)
 
-    def start(self, pipeline: Pipeline, start: float, seconds: float, token: str | None = None) -> Execution:
+    def start(
+        self, pipeline: Pipeline, start: float, seconds: float, token: str | None = None
+    ) -> Execution:
         """
         Start an execution, or return the execution that the same token started.
 
@@ -121,7 +136,13 @@ class Account:
         return execution
 
     def start_many(
-        self, count: int, pipelines: int, *, start: float, per_second: float, seconds: float
+        self,
+        count: int,
+        pipelines: int,
+        *,
+        start: float,
+        per_second: float,
+        seconds: float,
     ) -> Iterator[tuple[Pipeline, Execution]]:
         """
         Start executions, taking the pipelines in turn.

@@ -1,4 +1,7 @@
-"""A minimal HTTP/1.1 server protocol with keep-alive connections, and a count of the connections."""
+"""
+A minimal HTTP/1.1 server protocol with keep-alive connections, and a count of the
+connections.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from http import HTTPStatus
 from typing import Final
 
 _HEAD_END: Final = b"\r\n\r\n"
-_STATUS: Final = {status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus}
+_STATUS: Final = {
+    status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus
+}
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,14 @@ class Response:
 
     def encode(self) -> bytes:
         """Return the response as bytes, with status line and headers."""
-        return b"HTTP/1.1 %b\r\nContent-Type: %b\r\nx-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n%b" % (
-            _STATUS[self.status],
-            self.content_type,
-            len(self.body),
-            self.body,
+        return (
+            b"HTTP/1.1 %b\r\nContent-Type: %b\r\nx-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n%b"
+            % (
+                _STATUS[self.status],
+                self.content_type,
+                len(self.body),
+                self.body,
+            )
         )
 
 
@@ -68,13 +76,17 @@ class Connections:
 
 class HttpProtocol(asyncio.Protocol):
     """
-    One connection. Each request has a ``Content-Length`` header or no body, like the requests of botocore.
+    One connection. Each request has a ``Content-Length`` header or no body, like the
+    requests of botocore.
 
-    :param serve: returns the response for a request's path, ``X-Amz-Target`` header (empty if absent), and body.
+    :param serve: returns the response for a request's path, ``X-Amz-Target`` header
+        (empty if absent), and body.
     :param connections: counts this connection.
     """
 
-    def __init__(self, serve: Callable[[str, str, bytes], Response], connections: Connections) -> None:
+    def __init__(
+        self, serve: Callable[[str, str, bytes], Response], connections: Connections
+    ) -> None:
         self._serve, self._connections = serve, connections
         self._received = b""
         self._transport: asyncio.Transport
@@ -104,7 +116,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def _send(self, response: Response) -> None:
         if response.delay:
-            asyncio.get_running_loop().call_later(response.delay, self._transport.write, response.encode())
+            asyncio.get_running_loop().call_later(
+                response.delay, self._transport.write, response.encode()
+            )
         else:
             self._transport.write(response.encode())
 

@@ -1,8 +1,11 @@
 """
-The operations of the AWS test server, with responses in the format that botocore parses.
+The operations of the AWS test server, with responses in the format that botocore
+parses.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and the other
-operations of the same API, https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+and the other operations of the same API,
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 """
 
 from __future__ import annotations
@@ -13,7 +16,14 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any, Final
 
-from tests.benchmarks.endpoint.account import ACCOUNT_ID, REGION, ROLE_ARN, Account, Execution, Pipeline
+from tests.benchmarks.endpoint.account import (
+    ACCOUNT_ID,
+    REGION,
+    ROLE_ARN,
+    Account,
+    Execution,
+    Pipeline,
+)
 
 LARGEST_PAGE: Final = 100
 # Steps of each pipeline. All fit in one page of ListPipelineExecutionSteps.
@@ -26,7 +36,11 @@ DEFINITION: Final = json.dumps(
     {
         "Version": "2020-12-01",
         "Parameters": [
-            {"Name": "InputDataUrl", "Type": "String", "DefaultValue": "s3://ml-bucket/abalone.csv"},
+            {
+                "Name": "InputDataUrl",
+                "Type": "String",
+                "DefaultValue": "s3://ml-bucket/abalone.csv",
+            },
             {"Name": "InstanceCount", "Type": "Integer", "DefaultValue": 1},
             {"Name": "LearningRate", "Type": "Float", "DefaultValue": 0.1},
             {
@@ -38,7 +52,11 @@ DEFINITION: Final = json.dumps(
         ],
         # Real definitions have tens of kilobytes.
         "Steps": [
-            {"Name": f"Step{number}", "Type": "Processing", "Arguments": {"AppSpecification": "x" * 400}}
+            {
+                "Name": f"Step{number}",
+                "Type": "Processing",
+                "Arguments": {"AppSpecification": "x" * 400},
+            }
             for number in range(STEPS)
         ],
     }
@@ -76,7 +94,9 @@ def assume_role(now: float) -> str:
     )
 
 
-def describe_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
+def describe_pipeline_execution(
+    account: Account, request: Mapping[str, Any], now: float
+) -> Any:
     """Return the description of an execution, and record the poll."""
     execution = _execution(account, request)
     execution.record_poll(now)
@@ -93,13 +113,19 @@ def describe_pipeline_execution(account: Account, request: Mapping[str, Any], no
     }
 
 
-def list_pipeline_executions(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """Return a page of a pipeline's executions by creation time, by default newest first; record the polls."""
+def list_pipeline_executions(
+    account: Account, request: Mapping[str, Any], now: float
+) -> Any:
+    """
+    Return a page of a pipeline's executions by creation time, by default newest first;
+    record the polls.
+    """
     executions = _pipeline(account, request).executions
     after, before = request.get("CreatedAfter", -inf), request.get("CreatedBefore", inf)
     first, end = _pipeline(account, request).created_between(after, min(before, now))
     size = request.get("MaxResults", LARGEST_PAGE)
-    # The token is an index in the list that has the oldest first: new executions do not change it.
+    # The token is an index in the list that has the oldest first: new executions do not
+    # change it.
     if request.get("SortOrder") == "Ascending":
         first = int(request.get("NextToken", first))
         page, following = executions[first : min(first + size, end)], first + size
@@ -111,7 +137,10 @@ def list_pipeline_executions(account: Account, request: Mapping[str, Any], now: 
     for execution in page:
         execution.record_poll(now)
     summaries = [_execution_summary(execution, now) for execution in page]
-    return {"PipelineExecutionSummaries": summaries, **({"NextToken": str(following)} if more else {})}
+    return {
+        "PipelineExecutionSummaries": summaries,
+        **({"NextToken": str(following)} if more else {}),
+    }
 
 
 def _execution_summary(execution: Execution, now: float) -> dict[str, Any]:
@@ -123,12 +152,21 @@ def _execution_summary(execution: Execution, now: float) -> dict[str, Any]:
     }
 
 
-def list_pipeline_execution_steps(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """Return the steps that an execution has begun, newest first. The steps run one after another."""
+def list_pipeline_execution_steps(
+    account: Account, request: Mapping[str, Any], now: float
+) -> Any:
+    """
+    Return the steps that an execution has begun, newest first. The steps run one after
+    another.
+    """
     execution = _execution(account, request)
     step_seconds = (execution.end - execution.start) / STEPS
     begun = min(STEPS, int((now - execution.start) / step_seconds) + 1)
-    return {"PipelineExecutionSteps": [_step(execution, number, now) for number in reversed(range(begun))]}
+    return {
+        "PipelineExecutionSteps": [
+            _step(execution, number, now) for number in reversed(range(begun))
+        ]
+    }
 
 
 def _step(execution: Execution, number: int, now: float) -> dict[str, Any]:
@@ -147,7 +185,9 @@ def _step(execution: Execution, number: int, now: float) -> dict[str, Any]:
     }
 
 
-def describe_processing_job(account: Account, request: Mapping[str, Any], now: float) -> Any:
+def describe_processing_job(
+    account: Account, request: Mapping[str, Any], now: float
+) -> Any:
     """Return the description of a step's job, as long as those of AWS."""
     name = request["ProcessingJobName"]
     return {
@@ -155,7 +195,11 @@ def describe_processing_job(account: Account, request: Mapping[str, Any], now: f
         "ProcessingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:processing-job/{name}",
         "ProcessingJobStatus": "Completed",
         "ProcessingResources": {
-            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}
+            "ClusterConfig": {
+                "InstanceCount": 1,
+                "InstanceType": "ml.m5.xlarge",
+                "VolumeSizeInGB": 30,
+            }
         },
         "ProcessingOutputConfig": {
             "Outputs": [
@@ -170,7 +214,10 @@ def describe_processing_job(account: Account, request: Mapping[str, Any], now: f
                 for output in ("train", "validation", "test")
             ]
         },
-        "AppSpecification": {"ImageUri": "x" * 200, "ContainerEntrypoint": ["python3", "x" * 100]},
+        "AppSpecification": {
+            "ImageUri": "x" * 200,
+            "ContainerEntrypoint": ["python3", "x" * 100],
+        },
         "Environment": {"SETTINGS": "x" * 400},
         "RoleArn": ROLE_ARN,
         "CreationTime": now - 90,
@@ -179,7 +226,9 @@ def describe_processing_job(account: Account, request: Mapping[str, Any], now: f
     }
 
 
-def start_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
+def start_pipeline_execution(
+    account: Account, request: Mapping[str, Any], now: float
+) -> Any:
     """Start an execution; a repeated token returns the same execution."""
     token = request.get("ClientRequestToken")
     execution = account.start(_pipeline(account, request), now, account.seconds, token)
@@ -188,14 +237,26 @@ def start_pipeline_execution(account: Account, request: Mapping[str, Any], now: 
 
 def list_pipelines(account: Account, request: Mapping[str, Any], now: float) -> Any:
     """Return a page of the pipelines, sorted by name."""
-    prefix, size = request.get("PipelineNamePrefix", ""), request.get("MaxResults", LARGEST_PAGE)
-    pipelines = [pipeline for name, pipeline in sorted(account.pipelines.items()) if name.startswith(prefix)]
+    prefix, size = (
+        request.get("PipelineNamePrefix", ""),
+        request.get("MaxResults", LARGEST_PAGE),
+    )
+    pipelines = [
+        pipeline
+        for name, pipeline in sorted(account.pipelines.items())
+        if name.startswith(prefix)
+    ]
     if request.get("SortOrder") != "Ascending":
         pipelines.reverse()
     first = int(request.get("NextToken", 0))
-    summaries = [_pipeline_summary(pipeline) for pipeline in pipelines[first : first + size]]
+    summaries = [
+        _pipeline_summary(pipeline) for pipeline in pipelines[first : first + size]
+    ]
     more = first + size < len(pipelines)
-    return {"PipelineSummaries": summaries, **({"NextToken": str(first + size)} if more else {})}
+    return {
+        "PipelineSummaries": summaries,
+        **({"NextToken": str(first + size)} if more else {}),
+    }
 
 
 def describe_pipeline(account: Account, request: Mapping[str, Any], now: float) -> Any:
@@ -223,14 +284,19 @@ def _pipeline_summary(pipeline: Pipeline) -> dict[str, Any]:
 def _pipeline(account: Account, request: Mapping[str, Any]) -> Pipeline:
     pipeline = account.pipeline(request["PipelineName"])
     if pipeline is None:
-        raise ApiError("ResourceNotFound", f"Pipeline {request['PipelineName']!r} does not exist.")
+        raise ApiError(
+            "ResourceNotFound", f"Pipeline {request['PipelineName']!r} does not exist."
+        )
     return pipeline
 
 
 def _execution(account: Account, request: Mapping[str, Any]) -> Execution:
     execution = account.executions.get(request["PipelineExecutionArn"])
     if execution is None:
-        raise ApiError("ResourceNotFound", f"Execution {request['PipelineExecutionArn']!r} does not exist.")
+        raise ApiError(
+            "ResourceNotFound",
+            f"Execution {request['PipelineExecutionArn']!r} does not exist.",
+        )
     return execution
 
 

@@ -1,4 +1,7 @@
-"""Dispatches calls of AWS's API and control commands; applies the quota and the latency, and counts the calls."""
+"""
+Dispatches calls of AWS's API and control commands; applies the quota and the latency,
+and counts the calls.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ THROTTLED: Final = ApiError("ThrottlingException", "Rate exceeded")
 @dataclass
 class Quota:
     """
-    A token bucket for the calls that AWS allows. Its capacity is the calls of one second.
+    A token bucket for the calls that AWS allows. Its capacity is the calls of one
+    second.
 
     :param per_second: calls per second; 0 for no limit.
     """
@@ -31,13 +35,16 @@ class Quota:
 
     def allows(self, now: float) -> bool:
         """
-        Take a token if there is one, and return whether the call is allowed. A rejected call takes no token.
+        Take a token if there is one, and return whether the call is allowed. A rejected
+        call takes no token.
 
         :param now: the time in seconds.
         """
         if not self.per_second:
             return True
-        self._tokens = min(self.per_second, self._tokens + (now - self._refilled_at) * self.per_second)
+        self._tokens = min(
+            self.per_second, self._tokens + (now - self._refilled_at) * self.per_second
+        )
         self._refilled_at = now
         if self._tokens < 1:
             return False
@@ -46,7 +53,10 @@ class Quota:
 
 
 class Endpoint:
-    """The AWS test server: SageMaker's JSON protocol and AssumeRole of STS on one port, control on another."""
+    """
+    The AWS test server: SageMaker's JSON protocol and AssumeRole of STS on one port,
+    control on another.
+    """
 
     def __init__(self) -> None:
         self.connections = Connections()
@@ -64,7 +74,11 @@ class Endpoint:
         if not target:
             operation = parse_qs(body.decode()).get("Action", [""])[0]
             self._calls[operation] += 1
-            return Response(assume_role(now).encode(), content_type=b"text/xml", delay=self._sts_latency)
+            return Response(
+                assume_role(now).encode(),
+                content_type=b"text/xml",
+                delay=self._sts_latency,
+            )
         operation = target.partition(".")[2]
         self._calls[operation] += 1
         try:
@@ -72,7 +86,10 @@ class Endpoint:
                 self._throttled[operation] += 1
                 raise THROTTLED
             if operation not in OPERATIONS:
-                raise ApiError("UnknownOperationException", f"The test server does not serve {operation}.")
+                raise ApiError(
+                    "UnknownOperationException",
+                    f"The test server does not serve {operation}.",
+                )
             result = OPERATIONS[operation](self._account, json.loads(body), now)
         except ApiError as error:
             content = {"__type": error.code, "message": error.message}
@@ -106,11 +123,17 @@ class Endpoint:
         self.connections.reset()
 
     def _add_pipelines(self, arguments: Mapping[str, Any]) -> list[str]:
-        return [pipeline.name for pipeline in self._account.add_pipelines(arguments["count"])]
+        return [
+            pipeline.name
+            for pipeline in self._account.add_pipelines(arguments["count"])
+        ]
 
     def _start(self, arguments: Mapping[str, Any]) -> list[tuple[str, str, float]]:
         started = self._account.start_many(**arguments)
-        return [(execution.arn, pipeline.name, execution.start) for pipeline, execution in started]
+        return [
+            (execution.arn, pipeline.name, execution.start)
+            for pipeline, execution in started
+        ]
 
     def _statistics(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -120,7 +143,12 @@ class Endpoint:
             "connections": self.connections.total,
             "cpu": time.process_time() - self._cpu,
             "executions": {
-                execution.arn: [execution.start, execution.end, execution.first_poll, execution.longest_gap]
+                execution.arn: [
+                    execution.start,
+                    execution.end,
+                    execution.first_poll,
+                    execution.longest_gap,
+                ]
                 for execution in self._account.executions.values()
             },
         }

@@ -1,4 +1,7 @@
-"""Tests of the AWS test server: its responses have the emulator's format, and its statistics are correct."""
+"""
+Tests of the AWS test server: its responses have the emulator's format, and its
+statistics are correct.
+"""
 
 from __future__ import annotations
 
@@ -40,26 +43,44 @@ def client(url: str, service: str = "sagemaker") -> Any:
 
 
 def member_types(value: Any) -> Any:
-    """Return the type name of each member of a response; of a list, only the first entry counts."""
+    """
+    Return the type name of each member of a response; of a list, only the first entry
+    counts.
+    """
     if isinstance(value, dict):
-        members = {name: each for name, each in value.items() if name not in {"ResponseMetadata", *OPTIONAL}}
+        members = {
+            name: each
+            for name, each in value.items()
+            if name not in {"ResponseMetadata", *OPTIONAL}
+        }
         return {name: member_types(each) for name, each in members.items()}
     if isinstance(value, list):
         return [member_types(entry) for entry in value[:1]]
     return type(value).__name__
 
 
-def responses(sagemaker: Any, pipeline: str, after_start: Callable[[], object]) -> dict[str, Any]:
-    """Start an execution, call ``after_start``, and return the member types of each operation's response."""
-    started = sagemaker.start_pipeline_execution(PipelineName=pipeline, ClientRequestToken="x" * 32)
+def responses(
+    sagemaker: Any, pipeline: str, after_start: Callable[[], object]
+) -> dict[str, Any]:
+    """
+    Start an execution, call ``after_start``, and return the member types of each
+    operation's response.
+    """
+    started = sagemaker.start_pipeline_execution(
+        PipelineName=pipeline, ClientRequestToken="x" * 32
+    )
     after_start()
     execution = {"PipelineExecutionArn": started["PipelineExecutionArn"]}
     by_operation = {
         "start": started,
         "describe": sagemaker.describe_pipeline_execution(**execution),
         "steps": sagemaker.list_pipeline_execution_steps(**execution),
-        "executions": sagemaker.list_pipeline_executions(PipelineName=pipeline, MaxResults=1),
-        "pipelines": sagemaker.list_pipelines(SortBy="Name", SortOrder="Ascending", MaxResults=1),
+        "executions": sagemaker.list_pipeline_executions(
+            PipelineName=pipeline, MaxResults=1
+        ),
+        "pipelines": sagemaker.list_pipelines(
+            SortBy="Name", SortOrder="Ascending", MaxResults=1
+        ),
         "pipeline": sagemaker.describe_pipeline(PipelineName=pipeline),
     }
     return {name: member_types(response) for name, response in by_operation.items()}
@@ -68,7 +89,10 @@ def responses(sagemaker: Any, pipeline: str, after_start: Callable[[], object]) 
 def test_responses_have_the_members_of_the_emulator(
     endpoint: EndpointProcess, emulator: EmulatorServer
 ) -> None:
-    """Every member in a response of the test server has the same name and type in the emulator's response."""
+    """
+    Every member in a response of the test server has the same name and type in the
+    emulator's response.
+    """
     endpoint.reset()
     endpoint.add_pipelines(1)
     emulated = client(emulator.endpoint_url)
@@ -80,8 +104,13 @@ def test_responses_have_the_members_of_the_emulator(
         assert expected[operation] | members == expected[operation], operation
 
 
-def test_list_pipeline_executions_paginates_by_creation_time(endpoint: EndpointProcess) -> None:
-    """A pipeline is found by its ARN; executions that have not started are not listed; pages do not overlap."""
+def test_list_pipeline_executions_paginates_by_creation_time(
+    endpoint: EndpointProcess,
+) -> None:
+    """
+    A pipeline is found by its ARN; executions that have not started are not listed;
+    pages do not overlap.
+    """
     endpoint.reset()
     now = time.time()
     started = endpoint.start(10, 1, start=now - 7.5, per_second=1, seconds=60)
@@ -105,10 +134,17 @@ def test_list_pipeline_executions_paginates_by_creation_time(endpoint: EndpointP
     assert listed(CreatedBefore=now - 4) == running[3::-1]
 
 
-def test_statistics_count_calls_polls_and_connections(endpoint: EndpointProcess) -> None:
-    """The statistics have the calls, the throttled calls, the connections, and each execution's polls."""
+def test_statistics_count_calls_polls_and_connections(
+    endpoint: EndpointProcess,
+) -> None:
+    """
+    The statistics have the calls, the throttled calls, the connections, and each
+    execution's polls.
+    """
     endpoint.reset(quota=3)
-    polled, not_polled = endpoint.start(2, 2, start=time.time() - 5, per_second=0, seconds=1)
+    polled, not_polled = endpoint.start(
+        2, 2, start=time.time() - 5, per_second=0, seconds=1
+    )
     sagemaker = client(endpoint.url)
 
     for _ in range(3):
@@ -127,10 +163,15 @@ def test_statistics_count_calls_polls_and_connections(endpoint: EndpointProcess)
 
 
 def test_assume_role_returns_credentials(endpoint: EndpointProcess) -> None:
-    """AssumeRole of STS returns credentials that are valid for an hour, and the call is counted."""
+    """
+    AssumeRole of STS returns credentials that are valid for an hour, and the call is
+    counted.
+    """
     endpoint.reset()
 
-    response = client(endpoint.url, "sts").assume_role(RoleArn=ROLE_ARN, RoleSessionName="benchmark")
+    response = client(endpoint.url, "sts").assume_role(
+        RoleArn=ROLE_ARN, RoleSessionName="benchmark"
+    )
 
     assert response["Credentials"]["Expiration"].timestamp() > time.time() + 3000
     assert endpoint.statistics().calls == {"AssumeRole": 1}

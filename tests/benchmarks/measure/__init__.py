@@ -1,1 +1,4 @@
-"""Measurements: the processes in which the providers' code runs, their CPU time and memory, and the event loop."""
+"""
+Measurements: the processes in which the providers' code runs, their CPU time and
+memory, and the event loop.
+"""

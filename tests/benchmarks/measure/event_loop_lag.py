@@ -1,4 +1,6 @@
-"""Event loop lag: how much later than scheduled an asyncio event loop runs a callback."""
+"""
+Event loop lag: how much later than scheduled an asyncio event loop runs a callback.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,16 @@ class EventLoopLagProbe:
         """
         Add a lag, and the lags of the ticks that the loop missed during a stall.
 
-        Without the missed ticks, a stall of one second would have the weight of one tick instead of a hundred.
+        Without the missed ticks, a stall of one second would have the weight of one
+        tick instead of a hundred.
 
         :param lag: the lag in seconds.
         """
         self.lags.append(lag)
         if lag > TICK:
-            self.lags.extend(lag - missed * TICK for missed in range(1, math.ceil(lag / TICK)))
+            self.lags.extend(
+                lag - missed * TICK for missed in range(1, math.ceil(lag / TICK))
+            )
 
     @property
     def longest(self) -> float:
@@ -69,7 +74,10 @@ class EventLoopLagProbe:
 
 
 async def cpu_per_tick() -> float:
-    """Return the CPU seconds that one tick takes in an idle loop, to subtract them from the measured CPU time."""
+    """
+    Return the CPU seconds that one tick takes in an idle loop, to subtract them from
+    the measured CPU time.
+    """
     probe, start = EventLoopLagProbe(), time.process_time()
     probe.start()
     await asyncio.sleep(CALIBRATION)
@@ -85,4 +93,6 @@ def percentile(values: array[float] | list[float], percent: float) -> float:
     :param percent: for example 99.
     """
     ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
+    return (
+        ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
+    )

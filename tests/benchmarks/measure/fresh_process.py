@@ -1,4 +1,7 @@
-"""Runs a measurement in a fresh process, with its own Airflow home and none of the user's AWS or Airflow settings."""
+"""
+Runs a measurement in a fresh process, with its own Airflow home and none of the user's
+AWS or Airflow settings.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +33,22 @@ def measure(
     timeout: float,
 ) -> Any:
     """
-    Run a module in a fresh process, and return the JSON document in its last line of output.
+    Run a module in a fresh process, and return the JSON document in its last line of
+    output.
 
-    :param module: the module; it must print ``ready`` and then read its task from standard input, as a line of JSON.
+    :param module: the module; it must print ``ready`` and then read its task from
+        standard input, as a line of JSON.
     :param arguments: its command line arguments.
     :param env: environment variables to add to the common ones.
     :param task: returns the task; called when the process is ready.
     :param timeout: seconds that the process may take for the task.
     :raises RuntimeError: if the process fails; the message contains its log.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_EXCLUDED_PREFIXES)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_EXCLUDED_PREFIXES)
+    }
     with tempfile.TemporaryDirectory(prefix="polysync-benchmark-") as home:
         log = Path(home) / "log"
         with log.open("w") as errors:
@@ -60,5 +69,7 @@ def measure(
             process.kill()
             process.wait()
         if process.returncode:
-            raise RuntimeError(f"{module} exited with status {process.returncode}:\n{log.read_text()}")
+            raise RuntimeError(
+                f"{module} exited with status {process.returncode}:\n{log.read_text()}"
+            )
     return json.loads(output.splitlines()[-1])

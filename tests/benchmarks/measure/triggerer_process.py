@@ -1,8 +1,9 @@
 """
 A process that runs many triggers in one event loop, as a triggerer does.
 
-Its arguments are the class path of the triggers, and modules to import before the measurement. It prints ``ready``
-after the imports, reads its `Task` as a line of JSON, and prints the `Measurement` as JSON in its last line.
+Its arguments are the class path of the triggers, and modules to import before the
+measurement. It prints ``ready`` after the imports, reads its `Task` as a line of JSON,
+and prints the `Measurement` as JSON in its last line.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Task:
     """
     The triggers to run, and the limits.
 
-    :param triggers: for each trigger its start (seconds since the epoch) and its arguments.
-    :param time_limit: seconds after the first start at which the remaining triggers are cancelled.
+    :param triggers: for each trigger its start (seconds since the epoch) and its
+        arguments.
+    :param time_limit: seconds after the first start at which the remaining triggers are
+        cancelled.
     :param memory_limit: bytes above the start at which the process ends.
     """
 
@@ -53,11 +56,14 @@ class Measurement:
 
     :param stall: the longest stall of the event loop, in seconds.
     :param lag: the 99th percentile of the event loop lag, in seconds.
-    :param cpu: CPU seconds of this process from the start of the first trigger to the end, without the lag probe.
+    :param cpu: CPU seconds of this process from the start of the first trigger to the
+        end, without the lag probe.
     :param memory: bytes by which the peak memory of this process grew in that time.
     :param wall: seconds from the start of the first trigger to the end.
-    :param events: for each trigger that sent an event: its index, the time, and the status in the event.
-    :param errors: for each trigger that raised an exception: its index and the exception.
+    :param events: for each trigger that sent an event: its index, the time, and the
+        status in the event.
+    :param errors: for each trigger that raised an exception: its index and the
+        exception.
     :param cancelled: why the remaining triggers were cancelled; None if none remained.
     """
 
@@ -85,22 +91,32 @@ class Run:
         self.measurement = Measurement()
 
     async def run(self) -> None:
-        """Start each trigger at its time, and wait until all triggers end or the time limit passes."""
+        """
+        Start each trigger at its time, and wait until all triggers end or the time
+        limit passes.
+        """
         self._cpu_per_tick = await cpu_per_tick()
         await asyncio.sleep(self._task.triggers[0][0] - time.time())
-        self._memory, self._cpu, self._start = peak_memory(), time.process_time(), time.perf_counter()
+        self._memory, self._cpu, self._start = (
+            peak_memory(),
+            time.process_time(),
+            time.perf_counter(),
+        )
         threading.Thread(target=self._enforce_limits, daemon=True).start()
         self._probe.start()
         tasks = set()
         try:
             async with asyncio.timeout(self._task.time_limit):
                 for index, (at, arguments) in enumerate(self._task.triggers):
-                    # Sleep even for 0 seconds: Airflow also yields to the event loop between two triggers.
+                    # Sleep even for 0 seconds: Airflow also yields to the event loop
+                    # between two triggers.
                     await asyncio.sleep(max(0.0, at - time.time()))
                     tasks.add(asyncio.create_task(self._run_trigger(index, arguments)))
                 await asyncio.wait(tasks)
         except TimeoutError:
-            self.measurement.cancelled = f"time limit of {self._task.time_limit:.0f} s exceeded"
+            self.measurement.cancelled = (
+                f"time limit of {self._task.time_limit:.0f} s exceeded"
+            )
         self._probe.stop()
         self._measure()
 
@@ -117,12 +133,20 @@ class Run:
     def _measure(self) -> None:
         measurement = self.measurement
         measurement.wall = time.perf_counter() - self._start
-        measurement.cpu = time.process_time() - self._cpu - self._probe.ticks * self._cpu_per_tick
+        measurement.cpu = (
+            time.process_time() - self._cpu - self._probe.ticks * self._cpu_per_tick
+        )
         measurement.memory = peak_memory() - self._memory
-        measurement.stall, measurement.lag = self._probe.longest, self._probe.percentile(99)
+        measurement.stall, measurement.lag = (
+            self._probe.longest,
+            self._probe.percentile(99),
+        )
 
     def _enforce_limits(self) -> None:
-        """End the process if it exceeds the memory limit, or if a stalled event loop misses the time limit."""
+        """
+        End the process if it exceeds the memory limit, or if a stalled event loop
+        misses the time limit.
+        """
         while True:
             time.sleep(LIMIT_CHECK_INTERVAL)
             if peak_memory() - self._memory > self._task.memory_limit:
@@ -145,9 +169,11 @@ def main(class_path: str, *modules: str) -> None:
     Read the task from standard input, run the triggers, and print the measurement.
 
     :param class_path: the class path of the triggers.
-    :param modules: modules to import before the measurement; a later import would count as a cost of the triggers.
+    :param modules: modules to import before the measurement; a later import would count
+        as a cost of the triggers.
     """
-    # The same logging as in a triggerer process, but without a supervisor that reads it.
+    # The same logging as in a triggerer process, but without a supervisor that reads
+    # it.
     with Path(os.devnull).open("wb", buffering=0) as output:
         configure_logging(json_output=True, output=output, sending_to_supervisor=True)
         _main(class_path, modules)

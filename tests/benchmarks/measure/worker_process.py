@@ -2,8 +2,9 @@
 A process that executes operators one after the other, as a worker does.
 
 Its arguments are modules to import before the measurement. It prints ``ready``, reads
-``{"operators": [[class path, arguments], ...]}`` as a line of JSON, and prints the measurements as JSON in its last
-line. An operator with an event as third member is resumed with it.
+``{"operators": [[class path, arguments], ...]}`` as a line of JSON, and prints the
+measurements as JSON in its last line. An operator with an event as third member is
+resumed with it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ from tests.benchmarks.measure.memory import peak_memory
 
 
 class FakeSupervisor:
-    """The Variables and XComs that a first try uses: there are none yet, and some are written."""
+    """
+    The Variables and XComs that a first try uses: there are none yet, and some are
+    written.
+    """
 
     def send(self, msg: Any) -> Any:
         """Return the response to a request."""
         if isinstance(msg, comms.GetVariable):
-            return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+            return comms.ErrorResponse(
+                error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key}
+            )
         if isinstance(msg, comms.GetXComSequenceSlice):
             return comms.XComSequenceSliceResult(root=[])
         assert isinstance(msg, comms.PutVariable), msg
@@ -66,30 +72,47 @@ def timed(function: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     # CPU time of the whole process, because the operators also work in threads.
     cpu, wall = time.process_time(), time.perf_counter()
     result = function()
-    return result, {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+    return result, {
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+    }
 
 
-def execute(class_path: str, arguments: Mapping[str, Any], event: Any = None) -> dict[str, Any]:
+def execute(
+    class_path: str, arguments: Mapping[str, Any], event: Any = None
+) -> dict[str, Any]:
     """
-    Import an operator, create it and execute it; return the time of the import and of the execution.
+    Import an operator, create it and execute it; return the time of the import and of
+    the execution.
 
     :param class_path: the operator's class path.
     :param arguments: the operator's arguments.
-    :param event: the event with which a deferred task is resumed; None to execute it from the beginning.
+    :param event: the event with which a deferred task is resumed; None to execute it
+        from the beginning.
     """
     module, _, name = class_path.rpartition(".")
     imported, import_time = timed(lambda: importlib.import_module(module))
     operator = getattr(imported, name)(**arguments)
     context = task_context()
     result, execute_time = timed(
-        lambda: operator.execute_complete(context, event) if event else operator.execute(context)
+        lambda: (
+            operator.execute_complete(context, event)
+            if event
+            else operator.execute(context)
+        )
     )
-    return {"import": import_time, "execute": execute_time, "results": len(result), "peak": peak_memory()}
+    return {
+        "import": import_time,
+        "execute": execute_time,
+        "results": len(result),
+        "peak": peak_memory(),
+    }
 
 
 def main(*modules: str) -> None:
     """
-    Read the task from standard input, execute the operators, and print the measurements.
+    Read the task from standard input, execute the operators, and print the
+    measurements.
 
     :param modules: modules to import before the measurement.
     """
@@ -99,7 +122,10 @@ def main(*modules: str) -> None:
             importlib.import_module(module)
         print(READY, flush=True)
         task = json.loads(sys.stdin.readline())
-        print(json.dumps([execute(*operator) for operator in task["operators"]]), flush=True)
+        print(
+            json.dumps([execute(*operator) for operator in task["operators"]]),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,4 @@
-"""The parts of the benchmarks. Each module measures one subject and has a ``show`` function that prints the result."""
+"""
+The parts of the benchmarks. Each module measures one subject and has a ``show``
+function that prints the result.
+"""

@@ -1,4 +1,7 @@
-"""Draws the CPU time and the memory of a triggerer against the number of executions, for both providers."""
+"""
+Draws the CPU time and the memory of a triggerer against the number of executions, for
+both providers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from tests.benchmarks.workload_presets import GROWTH
 PICTURE: Final = Path(__file__).parents[3] / "docs" / "images" / "cost.png"
 LINE_COLOURS: Final = ("#0b6e4f", "#c8553d")
 PALETTE_SIZE: Final = 48
-NAMES: Final = {OURS.name: "polysync-airflow", AMAZON.name: "apache-airflow-providers-amazon"}
+NAMES: Final = {
+    OURS.name: "polysync-airflow",
+    AMAZON.name: "apache-airflow-providers-amazon",
+}
 PANELS: Final = (
     (triggers.CPU, "CPU time of the triggerer process, seconds"),
     (triggers.MEMORY, "memory above the start, MiB"),
@@ -41,12 +47,18 @@ def draw(results: Results, path: Path) -> None:
     from PIL import Image
 
     work = next(iter(results))
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 4), dpi=100, layout="constrained")
+    figure, panels = pyplot.subplots(
+        1, 2, figsize=(9, 4), dpi=100, layout="constrained"
+    )
     for panel, (metric, title) in zip(panels, PANELS, strict=True):
-        providers = dict.fromkeys(provider for metrics in results.values() for provider in metrics)
+        providers = dict.fromkeys(
+            provider for metrics in results.values() for provider in metrics
+        )
         for provider, colour in zip(providers, LINE_COLOURS, strict=False):
             _draw_line(panel, results, provider, metric, colour)
-        panel.set(xscale="log", yscale="log", title=title, xlabel="number of executions")
+        panel.set(
+            xscale="log", yscale="log", title=title, xlabel="number of executions"
+        )
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.yaxis.set_major_formatter("{x:,g}")
         panel.grid(alpha=0.3)
@@ -56,22 +68,33 @@ def draw(results: Results, path: Path) -> None:
         fontsize=10,
     )
     lines, names = panels[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9)
+    figure.legend(
+        lines,
+        names,
+        loc="outside lower center",
+        ncols=len(lines),
+        frameon=False,
+        fontsize=9,
+    )
     image = io.BytesIO()
     figure.savefig(image)
     pyplot.close(figure)
-    # The picture has few colours: with its own palette, the file has a third of the size.
-    Image.open(image).convert("P", palette=Image.Palette.ADAPTIVE, colors=PALETTE_SIZE).save(
-        path, optimize=True
-    )
+    # The picture has few colours: with its own palette, the file has a third of the
+    # size.
+    Image.open(image).convert(
+        "P", palette=Image.Palette.ADAPTIVE, colors=PALETTE_SIZE
+    ).save(path, optimize=True)
 
 
-def _draw_line(panel: object, results: Results, provider: str, metric: str, colour: str) -> None:
+def _draw_line(
+    panel: object, results: Results, provider: str, metric: str, colour: str
+) -> None:
     finished, cancelled = _series(results, provider, metric)
     plot = panel.plot  # type: ignore[attr-defined]
     plot(*zip(*finished, strict=True), color=colour, marker="o", label=NAMES[provider])
     if cancelled:
-        # The real cost is higher than the point, because the run was cancelled before its end.
+        # The real cost is higher than the point, because the run was cancelled before
+        # its end.
         label = f"{NAMES[provider]}, cancelled"
         plot(
             *zip(*cancelled, strict=True),
@@ -86,7 +109,10 @@ def _draw_line(panel: object, results: Results, provider: str, metric: str, colo
 def _series(
     results: Results, provider: str, metric: str
 ) -> tuple[Sequence[tuple[int, float]], Sequence[tuple[int, float]]]:
-    """Return the points of the runs that finished, and the points of the runs that were cancelled."""
+    """
+    Return the points of the runs that finished, and the points of the runs that were
+    cancelled.
+    """
     finished: list[tuple[int, float]] = []
     cancelled: list[tuple[int, float]] = []
     for work, metrics in results.items():
@@ -103,7 +129,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     :param parser: the parser of this part.
     """
-    parser.add_argument("--place", dest="path", type=Path, default=PICTURE, help="path of the PNG file")
+    parser.add_argument(
+        "--place", dest="path", type=Path, default=PICTURE, help="path of the PNG file"
+    )
 
 
 def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
@@ -118,4 +146,6 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
         print(f"\n### {work}\n\n{compare(metrics)}", flush=True)
     triggers.show_summary(results)
     draw(results, options.path)
-    print(f"\nPicture written: {options.path.name}, {options.path.stat().st_size / 1000:.0f} kB")
+    print(
+        f"\nPicture written: {options.path.name}, {options.path.stat().st_size / 1000:.0f} kB"
+    )

@@ -1,4 +1,7 @@
-"""Measures how many calls per second the AWS test server can serve, to show that it does not limit the providers."""
+"""
+Measures how many calls per second the AWS test server can serve, to show that it does
+not limit the providers.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,37 @@ SECONDS: Final = 1.5
 
 def capacity(endpoint: EndpointProcess) -> dict[str, float]:
     """
-    Return the calls per second by operation. The server shares the CPUs with the client that measures it.
+    Return the calls per second by operation. The server shares the CPUs with the client
+    that measures it.
 
     :param endpoint: the AWS test server.
     """
     endpoint.reset()
-    started = endpoint.start(1000, 10, start=time.time() - 60, per_second=0, seconds=3600)[0]
+    started = endpoint.start(
+        1000, 10, start=time.time() - 60, per_second=0, seconds=3600
+    )[0]
     requests = {
         "DescribePipelineExecution": {"PipelineExecutionArn": started.arn},
         "ListPipelineExecutions, 100 per page": {"PipelineName": started.pipeline},
     }
-    return {name: asyncio.run(_rate(endpoint, name, request)) for name, request in requests.items()}
+    return {
+        name: asyncio.run(_rate(endpoint, name, request))
+        for name, request in requests.items()
+    }
 
 
-async def _rate(endpoint: EndpointProcess, operation: str, request: dict[str, Any]) -> float:
+async def _rate(
+    endpoint: EndpointProcess, operation: str, request: dict[str, Any]
+) -> float:
     body = json.dumps(request).encode()
-    head = f"POST / HTTP/1.1\r\nX-Amz-Target: SageMaker.{operation.partition(',')[0]}\r\n"
+    head = (
+        f"POST / HTTP/1.1\r\nX-Amz-Target: SageMaker.{operation.partition(',')[0]}\r\n"
+    )
     http_request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     end = time.perf_counter() + SECONDS
-    counts = await asyncio.gather(*(_call(endpoint.url, http_request, end) for _ in range(CONNECTIONS)))
+    counts = await asyncio.gather(
+        *(_call(endpoint.url, http_request, end) for _ in range(CONNECTIONS))
+    )
     return sum(counts) / SECONDS
 
 
@@ -59,5 +74,8 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :param options: the parsed command line.
     :param context: the benchmark context.
     """
-    rates = [f"{rate:,.0f} calls of {name}" for name, rate in capacity(context.endpoint).items()]
+    rates = [
+        f"{rate:,.0f} calls of {name}"
+        for name, rate in capacity(context.endpoint).items()
+    ]
     print(f"The AWS test server serves per second: {' or '.join(rates)}.", flush=True)

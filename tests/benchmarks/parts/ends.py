@@ -26,14 +26,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     :param parser: the parser of this part.
     """
-    parser.add_argument("--executions", type=int, default=1000, help="number of executions that have ended")
-    parser.add_argument("--quota", type=float, default=0, help="SageMaker calls per second; 0 for no limit")
+    parser.add_argument(
+        "--executions",
+        type=int,
+        default=1000,
+        help="number of executions that have ended",
+    )
+    parser.add_argument(
+        "--quota",
+        type=float,
+        default=0,
+        help="SageMaker calls per second; 0 for no limit",
+    )
 
 
 def _run(executions: int, quota: float, context: BenchmarkContext) -> Metrics:
     context.endpoint.reset(latency=LATENCY, quota=quota)
     begin = time.time() - 120
-    started = context.endpoint.start(executions, 20, start=begin, per_second=0, seconds=60)
+    started = context.endpoint.start(
+        executions, 20, start=begin, per_second=0, seconds=60
+    )
     operators = [_operator(each, begin) for each in started]
     ends = fresh_process.measure(
         "tests.benchmarks.measure.worker_process",
@@ -50,7 +62,8 @@ def _run(executions: int, quota: float, context: BenchmarkContext) -> Metrics:
             "time of an end, s": sum(times["wall"]) / executions,
             "longest end, s": max(times["wall"]),
             "API calls of an end": sum(statistics.calls.values()) / executions,
-            "Describes of an end": statistics.calls.get("DescribeProcessingJob", 0) / executions,
+            "Describes of an end": statistics.calls.get("DescribeProcessingJob", 0)
+            / executions,
             "throttled calls": sum(statistics.throttled.values()),
             "peak memory of the process, MiB": ends[-1]["peak"] / 2**20,
         }

@@ -1,4 +1,7 @@
-"""All parts of the benchmarks except the real triggerer, one after the other. Takes hours; use an idle machine."""
+"""
+All parts of the benchmarks except the real triggerer, one after the other. Takes hours;
+use an idle machine.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,13 @@ from tests.benchmarks.parts import (
     start,
     triggers,
 )
-from tests.benchmarks.workload_presets import CROWDED, MATRIX, SENSING, SIGN_IN, THROTTLED
+from tests.benchmarks.workload_presets import (
+    CROWDED,
+    MATRIX,
+    SENSING,
+    SIGN_IN,
+    THROTTLED,
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +51,8 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     endpoint_capacity.show(options, context)
     for part in (import_cost, start, ends, list_import):
         part.show(options, context)
-    # One run is enough here, because the costs of these workloads differ by large factors. The workloads that have
-    # limits are measured more often below.
+    # One run is enough here, because the costs of these workloads differ by large
+    # factors. The workloads that have limits are measured more often below.
     single_run = replace(context, runs=1)
     triggers.show_all([*MATRIX, THROTTLED, CROWDED, SIGN_IN], single_run)
     sensors.show_all([SENSING], single_run)

@@ -1,12 +1,14 @@
 """
-Groups with a task for each step, compared with Start tasks for the same pipelines, in a whole Airflow on PostgreSQL.
+Groups with a task for each step, compared with Start tasks for the same pipelines, in a
+whole Airflow on PostgreSQL.
 
-Beside some of the Start tasks, as many tasks as the groups have only sleep: they start and end in the triggerer, which is
-what Airflow itself takes for such tasks.
+Beside some of the Start tasks, as many tasks as the groups have only sleep: they start
+and end in the triggerer, which is what Airflow itself takes for such tasks.
 
-The executions are those of the emulator, and the steps of a pipeline are parallel chains. Each provider column of the
-other parts is here a way to run the pipelines. The lateness of a step is the end of its task, as Airflow has stored it,
-after the end of the step in AWS.
+The executions are those of the emulator, and the steps of a pipeline are parallel
+chains. Each provider column of the other parts is here a way to run the pipelines. The
+lateness of a step is the end of its task, as Airflow has stored it, after the end of
+the step in AWS.
 """
 
 from __future__ import annotations
@@ -94,9 +96,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     :param parser: the parser of this part.
     """
-    parser.add_argument("--groups", type=int, default=20, help="number of groups, and of Start tasks")
-    parser.add_argument("--steps", type=int, default=50, help="number of steps of each pipeline")
-    parser.add_argument("--poll", type=float, default=5.0, help="seconds between two polls of an execution")
+    parser.add_argument(
+        "--groups", type=int, default=20, help="number of groups, and of Start tasks"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=50, help="number of steps of each pipeline"
+    )
+    parser.add_argument(
+        "--poll",
+        type=float,
+        default=5.0,
+        help="seconds between two polls of an execution",
+    )
 
 
 def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
@@ -107,7 +118,9 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :param context: the benchmark context.
     """
     with tempfile.TemporaryDirectory(prefix="polysync-benchmark-") as folder:
-        home, dags, definitions = (Path(folder, name) for name in ("home", "dags", "definitions"))
+        home, dags, definitions = (
+            Path(folder, name) for name in ("home", "dags", "definitions")
+        )
         for each in (home, dags, definitions):
             each.mkdir()
         file = definitions / "chains.json"
@@ -136,7 +149,11 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
 
 
 def _run(
-    name: str, groups: int, airflow: PrivateAirflow, emulator: EmulatorProcess, context: BenchmarkContext
+    name: str,
+    groups: int,
+    airflow: PrivateAirflow,
+    emulator: EmulatorProcess,
+    context: BenchmarkContext,
 ) -> Metrics:
     context.log(name)
     client = airflow.client
@@ -162,7 +179,9 @@ def _run(
         "descriptions and lists of executions": calls["DescribePipelineExecution"]
         + calls["ListPipelineExecutions"],
         "tasks of steps": len(steps),
-        "tasks of steps with a worker process": sum(1 for task in steps if task["pid"] or task["hostname"]),
+        "tasks of steps with a worker process": sum(
+            1 for task in steps if task["pid"] or task["hostname"]
+        ),
         "lateness of the steps' tasks, p50, s": percentile(late, 50) if late else None,
         "lateness of the steps' tasks, p99, s": percentile(late, 99) if late else None,
         "wall time, s": wall,
@@ -183,7 +202,9 @@ def _tasks(airflow: PrivateAirflow, dag_id: str, run_id: str) -> list[dict[str, 
             return found
 
 
-def _lateness(tasks: list[dict[str, Any]], airflow: PrivateAirflow, emulator: EmulatorProcess) -> list[float]:
+def _lateness(
+    tasks: list[dict[str, Any]], airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> list[float]:
     """Return the seconds from the end of each step to the end of its task."""
     now, emulated_now = time.time(), emulator.control.clock()["now"]
     late = []
@@ -202,5 +223,13 @@ def _usage(airflow: PrivateAirflow) -> tuple[float, float]:
     for pid in airflow.components[TRIGGERER].members():
         times = psutil.Process(pid).cpu_times()
         cpu += times.user + times.system
-        memory += int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+        memory += (
+            int(
+                Path(f"/proc/{pid}/status")
+                .read_text()
+                .partition("VmHWM:")[2]
+                .split()[0]
+            )
+            / 1024
+        )
     return cpu, memory

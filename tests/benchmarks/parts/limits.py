@@ -1,4 +1,7 @@
-"""Limits of the metrics: the highest value that each metric of this provider may have, and the check of it."""
+"""
+Limits of the metrics: the highest value that each metric of this provider may have, and
+the check of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ from tests.benchmarks.providers import OURS
 from tests.benchmarks.results_cache import Metrics
 from tests.benchmarks.tables import aligned, as_text
 from tests.benchmarks.workload import Workload
-from tests.benchmarks.workload_presets import CROWDED, FEW, MANY, THROTTLED, WAITING, WAITING_ROLE
+from tests.benchmarks.workload_presets import (
+    CROWDED,
+    FEW,
+    MANY,
+    THROTTLED,
+    WAITING,
+    WAITING_ROLE,
+)
 
 Results = Mapping[str, Metrics]
 
@@ -44,7 +54,8 @@ def _failed(metrics: Metrics) -> float:
 
 def _unfairness(metrics: Metrics) -> float:
     values = metrics.values
-    # An execution that was never polled has no gap of its own, but it is the worst case.
+    # An execution that was never polled has no gap of its own, but it is the worst
+    # case.
     if values[triggers.NEVER_POLLED] or not values[triggers.GAP_MEDIAN]:
         return float("inf")
     return values[triggers.GAP_LONGEST] / values[triggers.GAP_MEDIAN]
@@ -72,7 +83,11 @@ TRIGGER_LIMITS: Final[Mapping[Workload, tuple[Limit, ...]]] = {
     CROWDED: (
         _NO_FAILURES,
         _STALL,
-        Limit("longest time between polls: worst execution / median execution", 3, _unfairness),
+        Limit(
+            "longest time between polls: worst execution / median execution",
+            3,
+            _unfairness,
+        ),
     ),
 }
 IMPORT_LIMITS: Final = (
@@ -111,7 +126,9 @@ def rows(context: BenchmarkContext) -> Iterator[Row]:
     yield from _growth(context)
     yield from _list_import(context)
     yield from _compared(
-        "import of the operators after airflow.sdk", IMPORT_LIMITS, import_cost.measure(context)
+        "import of the operators after airflow.sdk",
+        IMPORT_LIMITS,
+        import_cost.measure(context),
     )
 
 
@@ -138,13 +155,21 @@ def _growth(context: BenchmarkContext) -> Iterator[Row]:
 def _list_import(context: BenchmarkContext) -> Iterator[Row]:
     catalogue = list_import.Catalogue()
     results = list_import.measure(catalogue, context)
-    ours, sequential = results[list_import.OURS].values, results[list_import.SEQUENTIAL].values
-    times, speedup = ours[list_import.TIMES_IDEAL], sequential[list_import.WALL] / ours[list_import.WALL]
-    title = (
-        f"ListImport of {catalogue.pipelines:,} pipelines, AWS responds after {1000 * catalogue.latency:g} ms"
+    ours, sequential = (
+        results[list_import.OURS].values,
+        results[list_import.SEQUENTIAL].values,
     )
-    yield Row(title, list_import.TIMES_IDEAL, "<= 1.5", times <= 1.5, {OURS.name: times})
-    yield Row(title, "speedup over one by one", ">= 10", speedup >= 10, {OURS.name: speedup})
+    times, speedup = (
+        ours[list_import.TIMES_IDEAL],
+        sequential[list_import.WALL] / ours[list_import.WALL],
+    )
+    title = f"ListImport of {catalogue.pipelines:,} pipelines, AWS responds after {1000 * catalogue.latency:g} ms"
+    yield Row(
+        title, list_import.TIMES_IDEAL, "<= 1.5", times <= 1.5, {OURS.name: times}
+    )
+    yield Row(
+        title, "speedup over one by one", ">= 10", speedup >= 10, {OURS.name: speedup}
+    )
 
 
 def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
@@ -167,6 +192,9 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
         work, previous = "" if row.work == previous else row.work, row.work
         cells = [as_text(row.values.get(name)) for name in names]
         lines.append([work, row.metric, row.limit, *cells, "yes" if row.met else "NO"])
-    print(f"\n### Limits (medians of {context.runs} runs)\n\n{chr(10).join(aligned(lines))}", flush=True)
+    print(
+        f"\n### Limits (medians of {context.runs} runs)\n\n{chr(10).join(aligned(lines))}",
+        flush=True,
+    )
     if not all(row.met for row in measured):
         raise SystemExit(1)

@@ -1,4 +1,7 @@
-"""Benchmark of ListImport, compared with sequential calls and with the shortest possible time."""
+"""
+Benchmark of ListImport, compared with sequential calls and with the shortest possible
+time.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ TIMEOUT: Final = 600.0
 OURS: Final = "ListImport"
 SEQUENTIAL: Final = "one by one"
 OPERATORS: Final = {
-    OURS: ("polysync_airflow.operators.PolysyncListImportOperator", {"task_id": "import"}),
+    OURS: (
+        "polysync_airflow.operators.PolysyncListImportOperator",
+        {"task_id": "import"},
+    ),
     SEQUENTIAL: ("tests.benchmarks.parts.list_import.SequentialListImport", {}),
 }
 # Imported before the measurement, so that the import time is not measured.
@@ -47,7 +53,9 @@ class SequentialListImport:
         from polysync_airflow.hooks import PolysyncSageMakerHook
 
         hook = PolysyncSageMakerHook(region_name=self._region_name)
-        return [hook.describe_pipeline(summary.name) for summary in hook.list_pipelines()]
+        return [
+            hook.describe_pipeline(summary.name) for summary in hook.list_pipelines()
+        ]
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,9 @@ class Catalogue:
 def workers() -> int:
     """Return the number of concurrent calls that ListImport makes."""
     if find_spec("polysync_airflow.aws.concurrent_calls"):
-        return int(importlib.import_module("polysync_airflow.aws.concurrent_calls").WORKERS)
+        return int(
+            importlib.import_module("polysync_airflow.aws.concurrent_calls").WORKERS
+        )
     return 1
 
 
@@ -92,7 +102,9 @@ def measure(catalogue: Catalogue, context: BenchmarkContext) -> dict[str, Metric
         for name, metrics in runs.items():
             context.log(f"{name}, run {number + 1} of {context.runs}")
             key = ("list-import", name, catalogue, number)
-            metrics.append(context.cache.get(key, partial(_run, name, catalogue, context)))
+            metrics.append(
+                context.cache.get(key, partial(_run, name, catalogue, context))
+            )
     return {name: median(metrics) for name, metrics in runs.items()}
 
 
@@ -104,12 +116,19 @@ def _run(name: str, catalogue: Catalogue, context: BenchmarkContext) -> Metrics:
         "tests.benchmarks.measure.worker_process",
         IMPORTED_FIRST,
         env=context.endpoint.connections("key"),
-        task=lambda: {"operators": [(class_path, {**arguments, "region_name": REGION})]},
+        task=lambda: {
+            "operators": [(class_path, {**arguments, "region_name": REGION})]
+        },
         timeout=TIMEOUT,
     )
     if result["results"] != catalogue.pipelines:
-        raise RuntimeError(f"{name} imported {result['results']} of {catalogue.pipelines} pipelines")
-    statistics, concurrency = context.endpoint.statistics(), workers() if name == OURS else 1
+        raise RuntimeError(
+            f"{name} imported {result['results']} of {catalogue.pipelines} pipelines"
+        )
+    statistics, concurrency = (
+        context.endpoint.statistics(),
+        workers() if name == OURS else 1,
+    )
     return Metrics(
         {
             WALL: result["execute"]["wall"],
@@ -130,9 +149,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     :param parser: the parser of this part.
     """
-    parser.add_argument("--pipelines", type=int, default=Catalogue().pipelines, help="number of pipelines")
     parser.add_argument(
-        "--latency", type=float, default=Catalogue().latency, help="seconds until AWS responds"
+        "--pipelines",
+        type=int,
+        default=Catalogue().pipelines,
+        help="number of pipelines",
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=Catalogue().latency,
+        help="seconds until AWS responds",
     )
 
 

@@ -1,4 +1,7 @@
-"""Benchmark of sensors that look for executions, compared with the waits of Start for as many executions."""
+"""
+Benchmark of sensors that look for executions, compared with the waits of Start for as
+many executions.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,15 @@ def show_all(works: Sequence[Workload], context: BenchmarkContext) -> None:
     """
     Measure several workloads, and print one table for each.
 
-    A sensor that has found its execution goes on with the trigger of Start, so only the search is measured: it looks
-    for an execution for as long as Start waits for one.
+    A sensor that has found its execution goes on with the trigger of Start, so only the
+    search is measured: it looks for an execution for as long as Start waits for one.
 
     :param works: the workloads.
     :param context: the benchmark context.
     """
-    context = replace(context, providers=[replace(OURS, name="waits of Start"), SENSORS])
+    context = replace(
+        context, providers=[replace(OURS, name="waits of Start"), SENSORS]
+    )
     for work in works:
         results = triggers.measure(work, context)
         shown = {

@@ -1,4 +1,7 @@
-"""Benchmark of starting an execution: ``execute`` without waiting, in a fresh process and again in that process."""
+"""
+Benchmark of starting an execution: ``execute`` without waiting, in a fresh process and
+again in that process.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ from tests.benchmarks.tables import compare
 
 TIMEOUT: Final = 120.0
 LATENCY: Final = 0.02
-_COMMON: Final = {"task_id": "start", "region_name": REGION, "wait_for_completion": False}
+_COMMON: Final = {
+    "task_id": "start",
+    "region_name": REGION,
+    "wait_for_completion": False,
+}
 OPERATORS: Final = {
     OURS.name: "polysync_airflow.operators.PolysyncStartPipelineOperator",
     AMAZON.name: "airflow.providers.amazon.aws.operators.sagemaker.SageMakerStartPipelineOperator",
@@ -24,7 +31,8 @@ OPERATORS: Final = {
 
 def measure(credentials: str, context: BenchmarkContext) -> dict[str, Metrics]:
     """
-    Start executions with each provider, as many times as requested; return the medians by provider.
+    Start executions with each provider, as many times as requested; return the medians
+    by provider.
 
     :param credentials: ``key`` or ``role``.
     :param context: the benchmark context.
@@ -33,7 +41,9 @@ def measure(credentials: str, context: BenchmarkContext) -> dict[str, Metrics]:
     for number in range(context.runs):
         for name, metrics in runs.items():
             key = ("start", name, credentials, number)
-            metrics.append(context.cache.get(key, partial(_run, name, credentials, context)))
+            metrics.append(
+                context.cache.get(key, partial(_run, name, credentials, context))
+            )
     return {name: median(metrics) for name, metrics in runs.items()}
 
 
@@ -52,8 +62,10 @@ def _run(name: str, credentials: str, context: BenchmarkContext) -> Metrics:
         {
             "fresh process: import, CPU, s": first["import"]["cpu"],
             "fresh process: execute, CPU, s": first["execute"]["cpu"],
-            "fresh process: both, CPU, s": first["import"]["cpu"] + first["execute"]["cpu"],
-            "fresh process: both, wall time, s": first["import"]["wall"] + first["execute"]["wall"],
+            "fresh process: both, CPU, s": first["import"]["cpu"]
+            + first["execute"]["cpu"],
+            "fresh process: both, wall time, s": first["import"]["wall"]
+            + first["execute"]["wall"],
             "same process again: execute, CPU, s": second["execute"]["cpu"],
             "same process again: execute, wall time, s": second["execute"]["wall"],
             "peak memory of the process, MiB": second["peak"] / 2**20,
@@ -75,5 +87,7 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :param context: the benchmark context.
     """
     for credentials, method in {"key": "access key", "role": "assumed role"}.items():
-        title = f"Start without waiting, {method}, AWS responds after {1000 * LATENCY:g} ms"
+        title = (
+            f"Start without waiting, {method}, AWS responds after {1000 * LATENCY:g} ms"
+        )
         print(f"\n### {title}\n\n{compare(measure(credentials, context))}", flush=True)

@@ -1,4 +1,7 @@
-"""Benchmark of the triggers: many triggers in one event loop, each waiting for one execution."""
+"""
+Benchmark of the triggers: many triggers in one event loop, each waiting for one
+execution.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from functools import partial
 from typing import Any, Final
 
 from tests.benchmarks.context import BenchmarkContext
-from tests.benchmarks.endpoint.endpoint_process import EndpointStatistics, StartedExecution
+from tests.benchmarks.endpoint.endpoint_process import (
+    EndpointStatistics,
+    StartedExecution,
+)
 from tests.benchmarks.measure import fresh_process
 from tests.benchmarks.measure.event_loop_lag import percentile
 from tests.benchmarks.measure.triggerer_process import Measurement
@@ -42,7 +48,8 @@ OPERATIONS: Final = (
     "AssumeRole",
 )
 
-# Seconds until the first trigger starts. The process first reads thousands of arguments and calibrates its probe.
+# Seconds until the first trigger starts. The process first reads thousands of arguments
+# and calibrates its probe.
 LEAD: Final = 5.0
 # Seconds after the time limit, for a process whose event loop is stalled.
 GRACE: Final = 60.0
@@ -66,7 +73,11 @@ class Result:
 
     def metrics(self) -> Metrics:
         """Return all metrics."""
-        count, measurement, server = len(self.started), self.measurement, self.statistics
+        count, measurement, server = (
+            len(self.started),
+            self.measurement,
+            self.statistics,
+        )
         calls = Counter(server.calls)
         values = {
             CPU: measurement.cpu,
@@ -87,15 +98,32 @@ class Result:
         return Metrics(values, self._note)
 
     def _delays(self) -> dict[str, float]:
-        executions = [self.statistics.executions[execution.arn] for execution in self.started]
-        ends = [each.start if self.provider.waits_for_start else each.end for each in executions]
+        executions = [
+            self.statistics.executions[execution.arn] for execution in self.started
+        ]
+        ends = [
+            each.start if self.provider.waits_for_start else each.end
+            for each in executions
+        ]
         detection = [at - ends[index] for index, at, _ in self.measurement.events]
-        gaps = [execution.longest_gap for execution in executions if execution.first_poll is not None]
-        first_polls = [each.first_poll - each.start for each in executions if each.first_poll is not None]
+        gaps = [
+            execution.longest_gap
+            for execution in executions
+            if execution.first_poll is not None
+        ]
+        first_polls = [
+            each.first_poll - each.start
+            for each in executions
+            if each.first_poll is not None
+        ]
         return {
-            "delay from an execution's end to its event, p50, s": percentile(detection, 50),
+            "delay from an execution's end to its event, p50, s": percentile(
+                detection, 50
+            ),
             DETECTION: percentile(detection, 99),
-            "delay from an execution's start to its first poll, longest, s": max(first_polls, default=0.0),
+            "delay from an execution's start to its first poll, longest, s": max(
+                first_polls, default=0.0
+            ),
             NEVER_POLLED: len(executions) - len(first_polls),
             GAP_MEDIAN: statistics.median(gaps) if gaps else 0.0,
             GAP_LONGEST: max(gaps, default=0.0),
@@ -103,13 +131,29 @@ class Result:
 
     @property
     def _wrong_statuses(self) -> Sequence[str]:
-        return [status for _, _, status in self.measurement.events if status != self.provider.success]
+        return [
+            status
+            for _, _, status in self.measurement.events
+            if status != self.provider.success
+        ]
 
     @property
     def _note(self) -> str | None:
-        cancelled = [f"cancelled: {self.measurement.cancelled}"] if self.measurement.cancelled else []
-        failures = [*(error for _, error in self.measurement.errors), *self._wrong_statuses][:1]
-        return "; ".join([*cancelled, *(f"first failure: {failure}" for failure in failures)]) or None
+        cancelled = (
+            [f"cancelled: {self.measurement.cancelled}"]
+            if self.measurement.cancelled
+            else []
+        )
+        failures = [
+            *(error for _, error in self.measurement.errors),
+            *self._wrong_statuses,
+        ][:1]
+        return (
+            "; ".join(
+                [*cancelled, *(f"first failure: {failure}" for failure in failures)]
+            )
+            or None
+        )
 
 
 def run(provider: Provider, work: Workload, context: BenchmarkContext) -> Metrics:
@@ -120,7 +164,9 @@ def run(provider: Provider, work: Workload, context: BenchmarkContext) -> Metric
     :param work: the workload.
     :param context: the benchmark context.
     """
-    context.endpoint.reset(quota=work.quota, latency=work.latency, sts_latency=work.sts_latency)
+    context.endpoint.reset(
+        quota=work.quota, latency=work.latency, sts_latency=work.sts_latency
+    )
     started: list[StartedExecution] = []
     # How long the triggers run before the executions start.
     ahead = work.seconds if provider.waits_for_start else 0.0
@@ -151,18 +197,23 @@ def run(provider: Provider, work: Workload, context: BenchmarkContext) -> Metric
         task=task,
         timeout=LEAD + work.time_limit + GRACE,
     )
-    result = Result(provider, started, Measurement(**measurement), context.endpoint.statistics())
+    result = Result(
+        provider, started, Measurement(**measurement), context.endpoint.statistics()
+    )
     return result.metrics()
 
 
 def measure(work: Workload, context: BenchmarkContext) -> dict[str, Metrics]:
     """
-    Run the triggers of every provider, as many times as requested; return the medians by provider.
+    Run the triggers of every provider, as many times as requested; return the medians
+    by provider.
 
     :param work: the workload.
     :param context: the benchmark context.
     """
-    runs: dict[str, list[Metrics]] = {provider.name: [] for provider in context.providers}
+    runs: dict[str, list[Metrics]] = {
+        provider.name: [] for provider in context.providers
+    }
     for number in range(context.runs):
         for provider in context.providers:
             context.log(f"{provider.name}, run {number + 1} of {context.runs}: {work}")
@@ -184,7 +235,8 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
 
 def show_all(works: Sequence[Workload], context: BenchmarkContext) -> None:
     """
-    Measure several workloads; print one table per workload, and a summary if there are several.
+    Measure several workloads; print one table per workload, and a summary if there are
+    several.
 
     :param works: the workloads.
     :param context: the benchmark context.
@@ -202,11 +254,21 @@ def _shown(work: Workload, context: BenchmarkContext) -> dict[str, Metrics]:
 
 def show_summary(results: Mapping[Workload, Mapping[str, Metrics]]) -> None:
     """
-    Print the most important metrics of several workloads, with one line per workload and provider.
+    Print the most important metrics of several workloads, with one line per workload
+    and provider.
 
     :param results: metrics by workload and provider.
     """
-    names = (CPU, MEMORY, PEAK_CONNECTIONS, CALLS_EACH, STALL, DETECTION, FAILED, UNFINISHED)
+    names = (
+        CPU,
+        MEMORY,
+        PEAK_CONNECTIONS,
+        CALLS_EACH,
+        STALL,
+        DETECTION,
+        FAILED,
+        UNFINISHED,
+    )
     lines = [
         ["executions", "pipelines", "credentials", "provider", *names],
         [*["---:"] * 2, "---", "---", *["---:"] * 8],
@@ -216,7 +278,13 @@ def show_summary(results: Mapping[Workload, Mapping[str, Metrics]]) -> None:
             cells = [as_text(metrics.values[each]) for each in names]
             mark = "*" if metrics.note else ""
             lines.append(
-                [f"{work.executions:,}", f"{work.pipelines:,}", work.credentials, name + mark, *cells]
+                [
+                    f"{work.executions:,}",
+                    f"{work.pipelines:,}",
+                    work.credentials,
+                    name + mark,
+                    *cells,
+                ]
             )
     print(
         f"\n### Summary (* with failures, or cancelled before the end)\n\n{chr(10).join(aligned(lines))}",

@@ -10,7 +10,14 @@ from tests.chaos.cases.pod_cases import POD_CASES
 from tests.chaos.cases.task_cases import TASK_CASES
 from tests.chaos.cases.worker_cases import WORKER_CASES
 
-CASES: Final = (*TASK_CASES, *WORKER_CASES, *POD_CASES, *CHANGE_CASES, *GROUP_CASES, *RELEASE_CASES)
+CASES: Final = (
+    *TASK_CASES,
+    *WORKER_CASES,
+    *POD_CASES,
+    *CHANGE_CASES,
+    *GROUP_CASES,
+    *RELEASE_CASES,
+)
 ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
 # The test cases that the amazon provider's operators are measured in.
 AMAZON_CASES: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")

@@ -8,7 +8,8 @@ from typing import Final
 from tests.chaos.deployment.airflow_deployment import CELERY, LOCAL, PODS
 from tests.chaos.scenarios.shared import Scenario
 
-# Step duration, in seconds, of executions that do not end during the test unless they are stopped.
+# Step duration, in seconds, of executions that do not end during the test unless they
+# are stopped.
 LONG: Final = 200.0
 LOCAL_AND_CELERY: Final = (LOCAL, CELERY)
 
@@ -18,7 +19,8 @@ class Expected:
     """
     The expected outcome of each run of a test case.
 
-    :param statuses: the final statuses of the pipeline's executions, in the order of their start.
+    :param statuses: the final statuses of the pipeline's executions, in the order of
+        their start.
     :param state: the final state of each task; None if it does not matter.
     :param tries: the number of tries of each task; None if it does not matter.
     :param stops: whether the executions were stopped by request.
@@ -42,13 +44,16 @@ class Case:
     :param scenario: how the run goes.
     :param expected: the expected outcome.
     :param seconds: how long each of the pipeline's three steps takes.
-    :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
-    :param outage: the runs of exclusive cases with the same outage go through it together. Without one, they are made
-        one after the other.
-    :param released: whether the executions end only when the scenario releases them; None: if the case is exclusive.
+    :param exclusive: whether the case affects components that all tasks share, so that
+        no other case can run.
+    :param outage: the runs of exclusive cases with the same outage go through it
+        together. Without one, they are made one after the other.
+    :param released: whether the executions end only when the scenario releases them;
+        None: if the case is exclusive.
     :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
-    :param group: whether the task is a group of tasks of steps, of which one starts the execution.
+    :param group: whether the task is a group of tasks of steps, of which one starts the
+        execution.
     """
 
     number: str
@@ -65,7 +70,10 @@ class Case:
 
     @property
     def hold(self) -> bool:
-        """Whether the executions end only when the scenario releases them, which also prevents their stop."""
+        """
+        Whether the executions end only when the scenario releases them, which also
+        prevents their stop.
+        """
         if self.released is not None:
             return self.released
         return self.exclusive and not self.expected.stops

@@ -1,10 +1,21 @@
-"""The test cases about what people do around a task that waits: other DAG runs, deletions, edits, other releases."""
+"""
+The test cases about what people do around a task that waits: other DAG runs, deletions,
+edits, other releases.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from tests.chaos.cases.case import LONG, ONLY_LOCAL, REPLACED, STOPPED, SUCCESS_AFTER_RETRY, Case, Expected
+from tests.chaos.cases.case import (
+    LONG,
+    ONLY_LOCAL,
+    REPLACED,
+    STOPPED,
+    SUCCESS_AFTER_RETRY,
+    Case,
+    Expected,
+)
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.scenarios import asset_events, changes, users
 from tests.chaos.scenarios.shared import Scenario, start_and_defer, start_and_poll
@@ -46,7 +57,13 @@ def _case(
 
 
 def _change(
-    number: str, title: str, scenario: Scenario, expected: Expected, outage: str, *, short: bool = False
+    number: str,
+    title: str,
+    scenario: Scenario,
+    expected: Expected,
+    outage: str,
+    *,
+    short: bool = False,
 ) -> Case:
     """Return a test case that changes something that all of its runs share."""
     return Case(
@@ -70,7 +87,13 @@ CHANGE_CASES: Final = (
         REPLACED,
         short=True,
     ),
-    _case("42b", "as 42a, synchronous mode", users.killed_then_cleared_after_later_run, REPLACED, short=True),
+    _case(
+        "42b",
+        "as 42a, synchronous mode",
+        users.killed_then_cleared_after_later_run,
+        REPLACED,
+        short=True,
+    ),
     _case(
         "42c",
         "user marks the task failed, stop_on_kill=False, as 42a",
@@ -85,7 +108,13 @@ CHANGE_CASES: Final = (
         REPLACED_AFTER_ITS_END,
         WAITED_FOR,
     ),
-    _change("43a", "DAG deleted while the task is deferred", changes.dag_deleted, DELETED, "43a"),
+    _change(
+        "43a",
+        "DAG deleted while the task is deferred",
+        changes.dag_deleted,
+        DELETED,
+        "43a",
+    ),
     _case(
         "43b",
         "DAG run deleted while the task is deferred",
@@ -93,11 +122,40 @@ CHANGE_CASES: Final = (
         DELETED,
         short=True,
     ),
-    _case("43c", "as 43b, synchronous mode", changes.dag_run_deleted(start_and_poll), DELETED),
-    _change("44a", "DAG file edited while the task is deferred", changes.file_edited, Expected(), "44"),
-    _change("44b", "as 44a, user clears the task", changes.file_edited_and_cleared, REPLACED, "44"),
-    _change("44c", "task renamed while it is deferred", changes.task_renamed(start_and_defer), RENAMED, "44"),
-    _change("44d", "as 44c, synchronous mode", changes.task_renamed(start_and_poll), RENAMED, "44"),
+    _case(
+        "43c",
+        "as 43b, synchronous mode",
+        changes.dag_run_deleted(start_and_poll),
+        DELETED,
+    ),
+    _change(
+        "44a",
+        "DAG file edited while the task is deferred",
+        changes.file_edited,
+        Expected(),
+        "44",
+    ),
+    _change(
+        "44b",
+        "as 44a, user clears the task",
+        changes.file_edited_and_cleared,
+        REPLACED,
+        "44",
+    ),
+    _change(
+        "44c",
+        "task renamed while it is deferred",
+        changes.task_renamed(start_and_defer),
+        RENAMED,
+        "44",
+    ),
+    _change(
+        "44d",
+        "as 44c, synchronous mode",
+        changes.task_renamed(start_and_poll),
+        RENAMED,
+        "44",
+    ),
     _case(
         "45a",
         "connection deleted until the retry",
@@ -117,7 +175,9 @@ CHANGE_CASES: Final = (
         "47",
         "10 DAG runs by asset events, 20 mapped tasks each",
         asset_events.many_dag_runs,
-        Expected(("Succeeded",) * asset_events.DAG_RUNS * asset_events.TASKS, tries=None),
+        Expected(
+            ("Succeeded",) * asset_events.DAG_RUNS * asset_events.TASKS, tries=None
+        ),
         seconds=1,
         exclusive=True,
         released=False,
@@ -127,13 +187,15 @@ CHANGE_CASES: Final = (
 )
 
 UPGRADE: Final = AirflowDeployment.upgrade_from_release_before
-# They need the release before, which a shallow clone does not have. All of them go through the same two changes.
+# They need the release before, which a shallow clone does not have. All of them go
+# through the same two changes.
 RELEASE_CASES: Final = (
     _change(
         "46a",
         "return to the release before while the task is deferred",
         while_deferred(RETURN),
-        # The older worker does not know an argument of the end, and the retry takes the result.
+        # The older worker does not know an argument of the end, and the retry takes the
+        # result.
         Expected(tries=2, forgotten=False),
         "46",
     ),

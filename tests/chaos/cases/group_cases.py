@@ -1,4 +1,6 @@
-"""The test cases of a task group of steps. The scenarios check the states of the tasks."""
+"""
+The test cases of a task group of steps. The scenarios check the states of the tasks.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,17 @@ GROUP_CASES: Final = (
         step_groups.triggerer_killed,
         exclusive=True,
     ),
-    _case("52a", "user fails the DAG run while steps run", step_groups.dag_run_failed, STOP, short=True),
+    _case(
+        "52a",
+        "user fails the DAG run while steps run",
+        step_groups.dag_run_failed,
+        STOP,
+        short=True,
+    ),
     _case("52b", "DAG run deleted while steps run", step_groups.dag_run_deleted, STOP),
-    _case("52c", "user marks tasks of steps failed and success", step_groups.steps_marked),
+    _case(
+        "52c", "user marks tasks of steps failed and success", step_groups.steps_marked
+    ),
     _case(
         "52d",
         "user clears some steps, and fails the DAG run before the next try",
@@ -75,8 +85,9 @@ GROUP_CASES: Final = (
         "user clears a failed step while another branch runs",
         step_groups.failed_step_cleared_while_branch_runs,
     ),
-    # Of these, the one in which the task defers once: beside other stages, the scheduler is seconds late, and fails a
-    # task that it resumes before it has noticed the end of the session before.
+    # Of these, the one in which the task defers once: beside other stages, the
+    # scheduler is seconds late, and fails a task that it resumes before it has noticed
+    # the end of the session before.
     _case(
         "53b",
         "user clears a failed step after the end",
@@ -101,6 +112,10 @@ GROUP_CASES: Final = (
         step_groups.all_cleared,
         _expected("Stopped", "Succeeded"),
     ),
-    _case("54a", "kill -9 of the execution's task before the start is sent", step_groups.killed_at_start),
+    _case(
+        "54a",
+        "kill -9 of the execution's task before the start is sent",
+        step_groups.killed_at_start,
+    ),
     _case("54b", "kill -9 after AWS processed the start", step_groups.killed_at_start),
 )

@@ -1,4 +1,7 @@
-"""The test cases about tasks that die, are ended by a user or by a timeout, and about triggerers."""
+"""
+The test cases about tasks that die, are ended by a user or by a timeout, and about
+triggerers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,14 @@ from tests.chaos.cases.case import (
 )
 from tests.chaos.deployment.airflow_deployment import EXECUTORS
 from tests.chaos.run import Run
-from tests.chaos.scenarios import callbacks, components, executions, sensors, users, workers
+from tests.chaos.scenarios import (
+    callbacks,
+    components,
+    executions,
+    sensors,
+    users,
+    workers,
+)
 from tests.chaos.scenarios.shared import Scenario
 
 
@@ -26,8 +36,9 @@ def _user_marks(state: str) -> Scenario:
     return users.user_ends_task(lambda run: run.mark_task(state))
 
 
-# CeleryExecutor makes no difference in the cases that its short run skips. That with LocalExecutor skips what takes long,
-# and what unit tests or another case notice as well.
+# CeleryExecutor makes no difference in the cases that its short run skips. That with
+# LocalExecutor skips what takes long, and what unit tests or another case notice as
+# well.
 TASK_CASES: Final = (
     Case(
         "1",
@@ -35,8 +46,19 @@ TASK_CASES: Final = (
         executions.killed_before_start,
         SUCCESS_AFTER_RETRY,
     ),
-    Case("2", "kill -9 after AWS processed the start", executions.killed_at_kill_point, SUCCESS_AFTER_RETRY),
-    Case("3a", "response to the start lost once", executions.response_lost(1), Expected(), short=()),
+    Case(
+        "2",
+        "kill -9 after AWS processed the start",
+        executions.killed_at_kill_point,
+        SUCCESS_AFTER_RETRY,
+    ),
+    Case(
+        "3a",
+        "response to the start lost once",
+        executions.response_lost(1),
+        Expected(),
+        short=(),
+    ),
     Case(
         "3b",
         "response to the start lost in every attempt of botocore",
@@ -198,7 +220,14 @@ TASK_CASES: Final = (
         FAILED_AND_STOPPED,
         LONG,
     ),
-    Case("16b", "as 16a, a mapped task", workers.worker_killed, FAILED_AND_STOPPED, LONG, short=ONLY_CELERY),
+    Case(
+        "16b",
+        "as 16a, a mapped task",
+        workers.worker_killed,
+        FAILED_AND_STOPPED,
+        LONG,
+        short=ONLY_CELERY,
+    ),
     Case(
         "17a",
         "scheduler and LocalExecutor's workers killed, deferred mode",

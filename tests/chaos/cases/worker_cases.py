@@ -1,4 +1,7 @@
-"""The test cases about workers that die, freeze or shut down, and about outages of what all components share."""
+"""
+The test cases about workers that die, freeze or shut down, and about outages of what
+all components share.
+"""
 
 from __future__ import annotations
 
@@ -135,8 +138,18 @@ WORKER_CASES: Final = (
         LONG,
         executors=EXECUTORS,
     ),
-    _alone("23a", "broker killed and restarted, deferred mode", components.broker_killed, Expected()),
-    _alone("23b", "broker killed and restarted, synchronous mode", components.broker_killed, Expected()),
+    _alone(
+        "23a",
+        "broker killed and restarted, deferred mode",
+        components.broker_killed,
+        Expected(),
+    ),
+    _alone(
+        "23b",
+        "broker killed and restarted, synchronous mode",
+        components.broker_killed,
+        Expected(),
+    ),
     _alone(
         "24",
         "message redelivered after the visibility timeout",

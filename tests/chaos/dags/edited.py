@@ -16,7 +16,8 @@ ARGUMENTS: dict[str, Any] = {
     "pipeline_parameters": {"Value": "first"},
 }
 
-# Airflow shows the description, so the suite knows which content of the file was parsed.
+# Airflow shows the description, so the suite knows which content of the file was
+# parsed.
 with DAG(dag_id=Path(__file__).stem, schedule=None, description=repr(ARGUMENTS)):
     PolysyncStartPipelineOperator(
         pipeline_name="{{ dag_run.conf['pipeline'] }}",

@@ -1,7 +1,9 @@
 """
-The deployment whose processes the suite kills: PostgreSQL, the emulator, and an Airflow with two triggerers.
+The deployment whose processes the suite kills: PostgreSQL, the emulator, and an Airflow
+with two triggerers.
 
-With CeleryExecutor, Redis and two Celery workers are added; with KubernetesExecutor, a cluster whose pods are processes.
+With CeleryExecutor, Redis and two Celery workers are added; with KubernetesExecutor, a
+cluster whose pods are processes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,12 @@ from tests.chaos.deployment.kubernetes.requests import DEFAULT_GRACE_PERIOD
 from tests.chaos.deployment.packages import PackageInstaller
 from tests.chaos.deployment.postgres import private_postgres
 from tests.chaos.deployment.redis import RedisServer, private_redis
-from tests.chaos.deployment.settings import SETTINGS, SHORT_VISIBILITY, celery_settings, pod_settings
+from tests.chaos.deployment.settings import (
+    SETTINGS,
+    SHORT_VISIBILITY,
+    celery_settings,
+    pod_settings,
+)
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import REGION, SECRET_ACCESS_KEY, EmulatorProcess
@@ -44,7 +51,8 @@ PYTHONPATH: Final = "PYTHONPATH"
 LOCAL, CELERY, PODS = EXECUTORS = ("local", "celery", "pods")
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS: Final = ("worker-1", "worker-2")
-# Emulated time is real time, because deadlines and overlapping executions are checked in real seconds.
+# Emulated time is real time, because deadlines and overlapping executions are checked
+# in real seconds.
 SPEED: Final = 1.0
 # Distinguishes the suite's own calls from those of the provider.
 SUITE_ACCESS_KEY_ID: Final = "AKIACHAOSCHAOSCHAOS0"
@@ -52,7 +60,8 @@ START_TIMEOUT: Final = 90.0
 REPAIR_TIMEOUT: Final = 180.0
 # What a Celery worker writes to its log when it can run tasks.
 WORKER_READY: Final = "ready."
-# Seconds after which a worker's request for a message expires in the broker, and some time more.
+# Seconds after which a worker's request for a message expires in the broker, and some
+# time more.
 BROKER_REQUEST_SECONDS: Final = 2.0
 
 
@@ -66,7 +75,13 @@ class AirflowDeployment:
     :param python: the interpreter of the environment with Airflow, until `upgrade`.
     """
 
-    def __init__(self, home: Path, provider: str, executor: str, python: Path = Path(sys.executable)) -> None:
+    def __init__(
+        self,
+        home: Path,
+        provider: str,
+        executor: str,
+        python: Path = Path(sys.executable),
+    ) -> None:
         self._python = python
         self.provider = provider
         self.executor = executor
@@ -89,12 +104,16 @@ class AirflowDeployment:
             if self.executor == CELERY:
                 self._broker = stack.enter_context(private_redis())
             self.emulator = stack.enter_context(
-                EmulatorProcess(self._home, speed=SPEED, definitions=self._empty_folder())
+                EmulatorProcess(
+                    self._home, speed=SPEED, definitions=self._empty_folder()
+                )
             )
             airflow = self._airflow(self.database.url)
             if self.executor == PODS:
                 _install_entry_point()
-                self._cluster = LoopbackCluster(self._cluster_folder, airflow.environment())
+                self._cluster = LoopbackCluster(
+                    self._cluster_folder, airflow.environment()
+                )
                 stack.enter_context(self._cluster)
             self.airflow = stack.enter_context(airflow)
             self.client = self.airflow.client
@@ -107,7 +126,10 @@ class AirflowDeployment:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
 
@@ -124,7 +146,8 @@ class AirflowDeployment:
 
     def upgrade(self) -> None:
         """
-        Replace Airflow by that of the suite's own environment, with the same database and settings.
+        Replace Airflow by that of the suite's own environment, with the same database
+        and settings.
 
         :raises ProcessError: if the migration fails, or Airflow is not healthy in time.
         """
@@ -137,14 +160,18 @@ class AirflowDeployment:
         """
         Replace the package by the release before, and restart all components.
 
-        :raises ProcessError: if git has no such release, or Airflow is not healthy in time.
+        :raises ProcessError: if git has no such release, or Airflow is not healthy in
+            time.
         """
         package = release_before.export(self._home / "release-before")
         self.airflow.env[PYTHONPATH] = f"{package}{os.pathsep}{REPOSITORY}"
         self.upgrade()
 
     def upgrade_from_release_before(self) -> None:
-        """Replace the release before by the package of the repository, and restart all components."""
+        """
+        Replace the release before by the package of the repository, and restart all
+        components.
+        """
         self.airflow.env[PYTHONPATH] = str(REPOSITORY)
         self.upgrade()
 
@@ -165,7 +192,10 @@ class AirflowDeployment:
             self.start_triggerer(name)
 
     def triggerer_of(self, job_id: int | None) -> str | None:
-        """Return the triggerer with a job id; None if there is none, or if it was restarted."""
+        """
+        Return the triggerer with a job id; None if there is none, or if it was
+        restarted.
+        """
         return next((name for name, job in self._jobs.items() if job == job_id), None)
 
     @property
@@ -182,7 +212,8 @@ class AirflowDeployment:
 
     def worker_of(self, pid: int) -> ProcessSession:
         """
-        Return the component to which the process of a task belongs: a Celery worker, or LocalExecutor's scheduler.
+        Return the component to which the process of a task belongs: a Celery worker, or
+        LocalExecutor's scheduler.
 
         :param pid: the id of the process.
         :raises ProcessError: if the process has ended, or belongs to another component.
@@ -195,7 +226,8 @@ class AirflowDeployment:
 
     def supervise(self) -> None:
         """
-        Restart the components that have ended, as Kubernetes does; elsewhere none may end.
+        Restart the components that have ended, as Kubernetes does; elsewhere none may
+        end.
 
         :raises ProcessError: one has.
         """
@@ -212,13 +244,17 @@ class AirflowDeployment:
         """
         component, start = self.airflow.components[name], time.monotonic()
         component.signal(signal.SIGTERM)
-        in_time = wait_until(lambda: not component.members(), timeout=DEFAULT_GRACE_PERIOD)
+        in_time = wait_until(
+            lambda: not component.members(), timeout=DEFAULT_GRACE_PERIOD
+        )
         component.kill()
         seconds = time.monotonic() - start
         return f"{name} {'ended' if in_time else 'was killed'} after {seconds:.0f} s"
 
     def restart_one_after_the_other(self) -> None:
-        """Evict each component, and start it again before the next one, as in an upgrade."""
+        """
+        Evict each component, and start it again before the next one, as in an upgrade.
+        """
         for name in tuple(self.airflow.components):
             self.evict(name)
             if name in TRIGGERERS:
@@ -226,10 +262,15 @@ class AirflowDeployment:
             else:
                 self.airflow.start_component(name)
             if not wait_until(self.airflow.healthy, timeout=REPAIR_TIMEOUT, interval=1):
-                raise ProcessError(f"Airflow was not healthy after the restart of {name}")
+                raise ProcessError(
+                    f"Airflow was not healthy after the restart of {name}"
+                )
 
     def restart_ended(self) -> list[str]:
-        """Restart the components that have ended, as a service manager does, and return their names."""
+        """
+        Restart the components that have ended, as a service manager does, and return
+        their names.
+        """
         ended = [name for name in self.airflow.components if not self._runs(name)]
         for name in ended:
             self.airflow.start_component(name)
@@ -237,10 +278,17 @@ class AirflowDeployment:
         return ended
 
     def repair(self) -> None:
-        """Restart or continue the components that a test case killed or stopped, and remove its faults."""
+        """
+        Restart or continue the components that a test case killed or stopped, and
+        remove its faults.
+        """
         for component in self.airflow.components.values():
             component.signal(signal.SIGCONT, session=True)
-        changed = [name for name in self.workers if self._workers_changed or not self._runs(name)]
+        changed = [
+            name
+            for name in self.workers
+            if self._workers_changed or not self._runs(name)
+        ]
         self._start_workers(changed)
         self._workers_changed = False
         if not wait_until(self._runs_again, timeout=REPAIR_TIMEOUT, interval=1):
@@ -256,7 +304,8 @@ class AirflowDeployment:
         """Freeze the second Celery worker, so that the first one gets all tasks."""
         for name in self.workers[1:]:
             self.airflow.components[name].signal(signal.SIGSTOP, session=True)
-            # A message that the broker still sends in answer to the worker's last request would be delayed.
+            # A message that the broker still sends in answer to the worker's last
+            # request would be delayed.
             time.sleep(BROKER_REQUEST_SECONDS)
 
     def resume_second_worker(self) -> None:
@@ -265,16 +314,25 @@ class AirflowDeployment:
             self.airflow.components[name].signal(signal.SIGCONT, session=True)
 
     def restart_workers_with_short_visibility(self) -> None:
-        """Restart the Celery workers, so that the broker sends the messages of long tasks again."""
+        """
+        Restart the Celery workers, so that the broker sends the messages of long tasks
+        again.
+        """
         self._workers_changed = True
         self._start_workers(self.workers, SHORT_VISIBILITY)
 
     def worker_log(self) -> str:
         """Return the logs of all Celery workers."""
-        return "".join(self.airflow.components[name].log.read_text(errors="replace") for name in self.workers)
+        return "".join(
+            self.airflow.components[name].log.read_text(errors="replace")
+            for name in self.workers
+        )
 
     def replace_scheduler(self) -> None:
-        """Kill the scheduler and the workers of LocalExecutor, as in a crash of the host, and start a new scheduler."""
+        """
+        Kill the scheduler and the workers of LocalExecutor, as in a crash of the host,
+        and start a new scheduler.
+        """
         self.airflow.components["scheduler"].kill()
         self.airflow.start_component("scheduler")
 
@@ -287,7 +345,8 @@ class AirflowDeployment:
         return bool(self.airflow.components["api-server"].members())
 
     def _runs_again(self) -> bool:
-        # After an outage of the database, the scheduler with LocalExecutor ends only when its tasks have ended.
+        # After an outage of the database, the scheduler with LocalExecutor ends only
+        # when its tasks have ended.
         self.restart_ended()
         return self.airflow.healthy()
 
@@ -299,12 +358,19 @@ class AirflowDeployment:
         return True
 
     def _start_workers(
-        self, names: Sequence[str] | None = None, settings: Mapping[str, str] | None = None
+        self,
+        names: Sequence[str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Start or restart Celery workers, all at once, and wait until they can run tasks."""
+        """
+        Start or restart Celery workers, all at once, and wait until they can run tasks.
+        """
         names = self.workers if names is None else names
         logs = {name: self.airflow.home / f"{name}.log" for name in names}
-        sizes = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
+        sizes = {
+            name: log.stat().st_size if log.exists() else 0
+            for name, log in logs.items()
+        }
         for name in names:
             self.airflow.start_component(name, settings)
 
@@ -312,7 +378,8 @@ class AirflowDeployment:
             for name in names:
                 self.airflow.components[name].check_alive()
             return all(
-                WORKER_READY in logs[name].read_text(errors="replace")[sizes[name] :] for name in names
+                WORKER_READY in logs[name].read_text(errors="replace")[sizes[name] :]
+                for name in names
             )
 
         if not wait_until(ready, timeout=START_TIMEOUT, interval=0.5):
@@ -329,7 +396,9 @@ class AirflowDeployment:
             return bool(new)
 
         if not wait_until(registered, timeout=START_TIMEOUT, interval=0.5):
-            raise AirflowError(f"{name} did not register a job in {START_TIMEOUT:.0f} s")
+            raise AirflowError(
+                f"{name} did not register a job in {START_TIMEOUT:.0f} s"
+            )
         return max(new)
 
     def _empty_folder(self) -> Path:
@@ -339,7 +408,9 @@ class AirflowDeployment:
 
     def _airflow(self, database: str) -> PrivateAirflow:
         emulator = self.emulator.connection
-        extra = {name: emulator["extra"][name] for name in ("region_name", "endpoint_url")}
+        extra = {
+            name: emulator["extra"][name] for name in ("region_name", "endpoint_url")
+        }
         return PrivateAirflow(
             self._home,
             dag_folders=[DAG_FOLDERS / self.provider, self.edited.folder],
@@ -352,7 +423,9 @@ class AirflowDeployment:
                 **self._executor_settings(database),
                 markers.FOLDER_VARIABLE: str(self.markers),
                 PYTHONPATH: str(REPOSITORY),
-                "PYTHONSAFEPATH": "1",  # otherwise, the package in the current folder would come before the one there
+                # otherwise, the package in the current folder would come before the one
+                # there
+                "PYTHONSAFEPATH": "1",
             },
             components=("api-server", "dag-processor", "scheduler", FIRST),
             database=database,
@@ -362,7 +435,11 @@ class AirflowDeployment:
     def _executor_settings(self, database: str) -> dict[str, str]:
         if self.executor == CELERY:
             return celery_settings(self.broker.url, database)
-        return pod_settings(self._cluster_folder, self._home) if self.executor == PODS else {}
+        return (
+            pod_settings(self._cluster_folder, self._home)
+            if self.executor == PODS
+            else {}
+        )
 
     def _suite_client(self) -> Any:
         return boto3.client(

@@ -44,12 +44,18 @@ class CallLog:
         """
         Return all calls about a pipeline or its executions, oldest first.
 
-        :param pipeline: the pipeline's name in lower case; empty for the calls that are about none.
+        :param pipeline: the pipeline's name in lower case; empty for the calls that are
+            about none.
         """
         return list(self._by_pipeline[pipeline])
 
 
 def _pipeline(request: dict[str, Any]) -> str:
-    """Return the pipeline's name in lower case; empty if the log has no request, as for a rejected call."""
-    arn = str(request.get("PipelineName") or request.get("PipelineExecutionArn") or "").lower()
+    """
+    Return the pipeline's name in lower case; empty if the log has no request, as for a
+    rejected call.
+    """
+    arn = str(
+        request.get("PipelineName") or request.get("PipelineExecutionArn") or ""
+    ).lower()
     return arn.rpartition(":pipeline/")[2].partition("/")[0]

@@ -33,7 +33,9 @@ class EditedDags:
         :param arguments: the new arguments of its task.
         """
         file = self._file(dag_id)
-        content = ARGUMENTS.sub(lambda _: f"ARGUMENTS = {arguments!r}", file.read_text())
+        content = ARGUMENTS.sub(
+            lambda _: f"ARGUMENTS = {arguments!r}", file.read_text()
+        )
         # The DAG processor must not read half of the file.
         unfinished = file.with_suffix(".unfinished")
         unfinished.write_text(content)

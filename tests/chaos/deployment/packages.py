@@ -1,4 +1,7 @@
-"""Installs Debian packages, and runs the commands that set up the servers of the deployment."""
+"""
+Installs Debian packages, and runs the commands that set up the servers of the
+deployment.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ class PackageInstaller:
     def __init__(self, program: str) -> None:
         apt = shutil.which("apt-get")
         if not apt or os.geteuid() != 0:
-            raise ProcessError(f"{program} is not installed. Install it, or run as root with apt-get.")
+            raise ProcessError(
+                f"{program} is not installed. Install it, or run as root with apt-get."
+            )
         self._apt = apt
         self._env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         self._run("update", "--quiet")
@@ -42,7 +47,8 @@ class PackageInstaller:
         self._run("install", *options, package)
 
     def _run(self, *arguments: str) -> None:
-        # Two stages of CI may install at the same time, and apt-get fails if another one holds its locks.
+        # Two stages of CI may install at the same time, and apt-get fails if another
+        # one holds its locks.
         with Path(tempfile.gettempdir(), "polysync-apt-get.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             run((self._apt, *arguments), timeout=INSTALL_TIMEOUT, env=self._env)

@@ -1,4 +1,7 @@
-"""Runs a private PostgreSQL server, because deployments do not use SQLite, which allows only one writer at a time."""
+"""
+Runs a private PostgreSQL server, because deployments do not use SQLite, which allows
+only one writer at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,20 @@ from typing import Final
 import psutil
 
 from tests.chaos.deployment.packages import PackageInstaller, run
-from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
+from tests.system.process.sessions import (
+    ProcessError,
+    ProcessSession,
+    end_all,
+    wait_until,
+)
 
 # PostgreSQL does not run as root. Debian's packages create this account.
 ACCOUNT: Final = "postgres"
 DATABASE_USER: Final = "airflow"
 DEBIAN_FOLDER: Final = Path("/usr/lib/postgresql")
 START_TIMEOUT: Final = 60.0
-# Each component of Airflow opens up to fifteen connections, and each process of a Celery worker opens one.
+# Each component of Airflow opens up to fifteen connections, and each process of a
+# Celery worker opens one.
 MAX_CONNECTIONS: Final = 300
 
 
@@ -39,9 +48,21 @@ class PostgresServer:
         self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
         self._programs, self._folder, self._user = programs, folder, user
         self._data = folder / "data"
-        initdb = (str(programs / "initdb"), "--pgdata", str(self._data), "--username", DATABASE_USER)
+        initdb = (
+            str(programs / "initdb"),
+            "--pgdata",
+            str(self._data),
+            "--username",
+            DATABASE_USER,
+        )
         options = ("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync")
-        run((*initdb, *options), user=user, timeout=START_TIMEOUT, env=os.environ, cwd=folder)
+        run(
+            (*initdb, *options),
+            user=user,
+            timeout=START_TIMEOUT,
+            env=os.environ,
+            cwd=folder,
+        )
         self._server = self._serve()
 
     def wait_until_ready(self) -> None:
@@ -50,11 +71,19 @@ class PostgresServer:
 
         :raises ProcessError: if it does not start in time.
         """
-        command = (str(self._programs / "pg_isready"), "--quiet", "--host", str(self._folder))
+        command = (
+            str(self._programs / "pg_isready"),
+            "--quiet",
+            "--host",
+            str(self._folder),
+        )
 
         def ready() -> bool:
             self._server.check_alive()
-            return subprocess.run(command, timeout=START_TIMEOUT, check=False).returncode == 0
+            return (
+                subprocess.run(command, timeout=START_TIMEOUT, check=False).returncode
+                == 0
+            )
 
         if not wait_until(ready, timeout=START_TIMEOUT):
             raise ProcessError(
@@ -62,7 +91,10 @@ class PostgresServer:
             )
 
     def kill(self) -> None:
-        """Kill all processes of the server with SIGKILL. Committed data survives, because the machine runs on."""
+        """
+        Kill all processes of the server with SIGKILL. Committed data survives, because
+        the machine runs on.
+        """
         # Each child process of the server is in a session of its own.
         children = psutil.Process(self._server.pid).children(recursive=True)
         self._server.kill()
@@ -77,7 +109,8 @@ class PostgresServer:
 
     def stop(self) -> None:
         """End the server."""
-        # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients, and it ends the server's child processes.
+        # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients, and it
+        # ends the server's child processes.
         self._server.signal(signal.SIGINT)
         wait_until(lambda: not self._server.members(), timeout=START_TIMEOUT)
         end_all([self._server])
@@ -92,9 +125,15 @@ class PostgresServer:
             "full_page_writes": "off",
         }
         command = [str(self._programs / "postgres"), "-D", str(self._data)]
-        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command += [
+            part
+            for name, value in settings.items()
+            for part in ("-c", f"{name}={value}")
+        ]
         log = self._folder / "postgres.log"
-        return ProcessSession("PostgreSQL", command, env=os.environ, log=log, user=self._user)
+        return ProcessSession(
+            "PostgreSQL", command, env=os.environ, log=log, user=self._user
+        )
 
 
 @contextmanager
@@ -102,7 +141,8 @@ def private_postgres() -> Iterator[PostgresServer]:
     """
     Run a PostgreSQL server for the time of the context.
 
-    It listens only on a Unix socket in a private folder, which only root and the server's account can access.
+    It listens only on a Unix socket in a private folder, which only root and the
+    server's account can access.
 
     :raises ProcessError: if PostgreSQL cannot be installed or does not start.
     """
@@ -123,7 +163,10 @@ def private_postgres() -> Iterator[PostgresServer]:
 
 
 def find_programs() -> Path | None:
-    """Return the folder with the programs of the newest PostgreSQL server; None if no server is installed."""
+    """
+    Return the folder with the programs of the newest PostgreSQL server; None if no
+    server is installed.
+    """
     servers = DEBIAN_FOLDER.glob("*/bin/postgres")
     newest = max(servers, key=lambda program: int(program.parts[-3]), default=None)
     program = newest or shutil.which("postgres")
@@ -138,7 +181,8 @@ def install() -> Path:
     :raises ProcessError: if the installation fails; it requires root and apt-get.
     """
     installer = PackageInstaller("The PostgreSQL server")
-    # The server's package would create a database cluster and start it; this setting of postgresql-common prevents it.
+    # The server's package would create a database cluster and start it; this setting of
+    # postgresql-common prevents it.
     installer.install("postgresql-common")
     settings = Path("/etc/postgresql-common/createcluster.conf")
     with settings.open("a") as file:
@@ -146,5 +190,7 @@ def install() -> Path:
     installer.install("postgresql")
     programs = find_programs()
     if programs is None:
-        raise ProcessError(f"apt-get installed PostgreSQL, but {DEBIAN_FOLDER} contains no server")
+        raise ProcessError(
+            f"apt-get installed PostgreSQL, but {DEBIAN_FOLDER} contains no server"
+        )
     return programs

@@ -1,4 +1,7 @@
-"""Runs a private Redis server: the broker, through which the scheduler sends tasks to the Celery workers."""
+"""
+Runs a private Redis server: the broker, through which the scheduler sends tasks to the
+Celery workers.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,17 @@ from typing import Final
 
 from tests.chaos.deployment.packages import PackageInstaller
 from tests.system.airflow.private_airflow import HOST, free_port
-from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
+from tests.system.process.sessions import (
+    ProcessError,
+    ProcessSession,
+    end_all,
+    wait_until,
+)
 
 PROGRAM: Final = "redis-server"
-# In Debian, the server's program is in the package redis-tools under this name, and is a server when it is called
-# redis-server. The package redis-server only adds a link, and a service that would start at once.
+# In Debian, the server's program is in the package redis-tools under this name, and is
+# a server when it is called redis-server. The package redis-server only adds a link,
+# and a service that would start at once.
 DEBIAN_PROGRAM: Final = "redis-check-rdb"
 DEBIAN_PACKAGE: Final = "redis-tools"
 START_TIMEOUT: Final = 30.0
@@ -35,7 +44,8 @@ class RedisServer:
 
     def __init__(self, program: Path, folder: Path) -> None:
         port, password = free_port(), secrets.token_hex()
-        # Not a Unix socket: for that, Airflow does not set its default of the visibility timeout.
+        # Not a Unix socket: for that, Airflow does not set its default of the
+        # visibility timeout.
         self.url = f"redis://:{password}@{HOST}:{port}/0"
         self._folder = folder
         self._program = folder / PROGRAM
@@ -73,7 +83,9 @@ class RedisServer:
                     return False
 
         if not wait_until(ready, timeout=START_TIMEOUT):
-            raise ProcessError(f"Redis was not ready in {START_TIMEOUT:.0f} s.\n{self._server.log_tail()}")
+            raise ProcessError(
+                f"Redis was not ready in {START_TIMEOUT:.0f} s.\n{self._server.log_tail()}"
+            )
 
     def kill(self) -> None:
         """Kill the server with SIGKILL."""
@@ -90,7 +102,9 @@ class RedisServer:
 
     def _serve(self) -> ProcessSession:
         command = (str(self._program), str(self._folder / "redis.conf"))
-        return ProcessSession("Redis", command, env=os.environ, log=self._folder / "redis.log")
+        return ProcessSession(
+            "Redis", command, env=os.environ, log=self._folder / "redis.log"
+        )
 
 
 @contextmanager
@@ -128,5 +142,7 @@ def install() -> Path:
     PackageInstaller("The Redis server").install(DEBIAN_PACKAGE)
     program = find_program()
     if program is None:
-        raise ProcessError(f"apt-get installed {DEBIAN_PACKAGE}, but there is no program {DEBIAN_PROGRAM}")
+        raise ProcessError(
+            f"apt-get installed {DEBIAN_PACKAGE}, but there is no program {DEBIAN_PROGRAM}"
+        )
     return program

@@ -10,7 +10,8 @@ from typing import Final
 
 from tests.system.process.sessions import ProcessError
 
-# What a deployment goes back to, and is upgraded from: the last commit before the changes that are not released.
+# What a deployment goes back to, and is upgraded from: the last commit before the
+# changes that are not released.
 COMMIT: Final = "a61349f1313477ab5066fe2da17c51f548410060"
 REPOSITORY: Final = Path(__file__).parents[3]
 
@@ -22,7 +23,9 @@ def export(folder: Path) -> Path:
     :raises ProcessError: git does not have the commit.
     """
     command = ["git", "archive", COMMIT, "polysync_airflow"]
-    completed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
+    completed = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, check=False
+    )
     if completed.returncode:
         raise ProcessError(completed.stderr.decode(errors="replace"))
     with tarfile.open(fileobj=io.BytesIO(completed.stdout)) as archive:
@@ -33,4 +36,9 @@ def export(folder: Path) -> Path:
 def is_available() -> bool:
     """Return whether git has the commit, which it has not in a shallow clone."""
     command = ["git", "cat-file", "-e", f"{COMMIT}^{{commit}}"]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, check=False
+        ).returncode
+        == 0
+    )

@@ -9,17 +9,21 @@ from tests.chaos.deployment.kubernetes import POD_TEMPLATE
 from tests.chaos.deployment.kubernetes.api import client_settings
 from tests.system.airflow.versions import INSTALLED
 
-# Seconds without a heartbeat after which the other triggerer takes over a triggerer's triggers.
+# Seconds without a heartbeat after which the other triggerer takes over a triggerer's
+# triggers.
 TRIGGERER_THRESHOLD: Final = 10
-# Seconds without a heartbeat after which a task counts as dead. Long, because the machine may be busy.
+# Seconds without a heartbeat after which a task counts as dead. Long, because the
+# machine may be busy.
 WORKER_THRESHOLD: Final = 20
 
 SETTINGS: Final = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-    "AIRFLOW__CORE__PARALLELISM": "32",  # high, because tasks that wait in a worker need almost no CPU
+    # high, because tasks that wait in a worker need almost no CPU
+    "AIRFLOW__CORE__PARALLELISM": "32",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
-    # Long, because the first request of a task, and the first callback in the DAG processor, wait until Airflow has built
-    # its API, which takes most of a minute on a busy machine. The file of the DAGs is then read in more than 30 s, too.
+    # Long, because the first request of a task, and the first callback in the DAG
+    # processor, wait until Airflow has built its API, which takes most of a minute on a
+    # busy machine. The file of the DAGs is then read in more than 30 s, too.
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "90",
     "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
     "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
@@ -33,10 +37,12 @@ SETTINGS: Final = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": f"{TRIGGERER_THRESHOLD}",
 }
-# Processes of each Celery worker, of which each runs one task. Enough for the tasks that wait in a worker.
+# Processes of each Celery worker, of which each runs one task. Enough for the tasks
+# that wait in a worker.
 WORKER_CONCURRENCY: Final = 8
-# Seconds after which the broker sends a message again if no worker has confirmed the end of its task. Kombu then
-# looks for such messages every two seconds, instead of every hundred.
+# Seconds after which the broker sends a message again if no worker has confirmed the
+# end of its task. Kombu then looks for such messages every two seconds, instead of
+# every hundred.
 SHORT_VISIBILITY: Final = {
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "20",
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_INTERVAL": "2",
@@ -60,7 +66,9 @@ def pod_settings(cluster_folder: Path, home: Path) -> dict[str, str]:
     return {
         "AIRFLOW__CORE__EXECUTOR": INSTALLED.kubernetes_executor,
         "AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER": "False",
-        "AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE": str(client_settings(cluster_folder)),
+        "AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE": str(
+            client_settings(cluster_folder)
+        ),
         "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE": str(POD_TEMPLATE),
         "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_PODS_CREATION_BATCH_SIZE": "16",
         "TMPDIR": str(home),  # the client of Kubernetes leaves a file

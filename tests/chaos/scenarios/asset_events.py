@@ -1,4 +1,7 @@
-"""The scenario in which events of an asset start DAG runs that overlap, with many mapped tasks."""
+"""
+The scenario in which events of an asset start DAG runs that overlap, with many mapped
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ TIMEOUT: Final = 3 * MANY_TASKS_TIMEOUT
 
 
 def many_dag_runs(run: Run) -> Steps:
-    """Each event starts a DAG run, while the runs before it still run. All tasks succeed, and leave no record."""
+    """
+    Each event starts a DAG run, while the runs before it still run. All tasks succeed,
+    and leave no record.
+    """
     client, most = run.deployment.client, 0
     run.create_pipeline()
     for number in range(1, DAG_RUNS + 1):

@@ -1,4 +1,7 @@
-"""Scenarios in which a task that answers a callback step dies. The step must be answered exactly once."""
+"""
+Scenarios in which a task that answers a callback step dies. The step must be answered
+exactly once.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,16 @@ from tests.chaos.scenarios.shared import wait_for_end, wait_for_kill
 
 # A message that a dead task has received is hidden for a minute.
 TIMEOUT: Final = 300.0
-# What the function of the DAG file writes when it is called, with the number of the try.
+# What the function of the DAG file writes when it is called, with the number of the
+# try.
 SERVING: Final = "serving-{}"
 
 
 def killed_at_answer(run: Run) -> Steps:
-    """The task's process is killed at the kill point of the DAG file: before or after the answer."""
+    """
+    The task's process is killed at the kill point of the DAG file: before or after the
+    answer.
+    """
     run.start_for_execution()
     yield from wait_for_kill(run)
     yield from wait_for_end(run, TIMEOUT)
@@ -24,13 +31,21 @@ def killed_at_answer(run: Run) -> Steps:
 
 
 def killed_while_serving(run: Run) -> Steps:
-    """The task's process is killed while its function runs. The next try calls the function again."""
+    """
+    The task's process is killed while its function runs. The next try calls the
+    function again.
+    """
     run.start_for_execution()
-    yield from run.until("the function runs", lambda: run.marker(SERVING.format(1)) is not None)
+    yield from run.until(
+        "the function runs", lambda: run.marker(SERVING.format(1)) is not None
+    )
     os.kill((run.marker(SERVING.format(1)) or {})["pid"], signal.SIGKILL)
     yield from wait_for_end(run, TIMEOUT)
     _require_one_answer(run)
-    run.require(run.marker(SERVING.format(2)) is not None, "the second try has not called the function")
+    run.require(
+        run.marker(SERVING.format(2)) is not None,
+        "the second try has not called the function",
+    )
 
 
 def _require_one_answer(run: Run) -> None:

@@ -1,4 +1,7 @@
-"""Scenarios in which a user deletes or changes what a deferred task needs: DAG, DAG run, DAG file, connection."""
+"""
+Scenarios in which a user deletes or changes what a deferred task needs: DAG, DAG run,
+DAG file, connection.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,16 @@ EDITED_VALUE = "edited"
 def dag_deleted(run: Run) -> Steps:
     """The DAG is deleted while the task is deferred."""
     yield from start_and_defer(run)
-    yield from run.meet("the DAG is deleted", lambda: run.deployment.client.delete_dag(run.dag_id))
+    yield from run.meet(
+        "the DAG is deleted", lambda: run.deployment.client.delete_dag(run.dag_id)
+    )
     yield from _wait_for_stop(run)
 
 
 def dag_run_deleted(start: Scenario) -> Scenario:
     """
-    The DAG run is deleted while the task waits. Airflow deletes only a run that has ended.
+    The DAG run is deleted while the task waits. Airflow deletes only a run that has
+    ended.
 
     :param start: how the task waits.
     """
@@ -44,7 +50,9 @@ def dag_run_deleted(start: Scenario) -> Scenario:
 
 
 def file_edited(run: Run) -> Steps:
-    """The arguments of the task are other ones in the DAG file while the task is deferred."""
+    """
+    The arguments of the task are other ones in the DAG file while the task is deferred.
+    """
     yield from start_and_defer(run)
     yield from _edit(run)
     yield from release(run)
@@ -52,7 +60,10 @@ def file_edited(run: Run) -> Steps:
 
 
 def file_edited_and_cleared(run: Run) -> Steps:
-    """As `file_edited`. Then the user clears the task, which starts an execution with the new arguments."""
+    """
+    As `file_edited`. Then the user clears the task, which starts an execution with the
+    new arguments.
+    """
     yield from start_and_defer(run)
     yield from _edit(run)
     yield from clear(run)
@@ -61,7 +72,8 @@ def file_edited_and_cleared(run: Run) -> Steps:
 
 def task_renamed(start: Scenario) -> Scenario:
     """
-    The task gets another id in the DAG file while it waits: for Airflow, that is another task.
+    The task gets another id in the DAG file while it waits: for Airflow, that is
+    another task.
 
     :param start: how the task waits.
     """
@@ -71,15 +83,23 @@ def task_renamed(start: Scenario) -> Scenario:
         yield from _edit(run, task_id="renamed")
         yield from wait_for_end(run)
         states = {task["task_id"]: task["state"] for task in run.tasks()}
-        run.require(states == {TASK: "removed", "renamed": "success"}, f"states of the tasks: {states}")
+        run.require(
+            states == {TASK: "removed", "renamed": "success"},
+            f"states of the tasks: {states}",
+        )
 
     return scenario
 
 
 def connection_deleted_for_a_time(run: Run) -> Steps:
-    """The connection is deleted until the first try has failed. The retry goes on with the execution."""
+    """
+    The connection is deleted until the first try has failed. The retry goes on with the
+    execution.
+    """
     yield from _defer_and_delete_connection(run)
-    yield from run.until("the task waits for its retry", lambda: run.all_in("up_for_retry"))
+    yield from run.until(
+        "the task waits for its retry", lambda: run.all_in("up_for_retry")
+    )
     _create_connection(run)
     yield from end_in_second_try(run)
 
@@ -88,7 +108,10 @@ def connection_deleted_until_clear(run: Run) -> Steps:
     """All tries fail. Then somebody adds the connection again, and clears the task."""
     yield from _defer_and_delete_connection(run)
     yield from wait_for_failure(run)
-    run.require(run.running_statuses() == ["Executing"], f"without a connection: {run.state_line()}")
+    run.require(
+        run.running_statuses() == ["Executing"],
+        f"without a connection: {run.state_line()}",
+    )
     run.require(len(run.records()) == 1, f"{len(run.records())} records, expected 1")
     _create_connection(run)
     yield from clear(run)
@@ -96,7 +119,9 @@ def connection_deleted_until_clear(run: Run) -> Steps:
 
 def _wait_for_stop(run: Run) -> Steps:
     yield from run.until("nothing is left in Airflow", lambda: not run.tasks())
-    yield from run.until("the execution is stopped", lambda: run.running_statuses() != ["Executing"])
+    yield from run.until(
+        "the execution is stopped", lambda: run.running_statuses() != ["Executing"]
+    )
 
 
 def _edit(run: Run, task_id: str = TASK) -> Steps:
@@ -119,7 +144,10 @@ def _edit(run: Run, task_id: str = TASK) -> Steps:
 
 def _require_values(run: Run, *expected: str) -> None:
     values = [run.parameters(execution.arn)["Value"] for execution in run.executions()]
-    run.require(values == list(expected), f"the executions have the values {values}, expected: {expected}")
+    run.require(
+        values == list(expected),
+        f"the executions have the values {values}, expected: {expected}",
+    )
 
 
 def _defer_and_delete_connection(run: Run) -> Steps:
@@ -130,4 +158,6 @@ def _defer_and_delete_connection(run: Run) -> Steps:
 
 
 def _create_connection(run: Run) -> None:
-    run.deployment.client.create_connection(run.pipeline, run.deployment.emulator.connection)
+    run.deployment.client.create_connection(
+        run.pipeline, run.deployment.emulator.connection
+    )

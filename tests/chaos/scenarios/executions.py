@@ -1,4 +1,7 @@
-"""Scenarios around the calls of SageMaker: kills at a call, lost responses, failing steps, timeouts, throttling."""
+"""
+Scenarios around the calls of SageMaker: kills at a call, lost responses, failing steps,
+timeouts, throttling.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +28,30 @@ THROTTLED_SECONDS: Final = 120.0
 
 
 def killed_at_kill_point(run: Run) -> Steps:
-    """The task's process is killed at the kill point of the DAG file. The task is retried."""
+    """
+    The task's process is killed at the kill point of the DAG file. The task is retried.
+    """
     run.start()
     yield from wait_for_kill(run)
     yield from wait_for_end(run)
     tokens = {call["request"].get("ClientRequestToken") for call in run.calls(START)}
-    run.require(len(tokens) == 1, f"starts with {len(tokens)} tokens, expected 1: {sorted(map(str, tokens))}")
+    run.require(
+        len(tokens) == 1,
+        f"starts with {len(tokens)} tokens, expected 1: {sorted(map(str, tokens))}",
+    )
 
 
 def killed_before_start(run: Run) -> Steps:
-    """As `killed_at_kill_point`; the retry must send the request that the killed process did not send."""
+    """
+    As `killed_at_kill_point`; the retry must send the request that the killed process
+    did not send.
+    """
     yield from killed_at_kill_point(run)
     marker, calls = run.marker("killed") or {}, run.calls(START)
     tokens = [call["request"].get("ClientRequestToken") for call in calls]
     run.require(
-        tokens == [marker["token"]], f"the retry sent {tokens}, expected the stored token {marker['token']}"
+        tokens == [marker["token"]],
+        f"the retry sent {tokens}, expected the stored token {marker['token']}",
     )
 
 
@@ -48,11 +60,17 @@ def killed_with_other_values(run: Run) -> Steps:
     yield from killed_at_kill_point(run)
     for execution in run.executions():
         values = run.parameters(execution.arn)
-        run.require(values == {"Value": "try-1"}, f"an execution has {values}, expected the values of try 1")
+        run.require(
+            values == {"Value": "try-1"},
+            f"an execution has {values}, expected the values of try 1",
+        )
 
 
 def killed_and_cleared(run: Run) -> Steps:
-    """The task's process is killed at the kill point, without retries. The user clears the failed task."""
+    """
+    The task's process is killed at the kill point, without retries. The user clears the
+    failed task.
+    """
     run.start()
     yield from wait_for_kill(run)
     yield from wait_for_failure(run)
@@ -85,7 +103,10 @@ def failed_and_resumed(run: Run) -> Steps:
 
 
 def failed_cleared_and_resumed(run: Run) -> Steps:
-    """The third step fails once, without retries. The user clears the task, which resumes the execution."""
+    """
+    The third step fails once, without retries. The user clears the task, which resumes
+    the execution.
+    """
     run.start(Third={"fail": {"times": 1}})
     yield from wait_for_failure(run)
     run.clear()
@@ -95,7 +116,10 @@ def failed_cleared_and_resumed(run: Run) -> Steps:
 
 
 def resume_killed_and_retried(run: Run) -> Steps:
-    """The third step fails in both tries. The cleared try is killed right after AWS has accepted its resume."""
+    """
+    The third step fails in both tries. The cleared try is killed right after AWS has
+    accepted its resume.
+    """
     run.start(Third={"fail": {"times": 2}})
     yield from wait_for_failure(run)
     run.clear()
@@ -109,17 +133,25 @@ def _require_resumes(run: Run, expected: int) -> None:
     retries = run.calls(RETRY)
     tokens = {call["request"]["ClientRequestToken"] for call in retries}
     run.require(
-        len(tokens) == expected, f"resumes with {len(tokens)} tokens, expected {expected}: {sorted(tokens)}"
+        len(tokens) == expected,
+        f"resumes with {len(tokens)} tokens, expected {expected}: {sorted(tokens)}",
     )
     for execution in run.executions():
         starts = run.step_starts(execution.arn)
         if retries:
-            repeated = sorted(name for name, start in starts.items() if start > retries[0]["time"])
-            run.require(repeated == ["Third"], f"steps run after the retry: {repeated}, expected: ['Third']")
+            repeated = sorted(
+                name for name, start in starts.items() if start > retries[0]["time"]
+            )
+            run.require(
+                repeated == ["Third"],
+                f"steps run after the retry: {repeated}, expected: ['Third']",
+            )
 
 
 def failed_and_started_again(run: Run) -> Steps:
-    """The third step fails. The retry starts a new execution, in which no step fails."""
+    """
+    The third step fails. The retry starts a new execution, in which no step fails.
+    """
     run.start(Third={"fail": {}})
     yield from run.until("an execution has started", lambda: bool(run.calls(START)))
     run.set_steps()
@@ -134,13 +166,18 @@ def timeout_passes(run: Run) -> Steps:
 
 
 def all_calls_throttled(run: Run) -> Steps:
-    """Every call of SageMaker is throttled for two minutes while many tasks are deferred."""
+    """
+    Every call of SageMaker is throttled for two minutes while many tasks are deferred.
+    """
     run.start()
-    yield from run.until("all tasks are deferred", lambda: run.all_in("deferred"), MANY_TASKS_TIMEOUT)
+    yield from run.until(
+        "all tasks are deferred", lambda: run.all_in("deferred"), MANY_TASKS_TIMEOUT
+    )
     calls = run.deployment.calls
     yield from run.wait_for_hold()
     before, start = calls.throttled, time.monotonic()
-    # Only calls that name the pipeline or an execution are throttled. The calls of release() contain neither.
+    # Only calls that name the pipeline or an execution are throttled. The calls of
+    # release() contain neither.
     run.deployment.emulator.control.add_fault("throttle", pipeline=run.pipeline)
     run.release()
     yield from sleep(THROTTLED_SECONDS)
@@ -149,5 +186,7 @@ def all_calls_throttled(run: Run) -> Steps:
     run.deployment.emulator.control.remove_faults()
     throttled = calls.throttled - before
     run.require(throttled > 0, "no call was throttled")
-    run.remarks.append(f"{throttled} calls throttled in {time.monotonic() - start:.0f} s")
+    run.remarks.append(
+        f"{throttled} calls throttled in {time.monotonic() - start:.0f} s"
+    )
     yield from wait_for_end(run, MANY_TASKS_TIMEOUT)

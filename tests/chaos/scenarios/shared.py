@@ -1,4 +1,7 @@
-"""What scenarios have in common: the names of AWS's operations, and the steps that many of them take."""
+"""
+What scenarios have in common: the names of AWS's operations, and the steps that many of
+them take.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,29 @@ DESCRIBE: Final = "DescribePipelineExecution"
 ENDED: Final = ("success", "failed", "skipped", "upstream_failed", "removed")
 # Seconds in which fifty tasks must start, or resume, on a busy machine.
 MANY_TASKS_TIMEOUT: Final = 600.0
-# Step duration of the execution that a cleared task starts. The steps of the previous execution are long.
+# Step duration of the execution that a cleared task starts. The steps of the previous
+# execution are long.
 SHORT_STEP: Final = 3.0
 
 
 def wait_for_kill(run: Run) -> Steps:
-    yield from run.until("the process of the first try was killed", lambda: run.marker("killed") is not None)
+    yield from run.until(
+        "the process of the first try was killed",
+        lambda: run.marker("killed") is not None,
+    )
     pid = (run.marker("killed") or {})["pid"]
-    yield from run.until("the killed process is gone", lambda: not psutil.pid_exists(pid))
+    yield from run.until(
+        "the killed process is gone", lambda: not psutil.pid_exists(pid)
+    )
 
 
 def wait_for_failure(run: Run) -> Steps:
     yield from run.until("the task has failed", lambda: run.all_in("failed"))
-    # Airflow ignores a clear that arrives while it is still setting the DAG run to failed.
-    yield from run.until("the DAG run has failed", lambda: run.dag_run_state() == "failed")
+    # Airflow ignores a clear that arrives while it is still setting the DAG run to
+    # failed.
+    yield from run.until(
+        "the DAG run has failed", lambda: run.dag_run_state() == "failed"
+    )
     yield from sleep(INSTALLED.fails_runs_again)
 
 
@@ -44,14 +56,19 @@ def start_and_defer(run: Run) -> Steps:
     run.start()
     yield from run.until(
         "the task is deferred and its execution was polled",
-        lambda: bool(run.calls(DESCRIBE)) and run.all_in("deferred") and run.triggerer() is not None,
+        lambda: (
+            bool(run.calls(DESCRIBE))
+            and run.all_in("deferred")
+            and run.triggerer() is not None
+        ),
     )
 
 
 def start_and_poll(run: Run) -> Steps:
     run.start()
     yield from run.until(
-        "the task polls in its worker", lambda: bool(run.calls(DESCRIBE)) and run.all_in("running")
+        "the task polls in its worker",
+        lambda: bool(run.calls(DESCRIBE)) and run.all_in("running"),
     )
 
 
@@ -83,7 +100,9 @@ def wait_for_second_try(run: Run) -> Steps:
         lambda: run.task()["try_number"] == 2 and run.all_in("running", "deferred"),
     )
     polls = len(run.calls(DESCRIBE))
-    yield from run.until("the second try polls", lambda: len(run.calls(DESCRIBE)) > polls)
+    yield from run.until(
+        "the second try polls", lambda: len(run.calls(DESCRIBE)) > polls
+    )
     run.remarks.append(f"second try polls after {time.monotonic() - start:.0f} s")
 
 
@@ -101,7 +120,9 @@ def clear(run: Run) -> Steps:
     start = time.monotonic()
     run.clear()
     yield from run.until("a second execution exists", lambda: len(run.executions()) > 1)
-    run.remarks.append(f"new execution {time.monotonic() - start:.0f} s after the clear")
+    run.remarks.append(
+        f"new execution {time.monotonic() - start:.0f} s after the clear"
+    )
     yield from wait_for_end(run)
 
 

@@ -1,4 +1,7 @@
-"""Scenarios of a task group of steps: a task for each step of a pipeline, and one that starts the execution."""
+"""
+Scenarios of a task group of steps: a task for each step of a pipeline, and one that
+starts the execution.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,14 @@ from sagemaker_emulator.builders import ROLE
 from tests.chaos.deployment.airflow_deployment import FIRST, SECOND
 from tests.chaos.run import QUEUES_URL, Run, Steps, UnexpectedStateError
 from tests.chaos.scenarios.executions import RETRY
-from tests.chaos.scenarios.shared import ENDED, SHORT_STEP, START, Scenario, sleep, wait_for_kill
+from tests.chaos.scenarios.shared import (
+    ENDED,
+    SHORT_STEP,
+    START,
+    Scenario,
+    sleep,
+    wait_for_kill,
+)
 from tests.system.airflow.versions import INSTALLED
 
 DEFINITION: Final = Path(__file__).parents[1] / "dags" / "polysync" / "step_group.json"
@@ -26,7 +36,10 @@ FAILS_ONCE: Final = {"fail": {"times": 1}}
 # The state of the task of a step with a status of AWS's.
 STATE_OF: Final = {"Succeeded": "success", "Failed": "failed", "Stopped": "failed"}
 # The condition does not take the branch of this step.
-ALL_SUCCEEDED: Final = {**dict.fromkeys((*OWN_TASKS, *STEPS), "success"), "Alert": "skipped"}
+ALL_SUCCEEDED: Final = {
+    **dict.fromkeys((*OWN_TASKS, *STEPS), "success"),
+    "Alert": "skipped",
+}
 DESCRIBE_JOB: Final = "DescribeProcessingJob"
 # Longer than a triggerer takes to be killed.
 JOB_SECONDS: Final = 30.0
@@ -55,23 +68,39 @@ class StepGroup:
         document = json.loads(DEFINITION.read_text())
         for step in document["Steps"]:
             if step["Name"] in self._held:
-                step |= {"Type": "Callback", "SqsQueueUrl": QUEUES_URL + self.run.pipeline}
+                step |= {
+                    "Type": "Callback",
+                    "SqsQueueUrl": QUEUES_URL + self.run.pipeline,
+                }
         self.run.deployment.sagemaker.create_pipeline(
-            PipelineName=self.run.pipeline, PipelineDefinition=json.dumps(document), RoleArn=ROLE
+            PipelineName=self.run.pipeline,
+            PipelineDefinition=json.dumps(document),
+            RoleArn=ROLE,
         )
         self.set_steps(**behaviour)
         self.run.run_ids.append(self.run.trigger_dag_run())
 
     def set_steps(self, **behaviour: dict[str, Any]) -> None:
         """Set how the steps of the next execution, or of its resume, behave."""
-        ends = {name: {"duration": self.run.seconds} for name in STEPS if name not in (*self._held, "Check")}
-        steps = {name: {**ends.get(name, {}), **behaviour.get(name, {})} for name in STEPS}
+        ends = {
+            name: {"duration": self.run.seconds}
+            for name in STEPS
+            if name not in (*self._held, "Check")
+        }
+        steps = {
+            name: {**ends.get(name, {}), **behaviour.get(name, {})} for name in STEPS
+        }
         scenario = {"steps": steps, "step_delay": 0}
         self.run.deployment.emulator.control.put_scenario(scenario, self.run.pipeline)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
-        """Return the task instances by the name of their step, or by their id in the group."""
-        return {task["task_id"].removeprefix(f"{GROUP}."): task for task in self.run.tasks()}
+        """
+        Return the task instances by the name of their step, or by their id in the
+        group.
+        """
+        return {
+            task["task_id"].removeprefix(f"{GROUP}."): task for task in self.run.tasks()
+        }
 
     def states(self) -> dict[str, str]:
         """Return the states of the tasks."""
@@ -80,7 +109,8 @@ class StepGroup:
     def until_states(self, **expected: str) -> Steps:
         """Wait until tasks have states."""
         yield from self.run.until(
-            f"the tasks are {expected}", lambda: expected.items() <= self.states().items()
+            f"the tasks are {expected}",
+            lambda: expected.items() <= self.states().items(),
         )
 
     def wait_for_end(self, state: str = "success") -> Steps:
@@ -104,40 +134,61 @@ class StepGroup:
                 if step["StepName"] in self._held and step["StepStatus"] == "Executing"
             }
 
-        yield from self.run.until("the held steps run", lambda: set(tokens()) == set(self._held))
+        yield from self.run.until(
+            "the held steps run", lambda: set(tokens()) == set(self._held)
+        )
         for token in tokens().values():
             client.send_pipeline_execution_step_success(CallbackToken=token)
 
     def _running(self) -> list[str]:
-        return [execution.arn for execution in self.run.executions() if execution.running]
+        return [
+            execution.arn for execution in self.run.executions() if execution.running
+        ]
 
     def listed(self, arn: str) -> list[dict[str, Any]]:
         """Return AWS's list of the steps of an execution."""
         client = self.run.deployment.sagemaker
-        steps = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
+        steps = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)[
+            "PipelineExecutionSteps"
+        ]
         return list(steps)
 
     def clear(self, *names: str) -> None:
         """Clear tasks, and those that follow, as a user does in the UI."""
         run = self.run
         ids = [f"{GROUP}.{name}" for name in names]
-        run.deployment.client.clear_task(run.dag_id, run.run_ids[0], *ids, downstream=True)
+        run.deployment.client.clear_task(
+            run.dag_id, run.run_ids[0], *ids, downstream=True
+        )
 
     def mark(self, name: str, state: str) -> None:
         """Set the state of a task, as a user does in the UI."""
         run = self.run
-        run.deployment.client.mark_task(run.dag_id, run.run_ids[0], f"{GROUP}.{name}", state)
+        run.deployment.client.mark_task(
+            run.dag_id, run.run_ids[0], f"{GROUP}.{name}", state
+        )
 
     def require_states(self, expected: dict[str, str], *marked: str) -> None:
         """
-        Compare the states of the tasks, also with AWS's statuses of the steps of the latest execution.
+        Compare the states of the tasks, also with AWS's statuses of the steps of the
+        latest execution.
 
-        :param marked: the tasks whose states a person has set, and those that follow from them.
+        :param marked: the tasks whose states a person has set, and those that follow
+            from them.
         """
         run, states = self.run, self.states()
-        differing = {name: states.get(name) for name in expected if states.get(name) != expected[name]}
-        run.require(not differing, f"states of tasks: {differing}; expected: {expected}")
-        statuses = {step["StepName"]: step["StepStatus"] for step in self.listed(run.executions()[-1].arn)}
+        differing = {
+            name: states.get(name)
+            for name in expected
+            if states.get(name) != expected[name]
+        }
+        run.require(
+            not differing, f"states of tasks: {differing}; expected: {expected}"
+        )
+        statuses = {
+            step["StepName"]: step["StepStatus"]
+            for step in self.listed(run.executions()[-1].arn)
+        }
         wrong = {
             name: (status, states.get(name))
             for name, status in statuses.items()
@@ -149,10 +200,13 @@ class StepGroup:
         """
         Compare the numbers of tries.
 
-        :param second: the tasks that have had two tries; the others, also those that could not begin before, had one.
+        :param second: the tasks that have had two tries; the others, also those that
+            could not begin before, had one.
         """
         tries = {
-            name: task["try_number"] for name, task in self.tasks().items() if task["state"] != "skipped"
+            name: task["try_number"]
+            for name, task in self.tasks().items()
+            if task["state"] != "skipped"
         }
         expected = {name: 2 if name in second else 1 for name in tries}
         self.run.require(tries == expected, f"tries: {tries}; expected: {expected}")
@@ -164,12 +218,20 @@ class StepGroup:
         calls = run.calls(RETRY)
         run.require(len(calls) == 1, f"{len(calls)} resumes, expected 1")
         starts = {
-            step["StepName"]: step["StartTime"].timestamp() for step in self.listed(run.executions()[0].arn)
+            step["StepName"]: step["StartTime"].timestamp()
+            for step in self.listed(run.executions()[0].arn)
         }
-        again = {name for name, start in starts.items() if calls and start > calls[0]["time"]}
-        run.require(again == set(repeated), f"steps after the resume: {again}, expected: {repeated}")
+        again = {
+            name for name, start in starts.items() if calls and start > calls[0]["time"]
+        }
+        run.require(
+            again == set(repeated),
+            f"steps after the resume: {again}, expected: {repeated}",
+        )
         # AWS has listed each step once.
-        run.require(len(run.calls(START)) == 1, f"{len(run.calls(START))} starts, expected 1")
+        run.require(
+            len(run.calls(START)) == 1, f"{len(run.calls(START))} starts, expected 1"
+        )
 
 
 # ---- triggerers
@@ -179,7 +241,9 @@ def triggerers_killed_while_step_waits(run: Run) -> Steps:
     """Both triggerers are killed while the tasks of steps wait, and start again."""
     group = StepGroup(run, "Train")
     group.start()
-    yield from group.until_states(Prepare="success", Train="deferred", Report="success", execution="deferred")
+    yield from group.until_states(
+        Prepare="success", Train="deferred", Report="success", execution="deferred"
+    )
     run.deployment.kill_triggerers()
     run.deployment.start_triggerers()
     yield from group.release()
@@ -187,16 +251,24 @@ def triggerers_killed_while_step_waits(run: Run) -> Steps:
 
 
 def triggerers_killed_while_step_ends(run: Run) -> Steps:
-    """Both triggerers are killed while the task of the first step reads what its job has made, and start again."""
+    """
+    Both triggerers are killed while the task of the first step reads what its job has
+    made, and start again.
+    """
     group, control = StepGroup(run, "Train"), run.deployment.emulator.control
     fault = control.add_fault("latency", DESCRIBE_JOB, delay=JOB_SECONDS, count=1)
     group.start()
 
     def is_sent() -> bool:
-        return all(each["id"] != fault or not each["count"] for each in control.faults())
+        return all(
+            each["id"] != fault or not each["count"] for each in control.faults()
+        )
 
     yield from run.until("the description of the job is on its way", is_sent)
-    run.require(group.states()["Prepare"] in ("deferred", "running"), f"at the kill: {group.states()}")
+    run.require(
+        group.states()["Prepare"] in ("deferred", "running"),
+        f"at the kill: {group.states()}",
+    )
     run.deployment.kill_triggerers()
     run.deployment.start_triggerers()
     yield from group.release()
@@ -204,23 +276,31 @@ def triggerers_killed_while_step_ends(run: Run) -> Steps:
 
 
 def triggerer_killed(run: Run) -> Steps:
-    """The triggerer with the trigger of the execution is killed: the other one takes over all triggers."""
+    """
+    The triggerer with the trigger of the execution is killed: the other one takes over
+    all triggers.
+    """
     group = StepGroup(run, "Train")
     group.start()
-    yield from group.until_states(Report="success", Explain="success", Train="deferred", execution="deferred")
+    yield from group.until_states(
+        Report="success", Explain="success", Train="deferred", execution="deferred"
+    )
 
     def triggerer_of(name: str) -> str | None:
         job = group.tasks()[name].get("triggerer_job") or {}
         return run.deployment.triggerer_of(job.get("id"))
 
-    yield from run.until("a triggerer has the trigger", lambda: triggerer_of(EXECUTION) is not None)
+    yield from run.until(
+        "a triggerer has the trigger", lambda: triggerer_of(EXECUTION) is not None
+    )
     killed = triggerer_of(EXECUTION)
     if killed is None:
         raise UnexpectedStateError("no triggerer runs the trigger of the execution")
     other = SECOND if killed == FIRST else FIRST
     run.deployment.airflow.components[killed].kill()
     yield from run.until(
-        f"{other} has the triggers", lambda: {triggerer_of(EXECUTION), triggerer_of("Train")} == {other}
+        f"{other} has the triggers",
+        lambda: {triggerer_of(EXECUTION), triggerer_of("Train")} == {other},
     )
     yield from group.release()
     yield from _end_at_first_try(group)
@@ -239,10 +319,13 @@ def _run_branches(group: StepGroup) -> Steps:
     """Start, and wait until the tasks of the branches wait for steps that run."""
     # The first step is short.
     group.start(Prepare={"duration": SHORT_STEP})
-    yield from group.until_states(**dict.fromkeys((*BRANCHES, EXECUTION), "deferred"), Prepare="success")
+    yield from group.until_states(
+        **dict.fromkeys((*BRANCHES, EXECUTION), "deferred"), Prepare="success"
+    )
     arn = group.run.executions()[0].arn
     yield from group.run.until(
-        "AWS runs the branches", lambda: set(BRANCHES) <= {step["StepName"] for step in group.listed(arn)}
+        "AWS runs the branches",
+        lambda: set(BRANCHES) <= {step["StepName"] for step in group.listed(arn)},
     )
 
 
@@ -268,22 +351,35 @@ def dag_run_deleted(run: Run) -> Steps:
 
 
 def _wait_for_stop(run: Run) -> Steps:
-    yield from run.until("the execution is stopped", lambda: run.running_statuses() != ["Executing"])
+    yield from run.until(
+        "the execution is stopped", lambda: run.running_statuses() != ["Executing"]
+    )
 
 
 def steps_marked(run: Run) -> Steps:
-    """A person marks the task of one step as failed, and that of another as success: the execution goes on."""
+    """
+    A person marks the task of one step as failed, and that of another as success: the
+    execution goes on.
+    """
     group = StepGroup(run, "Train", "Report")
     yield from _run_branches(group)
     group.mark("Train", "failed")
     group.mark("Report", "success")
-    yield from group.until_states(Check="upstream_failed", Train="failed", Report="success")
-    run.require(run.running_statuses() == ["Executing"], f"after the marks: {run.state_line()}")
+    yield from group.until_states(
+        Check="upstream_failed", Train="failed", Report="success"
+    )
+    run.require(
+        run.running_statuses() == ["Executing"], f"after the marks: {run.state_line()}"
+    )
     yield from group.release()
     yield from group.wait_for_end()
     following = ("Check", "Register", "Alert")
     group.require_states(
-        {**ALL_SUCCEEDED, "Train": "failed", **dict.fromkeys(following, "upstream_failed")},
+        {
+            **ALL_SUCCEEDED,
+            "Train": "failed",
+            **dict.fromkeys(following, "upstream_failed"),
+        },
         "Train",
         *following,
     )
@@ -291,7 +387,8 @@ def steps_marked(run: Run) -> Steps:
 
 def cleared_and_dag_run_failed(run: Run) -> Steps:
     """
-    Some steps are cleared while the execution runs, and the DAG run is marked as failed before the next try.
+    Some steps are cleared while the execution runs, and the DAG run is marked as failed
+    before the next try.
 
     That cannot begin, because the DAG is paused.
     """
@@ -302,7 +399,9 @@ def cleared_and_dag_run_failed(run: Run) -> Steps:
     yield from group.until_states(execution="none")
     # The trigger has seen that, and leaves the execution to the next try.
     yield from sleep(5)
-    run.require(run.running_statuses() == ["Executing"], f"after the clear: {run.state_line()}")
+    run.require(
+        run.running_statuses() == ["Executing"], f"after the clear: {run.state_line()}"
+    )
     run.fail_dag_run()
     start = time.monotonic()
     yield from _wait_for_stop(run)
@@ -312,7 +411,13 @@ def cleared_and_dag_run_failed(run: Run) -> Steps:
     yield from run.meet("the DAG is unpaused", partial(client.unpause, run.dag_id))
     yield from run.until("the execution has ended", lambda: not run.running_statuses())
     group.require_states(
-        {BEGIN: "success", "Prepare": "success", "Train": "skipped", EXECUTION: "skipped"}, "Train"
+        {
+            BEGIN: "success",
+            "Prepare": "success",
+            "Train": "skipped",
+            EXECUTION: "skipped",
+        },
+        "Train",
     )
 
 
@@ -320,18 +425,29 @@ def cleared_and_dag_run_failed(run: Run) -> Steps:
 
 
 def failed_step_cleared_while_branch_runs(run: Run) -> Steps:
-    """A failed step is cleared with what follows, while another branch runs to its end: one resume."""
+    """
+    A failed step is cleared with what follows, while another branch runs to its end:
+    one resume.
+    """
     group = StepGroup(run, "Report")
     group.start(Train=FAILS_ONCE)
-    # Airflow 3.2 may set the tasks below to upstream_failed also after a clear that comes before that.
+    # Airflow 3.2 may set the tasks below to upstream_failed also after a clear that
+    # comes before that.
     below = dict.fromkeys(("Check", "Register", "Alert"), "upstream_failed")
-    yield from group.until_states(Train="failed", Explain="success", Report="deferred", **below)
+    yield from group.until_states(
+        Train="failed", Explain="success", Report="deferred", **below
+    )
     group.clear("Train")
     yield from run.until(
         "the next try of the execution's task waits",
-        lambda: (task := group.tasks()[EXECUTION])["try_number"] == 2 and task["state"] == "deferred",
+        lambda: (
+            (task := group.tasks()[EXECUTION])["try_number"] == 2
+            and task["state"] == "deferred"
+        ),
     )
-    run.require(run.running_statuses() == ["Executing"], f"after the clear: {run.state_line()}")
+    run.require(
+        run.running_statuses() == ["Executing"], f"after the clear: {run.state_line()}"
+    )
     yield from group.release()
     yield from group.wait_for_end()
     group.require_resumes("Train", "Check", "Register")
@@ -341,7 +457,8 @@ def failed_step_cleared_while_branch_runs(run: Run) -> Steps:
 
 def failed_steps_cleared(*failing: str) -> Scenario:
     """
-    Steps that have failed are cleared with what follows, all at once, when the DAG run has failed: one resume.
+    Steps that have failed are cleared with what follows, all at once, when the DAG run
+    has failed: one resume.
 
     :param failing: the steps.
     """
@@ -361,7 +478,9 @@ def failed_steps_cleared(*failing: str) -> Scenario:
 
 
 def succeeded_step_cleared(run: Run) -> Steps:
-    """A step is cleared after the success of all: a selective execution repeats it alone."""
+    """
+    A step is cleared after the success of all: a selective execution repeats it alone.
+    """
     group = StepGroup(run)
     group.start()
     yield from group.wait_for_end()
@@ -369,15 +488,23 @@ def succeeded_step_cleared(run: Run) -> Steps:
     yield from group.wait_for_end()
     run.deployment.calls.refresh()
     source = run.executions()[0].arn
-    selections = [call["request"].get("SelectiveExecutionConfig") for call in run.calls(START)]
-    expected = {"SourcePipelineExecutionArn": source, "SelectedSteps": [{"StepName": "Report"}]}
+    selections = [
+        call["request"].get("SelectiveExecutionConfig") for call in run.calls(START)
+    ]
+    expected = {
+        "SourcePipelineExecutionArn": source,
+        "SelectedSteps": [{"StepName": "Report"}],
+    }
     run.require(selections == [None, expected], f"selections: {selections}")
     group.require_states(ALL_SUCCEEDED)
     group.require_tries(second=("Report", EXECUTION))
 
 
 def all_cleared(run: Run) -> Steps:
-    """The first task is cleared with all that follow while the branches run: a new execution after the stop."""
+    """
+    The first task is cleared with all that follow while the branches run: a new
+    execution after the stop.
+    """
     group = StepGroup(run)
     yield from _run_branches(group)
     run.seconds = SHORT_STEP
@@ -393,7 +520,10 @@ def all_cleared(run: Run) -> Steps:
 
 
 def killed_at_start(run: Run) -> Steps:
-    """The process of the execution's task is killed at the kill point of the DAG file. The retry goes on."""
+    """
+    The process of the execution's task is killed at the kill point of the DAG file. The
+    retry goes on.
+    """
     group = StepGroup(run)
     group.start()
     yield from wait_for_kill(run)

@@ -33,13 +33,19 @@ def user_ends_task(action: Callable[[Run], None]) -> Scenario:
 
 
 def user_clears(run: Run) -> Steps:
-    """A user clears the deferred task: a new execution replaces the one that the task waited for."""
+    """
+    A user clears the deferred task: a new execution replaces the one that the task
+    waited for.
+    """
     yield from start_and_defer(run)
     yield from clear(run)
 
 
 def user_clears_running(run: Run) -> Steps:
-    """A user clears the task while it waits in a worker: a new execution replaces the one that it waited for."""
+    """
+    A user clears the task while it waits in a worker: a new execution replaces the one
+    that it waited for.
+    """
     yield from start_and_poll(run)
     yield from clear(run)
 
@@ -52,7 +58,10 @@ def user_marks_running(run: Run) -> Steps:
 
 
 def user_clears_running_and_fails_run(run: Run) -> Steps:
-    """A user clears the task while it waits in a worker, and fails the DAG run before the next try starts."""
+    """
+    A user clears the task while it waits in a worker, and fails the DAG run before the
+    next try starts.
+    """
     yield from start_and_poll(run)
     run.clear()
     run.fail_dag_run()
@@ -60,7 +69,10 @@ def user_clears_running_and_fails_run(run: Run) -> Steps:
 
 
 def killed_then_cleared_after_later_run(run: Run) -> Steps:
-    """The task's own process is killed without retries, so that nobody stops the execution. A later DAG run succeeds."""
+    """
+    The task's own process is killed without retries, so that nobody stops the
+    execution. A later DAG run succeeds.
+    """
     run.start()
     yield from wait_for_kill(run)
     yield from wait_for_failure(run)
@@ -70,7 +82,8 @@ def killed_then_cleared_after_later_run(run: Run) -> Steps:
 
 def marked_then_cleared_after_later_run(start: Scenario) -> Scenario:
     """
-    The user marks the task failed, which stops nothing (``stop_on_kill=False``). A later DAG run succeeds.
+    The user marks the task failed, which stops nothing (``stop_on_kill=False``). A
+    later DAG run succeeds.
 
     :param start: how the task waits.
     """
@@ -86,14 +99,23 @@ def marked_then_cleared_after_later_run(start: Scenario) -> Scenario:
 
 
 def _succeed_in_later_run(run: Run) -> Steps:
-    """Let another DAG run of the same DAG start the same pipeline, and succeed, while the first execution runs on."""
+    """
+    Let another DAG run of the same DAG start the same pipeline, and succeed, while the
+    first execution runs on.
+    """
     own = {execution.arn for execution in run.executions()}
     run.seconds = SHORT_STEP
     run.set_steps()
     client, later = run.deployment.client, run.trigger_dag_run()
     yield from run.until(
-        "the later DAG run has succeeded", lambda: client.run_state(run.dag_id, later) == "success"
+        "the later DAG run has succeeded",
+        lambda: client.run_state(run.dag_id, later) == "success",
     )
     run.others = {execution.arn for execution in run.executions()} - own
-    run.require(len(run.others) == 1, f"the later DAG run has started {len(run.others)} executions")
-    run.require(run.running_statuses() == ["Executing"], f"before the clear: {run.state_line()}")
+    run.require(
+        len(run.others) == 1,
+        f"the later DAG run has started {len(run.others)} executions",
+    )
+    run.require(
+        run.running_statuses() == ["Executing"], f"before the clear: {run.state_line()}"
+    )

@@ -1,4 +1,7 @@
-"""Scenarios in which the worker of a task is killed, shut down or frozen, or gets the task's message again."""
+"""
+Scenarios in which the worker of a task is killed, shut down or frozen, or gets the
+task's message again.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,11 @@ from tests.chaos.scenarios.shared import (
 )
 from tests.system.process.sessions import ProcessSession
 
-# Seconds for which the emulator holds the request to start, so that the worker can be killed or frozen meanwhile.
+# Seconds for which the emulator holds the request to start, so that the worker can be
+# killed or frozen meanwhile.
 REQUEST_SECONDS: Final = 30.0
-# Seconds in which a worker that continues notices that it no longer owns the task, and calls on_kill.
+# Seconds in which a worker that continues notices that it no longer owns the task, and
+# calls on_kill.
 SECONDS_AFTER_THAW: Final = 15.0
 # Seconds for which a worker that shuts down must go on with its task.
 WARM_SECONDS: Final = 10.0
@@ -38,7 +43,10 @@ SUPERSEDED: Final = "A later try continues with the execution"
 
 
 def worker_killed(run: Run) -> Steps:
-    """The worker process that runs the task, the parent of the task's process, is killed in the synchronous mode."""
+    """
+    The worker process that runs the task, the parent of the task's process, is killed
+    in the synchronous mode.
+    """
     run.start()
     orphan = yield from _kill_worker(run)
     yield from wait_for_end(run)
@@ -55,7 +63,10 @@ def worker_killed_and_cleared(run: Run) -> Steps:
 
 
 def worker_killed_during_start(run: Run) -> Steps:
-    """The whole Celery worker is killed while the request to start is in flight. AWS processes it all the same."""
+    """
+    The whole Celery worker is killed while the request to start is in flight. AWS
+    processes it all the same.
+    """
     marker = yield from _start_slowly(run)
     yield from _end_worker(run, marker, ProcessSession.kill)
     yield from end_in_second_try(run)
@@ -69,26 +80,36 @@ def worker_killed_after_start(run: Run) -> Steps:
 
 
 def whole_worker_killed(run: Run) -> Steps:
-    """All processes of the Celery worker are killed in the synchronous mode. The task is retried."""
+    """
+    All processes of the Celery worker are killed in the synchronous mode. The task is
+    retried.
+    """
     marker = yield from _start_and_poll(run)
     yield from _end_worker(run, marker, ProcessSession.kill)
     yield from end_in_second_try(run)
 
 
 def whole_worker_killed_without_retries(run: Run) -> Steps:
-    """As `whole_worker_killed`, but without retries: the failure callback must stop the execution."""
+    """
+    As `whole_worker_killed`, but without retries: the failure callback must stop the
+    execution.
+    """
     marker = yield from _start_and_poll(run)
     yield from _end_worker(run, marker, ProcessSession.kill)
     yield from wait_for_failure(run)
     (execution,) = run.executions()
     yield from run.until(
-        "the failure callback has run", lambda: run.callback_log_has(f"{execution.arn}: {CALLBACK}")
+        "the failure callback has run",
+        lambda: run.callback_log_has(f"{execution.arn}: {CALLBACK}"),
     )
     run.remarks.append("stopped by the failure callback in the DAG processor")
 
 
 def worker_shut_down_warm(run: Run) -> Steps:
-    """The Celery worker gets TERM in the synchronous mode: it takes no new tasks, and ends when its tasks have ended."""
+    """
+    The Celery worker gets TERM in the synchronous mode: it takes no new tasks, and ends
+    when its tasks have ended.
+    """
     marker = yield from _start_and_poll(run)
     worker = run.deployment.worker_of(marker["pid"])
     yield from run.meet("the worker shuts down", lambda: worker.signal(signal.SIGTERM))
@@ -99,7 +120,10 @@ def worker_shut_down_warm(run: Run) -> Steps:
 
 
 def worker_shut_down_cold(run: Run) -> Steps:
-    """The Celery worker gets QUIT in the synchronous mode: it sends TERM to its tasks, and ends."""
+    """
+    The Celery worker gets QUIT in the synchronous mode: it sends TERM to its tasks, and
+    ends.
+    """
     marker = yield from _start_and_poll(run)
     yield from _end_worker(run, marker, lambda worker: worker.signal(signal.SIGQUIT))
     yield from end_in_second_try(run)
@@ -107,24 +131,37 @@ def worker_shut_down_cold(run: Run) -> Steps:
 
 
 def frozen_during_start(run: Run) -> Steps:
-    """The worker is frozen while the request to start is in flight, and continues when the next try has taken over."""
+    """
+    The worker is frozen while the request to start is in flight, and continues when the
+    next try has taken over.
+    """
     marker = yield from _start_slowly(run)
     yield from _freeze(run, marker)
 
 
 def frozen_during_wait(run: Run) -> Steps:
-    """The worker is frozen in the synchronous mode, and continues when the next try has taken over."""
+    """
+    The worker is frozen in the synchronous mode, and continues when the next try has
+    taken over.
+    """
     marker = yield from _start_and_poll(run)
     yield from _freeze(run, marker)
 
 
 def message_redelivered(run: Run) -> Steps:
-    """The broker sends the message of the running task again, because the visibility timeout has passed."""
-    yield from run.meet("the workers restart", run.deployment.restart_workers_with_short_visibility)
+    """
+    The broker sends the message of the running task again, because the visibility
+    timeout has passed.
+    """
+    yield from run.meet(
+        "the workers restart", run.deployment.restart_workers_with_short_visibility
+    )
     run.start()
     yield from _polling(run, "try-1")
     start = time.monotonic()
-    yield from run.until("a worker received the message again", lambda: run.deliveries() > 1)
+    yield from run.until(
+        "a worker received the message again", lambda: run.deliveries() > 1
+    )
     yield from run.until("the worker refused the task", lambda: run.refusals() > 0)
     seconds = time.monotonic() - start
     run.remarks.append(
@@ -134,34 +171,51 @@ def message_redelivered(run: Run) -> Steps:
 
 
 def _start_slowly(run: Run) -> Any:
-    """Start the task, and wait until its request to start is in flight; return the marker with its processes."""
+    """
+    Start the task, and wait until its request to start is in flight; return the marker
+    with its processes.
+    """
     control = run.deployment.emulator.control
-    control.add_fault("latency", START, pipeline=run.pipeline, count=1, delay=REQUEST_SECONDS)
+    control.add_fault(
+        "latency", START, pipeline=run.pipeline, count=1, delay=REQUEST_SECONDS
+    )
     return (yield from _start_on_one_worker(run, "calling"))
 
 
 def _start_and_poll(run: Run) -> Any:
-    """Start the task, and wait until it polls in its worker; return the marker with its processes."""
+    """
+    Start the task, and wait until it polls in its worker; return the marker with its
+    processes.
+    """
     return (yield from _start_on_one_worker(run, "try-1", polling=True))
 
 
 def _start_on_one_worker(run: Run, name: str, *, polling: bool = False) -> Any:
-    """Start the tasks of the group on the first Celery worker; return the marker with the processes of the run's task."""
+    """
+    Start the tasks of the group on the first Celery worker; return the marker with the
+    processes of the run's task.
+    """
     yield from run.meet("the second worker pauses", run.deployment.pause_second_worker)
     run.start()
     marker = yield from (_polling(run, name) if polling else _marker(run, name))
-    yield from run.meet("the second worker continues", run.deployment.resume_second_worker)
+    yield from run.meet(
+        "the second worker continues", run.deployment.resume_second_worker
+    )
     return marker
 
 
 def _marker(run: Run, name: str) -> Any:
-    yield from run.until(f"the task wrote the marker {name!r}", lambda: run.marker(name) is not None)
+    yield from run.until(
+        f"the task wrote the marker {name!r}", lambda: run.marker(name) is not None
+    )
     return run.marker(name)
 
 
 def _polling(run: Run, name: str) -> Any:
     marker = yield from _marker(run, name)
-    yield from run.until("the task polls in its worker", lambda: bool(run.calls(DESCRIBE)))
+    yield from run.until(
+        "the task polls in its worker", lambda: bool(run.calls(DESCRIBE))
+    )
     return marker
 
 
@@ -172,24 +226,38 @@ def _end_worker(run: Run, marker: Any, end: Callable[[ProcessSession], None]) ->
 
 
 def _freeze(run: Run, marker: Any) -> Steps:
-    """Freeze the worker until the second try has taken over, and let the execution end some time after the thaw."""
+    """
+    Freeze the worker until the second try has taken over, and let the execution end
+    some time after the thaw.
+    """
     processes = _worker_processes(run, marker)
     yield from run.meet("the worker freezes")
     _signal(processes, signal.SIGSTOP)
     yield from wait_for_second_try(run)
     yield from run.meet("the worker continues")
     _signal(processes, signal.SIGCONT)
-    yield from run.until("the process of the first try has ended", lambda: not alive(marker["pid"]))
+    yield from run.until(
+        "the process of the first try has ended", lambda: not alive(marker["pid"])
+    )
     yield from sleep(SECONDS_AFTER_THAW)
     superseded = run.task_log_has(SUPERSEDED, try_number=1)
-    run.remarks.append("on_kill: later try noticed" if superseded else "on_kill: no later try noticed")
+    run.remarks.append(
+        "on_kill: later try noticed" if superseded else "on_kill: no later try noticed"
+    )
     yield from release(run)
 
 
 def _worker_processes(run: Run, marker: Any) -> Sequence[int]:
-    """Return the processes to freeze: all of the Celery worker; of LocalExecutor's workers, only the task's."""
+    """
+    Return the processes to freeze: all of the Celery worker; of LocalExecutor's
+    workers, only the task's.
+    """
     worker = run.deployment.worker_of(marker["pid"])
-    return worker.members() if run.deployment.executor == CELERY else (marker["parent"], marker["pid"])
+    return (
+        worker.members()
+        if run.deployment.executor == CELERY
+        else (marker["parent"], marker["pid"])
+    )
 
 
 def _signal(processes: Sequence[int], number: signal.Signals) -> None:
@@ -199,13 +267,19 @@ def _signal(processes: Sequence[int], number: signal.Signals) -> None:
 
 
 def _kill_worker(run: Run) -> Any:
-    """Kill the parent of the task's process: a process of LocalExecutor or of a Celery worker; return the orphan."""
+    """
+    Kill the parent of the task's process: a process of LocalExecutor or of a Celery
+    worker; return the orphan.
+    """
     yield from run.until(
-        "the task polls in its worker", lambda: bool(run.marker("try-1") and run.calls(DESCRIBE))
+        "the task polls in its worker",
+        lambda: bool(run.marker("try-1") and run.calls(DESCRIBE)),
     )
     marker = run.marker("try-1") or {}
     if marker["parent"] == run.deployment.worker_of(marker["parent"]).pid:
-        raise UnexpectedStateError(f"process {marker['parent']} is not a process that runs tasks")
+        raise UnexpectedStateError(
+            f"process {marker['parent']} is not a process that runs tasks"
+        )
     orphan = psutil.Process(marker["pid"])
     os.kill(marker["parent"], signal.SIGKILL)
     yield from run.until("the worker is gone", lambda: not alive(marker["parent"]))
@@ -213,4 +287,8 @@ def _kill_worker(run: Run) -> Any:
 
 
 def _state_of(orphan: psutil.Process) -> str:
-    return "orphan still runs" if orphan.is_running() and alive(orphan.pid) else "orphan has ended"
+    return (
+        "orphan still runs"
+        if orphan.is_running() and alive(orphan.pid)
+        else "orphan has ended"
+    )

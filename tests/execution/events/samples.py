@@ -1,4 +1,7 @@
-"""Events as AWS documents them: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html."""
+"""
+Events as AWS documents them:
+https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ def execution(status: str = "Succeeded", **detail: Any) -> str:
         "pipelineExecutionArn": EXECUTION_ARN,
         **detail,
     }
-    return event(EXECUTION, {name: value for name, value in members.items() if value is not None})
+    return event(
+        EXECUTION, {name: value for name, value in members.items() if value is not None}
+    )
 
 
 def of_step(status: str = "Succeeded", **detail: Any) -> str:
@@ -71,7 +76,10 @@ def model_package(approval: str = "Rejected", **detail: Any) -> str:
         "CreationTime": "2021-02-24T17:00:14Z",
         "InferenceSpecification": {"SupportedContentTypes": ["text/csv"]},
         "ModelPackageStatus": "Completed",
-        "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
+        "ModelPackageStatusDetails": {
+            "ValidationStatuses": [],
+            "ImageScanStatuses": [],
+        },
         "CertifyForMarketplace": False,
         "ModelApprovalStatus": approval,
         "MetadataProperties": {"GeneratedBy": EXECUTION_ARN},

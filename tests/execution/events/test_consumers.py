@@ -1,10 +1,18 @@
-"""Whether others receive the messages of a queue: those that were given back, and did not return."""
+"""
+Whether others receive the messages of a queue: those that were given back, and did not
+return.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.execution.events import CHECK_EVERY_SECONDS, MIN_RECEIVES, RETURN_SECONDS, ConsumerCheck
+from polysync_airflow.execution.events import (
+    CHECK_EVERY_SECONDS,
+    MIN_RECEIVES,
+    RETURN_SECONDS,
+    ConsumerCheck,
+)
 
 BEGUN = 1000.0
 
@@ -23,9 +31,11 @@ def check(*given_back: str) -> ConsumerCheck:
         ([[]] * MIN_RECEIVES, True, RETURN_SECONDS, {"a", "b"}),
         ([["a"], *[[]] * (MIN_RECEIVES - 1)], True, RETURN_SECONDS, {"b"}),
         ([["a", "c"], ["b"], *[[]] * MIN_RECEIVES], True, RETURN_SECONDS, set()),
-        # A killed process may have received it, and keeps it until its visibility timeout has passed.
+        # A killed process may have received it, and keeps it until its visibility
+        # timeout has passed.
         ([[]] * 10, True, RETURN_SECONDS - 1, set()),
-        # While there are more messages than a receive brings, it may be one of those that follow.
+        # While there are more messages than a receive brings, it may be one of those
+        # that follow.
         ([["c"]] * 100, False, RETURN_SECONDS * 100, set()),
         ([[]] * (MIN_RECEIVES - 1), True, RETURN_SECONDS, set()),
     ],
@@ -33,7 +43,9 @@ def check(*given_back: str) -> ConsumerCheck:
 def test_what_is_missing(
     received: list[list[str]], has_room: bool, seconds: float, missing: set[str]
 ) -> None:
-    """Only what has not returned although it had the time, and receives had the room."""
+    """
+    Only what has not returned although it had the time, and receives had the room.
+    """
     made = check("a", "b")
     now = BEGUN + seconds
 
@@ -43,7 +55,10 @@ def test_what_is_missing(
 
 
 def test_a_check_once_a_day() -> None:
-    """Before the first one, nothing is missing; the next one is a day later, also for what joined meanwhile."""
+    """
+    Before the first one, nothing is missing; the next one is a day later, also for what
+    joined meanwhile.
+    """
     assert ConsumerCheck().missing(["a"], has_room=True, now=BEGUN) == set()
     made = check("a")
 
@@ -51,5 +66,7 @@ def test_a_check_once_a_day() -> None:
     assert made.is_due(BEGUN + CHECK_EVERY_SECONDS)
     made.begin(["b"], BEGUN + CHECK_EVERY_SECONDS)
     end = BEGUN + CHECK_EVERY_SECONDS + RETURN_SECONDS
-    missing = [made.missing([], has_room=True, now=end) for _ in range(MIN_RECEIVES + 1)]
+    missing = [
+        made.missing([], has_room=True, now=end) for _ in range(MIN_RECEIVES + 1)
+    ]
     assert missing == [set(), set(), {"b"}, set()]

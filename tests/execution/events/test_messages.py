@@ -1,4 +1,6 @@
-"""Messages of a queue: AWS's examples are read, everything else is refused with a reason."""
+"""
+Messages of a queue: AWS's examples are read, everything else is refused with a reason.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.events import MAX_MESSAGE_BYTES, Memory, UnreadableMessageError, read_message
+from polysync_airflow.execution.events import (
+    MAX_MESSAGE_BYTES,
+    Memory,
+    UnreadableMessageError,
+    read_message,
+)
 from tests.execution.events.samples import (
     EXECUTION_ARN,
     PACKAGE_ARN,
@@ -81,7 +88,9 @@ CONSOLE = (
     ],
 )
 def test_events_of_aws(body: str, payload: dict[str, Any]) -> None:
-    """The examples of AWS's documentation become small JSON, whose texts are cleaned."""
+    """
+    The examples of AWS's documentation become small JSON, whose texts are cleaned.
+    """
     change = read_message(body)
 
     assert change.payload == payload
@@ -99,7 +108,10 @@ def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_far_from_utc")
 def test_events_may_have_less() -> None:
-    """A start has no previous status and no end; other members, and times that are damaged, do not count."""
+    """
+    A start has no previous status and no end; other members, and times that are
+    damaged, do not count.
+    """
     body = execution(
         "Executing",
         previousPipelineExecutionStatus=None,
@@ -113,7 +125,10 @@ def test_events_may_have_less() -> None:
     payload = read_message(body).payload
 
     assert (payload["state"], payload["previous_status"]) == ("Running", None)
-    assert (payload["started_at"], payload["changed_at"]) == (None, "2021-03-15T16:10:11+00:00")
+    assert (payload["started_at"], payload["changed_at"]) == (
+        None,
+        "2021-03-15T16:10:11+00:00",
+    )
     assert read_message(execution("Pausing")).payload["state"] == "Unknown"
     # AWS's times are in UTC, wherever the host is.
     for text, expected in (
@@ -126,9 +141,15 @@ def test_events_may_have_less() -> None:
         ("0001-01-01T00:00:00Z", None),
         ("9999-12-31T23:59:59Z", None),
     ):
-        assert read_message(execution(executionStartTime=text)).payload["started_at"] == expected
+        assert (
+            read_message(execution(executionStartTime=text)).payload["started_at"]
+            == expected
+        )
     assert (
-        read_message(model_package(MetadataProperties={"GeneratedBy": "me"})).payload["execution_arn"] is None
+        read_message(model_package(MetadataProperties={"GeneratedBy": "me"})).payload[
+            "execution_arn"
+        ]
+        is None
     )
 
 
@@ -151,7 +172,10 @@ def test_events_may_have_less() -> None:
         (json.dumps({"a": "x" * MAX_MESSAGE_BYTES}), "more than 262,144 bytes"),
         ("\N{EURO SIGN}" * (MAX_MESSAGE_BYTES // 3 + 1), "more than 262,144 bytes"),
         (event("Object Created", {}, source="aws.s3"), "'Object Created' of 'aws.s3'"),
-        (event("SageMaker Training Job State Change", {}), "'SageMaker Training Job State Change'"),
+        (
+            event("SageMaker Training Job State Change", {}),
+            "'SageMaker Training Job State Change'",
+        ),
         (execution().replace("aws.sagemaker", "me"), "of 'me'"),
         (execution(pipelineExecutionArn="arn:aws:s3:::x"), "pipelineExecutionArn"),
         (execution("{{ conn.x.password }}"), "currentPipelineExecutionStatus"),
@@ -172,9 +196,16 @@ def test_other_messages_are_unreadable(body: Any, problem: str) -> None:
 
 
 def test_largest_message() -> None:
-    """A message of exactly EventBridge's limit is read, counted in characters and in bytes."""
+    """
+    A message of exactly EventBridge's limit is read, counted in characters and in
+    bytes.
+    """
     body = execution()
-    wide = body.replace("SomeDescription", "\N{EURO SIGN}" * 1000).encode().decode("unicode-escape")
+    wide = (
+        body.replace("SomeDescription", "\N{EURO SIGN}" * 1000)
+        .encode()
+        .decode("unicode-escape")
+    )
 
     for text in (body, wide):
         largest = text + " " * (MAX_MESSAGE_BYTES - len(text.encode()))
@@ -184,13 +215,21 @@ def test_largest_message() -> None:
 
 
 def test_what_makes_two_events_the_same_change() -> None:
-    """Another event for the same end is the same change; a resume, another status or another step is not."""
+    """
+    Another event for the same end is the same change; a resume, another status or
+    another step is not.
+    """
     first = read_message(execution("Failed")).key
     later = "2021-03-15T16:10:59Z"
 
-    assert read_message(execution("Failed").replace("2021-03-15T16:10:11Z", later)).key == first
+    assert (
+        read_message(execution("Failed").replace("2021-03-15T16:10:11Z", later)).key
+        == first
+    )
     different = [
-        execution("Failed", executionEndTime=later),  # it was resumed and has failed again
+        execution(
+            "Failed", executionEndTime=later
+        ),  # it was resumed and has failed again
         execution("Stopped"),
         execution("Failed", pipelineExecutionArn=EXECUTION_ARN.replace("p4jn", "q4jn")),
         execution("Executing"),

@@ -1,4 +1,6 @@
-"""The whole of what fills a queue, and which values are refused. ``tests/cli`` creates it."""
+"""
+The whole of what fills a queue, and which values are refused. ``tests/cli`` creates it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ SETUP = Setup(
     max_receives=7,
 )
 PREFIX = "arn:aws:sagemaker:us-east-1"
-EXPECTED: dict[str, Any] = json.loads(Path(__file__).with_name("resources.json").read_text())
+EXPECTED: dict[str, Any] = json.loads(
+    Path(__file__).with_name("resources.json").read_text()
+)
 ENDS = ["Succeeded", "Failed", "CompletedWithFailures", "Stopped"]
 
 
@@ -43,18 +47,30 @@ def test_cloudformation() -> None:
         (
             Setup("q", running=True, pipelines=("A",), model_packages=True),
             {
-                "executions": {"pipelineArn": [{"suffix": ":pipeline/A"}, {"suffix": ":pipeline/a"}]},
+                "executions": {
+                    "pipelineArn": [
+                        {"suffix": ":pipeline/A"},
+                        {"suffix": ":pipeline/a"},
+                    ]
+                },
                 "model-packages": None,
             },
         ),
         (
             # AWS manages the second.
             Setup(
-                "q", running=True, pipelines=(f"{PREFIX}:123456789012:pipeline/A", f"{PREFIX}:aws:pipeline/b")
+                "q",
+                running=True,
+                pipelines=(
+                    f"{PREFIX}:123456789012:pipeline/A",
+                    f"{PREFIX}:aws:pipeline/b",
+                ),
             ),
             {
                 "executions": {
-                    "pipelineArn": [{"suffix": f":pipeline/{name}"} for name in ("A", "a", "b")],
+                    "pipelineArn": [
+                        {"suffix": f":pipeline/{name}"} for name in ("A", "a", "b")
+                    ],
                 }
             },
         ),
@@ -69,7 +85,9 @@ def test_rules(setup: Setup, details: dict[str, Any]) -> None:
     setup.check()
 
     assert {name: rule.get("detail") for name, rule in setup.rules().items()} == details
-    assert all(rule.keys() >= {"source", "detail-type"} for rule in setup.rules().values())
+    assert all(
+        rule.keys() >= {"source", "detail-type"} for rule in setup.rules().values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +96,12 @@ def test_rules(setup: Setup, details: dict[str, Any]) -> None:
         (Setup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
         (Setup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
         (
-            Setup("q", model_package_groups=tuple(f"{'g' * 60}{number}" for number in range(40))),
+            Setup(
+                "q",
+                model_package_groups=tuple(
+                    f"{'g' * 60}{number}" for number in range(40)
+                ),
+            ),
             "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
             "none for all, and let the watchers select.",
         ),
@@ -93,11 +116,17 @@ def test_wrong_values(setup: Setup, problem: str) -> None:
 
 
 def test_limits_are_allowed() -> None:
-    """The largest values, and a pattern of exactly the length that EventBridge allows."""
+    """
+    The largest values, and a pattern of exactly the length that EventBridge allows.
+    """
     Setup("q" * 48, max_receives=3).check()
     Setup("q", max_receives=1000).check()
     names = [f"{'g' * 60}{number}" for number in range(10, 30)]
-    length = len(json.dumps(Setup("q", model_package_groups=tuple(names)).rules()["model-packages"]))
+    length = len(
+        json.dumps(
+            Setup("q", model_package_groups=tuple(names)).rules()["model-packages"]
+        )
+    )
     # Each further name has a comma, a space and quotes, and at most 63 characters.
     while length < 2048:
         name = "g" * min(63, 2048 - length - 4)

@@ -39,26 +39,47 @@ REQUIRED = {"queue_url": URL, "polysync_conn_id": "polysync_default"}
         ({"steps": ["*"], "pipelines": ["other"]}, of_step(), False),
         ({"model_package_groups": ["versionedmp-*"]}, model_package(), True),
         ({"model_package_groups": ["*"]}, model_package("PendingManualApproval"), True),
-        ({"model_package_groups": ["*"], "states": ["Approved"]}, model_package("Rejected"), False),
+        (
+            {"model_package_groups": ["*"], "states": ["Approved"]},
+            model_package("Rejected"),
+            False,
+        ),
         ({"model_package_groups": ["other"]}, model_package(), False),
-        ({"model_package_groups": ["*"]}, model_package(ModelPackageGroupName=None), True),
-        ({"model_package_groups": ["?*"]}, model_package(ModelPackageGroupName=None), False),
+        (
+            {"model_package_groups": ["*"]},
+            model_package(ModelPackageGroupName=None),
+            True,
+        ),
+        (
+            {"model_package_groups": ["?*"]},
+            model_package(ModelPackageGroupName=None),
+            False,
+        ),
         ({"model_package_groups": ["*"]}, execution(), False),
     ],
 )
 def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> None:
-    """A watcher wants changes of one kind, by names and states; pipelines also in another case."""
+    """
+    A watcher wants changes of one kind, by names and states; pipelines also in another
+    case.
+    """
     assert check_watch({**REQUIRED, **arguments}).wants(read_message(body)) is wanted
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"queue_url": "changes"}, "queue_url = 'changes'.*Give the URL of a standard queue"),
+        (
+            {"queue_url": "changes"},
+            "queue_url = 'changes'.*Give the URL of a standard queue",
+        ),
         ({"queue_url": f"{URL}.fifo"}, "queue_url = .*not .fifo"),
         ({"queue_url": None}, "queue_url = None"),
         ({"polysync_conn_id": ""}, "polysync_conn_id = ''.*Give the id of"),
-        ({"region_name": "Frankfurt"}, "region_name = 'Frankfurt'.*Give the AWS region"),
+        (
+            {"region_name": "Frankfurt"},
+            "region_name = 'Frankfurt'.*Give the AWS region",
+        ),
         (
             {"region_name": "eu-west-1"},
             "region_name = 'eu-west-1' is not the region of the queue, 'us-east-1'",
@@ -68,7 +89,10 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
         ({"pipelines": ["a", "a b"]}, r"pipelines\[1\] = 'a b'"),
         ({"pipelines": ["x"] * 201}, "pipelines = a list of 201"),
         ({"steps": [1]}, r"steps\[0\] = 1"),
-        ({"states": ["Done"]}, "states has 'Done', which is none of Success, Failed, Cancelled, Running"),
+        (
+            {"states": ["Done"]},
+            "states has 'Done', which is none of Success, Failed, Cancelled, Running",
+        ),
         ({"states": ["Approved"]}, "states has 'Approved'"),
         (
             {"model_package_groups": ["g"], "states": ["Success"]},
@@ -91,14 +115,21 @@ def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
 
 def test_problems_are_lines() -> None:
     """Each has the name, the value and the cure, or is a sentence of its own."""
-    arguments = {"steps": ["a", ["b"]], "other": 1, "model_package_groups": ["g"], "pipelines": ["p"]}
+    arguments = {
+        "steps": ["a", ["b"]],
+        "other": 1,
+        "model_package_groups": ["g"],
+        "pipelines": ["p"],
+    }
     texts = []
     for given in (
         {name: arguments[name] for name in ("steps", "other")},
         {**arguments, "steps": None, "other": None},
     ):
         with pytest.raises(ParametersError) as caught:
-            check_watch({**REQUIRED, **{name: value for name, value in given.items() if value}})
+            check_watch(
+                {**REQUIRED, **{name: value for name, value in given.items() if value}}
+            )
         texts.append(str(caught.value).split("\n")[1:])
 
     assert texts == [
@@ -107,7 +138,9 @@ def test_problems_are_lines() -> None:
             "stand for any characters, or leave it out to watch executions.",
             "- other = 1: Extra inputs are not permitted.",
         ],
-        ["- model_package_groups is given together with pipelines or steps: use a watcher for each."],
+        [
+            "- model_package_groups is given together with pipelines or steps: use a watcher for each."
+        ],
     ]
 
 
@@ -116,8 +149,14 @@ def test_problems_are_lines() -> None:
     [
         (URL, "us-east-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/changes", "cn-north-1"),
-        ("https://sqs.eusc-de-east-1.amazonaws.eu/123456789012/changes", "eusc-de-east-1"),
-        ("https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/changes", "us-gov-west-1"),
+        (
+            "https://sqs.eusc-de-east-1.amazonaws.eu/123456789012/changes",
+            "eusc-de-east-1",
+        ),
+        (
+            "https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/changes",
+            "us-gov-west-1",
+        ),
         ("http://127.0.0.1:4599/123456789012/changes", None),
     ],
 )

@@ -43,7 +43,10 @@ class Aws:
         return [each for each in self.executions if not has_ended(each.status)]
 
     def start(self, request: StartRequest) -> str:
-        """Start an execution, or return that of the token; refuse a token with other parameters."""
+        """
+        Start an execution, or return that of the token; refuse a token with other
+        parameters.
+        """
         token = request.client_request_token
         for each in self.executions:
             if token in each.tokens:
@@ -51,13 +54,17 @@ class Aws:
                     raise api_error(CONFLICT, transient=True)
                 return each.arn
         self._refuse(token, "ValidationException")
-        self.executions.append(Execution(f"{ARN}{len(self.executions)}", tokens={token}, request=request))
+        self.executions.append(
+            Execution(f"{ARN}{len(self.executions)}", tokens={token}, request=request)
+        )
         return self.executions[-1].arn
 
     def forget_tokens(self) -> None:
         """Forget the tokens of all starts."""
         for each in self.executions:
-            each.tokens -= {each.request.client_request_token} if each.request else set()
+            each.tokens -= (
+                {each.request.client_request_token} if each.request else set()
+            )
 
     def list(self) -> list[ExecutionDescription]:
         """List the executions, the newest first."""
@@ -91,7 +98,10 @@ class Aws:
         execution.status = "Executing"
 
     def stop(self, arn: str, attempt: int) -> bool:
-        """Stop an execution that runs; a token of an earlier attempt does nothing. Return False if AWS fails."""
+        """
+        Stop an execution that runs; a token of an earlier attempt does nothing. Return
+        False if AWS fails.
+        """
         execution, token = self.find(arn), f"stop {arn} {attempt}"
         if self._random.random() < 0.05:
             return False
@@ -117,14 +127,20 @@ class Aws:
             execution = self._random.choice(self.running)
             ends = ["Succeeded", "Failed", "CompletedWithFailures"]
             execution.status = self._random.choice(
-                [*ends, "Failed"] if execution.status == "Executing" else ["Stopped", "Stopped", *ends]
+                [*ends, "Failed"]
+                if execution.status == "Executing"
+                else ["Stopped", "Stopped", *ends]
             )
 
 
 def api_error(code: str, *, transient: bool = False) -> SageMakerApiError:
     """Return an error of AWS's."""
     return SageMakerApiError(
-        "no", error_code=code, operation="x", permanent=not transient, transient=transient
+        "no",
+        error_code=code,
+        operation="x",
+        permanent=not transient,
+        transient=transient,
     )
 
 

@@ -40,13 +40,25 @@ def choose(**choices: Any) -> RecoveryChoices:
     return RecoveryChoices.model_validate({**defaults, **choices})
 
 
-def make_try(number: int, epoch: int, incarnation: Incarnation = INCARNATION, **choices: Any) -> Try:
-    """Return a try of the task with the operator's defaults, except for some choices."""
-    return Try(number, epoch, TaskIdentity(KEY, incarnation, TASK.task_marks), choose(**choices))
+def make_try(
+    number: int, epoch: int, incarnation: Incarnation = INCARNATION, **choices: Any
+) -> Try:
+    """
+    Return a try of the task with the operator's defaults, except for some choices.
+    """
+    return Try(
+        number,
+        epoch,
+        TaskIdentity(KEY, incarnation, TASK.task_marks),
+        choose(**choices),
+    )
 
 
 def stored(**changes: Any) -> StoredExecution:
-    """Return the record of try 2 in epoch 2, whose execution has an ARN, except for some changes."""
+    """
+    Return the record of try 2 in epoch 2, whose execution has an ARN, except for some
+    changes.
+    """
     record = StoredExecution(
         epoch=2,
         incarnation=INCARNATION,
@@ -59,19 +71,30 @@ def stored(**changes: Any) -> StoredExecution:
 
 
 def resumed(**changes: Any) -> StoredExecution:
-    """Return a record whose first resume has no response yet, except for some changes."""
+    """
+    Return a record whose first resume has no response yet, except for some changes.
+    """
     return stored(**{"resumes": 1, "resume_token": RESUME_TOKEN, **changes})
 
 
 def describe(status: str) -> ExecutionDescription:
     """Return AWS's description of the execution."""
     return ExecutionDescription.model_validate(
-        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status, "CreationTime": EARLIER}
+        {
+            "PipelineExecutionArn": ARN,
+            "PipelineExecutionStatus": status,
+            "CreationTime": EARLIER,
+        }
     )
 
 
 def listed(
-    epoch: int, number: int, end: str = "", *, status: str = "Succeeded", task: TaskIdentity = TASK
+    epoch: int,
+    number: int,
+    end: str = "",
+    *,
+    status: str = "Succeeded",
+    task: TaskIdentity = TASK,
 ) -> ExecutionDescription:
     """
     Return an entry of AWS's list, with the default display name of a start.

@@ -38,7 +38,12 @@ def test_try_without_a_record_prepares_a_start() -> None:
     """Nothing is stored before the request is made."""
     now = begin(make_try(1, 2), None)
 
-    assert (now.do, now.record, now.store, now.lines) == (Do.PREPARE, None, Store.KEEP, ())
+    assert (now.do, now.record, now.store, now.lines) == (
+        Do.PREPARE,
+        None,
+        Store.KEEP,
+        (),
+    )
 
 
 def test_try_takes_a_record_over_before_anything_else() -> None:
@@ -50,7 +55,9 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
 
 
 def test_record_of_the_same_try_is_not_written_again() -> None:
-    """The try begins again, for example after the end of an execution that it waited for."""
+    """
+    The try begins again, for example after the end of an execution that it waited for.
+    """
     now = begin(make_try(2, 2), stored())
 
     assert (now.do, now.record, now.store) == (Do.DESCRIBE, stored(), Store.KEEP)
@@ -64,9 +71,16 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
 
     assert now.do is Do.LOOK_UP
     assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
-    assert (again.do, again.store, again.record) == (Do.RESEND_START, Store.KEEP, now.record)
+    assert (again.do, again.store, again.record) == (
+        Do.RESEND_START,
+        Store.KEEP,
+        now.record,
+    )
     assert [(line.level, line.text) for line in (*now.lines, *again.lines)] == [
-        (WARNING, "Pipeline fanout: an earlier try sent a start request and did not receive the ARN."),
+        (
+            WARNING,
+            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN.",
+        ),
         (
             INFO,
             "AWS lists no execution of that request. Sending it again with the same client token, so that AWS "
@@ -78,7 +92,8 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
 def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
     """Then it does not matter how long AWS remembers tokens."""
     now = after(
-        begin(make_try(3, 2), UNKNOWN_ARN), LookedUp("fanout", [listed(2, 1, "a"), listed(2, 0, "b")])
+        begin(make_try(3, 2), UNKNOWN_ARN),
+        LookedUp("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
     )
 
     assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
@@ -96,7 +111,14 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
     [
         (None, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
         # ``retries`` was lowered, so that the clear has not changed ``max_tries``.
-        (None, 2, {"clear_choice": ClearChoice(on_clear="resume", epoch=2), "epoch": NO_EPOCH}),
+        (
+            None,
+            2,
+            {
+                "clear_choice": ClearChoice(on_clear="resume", epoch=2),
+                "epoch": NO_EPOCH,
+            },
+        ),
         # A retry, before which nothing could be resumed.
         (3, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
         # One that has the execution already.
@@ -104,10 +126,21 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
         # An earlier clear.
         (3, 4, {"clear_choice": None}),
     ],
-    ids=["clear", "clear that keeps max_tries", "retry", "second retry", "another clear"],
+    ids=[
+        "clear",
+        "clear that keeps max_tries",
+        "retry",
+        "second retry",
+        "another clear",
+    ],
 )
-def test_choice_counts_for_one_clear(chosen_for: int | None, epoch: int, expected: dict[str, Any]) -> None:
-    """The first try of the clear binds the choice to its epoch, and a later clear drops it."""
+def test_choice_counts_for_one_clear(
+    chosen_for: int | None, epoch: int, expected: dict[str, Any]
+) -> None:
+    """
+    The first try of the clear binds the choice to its epoch, and a later clear drops
+    it.
+    """
     record = stored(clear_choice=ClearChoice(on_clear="resume", epoch=chosen_for))
 
     now = begin(make_try(3, epoch), record)
@@ -124,12 +157,19 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     now = after(begin(make_try(3, 3), record), Described(EARLIER, describe("Failed")))
 
     assert now.do is (Do.RESEND_RESUME if resume else Do.RESUME)
-    assert (now.known.epoch, now.known.clear_choice, now.store) == (3, None, Store.WRITE)
+    assert (now.known.epoch, now.known.clear_choice, now.store) == (
+        3,
+        None,
+        Store.WRITE,
+    )
 
 
 @pytest.mark.parametrize("status", ["Executing", "Succeeded"])
 def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> None:
-    """The execution is neither stopped nor replaced, and a retry of this clear goes on with it."""
+    """
+    The execution is neither stopped nor replaced, and a retry of this clear goes on
+    with it.
+    """
     record = stored(clear_choice=ClearChoice(on_clear="resume"))
 
     now = after(begin(make_try(3, 3), record), Described(EARLIER, describe(status)))
@@ -145,11 +185,13 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     ("changes", "number", "is_other"),
     [
         ({}, 3, False),
-        # A retry never has the number of an earlier try, but a task begins again after a deferral.
+        # A retry never has the number of an earlier try, but a task begins again after
+        # a deferral.
         ({}, 2, False),
         ({"dag_run_started_at": LATER}, 1, True),
         ({"dag_run_started_at": LATER}, 2, True),
-        # A user has queued the running DAG run again, or the first try of a new one has died early.
+        # A user has queued the running DAG run again, or the first try of a new one has
+        # died early.
         ({"dag_run_started_at": LATER}, 3, True),
         # The DAG run was cleared after its end.
         ({"dag_run_started_at": LATER, "clear_number": 1}, 3, False),
@@ -162,7 +204,9 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
         ({"region": "7/1"}, 3, True),
     ],
 )
-def test_incarnation_of_a_task_instance(changes: dict[str, Any], number: int, is_other: bool) -> None:
+def test_incarnation_of_a_task_instance(
+    changes: dict[str, Any], number: int, is_other: bool
+) -> None:
     """The start of the DAG run tells two of them apart, and a clear changes it, too."""
     incarnation = INCARNATION.model_copy(update=changes)
 
@@ -170,32 +214,52 @@ def test_incarnation_of_a_task_instance(changes: dict[str, Any], number: int, is
 
 
 def test_record_of_an_earlier_version_is_that_of_the_task() -> None:
-    """It does not say from which incarnation it is; the try that takes it over writes its own."""
+    """
+    It does not say from which incarnation it is; the try that takes it over writes its
+    own.
+    """
     now = begin(make_try(3, 2), stored(incarnation=None))
 
     assert now.record == stored(try_number=3)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize(("record", "do"), [(stored(), Do.DESCRIBE), (UNKNOWN_ARN, Do.LOOK_UP)])
-def test_record_of_another_incarnation_loses_its_epoch(record: Any, do: Do, number: int) -> None:
-    """The execution is neither continued nor resumed, but must end before another one is started."""
+@pytest.mark.parametrize(
+    ("record", "do"), [(stored(), Do.DESCRIBE), (UNKNOWN_ARN, Do.LOOK_UP)]
+)
+def test_record_of_another_incarnation_loses_its_epoch(
+    record: Any, do: Do, number: int
+) -> None:
+    """
+    The execution is neither continued nor resumed, but must end before another one is
+    started.
+    """
     again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
 
     chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
     now = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
     assert (now.do, now.store) == (do, Store.WRITE)
-    changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again, "try_number": number}
+    changes = {
+        "epoch": NO_EPOCH,
+        "replaced_by_epoch": 2,
+        "incarnation": again,
+        "try_number": number,
+    }
     assert now.record == record.model_copy(update=changes)
     foreign, *others = now.lines
     assert (foreign.level, len(others)) == (WARNING, 1 if do is Do.LOOK_UP else 0)
-    assert "a DAG run that was deleted and created again. Its execution is not continued." in foreign.text
+    assert (
+        "a DAG run that was deleted and created again. Its execution is not continued."
+        in foreign.text
+    )
 
 
 def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
     """The number of the try has grown, so it is the same task instance."""
-    cleared = INCARNATION.model_copy(update={"dag_run_started_at": LATER, "clear_number": 1})
+    cleared = INCARNATION.model_copy(
+        update={"dag_run_started_at": LATER, "clear_number": 1}
+    )
 
     now = begin(make_try(3, 3, cleared), stored())
 

@@ -1,4 +1,7 @@
-"""What becomes of an execution that its task does not wait for any longer: the whole table."""
+"""
+What becomes of an execution that its task does not wait for any longer: the whole
+table.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from typing import Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.decisions import Exit, Owner, after_wait, leave, needs_record
+from polysync_airflow.execution.lifecycle.decisions import (
+    Exit,
+    Owner,
+    after_wait,
+    leave,
+    needs_record,
+)
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import ARN, stored
@@ -19,7 +28,9 @@ MOVED = (
     "The task is still deferred: another triggerer has its trigger, or a later try has taken its place. "
     "Nothing is stopped."
 )
-SHUTTING_DOWN = "Nobody has ended the task, so its worker is shutting down: the execution goes on."
+SHUTTING_DOWN = (
+    "Nobody has ended the task, so its worker is shutting down: the execution goes on."
+)
 UNKNOWN = (
     "It is not stopped, because Airflow does not say whether a later try has it. The next try, or the failure "
     "callback in the DAG processor, decides."
@@ -48,9 +59,16 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
 def test_first_action(
     stop_on_kill: bool, retry_follows: bool, is_signalled: bool, action: Exit, text: str
 ) -> None:
-    """A stop is announced, unless a retry follows, a signal has come, or the author wants none."""
+    """
+    A stop is announced, unless a retry follows, a signal has come, or the author wants
+    none.
+    """
     leaving = leave(
-        stored(), 2, stop_on_kill=stop_on_kill, retry_follows=retry_follows, is_signalled=is_signalled
+        stored(),
+        2,
+        stop_on_kill=stop_on_kill,
+        retry_follows=retry_follows,
+        is_signalled=is_signalled,
     )
 
     assert (leaving.exit, leaving.text, leaving.handled) == (action, text, True)
@@ -65,8 +83,8 @@ def test_announcement_names_the_try() -> None:
 
 FAILED: dict[str, bool] = {}
 RETRIED_LATER, SIGNALLED = {"retry_follows": True}, {"is_signalled": True}
-# Why the try ends, owner, what comes next with stop_on_kill, text with it, text without it; "handled" is False only if
-# the failure callback must decide.
+# Why the try ends, owner, what comes next with stop_on_kill, text with it, text without
+# it; "handled" is False only if the failure callback must decide.
 OWNERS: list[tuple[dict[str, bool], Owner, Exit, str, str, bool]] = [
     (FAILED, Owner.THIS_TRY, Exit.STOP, "", KEPT, True),
     (FAILED, Owner.NOBODY, Exit.STOP, "", KEPT, True),
@@ -87,13 +105,25 @@ OWNERS: list[tuple[dict[str, bool], Owner, Exit, str, str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("why", "owner", "action", "stopped", "kept", "handled"), OWNERS)
+@pytest.mark.parametrize(
+    ("why", "owner", "action", "stopped", "kept", "handled"), OWNERS
+)
 def test_action_by_owner(
-    why: dict[str, bool], owner: Owner, action: Exit, stopped: str, kept: str, handled: bool
+    why: dict[str, bool],
+    owner: Owner,
+    action: Exit,
+    stopped: str,
+    kept: str,
+    handled: bool,
 ) -> None:
-    """An execution is stopped only by whom it belongs to; otherwise a sentence says why it is not."""
+    """
+    An execution is stopped only by whom it belongs to; otherwise a sentence says why it
+    is not.
+    """
     leaving = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
-    left = replace(leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False).owned_by(owner)
+    left = replace(
+        leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False
+    ).owned_by(owner)
 
     assert (leaving.exit, leaving.text, leaving.handled) == (action, stopped, handled)
     assert (left.exit, left.text, left.handled) == (Exit.DONE, kept, handled)
@@ -102,27 +132,44 @@ def test_action_by_owner(
 
 @pytest.mark.parametrize("why", [RETRIED_LATER, SIGNALLED])
 @pytest.mark.parametrize(
-    ("owner", "action"), [(Owner.NOBODY, Exit.STOP), (Owner.LATER_TRY, Exit.DONE), (Owner.UNKNOWN, Exit.DONE)]
+    ("owner", "action"),
+    [
+        (Owner.NOBODY, Exit.STOP),
+        (Owner.LATER_TRY, Exit.DONE),
+        (Owner.UNKNOWN, Exit.DONE),
+    ],
 )
-def test_owner_is_asked_again_with_the_announcement(why: dict[str, bool], owner: Owner, action: Exit) -> None:
+def test_owner_is_asked_again_with_the_announcement(
+    why: dict[str, bool], owner: Owner, action: Exit
+) -> None:
     """A later try may begin between the question and the announcement."""
     leaving = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NOBODY)
 
     assert leaving.owned_by(owner).exit is action
 
 
-@pytest.mark.parametrize(("failed", "action"), [(True, Exit.WITHDRAW_STOP), (False, Exit.DONE)])
+@pytest.mark.parametrize(
+    ("failed", "action"), [(True, Exit.WITHDRAW_STOP), (False, Exit.DONE)]
+)
 @pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
-def test_stop_that_failed_is_withdrawn(owner: Owner, failed: bool, action: Exit) -> None:
+def test_stop_that_failed_is_withdrawn(
+    owner: Owner, failed: bool, action: Exit
+) -> None:
     """A later try must not take a cancellation by a user for this stop."""
     leaving = leave(stored(), 2, stop_on_kill=True).owned_by(owner)
 
     done = leaving.stop_requested("The execution was asked to stop.", failed=failed)
 
-    assert (done.exit, done.text, done.handled) == (action, "The execution was asked to stop.", True)
+    assert (done.exit, done.text, done.handled) == (
+        action,
+        "The execution was asked to stop.",
+        True,
+    )
 
 
-def event(outcome: Literal["ended", "timed_out", "refused"], status: str | None) -> ExecutionEvent:
+def event(
+    outcome: Literal["ended", "timed_out", "refused"], status: str | None
+) -> ExecutionEvent:
     """Return how a wait has ended."""
     return ExecutionEvent(
         outcome=outcome,
@@ -151,16 +198,22 @@ def event(outcome: Literal["ended", "timed_out", "refused"], status: str | None)
 def test_stop_by_a_try_of_the_task(
     status: str, stopped_by: int | None, again: bool, own: bool, stop_on_kill: bool
 ) -> None:
-    """That stop is no decision of a user: after one of an earlier try, the task begins again. Without a proven record,
-    it is taken for one."""
+    """
+    That stop is no decision of a user: after one of an earlier try, the task begins
+    again. Without a proven record, it is taken for one.
+    """
     end = event("ended", status)
 
-    leaving = after_wait(end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill)
+    leaving = after_wait(
+        end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill
+    )
 
     assert (leaving.begins_again, leaving.text, leaving.handled) == (again, "", True)
     assert leaving.exit is (Exit.BEGIN_AGAIN if again else Exit.DONE)
     assert leaving.is_own_stop is own
-    unproven = after_wait(end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged")
+    unproven = after_wait(
+        end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
+    )
     assert (unproven.exit, unproven.text, unproven.handled) == (Exit.DONE, "", True)
     assert not unproven.is_own_stop
 
@@ -169,13 +222,22 @@ OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))
 MISSING = "The execution was not stopped, because the record of this task is missing or names another."
 
 
-@pytest.mark.parametrize("end", [event("timed_out", "Executing"), event("refused", None)])
+@pytest.mark.parametrize(
+    "end", [event("timed_out", "Executing"), event("refused", None)]
+)
 @pytest.mark.parametrize(
     ("record", "problem", "stop_on_kill", "action", "text", "handled"),
     [
         (stored(), None, True, Exit.ANNOUNCE_STOP, "", True),
         (None, None, False, Exit.DONE, KEPT, True),
-        (None, "it is damaged", True, Exit.DONE, "The execution was not stopped: it is damaged", False),
+        (
+            None,
+            "it is damaged",
+            True,
+            Exit.DONE,
+            "The execution was not stopped: it is damaged",
+            False,
+        ),
         (None, None, True, Exit.DONE, MISSING, False),
         (OTHER, None, True, Exit.DONE, MISSING, False),
     ],
@@ -189,7 +251,10 @@ def test_execution_whose_wait_ends_before_it(
     text: str,
     handled: bool,
 ) -> None:
-    """It is stopped, if the record proves that it is this task's; otherwise a sentence says why it is not."""
+    """
+    It is stopped, if the record proves that it is this task's; otherwise a sentence
+    says why it is not.
+    """
     leaving = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
 
     assert (leaving.exit, leaving.text, leaving.handled) == (action, text, handled)
@@ -198,11 +263,22 @@ def test_execution_whose_wait_ends_before_it(
 
 @pytest.mark.parametrize(
     ("end", "action"),
-    [(event("refused", "Executing"), Exit.ASK_OWNER), (event("timed_out", "Executing"), Exit.ANNOUNCE_STOP)],
+    [
+        (event("refused", "Executing"), Exit.ASK_OWNER),
+        (event("timed_out", "Executing"), Exit.ANNOUNCE_STOP),
+    ],
 )
-def test_execution_is_left_to_a_retry_unless_its_time_is_up(end: ExecutionEvent, action: Exit) -> None:
-    """Polls that are refused, for example without a connection, say nothing about the execution."""
-    assert after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).exit is action
+def test_execution_is_left_to_a_retry_unless_its_time_is_up(
+    end: ExecutionEvent, action: Exit
+) -> None:
+    """
+    Polls that are refused, for example without a connection, say nothing about the
+    execution.
+    """
+    assert (
+        after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).exit
+        is action
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The identity of a start: its token and its default display name follow from the task."""
+"""
+The identity of a start: its token and its default display name follow from the task.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,18 @@ def test_token_stays_the_same_in_every_release() -> None:
         replace(TASK, key=replace(KEY, run_id="other")),
         replace(TASK, key=replace(KEY, task_id="other")),
         replace(TASK, key=replace(KEY, map_index=0)),
-        # Another deployment, or the DAG run was created again: it starts at another microsecond.
-        replace(TASK, incarnation=Incarnation(dag_run_started_at=STARTED + timedelta(microseconds=1))),
+        # Another deployment, or the DAG run was created again: it starts at another
+        # microsecond.
+        replace(
+            TASK,
+            incarnation=Incarnation(
+                dag_run_started_at=STARTED + timedelta(microseconds=1)
+            ),
+        ),
         replace(TASK, incarnation=Incarnation(dag_run_started_at=None)),
-        replace(TASK, incarnation=Incarnation(dag_run_started_at=STARTED, region="7/1")),
+        replace(
+            TASK, incarnation=Incarnation(dag_run_started_at=STARTED, region="7/1")
+        ),
         replace(TASK, nonce="x"),
     ],
 )
@@ -57,7 +67,9 @@ def test_other_task_instances_share_no_token_and_no_mark(changed: TaskIdentity) 
 def test_each_start_has_a_token_of_its_own() -> None:
     """Epoch and number count. A clear of another task of the DAG run does not."""
     tokens = {TASK.token(epoch, number) for epoch in range(12) for number in range(12)}
-    cleared = replace(TASK, incarnation=Incarnation(dag_run_started_at=STARTED, clear_number=3))
+    cleared = replace(
+        TASK, incarnation=Incarnation(dag_run_started_at=STARTED, clear_number=3)
+    )
 
     assert len(tokens) == 144
     assert all(re.fullmatch(r"[A-Za-z0-9-]{32,128}", token) for token in tokens)
@@ -69,14 +81,17 @@ def test_each_start_has_a_token_of_its_own() -> None:
     [
         (TASK.token(2, 0), 1),
         (TASK.token(2, 10), 11),
-        # Another epoch; an earlier release; another task; nothing that this version has written.
+        # Another epoch; an earlier release; another task; nothing that this version has
+        # written.
         (TASK.token(1, 4), 0),
         ("polysync-1f0ce0b5-3f0e-4b5e-8f5e-0c5a5b1c2d3e", 0),
         (replace(TASK, nonce="x").token(2, 4), 0),
         (f"{TASK.token(2, 0)}x", 0),
     ],
 )
-def test_number_of_the_next_start_follows_from_the_record(token: str, number: int) -> None:
+def test_number_of_the_next_start_follows_from_the_record(
+    token: str, number: int
+) -> None:
     """A start of this epoch is counted, and no other one."""
     record = stored(request=REQUEST.model_copy(update={"client_request_token": token}))
 
@@ -99,10 +114,19 @@ KEYS: list[tuple[Any, ...]] = [
 
 
 @pytest.mark.parametrize("marks", [("0123456789", "9876543210"), ()])
-def test_default_display_names_are_valid_unique_and_read_back(marks: tuple[str, ...]) -> None:
-    """Run ids are not valid names and long ids are cut, but no two starts have the same name."""
+def test_default_display_names_are_valid_unique_and_read_back(
+    marks: tuple[str, ...],
+) -> None:
+    """
+    Run ids are not valid names and long ids are cut, but no two starts have the same
+    name.
+    """
     tasks = [TaskIdentity(TaskKey(*key), TASK.incarnation, marks) for key in KEYS]
-    names = {(task, number): task.display_name(12, number) for task in tasks for number in (0, 1, 150)}
+    names = {
+        (task, number): task.display_name(12, number)
+        for task in tasks
+        for number in (0, 1, 150)
+    }
 
     assert len(set(names.values())) == len(names)
     for (task, number), name in names.items():
@@ -110,9 +134,19 @@ def test_default_display_names_are_valid_unique_and_read_back(marks: tuple[str, 
         assert len(name) <= 82
         start = read_name(name)
         assert start is not None
-        assert (start.incarnation_mark, start.epoch, start.number) == (task.incarnation_mark, 12, number)
-        assert start.task_mark == "0123456789" if marks else re.fullmatch("[0-9a-f]{10}", start.task_mark)
-    assert names[tasks[0], 0].startswith("retraining-train-scheduled-2026-01-01T00-00-00-00-0")
+        assert (start.incarnation_mark, start.epoch, start.number) == (
+            task.incarnation_mark,
+            12,
+            number,
+        )
+        assert (
+            start.task_mark == "0123456789"
+            if marks
+            else re.fullmatch("[0-9a-f]{10}", start.task_mark)
+        )
+    assert names[tasks[0], 0].startswith(
+        "retraining-train-scheduled-2026-01-01T00-00-00-00-0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +179,9 @@ def test_owner_of_an_execution(texts: tuple[str | None, ...]) -> None:
     name = TASK.display_name(2, 0)
     given = [text and text.format(name) for text in texts]
 
-    assert owner_text(*given) == name.removesuffix(f"-0123456789-{TASK.incarnation_mark}-2-0")
+    assert owner_text(*given) == name.removesuffix(
+        f"-0123456789-{TASK.incarnation_mark}-2-0"
+    )
 
 
 def test_execution_of_somebody_else_has_no_owner() -> None:
@@ -153,7 +189,9 @@ def test_execution_of_somebody_else_has_no_owner() -> None:
     assert owner_text("nightly", None) is None
 
 
-@pytest.mark.parametrize(("map_index", "expected"), [(None, -1), (-1, -1), (0, 0), (3, 3)])
+@pytest.mark.parametrize(
+    ("map_index", "expected"), [(None, -1), (-1, -1), (0, 0), (3, 3)]
+)
 def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
     """A task instance that is not mapped has no index, or -1."""
     ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=map_index)
@@ -168,7 +206,10 @@ def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
             ("nightly", "Airflow: a-0123456789-0123456789ab-2-11"),
             StartName("0123456789", "0123456789ab", 2, 11),
         ),
-        (("a-0123456789-0123456789ab-2-11", None), StartName("0123456789", "0123456789ab", 2, 11)),
+        (
+            ("a-0123456789-0123456789ab-2-11", None),
+            StartName("0123456789", "0123456789ab", 2, 11),
+        ),
         (("nightly", "by hand"), None),
         (("a-0123456789-0123456789ab-2-11x", ""), None),
         (("a-0123456789-0123456789AB-2-11", None), None),
@@ -176,6 +217,8 @@ def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
         ((None, None), None),
     ],
 )
-def test_names_of_others_say_nothing(texts: tuple[str | None, ...], start: StartName | None) -> None:
+def test_names_of_others_say_nothing(
+    texts: tuple[str | None, ...], start: StartName | None
+) -> None:
     """Only what ends as a default name does is one."""
     assert read_name(*texts) == start

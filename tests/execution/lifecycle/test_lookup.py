@@ -1,4 +1,7 @@
-"""What a try finds in AWS when the record of the earlier tries is missing, or cannot be believed."""
+"""
+What a try finds in AWS when the record of the earlier tries is missing, or cannot be
+believed.
+"""
 
 from __future__ import annotations
 
@@ -40,16 +43,23 @@ from tests.execution.lifecycle.builders import (
 from tests.execution.lifecycle.test_machine import UNKNOWN_ARN, at, described, refused
 
 WARNING = logging.WARNING
-BEFORE = INCARNATION.model_copy(update={"dag_run_started_at": EARLIER - timedelta(days=1)})
-# The same task instance before its DAG run was cleared; in another deployment; another task.
+BEFORE = INCARNATION.model_copy(
+    update={"dag_run_started_at": EARLIER - timedelta(days=1)}
+)
+# The same task instance before its DAG run was cleared; in another deployment; another
+# task.
 TASK_BEFORE = replace(TASK, incarnation=BEFORE)
 ELSEWHERE = replace(TASK_BEFORE, task_marks=("abcdefabcd",))
-OTHER_TASK = replace(ELSEWHERE, key=replace(TASK.key, task_id="evaluate"), incarnation=INCARNATION)
+OTHER_TASK = replace(
+    ELSEWHERE, key=replace(TASK.key, task_id="evaluate"), incarnation=INCARNATION
+)
 
 
 def lost(record: StoredExecution | None) -> StoredRecordError:
     """Return why a record cannot be believed."""
-    return StoredRecordError("it is not proven", problem="it is not proven", record=record)
+    return StoredRecordError(
+        "it is not proven", problem="it is not proven", record=record
+    )
 
 
 def look(
@@ -59,7 +69,9 @@ def look(
     of: Try | None = None,
     do: Do = Do.LOOK_UP,
 ) -> Instruction:
-    """Return what a try does after a look; by default, it is a retry without a record."""
+    """
+    Return what a try does after a look; by default, it is a retry without a record.
+    """
     now = Instruction(do, of or make_try(3, 2))
     return after(now, LookedUp("fanout", executions, claimed))
 
@@ -69,7 +81,10 @@ def found_record(
 ) -> StoredExecution:
     """Return the record that is made from a name."""
     request = REQUEST.model_copy(
-        update={"execution_display_name": "unknown", "client_request_token": task.token(epoch, number)}
+        update={
+            "execution_display_name": "unknown",
+            "client_request_token": task.token(epoch, number),
+        }
     )
     return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
 
@@ -82,14 +97,22 @@ def test_later_try_without_a_record_looks_for_its_execution() -> None:
 
 
 def test_first_try_looks_only_if_there_is_a_record() -> None:
-    """The first start costs no call more. A record that cannot be believed says that there was an earlier one."""
+    """
+    The first start costs no call more. A record that cannot be believed says that there
+    was an earlier one.
+    """
     assert begin(make_try(1, 2), None).do is Do.PREPARE
     assert begin(replace(make_try(1, 2), lost=lost(None)), None).do is Do.LOOK_UP
 
 
 def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
     """Its token is the one that the earlier tries would have sent."""
-    others = [named("nightly"), named(""), listed(2, 0, task=OTHER_TASK), listed(2, 0, task=ELSEWHERE)]
+    others = [
+        named("nightly"),
+        named(""),
+        listed(2, 0, task=OTHER_TASK),
+        listed(2, 0, task=ELSEWHERE),
+    ]
 
     now = look([replace_status(each, "Executing") for each in others])
 
@@ -102,7 +125,9 @@ def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
     )
 
 
-def replace_status(execution: ExecutionDescription, status: str) -> ExecutionDescription:
+def replace_status(
+    execution: ExecutionDescription, status: str
+) -> ExecutionDescription:
     """Return an execution with another status."""
     return execution.model_copy(update={"status": status})
 
@@ -138,9 +163,21 @@ def test_name_may_be_in_the_description() -> None:
         ([listed(2, 1, "b"), listed(2, 0, "a", status="Executing")], "a"),
         ([listed(2, 0, "b"), listed(1, 0, "a", status="Stopping")], "a"),
         ([listed(1, 3, "b"), listed(2, 0, "a")], "a"),
-        ([listed(0, 0, "b", task=TASK_BEFORE, status="Executing"), listed(2, 0, "a")], "a"),
+        (
+            [
+                listed(0, 0, "b", task=TASK_BEFORE, status="Executing"),
+                listed(2, 0, "a"),
+            ],
+            "a",
+        ),
     ],
-    ids=["newest", "running", "running of an earlier epoch", "this epoch", "this incarnation"],
+    ids=[
+        "newest",
+        "running",
+        "running of an earlier epoch",
+        "this epoch",
+        "this incarnation",
+    ],
 )
 def test_running_execution_counts_first_then_the_newest_of_the_epoch(
     executions: list[ExecutionDescription], end: str
@@ -150,12 +187,17 @@ def test_running_execution_counts_first_then_the_newest_of_the_epoch(
 
 
 def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
-    """Without a record, the task has succeeded in it; with one, the clear may want to resume it."""
+    """
+    Without a record, the task has succeeded in it; with one, the clear may want to
+    resume it.
+    """
     executions = [listed(1, 0, "a")]
 
     assert look(executions).do is Do.PREPARE
     of = replace(make_try(3, 2), lost=lost(None))
-    assert look(executions, of=of).record == found_record(epoch=1, execution_arn=f"{ARN}a")
+    assert look(executions, of=of).record == found_record(
+        epoch=1, execution_arn=f"{ARN}a"
+    )
 
 
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
@@ -170,34 +212,52 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     record = now.known
     assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
     mark = TASK_BEFORE.incarnation_mark
-    assert record.request.client_request_token == f"polysync-{TASK.task_marks[0]}-{mark}-2-0"
+    assert (
+        record.request.client_request_token
+        == f"polysync-{TASK.task_marks[0]}-{mark}-2-0"
+    )
 
 
 def test_name_of_another_incarnation_may_be_in_the_description() -> None:
     """As that of this one."""
     name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
 
-    assert look([named("nightly", status="Executing", description=name)]).known.epoch == NO_EPOCH
+    assert (
+        look([named("nightly", status="Executing", description=name)]).known.epoch
+        == NO_EPOCH
+    )
 
 
 def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> None:
-    """The record that is not proven names its incarnation, which was not cleared since."""
+    """
+    The record that is not proven names its incarnation, which was not cleared since.
+    """
     of = replace(make_try(3, 2), lost=lost(stored(incarnation=BEFORE)))
 
     now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
-    assert (now.known.epoch, now.known.replaced_by_epoch, now.known.incarnation) == (NO_EPOCH, 2, INCARNATION)
+    assert (now.known.epoch, now.known.replaced_by_epoch, now.known.incarnation) == (
+        NO_EPOCH,
+        2,
+        INCARNATION,
+    )
     assert "Its execution is not continued." in now.lines[0].text
 
 
 def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     """The DAG author has given the display name, which other executions have, too."""
     name = f"Airflow: {TASK.display_name(2, 0)}"
-    request = REQUEST.model_copy(update={"execution_display_name": "nightly", "execution_description": name})
-    now = Instruction(Do.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request))
+    request = REQUEST.model_copy(
+        update={"execution_display_name": "nightly", "execution_description": name}
+    )
+    now = Instruction(
+        Do.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
+    )
     others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
 
-    found = after(now, LookedUp("fanout", [*others, named("nightly", "c", description=name)]))
+    found = after(
+        now, LookedUp("fanout", [*others, named("nightly", "c", description=name)])
+    )
 
     assert (found.do, found.known.arn) == (Do.DESCRIBE, f"{ARN}c")
     assert after(now, LookedUp("fanout", others)).do is Do.RESEND_START
@@ -207,16 +267,26 @@ def test_older_key_of_the_deployment_counts_too() -> None:
     """During a rotation, a deployment has two keys."""
     task = replace(TASK, task_marks=("9999999999", *TASK.task_marks))
 
-    now = look([listed(2, 0, task=TASK_BEFORE, status="Executing")], of=replace(make_try(3, 2), task=task))
+    now = look(
+        [listed(2, 0, task=TASK_BEFORE, status="Executing")],
+        of=replace(make_try(3, 2), task=task),
+    )
 
     assert now.known.epoch == NO_EPOCH
 
 
 def test_record_that_is_not_proven_names_its_incarnation() -> None:
-    """After a rotation of the key, a clear of a DAG run that has ended finds what it resumes."""
-    cleared = BEFORE.model_copy(update={"dag_run_started_at": EARLIER, "clear_number": 1})
+    """
+    After a rotation of the key, a clear of a DAG run that has ended finds what it
+    resumes.
+    """
+    cleared = BEFORE.model_copy(
+        update={"dag_run_started_at": EARLIER, "clear_number": 1}
+    )
     of = make_try(3, 4, cleared)
-    of = replace(of, task=replace(of.task, task_marks=()), lost=lost(stored(incarnation=BEFORE)))
+    of = replace(
+        of, task=replace(of.task, task_marks=()), lost=lost(stored(incarnation=BEFORE))
+    )
 
     now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
@@ -230,7 +300,13 @@ CLAIMED = named("nightly", "x", status="Executing")
 @pytest.mark.parametrize(
     ("record", "claimed", "do"),
     [
-        (stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 40})), CLAIMED, Do.FAIL),
+        (
+            stored(
+                request=REQUEST.model_copy(update={"client_request_token": "x" * 40})
+            ),
+            CLAIMED,
+            Do.FAIL,
+        ),
         (None, CLAIMED, Do.FAIL),
         (stored(), CLAIMED, Do.PREPARE),
         (None, replace_status(CLAIMED, "Failed"), Do.PREPARE),
@@ -241,7 +317,9 @@ CLAIMED = named("nightly", "x", status="Executing")
 def test_nothing_is_started_beside_what_a_record_names(
     record: StoredExecution | None, claimed: ExecutionDescription | None, do: Do
 ) -> None:
-    """Unless the execution has ended, or the start itself asks AWS by the same token."""
+    """
+    Unless the execution has ended, or the start itself asks AWS by the same token.
+    """
     error = lost(record)
 
     now = look([], claimed, of=replace(make_try(3, 2), lost=error))
@@ -251,7 +329,11 @@ def test_nothing_is_started_beside_what_a_record_names(
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
     """It may be older than all that are listed."""
-    now = look([], listed(2, 0, status="Executing"), of=replace(make_try(3, 2), lost=lost(stored())))
+    now = look(
+        [],
+        listed(2, 0, status="Executing"),
+        of=replace(make_try(3, 2), lost=lost(stored())),
+    )
 
     assert (now.do, now.record) == (Do.DESCRIBE, found_record())
 
@@ -277,7 +359,11 @@ def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
     now = after(at(Do.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
 
-    assert (now.do, now.store, now.record) == (Do.DESCRIBE_STARTED, Store.WRITE, stored(try_number=2))
+    assert (now.do, now.store, now.record) == (
+        Do.DESCRIBE_STARTED,
+        Store.WRITE,
+        stored(try_number=2),
+    )
 
 
 MINUTE = timedelta(minutes=1)
@@ -296,10 +382,15 @@ MINUTE = timedelta(minutes=1)
 def test_start_that_returns_an_old_execution(
     created_at: datetime | None, status: str, do: Do, number: int
 ) -> None:
-    """What an earlier try has started is decided about as if its record had been found."""
+    """
+    What an earlier try has started is decided about as if its record had been found.
+    """
     before = replace(at(Do.DESCRIBE_STARTED, stored()), started_at=NOW)
 
-    now = after(before, Described(NOW, describe(status).model_copy(update={"created_at": created_at})))
+    now = after(
+        before,
+        Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
+    )
 
     assert (now.do, now.store, now.start_number) == (do, Store.KEEP, number)
     is_old = created_at is not None and created_at < NOW - MINUTE
@@ -325,5 +416,10 @@ def test_token_that_was_used_with_other_parameters_leads_to_a_look(do: Do) -> No
     """The record stays until the execution is found."""
     now = after(at(do, UNKNOWN_ARN), refused("ConflictException", transient=True))
 
-    assert (now.do, now.store, now.record, now.error) == (Do.LOOK_UP_STARTED, Store.KEEP, UNKNOWN_ARN, None)
+    assert (now.do, now.store, now.record, now.error) == (
+        Do.LOOK_UP_STARTED,
+        Store.KEEP,
+        UNKNOWN_ARN,
+        None,
+    )
     assert [(line.level, line.text) for line in now.lines] == [(WARNING, "AWS said no")]

@@ -1,4 +1,7 @@
-"""The life of an execution: which instruction follows from what happens, and what is stored before it."""
+"""
+The life of an execution: which instruction follows from what happens, and what is
+stored before it.
+"""
 
 from __future__ import annotations
 
@@ -40,18 +43,32 @@ INFO, WARNING = logging.INFO, logging.WARNING
 UNKNOWN_ARN = stored(execution_arn=None)
 
 
-def refused(code: str = "InternalFailure", *, transient: bool = False, repeated: bool = False) -> Refused:
+def refused(
+    code: str = "InternalFailure", *, transient: bool = False, repeated: bool = False
+) -> Refused:
     """Return the event of a request that AWS has refused."""
     error = SageMakerApiError(
-        "AWS said no", error_code=code, operation="x", permanent=not transient, transient=transient
+        "AWS said no",
+        error_code=code,
+        operation="x",
+        permanent=not transient,
+        transient=transient,
     )
     return Refused(error, was_repeated=repeated)
 
 
 def at(
-    do: Do, record: StoredExecution | None, *, number: int = 3, epoch: int = 2, **choices: Any
+    do: Do,
+    record: StoredExecution | None,
+    *,
+    number: int = 3,
+    epoch: int = 2,
+    **choices: Any,
 ) -> Instruction:
-    """Return what a try is about to do. By default it is try 3, a retry of the try that stored the record."""
+    """
+    Return what a try is about to do. By default it is try 3, a retry of the try that
+    stored the record.
+    """
     return Instruction(do, make_try(number, epoch, **choices), record)
 
 
@@ -64,14 +81,21 @@ def described(status: str) -> Described:
 
 
 def test_request_is_stored_before_it_is_sent() -> None:
-    """Write ahead: the record has the request with its token, and neither an ARN nor a resume."""
+    """
+    Write ahead: the record has the request with its token, and neither an ARN nor a
+    resume.
+    """
     before = replace(at(Do.PREPARE, None), description=describe("Failed"))
 
     now = after(before, Prepared(REQUEST, "eu-west-1"))
 
     assert (now.do, now.store, now.description) == (Do.START, Store.WRITE, None)
     assert now.record == StoredExecution(
-        epoch=2, incarnation=INCARNATION, region_name="eu-west-1", request=REQUEST, try_number=3
+        epoch=2,
+        incarnation=INCARNATION,
+        region_name="eu-west-1",
+        request=REQUEST,
+        try_number=3,
     )
 
 
@@ -91,51 +115,149 @@ REFUSALS: list[tuple[Do, StoredExecution, int, Refused, Do, Store]] = [
     # The only request was refused, so there is no execution.
     (Do.START, UNKNOWN_ARN, 2, refused("ValidationException"), Do.FAIL, Store.DELETE),
     (Do.START, UNKNOWN_ARN, 2, refused(transient=True), Do.FAIL, Store.KEEP),
-    (Do.START, UNKNOWN_ARN, 2, refused("ValidationException", repeated=True), Do.FAIL, Store.KEEP),
+    (
+        Do.START,
+        UNKNOWN_ARN,
+        2,
+        refused("ValidationException", repeated=True),
+        Do.FAIL,
+        Store.KEEP,
+    ),
     # An error about the request itself proves that AWS has never accepted it.
-    (Do.RESEND_START, UNKNOWN_ARN, 2, refused("ValidationException"), Do.FAIL, Store.DELETE),
-    (Do.RESEND_START, UNKNOWN_ARN, 2, refused("ResourceNotFound"), Do.FAIL, Store.DELETE),
-    (Do.RESEND_START, UNKNOWN_ARN, 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
-    (Do.RESEND_START, UNKNOWN_ARN, 3, refused("ValidationException"), Do.PREPARE, Store.DELETE),
-    (Do.RESEND_START, UNKNOWN_ARN, 3, refused("ResourceLimitExceeded"), Do.FAIL, Store.KEEP),
-    # The record of an execution that is gone stays until that of the new one takes its place.
+    (
+        Do.RESEND_START,
+        UNKNOWN_ARN,
+        2,
+        refused("ValidationException"),
+        Do.FAIL,
+        Store.DELETE,
+    ),
+    (
+        Do.RESEND_START,
+        UNKNOWN_ARN,
+        2,
+        refused("ResourceNotFound"),
+        Do.FAIL,
+        Store.DELETE,
+    ),
+    (
+        Do.RESEND_START,
+        UNKNOWN_ARN,
+        2,
+        refused("AccessDeniedException"),
+        Do.FAIL,
+        Store.KEEP,
+    ),
+    (
+        Do.RESEND_START,
+        UNKNOWN_ARN,
+        3,
+        refused("ValidationException"),
+        Do.PREPARE,
+        Store.DELETE,
+    ),
+    (
+        Do.RESEND_START,
+        UNKNOWN_ARN,
+        3,
+        refused("ResourceLimitExceeded"),
+        Do.FAIL,
+        Store.KEEP,
+    ),
+    # The record of an execution that is gone stays until that of the new one takes its
+    # place.
     (Do.DESCRIBE, stored(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
     (Do.DESCRIBE, stored(), 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
-    (Do.DESCRIBE_REFUSED, resumed(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
-    (Do.DESCRIBE_RESUMED, resumed(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
+    (
+        Do.DESCRIBE_REFUSED,
+        resumed(),
+        2,
+        refused("ResourceNotFound"),
+        Do.PREPARE,
+        Store.KEEP,
+    ),
+    (
+        Do.DESCRIBE_RESUMED,
+        resumed(),
+        2,
+        refused("ResourceNotFound"),
+        Do.PREPARE,
+        Store.KEEP,
+    ),
     (Do.DESCRIBE_RESUMED, resumed(), 2, refused(transient=True), Do.FAIL, Store.KEEP),
     (Do.RESUME, resumed(), 2, refused(transient=True), Do.FAIL, Store.KEEP),
-    (Do.RESUME, resumed(), 2, refused("ValidationException"), Do.DESCRIBE_REFUSED, Store.KEEP),
-    (Do.RESEND_RESUME, resumed(), 2, refused("AccessDeniedException"), Do.DESCRIBE_REFUSED, Store.KEEP),
+    (
+        Do.RESUME,
+        resumed(),
+        2,
+        refused("ValidationException"),
+        Do.DESCRIBE_REFUSED,
+        Store.KEEP,
+    ),
+    (
+        Do.RESEND_RESUME,
+        resumed(),
+        2,
+        refused("AccessDeniedException"),
+        Do.DESCRIBE_REFUSED,
+        Store.KEEP,
+    ),
     (Do.PREPARE, stored(), 2, refused("ValidationException"), Do.FAIL, Store.KEEP),
     (Do.STOP, stored(), 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
 ]
 
 
-@pytest.mark.parametrize(("do", "record", "epoch", "refusal", "next_do", "store"), REFUSALS)
+@pytest.mark.parametrize(
+    ("do", "record", "epoch", "refusal", "next_do", "store"), REFUSALS
+)
 def test_refusal(
-    do: Do, record: StoredExecution, epoch: int, refusal: Refused, next_do: Do, store: Store
+    do: Do,
+    record: StoredExecution,
+    epoch: int,
+    refusal: Refused,
+    next_do: Do,
+    store: Store,
 ) -> None:
-    """A refused request fails the try with its error, unless another way is left; the record is kept if it is needed."""
+    """
+    A refused request fails the try with its error, unless another way is left; the
+    record is kept if it is needed.
+    """
     now = after(at(do, record, epoch=epoch), refusal)
 
     assert (now.do, now.store) == (next_do, store)
     assert now.error is (refusal.error if next_do is Do.FAIL else None)
-    assert now.record == (None if store is Store.DELETE or next_do is Do.PREPARE else record)
+    assert now.record == (
+        None if store is Store.DELETE or next_do is Do.PREPARE else record
+    )
 
 
 def test_lines_about_refusals() -> None:
     """They say which execution is concerned, why, and what follows."""
     gone = after(at(Do.DESCRIBE, stored()), refused("ResourceNotFound"))
     resume = after(at(Do.RESUME, resumed()), refused("ValidationException"))
-    start = after(at(Do.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException"))
+    start = after(
+        at(Do.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException")
+    )
     replaced = after(at(Do.DESCRIBE_REFUSED, resumed()), described("Failed"))
 
-    assert [(line.level, line.text) for now in (gone, resume, start, replaced) for line in now.lines] == [
-        (WARNING, f"The execution of an earlier try no longer exists: AWS said no Execution: {ARN}"),
+    assert [
+        (line.level, line.text)
+        for now in (gone, resume, start, replaced)
+        for line in now.lines
+    ] == [
+        (
+            WARNING,
+            f"The execution of an earlier try no longer exists: AWS said no Execution: {ARN}",
+        ),
         (WARNING, f"The execution cannot be resumed: AWS said no Execution: {ARN}"),
-        (WARNING, "Pipeline fanout: the earlier request did not start an execution: AWS said no"),
-        (WARNING, f"A new execution, which repeats every step, is started in place of execution {ARN}"),
+        (
+            WARNING,
+            "Pipeline fanout: the earlier request did not start an execution: AWS said no",
+        ),
+        (
+            WARNING,
+            f"A new execution, which repeats every step, is started in place of execution {ARN}",
+        ),
     ]
 
 
@@ -143,7 +265,11 @@ def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
     now = after(at(Do.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
 
-    assert (now.do, now.store, now.record) == (Do.DESCRIBE, Store.WRITE, stored(try_number=3))
+    assert (now.do, now.store, now.record) == (
+        Do.DESCRIBE,
+        Store.WRITE,
+        stored(try_number=3),
+    )
     assert [(line.level, line.text) for line in now.lines] == [
         (INFO, f"Found by the earlier start request: execution {ARN}")
     ]
@@ -152,7 +278,9 @@ def test_resent_start_describes_its_execution() -> None:
 # ---- a kill
 
 
-@pytest.mark.parametrize("do", [Do.PREPARE, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME, Do.WATCH])
+@pytest.mark.parametrize(
+    "do", [Do.PREPARE, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME, Do.WATCH]
+)
 def test_kill_fails_the_try_and_keeps_the_record(do: Do) -> None:
     """The retry decides by the record."""
     now = after(at(do, stored()), Killed())
@@ -168,7 +296,10 @@ def test_shutdown_of_the_worker_fails_the_try(do: Do) -> None:
     now = after(at(do, stored()), Killed(is_shutdown=True))
 
     assert isinstance(now.error, PolysyncError)
-    assert (str(now.error), now.error.permanent) == ("The worker is shutting down, so this try ends.", False)
+    assert (str(now.error), now.error.permanent) == (
+        "The worker is shutting down, so this try ends.",
+        False,
+    )
 
 
 def test_kill_before_the_start_deletes_the_record() -> None:
@@ -200,7 +331,9 @@ def test_running_execution_is_waited_for() -> None:
 
 
 def test_pending_resume_of_a_running_execution_was_accepted() -> None:
-    """The earlier try did not receive the response, so this one stores that there was one."""
+    """
+    The earlier try did not receive the response, so this one stores that there was one.
+    """
     now = after(at(Do.DESCRIBE, resumed()), described("Executing"))
 
     assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
@@ -210,7 +343,9 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
 
 
 @pytest.mark.parametrize("record", [stored(), resumed(resumed_at=NOW)])
-def test_execution_that_is_replaced_keeps_its_record_until_then(record: StoredExecution) -> None:
+def test_execution_that_is_replaced_keeps_its_record_until_then(
+    record: StoredExecution,
+) -> None:
     """If the new request cannot be made, the next try decides as this one has."""
     now = after(at(Do.DESCRIBE, record), described("Failed"))
 
@@ -228,8 +363,13 @@ def test_execution_that_is_replaced_keeps_its_record_until_then(record: StoredEx
 def test_cleared_task_replaces_a_running_execution(
     status: str, stop_on_kill: bool, do: Do, store: Store
 ) -> None:
-    """It is marked before it is stopped: a retry must not resume it if it fails while it stops."""
-    now = after(at(Do.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill), described(status))
+    """
+    It is marked before it is stopped: a retry must not resume it if it fails while it
+    stops.
+    """
+    now = after(
+        at(Do.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill), described(status)
+    )
 
     assert (now.do, now.store) == (do, store)
     marked = stored(replaced_by_epoch=3, try_number=3)
@@ -246,7 +386,9 @@ def test_cleared_task_replaces_a_running_execution(
 
 def test_group_of_steps_goes_on_with_a_running_execution() -> None:
     """Some of its steps were cleared, which is decided after the end."""
-    now = after(at(Do.DESCRIBE, stored(), epoch=3, stop_on_clear=False), described("Executing"))
+    now = after(
+        at(Do.DESCRIBE, stored(), epoch=3, stop_on_clear=False), described("Executing")
+    )
 
     assert (now.do, now.store, now.record) == (Do.WAIT_FOR_END, Store.KEEP, stored())
     (line,) = now.lines
@@ -267,13 +409,20 @@ def test_end_is_waited_for_after_the_stop() -> None:
     """AWS has accepted the stop."""
     now = after(at(Do.STOP, stored()), Accepted(NOW))
 
-    assert (now.do, now.store, now.record, now.lines) == (Do.WAIT_FOR_END, Store.KEEP, stored(), ())
+    assert (now.do, now.store, now.record, now.lines) == (
+        Do.WAIT_FOR_END,
+        Store.KEEP,
+        stored(),
+        (),
+    )
 
 
 # ---- a resume
 
 
-def resume_of(record: StoredExecution, *, epoch: int = 2, **choices: Any) -> Instruction:
+def resume_of(
+    record: StoredExecution, *, epoch: int = 2, **choices: Any
+) -> Instruction:
     """Return the instruction after the description of a failed execution."""
     return after(at(Do.DESCRIBE, record, epoch=epoch, **choices), described("Failed"))
 
@@ -286,16 +435,28 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
 
     assert (now.do, now.store) == (Do.RESUME, Store.WRITE)
     assert now.known.resume_token not in (None, START_TOKEN)
-    expected = {"resumes": 1, "resume_token": now.known.resume_token, "stop_requested_by": None}
-    assert now.record == before.model_copy(update={**expected, "epoch": 2, "try_number": 3})
+    expected = {
+        "resumes": 1,
+        "resume_token": now.known.resume_token,
+        "stop_requested_by": None,
+    }
+    assert now.record == before.model_copy(
+        update={**expected, "epoch": 2, "try_number": 3}
+    )
 
 
 def test_each_resume_has_a_token_of_its_own() -> None:
-    """It follows from the start token, the number and the try, so that a try that is repeated sends the same one."""
+    """
+    It follows from the start token, the number and the try, so that a try that is
+    repeated sends the same one.
+    """
     first = resume_of(stored(), retry_mode="resume").known
-    second = resume_of(first.model_copy(update={"resumed_at": NOW}), retry_mode="resume").known
+    second = resume_of(
+        first.model_copy(update={"resumed_at": NOW}), retry_mode="resume"
+    ).known
     other = resume_of(
-        stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})), retry_mode="resume"
+        stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})),
+        retry_mode="resume",
     ).known
 
     assert first == resume_of(stored(), retry_mode="resume").known
@@ -311,7 +472,11 @@ def test_pending_resume_is_sent_again_with_its_token() -> None:
     """AWS resumes once, however often the request is sent."""
     now = resume_of(resumed())
 
-    assert (now.do, now.store, now.record) == (Do.RESUME, Store.WRITE, resumed(try_number=3))
+    assert (now.do, now.store, now.record) == (
+        Do.RESUME,
+        Store.WRITE,
+        resumed(try_number=3),
+    )
 
 
 def test_accepted_resume_is_watched_from_then_on() -> None:
@@ -323,17 +488,27 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     assert (now.do, now.store, now.description) == (Do.WATCH, Store.WRITE, None)
     assert now.record == before.known.model_copy(update={"resumed_at": NOW})
     assert now.attempt_started_at == NOW
-    assert [(line.level, line.text) for line in now.lines] == [(INFO, f"Resumed (resume 1): execution {ARN}")]
+    assert [(line.level, line.text) for line in now.lines] == [
+        (INFO, f"Resumed (resume 1): execution {ARN}")
+    ]
 
 
 @pytest.mark.parametrize(
     ("status", "do", "resumes"),
     [("Failed", Do.RESUME, 2), ("Executing", Do.WATCH, 1), ("Succeeded", Do.WATCH, 1)],
 )
-def test_resume_from_before_a_clear_is_settled_first(status: str, do: Do, resumes: int) -> None:
-    """If AWS had accepted it and it has failed since, the user wants the failed steps to run now."""
+def test_resume_from_before_a_clear_is_settled_first(
+    status: str, do: Do, resumes: int
+) -> None:
+    """
+    If AWS had accepted it and it has failed since, the user wants the failed steps to
+    run now.
+    """
     again = resume_of(resumed(epoch=1), on_clear="resume")
-    assert (again.do, again.record) == (Do.RESEND_RESUME, resumed(epoch=2, try_number=3))
+    assert (again.do, again.record) == (
+        Do.RESEND_RESUME,
+        resumed(epoch=2, try_number=3),
+    )
     accepted = after(again, Accepted(NOW))
     assert (accepted.do, accepted.store) == (Do.DESCRIBE_RESUMED, Store.WRITE)
     assert accepted.known.resumed_at == NOW
@@ -347,11 +522,19 @@ def test_resume_from_before_a_clear_is_settled_first(status: str, do: Do, resume
         assert now.description == describe(status)
 
 
-@pytest.mark.parametrize(("status", "do"), [("Executing", Do.STOP), ("Failed", Do.PREPARE)])
-def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(status: str, do: Do) -> None:
-    """A process that was frozen may still send it, so it is sent before something else is started."""
+@pytest.mark.parametrize(
+    ("status", "do"), [("Executing", Do.STOP), ("Failed", Do.PREPARE)]
+)
+def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
+    status: str, do: Do
+) -> None:
+    """
+    A process that was frozen may still send it, so it is sent before something else is
+    started.
+    """
     again = resume_of(resumed(epoch=1))
-    # Written although nothing changes, so that Airflow refuses it to a try that it has replaced.
+    # Written although nothing changes, so that Airflow refuses it to a try that it has
+    # replaced.
     assert (again.do, again.store) == (Do.RESEND_RESUME, Store.WRITE)
     assert again.record == resumed(epoch=1, try_number=3)
     accepted = after(again, Accepted(NOW))
@@ -363,10 +546,20 @@ def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(status: str, 
 
 @pytest.mark.parametrize(
     ("status", "do"),
-    [("Executing", Do.WATCH), ("Stopping", Do.WAIT_FOR_END), ("Failed", Do.PREPARE), ("Stopped", Do.PREPARE)],
+    [
+        ("Executing", Do.WATCH),
+        ("Stopping", Do.WAIT_FOR_END),
+        ("Failed", Do.PREPARE),
+        ("Stopped", Do.PREPARE),
+    ],
 )
-def test_execution_may_run_although_aws_has_refused_its_resume(status: str, do: Do) -> None:
-    """AWS may have accepted an earlier request for the same resume; no new execution is started beside it."""
+def test_execution_may_run_although_aws_has_refused_its_resume(
+    status: str, do: Do
+) -> None:
+    """
+    AWS may have accepted an earlier request for the same resume; no new execution is
+    started beside it.
+    """
     now = after(at(Do.DESCRIBE_REFUSED, resumed()), described(status))
 
     assert now.do is do

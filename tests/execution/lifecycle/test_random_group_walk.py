@@ -1,8 +1,9 @@
 """
 Random walks over what can happen to the execution task of a group of steps.
 
-It knows three steps: First has succeeded when the others begin, Second fails with its execution, and Report runs until
-the execution ends. A clear is one of some of their tasks, or of all.
+It knows three steps: First has succeeded when the others begin, Second fails with its
+execution, and Report runs until the execution ends. A clear is one of some of their
+tasks, or of all.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ DOES = {
 
 
 class GroupAirflow(Airflow):
-    """The execution task, and what Airflow knows of the tasks of the steps and of the group's first task."""
+    """
+    The execution task, and what Airflow knows of the tasks of the steps and of the
+    group's first task.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -71,7 +75,9 @@ class GroupAirflow(Airflow):
         """Clear the task with some, with all, or with none of the steps."""
         running = bool(self.running)
         super().clear()
-        self.cleared = self.random.choice([ALL, ALL, ("Second",), ("First", "Second"), ()])
+        self.cleared = self.random.choice(
+            [ALL, ALL, ("Second",), ("First", "Second"), ()]
+        )
         if running and "Report" not in self.cleared:
             # Nobody has cleared its task, but it has not ended either.
             self.cleared = (*self.cleared, "Report")
@@ -85,7 +91,9 @@ class GroupAirflow(Airflow):
     @property
     def is_left(self) -> bool:
         """Whether nobody stops the execution, as the next try goes on with it."""
-        task_states = {name: None if name in self.cleared else "success" for name in ALL}
+        task_states = {
+            name: None if name in self.cleared else "success" for name in ALL
+        }
         return step_tasks.is_left_to_next_try(self.state, task_states)
 
 
@@ -94,7 +102,8 @@ class GroupTry(TryProcess):
 
     airflow: GroupAirflow
     clear: Clear | None = None
-    # Whether it is not known whether AWS has accepted a resume, which is not wanted any more.
+    # Whether it is not known whether AWS has accepted a resume, which is not wanted any
+    # more.
     settles = False
 
     def _chosen(self) -> Generator[str, None, RecoveryChoices]:
@@ -130,10 +139,15 @@ class GroupTry(TryProcess):
             return Clear("wait")  # AWS does not answer
         listed = zip(ALL, STATUSES.get(status, RUNNING), strict=True)
         steps = [
-            StepDescription.model_validate({"StepName": name, "StepStatus": each}) for name, each in listed
+            StepDescription.model_validate({"StepName": name, "StepStatus": each})
+            for name, each in listed
         ]
-        first, is_first = step_tasks.first_look(airflow.first_look, arn, self.epoch, steps)
-        clear = step_tasks.after_clear(airflow.cleared, len(ALL), status, steps, None if is_first else first)
+        first, is_first = step_tasks.first_look(
+            airflow.first_look, arn, self.epoch, steps
+        )
+        clear = step_tasks.after_clear(
+            airflow.cleared, len(ALL), status, steps, None if is_first else first
+        )
         if is_first and clear.action == "wait":
             airflow.first_look = first.model_dump(mode="json")
         return clear
@@ -143,12 +157,20 @@ class GroupTry(TryProcess):
         epoch, record = before.task_try.epoch, before.known
         is_of_the_clear = self.clear and self.epoch == self.airflow.max_tries
         if is_of_the_clear and self.airflow.cleared != ALL and not self.settles:
-            assert now.do is not Do.STOP, "some steps were cleared, and the execution is stopped"
-        if self.clear is None or status != "Failed" or epoch in (record.epoch, record.replaced_by_epoch):
+            assert now.do is not Do.STOP, (
+                "some steps were cleared, and the execution is stopped"
+            )
+        if (
+            self.clear is None
+            or status != "Failed"
+            or epoch in (record.epoch, record.replaced_by_epoch)
+        ):
             return
         if not record.choice_in(epoch):
             action = self.clear.action
-            assert now.do in DOES[action], f"the clear means {action}, but the try does {now.do.name}"
+            assert now.do in DOES[action], (
+                f"the clear means {action}, but the try does {now.do.name}"
+            )
 
 
 class GroupWalk(Walk):
@@ -159,11 +181,16 @@ class GroupWalk(Walk):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.clears += 1
-        # Triggers of tries whose task was cleared, which have not done what they do then.
+        # Triggers of tries whose task was cleared, which have not done what they do
+        # then.
         self.late: list[tuple[StoredExecution, int]] = []
 
     def _choices(self) -> RecoveryChoices:
-        return super()._choices().model_copy(update={"retry_mode": "resume", "on_clear": "new"})
+        return (
+            super()
+            ._choices()
+            .model_copy(update={"retry_mode": "resume", "on_clear": "new"})
+        )
 
     def _airflow(self, retries: int) -> GroupAirflow:
         return GroupAirflow(self.random, self.choices, retries)
@@ -201,7 +228,10 @@ class GroupWalk(Walk):
         return False
 
     def _look_late(self) -> None:
-        """Let a trigger whose task was cleared look whose execution it is; it looks again if it leaves it."""
+        """
+        Let a trigger whose task was cleared look whose execution it is; it looks again
+        if it leaves it.
+        """
         airflow, (record, number) = self.airflow, self.late[-1]
         stops = airflow.aws.stops
         if airflow.is_left:

@@ -1,4 +1,6 @@
-"""Random walks over what can happen to a task: the promise, checked on the core alone."""
+"""
+Random walks over what can happen to a task: the promise, checked on the core alone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
 BLOCKS = max(3, WALKS // 5_000)
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
-    f"sending {each.name}" for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
+    f"sending {each.name}"
+    for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
 ]
 BEFORE_THE_FIRST_WRITE = [
     "before the record is read",
@@ -36,17 +39,23 @@ class Walk:
         self.choices = self._choices()
         self.airflow = self._airflow(random.randint(0, 3))
         self.later_runs = 0
-        # Known limit: nobody finds the execution of a deleted DAG run whose record is lost, too.
+        # Known limit: nobody finds the execution of a deleted DAG run whose record is
+        # lost, too.
         self.is_lost = self.is_created_again = False
         self.frozen: list[TryProcess] = []
         # Where processes are often frozen, and how soon they go on.
         self.likely_freezes, self.thaws = random.choice(
-            [(BEFORE_A_REQUEST, 0.1), (BEFORE_A_REQUEST, 0.1), (BEFORE_THE_FIRST_WRITE, 0.5)]
+            [
+                (BEFORE_A_REQUEST, 0.1),
+                (BEFORE_A_REQUEST, 0.1),
+                (BEFORE_THE_FIRST_WRITE, 0.5),
+            ]
         )
         self.clears = random.randint(0, 2)
         # Executions of which nobody knows any more who could stop them.
         self.unknown: set[str] = set()
-        # Known limit: without its record, AWS may take the stop of a resumed execution for an earlier one.
+        # Known limit: without its record, AWS may take the stop of a resumed execution
+        # for an earlier one.
         self.stopped_before: set[str] = set()
 
     def _choices(self) -> RecoveryChoices:
@@ -71,8 +80,9 @@ class Walk:
             died = airflow.history[-2:] == ["crash", "-> failed"]
             is_stopped = died and airflow.stored and not self.is_created_again
             if airflow.state == "failed" and not process.wrote and not is_stopped:
-                # Known limits: the last process is ended before it could write anything; or the record is lost,
-                # and it ends before it has looked in AWS.
+                # Known limits: the last process is ended before it could write
+                # anything; or the record is lost, and it ends before it has looked in
+                # AWS.
                 self.unknown.update(each.arn for each in airflow.running)
             self._between_tries()
             if airflow.state in ("success", "failed"):
@@ -85,7 +95,10 @@ class Walk:
             self._finish(process)
 
     def _choose(self) -> None:
-        """A user may choose what the clear does; a process that is left may go on before it."""
+        """
+        A user may choose what the clear does; a process that is left may go on before
+        it.
+        """
         while self.random.random() < 0.4:
             self.airflow.choose(self.random.choice(["new", "resume", None]))
             if self.frozen and self.random.random() < 0.5:
@@ -105,7 +118,9 @@ class Walk:
         if random.random() < 0.15 and not self.is_created_again:
             self.is_lost = True
             airflow.lose_record()
-            self.stopped_before.update(each.arn for each in airflow.aws.executions if each.stops)
+            self.stopped_before.update(
+                each.arn for each in airflow.aws.executions if each.stops
+            )
         if random.random() < 0.2:
             airflow.history.append("tokens forgotten")
             airflow.aws.forget_tokens()
@@ -113,13 +128,18 @@ class Walk:
             airflow.parameter = f"{airflow.parameter}1"
 
     def _run_later_dag_run(self) -> None:
-        """The task of a later DAG run starts its execution, and waits for its end: nobody else notices."""
+        """
+        The task of a later DAG run starts its execution, and waits for its end: nobody
+        else notices.
+        """
         before, aws = self.airflow.stored, self.airflow.aws
         self.later_runs += 1
         later = Airflow(self.random, self.choices, 0, f"later{self.later_runs}", aws)
         own = {each.arn for each in aws.executions}
         for step in later.begin_try().steps:
-            assert self.airflow.stored == before, f"a later DAG run has changed the record: {step}"
+            assert self.airflow.stored == before, (
+                f"a later DAG run has changed the record: {step}"
+            )
             for each in aws.running:
                 if each.arn not in own:
                     each.status = "Succeeded"
@@ -144,7 +164,8 @@ class Walk:
 
     def _is_overwritten(self, process: TryProcess) -> bool:
         """
-        Return whether a process that was frozen right before its write has written over the record of this one.
+        Return whether a process that was frozen right before its write has written over
+        the record of this one.
 
         Known limit: if this one does not write again, nobody knows its execution.
         """
@@ -192,7 +213,10 @@ class Walk:
         self._finish(process)
 
     def _evict(self, process: TryProcess) -> None:
-        """The node is drained: the process receives SIGTERM, and SIGKILL if it still runs some time later."""
+        """
+        The node is drained: the process receives SIGTERM, and SIGKILL if it still runs
+        some time later.
+        """
         airflow, stops = self.airflow, self.airflow.aws.stops
         airflow.history.append("evicted")
         process.kill()
@@ -205,11 +229,20 @@ class Walk:
                 airflow.aws.progress()
         if airflow.state == "running":
             self._crash(process)
-        if process.now and process.now.do is Do.WATCH and airflow.state == "up_for_retry":
-            assert airflow.aws.stops == stops, "an eviction leaves the execution to the retry"
+        if (
+            process.now
+            and process.now.do is Do.WATCH
+            and airflow.state == "up_for_retry"
+        ):
+            assert airflow.aws.stops == stops, (
+                "an eviction leaves the execution to the retry"
+            )
 
     def _time_out(self, process: TryProcess) -> None:
-        """``execution_timeout`` passes: Airflow calls ``on_kill`` while the error is on its way."""
+        """
+        ``execution_timeout`` passes: Airflow calls ``on_kill`` while the error is on
+        its way.
+        """
         self.airflow.history.append("execution_timeout")
         process.kill(timed_out=True)
         self.airflow.fail_or_retry()
@@ -222,9 +255,11 @@ class Walk:
 
     def _create_again(self, process: TryProcess) -> None:
         """
-        A user deletes the DAG run, and creates it again with the same run id. The process may learn nothing of it.
+        A user deletes the DAG run, and creates it again with the same run id. The
+        process may learn nothing of it.
 
-        Not while a process of the deleted DAG run is frozen: its number is that of a later try.
+        Not while a process of the deleted DAG run is frozen: its number is that of a
+        later try.
         """
         self.is_created_again = True
         self.airflow.history.append("deleted")
@@ -243,7 +278,9 @@ class Walk:
         if self.random.random() < 0.5:
             before = set(airflow.aws.find(record.arn).tokens)
             end_deferred(airflow, record, process.number)
-            assert airflow.aws.find(record.arn).tokens == before, "a trigger that has moved stops nothing"
+            assert airflow.aws.find(record.arn).tokens == before, (
+                "a trigger that has moved stops nothing"
+            )
         if self.random.random() < 0.5:
             airflow.state = "running"
             return True
@@ -280,12 +317,17 @@ class Walk:
 
     def _check(self, moment: str) -> None:
         running = self.airflow.running
-        assert len(running) <= 1, f"{moment}: two executions run\n" + "\n".join(self.airflow.history)
+        assert len(running) <= 1, f"{moment}: two executions run\n" + "\n".join(
+            self.airflow.history
+        )
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_at_most_one_execution_runs_and_none_is_left(block: int) -> None:
-    """Whatever dies, is frozen, killed or cleared at any point: one execution at a time, and none after the end."""
+    """
+    Whatever dies, is frozen, killed or cleared at any point: one execution at a time,
+    and none after the end.
+    """
     walk_all(Walk, block)
 
 
@@ -299,7 +341,15 @@ def walk_all(kind: type[Walk], block: int) -> None:
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from None
 
-        executing = [each for each in walk.airflow.aws.executions if each.status == "Executing"]
-        left = [each for each in executing if each.arn not in walk.unknown | walk.stopped_before]
+        executing = [
+            each for each in walk.airflow.aws.executions if each.status == "Executing"
+        ]
+        left = [
+            each
+            for each in executing
+            if each.arn not in walk.unknown | walk.stopped_before
+        ]
         if walk.choices.stop_on_kill:
-            assert left == [], f"seed {seed}: an execution is left\n" + "\n".join(walk.airflow.history)
+            assert left == [], f"seed {seed}: an execution is left\n" + "\n".join(
+                walk.airflow.history
+            )

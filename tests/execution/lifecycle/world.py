@@ -1,9 +1,11 @@
 """
-AWS, Airflow and the processes of one task, as values: what the core of an execution's life is played against.
+AWS, Airflow and the processes of one task, as values: what the core of an execution's
+life is played against.
 
-A process is a generator that yields where it may die, be frozen or be killed: before and after each write to the
-store, and before and after each call to AWS. AWS knows client tokens, refuses, loses responses, and lets executions
-end. Airflow replaces task instances, begins tries, and runs the failure callback. Nothing here takes time.
+A process is a generator that yields where it may die, be frozen or be killed: before
+and after each write to the store, and before and after each call to AWS. AWS knows
+client tokens, refuses, loses responses, and lets executions end. Airflow replaces task
+instances, begins tries, and runs the failure callback. Nothing here takes time.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from typing import Any
 from zlib import crc32
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError
+from polysync_airflow.exceptions import (
+    PolysyncError,
+    SageMakerApiError,
+    StoredRecordError,
+)
 from polysync_airflow.execution.lifecycle.decisions import (
     Exit,
     Leaving,
@@ -59,7 +65,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class LostResponseError(Exception):
-    """AWS has processed the request, and the process has died before it received the response."""
+    """
+    AWS has processed the request, and the process has died before it received the
+    response.
+    """
 
 
 class ReplacedError(Exception):
@@ -92,7 +101,8 @@ class Airflow:
         self.aws = aws or Aws(random)
         self.max_tries = retries
         self.try_number = 0
-        # The try whose task instance Airflow knows; None right after a clear of the running task.
+        # The try whose task instance Airflow knows; None right after a clear of the
+        # running task.
         self.current: int | None = None
         self.state: str | None = "scheduled"
         self.incarnation = Incarnation(dag_run_started_at=NOW)
@@ -101,7 +111,8 @@ class Airflow:
         self.lost: StoredRecordError | None = None
         self.keys = 1
         self.parameter = "1"
-        # What a user chose in place of ``on_clear``, by the epoch that its clear began; None if that may be lost.
+        # What a user chose in place of ``on_clear``, by the epoch that its clear began;
+        # None if that may be lost.
         self.chosen: dict[int, OnClear | None] = {}
         self.history: list[str] = []
 
@@ -116,7 +127,9 @@ class Airflow:
         """The executions of this task instance that have not ended."""
         own = f"-{self.key.run_id}-"
         return [
-            each for each in self.aws.running if each.request and own in each.request.execution_display_name
+            each
+            for each in self.aws.running
+            if each.request and own in each.request.execution_display_name
         ]
 
     def lose_record(self) -> None:
@@ -124,7 +137,11 @@ class Airflow:
         how = self.random.choice(["deleted", "damaged", "rotated"])
         self.history.append(f"record {how}")
         record = self.stored if how == "rotated" else None
-        self.lost = StoredRecordError("", record=record) if self.stored and how != "deleted" else None
+        self.lost = (
+            StoredRecordError("", record=record)
+            if self.stored and how != "deleted"
+            else None
+        )
         self.keys += how == "rotated"
         self.stored = None
         # With the record, the choice for this clear is lost.
@@ -146,7 +163,10 @@ class Airflow:
         self.stored, self.lost = None, None
 
     def end_try(self, state: str) -> None:
-        """Record how a try has ended. Before a retry, Airflow 2 has the try as the current one for some time."""
+        """
+        Record how a try has ended. Before a retry, Airflow 2 has the try as the current
+        one for some time.
+        """
         self.state = state
         if state == "up_for_retry" and self.random.random() < 0.8:
             self.current = None
@@ -174,7 +194,9 @@ class Airflow:
 
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id. The record stays."""
-        self.incarnation = Incarnation(dag_run_started_at=NOW + timedelta(days=len(self.history)))
+        self.incarnation = Incarnation(
+            dag_run_started_at=NOW + timedelta(days=len(self.history))
+        )
         self.current, self.state = None, "scheduled"
         self.try_number, self.max_tries = 0, self.retries
         self.chosen.clear()
@@ -184,13 +206,17 @@ class Airflow:
         """Run what the DAG processor runs when the process of the last try has died."""
         record = self.stored
         owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
-        leaving = leave(record, self.try_number, stop_on_kill=self.choices.stop_on_kill).owned_by(owner)
+        leaving = leave(
+            record, self.try_number, stop_on_kill=self.choices.stop_on_kill
+        ).owned_by(owner)
         if record and leaving.exit is Exit.STOP:
             stop_recorded(self.aws, record)
 
 
 class TryProcess:
-    """The process of one try. ``steps`` goes on by one point at which it may be disturbed."""
+    """
+    The process of one try. ``steps`` goes on by one point at which it may be disturbed.
+    """
 
     def __init__(self, airflow: Airflow) -> None:
         self.airflow, self.aws, self.number = airflow, airflow.aws, airflow.try_number
@@ -239,7 +265,9 @@ class TryProcess:
             if now.do is Do.WAIT_FOR_END:
                 continue
             record = self.now.known if self.now else None
-            if after_wait(end, record, self.number, stop_on_kill=airflow.choices.stop_on_kill).begins_again:
+            if after_wait(
+                end, record, self.number, stop_on_kill=airflow.choices.stop_on_kill
+            ).begins_again:
                 continue
             self.now = None
             yield from self._end(failed=end.status != "Succeeded")
@@ -254,12 +282,18 @@ class TryProcess:
         return begin(Try(self.number, self.epoch, self.task, choices, lost), stored)
 
     def _chosen(self) -> Generator[str, None, RecoveryChoices]:
-        """Return what the author, or the operator, has chosen about the execution of the earlier tries."""
+        """
+        Return what the author, or the operator, has chosen about the execution of the
+        earlier tries.
+        """
         yield from ()
         return self.airflow.choices
 
     def _end(self, *, failed: bool) -> Iterator[str]:
-        """End the try. A task that succeeds deletes its record before Airflow knows that it has succeeded."""
+        """
+        End the try. A task that succeeds deletes its record before Airflow knows that
+        it has succeeded.
+        """
         airflow = self.airflow
         if not failed and (self.is_confirmed or self._is_current):
             yield "before the record is forgotten"
@@ -269,16 +303,32 @@ class TryProcess:
             airflow.fail_or_retry() if failed else airflow.end_try("success")
 
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
-        """Check that a clear does what the user chose, or else what ``on_clear`` says."""
-        epoch, record, choices = before.task_try.epoch, before.known, self.airflow.choices
+        """
+        Check that a clear does what the user chose, or else what ``on_clear`` says.
+        """
+        epoch, record, choices = (
+            before.task_try.epoch,
+            before.known,
+            self.airflow.choices,
+        )
         is_of_the_clear = epoch == self.airflow.max_tries
-        if status != "Failed" or not is_of_the_clear or epoch in (record.epoch, record.replaced_by_epoch):
+        if (
+            status != "Failed"
+            or not is_of_the_clear
+            or epoch in (record.epoch, record.replaced_by_epoch)
+        ):
             return
         wanted = self.airflow.chosen.get(epoch, choices.on_clear)
         if wanted is None:
             return
-        does = (Do.RESUME, Do.RESEND_RESUME) if wanted == "resume" else (Do.PREPARE, Do.RESEND_RESUME)
-        assert now.do in does, f"the clear wants {wanted}, but the try does {now.do.name}"
+        does = (
+            (Do.RESUME, Do.RESEND_RESUME)
+            if wanted == "resume"
+            else (Do.PREPARE, Do.RESEND_RESUME)
+        )
+        assert now.do in does, (
+            f"the clear wants {wanted}, but the try does {now.do.name}"
+        )
 
     def _enter(self, now: Instruction) -> Iterator[str]:
         if now.do is not Do.START:
@@ -306,14 +356,20 @@ class TryProcess:
         record = now.known
         if chance < 0.03:
             # Before AWS has processed it; then it is not known whether it has.
-            return Refused(api_error("InternalFailure", transient=True), was_repeated=True)
+            return Refused(
+                api_error("InternalFailure", transient=True), was_repeated=True
+            )
         lost = 0.03 <= chance < 0.06
         try:
             event = self._processed(now, record)
         except SageMakerApiError as error:
             return Refused(error)
         return (
-            Refused(api_error("ConnectionClosedError", transient=True), was_repeated=True) if lost else event
+            Refused(
+                api_error("ConnectionClosedError", transient=True), was_repeated=True
+            )
+            if lost
+            else event
         )
 
     def _look_up(self, now: Instruction) -> LookedUp:
@@ -336,7 +392,9 @@ class TryProcess:
         return Accepted(NOW)
 
     def _wait(self, now: Instruction) -> Any:
-        """Wait on the worker; a killed task goes on with its wait until its process ends."""
+        """
+        Wait on the worker; a killed task goes on with its wait until its process ends.
+        """
         execution = self.aws.find(now.known.arn)
         while not has_ended(execution.status):
             yield "waiting"
@@ -345,12 +403,17 @@ class TryProcess:
         return event_of(execution)
 
     def kill(self, *, timed_out: bool = False) -> None:
-        """Kill the process, as ``on_kill`` does: the main thread goes on when this has decided about the execution."""
+        """
+        Kill the process, as ``on_kill`` does: the main thread goes on when this has
+        decided about the execution.
+        """
         self.killed = True
         for _ in self._leave(is_signalled=not timed_out):
             pass
 
-    def _leave(self, *, retry_follows: bool = False, is_signalled: bool = False) -> Iterator[str]:
+    def _leave(
+        self, *, retry_follows: bool = False, is_signalled: bool = False
+    ) -> Iterator[str]:
         record = self.now.record if self.now else None
         if record is None:
             return
@@ -378,10 +441,15 @@ class TryProcess:
     def _owner(self, record: StoredExecution) -> Owner:
         airflow = self.airflow
         is_current = self._is_current
-        return owner_by_record(record, self.number, airflow.state, airflow.stored, is_current=is_current)
+        return owner_by_record(
+            record, self.number, airflow.state, airflow.stored, is_current=is_current
+        )
 
     def _confirm(self) -> None:
-        """Ask Airflow whether this try is the current one, unless it has said so a moment ago."""
+        """
+        Ask Airflow whether this try is the current one, unless it has said so a moment
+        ago.
+        """
         if not self.is_confirmed and not self._is_current:
             raise ReplacedError
         self.is_confirmed = True
@@ -389,12 +457,19 @@ class TryProcess:
     @property
     def _is_current(self) -> bool:
         airflow = self.airflow
-        return airflow.current == self.number and airflow.task == self.task and airflow.state != DELETED
+        return (
+            airflow.current == self.number
+            and airflow.task == self.task
+            and airflow.state != DELETED
+        )
 
     def _put(self, record: StoredExecution) -> None:
-        # Known limit: a process of before the clear, which was frozen right before its write, writes over the choice
-        # when it goes on.
-        if self.epoch != self.airflow.max_tries and self.airflow.max_tries in self.airflow.chosen:
+        # Known limit: a process of before the clear, which was frozen right before its
+        # write, writes over the choice when it goes on.
+        if (
+            self.epoch != self.airflow.max_tries
+            and self.airflow.max_tries in self.airflow.chosen
+        ):
             self.airflow.chosen[self.airflow.max_tries] = None
         self.airflow.stored = record.without_values()
         self.airflow.lost = None
@@ -423,6 +498,8 @@ def make_request(now: Instruction, parameter: str) -> StartRequest:
 def end_deferred(airflow: Airflow, record: StoredExecution, number: int) -> None:
     """Run ``on_kill`` of the trigger of a try."""
     owner = owner_of_deferred(airflow.state, airflow.stored, record.arn, number)
-    leaving = leave(airflow.stored, number, stop_on_kill=airflow.choices.stop_on_kill).owned_by(owner)
+    leaving = leave(
+        airflow.stored, number, stop_on_kill=airflow.choices.stop_on_kill
+    ).owned_by(owner)
     if leaving.exit is Exit.STOP:
         stop_recorded(airflow.aws, record)

@@ -1,4 +1,7 @@
-"""Definitions that somebody wrote to break an import: each becomes an error of its job only."""
+"""
+Definitions that somebody wrote to break an import: each becomes an error of its job
+only.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,41 @@ from polysync_airflow.execution.pipelines import declared_parameters, definition
     [
         ("[" * 200_000 + "]" * 200_000, "nested too deeply"),
         (
-            '{"Parameters": [{"Name": "P", "Type": "Integer", "DefaultValue": ' + "9" * 5000 + "}]}",
+            '{"Parameters": [{"Name": "P", "Type": "Integer", "DefaultValue": '
+            + "9" * 5000
+            + "}]}",
             "is not JSON",
         ),
-        ('{"Parameters": [{"Name": "P", "Type": "Float", "DefaultValue": NaN}]}', "finite number"),
-        ('{"Parameters": [{"Name": "P", "Type": "Float", "DefaultValue": Infinity}]}', "finite number"),
+        (
+            '{"Parameters": [{"Name": "P", "Type": "Float", "DefaultValue": NaN}]}',
+            "finite number",
+        ),
+        (
+            '{"Parameters": [{"Name": "P", "Type": "Float", "DefaultValue": Infinity}]}',
+            "finite number",
+        ),
         ('{"Parameters": {"Name": "P"}}', "valid list"),
         ('{"Parameters": [{"Type": "String"}]}', "Parameters.0.Name: Field required"),
         ("5", "a JSON int, not an object"),
         ("", "is not JSON"),
         ("\x00", "is not JSON"),
     ],
-    ids=["brackets", "digits", "NaN", "Infinity", "object", "no name", "number", "empty", "NUL"],
+    ids=[
+        "brackets",
+        "digits",
+        "NaN",
+        "Infinity",
+        "object",
+        "no name",
+        "number",
+        "empty",
+        "NUL",
+    ],
 )
 def test_definitions_that_cannot_be_read(definition: str, message: str) -> None:
-    """The error is a ParametersError with a message that a log and a database accept."""
+    """
+    The error is a ParametersError with a message that a log and a database accept.
+    """
     with pytest.raises(ParametersError, match=message) as caught:
         declared_parameters(definition)
 
@@ -42,13 +65,18 @@ def test_definitions_that_cannot_be_read(definition: str, message: str) -> None:
 
 def test_parameter_without_a_type_is_a_string() -> None:
     """AWS's schema of definitions makes the type optional."""
-    (parameter,) = declared_parameters(json.dumps({"Parameters": [{"Name": "P", "DefaultValue": "x"}]}))
+    (parameter,) = declared_parameters(
+        json.dumps({"Parameters": [{"Name": "P", "DefaultValue": "x"}]})
+    )
 
     assert (parameter.type, parameter.default) == ("String", "x")
 
 
 def test_digest_is_that_of_the_canonical_json() -> None:
-    """White space and the order of keys do not change it; the order of a list, and a value, do."""
+    """
+    White space and the order of keys do not change it; the order of a list, and a
+    value, do.
+    """
     text = '{"Steps": [1, {"b": 1.0, "a": "\\u00fc"}], "Parameters": []}'
     canonical = '{"Parameters":[],"Steps":[1,{"a":"\\u00fc","b":1.0}]}'
 
@@ -60,7 +88,9 @@ def test_digest_is_that_of_the_canonical_json() -> None:
     assert definition_digest(text.replace("1.0", "2.0")) != digest
 
 
-@pytest.mark.parametrize("definition", [None, "", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "definition", [None, "", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"]
+)
 def test_text_that_is_not_json_has_no_digest(definition: str | None) -> None:
     """A definition that cannot be read has no digest, and is no error."""
     assert definition_digest(definition) is None

@@ -1,4 +1,7 @@
-"""What is wrong with the parameters of a start, and which values a declared parameter accepts."""
+"""
+What is wrong with the parameters of a start, and which values a declared parameter
+accepts.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ import time
 
 import pytest
 
-from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems, typed_value
+from polysync_airflow.execution.pipelines import (
+    DeclaredParameter,
+    parameter_problems,
+    typed_value,
+)
 from polysync_airflow.execution.texts import MAX_PROBLEMS
 
 
@@ -25,13 +32,30 @@ DECLARED = [
 
 
 def test_fitting_parameters_have_no_problem() -> None:
-    """Values may be texts of the declared types; parameters with a default may be left out."""
-    assert parameter_problems({"Rate": "1e-3", "MaxJobs": "-3", "DryRun": "True"}, DECLARED) == []
+    """
+    Values may be texts of the declared types; parameters with a default may be left
+    out.
+    """
+    assert (
+        parameter_problems(
+            {"Rate": "1e-3", "MaxJobs": "-3", "DryRun": "True"}, DECLARED
+        )
+        == []
+    )
 
 
 def test_all_problems_are_listed_at_once() -> None:
-    """Unknown names come first, with the nearest declared one; each line names parameter, value and cure."""
-    sent = {"maxjobs": "8", "Colour": "red", "MaxJobs": "many", "DryRun": "1", "Tier": "tin"}
+    """
+    Unknown names come first, with the nearest declared one; each line names parameter,
+    value and cure.
+    """
+    sent = {
+        "maxjobs": "8",
+        "Colour": "red",
+        "MaxJobs": "many",
+        "DryRun": "1",
+        "Tier": "tin",
+    }
 
     assert parameter_problems(sent, DECLARED) == [
         "maxjobs = '8': not declared; did you mean MaxJobs?",
@@ -52,13 +76,16 @@ def test_pipeline_without_parameters() -> None:
 
 def test_a_missing_parameter_names_its_enum() -> None:
     """The line says which values the definition allows."""
-    assert parameter_problems({}, [declared("Tier", EnumValues=["gold", "silver"])]) == [
-        "Tier: has no default; add a value (String, one of gold, silver)"
-    ]
+    assert parameter_problems(
+        {}, [declared("Tier", EnumValues=["gold", "silver"])]
+    ) == ["Tier: has no default; add a value (String, one of gold, silver)"]
 
 
 def test_foreign_texts_are_cleaned_and_bounded() -> None:
-    """Names, enums and values cannot add lines or control characters, and long ones are cut."""
+    """
+    Names, enums and values cannot add lines or control characters, and long ones are
+    cut.
+    """
     hostile = [
         declared("A\nB\x1b[31m", EnumValues=["x\ny" * 300] * 1000),
         declared("Long", EnumValues=["v" * 1000] * 1000),
@@ -72,7 +99,9 @@ def test_foreign_texts_are_cleaned_and_bounded() -> None:
 
 
 def test_many_problems_are_counted_and_cost_little() -> None:
-    """At most 20 lines and a number, within a second or two, however many names there are."""
+    """
+    At most 20 lines and a number, within a second or two, however many names there are.
+    """
     many = [declared("p" * 200 + str(number)) for number in range(3000)]
     sent = {"q" * 200 + str(number): "x" for number in range(200)}
     before = time.process_time()
@@ -106,7 +135,10 @@ def test_many_problems_are_counted_and_cost_little() -> None:
     ],
 )
 def test_values_that_only_python_reads_are_refused(kind: str, value: object) -> None:
-    """A text that Python would read as a number, but AWS does not document, is not of the type."""
+    """
+    A text that Python would read as a number, but AWS does not document, is not of the
+    type.
+    """
     with pytest.raises(ValueError, match="must be"):
         typed_value(declared("P", kind), value)
 
@@ -125,7 +157,9 @@ def test_values_that_only_python_reads_are_refused(kind: str, value: object) -> 
         ("String", 7, "7"),
     ],
 )
-def test_texts_are_read_as_the_declared_type(kind: str, value: object, typed: object) -> None:
+def test_texts_are_read_as_the_declared_type(
+    kind: str, value: object, typed: object
+) -> None:
     """The value has the declared type."""
     result = typed_value(declared("P", kind), value)
 

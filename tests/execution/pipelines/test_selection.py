@@ -17,9 +17,15 @@ from polysync_airflow.execution.pipelines import (
 )
 
 
-def step(name: str, *depends_on: Any, uses: str | None = None, **members: Any) -> dict[str, Any]:
+def step(
+    name: str, *depends_on: Any, uses: str | None = None, **members: Any
+) -> dict[str, Any]:
     """Return a step as a definition declares it."""
-    arguments = {"Input": {"Std:Join": {"On": "/", "Values": [{"Get": uses}, "x"]}}} if uses else {}
+    arguments = (
+        {"Input": {"Std:Join": {"On": "/", "Values": [{"Get": uses}, "x"]}}}
+        if uses
+        else {}
+    )
     return {
         "Name": name,
         "Type": "Training",
@@ -37,14 +43,21 @@ def declared(*steps: Any) -> list[DeclaredStep]:
 # Prepare -> Train -> Evaluate -> Check -> (Register); Report stands alone.
 STEPS = declared(
     step("Prepare"),
-    step("Train", uses="Steps.Prepare.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri"),
+    step(
+        "Train",
+        uses="Steps.Prepare.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri",
+    ),
     step("Evaluate", {"Step": "Train", "Trigger": "Failed"}),
     {
         "Name": "Check",
         "Type": "Condition",
         "Arguments": {
-            "Conditions": [{"LeftValue": {"Get": "Steps.Evaluate.PropertyFiles.Report"}}],
-            "IfSteps": [step("Register", uses="Steps.Train.ModelArtifacts.S3ModelArtifacts")],
+            "Conditions": [
+                {"LeftValue": {"Get": "Steps.Evaluate.PropertyFiles.Report"}}
+            ],
+            "IfSteps": [
+                step("Register", uses="Steps.Train.ModelArtifacts.S3ModelArtifacts")
+            ],
         },
     },
     step("Report"),
@@ -52,7 +65,10 @@ STEPS = declared(
 
 
 def test_needs_are_those_of_the_step_itself() -> None:
-    """Names in DependsOn and used properties count; those of a condition's branches are not the condition's."""
+    """
+    Names in DependsOn and used properties count; those of a condition's branches are
+    not the condition's.
+    """
     assert {each.name: sorted(each.needs) for each in STEPS} == {
         "Prepare": [],
         "Train": ["Prepare"],
@@ -65,7 +81,10 @@ def test_needs_are_those_of_the_step_itself() -> None:
 
 def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
     """What the steps of the body need of each other is nobody else's."""
-    body = [step("Score", "Prepare"), step("Tag", "Score", uses="Steps.Train.ModelArtifacts")]
+    body = [
+        step("Score", "Prepare"),
+        step("Tag", "Score", uses="Steps.Train.ModelArtifacts"),
+    ]
     loop = {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": body}}
 
     (found,) = declared(loop)
@@ -109,7 +128,9 @@ def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
     ],
 )
 def test_rules(selected: list[str], has_source: bool, problems: list[str]) -> None:
-    """Each problem names the step and the cure; a selection that AWS accepts has none."""
+    """
+    Each problem names the step and the cure; a selection that AWS accepts has none.
+    """
     assert selection_problems(selected, STEPS, has_source=has_source) == problems
 
 
@@ -122,17 +143,30 @@ def test_reused_steps_are_all_above_in_the_order_of_the_definition() -> None:
 @pytest.mark.parametrize("selected", [None, ["Train"]])
 def test_marks(selected: list[str] | None) -> None:
     """Without a selection no step is marked, else those that were not selected."""
-    marked = [each.name for each in mark_selection(STEPS, selected) if each.not_selected]
+    marked = [
+        each.name for each in mark_selection(STEPS, selected) if each.not_selected
+    ]
 
-    assert marked == (["Prepare", "Evaluate", "Check", "Register", "Report"] if selected else [])
+    assert marked == (
+        ["Prepare", "Evaluate", "Check", "Register", "Report"] if selected else []
+    )
 
 
 def test_foreign_definitions() -> None:
     """Circles, wrong types and very many steps neither fail nor make a long message."""
-    circle = declared(step("A", "B"), step("B", "A", 7, None, {"Step": 7}), step("C", uses="Steps."), "D", 5)
+    circle = declared(
+        step("A", "B"),
+        step("B", "A", 7, None, {"Step": 7}),
+        step("C", uses="Steps."),
+        "D",
+        5,
+    )
     names = [f"Step{number:04}" for number in range(2 * MAX_STEPS)]
     many = declared(
-        *(step(name, *before) for name, before in zip(names, [[], *([n] for n in names)], strict=False))
+        *(
+            step(name, *before)
+            for name, before in zip(names, [[], *([n] for n in names)], strict=False)
+        )
     )
 
     assert selection_problems(["A", "B"], circle, has_source=False) == []

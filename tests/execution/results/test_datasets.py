@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.execution.results import JOB_KINDS, MAX_DATASETS, Dataset, Datasets, datasets_of
+from polysync_airflow.execution.results import (
+    JOB_KINDS,
+    MAX_DATASETS,
+    Dataset,
+    Datasets,
+    datasets_of,
+)
 
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
 
@@ -43,7 +49,9 @@ def test_names_in_s3(uri: str, dataset: Dataset | None) -> None:
         (f"{ACCOUNT}:model-package/churn/7", Dataset(ACCOUNT, "model-package/churn/7")),
         (
             "arn:aws-cn:sagemaker:cn-north-1:123456789012:model-package/churn",
-            Dataset("arn:aws-cn:sagemaker:cn-north-1:123456789012", "model-package/churn"),
+            Dataset(
+                "arn:aws-cn:sagemaker:cn-north-1:123456789012", "model-package/churn"
+            ),
         ),
         (f"{ACCOUNT}:model-package/churn/7\n", None),
         (f"{ACCOUNT}:model/churn", None),
@@ -59,7 +67,12 @@ def test_names_of_model_packages(arn: str, dataset: Dataset | None) -> None:
 def test_what_one_step_writes_and_another_reads_is_an_output() -> None:
     """A dataset is named once, in the order of the steps; model packages come first."""
     read = ["s3://ml-bucket/raw", "s3://ml-bucket/train/", "s3://ml-bucket/raw/", None]
-    written = ["s3://ml-bucket/train", "s3://ml-bucket/model.tar.gz", None, "s3://ml-bucket/train/"]
+    written = [
+        "s3://ml-bucket/train",
+        "s3://ml-bucket/model.tar.gz",
+        None,
+        "s3://ml-bucket/train/",
+    ]
 
     assert datasets_of(read, written, [f"{ACCOUNT}:model-package/churn/7"]) == Datasets(
         inputs=(Dataset("s3://ml-bucket", "raw"),),
@@ -74,7 +87,9 @@ def test_what_one_step_writes_and_another_reads_is_an_output() -> None:
 def test_large_execution_is_bounded() -> None:
     """The number of datasets that are left out is known."""
     read = [f"s3://ml-bucket/raw/{number}" for number in range(MAX_DATASETS + 20)] * 2
-    written = [f"s3://ml-bucket/made/{number}" for number in range(MAX_DATASETS + 3)] * 2
+    written = [
+        f"s3://ml-bucket/made/{number}" for number in range(MAX_DATASETS + 3)
+    ] * 2
 
     datasets = datasets_of(read, written, [f"{ACCOUNT}:model-package/churn/7"])
 
@@ -84,7 +99,13 @@ def test_large_execution_is_bounded() -> None:
 
 
 IN_S3 = {"DataSource": {"S3DataSource": {"S3Uri": "s3://in/a"}}}
-CHANNELS = [IN_S3, {"DataSource": {"FileSystemDataSource": {}}}, {"DataSource": None}, {}, 1]
+CHANNELS = [
+    IN_S3,
+    {"DataSource": {"FileSystemDataSource": {}}},
+    {"DataSource": None},
+    {},
+    1,
+]
 CONTAINERS = [
     {"ModelDataUrl": "s3://in/a"},
     {"ModelDataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}},
@@ -97,18 +118,30 @@ CONTAINERS = [
     [
         (
             "TrainingJob",
-            {"InputDataConfig": CHANNELS, "ModelArtifacts": {"S3ModelArtifacts": "s3://out/m.tar.gz"}},
+            {
+                "InputDataConfig": CHANNELS,
+                "ModelArtifacts": {"S3ModelArtifacts": "s3://out/m.tar.gz"},
+            },
             ["s3://in/a"],
             ["s3://out/m.tar.gz"],
         ),
-        ("TuningJob", {"TrainingJobDefinition": {"InputDataConfig": CHANNELS}}, ["s3://in/a"], []),
+        (
+            "TuningJob",
+            {"TrainingJobDefinition": {"InputDataConfig": CHANNELS}},
+            ["s3://in/a"],
+            [],
+        ),
         (
             "TuningJob",
             {
                 "TrainingJobDefinitions": [
                     {"InputDataConfig": CHANNELS},
                     None,
-                    {"InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}}]},
+                    {
+                        "InputDataConfig": [
+                            {"DataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}}
+                        ]
+                    },
                     *[{"InputDataConfig": "x"}] * 98,
                     {"InputDataConfig": CHANNELS},
                 ]
@@ -119,10 +152,16 @@ CONTAINERS = [
         (
             "ProcessingJob",
             {
-                "ProcessingInputs": [{"S3Input": {"S3Uri": "s3://in/a"}}, {"DatasetDefinition": {}}],
+                "ProcessingInputs": [
+                    {"S3Input": {"S3Uri": "s3://in/a"}},
+                    {"DatasetDefinition": {}},
+                ],
                 "ProcessingOutputConfig": {
                     "Outputs": [
-                        {"OutputName": "train", "S3Output": {"S3Uri": "s3://out/train"}},
+                        {
+                            "OutputName": "train",
+                            "S3Output": {"S3Uri": "s3://out/train"},
+                        },
                         {"OutputName": "store", "FeatureStoreOutput": {}},
                     ]
                 },
@@ -132,13 +171,19 @@ CONTAINERS = [
         ),
         (
             "TransformJob",
-            {"TransformInput": IN_S3, "TransformOutput": {"S3OutputPath": "s3://out/scores"}},
+            {
+                "TransformInput": IN_S3,
+                "TransformOutput": {"S3OutputPath": "s3://out/scores"},
+            },
             ["s3://in/a"],
             ["s3://out/scores"],
         ),
         (
             "AutoMLJob",
-            {"AutoMLJobInputDataConfig": CHANNELS, "OutputDataConfig": {"S3OutputPath": "s3://out/auto"}},
+            {
+                "AutoMLJobInputDataConfig": CHANNELS,
+                "OutputDataConfig": {"S3OutputPath": "s3://out/auto"},
+            },
             ["s3://in/a"],
             ["s3://out/auto"],
         ),

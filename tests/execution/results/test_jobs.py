@@ -1,4 +1,7 @@
-"""What is read from the description of a job, whatever it has in place of what AWS documents."""
+"""
+What is read from the description of a job, whatever it has in place of what AWS
+documents.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,37 @@ from polysync_airflow.execution.results import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 
-DESCRIPTIONS = sorted({kind.description for kind in JOB_KINDS.values()}, key=lambda each: each.__name__)
+DESCRIPTIONS = sorted(
+    {kind.description for kind in JOB_KINDS.values()}, key=lambda each: each.__name__
+)
 INVALID: tuple[Any, ...] = (
     *(None, True, "x", "\x00", -1, 10**40, float("nan")),
-    *([], [1], [None], [{"MetricName": []}], {}, {"a": "x"}, {"a": None}, {"a": [1]}, {"a": {"b": 1}}),
+    *(
+        [],
+        [1],
+        [None],
+        [{"MetricName": []}],
+        {},
+        {"a": "x"},
+        {"a": None},
+        {"a": [1]},
+        {"a": {"b": 1}},
+    ),
 )
 
 
 def paths(description: type[JobDescription]) -> list[tuple[str, ...]]:
-    """Return the members of a response that are read, each with the members around it."""
+    """
+    Return the members of a response that are read, each with the members around it.
+    """
     found: set[tuple[str, ...]] = set()
     for field in description.model_fields.values():
         alias = field.validation_alias
         for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
             members = choice.path if isinstance(choice, AliasPath) else [choice]
-            found |= {tuple(map(str, members[: depth + 1])) for depth in range(len(members))}
+            found |= {
+                tuple(map(str, members[: depth + 1])) for depth in range(len(members))
+            }
     return sorted(found)
 
 
@@ -55,24 +74,40 @@ def test_training_jobs_are_counted_over_all_statuses() -> None:
     """A count that is none is left out."""
     counters = {"Completed": 3, "Stopped": 1, "Odd": "x"}
 
-    assert TuningJob.model_validate({"TrainingJobStatusCounters": counters}).training_jobs == 4
+    assert (
+        TuningJob.model_validate({"TrainingJobStatusCounters": counters}).training_jobs
+        == 4
+    )
 
 
 def test_values_by_name() -> None:
-    """Entries without a name or a value are left out, and so are those beyond the limit."""
-    metrics: list[Any] = [{"MetricName": f"m{number}", "Value": number / 2} for number in range(101)]
-    odd = ["x", {"MetricName": "none"}, {"Value": 1}, {"MetricName": "null", "Value": None}]
+    """
+    Entries without a name or a value are left out, and so are those beyond the limit.
+    """
+    metrics: list[Any] = [
+        {"MetricName": f"m{number}", "Value": number / 2} for number in range(101)
+    ]
+    odd = [
+        "x",
+        {"MetricName": "none"},
+        {"Value": 1},
+        {"MetricName": "null", "Value": None},
+    ]
     outputs = [
         {"OutputName": "model", "S3Output": {"S3Uri": "s3://bucket/model"}},
         {"OutputName": "app", "S3Output": "x", "AppManaged": True},
     ]
 
-    assert TrainingJob.model_validate({"FinalMetricDataList": odd + metrics[:1]}).metrics == {"m0": 0.0}
+    assert TrainingJob.model_validate(
+        {"FinalMetricDataList": odd + metrics[:1]}
+    ).metrics == {"m0": 0.0}
     assert TrainingJob.model_validate({"FinalMetricDataList": metrics}).metrics == {
         f"m{number}": number / 2 for number in range(100)
     }
     invalid = [*metrics[:1], {"MetricName": "nan", "Value": float("nan")}]
-    assert TrainingJob.model_validate({"FinalMetricDataList": invalid}).outputs == {"metrics": {"m0": 0.0}}
+    assert TrainingJob.model_validate({"FinalMetricDataList": invalid}).outputs == {
+        "metrics": {"m0": 0.0}
+    }
     objective = {"MetricName": "auc", "Value": 0.9}
     best = {"BestCandidate": {"FinalAutoMLJobObjectiveMetric": objective}}
     assert AutoMLJob.model_validate(best).objective == {"auc": 0.9}
@@ -86,9 +121,17 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 @pytest.mark.parametrize(
     ("metadata", "job"),
     [
-        ({"TrainingJob": {"Arn": f"{ARN}:training-job/a"}}, ("DescribeTrainingJob", "a")),
         (
-            {"QualityCheck": {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}},
+            {"TrainingJob": {"Arn": f"{ARN}:training-job/a"}},
+            ("DescribeTrainingJob", "a"),
+        ),
+        (
+            {
+                "QualityCheck": {
+                    "CheckType": "x",
+                    "CheckJobArn": f"{ARN}:processing-job/b",
+                }
+            },
             ("DescribeProcessingJob", "b"),
         ),
         (
@@ -104,7 +147,9 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 )
 def test_job_of_a_step(metadata: Any, job: tuple[str, str] | None) -> None:
     """A version of a model package has no name; steps that start no job have none."""
-    found = job_of(StepDescription.model_validate({"StepName": "Step", "Metadata": metadata}))
+    found = job_of(
+        StepDescription.model_validate({"StepName": "Step", "Metadata": metadata})
+    )
 
     assert (found and (found[0].operation, found[1])) == job
 
@@ -119,7 +164,10 @@ def test_seconds_are_summed_over_instances_and_jobs() -> None:
     ]
     jobs = [
         TrainingJob.model_validate(
-            {"BillableTimeInSeconds": 10.04, "ResourceConfig": {"InstanceGroups": groups}}
+            {
+                "BillableTimeInSeconds": 10.04,
+                "ResourceConfig": {"InstanceGroups": groups},
+            }
         ),
         TrainingJob.model_validate(
             {
@@ -127,10 +175,14 @@ def test_seconds_are_summed_over_instances_and_jobs() -> None:
                 "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3},
             }
         ),
-        TrainingJob.model_validate({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}),
+        TrainingJob.model_validate(
+            {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}
+        ),
     ]
 
     assert sum_by_instance_type(jobs) == {"ml.g5.xlarge": 10.0, "ml.m5.large": 45.1}
     assert jobs[0].outputs == {"billable_seconds": 10.04, "instance_count": 4}
-    alike = TrainingJob.model_validate({"ResourceConfig": {"InstanceGroups": groups[::2]}})
+    alike = TrainingJob.model_validate(
+        {"ResourceConfig": {"InstanceGroups": groups[::2]}}
+    )
     assert alike.outputs == {"instance_count": 3, "instance_type": "ml.m5.large"}

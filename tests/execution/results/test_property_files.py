@@ -1,4 +1,6 @@
-"""Property files: which are read, where they are, and what a database accepts of them."""
+"""
+Property files: which are read, where they are, and what a database accepts of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.pipelines import PropertyFile, declared_steps, step_named
+from polysync_airflow.execution.pipelines import (
+    PropertyFile,
+    declared_steps,
+    step_named,
+)
 from polysync_airflow.execution.results import (
     MAX_BYTES,
     MAX_DEPTH,
@@ -22,7 +28,11 @@ EVAL = PropertyFile("Eval", "report", "evaluation.json")
 
 def entry(**members: Any) -> dict[str, Any]:
     """Return a property file of a definition."""
-    file = {"PropertyFileName": "Eval", "OutputName": "report", "FilePath": "evaluation.json"}
+    file = {
+        "PropertyFileName": "Eval",
+        "OutputName": "report",
+        "FilePath": "evaluation.json",
+    }
     return {**file, **members}
 
 
@@ -42,19 +52,34 @@ def test_declared_files(value: Any, files: Any) -> None:
 
     (step,) = declared_steps(definition)
 
-    assert step.property_files == files if isinstance(files, list) else len(step.property_files) == files
+    assert (
+        step.property_files == files
+        if isinstance(files, list)
+        else len(step.property_files) == files
+    )
 
 
 def test_files_of_all_branches_are_found_by_name() -> None:
     """A list of names selects them wherever they are declared."""
-    branch = {"Name": "Compare", "PropertyFiles": [entry(PropertyFileName="Bias"), entry()]}
-    condition = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": [branch], "ElseSteps": []}}
+    branch = {
+        "Name": "Compare",
+        "PropertyFiles": [entry(PropertyFileName="Bias"), entry()],
+    }
+    condition = {
+        "Name": "If",
+        "Type": "Condition",
+        "Arguments": {"IfSteps": [branch], "ElseSteps": []},
+    }
     steps = declared_steps(json.dumps({"Steps": [{"Name": "Train"}, condition]}))
 
     compare = step_named("Compare", steps)
     assert [file.name for file in files_to_read(compare, True)] == ["Bias", "Eval"]
     assert files_to_read(compare, ["Eval"]) == [EVAL]
-    assert files_to_read(compare, ["Evil"]) == files_to_read(step_named("Train", steps), True) == []
+    assert (
+        files_to_read(compare, ["Evil"])
+        == files_to_read(step_named("Train", steps), True)
+        == []
+    )
     assert missing_names(steps, ["Eval", "Evil"]) == ["Evil"]
     assert missing_names(steps, True) == []
 
@@ -71,9 +96,17 @@ def test_files_of_all_branches_are_found_by_name() -> None:
         ("Report-1", []),
     ],
 )
-def test_files_of_a_loop_are_those_of_its_body(name: str, files: list[PropertyFile]) -> None:
-    """AWS lists a step of the body for each item. A step beside the loop may have such a name, too."""
-    body = [{"Name": "Score", "Type": "Processing", "PropertyFiles": [entry()]}, {"Name": 7}]
+def test_files_of_a_loop_are_those_of_its_body(
+    name: str, files: list[PropertyFile]
+) -> None:
+    """
+    AWS lists a step of the body for each item. A step beside the loop may have such a
+    name, too.
+    """
+    body = [
+        {"Name": "Score", "Type": "Processing", "PropertyFiles": [entry()]},
+        {"Name": 7},
+    ]
     loop = {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": body}}
     report = {"Name": "Report-0", "PropertyFiles": [entry(PropertyFileName="Other")]}
     steps = declared_steps(json.dumps({"Steps": [loop, report]}))
@@ -85,8 +118,14 @@ def test_files_of_a_loop_are_those_of_its_body(name: str, files: list[PropertyFi
 def test_place_of_a_file() -> None:
     """Slashes do not repeat."""
     assert uri_of(EVAL, {"report": "s3://b/x/"}) == uri_of(EVAL, {"report": "s3://b/x"})
-    assert uri_of(EVAL._replace(path="/a/b.json"), {"report": "s3://b"}) == "s3://b/a/b.json"
-    assert uri_of(EVAL._replace(path="X.json"), {"report": "s3://b/X"}) == "s3://b/X/X.json"
+    assert (
+        uri_of(EVAL._replace(path="/a/b.json"), {"report": "s3://b"})
+        == "s3://b/a/b.json"
+    )
+    assert (
+        uri_of(EVAL._replace(path="X.json"), {"report": "s3://b/X"})
+        == "s3://b/X/X.json"
+    )
     assert uri_of(EVAL, {"model": "s3://b"}) is None
 
 
@@ -114,7 +153,18 @@ def nested_objects(depth: int) -> bytes:
         (nested_objects(MAX_DEPTH + 1), "it is nested too deeply"),
         (b'"' + b"x" * (MAX_BYTES - 1) + b'"', "it has more than 262,144 bytes"),
     ],
-    ids=["empty", "binary", "NaN", "Infinity", "large", "digits", "deep", "very deep", "objects", "long"],
+    ids=[
+        "empty",
+        "binary",
+        "NaN",
+        "Infinity",
+        "large",
+        "digits",
+        "deep",
+        "very deep",
+        "objects",
+        "long",
+    ],
 )
 def test_files_that_no_database_stores(content: bytes, problem: str) -> None:
     """The error says what is wrong with it."""

@@ -1,4 +1,7 @@
-"""The step for which a task waits: whether its name is one, and whether the pipeline has it."""
+"""
+The step for which a task waits: whether its name is one, and whether the pipeline has
+it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
 DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
-LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Callback")])]
+LOOP = [
+    *DECLARED,
+    DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Callback")]),
+]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x7f", 7, None])
@@ -59,11 +65,23 @@ def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> 
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
-        ("Wai", "Callback", "is not a step of type Callback of the pipeline: do you mean 'Wait'?"),
-        ("Trai", "Callback", "is not a step of type Callback of the pipeline: it has Wait."),
+        (
+            "Wai",
+            "Callback",
+            "is not a step of type Callback of the pipeline: do you mean 'Wait'?",
+        ),
+        (
+            "Trai",
+            "Callback",
+            "is not a step of type Callback of the pipeline: it has Wait.",
+        ),
         ("Trai", None, "is not a step of the pipeline: do you mean 'Train'?"),
         ("Z", None, "is not a step of the pipeline: it has Wait, Train."),
-        ("Train", "Callback", "is a step of type Training: give the name of a step of type Callback."),
+        (
+            "Train",
+            "Callback",
+            "is a step of type Training: give the name of a step of type Callback.",
+        ),
         ("Train-1", None, "is not a step of the pipeline: do you mean 'Train'?"),
     ],
 )
@@ -99,11 +117,17 @@ def described(name: str, status: str | None) -> StepDescription:
         ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
     ],
 )
-def test_end_of_the_step(steps: list[StepDescription] | None, status: str | None) -> None:
+def test_end_of_the_step(
+    steps: list[StepDescription] | None, status: str | None
+) -> None:
     """Only an end of the awaited step ends the wait."""
     end = ended_step(steps, "Train", ARN)
 
-    assert end == (StepEndedEvent(execution_arn=ARN, step_name="Train", status=status) if status else None)
+    assert end == (
+        StepEndedEvent(execution_arn=ARN, step_name="Train", status=status)
+        if status
+        else None
+    )
 
 
 ROWS = [
@@ -112,13 +136,20 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "ended"), [("Merge", ROWS[1]), ("Train", None), ("Other", None)])
+@pytest.mark.parametrize(
+    ("name", "ended"), [("Merge", ROWS[1]), ("Train", None), ("Other", None)]
+)
 def test_row_of_an_awaited_step(name: str, ended: StepRow | None) -> None:
-    """If the list does not show the end that somebody has seen, the event says what is known."""
+    """
+    If the list does not show the end that somebody has seen, the event says what is
+    known.
+    """
     event = StepEndedEvent(execution_arn=ARN, step_name=name, status="Succeeded")
 
     assert ended_row(ROWS, name) == ended
-    assert row_of(event, ROWS) == (ended or StepRow(name=name, status="Succeeded", state="Success"))
+    assert row_of(event, ROWS) == (
+        ended or StepRow(name=name, status="Succeeded", state="Success")
+    )
 
 
 def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
@@ -134,12 +165,19 @@ def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
     )
 
 
-EVENT = {"outcome": "step_ended", "execution_arn": ARN, "step_name": "Train", "status": "Failed"}
+EVENT = {
+    "outcome": "step_ended",
+    "execution_arn": ARN,
+    "step_name": "Train",
+    "status": "Failed",
+}
 
 
 def test_event_of_the_trigger() -> None:
     """Other events are for others; one that says it is this one must be complete."""
-    assert parse_step_ended(EVENT) == StepEndedEvent(execution_arn=ARN, step_name="Train", status="Failed")
+    assert parse_step_ended(EVENT) == StepEndedEvent(
+        execution_arn=ARN, step_name="Train", status="Failed"
+    )
     for other in (None, {}, {**EVENT, "outcome": "ended"}):
         assert parse_step_ended(other) is None
     with pytest.raises(TriggerEventError) as caught:
@@ -166,5 +204,7 @@ def test_name_that_no_iteration_has(name: str) -> None:
 def test_iteration_of_another_type() -> None:
     """The type is that of the step in the body."""
     loop = DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Lambda")])
-    with pytest.raises(ParametersError, match=r"step_name = 'Ask-7' is a step of type Lambda: "):
+    with pytest.raises(
+        ParametersError, match=r"step_name = 'Ask-7' is a step of type Lambda: "
+    ):
         check_step_declared("Ask-7", [loop], "Callback")

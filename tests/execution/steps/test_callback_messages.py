@@ -20,15 +20,26 @@ from polysync_airflow.execution.steps.callbacks import (
 
 SENT = 1_700_000_000.0
 CONTENT = CallbackMessage.model_validate(
-    {"token": "t", "pipelineExecutionArn": f"arn:aws:sagemaker:us-east-1:{'1' * 12}:pipeline/p/execution/e"}
+    {
+        "token": "t",
+        "pipelineExecutionArn": f"arn:aws:sagemaker:us-east-1:{'1' * 12}:pipeline/p/execution/e",
+    }
 )
 SOON, LATER, TOO_LATE = LOOK_UP_SECONDS, LOOK_UP_SECONDS + 1, MAX_WAIT_SECONDS + 1
 
 
 def received(receives: int = 1, **attributes: Any) -> ReceivedMessage:
     """Return a message that was sent at ``SENT``."""
-    system = {"ApproximateReceiveCount": str(receives), "SentTimestamp": str(int(SENT * 1000))}
-    message = {"Body": "{}", "ReceiptHandle": "r", "Attributes": system, "MessageAttributes": attributes}
+    system = {
+        "ApproximateReceiveCount": str(receives),
+        "SentTimestamp": str(int(SENT * 1000)),
+    }
+    message = {
+        "Body": "{}",
+        "ReceiptHandle": "r",
+        "Attributes": system,
+        "MessageAttributes": attributes,
+    }
     return ReceivedMessage.model_validate(message)
 
 
@@ -82,18 +93,31 @@ def test_handling(
 
 
 def test_age_is_that_of_the_first_message() -> None:
-    """A copy says when the first message was sent, and does not forget the attributes of its sender."""
+    """
+    A copy says when the first message was sent, and does not forget the attributes of
+    its sender.
+    """
     theirs = {"DataType": "String", "StringValue": "x"}
     day = 24 * 3600
 
     first = received(trace=theirs)
-    copy = received(**{**first.attributes_of_copy, FIRST_SENT: number(int(SENT - day) * 1000)})
+    copy = received(
+        **{**first.attributes_of_copy, FIRST_SENT: number(int(SENT - day) * 1000)}
+    )
 
-    assert first.attributes_of_copy == {"trace": theirs, FIRST_SENT: number(int(SENT * 1000))}
-    assert copy.attributes_of_copy == {"trace": theirs, FIRST_SENT: number(int(SENT - day) * 1000)}
+    assert first.attributes_of_copy == {
+        "trace": theirs,
+        FIRST_SENT: number(int(SENT * 1000)),
+    }
+    assert copy.attributes_of_copy == {
+        "trace": theirs,
+        FIRST_SENT: number(int(SENT - day) * 1000),
+    }
     arguments: Any = {"is_own": False, "max_receives": 1}
     assert handling_of(copy, CONTENT, now=SENT, **arguments) is Handling.LOOK_UP
-    assert handling_of(copy, CONTENT, now=SENT - day, **arguments) is Handling.SEND_AGAIN
+    assert (
+        handling_of(copy, CONTENT, now=SENT - day, **arguments) is Handling.SEND_AGAIN
+    )
 
 
 def number(value: object) -> dict[str, Any]:
@@ -118,7 +142,10 @@ def number(value: object) -> dict[str, Any]:
     ],
 )
 def test_attribute_of_somebody_else(attribute: Any) -> None:
-    """Whoever may send messages can set the attribute: a time that is none, or in the future, does not count."""
+    """
+    Whoever may send messages can set the attribute: a time that is none, or in the
+    future, does not count.
+    """
     assert received(**{FIRST_SENT: attribute}).first_sent == SENT * 1000
 
 
@@ -145,10 +172,15 @@ def test_message_without_attributes() -> None:
 
 
 def test_redrive_policy() -> None:
-    """Tools write the number as a number or as text; a policy that is neither is an error of the response."""
+    """
+    Tools write the number as a number or as text; a policy that is neither is an error
+    of the response.
+    """
     arn = "arn:aws-cn:sqs:cn-north-1:123456789012:dead_letters-1.fifo"
     for count in (5, "5"):
-        policy = Redrive.model_validate({"deadLetterTargetArn": arn, "maxReceiveCount": count})
+        policy = Redrive.model_validate(
+            {"deadLetterTargetArn": arn, "maxReceiveCount": count}
+        )
         assert (policy.queue_arn, policy.max_receives) == (arn, 5)
     valid = {"deadLetterTargetArn": arn, "maxReceiveCount": 1}
     assert Redrive.model_validate(valid).max_receives == 1

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
+from polysync_airflow.exceptions import (
+    CallbackStepError,
+    ParametersError,
+    PolysyncError,
+)
 from polysync_airflow.execution.steps.callbacks import (
     MAX_BODY_LENGTH,
     Situation,
@@ -34,7 +38,11 @@ ARN = "arn:aws:sagemaker:us-east-2:012345678901:pipeline/callback-pipeline/execu
 BODY = {
     "token": "26vcYbeWsZ",
     "pipelineExecutionArn": ARN,
-    "arguments": {"number": 5, "stringArg": "some-arg", "inputData": "s3://bucket/abalone-dataset.csv"},
+    "arguments": {
+        "number": 5,
+        "stringArg": "some-arg",
+        "inputData": "s3://bucket/abalone-dataset.csv",
+    },
     "status": "Stopping",
 }
 QUEUE = "https://sqs.us-east-2.amazonaws.com/012345678901/MyCallbackQueue"
@@ -44,7 +52,12 @@ METADATA = {"CallbackToken": "26vcYbeWsZ", "SqsQueueUrl": QUEUE}
 def step(status: str | None = "Executing", **members: Any) -> StepDescription:
     """Return a callback step, as AWS lists it."""
     return StepDescription.model_validate(
-        {"StepName": "Wait", "StepStatus": status, "Metadata": {"Callback": METADATA}, **members}
+        {
+            "StepName": "Wait",
+            "StepStatus": status,
+            "Metadata": {"Callback": METADATA},
+            **members,
+        }
     )
 
 
@@ -75,15 +88,26 @@ def test_situation(step_status: str | None, status: str, expected: Situation) ->
 
 
 def test_messages_are_those_of_aws() -> None:
-    """The message of AWS's documentation is read; both spellings of its status occur there."""
+    """
+    The message of AWS's documentation is read; both spellings of its status occur
+    there.
+    """
     message = parse_message(json.dumps(BODY))
 
     assert message is not None
-    assert (message.execution_arn, message.arguments, message.is_stop) == (ARN, BODY["arguments"], True)
-    begun = parse_message(json.dumps({name: value for name, value in BODY.items() if name != "status"}))
+    assert (message.execution_arn, message.arguments, message.is_stop) == (
+        ARN,
+        BODY["arguments"],
+        True,
+    )
+    begun = parse_message(
+        json.dumps({name: value for name, value in BODY.items() if name != "status"})
+    )
     assert begun is not None
     assert not begun.is_stop
-    other = parse_message(json.dumps({**BODY, "status": None, "Status": "Stopping"} | {"more": 1}))
+    other = parse_message(
+        json.dumps({**BODY, "status": None, "Status": "Stopping"} | {"more": 1})
+    )
     assert other is not None
 
 
@@ -122,7 +146,12 @@ def test_token_that_is_none(token: Any) -> None:
 
     assert message is not None
     assert message.token is None
-    assert running_callback(step(Metadata={"Callback": {**METADATA, "CallbackToken": token}})) is None
+    assert (
+        running_callback(
+            step(Metadata={"Callback": {**METADATA, "CallbackToken": token}})
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +160,10 @@ def test_token_that_is_none(token: Any) -> None:
         (QUEUE, "us-east-2"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/012345678901/q.fifo", "cn-north-1"),
         ("https://sqs.eusc-de-east-1.amazonaws.eu/012345678901/q", "eusc-de-east-1"),
-        ("https://sqs.eusc-de-east-1.api.amazonwebservices.eu/012345678901/q", "eusc-de-east-1"),
+        (
+            "https://sqs.eusc-de-east-1.api.amazonwebservices.eu/012345678901/q",
+            "eusc-de-east-1",
+        ),
         ("https://sqs.us-east-2.api.aws/012345678901/q", "us-east-2"),
         ("https://eu-west-1.queue.amazonaws.com/012345678901/q", None),
         ("http://127.0.0.1:4599/012345678901/q", None),
@@ -158,7 +190,10 @@ def test_queue(url: str, region: str | None) -> None:
     ],
 )
 def test_no_queue(url: Any) -> None:
-    """Something else than the URL of a queue is an error of the pipeline, before anything is called."""
+    """
+    Something else than the URL of a queue is an error of the pipeline, before anything
+    is called.
+    """
     with pytest.raises(CallbackStepError) as caught:
         running_callback(step(Metadata={"Callback": {**METADATA, "SqsQueueUrl": url}}))
 
@@ -169,7 +204,9 @@ def test_no_queue(url: Any) -> None:
 
 
 def test_step_that_has_not_quite_begun() -> None:
-    """Without a token, there is nothing to answer yet; a step of another type is an error."""
+    """
+    Without a token, there is nothing to answer yet; a step of another type is an error.
+    """
     assert running_callback(step("Starting")) is None
     assert running_callback(step(Metadata=None)) is None
     found = running_callback(step())
@@ -205,8 +242,12 @@ def test_latest_step_counts() -> None:
     ],
 )
 def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
-    """It does unless AWS shows that it has ended; steps with other tokens do not count."""
-    ended = step("Succeeded", Metadata={"Callback": {**METADATA, "CallbackToken": "other"}})
+    """
+    It does unless AWS shows that it has ended; steps with other tokens do not count.
+    """
+    ended = step(
+        "Succeeded", Metadata={"Callback": {**METADATA, "CallbackToken": "other"}}
+    )
     steps = [ended, *map(step, statuses), step("Failed", Metadata=None)]
 
     assert still_waits(steps, SecretStr("26vcYbeWsZ")) is expected
@@ -224,11 +265,17 @@ def test_recorded_outputs() -> None:
         {"Name": "__id__", "Value": "x"},
     ]
 
-    assert recorded_outputs(step(Metadata={"Callback": {"OutputParameters": parameters}})) == {
+    assert recorded_outputs(
+        step(Metadata={"Callback": {"OutputParameters": parameters}})
+    ) == {
         "a": "1",
         "c": "2",
     }
-    for other in (None, {"Callback": {"OutputParameters": False}}, {"Callback": {"OutputParameters": "x"}}):
+    for other in (
+        None,
+        {"Callback": {"OutputParameters": False}},
+        {"Callback": {"OutputParameters": "x"}},
+    ):
         assert recorded_outputs(step(Metadata=other)) == {}
 
 
@@ -243,10 +290,16 @@ CURE = (
     [
         (None, {}),
         ({}, {}),
-        ({"a": "x", "b": 5, "c": 0.5, "d": True}, {"a": "x", "b": "5", "c": "0.5", "d": "True"}),
+        (
+            {"a": "x", "b": 5, "c": 0.5, "d": True},
+            {"a": "x", "b": "5", "c": "0.5", "d": "True"},
+        ),
         ({"n" * 256: "v" * 1024}, {"n" * 256: "v" * 1024}),
         ({"n": ""}, {"n": ""}),
-        ({str(number): number for number in range(50)}, {str(number): str(number) for number in range(50)}),
+        (
+            {str(number): number for number in range(50)},
+            {str(number): str(number) for number in range(50)},
+        ),
     ],
 )
 def test_output_parameters(value: Any, outputs: dict[str, str]) -> None:
@@ -281,7 +334,9 @@ def test_no_output_parameters(value: Any, problem: str) -> None:
 
 def test_reserved_name_of_an_output_parameter() -> None:
     """Airflow would refuse the XCom when the step has been answered already."""
-    with pytest.raises(ParametersError, match="the name __id__, which Airflow reserves: rename it"):
+    with pytest.raises(
+        ParametersError, match="the name __id__, which Airflow reserves: rename it"
+    ):
         output_parameters({"__id__": "x"})
 
 
@@ -293,7 +348,9 @@ def test_event_of_the_trigger() -> None:
 
     assert found is not None
     assert (found.since, found.deadline) == (1e9, 2e9)
-    assert parse_step_changed(None) is parse_step_changed({**event, "since": -1}) is None
+    assert (
+        parse_step_changed(None) is parse_step_changed({**event, "since": -1}) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,18 +369,27 @@ def test_event_of_the_trigger() -> None:
         ("Stopped", None, True),
         ("Succeeded", None, True),
         # The task looks itself, and says why the steps cannot be listed.
-        ("Executing", PolysyncError("throttled", permanent=False, transient=True), False),
+        (
+            "Executing",
+            PolysyncError("throttled", permanent=False, transient=True),
+            False,
+        ),
         ("Executing", PolysyncError("denied"), True),
         (None, ZeroDivisionError(), True),
     ],
 )
-def test_whether_a_task_must_look_at_the_step(status: str | None, steps: Any, expected: bool) -> None:
+def test_whether_a_task_must_look_at_the_step(
+    status: str | None, steps: Any, expected: bool
+) -> None:
     """The wait on a worker and the trigger end with the same news."""
     assert is_news("Wait", status, steps) is expected
 
 
 def test_answer_tokens() -> None:
-    """The same answer to the same step has the same token, which has a length that AWS accepts."""
+    """
+    The same answer to the same step has the same token, which has a length that AWS
+    accepts.
+    """
     one, other = SecretStr("26vcYbeWsZ"), SecretStr("26vcYbeWsY")
     tokens = [
         answer_token(token, kind).get_secret_value()
@@ -334,11 +400,19 @@ def test_answer_tokens() -> None:
     assert len(set(tokens)) == 4
     assert tokens[0] == answer_token(one, "success").get_secret_value()
     assert all(32 <= len(token) <= 128 for token in tokens)
-    assert not any(secret.get_secret_value() in token for secret in (one, other) for token in tokens)
+    assert not any(
+        secret.get_secret_value() in token
+        for secret in (one, other)
+        for token in tokens
+    )
 
 
 def test_reasons_are_one_line_of_text() -> None:
-    """AWS accepts 256 characters; no line break and no control character gets into its lists."""
+    """
+    AWS accepts 256 characters; no line break and no control character gets into its
+    lists.
+    """
     assert (
-        failure_reason("a\nb\x1b[31m" + "x" * 300) == "a b\N{REPLACEMENT CHARACTER}[31m" + "x" * 245 + "..."
+        failure_reason("a\nb\x1b[31m" + "x" * 300)
+        == "a b\N{REPLACEMENT CHARACTER}[31m" + "x" * 245 + "..."
     )

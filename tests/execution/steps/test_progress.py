@@ -14,32 +14,55 @@ from polysync_airflow.execution.steps.progress import MAX_LINES, Progress, known
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+EXECUTION = (
+    "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+)
 
 
-def step(name: str, status: str, seconds: float | None = None, **members: Any) -> StepDescription:
+def step(
+    name: str, status: str, seconds: float | None = None, **members: Any
+) -> StepDescription:
     """Return a step as AWS lists it."""
     end = {} if seconds is None else {"EndTime": START + timedelta(seconds=seconds)}
     times = {"StartTime": START, **end}
-    return StepDescription.model_validate({"StepName": name, "StepStatus": status, **times, **members})
+    return StepDescription.model_validate(
+        {"StepName": name, "StepStatus": status, **times, **members}
+    )
 
 
 @pytest.mark.parametrize(
     ("changed", "line", "level"),
     [
         (step("Train", "Starting"), "Step Train started", logging.INFO),
-        (step("Train", "Succeeded", 61.2), "Step Train succeeded after 1 min 1 s", logging.INFO),
+        (
+            step("Train", "Succeeded", 61.2),
+            "Step Train succeeded after 1 min 1 s",
+            logging.INFO,
+        ),
         (step("Train", "Succeeded"), "Step Train succeeded", logging.INFO),
-        (step("Train", "Stopped", 9, AttemptCount=1), "Step Train was stopped after 9 s", logging.INFO),
+        (
+            step("Train", "Stopped", 9, AttemptCount=1),
+            "Step Train was stopped after 9 s",
+            logging.INFO,
+        ),
         (step("Train", "Stopping"), "Step Train is stopping", logging.INFO),
-        (step("Train", "Melting"), "Step Train has the unknown status Melting", logging.INFO),
+        (
+            step("Train", "Melting"),
+            "Step Train has the unknown status Melting",
+            logging.INFO,
+        ),
         (
             step("Train", "Failed", 5, FailureReason="no data", AttemptCount=2),
             "Step Train failed after 5 s (attempt 2): no data",
             logging.ERROR,
         ),
         (
-            step("Train", "Succeeded", 0, CacheHitResult={"SourcePipelineExecutionArn": EXECUTION}),
+            step(
+                "Train",
+                "Succeeded",
+                0,
+                CacheHitResult={"SourcePipelineExecutionArn": EXECUTION},
+            ),
             "Step Train succeeded: its result was in the cache",
             logging.INFO,
         ),
@@ -58,13 +81,21 @@ def test_line_of_a_change(changed: StepDescription, line: str, level: int) -> No
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        (step("A", "Succeeded", 10), "Step A succeeded after 10 s, before the last resume"),
-        (step("A", "Failed", 10, FailureReason="no"), "Step A failed after 10 s, before the last resume: no"),
+        (
+            step("A", "Succeeded", 10),
+            "Step A succeeded after 10 s, before the last resume",
+        ),
+        (
+            step("A", "Failed", 10, FailureReason="no"),
+            "Step A failed after 10 s, before the last resume: no",
+        ),
         (step("A", "Succeeded", 20), "Step A succeeded after 20 s"),
         (step("A", "Executing"), "Step A started"),
     ],
 )
-def test_lines_after_a_resume_name_what_is_older(changed: StepDescription, line: str) -> None:
+def test_lines_after_a_resume_name_what_is_older(
+    changed: StepDescription, line: str
+) -> None:
     """The first list after a resume has the steps of the attempts before, too."""
     progress = Progress(60, resumed_at=START.timestamp() + 20)
 
@@ -104,7 +135,9 @@ def test_failed_steps_are_entries_of_their_own() -> None:
 
 
 def test_news_are_another_status_or_another_attempt() -> None:
-    """A step that is Starting is soon Executing, which is no news; AWS may repeat a step."""
+    """
+    A step that is Starting is soon Executing, which is no news; AWS may repeat a step.
+    """
     progress, news = Progress(60, 0), []
     for status, attempt in (
         ("Starting", None),
@@ -119,7 +152,10 @@ def test_news_are_another_status_or_another_attempt() -> None:
 
 
 def test_first_attempt_and_the_whole_reason_of_a_failure() -> None:
-    """A first attempt is not counted, also where AWS leaves its number out. A reason is as long as in the message."""
+    """
+    A first attempt is not counted, also where AWS leaves its number out. A reason is as
+    long as in the message.
+    """
     reason = "r" * MAX_REASON_LENGTH
 
     (entry,) = Progress(60).update([step("Train", "Failed", 5, FailureReason=reason)])
@@ -129,8 +165,13 @@ def test_first_attempt_and_the_whole_reason_of_a_failure() -> None:
 
 @pytest.mark.parametrize("left_out", [0, 1, 2])
 def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
-    """Thousands of lines would stop the event loop of a triggerer. The last line counts those that are left out."""
-    steps = [step(f"S{number:02}", "Executing") for number in range(MAX_LINES + left_out - 1)]
+    """
+    Thousands of lines would stop the event loop of a triggerer. The last line counts
+    those that are left out.
+    """
+    steps = [
+        step(f"S{number:02}", "Executing") for number in range(MAX_LINES + left_out - 1)
+    ]
 
     *entries, last = Progress(60).update([*steps, step("Z", "Failed", 1)])
 
@@ -152,7 +193,9 @@ def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
     steps = [{**step, "StepName": f"S{number:02}"} for number in range(MAX_LINES - 1)]
     steps.append({"StepName": "Z", "StepStatus": "Failed"})
 
-    entries = Progress(60).update([StepDescription.model_validate(each) for each in steps])
+    entries = Progress(60).update(
+        [StepDescription.model_validate(each) for each in steps]
+    )
 
     assert [entry.level for entry in entries] == [logging.INFO, logging.ERROR]
 
@@ -162,13 +205,18 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     steps = [step("A", "Succeeded", 10, AttemptCount=2), step("B", "Executing")]
     rows = rows_of(steps, (), EXECUTION)
 
-    lines = Progress(0, 0, known_from(rows)).update([steps[0], step("B", "Succeeded", 30)])
+    lines = Progress(0, 0, known_from(rows)).update(
+        [steps[0], step("B", "Succeeded", 30)]
+    )
 
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
 
 def test_reused_steps_name_their_execution() -> None:
-    """A step of a selective execution that was not selected has not run, so it has no duration."""
+    """
+    A step of a selective execution that was not selected has not run, so it has no
+    duration.
+    """
     source = {"SourcePipelineExecutionArn": EXECUTION}
     steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=source)]
 
@@ -177,16 +225,23 @@ def test_reused_steps_name_their_execution() -> None:
     ]
 
 
-def refused(code: str, *, transient: bool = False, permanent: bool = False) -> SageMakerApiError:
+def refused(
+    code: str, *, transient: bool = False, permanent: bool = False
+) -> SageMakerApiError:
     """Return an error of AWS."""
-    return SageMakerApiError("no", error_code=code, operation="X", permanent=permanent, transient=transient)
+    return SageMakerApiError(
+        "no", error_code=code, operation="X", permanent=permanent, transient=transient
+    )
 
 
 THROTTLED = refused("ThrottlingException", transient=True)
 
 
 def test_steps_are_listed_after_the_first_poll() -> None:
-    """Whoever looks at a task that has just begun sees what runs, and not only what the definition declares."""
+    """
+    Whoever looks at a task that has just begun sees what runs, and not only what the
+    definition declares.
+    """
     progress = Progress(60)
 
     assert [progress.after_poll(None, now) for now in (1030, 1060, 1090)] == [
@@ -207,12 +262,20 @@ def test_steps_are_listed_after_polls_that_succeed() -> None:
         (None, 1125),
     ]
 
-    assert [progress.after_poll(*poll) for poll in polls] == [False, False, True, False, True]
+    assert [progress.after_poll(*poll) for poll in polls] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("of_list", [False, True])
 @pytest.mark.parametrize(("interval", "next_list"), [(10, 1060), (100, 1100)])
-def test_throttling_pauses_the_lists_for_a_minute(of_list: bool, interval: float, next_list: float) -> None:
+def test_throttling_pauses_the_lists_for_a_minute(
+    of_list: bool, interval: float, next_list: float
+) -> None:
     """Whether a poll or a list was throttled. A longer interval stays as it is."""
     progress = Progress(interval, due=1000)
     assert progress.after_poll(None, 1000)
@@ -234,14 +297,21 @@ def test_throttling_pauses_the_lists_for_a_minute(of_list: bool, interval: float
         (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
     ],
 )
-def test_lists_end_with_one_line_after_an_error_that_stays(error: Exception, line: str) -> None:
-    """For example, the permission is missing. What was logged before is not forgotten."""
+def test_lists_end_with_one_line_after_an_error_that_stays(
+    error: Exception, line: str
+) -> None:
+    """
+    For example, the permission is missing. What was logged before is not forgotten.
+    """
     progress = Progress(60, due=0)
     progress.after_list([step("Train", "Executing")], 0)
 
     (reported,) = progress.after_list(error, 0)
 
-    assert (reported.text, reported.level) == (f"The log has no lines about steps: {line}", logging.WARNING)
+    assert (reported.text, reported.level) == (
+        f"The log has no lines about steps: {line}",
+        logging.WARNING,
+    )
     assert not progress.after_poll(None, 1e9)
     assert progress.after_list([step("Train", "Executing")], 0) == []
 
@@ -285,7 +355,9 @@ def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
 
 
 @pytest.mark.parametrize(("due", "next_list"), [(0.0, 1060), (2000.0, 2000)])
-def test_list_of_another_wait_takes_the_place_of_the_next_one(due: float, next_list: float) -> None:
+def test_list_of_another_wait_takes_the_place_of_the_next_one(
+    due: float, next_list: float
+) -> None:
     """It also shortens no pause."""
     progress = Progress(60, due=due)
 
@@ -296,17 +368,25 @@ def test_list_of_another_wait_takes_the_place_of_the_next_one(due: float, next_l
 
 
 def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:
-    """It does not know what was logged. An error that stays ends neither its lists nor the wait."""
+    """
+    It does not know what was logged. An error that stays ends neither its lists nor the
+    wait.
+    """
     progress = Progress(60, is_repeated=True)
 
     assert progress.after_list([step("Train", "Executing")], 1000) == ()
-    assert progress.after_list(refused("AccessDeniedException", permanent=True), 1000) == ()
+    assert (
+        progress.after_list(refused("AccessDeniedException", permanent=True), 1000)
+        == ()
+    )
     assert progress.is_quiet
 
 
 @pytest.mark.parametrize("is_repeated", [False, True])
 def test_step_that_can_never_be_listed_is_not_awaited(is_repeated: bool) -> None:
-    """Once the steps were listed, the end of the execution tells how the step has ended."""
+    """
+    Once the steps were listed, the end of the execution tells how the step has ended.
+    """
     denied = refused("AccessDeniedException", permanent=True)
     progress = Progress(60, must_list=True, is_repeated=is_repeated)
     assert progress.after_list(refused("InternalFailure", transient=True), 1000) == ()

@@ -1,4 +1,7 @@
-"""The XComs ``steps`` and ``outputs``: order, states, links, sizes, and what others may have written."""
+"""
+The XComs ``steps`` and ``outputs``: order, states, links, sizes, and what others may
+have written.
+"""
 
 from __future__ import annotations
 
@@ -27,24 +30,35 @@ from polysync_airflow.execution.steps.descriptions import (
     snake_case,
 )
 
-EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+EXECUTION = (
+    "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+)
 JOB = "arn:aws:sagemaker:eu-central-1:123456789012:training-job/pipelines-abc-Train-x1"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescription:
     """Return a step as AWS lists it."""
-    return StepDescription.model_validate({"StepName": name, "StepStatus": status, **members})
+    return StepDescription.model_validate(
+        {"StepName": name, "StepStatus": status, **members}
+    )
 
 
 def test_rows_are_in_the_order_of_the_definition() -> None:
-    """Steps that AWS has not begun are there, too; steps that are not in the definition come last."""
+    """
+    Steps that AWS has not begun are there, too; steps that are not in the definition
+    come last.
+    """
     order = [
         DeclaredStep("Prepare", "Processing"),
         DeclaredStep("Train", "Training"),
         DeclaredStep("Check", None),
     ]
-    steps = [step("Extra", "Executing", StartTime=START), step("Train", "Starting"), step("Prepare")]
+    steps = [
+        step("Extra", "Executing", StartTime=START),
+        step("Train", "Starting"),
+        step("Prepare"),
+    ]
 
     rows = rows_of(steps, order, EXECUTION)
 
@@ -55,11 +69,18 @@ def test_rows_are_in_the_order_of_the_definition() -> None:
         ("Extra", None, "Running", "Executing"),
     ]
     # The rows themselves give the same order again.
-    assert [row.name for row in rows_of((), rows, EXECUTION)] == ["Prepare", "Train", "Check", "Extra"]
+    assert [row.name for row in rows_of((), rows, EXECUTION)] == [
+        "Prepare",
+        "Train",
+        "Check",
+        "Extra",
+    ]
 
 
 def test_row_of_a_failed_training_step() -> None:
-    """The row names the job and links to it and to its log, encoded as the console does."""
+    """
+    The row names the job and links to it and to its log, encoded as the console does.
+    """
     failed = step(
         "Train",
         "Failed",
@@ -101,8 +122,16 @@ def test_row_of_a_failed_training_step() -> None:
 @pytest.mark.parametrize(
     ("kind", "resource", "page"),
     [
-        ("ProcessingJob", "processing-job/a", "sagemaker/home?region=eu-central-1#/processing-jobs/a"),
-        ("TransformJob", "transform-job/a", "sagemaker/home?region=eu-central-1#/transform-jobs/a"),
+        (
+            "ProcessingJob",
+            "processing-job/a",
+            "sagemaker/home?region=eu-central-1#/processing-jobs/a",
+        ),
+        (
+            "TransformJob",
+            "transform-job/a",
+            "sagemaker/home?region=eu-central-1#/transform-jobs/a",
+        ),
         (
             "TuningJob",
             "hyper-parameter-tuning-job/a",
@@ -110,28 +139,42 @@ def test_row_of_a_failed_training_step() -> None:
         ),
         ("Model", "model/a", "sagemaker/home?region=eu-central-1#/models/a"),
         ("Endpoint", "endpoint/a", "sagemaker/home?region=eu-central-1#/endpoints/a"),
-        ("EndpointConfig", "endpoint-config/a", "sagemaker/home?region=eu-central-1#/endpointConfig/a"),
+        (
+            "EndpointConfig",
+            "endpoint-config/a",
+            "sagemaker/home?region=eu-central-1#/endpointConfig/a",
+        ),
         ("Lambda", "function:a", "lambda/home?region=eu-central-1#/functions/a"),
         ("RegisterModel", "model-package/a/1", None),
         ("InferenceComponent", "inference-component/a", None),
     ],
 )
-def test_page_of_each_kind_in_the_console(kind: str, resource: str, page: str | None) -> None:
+def test_page_of_each_kind_in_the_console(
+    kind: str, resource: str, page: str | None
+) -> None:
     """None if the console has no such page."""
     arn = f"arn:aws:sagemaker:eu-central-1:123456789012:{resource}"
 
     (row,) = rows_of([step("Step", Metadata={kind: {"Arn": arn}})], (), EXECUTION)
 
-    assert row.console_url == (page and f"https://eu-central-1.console.aws.amazon.com/{page}")
+    assert row.console_url == (
+        page and f"https://eu-central-1.console.aws.amazon.com/{page}"
+    )
 
 
 def test_isolated_partition_has_no_links() -> None:
     """There is no public console to link to."""
     execution = EXECUTION.replace("arn:aws:", "arn:aws-iso:")
 
-    (row,) = rows_of([step("Train", Metadata={"TrainingJob": {"Arn": JOB}})], (), execution)
+    (row,) = rows_of(
+        [step("Train", Metadata={"TrainingJob": {"Arn": JOB}})], (), execution
+    )
 
-    assert (row.console_url, row.log_url, row.job_name) == (None, None, "pipelines-abc-Train-x1")
+    assert (row.console_url, row.log_url, row.job_name) == (
+        None,
+        None,
+        "pipelines-abc-Train-x1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,38 +185,77 @@ def test_isolated_partition_has_no_links() -> None:
         ({"TuningJob": {"Arn": "arn:t"}}, {"tuning_job_arn": "arn:t"}),
         ({"AutoMLJob": {"Arn": "arn:a"}}, {"auto_ml_job_arn": "arn:a"}),
         (
-            {"Lambda": {"Arn": "arn:l", "OutputParameters": [{"Name": "a", "Value": "1"}]}},
+            {
+                "Lambda": {
+                    "Arn": "arn:l",
+                    "OutputParameters": [{"Name": "a", "Value": "1"}],
+                }
+            },
             {"lambda_arn": "arn:l", "output_parameters": {"a": "1"}},
         ),
         (
-            {"Callback": {"CallbackToken": "secret", "SqsQueueUrl": "https://q", "OutputParameters": []}},
+            {
+                "Callback": {
+                    "CallbackToken": "secret",
+                    "SqsQueueUrl": "https://q",
+                    "OutputParameters": [],
+                }
+            },
             {"sqs_queue_url": "https://q", "output_parameters": {}},
         ),
-        ({"EMR": {"ClusterId": "j-1", "StepId": "s-1"}}, {"cluster_id": "j-1", "step_id": "s-1"}),
         (
-            {"QualityCheck": {"CheckType": "DATA", "CheckJobArn": "arn:c", "SkipCheck": False}},
+            {"EMR": {"ClusterId": "j-1", "StepId": "s-1"}},
+            {"cluster_id": "j-1", "step_id": "s-1"},
+        ),
+        (
+            {
+                "QualityCheck": {
+                    "CheckType": "DATA",
+                    "CheckJobArn": "arn:c",
+                    "SkipCheck": False,
+                }
+            },
             {"check_type": "DATA", "check_job_arn": "arn:c", "skip_check": False},
         ),
         ({"Fail": {"ErrorMessage": "auc"}}, {"error_message": "auc"}),
         ({"BedrockModelImport": {"Arn": "arn:b"}}, {"model_import_arn": "arn:b"}),
-        ({"InferenceComponent": {"Arn": "arn:i"}}, {"inference_component_arn": "arn:i"}),
-        ({"Lineage": {"ActionArns": {"act": "arn:l"}}}, {"action_arns": {"act": "arn:l"}}),
+        (
+            {"InferenceComponent": {"Arn": "arn:i"}},
+            {"inference_component_arn": "arn:i"},
+        ),
+        (
+            {"Lineage": {"ActionArns": {"act": "arn:l"}}},
+            {"action_arns": {"act": "arn:l"}},
+        ),
         ({"HubContent": {"HubContentArn": "arn:h"}}, {"hub_content_arn": "arn:h"}),
         ({"Cleanup": {"CleanedSteps": ["Train"]}}, {"cleaned_steps": ["Train"]}),
         ({"ForEach": {"InputItemCount": 2}}, {"input_item_count": 2}),
-        ({"QuantumJob": {"Arn": "arn:q", "Qubits": 3}}, {"quantum_job_arn": "arn:q", "qubits": 3}),
+        (
+            {"QuantumJob": {"Arn": "arn:q", "Qubits": 3}},
+            {"quantum_job_arn": "arn:q", "qubits": 3},
+        ),
         ({"RegisterModel": {}}, None),
         ({}, None),
     ],
 )
-def test_outputs_of_each_kind(metadata: dict[str, Any], outputs: dict[str, Any] | None) -> None:
+def test_outputs_of_each_kind(
+    metadata: dict[str, Any], outputs: dict[str, Any] | None
+) -> None:
     """An unknown kind is given as AWS gives it. The token of a callback is left out."""
-    assert outputs_by_step([step("It", Metadata=metadata)]) == ({"It": outputs} if outputs else {})
+    assert outputs_by_step([step("It", Metadata=metadata)]) == (
+        {"It": outputs} if outputs else {}
+    )
 
 
 def test_every_kind_of_botocore_is_in_the_table() -> None:
-    """Each has a page or a reason why not, and the members from which its job is read."""
-    metadata: Any = Session().get_service_model("sagemaker").shape_for("PipelineExecutionStepMetadata")
+    """
+    Each has a page or a reason why not, and the members from which its job is read.
+    """
+    metadata: Any = (
+        Session()
+        .get_service_model("sagemaker")
+        .shape_for("PipelineExecutionStepMetadata")
+    )
     unknown = metadata.members.keys() - STEP_KINDS.keys()
     assert not unknown, (
         f"botocore has kinds of steps that are not in execution/steps/kinds.toml: {', '.join(unknown)}. Add "
@@ -181,7 +263,9 @@ def test_every_kind_of_botocore_is_in_the_table() -> None:
     )
     for name, shape in metadata.members.items():
         kind = STEP_KINDS[name]
-        assert (kind.page is None) != (kind.no_page is None), f"{name} needs either page or no_page"
+        assert (kind.page is None) != (kind.no_page is None), (
+            f"{name} needs either page or no_page"
+        )
         if kind.page or kind.log_group:
             assert (kind.id_member or kind.job_member) in shape.members, name
         assert kind.id_member is None or kind.id_member in shape.members, name
@@ -214,12 +298,16 @@ def test_type_of_each_kind_is_that_of_the_definition(kind: str) -> None:
         ({"EMR": {"ClusterId": 7}}, None, None),
     ],
 )
-def test_job_without_an_arn_has_its_id(metadata: Any, name: str | None, page: str | None) -> None:
+def test_job_without_an_arn_has_its_id(
+    metadata: Any, name: str | None, page: str | None
+) -> None:
     """It is the name of the job, and leads to its page."""
     (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
 
     assert (row.job_arn, row.job_name) == (None, name)
-    assert row.console_url == (page and f"https://eu-central-1.console.aws.amazon.com/{page}")
+    assert row.console_url == (
+        page and f"https://eu-central-1.console.aws.amazon.com/{page}"
+    )
 
 
 def test_model_packages_are_found() -> None:
@@ -239,14 +327,21 @@ def test_model_packages_are_found() -> None:
             ("/aws/sagemaker/ProcessingJobs", "p/"),
         ),
         (
-            {"TuningJob": {"Arn": "arn:aws:sagemaker:r:1:hyper-parameter-tuning-job/t"}},
+            {
+                "TuningJob": {
+                    "Arn": "arn:aws:sagemaker:r:1:hyper-parameter-tuning-job/t"
+                }
+            },
             ("/aws/sagemaker/TrainingJobs", "t-"),
         ),
         (
             {"ClarifyCheck": {"CheckJobArn": "arn:aws:sagemaker:r:1:processing-job/c"}},
             ("/aws/sagemaker/ProcessingJobs", "c/"),
         ),
-        ({"Lambda": {"Arn": "arn:aws:lambda:r:1:function:notify"}}, ("/aws/lambda/notify", "")),
+        (
+            {"Lambda": {"Arn": "arn:aws:lambda:r:1:function:notify"}},
+            ("/aws/lambda/notify", ""),
+        ),
         ({"RegisterModel": {"Arn": "arn:aws:sagemaker:r:1:model-package/g/1"}}, None),
         ({"TrainingJob": {"Arn": "not an ARN"}}, None),
         ({"TrainingJob": "not a dict"}, None),
@@ -270,15 +365,27 @@ AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
             "s3://logs/emr run/steps/s-1/stderr.gz",
             f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=emr%20run%2Fsteps%2Fs-1%2F",
         ),
-        (EXECUTION, "s3n://logs/a/b/", f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=a%2Fb%2F"),
-        (EXECUTION, "s3://logs", f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix="),
         (
-            EXECUTION.replace("aws:sagemaker:eu-central-1", "aws-cn:sagemaker:cn-north-1"),
+            EXECUTION,
+            "s3n://logs/a/b/",
+            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=a%2Fb%2F",
+        ),
+        (
+            EXECUTION,
+            "s3://logs",
+            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=",
+        ),
+        (
+            EXECUTION.replace(
+                "aws:sagemaker:eu-central-1", "aws-cn:sagemaker:cn-north-1"
+            ),
             "s3://logs/a/stderr.gz",
             "https://cn-north-1.console.amazonaws.cn/s3/buckets/logs?region=cn-north-1&prefix=a%2F",
         ),
         (
-            EXECUTION.replace("aws:sagemaker:eu-central-1", "aws-us-gov:sagemaker:us-gov-west-1"),
+            EXECUTION.replace(
+                "aws:sagemaker:eu-central-1", "aws-us-gov:sagemaker:us-gov-west-1"
+            ),
             "s3://logs/a/stderr.gz",
             "https://us-gov-west-1.console.amazonaws-us-gov.com/s3/buckets/logs?region=us-gov-west-1&prefix=a%2F",
         ),
@@ -289,8 +396,13 @@ AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
         (EXECUTION, 7, None),
     ],
 )
-def test_emr_links_to_the_folder_of_its_log(kind: str, execution: str, path: Any, url: str | None) -> None:
-    """EMR writes to S3. The folder has all logs of the step; the path is that of the one with the cause."""
+def test_emr_links_to_the_folder_of_its_log(
+    kind: str, execution: str, path: Any, url: str | None
+) -> None:
+    """
+    EMR writes to S3. The folder has all logs of the step; the path is that of the one
+    with the cause.
+    """
     metadata = {kind: {"LogFilePath": path}}
 
     (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), execution)
@@ -302,13 +414,23 @@ def test_emr_links_to_the_folder_of_its_log(kind: str, execution: str, path: Any
 def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:
     """Return a step that a loop runs."""
     context = {"ParentStepName": parent, "Index": index}
-    return step(name, IterationContext=context, StartTime=START + timedelta(seconds=index))
+    return step(
+        name, IterationContext=context, StartTime=START + timedelta(seconds=index)
+    )
 
 
 def test_iterations_of_a_loop_have_names_of_their_own() -> None:
-    """They are AWS's: the name of the step and the index. They follow the loop, also one that was not declared."""
+    """
+    They are AWS's: the name of the step and the index. They follow the loop, also one
+    that was not declared.
+    """
     order = [DeclaredStep(name, None) for name in ("Prepare", "Loop", "Report")]
-    steps = [iteration("Score-0", 0), iteration("Score", 1), step("Loop"), iteration("Any-0", 0, "Other")]
+    steps = [
+        iteration("Score-0", 0),
+        iteration("Score", 1),
+        step("Loop"),
+        iteration("Any-0", 0, "Other"),
+    ]
     steps += [
         step("Extra", StartTime=START),
         step("Other", StartTime=START),
@@ -318,19 +440,41 @@ def test_iterations_of_a_loop_have_names_of_their_own() -> None:
 
     rows = rows_of(steps, order, EXECUTION)
 
-    names = ["Prepare", "Loop", "Score-0", "Score-1", "Report", "Extra", "Other", "Any-0", "Odd-2", "Odd-3"]
+    names = [
+        "Prepare",
+        "Loop",
+        "Score-0",
+        "Score-1",
+        "Report",
+        "Extra",
+        "Other",
+        "Any-0",
+        "Odd-2",
+        "Odd-3",
+    ]
     assert [row.name for row in rows] == names
     # The rows are the order of the next list, which has one iteration more.
     rows = rows_of([*steps, iteration("Score-2", 2)], rows, EXECUTION)
-    assert [row.name for row in rows][2:6] == ["Score-0", "Score-1", "Score-2", "Report"]
+    assert [row.name for row in rows][2:6] == [
+        "Score-0",
+        "Score-1",
+        "Score-2",
+        "Report",
+    ]
 
 
 @pytest.mark.parametrize("count", [60, 200, 1000])
 def test_rows_fit_into_an_xcom(count: int) -> None:
     """Links go first, then names of jobs; 200 steps are complete apart from that."""
     metadata = {"TrainingJob": {"Arn": JOB}}
-    times: dict[str, Any] = {"StartTime": START, "EndTime": START + timedelta(seconds=1)}
-    steps = [step(f"TrainTheModelNumber{n:04}", Metadata=metadata, **times) for n in range(count - 1)]
+    times: dict[str, Any] = {
+        "StartTime": START,
+        "EndTime": START + timedelta(seconds=1),
+    }
+    steps = [
+        step(f"TrainTheModelNumber{n:04}", Metadata=metadata, **times)
+        for n in range(count - 1)
+    ]
     steps.append(step("Bad", "Failed", FailureReason="x" * 1300, Metadata=metadata))
 
     fitted, note = fit_rows(rows_of(steps, (), EXECUTION))
@@ -340,14 +484,20 @@ def test_rows_fit_into_an_xcom(count: int) -> None:
         assert (len(fitted), note) == (count, None)
         assert next(row for row in fitted if row["name"] == "Bad")["log_url"]
     else:
-        assert note == f"The XCom steps has the first {len(fitted)} of 1000 steps: the rest is too long."
+        assert (
+            note
+            == f"The XCom steps has the first {len(fitted)} of 1000 steps: the rest is too long."
+        )
 
 
 def test_logs_leave_room_for_the_rows() -> None:
     """Of long logs, the last lines are kept; the rows stay complete."""
     lines = [f"{number:03} " + "x" * 490 for number in range(200)]
     kept = last_lines(lines, 5)
-    steps = [step(f"S{n}", "Failed", Metadata={"TrainingJob": {"Arn": JOB}}) for n in range(20)]
+    steps = [
+        step(f"S{n}", "Failed", Metadata={"TrainingJob": {"Arn": JOB}})
+        for n in range(20)
+    ]
     rows = [
         row.model_copy(update={"log_lines": kept if n < 5 else []})
         for n, row in enumerate(rows_of(steps, (), EXECUTION))
@@ -364,9 +514,13 @@ def test_logs_leave_room_for_the_rows() -> None:
 def test_outputs_fit_into_an_xcom() -> None:
     """The longest values are left out, and the note names them; what is short stays."""
     outputs: dict[str, Any] = {
-        f"Call{n:02}": {"lambda_arn": "arn:l", "output_parameters": {"x": "y" * 1000}} for n in range(60)
+        f"Call{n:02}": {"lambda_arn": "arn:l", "output_parameters": {"x": "y" * 1000}}
+        for n in range(60)
     }
-    outputs["Evaluate"] = {"processing_job_arn": "arn:p", "Eval": {"curve": ["0.5"] * 4000}}
+    outputs["Evaluate"] = {
+        "processing_job_arn": "arn:p",
+        "Eval": {"curve": ["0.5"] * 4000},
+    }
     outputs["Register"] = {"model_package_arn": "arn:mp"}
 
     fitted, note = fit_outputs(outputs)
@@ -376,13 +530,17 @@ def test_outputs_fit_into_an_xcom() -> None:
     assert fitted["Evaluate"] == {"processing_job_arn": "arn:p"}
     assert all(fitted[f"Call{n:02}"]["lambda_arn"] == "arn:l" for n in range(60))
     assert note is not None
-    assert note.startswith("The XCom outputs lacks what is too long: Evaluate.Eval, Call59.output_parameters")
+    assert note.startswith(
+        "The XCom outputs lacks what is too long: Evaluate.Eval, Call59.output_parameters"
+    )
     assert note.endswith(" more.")
 
 
 def test_outputs_of_very_many_steps_fit_into_an_xcom() -> None:
     """Model packages are kept, and other steps are left out whole."""
-    outputs: dict[str, Any] = {f"Train{n:04}": {"training_job_arn": "a" * 100} for n in range(1000)}
+    outputs: dict[str, Any] = {
+        f"Train{n:04}": {"training_job_arn": "a" * 100} for n in range(1000)
+    }
     outputs["Train0999"] = {"model_package_arn": "arn:mp"}
 
     fitted, note = fit_outputs(outputs)
@@ -393,7 +551,9 @@ def test_outputs_of_very_many_steps_fit_into_an_xcom() -> None:
     assert note.startswith("The XCom outputs lacks what is too long: Train0")
 
 
-@pytest.mark.parametrize("value", ["text", [{"name": 1}], {"a": 1}, [1], [{"name": "x" * 10, "state": None}]])
+@pytest.mark.parametrize(
+    "value", ["text", [{"name": 1}], {"a": 1}, [1], [{"name": "x" * 10, "state": None}]]
+)
 def test_edited_xcom_counts_as_none(value: Any) -> None:
     """Others can edit XComs."""
     assert parse_rows(value) == []
@@ -469,9 +629,17 @@ NESTED = [
         ({"Check": "False", "Again": "False"}, ["Register", "Retrain"]),
     ],
 )
-def test_steps_of_a_branch_that_was_not_taken(outcomes: dict[str, str | None], not_taken: list[str]) -> None:
-    """As soon as the outcome of the condition is known; a condition in such a branch has no outcome."""
-    steps = [step(name, Metadata={"Condition": {"Outcome": outcome}}) for name, outcome in outcomes.items()]
+def test_steps_of_a_branch_that_was_not_taken(
+    outcomes: dict[str, str | None], not_taken: list[str]
+) -> None:
+    """
+    As soon as the outcome of the condition is known; a condition in such a branch has
+    no outcome.
+    """
+    steps = [
+        step(name, Metadata={"Condition": {"Outcome": outcome}})
+        for name, outcome in outcomes.items()
+    ]
 
     rows = rows_of(steps, NESTED, EXECUTION)
 
@@ -481,7 +649,12 @@ def test_steps_of_a_branch_that_was_not_taken(outcomes: dict[str, str | None], n
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"Condition": {"Outcome": 7}}, {"Condition": "x"}, {"Lambda": {"Outcome": "True"}}]
+    "metadata",
+    [
+        {"Condition": {"Outcome": 7}},
+        {"Condition": "x"},
+        {"Lambda": {"Outcome": "True"}},
+    ],
 )
 def test_unusable_outcome_leaves_no_branch_out(metadata: dict[str, Any]) -> None:
     """For example, a step of another kind has the name of the condition."""
@@ -492,7 +665,14 @@ def test_unusable_outcome_leaves_no_branch_out(metadata: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     "definition",
-    [None, "", "[]", "{", '{"Steps": 3}', '{"Steps": [1, {"Name": 2}, {"Arguments": {"IfSteps": 7}}]}'],
+    [
+        None,
+        "",
+        "[]",
+        "{",
+        '{"Steps": 3}',
+        '{"Steps": [1, {"Name": 2}, {"Arguments": {"IfSteps": 7}}]}',
+    ],
 )
 def test_damaged_definition_declares_nothing(definition: str | None) -> None:
     """Any user of the account may have written it."""
@@ -508,7 +688,8 @@ def test_huge_definition_is_cut() -> None:
 def test_snake_case() -> None:
     """AWS's names in Python's spelling."""
     assert [
-        snake_case(name) for name in ("SqsQueueUrl", "S3OutputLocation", "EMRServerless", "CheckJobArn")
+        snake_case(name)
+        for name in ("SqsQueueUrl", "S3OutputLocation", "EMRServerless", "CheckJobArn")
     ] == [
         "sqs_queue_url",
         "s3_output_location",

@@ -8,18 +8,28 @@ from tests.execution.steps.test_rows import EXECUTION, step
 
 
 def test_rows_of_a_selective_execution() -> None:
-    """A row says from which execution its result is; steps that were not selected stay marked in later lists."""
+    """
+    A row says from which execution its result is; steps that were not selected stay
+    marked in later lists.
+    """
     source = EXECUTION[:-3] + "xyz"
     order = [
-        DeclaredStep(name, None, not_selected=name != "Train") for name in ("Prepare", "Train", "Deploy")
+        DeclaredStep(name, None, not_selected=name != "Train")
+        for name in ("Prepare", "Train", "Deploy")
     ]
     result = {"SourcePipelineExecutionArn": source}
     steps = [
         step("Prepare", SelectiveExecutionResult=result),
         step("Train"),
         step("Cached", CacheHitResult=result),
-        step("Damaged", SelectiveExecutionResult={"SourcePipelineExecutionArn": "javascript:x"}),
-        step("Longer", SelectiveExecutionResult={"SourcePipelineExecutionArn": f"{source}\n"}),
+        step(
+            "Damaged",
+            SelectiveExecutionResult={"SourcePipelineExecutionArn": "javascript:x"},
+        ),
+        step(
+            "Longer",
+            SelectiveExecutionResult={"SourcePipelineExecutionArn": f"{source}\n"},
+        ),
     ]
 
     before = rows_of((), order, EXECUTION)

@@ -1,1 +1,4 @@
-"""Tests of catalogue files: the file, its entries, the comparison, and the operator that compares."""
+"""
+Tests of catalogue files: the file, its entries, the comparison, and the operator that
+compares.
+"""

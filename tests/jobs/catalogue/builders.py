@@ -76,13 +76,29 @@ def job(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) -> J
             "parameters_error",
         )
     )
-    content = {"max_parallel_steps": None, "definition_digest": DIGEST, "region": REGION, **empty, **fields}
-    return Job.model_validate({"name": name, "arn": arn(name), "parameters": list(parameters), **content})
+    content = {
+        "max_parallel_steps": None,
+        "definition_digest": DIGEST,
+        "region": REGION,
+        **empty,
+        **fields,
+    }
+    return Job.model_validate(
+        {"name": name, "arn": arn(name), "parameters": list(parameters), **content}
+    )
 
 
-def entry(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) -> CatalogueJob:
+def entry(
+    name: str = "churn", *parameters: DeclaredParameter, **fields: Any
+) -> CatalogueJob:
     """Return an entry of a catalogue."""
-    content = {"name": name, "arn": arn(name), "region": REGION, "definition_digest": DIGEST, **fields}
+    content = {
+        "name": name,
+        "arn": arn(name),
+        "region": REGION,
+        "definition_digest": DIGEST,
+        **fields,
+    }
     plain = [each.model_dump() for each in parameters]
     return CatalogueJob.model_validate({"parameters": plain, **content})
 
@@ -90,14 +106,18 @@ def entry(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) ->
 def definitions(count: int = 72, seed: int = 72) -> dict[str, dict[str, Any]]:
     """Return definitions by pipeline name, as different as those of a real account."""
     chance = random.Random(seed)
-    return {f"team{number % 3}-{number:03d}": _definition(chance) for number in range(count)}
+    return {
+        f"team{number % 3}-{number:03d}": _definition(chance) for number in range(count)
+    }
 
 
 def _definition(chance: random.Random) -> dict[str, Any]:
     count = chance.choice([0, 1, 3, 12, 40])
     content: dict[str, Any] = {"Version": "2020-12-01", "Metadata": {}, "Steps": STEPS}
     if count or chance.random() < 0.5:
-        content["Parameters"] = [_parameter(f"P{number}", chance) for number in range(count)]
+        content["Parameters"] = [
+            _parameter(f"P{number}", chance) for number in range(count)
+        ]
     return content
 
 
@@ -106,24 +126,37 @@ def _parameter(name: str, chance: random.Random) -> dict[str, Any]:
     declared: dict[str, Any] = {"Name": name}
     if kind != "String" or chance.random() < 0.5:
         declared["Type"] = kind
-    # AWS accepts no empty value of a start, and the emulator checks defaults in the same way.
+    # AWS accepts no empty value of a start, and the emulator checks defaults in the
+    # same way.
     values = [value for value in DEFAULTS[kind] if value != ""]
     if chance.random() < 0.6:
         declared["DefaultValue"] = chance.choice(values)
     if kind == "String" and chance.random() < 0.3:
-        declared["EnumValues"] = sorted({str(declared.get("DefaultValue", "a")), "b", "c"})
+        declared["EnumValues"] = sorted(
+            {str(declared.get("DefaultValue", "a")), "b", "c"}
+        )
     return declared
 
 
 def put_pipelines(
-    emulator: EmulatorServer, content: dict[str, Any], *, update: bool = False, region: str = REGION
+    emulator: EmulatorServer,
+    content: dict[str, Any],
+    *,
+    update: bool = False,
+    region: str = REGION,
 ) -> None:
     """Create pipelines in the emulator, or change the definitions of pipelines."""
     for name, definition in content.items():
-        request = {"PipelineName": name, "PipelineDefinition": json.dumps(definition), "RoleArn": ROLE}
+        request = {
+            "PipelineName": name,
+            "PipelineDefinition": json.dumps(definition),
+            "RoleArn": ROLE,
+        }
         if not update:
             request["ClientRequestToken"] = f"{name:0>40}"
-        emulator.sagemaker.call("UpdatePipeline" if update else "CreatePipeline", region, request)
+        emulator.sagemaker.call(
+            "UpdatePipeline" if update else "CreatePipeline", region, request
+        )
 
 
 def delete_pipelines(emulator: EmulatorServer, *names: str) -> None:

@@ -1,4 +1,7 @@
-"""The comparison of a catalogue with pipelines: each kind of difference, their order and their forms."""
+"""
+The comparison of a catalogue with pipelines: each kind of difference, their order and
+their forms.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,41 @@ OTHER_DIGEST = f"sha256:{'1' * 64}"
 
 
 def differences(before: Any, after: Any, **digest: str) -> list[Drift]:
-    """Compare one job whose parameter ``P`` was one thing and is another; None for no parameter."""
+    """
+    Compare one job whose parameter ``P`` was one thing and is another; None for no
+    parameter.
+    """
     old = [] if before is None else [parameter("P", **before)]
     new = [] if after is None else [parameter("P", **after)]
     catalogue = Catalogue([entry("churn", *old)], [])
-    return compare(catalogue, [job("churn", *new, definition_digest=OTHER_DIGEST, **digest)], Scope())
+    return compare(
+        catalogue,
+        [job("churn", *new, definition_digest=OTHER_DIGEST, **digest)],
+        Scope(),
+    )
 
 
 CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
     ("required_parameter_added", None, {"type": "Integer"}, None, "Integer", True),
-    ("parameter_added", None, {"type": "Float", "default": 0.5}, None, "Float = 0.5", False),
+    (
+        "parameter_added",
+        None,
+        {"type": "Float", "default": 0.5},
+        None,
+        "Float = 0.5",
+        False,
+    ),
     ("parameter_added", None, {"default": "x"}, None, "String = x", False),
     ("parameter_removed", {"default": "x"}, None, "String = x", None, True),
     ("type_changed", {"type": "Integer"}, {"type": "Float"}, "Integer", "Float", True),
-    ("type_changed", {"type": "Integer", "default": 5}, {"default": "5"}, "Integer", "String", True),
+    (
+        "type_changed",
+        {"type": "Integer", "default": 5},
+        {"default": "5"},
+        "Integer",
+        "String",
+        True,
+    ),
     ("default_changed", {"default": "x"}, {"default": "y"}, "x", "y", False),
     ("default_changed", {"default": None}, {"default": "y"}, None, "y", False),
     ("default_changed", {"default": "x"}, {"default": ""}, "x", "", False),
@@ -49,11 +73,39 @@ CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
         False,
     ),
     ("default_removed", {"default": "x"}, {}, "x", None, True),
-    ("default_removed", {"type": "Boolean", "default": False}, {"type": "Boolean"}, False, None, True),
-    ("default_removed", {"type": "Integer", "default": 0}, {"type": "Integer"}, 0, None, True),
+    (
+        "default_removed",
+        {"type": "Boolean", "default": False},
+        {"type": "Boolean"},
+        False,
+        None,
+        True,
+    ),
+    (
+        "default_removed",
+        {"type": "Integer", "default": 0},
+        {"type": "Integer"},
+        0,
+        None,
+        True,
+    ),
     ("enum_changed", {}, {"enum_values": ["a"]}, None, ["a"], True),
-    ("enum_changed", {"enum_values": ["a", "b"]}, {"enum_values": ["a"]}, ["a", "b"], ["a"], True),
-    ("enum_changed", {"enum_values": ["a"]}, {"enum_values": ["a", "b"]}, ["a"], ["a", "b"], False),
+    (
+        "enum_changed",
+        {"enum_values": ["a", "b"]},
+        {"enum_values": ["a"]},
+        ["a", "b"],
+        ["a"],
+        True,
+    ),
+    (
+        "enum_changed",
+        {"enum_values": ["a"]},
+        {"enum_values": ["a", "b"]},
+        ["a"],
+        ["a", "b"],
+        False,
+    ),
     ("enum_changed", {"enum_values": ["a"]}, {}, ["a"], None, False),
 ]
 
@@ -62,7 +114,10 @@ CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
 def test_change_of_a_parameter(
     kind: Any, old: Any, new: Any, before: Any, after: Any, breaking: bool
 ) -> None:
-    """A change is one difference, with what was and what is, and whether a start can fail because of it."""
+    """
+    A change is one difference, with what was and what is, and whether a start can fail
+    because of it.
+    """
     assert differences(old, new) == [Drift("churn", kind, "P", before, after, breaking)]
 
 
@@ -78,13 +133,17 @@ def test_change_of_a_parameter(
     ],
 )
 def test_same_values_in_another_form(old: Any, new: Any) -> None:
-    """What AWS reads as the same value is no difference: only the definition has changed."""
+    """
+    What AWS reads as the same value is no difference: only the definition has changed.
+    """
     assert [drift.kind for drift in differences(old, new)] == ["definition_changed"]
 
 
 def test_true_is_not_one() -> None:
     """For Python True equals 1; as a default of a parameter they are two values."""
-    (drift,) = differences({"type": "Integer", "default": 1}, {"type": "Integer", "default": True})
+    (drift,) = differences(
+        {"type": "Integer", "default": 1}, {"type": "Integer", "default": True}
+    )
 
     assert drift.kind == "default_changed"
 
@@ -103,9 +162,14 @@ SEND = {"name": "Send", "type": "Lambda"}
 
 
 def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
-    """Compare one job whose steps were these, and are those; the digest of its definition differs."""
+    """
+    Compare one job whose steps were these, and are those; the digest of its definition
+    differs.
+    """
     catalogue = Catalogue([entry("churn", steps=before)], [])
-    return compare(catalogue, [job("churn", steps=after, definition_digest=OTHER_DIGEST)], Scope())
+    return compare(
+        catalogue, [job("churn", steps=after, definition_digest=OTHER_DIGEST)], Scope()
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,31 +190,52 @@ def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
         (
             [TRAIN, SEND],
             [TRAIN, {**SEND, "type": "Callback"}],
-            Drift("churn", "step_type_changed", None, "Lambda", "Callback", step="Send"),
+            Drift(
+                "churn", "step_type_changed", None, "Lambda", "Callback", step="Send"
+            ),
             "the type was Lambda, and is Callback",
         ),
         (
             [TRAIN, CHECK, SEND],
             [TRAIN, CHECK, {**SEND, "needs": ["Train", "Check"]}],
-            Drift("churn", "step_needs_changed", None, None, ["Check", "Train"], step="Send"),
+            Drift(
+                "churn",
+                "step_needs_changed",
+                None,
+                None,
+                ["Check", "Train"],
+                step="Send",
+            ),
             'it needed nothing, and needs ["Check", "Train"]',
         ),
         (
             [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
             [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "False"}],
-            Drift("churn", "step_branch_changed", None, "Check: True", "Check: False", step="Send"),
+            Drift(
+                "churn",
+                "step_branch_changed",
+                None,
+                "Check: True",
+                "Check: False",
+                step="Send",
+            ),
             "the branch was Check: True, and is Check: False",
         ),
         (
             [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
             [TRAIN, CHECK, SEND],
-            Drift("churn", "step_branch_changed", None, "Check: True", None, step="Send"),
+            Drift(
+                "churn", "step_branch_changed", None, "Check: True", None, step="Send"
+            ),
             "the branch was Check: True, and is nothing",
         ),
     ],
 )
 def test_change_of_a_step(old: Any, new: Any, drift: Drift, text: str) -> None:
-    """It is one difference, which names the step. It is no drift, unless it is asked for: starts stay right."""
+    """
+    It is one difference, which names the step. It is no drift, unless it is asked for:
+    starts stay right.
+    """
     found = step_differences(old, new)
 
     assert found == [drift]
@@ -159,21 +244,32 @@ def test_change_of_a_step(old: Any, new: Any, drift: Drift, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [([TRAIN, SEND], [SEND, TRAIN]), ([], [TRAIN]), ([TRAIN], []), ([TRAIN], [TRAIN])]
+    ("old", "new"),
+    [([TRAIN, SEND], [SEND, TRAIN]), ([], [TRAIN]), ([TRAIN], []), ([TRAIN], [TRAIN])],
 )
 def test_steps_that_are_not_compared(old: Any, new: Any) -> None:
-    """The order says nothing; without the steps of both, only the definition has changed."""
-    assert [drift.kind for drift in step_differences(old, new)] == ["definition_changed"]
+    """
+    The order says nothing; without the steps of both, only the definition has changed.
+    """
+    assert [drift.kind for drift in step_differences(old, new)] == [
+        "definition_changed"
+    ]
 
 
 def test_steps_are_noted_beside_the_parameters() -> None:
-    """What breaks a start comes first, and the steps of each kind are in the order of their names."""
+    """
+    What breaks a start comes first, and the steps of each kind are in the order of
+    their names.
+    """
     catalogue = Catalogue([entry("churn", steps=[TRAIN])], [])
     steps = [TRAIN, *({**SEND, "name": f"S{number}"} for number in (3, 1, 2))]
 
     found = compare(catalogue, [job("churn", parameter("P"), steps=steps)], Scope())
 
-    assert [drift.kind for drift in found] == ["required_parameter_added", *["step_added"] * 3]
+    assert [drift.kind for drift in found] == [
+        "required_parameter_added",
+        *["step_added"] * 3,
+    ]
     assert [drift.part for drift in found] == ["P", "S1", "S2", "S3"]
     assert count_drift(found) == 1
 
@@ -195,13 +291,21 @@ def role(name: str, account: str = "123456789012") -> str:
     ],
 )
 def test_changed_role(old: str | None, new: str | None, changed: bool) -> None:
-    """Another role is drift, also beside a note; the account of the role is not compared, nor a role without one."""
+    """
+    Another role is drift, also beside a note; the account of the role is not compared,
+    nor a role without one.
+    """
     catalogue = Catalogue([entry("churn", role_arn=old)], [])
     note = Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)
 
-    found = compare(catalogue, [job("churn", role_arn=new, definition_digest=OTHER_DIGEST)], Scope())
+    found = compare(
+        catalogue, [job("churn", role_arn=new, definition_digest=OTHER_DIGEST)], Scope()
+    )
 
-    assert found == [*([Drift("churn", "role_changed", None, old, new)] if changed else []), note]
+    assert found == [
+        *([Drift("churn", "role_changed", None, old, new)] if changed else []),
+        note,
+    ]
     assert count_drift(found) == changed
 
 
@@ -223,9 +327,16 @@ def test_missing_digest_is_no_difference(old: str | None, new: str | None) -> No
 
 def test_pipelines_come_and_go() -> None:
     """A new pipeline is a difference, and one that was deleted breaks its starts."""
-    found = compare(Catalogue([entry("gone"), entry("same")], []), [job("new"), job("same")], Scope())
+    found = compare(
+        Catalogue([entry("gone"), entry("same")], []),
+        [job("new"), job("same")],
+        Scope(),
+    )
 
-    assert found == [Drift("gone", "pipeline_removed", breaking=True), Drift("new", "pipeline_added")]
+    assert found == [
+        Drift("gone", "pipeline_removed", breaking=True),
+        Drift("new", "pipeline_added"),
+    ]
 
 
 def test_unreadable_parameters_are_one_difference() -> None:
@@ -238,20 +349,33 @@ def test_unreadable_parameters_are_one_difference() -> None:
 
 
 def test_unreadable_before_and_after() -> None:
-    """People have reviewed a file that says so; if the parameters can be read now, they are new."""
-    catalogue = Catalogue([entry("churn", parameters_error="not JSON", definition_digest=None)], [])
+    """
+    People have reviewed a file that says so; if the parameters can be read now, they
+    are new.
+    """
+    catalogue = Catalogue(
+        [entry("churn", parameters_error="not JSON", definition_digest=None)], []
+    )
 
     assert (
-        compare(catalogue, [job("churn", parameters_error="not JSON", definition_digest=None)], Scope()) == []
+        compare(
+            catalogue,
+            [job("churn", parameters_error="not JSON", definition_digest=None)],
+            Scope(),
+        )
+        == []
     )
-    assert [drift.kind for drift in compare(catalogue, [job("churn", parameter("P"))], Scope())] == [
-        "required_parameter_added"
-    ]
+    assert [
+        drift.kind
+        for drift in compare(catalogue, [job("churn", parameter("P"))], Scope())
+    ] == ["required_parameter_added"]
 
 
 def test_broken_entries_are_differences() -> None:
     """A broken entry is reported once, and its pipeline does not count as new."""
-    catalogue = Catalogue([], [BrokenJob("churn", "region: missing"), BrokenJob("jobs[4]", "no object")])
+    catalogue = Catalogue(
+        [], [BrokenJob("churn", "region: missing"), BrokenJob("jobs[4]", "no object")]
+    )
 
     assert compare(catalogue, [job("churn")], Scope()) == [
         Drift("churn", "broken_entry", None, "region: missing", None, True),
@@ -272,7 +396,8 @@ def test_broken_entries_are_differences() -> None:
 def test_scope_limits_what_is_compared(scope: Scope, names: list[str]) -> None:
     """Jobs that the import did not ask for are not missing."""
     catalogue = Catalogue(
-        [entry("churn-a"), entry("other")], [BrokenJob("churnless", "x"), BrokenJob("jobs[9]", "x")]
+        [entry("churn-a"), entry("other")],
+        [BrokenJob("churnless", "x"), BrokenJob("jobs[9]", "x")],
     )
 
     assert [drift.job for drift in compare(catalogue, [], scope)] == names
@@ -280,8 +405,17 @@ def test_scope_limits_what_is_compared(scope: Scope, names: list[str]) -> None:
 
 def test_order_is_by_job_and_breaking_first() -> None:
     """The order depends neither on that of the file nor on that of the import."""
-    old = [parameter("A", default="1"), parameter("B"), parameter("Z", default="x", enum_values=["x"])]
-    new = [parameter("Z", default="y"), parameter("C"), parameter("D", default="1"), parameter("A")]
+    old = [
+        parameter("A", default="1"),
+        parameter("B"),
+        parameter("Z", default="x", enum_values=["x"]),
+    ]
+    new = [
+        parameter("Z", default="y"),
+        parameter("C"),
+        parameter("D", default="1"),
+        parameter("A"),
+    ]
     catalogue = Catalogue([entry("b"), entry("a", *old)], [])
 
     found = compare(catalogue, [job("c"), job("a", *new)], Scope())
@@ -301,13 +435,18 @@ def test_order_is_by_job_and_breaking_first() -> None:
 
 
 def test_order_of_parameters_and_of_entries_with_one_name() -> None:
-    """Differences of one kind are in the order of the parameters, and those without one in that of the problems."""
+    """
+    Differences of one kind are in the order of the parameters, and those without one in
+    that of the problems.
+    """
     names = [f"P{number}" for number in range(9)]
     broken = [BrokenJob("twice", problem) for problem in ("a", "b", "c")]
     expected = [*names, None, None, None]
 
     for step in (1, -1):
-        old = Catalogue([entry("churn", *map(parameter, names[::step]))], broken[::step])
+        old = Catalogue(
+            [entry("churn", *map(parameter, names[::step]))], broken[::step]
+        )
         found = compare(old, [job("churn")], Scope())
         assert [drift.parameter for drift in found] == expected
         assert [drift.before for drift in found[-3:]] == ["a", "b", "c"]
@@ -352,7 +491,10 @@ def test_json_is_stable() -> None:
 
 
 def test_every_kind_has_a_text() -> None:
-    """Each kind of difference is one line that names the job, and says what was and what is."""
+    """
+    Each kind of difference is one line that names the job, and says what was and what
+    is.
+    """
     for kind in KINDS:
         drift = Drift("churn", kind, "P", "old\nvalue", "{before}", breaking=True)
         line = describe_drift(drift)
@@ -361,9 +503,9 @@ def test_every_kind_has_a_text() -> None:
         assert "\n" not in line
         assert change_text(drift) in line
     assert {case[0] for case in CASES} < set(KINDS)
-    assert describe_drift(Drift("a\nb", "enum_changed", None, ["ä", "x\ny"], ["ä"])) == (
-        'a b: the allowed values were ["ä", "x\\ny"], and are ["ä"]'
-    )
+    assert describe_drift(
+        Drift("a\nb", "enum_changed", None, ["ä", "x\ny"], ["ä"])
+    ) == ('a b: the allowed values were ["ä", "x\\ny"], and are ["ä"]')
     assert change_text(Drift("j", "default_changed", "P", "a\nb", "x" * 121)) == (
         f"the default was a b, and is {'x' * 117}..."
     )

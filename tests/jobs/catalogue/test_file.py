@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines import DeclaredParameter
 from polysync_airflow.jobs import catalogue
-from polysync_airflow.jobs.catalogue import CatalogueJob, catalogue_text, read_catalogue, write_catalogue
+from polysync_airflow.jobs.catalogue import (
+    CatalogueJob,
+    catalogue_text,
+    read_catalogue,
+    write_catalogue,
+)
 from tests.jobs.catalogue.builders import ARN_TEXT, DEFAULTS, TRAPS, entry, parameter
 
 HEAD = "version: 1\njobs:\n"
@@ -34,7 +39,11 @@ def parameters() -> st.SearchStrategy[DeclaredParameter]:
     """Draw a declared parameter with any texts and numbers."""
     texts = st.text(max_size=40) | st.sampled_from(TRAPS)
     values = (
-        texts | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+        texts
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.booleans()
+        | st.none()
     )
     return st.builds(
         parameter,
@@ -61,8 +70,13 @@ def jobs() -> st.SearchStrategy[CatalogueJob]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
-def test_what_is_written_is_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
-    """Every catalogue is read as it was written, with the types of its values, and in the order of the names."""
+def test_what_is_written_is_read(
+    tmp_path_factory: Any, drawn: list[CatalogueJob]
+) -> None:
+    """
+    Every catalogue is read as it was written, with the types of its values, and in the
+    order of the names.
+    """
     path = tmp_path_factory.mktemp("round") / "jobs.yaml"
 
     write_catalogue(path, drawn)
@@ -72,15 +86,24 @@ def test_what_is_written_is_read(tmp_path_factory: Any, drawn: list[CatalogueJob
     assert catalogue.jobs == sorted(drawn, key=lambda job: job.name)
     types = [[type(p.default) for p in job.parameters] for job in catalogue.jobs]
     assert types == [
-        [type(p.default) for p in job.parameters] for job in sorted(drawn, key=lambda job: job.name)
+        [type(p.default) for p in job.parameters]
+        for job in sorted(drawn, key=lambda job: job.name)
     ]
     assert catalogue_text(catalogue.jobs) == catalogue_text(drawn)
 
 
-def test_both_implementations_of_yaml_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyYAML without libyaml writes the same text, so that a file does not change from host to host."""
+def test_both_implementations_of_yaml_write_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    PyYAML without libyaml writes the same text, so that a file does not change from
+    host to host.
+    """
     values = [value for kind in DEFAULTS.values() for value in kind]
-    catalogue = [entry(f"job{n}", parameter("P", type="String", default=v)) for n, v in enumerate(values)]
+    catalogue = [
+        entry(f"job{n}", parameter("P", type="String", default=v))
+        for n, v in enumerate(values)
+    ]
     fast = catalogue_text(catalogue)
 
     monkeypatch.setattr("polysync_airflow.jobs.catalogue._DUMPER", yaml.SafeDumper)
@@ -88,9 +111,13 @@ def test_both_implementations_of_yaml_write_the_same(monkeypatch: pytest.MonkeyP
     assert yaml.safe_load(catalogue_text(catalogue)) == yaml.safe_load(fast)
 
 
-def test_both_implementations_of_yaml_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_implementations_of_yaml_read_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PyYAML without libyaml reads the same jobs, and refuses the same keys."""
-    write_catalogue(tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])])
+    write_catalogue(
+        tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])]
+    )
     text = (tmp_path / "jobs.yaml").read_text()
     fast = yaml.load(text, Loader=catalogue.CatalogueLoader)
 
@@ -105,8 +132,14 @@ def test_both_implementations_of_yaml_read_the_same(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("trap", TRAPS)
 def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
-    """A text that looks like a boolean, number, date or alias is the same text after it was read."""
-    write_catalogue(tmp_path / "jobs.yaml", [entry("churn", parameter("P", default=trap), description=trap)])
+    """
+    A text that looks like a boolean, number, date or alias is the same text after it
+    was read.
+    """
+    write_catalogue(
+        tmp_path / "jobs.yaml",
+        [entry("churn", parameter("P", default=trap), description=trap)],
+    )
 
     (job,) = read_catalogue(tmp_path / "jobs.yaml").jobs
 
@@ -131,7 +164,9 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
     catalogue = read_catalogue(path)
 
     assert [job.name for job in catalogue.jobs] == ["good"]
-    assert [(broken.name, broken.problem.split(":")[0]) for broken in catalogue.broken] == [
+    assert [
+        (broken.name, broken.problem.split(":")[0]) for broken in catalogue.broken
+    ] == [
         ("typo", "desciption"),
         ("jobs[1]", "the whole value"),
         ("date", "description"),
@@ -160,14 +195,23 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
         ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
         (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
-        (f"{HEAD}- &a {{name: *a}}\n", "is not YAML: found unconstructable recursive node"),
+        (
+            f"{HEAD}- &a {{name: *a}}\n",
+            "is not YAML: found unconstructable recursive node",
+        ),
         (f"{HEAD}- !!int {{=: {{a: 1}}}}\n", "is not YAML"),
         (f"{HEAD}- {{? {{a: 1}} : 2}}\n", "is not YAML"),
-        ("version: 1\njobs: []\n---\nversion: 1\n", "is not YAML: expected a single document"),
+        (
+            "version: 1\njobs: []\n---\nversion: 1\n",
+            "is not YAML: expected a single document",
+        ),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
-    """A file that is not a catalogue of this version is refused, with its path and one line."""
+    """
+    A file that is not a catalogue of this version is refused, with its path and one
+    line.
+    """
     path = write(tmp_path, text)
 
     with pytest.raises(CatalogueError, match=message) as caught:
@@ -178,7 +222,9 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
 
 def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
     """What people write with YAML's aliases is read as by every loader."""
-    text = f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
+    text = (
+        f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
+    )
     text += "- {name: c, arn: *arn, region: *region}\n- *a\n- {<<: *a, description: x}\n- {<<: *a, x: 1}\n"
 
     found = read_catalogue(write(tmp_path, text))
@@ -208,13 +254,20 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     """A missing folder, and a folder in place of a file, are refused."""
-    for path, message in ((tmp_path / "none" / "jobs.yaml", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(CatalogueError, match=f"{path} cannot be written: {message}"):
+    for path, message in (
+        (tmp_path / "none" / "jobs.yaml", "No such file"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(
+            CatalogueError, match=f"{path} cannot be written: {message}"
+        ):
             write_catalogue(path, [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the disk is full, the file stays as it was, and no temporary file is left."""
     path = tmp_path / "jobs.yaml"
     write_catalogue(path, [entry("old")])
@@ -230,8 +283,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [job.name for job in read_catalogue(path).jobs] == ["old"]
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_new_files_have_the_mode_of_the_umask(umask: int, mode: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)]
+)
+def test_new_files_have_the_mode_of_the_umask(
+    umask: int, mode: int, tmp_path: Path
+) -> None:
     """Whoever starts the command decides by the umask who may read its files."""
     before = os.umask(umask)
     try:

@@ -1,4 +1,7 @@
-"""The steps of a catalogue's jobs: what an import writes, what is read, and what is refused."""
+"""
+The steps of a catalogue's jobs: what an import writes, what is read, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +32,44 @@ from tests.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelines
 STRUCTURES = read_structures()
 GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
 REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
-SCORE = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Report"}, "Path": "score"}}
+SCORE = {
+    "Std:JsonGet": {
+        "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Report"},
+        "Path": "score",
+    }
+}
 CONDITION = {
     "Conditions": [{"Type": "GreaterThan", "LeftValue": SCORE, "RightValue": 0.5}],
-    "IfSteps": [{"Name": "Register", "Type": "RegisterModel", "Arguments": {"Model": GET}}],
-    "ElseSteps": [{"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": "low"}}],
+    "IfSteps": [
+        {"Name": "Register", "Type": "RegisterModel", "Arguments": {"Model": GET}}
+    ],
+    "ElseSteps": [
+        {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": "low"}}
+    ],
 }
 LOOP = {
     "IterableItems": ["a"],
     "MaxConcurrency": 1,
-    "ForEachBody": [{"Name": "Each", "Type": "Processing", "Arguments": {"Model": GET}}],
+    "ForEachBody": [
+        {"Name": "Each", "Type": "Processing", "Arguments": {"Model": GET}}
+    ],
 }
 DEFINITION = {
     "Version": "2020-12-01",
     "Steps": [
         {"Name": "Train", "Type": "Training", "Arguments": {}},
-        {"Name": "Evaluate", "Type": "Processing", "Arguments": {"M": GET}, "PropertyFiles": [REPORT]},
-        {"Name": "Check", "Type": "Condition", "Arguments": CONDITION, "DependsOn": ["Train"]},
+        {
+            "Name": "Evaluate",
+            "Type": "Processing",
+            "Arguments": {"M": GET},
+            "PropertyFiles": [REPORT],
+        },
+        {
+            "Name": "Check",
+            "Type": "Condition",
+            "Arguments": CONDITION,
+            "DependsOn": ["Train"],
+        },
         {"Name": "Loop", "Type": "ForEach", "Arguments": LOOP, "DependsOn": ["Check"]},
     ],
 }
@@ -53,7 +77,13 @@ IN_FILE: list[dict[str, Any]] = [
     {"name": "Train", "type": "Training"},
     {"name": "Evaluate", "type": "Processing", "needs": ["Train"]},
     {"name": "Check", "type": "Condition", "needs": ["Evaluate", "Train"]},
-    {"name": "Register", "type": "RegisterModel", "needs": ["Train"], "condition": "Check", "branch": "True"},
+    {
+        "name": "Register",
+        "type": "RegisterModel",
+        "needs": ["Train"],
+        "condition": "Check",
+        "branch": "True",
+    },
     {"name": "Stop", "type": "Fail", "condition": "Check", "branch": "False"},
     {"name": "Loop", "type": "ForEach", "needs": ["Check", "Train"]},
 ]
@@ -66,20 +96,31 @@ def new_rate_limiters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def describe_as(hook: PolysyncSageMakerHook, **definitions: str) -> None:
-    """Change the definitions that AWS returns, since the emulator validates those of pipelines."""
+    """
+    Change the definitions that AWS returns, since the emulator validates those of
+    pipelines.
+    """
     client: Any = hook.conn
     client.meta.events.register(
         "after-call.sagemaker.DescribePipeline",
         lambda parsed, **_: parsed.update(
-            PipelineDefinition=definitions.get(parsed["PipelineName"], parsed["PipelineDefinition"])
+            PipelineDefinition=definitions.get(
+                parsed["PipelineName"], parsed["PipelineDefinition"]
+            )
         ),
     )
 
 
 def read_steps(folder: Path, *steps: Any) -> Any:
-    """Read a file with a good job, and a job with these steps; return the second one, or its problem."""
+    """
+    Read a file with a good job, and a job with these steps; return the second one, or
+    its problem.
+    """
     good = {"name": "good", "arn": ARN_TEXT, "region": "us-east-1"}
-    content = {"version": 1, "jobs": [{**good, "name": "churn", "steps": list(steps)}, good]}
+    content = {
+        "version": 1,
+        "jobs": [{**good, "name": "churn", "steps": list(steps)}, good],
+    }
     (folder / "jobs.yaml").write_text(yaml.safe_dump(content))
     found = read_catalogue(folder / "jobs.yaml")
     assert [each.name for each in found.jobs][-1] == "good"
@@ -87,22 +128,33 @@ def read_steps(folder: Path, *steps: Any) -> Any:
 
 
 def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> None:
-    """The file has the steps of all branches, with what they depend on, and none of those that a loop runs."""
+    """
+    The file has the steps of all branches, with what they depend on, and none of those
+    that a loop runs.
+    """
     put_pipelines(emulator, {"churn": DEFINITION})
     path = tmp_path / "jobs.yaml"
 
-    write_catalogue(path, catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=["churn"]), None))
+    write_catalogue(
+        path,
+        catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=["churn"]), None),
+    )
 
     (written,) = yaml.safe_load(path.read_text())["jobs"]
     assert written["steps"] == IN_FILE
     (read,) = read_catalogue(path).jobs
-    assert [each.model_dump(mode="json", exclude_defaults=True) for each in steps_of(read)] == IN_FILE
+    assert [
+        each.model_dump(mode="json", exclude_defaults=True) for each in steps_of(read)
+    ] == IN_FILE
 
 
 def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) -> None:
     """Each structure has a file whose steps are those of its definition."""
     path = tmp_path / "jobs.yaml"
-    declared = {name: declared_steps(structure.definition()) for name, structure in STRUCTURES.items()}
+    declared = {
+        name: declared_steps(structure.definition())
+        for name, structure in STRUCTURES.items()
+    }
     jobs = [job(name, steps=job_steps(steps)[0]) for name, steps in declared.items()]
 
     write_catalogue(path, catalogue_jobs(jobs, None))
@@ -110,7 +162,10 @@ def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) 
     members = ("name", "type", "condition", "branch")
     assert {each.name: steps_of(each) for each in read_catalogue(path).jobs} == {
         name: [
-            JobStep(**{member: getattr(step, member) for member in members}, needs=sorted(step.needs))
+            JobStep(
+                **{member: getattr(step, member) for member in members},
+                needs=sorted(step.needs),
+            )
             for step in steps
         ]
         for name, steps in declared.items()
@@ -142,7 +197,9 @@ def test_a_file_of_an_earlier_version_has_no_steps(tmp_path: Path) -> None:
 
     (read,) = read_catalogue(path).jobs
 
-    with pytest.raises(CatalogueError, match=r"has no steps of the job churn: .*polysync jobs import"):
+    with pytest.raises(
+        CatalogueError, match=r"has no steps of the job churn: .*polysync jobs import"
+    ):
         steps_of(read)
 
 
@@ -150,19 +207,41 @@ def test_a_file_of_an_earlier_version_has_no_steps(tmp_path: Path) -> None:
     ("steps", "problem"),
     [
         ([{"name": "A"}, {"name": "B"}, {"name": "B"}], "steps: B is there twice"),
-        ([{"name": "A", "needs": ["A"]}], "steps: they depend on each other in a circle: A, A"),
         (
-            [{"name": "A", "needs": ["C"]}, {"name": "B", "needs": ["A"]}, {"name": "C", "needs": ["B"]}],
+            [{"name": "A", "needs": ["A"]}],
+            "steps: they depend on each other in a circle: A, A",
+        ),
+        (
+            [
+                {"name": "A", "needs": ["C"]},
+                {"name": "B", "needs": ["A"]},
+                {"name": "C", "needs": ["B"]},
+            ],
             "steps: they depend on each other in a circle: ",
         ),
         (
-            [{"name": "A", "needs": ["B"]}, {"name": "B", "condition": "A", "branch": "True"}],
+            [
+                {"name": "A", "needs": ["B"]},
+                {"name": "B", "condition": "A", "branch": "True"},
+            ],
             "steps: they depend on each other in a circle: ",
         ),
-        ([{"name": "A", "branch": "True"}], "steps: A must have a branch and a condition that is a step, or"),
-        ([{"name": "A"}, {"name": "B", "condition": "A"}], "steps: B must have a branch and a condition"),
-        ([{"name": "B", "condition": "A", "branch": "True"}], "steps: B must have a branch and a condition"),
-        ([{"name": "A"}, {"name": "B", "condition": "A", "branch": "Yes"}], "steps.1.branch: "),
+        (
+            [{"name": "A", "branch": "True"}],
+            "steps: A must have a branch and a condition that is a step, or",
+        ),
+        (
+            [{"name": "A"}, {"name": "B", "condition": "A"}],
+            "steps: B must have a branch and a condition",
+        ),
+        (
+            [{"name": "B", "condition": "A", "branch": "True"}],
+            "steps: B must have a branch and a condition",
+        ),
+        (
+            [{"name": "A"}, {"name": "B", "condition": "A", "branch": "Yes"}],
+            "steps.1.branch: ",
+        ),
         ([{"name": ""}], "steps.0.name: "),
         ([{"name": "A" * 257}], "steps.0.name: "),
         ([{"name": "A\nB"}], "steps.0.name: "),
@@ -170,11 +249,18 @@ def test_a_file_of_an_earlier_version_has_no_steps(tmp_path: Path) -> None:
         ([{"name": "A", "need": []}], "steps.0.need: Extra inputs"),
         ([{"name": "A", "needs": ["A"] * 501}], "steps.0.needs: "),
         (["A"], "steps.0: "),
-        ([{"name": f"A{number}"} for number in range(501)], "steps: List should have at most 500 items"),
+        (
+            [{"name": f"A{number}"} for number in range(501)],
+            "steps: List should have at most 500 items",
+        ),
     ],
 )
-def test_broken_steps_break_their_job_only(steps: list[Any], problem: str, tmp_path: Path) -> None:
-    """The entry is broken with a text that names the step, and the other job can be used."""
+def test_broken_steps_break_their_job_only(
+    steps: list[Any], problem: str, tmp_path: Path
+) -> None:
+    """
+    The entry is broken with a text that names the step, and the other job can be used.
+    """
     found = read_steps(tmp_path, *steps)
 
     assert isinstance(found, str)
@@ -183,13 +269,23 @@ def test_broken_steps_break_their_job_only(steps: list[Any], problem: str, tmp_p
 
 def test_dependencies_on_other_steps_are_dropped(tmp_path: Path) -> None:
     """A step that the job does not have cannot be waited for."""
-    found = read_steps(tmp_path, {"name": "A"}, {"name": "B"}, {"name": "C", "needs": ["B", "{{ x }}", "A"]})
+    found = read_steps(
+        tmp_path,
+        {"name": "A"},
+        {"name": "B"},
+        {"name": "C", "needs": ["B", "{{ x }}", "A"]},
+    )
 
     assert [step.needs for step in found.steps] == [(), (), ("A", "B")]
 
 
-def test_definitions_whose_steps_no_file_can_have(emulator: EmulatorServer, tmp_path: Path) -> None:
-    """A warning names the pipeline and the step; it is imported without steps, and the others with theirs."""
+def test_definitions_whose_steps_no_file_can_have(
+    emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    """
+    A warning names the pipeline and the step; it is imported without steps, and the
+    others with theirs.
+    """
     hook = PolysyncSageMakerHook()
     circle = [{"Name": "A", "DependsOn": ["B"]}, {"Name": "B", "DependsOn": ["A"]}]
     describe_as(hook, abalone=json.dumps({"Steps": circle}), fanout="{")
@@ -202,15 +298,26 @@ def test_definitions_whose_steps_no_file_can_have(emulator: EmulatorServer, tmp_
     assert [line.startswith(warning) for line in lines].count(True) == 1
     write_catalogue(tmp_path / "jobs.yaml", catalogue_jobs(jobs, None))
     read = {each.name: each for each in read_catalogue(tmp_path / "jobs.yaml").jobs}
-    assert [name for name, each in read.items() if not each.steps] == ["abalone", "fanout"]
+    assert [name for name, each in read.items() if not each.steps] == [
+        "abalone",
+        "fanout",
+    ]
     assert len(read) == 5
     for name in ("abalone", "fanout"):
-        with pytest.raises(CatalogueError, match=rf"of the job {name}: .* the definition could not be read"):
+        with pytest.raises(
+            CatalogueError,
+            match=rf"of the job {name}: .* the definition could not be read",
+        ):
             steps_of(read[name])
 
 
 def test_names_are_no_templates(tmp_path: Path) -> None:
-    """Whoever writes a definition chooses the names of steps. They are returned as they are."""
+    """
+    Whoever writes a definition chooses the names of steps. They are returned as they
+    are.
+    """
     found = read_steps(tmp_path, {"name": "{{ conn.x.password }}", "type": "{% raw %}"})
 
-    assert [(step.name, step.type) for step in steps_of(found)] == [("{{ conn.x.password }}", "{% raw %}")]
+    assert [(step.name, step.type) for step in steps_of(found)] == [
+        ("{{ conn.x.password }}", "{% raw %}")
+    ]

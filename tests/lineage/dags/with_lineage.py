@@ -1,4 +1,7 @@
-"""Tasks of which OpenLineage hears: in each mode, with an execution that succeeds and with one that fails."""
+"""
+Tasks of which OpenLineage hears: in each mode, with an execution that succeeds and with
+one that fails.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from airflow.providers.common.compat.sdk import DAG, Asset
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 PARAMETERS = {
-    "abalone": {"InputDataUrl": "s3://ml-bucket/{{ dag.dag_id }}.csv", "DbPassword": "a-secret"},
+    "abalone": {
+        "InputDataUrl": "s3://ml-bucket/{{ dag.dag_id }}.csv",
+        "DbPassword": "a-secret",
+    },
     "churn-tuning": {"InputData": "s3://ml-bucket/raw"},
 }
 

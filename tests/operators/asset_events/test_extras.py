@@ -1,4 +1,7 @@
-"""What the events of a Start task's assets say about its execution. Real DAG runs are in ``test_example_dags.py``."""
+"""
+What the events of a Start task's assets say about its execution. Real DAG runs are in
+``test_example_dags.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,47 @@ from polysync_airflow.operators.reporting import attach_to_outlets, execution_ex
 from tests.tasks import TaskInstance
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-MODELS = [f"arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/{version}" for version in range(200)]
+MODELS = [
+    f"arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/{version}"
+    for version in range(200)
+]
 MODEL_ASSET = Asset(uri="s3://ml-bucket/models/churn")
 EXTRA = {"execution_arn": ARN, "console_url": execution_url(ARN, "fanout")}
 
 
 @pytest.fixture
 def context() -> Any:
-    """The part of a task's context that holds its asset events: Airflow's own object."""
-    module = "airflow.sdk.execution_time.context" if CAPABILITIES.task_sdk else "airflow.utils.context"
-    return {"ti": TaskInstance("train"), "outlet_events": import_module(module).OutletEventAccessors()}
+    """
+    The part of a task's context that holds its asset events: Airflow's own object.
+    """
+    module = (
+        "airflow.sdk.execution_time.context"
+        if CAPABILITIES.task_sdk
+        else "airflow.utils.context"
+    )
+    return {
+        "ti": TaskInstance("train"),
+        "outlet_events": import_module(module).OutletEventAccessors(),
+    }
 
 
 def alias_extras(context: Any, alias: Any) -> list[dict[str, Any]]:
     """Return the extras of the events that an alias has."""
     name = "asset_alias_events" if CAPABILITIES.task_sdk else "dataset_alias_events"
     events = getattr(context["outlet_events"][alias], name)
-    return [event["extra"] if isinstance(event, dict) else event.extra for event in events]
+    return [
+        event["extra"] if isinstance(event, dict) else event.extra for event in events
+    ]
 
 
 def test_event_of_an_asset_gets_the_extra(context: Any) -> None:
-    """The extra is added to what a hook of the task has put there, and overrides only its own members."""
-    context["outlet_events"][MODEL_ASSET].extra.update({"rows": 7, "execution_arn": "mine"})
+    """
+    The extra is added to what a hook of the task has put there, and overrides only its
+    own members.
+    """
+    context["outlet_events"][MODEL_ASSET].extra.update(
+        {"rows": 7, "execution_arn": "mine"}
+    )
 
     attach_to_outlets(context, [MODEL_ASSET], execution_extra(ARN, "fanout"))
 
@@ -45,19 +67,25 @@ def test_event_of_an_asset_gets_the_extra(context: Any) -> None:
 
 
 def test_events_of_an_alias_get_the_extra(context: Any) -> None:
-    """Each asset that a hook has added gets the extra; a hook that runs later can read it from the alias."""
+    """
+    Each asset that a hook has added gets the extra; a hook that runs later can read it
+    from the alias.
+    """
     alias = AssetAlias("models")
     for uri in ("s3://ml-bucket/a", "s3://ml-bucket/b"):
         context["outlet_events"][alias].add(Asset(uri=uri), extra={"uri": uri})
 
-    attach_to_outlets(context, [alias], execution_extra(ARN, "fanout", model_package_arns=MODELS[:1]))
+    attach_to_outlets(
+        context, [alias], execution_extra(ARN, "fanout", model_package_arns=MODELS[:1])
+    )
 
     expected = {**EXTRA, "model_package_arns": (MODELS[0],)}
     assert alias_extras(context, alias) == [
         {"uri": uri, **expected} for uri in ("s3://ml-bucket/a", "s3://ml-bucket/b")
     ]
     assert context["outlet_events"][alias].extra == expected
-    # Airflow 2 builds a frozenset of the items, and fails the task if a value cannot be hashed.
+    # Airflow 2 builds a frozenset of the items, and fails the task if a value cannot be
+    # hashed.
     assert frozenset(context["outlet_events"][alias].extra.items())
 
 
@@ -71,17 +99,36 @@ def test_alias_without_assets_has_no_event(context: Any) -> None:
 
 
 def test_model_packages_are_checked_and_bounded() -> None:
-    """At most 100 model packages are taken, each once, and what is not the ARN of one is left out."""
-    foreign: list[Any] = ["", None, 7, ARN, MODELS[0] + "\n", MODELS[0] + "x" * 3000, ["a"]]
+    """
+    At most 100 model packages are taken, each once, and what is not the ARN of one is
+    left out.
+    """
+    foreign: list[Any] = [
+        "",
+        None,
+        7,
+        ARN,
+        MODELS[0] + "\n",
+        MODELS[0] + "x" * 3000,
+        ["a"],
+    ]
 
-    extra = execution_extra(ARN, "fanout", model_package_arns=[*foreign, MODELS[0], *MODELS])
+    extra = execution_extra(
+        ARN, "fanout", model_package_arns=[*foreign, MODELS[0], *MODELS]
+    )
 
     assert extra["model_package_arns"] == tuple(MODELS[:100])
-    assert json.loads(json.dumps(extra)) == {**EXTRA, "model_package_arns": MODELS[:100]}
+    assert json.loads(json.dumps(extra)) == {
+        **EXTRA,
+        "model_package_arns": MODELS[:100],
+    }
 
 
 def test_members_without_a_value_are_left_out() -> None:
-    """No model package, no console in the partition, or no known pipeline: the member is missing."""
+    """
+    No model package, no console in the partition, or no known pipeline: the member is
+    missing.
+    """
     isolated = ARN.replace("arn:aws:", "arn:aws-iso:")
 
     assert execution_extra(ARN, "fanout", model_package_arns=["no ARN"]) == EXTRA
@@ -98,7 +145,10 @@ def test_other_outlets_are_left_alone(context: Any) -> None:
 
 
 def test_error_does_not_fail_the_task(caplog: pytest.LogCaptureFixture) -> None:
-    """An execution that has succeeded stays a success if Airflow has no event for an outlet."""
+    """
+    An execution that has succeeded stays a success if Airflow has no event for an
+    outlet.
+    """
     context: Any = {}
 
     attach_to_outlets(context, [MODEL_ASSET], EXTRA)
@@ -111,7 +161,10 @@ def test_error_does_not_fail_the_task(caplog: pytest.LogCaptureFixture) -> None:
 def test_skipped_task_attaches_nothing(context: Any) -> None:
     """A task that does not succeed has no asset event, so nothing is attached."""
     task = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="fanout", outlets=[MODEL_ASSET], on_cancelled="skip"
+        task_id="train",
+        pipeline_name="fanout",
+        outlets=[MODEL_ASSET],
+        on_cancelled="skip",
     )
     event = {
         "outcome": "ended",

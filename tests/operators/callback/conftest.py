@@ -1,4 +1,6 @@
-"""An execution with a callback step, the queue of the step, and tasks that answer it."""
+"""
+An execution with a callback step, the queue of the step, and tasks that answer it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ FAILURE = "SendPipelineExecutionStepFailure"
 
 class Pipeline:
     """
-    An execution of the example pipeline, whose callback step gets the argument ``ticket``.
+    An execution of the example pipeline, whose callback step gets the argument
+    ``ticket``.
 
     :param arn: the execution.
     """
@@ -41,7 +44,8 @@ class Pipeline:
         """Start an execution whose steps behave in the given way."""
         self.emulator.control.put_scenario({"steps": steps}, pipeline="callback-lambda")
         response = self.sagemaker.start_pipeline_execution(
-            PipelineName="callback-lambda", PipelineParameters=[{"Name": "Approver", "Value": "me"}]
+            PipelineName="callback-lambda",
+            PipelineParameters=[{"Name": "Approver", "Value": "me"}],
         )
         self.arn = str(response["PipelineExecutionArn"])
 
@@ -50,7 +54,12 @@ class Pipeline:
         # The type stubs have one overload for each service.
         make: Any = boto3.client
         keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
-        return make(service, endpoint_url=self.emulator.endpoint_url, region_name="us-east-1", **keys)
+        return make(
+            service,
+            endpoint_url=self.emulator.endpoint_url,
+            region_name="us-east-1",
+            **keys,
+        )
 
     def begin_step(self) -> str:
         """Let the time pass until the callback step runs, and return its token."""
@@ -59,55 +68,98 @@ class Pipeline:
 
     def step(self) -> Any:
         """Return the callback step, as AWS lists it."""
-        steps = self.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=self.arn)
-        return next(each for each in steps["PipelineExecutionSteps"] if each["StepName"] == STEP)
+        steps = self.sagemaker.list_pipeline_execution_steps(
+            PipelineExecutionArn=self.arn
+        )
+        return next(
+            each for each in steps["PipelineExecutionSteps"] if each["StepName"] == STEP
+        )
 
     def status(self) -> str:
         """Return the status of the execution."""
-        described = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=self.arn)
+        described = self.sagemaker.describe_pipeline_execution(
+            PipelineExecutionArn=self.arn
+        )
         return str(described["PipelineExecutionStatus"])
 
     def stop(self) -> None:
         """Request a stop of the execution."""
-        self.sagemaker.stop_pipeline_execution(PipelineExecutionArn=self.arn, ClientRequestToken="s" * 32)
+        self.sagemaker.stop_pipeline_execution(
+            PipelineExecutionArn=self.arn, ClientRequestToken="s" * 32
+        )
 
     def answers(self) -> list[tuple[str, Any]]:
-        """Return the answers that had an effect: operation, and output parameters or reason."""
+        """
+        Return the answers that had an effect: operation, and output parameters or
+        reason.
+        """
         found = {}
         for call in self.emulator.control.calls():
             if call["operation"] in (SUCCESS, FAILURE) and call["error_code"] is None:
                 request = call["request"]
-                outputs = {each["Name"]: each["Value"] for each in request.get("OutputParameters", ())}
-                content = outputs if call["operation"] == SUCCESS else request["FailureReason"]
+                outputs = {
+                    each["Name"]: each["Value"]
+                    for each in request.get("OutputParameters", ())
+                }
+                content = (
+                    outputs
+                    if call["operation"] == SUCCESS
+                    else request["FailureReason"]
+                )
                 found[request["ClientRequestToken"]] = call["operation"], content
         return list(found.values())
 
     def create_queue(self, max_receives: int) -> None:
-        """Create the queue of the step, with the dead-letter queue ``dead``, before the step begins."""
+        """
+        Create the queue of the step, with the dead-letter queue ``dead``, before the
+        step begins.
+        """
         self.sqs.create_queue(QueueName="dead")
         policy = {"deadLetterTargetArn": DEAD_LETTERS, "maxReceiveCount": max_receives}
-        self.sqs.create_queue(QueueName="approvals", Attributes={"RedrivePolicy": json.dumps(policy)})
+        self.sqs.create_queue(
+            QueueName="approvals", Attributes={"RedrivePolicy": json.dumps(policy)}
+        )
 
     def messages(self, queue: str = "approvals") -> list[str]:
-        """Return the bodies of the messages in a queue, also of those that are hidden."""
+        """
+        Return the bodies of the messages in a queue, also of those that are hidden.
+        """
         queues = moto.sqs.models.sqs_backends["123456789012"]["us-east-1"].queues
-        return [message.body for message in queues[queue]._messages] if queue in queues else []
+        return (
+            [message.body for message in queues[queue]._messages]
+            if queue in queues
+            else []
+        )
 
     def receive(self) -> list[Any]:
         """Receive all messages that are not hidden, as another consumer does."""
-        return list(self.sqs.receive_message(QueueUrl=QUEUE, MaxNumberOfMessages=10).get("Messages", ()))
+        return list(
+            self.sqs.receive_message(QueueUrl=QUEUE, MaxNumberOfMessages=10).get(
+                "Messages", ()
+            )
+        )
 
     def send(self, body: Any) -> None:
         """Send a message to the queue."""
-        self.sqs.send_message(QueueUrl=QUEUE, MessageBody=body if isinstance(body, str) else json.dumps(body))
+        self.sqs.send_message(
+            QueueUrl=QUEUE,
+            MessageBody=body if isinstance(body, str) else json.dumps(body),
+        )
 
 
 @pytest.fixture
 def pipeline(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Pipeline:
-    """Start an execution. Messages are hidden by the emulated time, and a queue responds at once."""
-    monkeypatch.setattr(moto.sqs.models, "unix_time_millis", lambda *_: emulated_time.time() * 1000)
+    """
+    Start an execution. Messages are hidden by the emulated time, and a queue responds
+    at once.
+    """
+    monkeypatch.setattr(
+        moto.sqs.models, "unix_time_millis", lambda *_: emulated_time.time() * 1000
+    )
     monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: emulated_time.time())
     monkeypatch.setattr(messages, "POLL_SECONDS", 0)
     return Pipeline(emulator, emulated_time)
@@ -121,8 +173,15 @@ def answer(pipeline: Pipeline) -> Callable[..., Run]:
         operator = PolysyncCallbackStepOperator(
             task_id="answer",
             python_callable=function,
-            **{"execution_arn": pipeline.arn, "step_name": STEP, "poll_interval": 10, **arguments},
+            **{
+                "execution_arn": pipeline.arn,
+                "step_name": STEP,
+                "poll_interval": 10,
+                **arguments,
+            },
         )
-        return run_task(operator, TaskInstance("answer", try_number=try_number, max_tries=1))
+        return run_task(
+            operator, TaskInstance("answer", try_number=try_number, max_tries=1)
+        )
 
     return run

@@ -1,4 +1,7 @@
-"""A task answers a callback step: with what its function returns, with its failure, or because of a stop."""
+"""
+A task answers a callback step: with what its function returns, with its failure, or
+because of a stop.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,13 @@ def approve(ticket: str, **more: Any) -> dict[str, Any]:
 
 @IN_BOTH_MODES
 @pytest.mark.parametrize("begun", [False, True])
-def test_success(deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """The function gets the arguments of the step, and the pipeline gets what it returns, as texts."""
+def test_success(
+    deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    The function gets the arguments of the step, and the pipeline gets what it returns,
+    as texts.
+    """
     if begun:
         pipeline.begin_step()
 
@@ -47,10 +55,14 @@ def test_success(deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answ
 
 
 def test_function_without_a_result(pipeline: Pipeline, answer: Answer) -> None:
-    """None means no output parameters; ``op_kwargs`` override an argument of the step."""
+    """
+    None means no output parameters; ``op_kwargs`` override an argument of the step.
+    """
     seen = []
 
-    run = answer(lambda **arguments: seen.append(arguments), op_kwargs={"ticket": "mine"})
+    run = answer(
+        lambda **arguments: seen.append(arguments), op_kwargs={"ticket": "mine"}
+    )
 
     assert (run.error, run.result) == (None, {})
     assert seen == [{"ticket": "mine"}]
@@ -83,13 +95,24 @@ def time_out(**_: Any) -> None:
         (fail, "ValueError: no budget: x"),
         (without_arguments, "TypeError: "),
         (leave, "SystemExit: 3"),
-        (time_out, "The function did not end before the execution_timeout of its task."),
+        (
+            time_out,
+            "The function did not end before the execution_timeout of its task.",
+        ),
         # The tests of the core have what else AWS would refuse.
-        (lambda ticket: ["ok"], "The function returned a list of 1: return a dict of at most 50"),
+        (
+            lambda ticket: ["ok"],
+            "The function returned a list of 1: return a dict of at most 50",
+        ),
     ],
 )
-def test_failure(function: Any, reason: str, pipeline: Pipeline, answer: Answer) -> None:
-    """An exception, and a result that AWS would refuse, fail the step with the reason, and the task for good."""
+def test_failure(
+    function: Any, reason: str, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    An exception, and a result that AWS would refuse, fail the step with the reason, and
+    the task for good.
+    """
     run = answer(function)
 
     ((operation, sent),) = pipeline.answers()
@@ -107,7 +130,10 @@ def test_failure(function: Any, reason: str, pipeline: Pipeline, answer: Answer)
 
 
 def test_skip(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """A function that skips its task must not let the pipeline go on: the step fails, and the task is skipped."""
+    """
+    A function that skips its task must not let the pipeline go on: the step fails, and
+    the task is skipped.
+    """
 
     def skip(ticket: str) -> None:
         raise AirflowSkipException(f"{ticket} is not urgent")
@@ -123,9 +149,13 @@ def test_skip(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
 def test_secrets_of_airflow_are_not_sent(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS shows the reason to everybody who may list the steps, so Airflow's secrets are masked in it."""
+    """
+    AWS shows the reason to everybody who may list the steps, so Airflow's secrets are
+    masked in it.
+    """
     monkeypatch.setattr(
-        "polysync_airflow.operators.callback_run.redact", lambda text: text.replace("hunter2", "***")
+        "polysync_airflow.operators.callback_run.redact",
+        lambda text: text.replace("hunter2", "***"),
     )
 
     def function(ticket: str) -> None:
@@ -138,8 +168,13 @@ def test_secrets_of_airflow_are_not_sent(
 
 
 @IN_BOTH_MODES
-def test_stop_of_a_step_that_waits(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """The step is answered at once, without a call of the function, and the execution ends as Stopped."""
+def test_stop_of_a_step_that_waits(
+    deferrable: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    The step is answered at once, without a call of the function, and the execution ends
+    as Stopped.
+    """
     pipeline.begin_step()
     pipeline.stop()
 
@@ -153,11 +188,19 @@ def test_stop_of_a_step_that_waits(deferrable: bool, pipeline: Pipeline, answer:
 
 
 def test_message_of_a_stop_is_enough(pipeline: Pipeline, answer: Answer) -> None:
-    """A message with the status Stopping is answered, even if AWS does not show the stop yet."""
+    """
+    A message with the status Stopping is answered, even if AWS does not show the stop
+    yet.
+    """
     token = pipeline.begin_step()
     pipeline.receive()
     pipeline.send(
-        {"token": token, "pipelineExecutionArn": pipeline.arn, "arguments": {}, "status": "Stopping"}
+        {
+            "token": token,
+            "pipelineExecutionArn": pipeline.arn,
+            "arguments": {},
+            "status": "Stopping",
+        }
     )
 
     run = answer(approve)
@@ -167,8 +210,13 @@ def test_message_of_a_stop_is_enough(pipeline: Pipeline, answer: Answer) -> None
 
 
 @IN_BOTH_MODES
-def test_stop_before_the_step(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """The step never begins, so there is nothing to answer: the task ends as soon as the stop is seen."""
+def test_stop_before_the_step(
+    deferrable: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    The step never begins, so there is nothing to answer: the task ends as soon as the
+    stop is seen.
+    """
     pipeline.time.after(8, pipeline.stop)
 
     run = answer(approve, deferrable=deferrable)
@@ -181,7 +229,10 @@ def test_stop_before_the_step(deferrable: bool, pipeline: Pipeline, answer: Answ
 def test_stop_while_the_function_runs(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step is answered while the function still runs. What it returns later is not sent."""
+    """
+    The step is answered while the function still runs. What it returns later is not
+    sent.
+    """
     monkeypatch.setattr(answers, "MONITOR_SECONDS", 0.01)
     answered = Event()
     fail_step = answers.Answer.fail
@@ -207,14 +258,22 @@ def test_stop_while_the_function_runs(
     assert pipeline.messages() == []
 
 
-def test_stop_task_and_callback_task(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """A Stop task, which would wait for ever for an answer, ends because the callback task gives it."""
+def test_stop_task_and_callback_task(
+    deferrable: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    A Stop task, which would wait for ever for an answer, ends because the callback task
+    gives it.
+    """
     pipeline.begin_step()
     pipeline.time.after(30, lambda: answer(approve))
 
     run = run_task(
         PolysyncStopPipelineOperator(
-            task_id="stop", execution_arn=pipeline.arn, deferrable=deferrable, poll_interval=10
+            task_id="stop",
+            execution_arn=pipeline.arn,
+            deferrable=deferrable,
+            poll_interval=10,
         )
     )
 
@@ -224,8 +283,18 @@ def test_stop_task_and_callback_task(deferrable: bool, pipeline: Pipeline, answe
 @pytest.mark.parametrize(
     ("scenario", "timeout", "error", "text"),
     [
-        ({"Notify": {"fail": {}}}, 600, exceptions.CallbackStepError, "ended without callback step"),
-        ({"Notify": {"duration": 500}}, 60, exceptions.PipelineExecutionTimeoutError, "did not begin before"),
+        (
+            {"Notify": {"fail": {}}},
+            600,
+            exceptions.CallbackStepError,
+            "ended without callback step",
+        ),
+        (
+            {"Notify": {"duration": 500}},
+            60,
+            exceptions.PipelineExecutionTimeoutError,
+            "did not begin before",
+        ),
         ({STEP: {"duration": 0, "outputs": {"ok": "1"}}}, 600, None, ""),
         (
             {STEP: {"duration": 0, "fail": {"reason": "no\nline"}}},
@@ -244,7 +313,10 @@ def test_step_that_cannot_be_answered(
     pipeline: Pipeline,
     answer: Answer,
 ) -> None:
-    """A step that never ran, began too late, or has ended by itself, has the same outcome in both modes."""
+    """
+    A step that never ran, began too late, or has ended by itself, has the same outcome
+    in both modes.
+    """
     pipeline.start(**scenario)
 
     run = answer(approve, deferrable=deferrable, timeout=timeout)

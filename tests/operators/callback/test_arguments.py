@@ -1,4 +1,7 @@
-"""Arguments of the operator and of the decorator, and what others have stored in Airflow's database."""
+"""
+Arguments of the operator and of the decorator, and what others have stored in Airflow's
+database.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ Answer = Callable[..., Run]
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"execution_arn": "callback-lambda"}, "execution_arn = 'callback-lambda' is not the ARN"),
+        (
+            {"execution_arn": "callback-lambda"},
+            "execution_arn = 'callback-lambda' is not the ARN",
+        ),
         ({"step_name": ""}, "step_name = '' is not the name of a step"),
         ({"step_name": 7}, "step_name = 7 is not the name of a step"),
         (
@@ -34,11 +40,16 @@ Answer = Callable[..., Run]
         ),
         ({"step_name": "Q"}, "it has WaitForApproval."),
         ({"step_name": "Deploy"}, "is a step of type Processing"),
-        ({"region_name": "eu-central-1"}, "is not the region of the execution, us-east-1"),
+        (
+            {"region_name": "eu-central-1"},
+            "is not the region of the execution, us-east-1",
+        ),
         ({"op_kwargs": ["a"]}, "op_kwargs = a list of 1 is not valid"),
     ],
 )
-def test_bad_arguments(arguments: Any, text: str, pipeline: Pipeline, answer: Answer) -> None:
+def test_bad_arguments(
+    arguments: Any, text: str, pipeline: Pipeline, answer: Answer
+) -> None:
     """The error names field, value and cure, before the task waits for anything."""
     run = answer(approve, deferrable=True, **arguments)
 
@@ -50,7 +61,10 @@ def test_bad_arguments(arguments: Any, text: str, pipeline: Pipeline, answer: An
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"python_callable": "approve"}, "python_callable = 'approve' is not valid: give a function"),
+        (
+            {"python_callable": "approve"},
+            "python_callable = 'approve' is not valid: give a function",
+        ),
         ({"poll_interval": 0}, "poll_interval = 0 is not valid"),
         ({"timeout": "1 h"}, "timeout = '1 h' is not valid"),
         ({"deferrable": "yes"}, "deferrable = 'yes' is not valid"),
@@ -67,18 +81,33 @@ def test_bad_choices(arguments: Any, text: str) -> None:
 
 
 def test_without_the_definition(pipeline: Pipeline, answer: Answer) -> None:
-    """The permission to read it is optional: the step is answered without the check of its name."""
+    """
+    The permission to read it is optional: the step is answered without the check of its
+    name.
+    """
     pipeline.emulator.control.add_fault(
-        "error", "DescribePipelineDefinitionForExecution", code="AccessDeniedException", message="no"
+        "error",
+        "DescribePipelineDefinitionForExecution",
+        code="AccessDeniedException",
+        message="no",
     )
 
     assert answer(approve).result == {"ok": "yes to T-1"}
 
 
-def test_without_the_steps(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """The permission to list them is needed. If it is withdrawn while the task waits, the task says so."""
+def test_without_the_steps(
+    deferrable: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    The permission to list them is needed. If it is withdrawn while the task waits, the
+    task says so.
+    """
     pipeline.emulator.control.add_fault(
-        "error", "ListPipelineExecutionSteps", code="AccessDeniedException", message="no", skip=1
+        "error",
+        "ListPipelineExecutionSteps",
+        code="AccessDeniedException",
+        message="no",
+        skip=1,
     )
 
     run = answer(approve, deferrable=deferrable)
@@ -88,7 +117,10 @@ def test_without_the_steps(deferrable: bool, pipeline: Pipeline, answer: Answer)
 
 
 def test_decorator(pipeline: Pipeline, answer: Answer) -> None:
-    """A call of the function adds a task; keyword arguments of the call go to the function."""
+    """
+    A call of the function adds a task; keyword arguments of the call go to the
+    function.
+    """
     with DAG("serving", schedule=None) as dag:
 
         @callback_step(execution_arn=pipeline.arn, step_name=STEP, retries=2)
@@ -97,11 +129,17 @@ def test_decorator(pipeline: Pipeline, answer: Answer) -> None:
             return {"ok": f"{ticket} {limit}"}
 
         result = decide(limit=5)
-        after = PolysyncStopPipelineOperator(task_id="after", execution_arn=pipeline.arn)
+        after = PolysyncStopPipelineOperator(
+            task_id="after", execution_arn=pipeline.arn
+        )
         result >> after
 
     task: Any = dag.get_task("decide")
-    assert (task.retries, task.op_kwargs, decide.__doc__) == (2, {"limit": 5}, "Decide about a ticket.")
+    assert (task.retries, task.op_kwargs, decide.__doc__) == (
+        2,
+        {"limit": 5},
+        "Decide about a ticket.",
+    )
     assert task.downstream_task_ids == {"after"}
     run = answer(task.python_callable, op_kwargs=task.op_kwargs)
     assert run.result == {"ok": "T-1 5"}
@@ -121,7 +159,10 @@ def test_decorator(pipeline: Pipeline, answer: Answer) -> None:
 def test_foreign_event(event: Any, pipeline: Pipeline) -> None:
     """An event of another form does not resume the task as if the step had begun."""
     task = PolysyncCallbackStepOperator(
-        task_id="answer", execution_arn=pipeline.arn, step_name=STEP, python_callable=approve
+        task_id="answer",
+        execution_arn=pipeline.arn,
+        step_name=STEP,
+        python_callable=approve,
     )
     ti = TaskInstance("answer")
 
@@ -130,10 +171,19 @@ def test_foreign_event(event: Any, pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    "edited", [{"step_name": ""}, {"step_name": None}, {"execution_arn": "x"}, {"deadline": "never"}]
+    "edited",
+    [
+        {"step_name": ""},
+        {"step_name": None},
+        {"execution_arn": "x"},
+        {"deadline": "never"},
+    ],
 )
 def test_edited_trigger(edited: Any, pipeline: Pipeline, answer: Answer) -> None:
-    """A trigger that somebody has edited in Airflow's database ends with an error of the provider."""
+    """
+    A trigger that somebody has edited in Airflow's database ends with an error of the
+    provider.
+    """
     path, arguments = answer(approve, deferrable=True).trigger or ("", {})
 
     with pytest.raises(exceptions.ParametersError):

@@ -1,4 +1,7 @@
-"""A worker dies at any point: the step is answered exactly once, and the next try knows what it can know."""
+"""
+A worker dies at any point: the step is answered exactly once, and the next try knows
+what it can know.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ class Function:
 
 
 def crash_in(method: str, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
-    """Let the process die at the first call of a method of the hook, before or after AWS has handled it."""
+    """
+    Let the process die at the first call of a method of the hook, before or after AWS
+    has handled it.
+    """
     call: Any = getattr(PolysyncSageMakerHook, method)
     crashed: list[bool] = []
 
@@ -70,7 +76,9 @@ POINTS = [
 @pytest.mark.parametrize(
     ("method", "after", "calls", "fails"),
     [
-        pytest.param(*point.values, fails, id=f"{point.id}, {'failure' if fails else 'success'}")
+        pytest.param(
+            *point.values, fails, id=f"{point.id}, {'failure' if fails else 'success'}"
+        )
         for point in POINTS
         # Only the function and the answer differ.
         for fails in ([False, True] if point.values[0] in (None, "send") else [False])
@@ -85,7 +93,10 @@ def test_answered_once(
     answer: Answer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The next try ends as the answer says, and calls the function again only if there is no answer."""
+    """
+    The next try ends as the answer says, and calls the function again only if there is
+    no answer.
+    """
     function = Function(dies=method is None, fails=fails)
     if method:
         kind = "failure" if fails else "success"
@@ -100,7 +111,9 @@ def test_answered_once(
 
     assert function.calls == calls
     content = f"call {calls}"
-    expected = (FAILURE, f"ValueError: {content}") if fails else (SUCCESS, {"ok": content})
+    expected = (
+        (FAILURE, f"ValueError: {content}") if fails else (SUCCESS, {"ok": content})
+    )
     assert pipeline.answers() == [expected]
     assert run.result == (None if fails else {"ok": content})
     assert bool(run.error) == fails
@@ -113,7 +126,10 @@ def test_answered_once(
 def test_message_of_an_answered_step_is_deleted(
     method: str, pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A try that died after its answer has left the message, which is visible again when Airflow retries."""
+    """
+    A try that died after its answer has left the message, which is visible again when
+    Airflow retries.
+    """
     crash_in(
         "send_pipeline_execution_step_success" if method == "send" else method,
         monkeypatch,
@@ -132,8 +148,13 @@ def test_message_of_an_answered_step_is_deleted(
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["lost_response", "throttle"])
-def test_answer_that_is_repeated(kind: str, fails: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """A lost response, or throttling, leads to the same request with the same client token."""
+def test_answer_that_is_repeated(
+    kind: str, fails: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    A lost response, or throttling, leads to the same request with the same client
+    token.
+    """
     operation = FAILURE if fails else SUCCESS
     pipeline.emulator.control.add_fault(kind, operation, count=2)
 
@@ -147,9 +168,14 @@ def test_answer_that_is_repeated(kind: str, fails: bool, pipeline: Pipeline, ans
     assert bool(run.error) == fails
 
 
-@pytest.mark.parametrize("code", ["ConflictException", "ValidationException", "ResourceNotFound"])
+@pytest.mark.parametrize(
+    "code", ["ConflictException", "ValidationException", "ResourceNotFound"]
+)
 def test_answer_that_is_refused(code: str, pipeline: Pipeline, answer: Answer) -> None:
-    """If the step still waits, the refusal fails the task; a conflict is repeated for a while."""
+    """
+    If the step still waits, the refusal fails the task; a conflict is repeated for a
+    while.
+    """
     pipeline.emulator.control.add_fault("error", SUCCESS, code=code, message="no")
 
     run = answer(Function())

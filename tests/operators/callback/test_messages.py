@@ -1,4 +1,6 @@
-"""The queue of a callback step: messages of others, and messages that others have taken."""
+"""
+The queue of a callback step: messages of others, and messages that others have taken.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ Answer = Callable[..., Run]
 def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -> None:
     """They are neither deleted nor hidden: their consumers can receive them at once."""
     token = pipeline.begin_step()
-    own = {"token": token, "pipelineExecutionArn": pipeline.arn, "arguments": {"ticket": "T-1"}}
+    own = {
+        "token": token,
+        "pipelineExecutionArn": pipeline.arn,
+        "arguments": {"ticket": "T-1"},
+    }
     others: list[Any] = [
         "not JSON",
         "[" * 100_000,
@@ -43,16 +49,27 @@ def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -
     assert run.result == {"ok": "yes to T-1"}
     pipeline.time.sleep(1)
     left = [message["Body"] for message in pipeline.receive()]
-    assert left == [each if isinstance(each, str) else json.dumps(each) for each in others]
+    assert left == [
+        each if isinstance(each, str) else json.dumps(each) for each in others
+    ]
 
 
 def test_message_that_arrives_twice(pipeline: Pipeline, answer: Answer) -> None:
-    """SQS may deliver a message more than once: the function is called once, and no message stays."""
+    """
+    SQS may deliver a message more than once: the function is called once, and no
+    message stays.
+    """
     token = pipeline.begin_step()
     pipeline.receive()
     calls = []
     for _ in range(2):
-        pipeline.send({"token": token, "pipelineExecutionArn": pipeline.arn, "arguments": {"ticket": "T-1"}})
+        pipeline.send(
+            {
+                "token": token,
+                "pipelineExecutionArn": pipeline.arn,
+                "arguments": {"ticket": "T-1"},
+            }
+        )
 
     answer(lambda ticket: calls.append(ticket))  # noqa: PLW0108 # by name
 
@@ -62,8 +79,13 @@ def test_message_that_arrives_twice(pipeline: Pipeline, answer: Answer) -> None:
     assert len(pipeline.messages()) == 1
 
 
-def test_message_that_another_consumer_has_taken(pipeline: Pipeline, answer: Answer) -> None:
-    """Only the message has the arguments: the task fails and may be retried, and the step is not answered."""
+def test_message_that_another_consumer_has_taken(
+    pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    Only the message has the arguments: the task fails and may be retried, and the step
+    is not answered.
+    """
     pipeline.begin_step()
     (message,) = pipeline.receive()
     pipeline.sqs.delete_message(QueueUrl=QUEUE, ReceiptHandle=message["ReceiptHandle"])
@@ -72,14 +94,20 @@ def test_message_that_another_consumer_has_taken(pipeline: Pipeline, answer: Ans
 
     assert type(run.error) is exceptions.CallbackStepError
     assert not run.error.permanent
-    assert "The queue has no dead-letter queue. -- What to do: look for another consumer" in str(run.error)
+    assert (
+        "The queue has no dead-letter queue. -- What to do: look for another consumer"
+        in str(run.error)
+    )
     assert pipeline.answers() == []
     assert pipeline.step()["StepStatus"] == "Executing"
     assert sum(pipeline.time.slept) < 300
 
 
 def test_step_that_another_consumer_answers(pipeline: Pipeline, answer: Answer) -> None:
-    """While the message is looked for, the step is answered by somebody else: that is the result."""
+    """
+    While the message is looked for, the step is answered by somebody else: that is the
+    result.
+    """
     token = pipeline.begin_step()
     pipeline.receive()
     outputs = [{"Name": "ok", "Value": "theirs"}]
@@ -122,7 +150,10 @@ def test_step_that_is_answered_while_the_function_runs(
 def test_message_stays_hidden_while_the_function_runs(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A function may take longer than a message is hidden at once: nobody else receives it meanwhile."""
+    """
+    A function may take longer than a message is hidden at once: nobody else receives it
+    meanwhile.
+    """
     monkeypatch.setattr(answers, "MONITOR_SECONDS", 0.01)
     kept = Event()
     seen: list[Any] = []
@@ -159,8 +190,14 @@ def test_errors_of_the_queue_while_the_function_runs(
     control = pipeline.emulator.control
 
     def function(ticket: str) -> dict[str, str]:
-        for operation in ("ChangeMessageVisibilityBatch", "DescribePipelineExecution", "DeleteMessageBatch"):
-            control.add_fault("error", operation, code="InternalError", message="down", status=500)
+        for operation in (
+            "ChangeMessageVisibilityBatch",
+            "DescribePipelineExecution",
+            "DeleteMessageBatch",
+        ):
+            control.add_fault(
+                "error", operation, code="InternalError", message="down", status=500
+            )
         before = len(control.calls("DescribePipelineExecution"))
         while len(control.calls("DescribePipelineExecution")) < before + 2:
             Event().wait(0.01)
@@ -180,9 +217,17 @@ FIRST_SENT = "polysync.first-sent"
 
 def send_of_another_execution(pipeline: Pipeline, arn: str = "") -> str:
     """Send a message of another execution, with an attribute, and return its body."""
-    body = json.dumps({"token": "otherToken", "pipelineExecutionArn": arn or pipeline.arn[:-1] + "0", "é": 1})
+    body = json.dumps(
+        {
+            "token": "otherToken",
+            "pipelineExecutionArn": arn or pipeline.arn[:-1] + "0",
+            "é": 1,
+        }
+    )
     attributes = {"trace": {"DataType": "String", "StringValue": "t-1"}}
-    pipeline.sqs.send_message(QueueUrl=QUEUE, MessageBody=body, MessageAttributes=attributes)
+    pipeline.sqs.send_message(
+        QueueUrl=QUEUE, MessageBody=body, MessageAttributes=attributes
+    )
     return body
 
 
@@ -190,15 +235,22 @@ def receive_all(pipeline: Pipeline) -> list[Any]:
     """Receive the messages that are left, with their attributes."""
     pipeline.time.sleep(1)
     names = {"MessageAttributeNames": ["All"], "MessageSystemAttributeNames": ["All"]}
-    received = pipeline.sqs.receive_message(QueueUrl=QUEUE, MaxNumberOfMessages=10, **names)
+    received = pipeline.sqs.receive_message(
+        QueueUrl=QUEUE, MaxNumberOfMessages=10, **names
+    )
     return list(received.get("Messages", ()))
 
 
-@pytest.mark.parametrize(("max_receives", "is_copied"), [(1, True), (2, True), (3, False)])
+@pytest.mark.parametrize(
+    ("max_receives", "is_copied"), [(1, True), (2, True), (3, False)]
+)
 def test_receives_of_others_do_not_count(
     max_receives: int, is_copied: bool, pipeline: Pipeline, answer: Answer
 ) -> None:
-    """When half of its receives are used, a message is replaced by a copy, with the same body and attributes."""
+    """
+    When half of its receives are used, a message is replaced by a copy, with the same
+    body and attributes.
+    """
     pipeline.create_queue(max_receives)
     sent_at = pipeline.time.time()
     body = send_of_another_execution(pipeline)
@@ -206,22 +258,35 @@ def test_receives_of_others_do_not_count(
     assert answer(approve).result == {"ok": "yes to T-1"}
 
     if not is_copied:
-        assert [message["Attributes"]["ApproximateReceiveCount"] for message in receive_all(pipeline)] == [
-            "2"
-        ]
+        assert [
+            message["Attributes"]["ApproximateReceiveCount"]
+            for message in receive_all(pipeline)
+        ] == ["2"]
         return
     (message,) = receive_all(pipeline)
-    assert (message["Body"], message["Attributes"]["ApproximateReceiveCount"]) == (body, "1")
+    assert (message["Body"], message["Attributes"]["ApproximateReceiveCount"]) == (
+        body,
+        "1",
+    )
     attributes = message["MessageAttributes"]
     assert attributes.keys() == {"trace", FIRST_SENT}
-    assert (attributes["trace"]["DataType"], attributes["trace"]["StringValue"]) == ("String", "t-1")
-    assert float(attributes[FIRST_SENT]["StringValue"]) == pytest.approx(sent_at * 1000, abs=1000)
+    assert (attributes["trace"]["DataType"], attributes["trace"]["StringValue"]) == (
+        "String",
+        "t-1",
+    )
+    assert float(attributes[FIRST_SENT]["StringValue"]) == pytest.approx(
+        sent_at * 1000, abs=1000
+    )
     assert pipeline.messages("dead") == []
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
-def test_message_of_a_step_that_has_ended(has_ended: bool, pipeline: Pipeline, answer: Answer) -> None:
-    """An old message is deleted if its step was answered, and kept if it still waits."""
+def test_message_of_a_step_that_has_ended(
+    has_ended: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    An old message is deleted if its step was answered, and kept if it still waits.
+    """
     pipeline.create_queue(1)
     token = pipeline.begin_step()
     # The emulator sends what is due when a request comes.
@@ -249,9 +314,16 @@ def test_message_of_an_unknown_execution(pipeline: Pipeline, answer: Answer) -> 
     assert body in pipeline.messages()
 
 
-@pytest.mark.parametrize(("denied", "copies"), [("SendMessage", 0), ("GetQueueAttributes", 1)])
-def test_missing_permission(denied: str, copies: int, pipeline: Pipeline, answer: Answer) -> None:
-    """Messages of others are given back at once; the log names the permission. The own step is answered."""
+@pytest.mark.parametrize(
+    ("denied", "copies"), [("SendMessage", 0), ("GetQueueAttributes", 1)]
+)
+def test_missing_permission(
+    denied: str, copies: int, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    Messages of others are given back at once; the log names the permission. The own
+    step is answered.
+    """
     pipeline.create_queue(1)
     body = send_of_another_execution(pipeline)
     pipeline.emulator.control.add_fault("error", denied, **DENIED)
@@ -261,14 +333,23 @@ def test_missing_permission(denied: str, copies: int, pipeline: Pipeline, answer
 
     assert (run.error, run.result) == (None, {"ok": "yes to T-1"})
     assert pipeline.messages() + pipeline.messages("dead") == [body]
-    assert denied == "GetQueueAttributes" or f"sqs:{denied} on arn:aws:sqs" in repr(logs)
+    assert denied == "GetQueueAttributes" or f"sqs:{denied} on arn:aws:sqs" in repr(
+        logs
+    )
     assert (
-        sum(not call["error_code"] for call in pipeline.emulator.control.calls("SendMessage")) == 1 + copies
+        sum(
+            not call["error_code"]
+            for call in pipeline.emulator.control.calls("SendMessage")
+        )
+        == 1 + copies
     )
 
 
 def test_message_in_the_dead_letter_queue(pipeline: Pipeline, answer: Answer) -> None:
-    """The error names the queue, and what keeps messages from it. When the message is back, the retry succeeds."""
+    """
+    The error names the queue, and what keeps messages from it. When the message is
+    back, the retry succeeds.
+    """
     pipeline.create_queue(1)
     pipeline.begin_step()
     pipeline.receive()
@@ -280,16 +361,24 @@ def test_message_in_the_dead_letter_queue(pipeline: Pipeline, answer: Answer) ->
 
     assert type(run.error) is exceptions.CallbackStepError
     assert not run.error.permanent
-    assert f"received once goes to the dead-letter queue {DEAD_LETTERS}" in str(run.error)
-    assert "sqs:SendMessage on arn:aws:sqs:us-east-1:123456789012:approvals" in str(run.error)
-    assert "What to do: move the message back from the dead-letter queue" in str(run.error)
+    assert f"received once goes to the dead-letter queue {DEAD_LETTERS}" in str(
+        run.error
+    )
+    assert "sqs:SendMessage on arn:aws:sqs:us-east-1:123456789012:approvals" in str(
+        run.error
+    )
+    assert "What to do: move the message back from the dead-letter queue" in str(
+        run.error
+    )
     pipeline.emulator.control.remove_faults()
     own = next(body for body in pipeline.messages("dead") if "otherToken" not in body)
     pipeline.send(own)
     assert answer(approve, try_number=2).result == {"ok": "yes to T-1"}
 
 
-def test_copies_stop_if_nothing_can_be_deleted(pipeline: Pipeline, answer: Answer) -> None:
+def test_copies_stop_if_nothing_can_be_deleted(
+    pipeline: Pipeline, answer: Answer
+) -> None:
     """Otherwise, each look would double the messages of others."""
     pipeline.create_queue(2)
     pipeline.begin_step()
@@ -299,19 +388,35 @@ def test_copies_stop_if_nothing_can_be_deleted(pipeline: Pipeline, answer: Answe
 
     answer(approve)
 
-    assert sum("otherToken" in body for body in pipeline.messages() + pipeline.messages("dead")) == 2
+    assert (
+        sum(
+            "otherToken" in body
+            for body in pipeline.messages() + pipeline.messages("dead")
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        ("AccessDeniedException", "sqs:ReceiveMessage on arn:aws:sqs:us-east-1:123456789012:approvals"),
-        ("AWS.SimpleQueueService.NonExistentQueue", "There is no queue https://sqs.us-east-1"),
+        (
+            "AccessDeniedException",
+            "sqs:ReceiveMessage on arn:aws:sqs:us-east-1:123456789012:approvals",
+        ),
+        (
+            "AWS.SimpleQueueService.NonExistentQueue",
+            "There is no queue https://sqs.us-east-1",
+        ),
     ],
 )
-def test_queue_that_cannot_be_read(code: str, text: str, pipeline: Pipeline, answer: Answer) -> None:
+def test_queue_that_cannot_be_read(
+    code: str, text: str, pipeline: Pipeline, answer: Answer
+) -> None:
     """The error names the permission and the queue. The step is not answered."""
-    pipeline.emulator.control.add_fault("error", "ReceiveMessage", code=code, message="no")
+    pipeline.emulator.control.add_fault(
+        "error", "ReceiveMessage", code=code, message="no"
+    )
 
     run = answer(approve)
 

@@ -1,4 +1,7 @@
-"""Twenty executions run at once, and share a queue that lets a message be received five times."""
+"""
+Twenty executions run at once, and share a queue that lets a message be received five
+times.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +54,19 @@ class Executions(Pipeline):
 
     def check(self, reports: Sequence[Any]) -> None:
         """
-        Check that each step was answered once, with its own ticket, and that no message is left.
+        Check that each step was answered once, with its own ticket, and that no message
+        is left.
 
-        :param reports: for each execution, the result of its task and the tickets with which it called the function.
+        :param reports: for each execution, the result of its task and the tickets with
+            which it called the function.
         """
         results = [{"ok": f"yes to T-{number}"} for number in range(COUNT)]
-        assert list(reports) == [[result, [f"T-{number}"]] for number, result in enumerate(results)]
-        assert Counter(map(repr, self.answers())) == Counter(repr((SUCCESS, result)) for result in results)
+        assert list(reports) == [
+            [result, [f"T-{number}"]] for number, result in enumerate(results)
+        ]
+        assert Counter(map(repr, self.answers())) == Counter(
+            repr((SUCCESS, result)) for result in results
+        )
         assert (self.messages(), self.messages("dead")) == ([], [])
         # About ten of each task, most of them while others have the messages.
         assert len(self.emulator.control.calls("ReceiveMessage")) < COUNT * 30
@@ -65,7 +74,10 @@ class Executions(Pipeline):
 
 @pytest.fixture
 def executions(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Executions:
-    """Start the executions. The queue hands out messages in the order in which they were sent."""
+    """
+    Start the executions. The queue hands out messages in the order in which they were
+    sent.
+    """
     lock, call = Lock(), Moto.__call__
 
     def call_locked(*arguments: Any) -> Any:
@@ -98,8 +110,13 @@ def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(messages, "PAUSE_SECONDS", (0.5,))
 
 
-def make_task(arn: str, **arguments: Any) -> tuple[PolysyncCallbackStepOperator, list[str]]:
-    """Return a task that answers the step of an execution, and the list of the calls of its function."""
+def make_task(
+    arn: str, **arguments: Any
+) -> tuple[PolysyncCallbackStepOperator, list[str]]:
+    """
+    Return a task that answers the step of an execution, and the list of the calls of
+    its function.
+    """
     tickets: list[str] = []
 
     def approve(ticket: str) -> dict[str, str]:
@@ -157,7 +174,10 @@ def test_deferred(executions: Executions) -> None:
 
 
 def work() -> None:
-    """Answer the steps of the executions that are the arguments of this process, in three processes that it forks."""
+    """
+    Answer the steps of the executions that are the arguments of this process, in three
+    processes that it forks.
+    """
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         quick_clients.install(patch)
@@ -183,6 +203,8 @@ def test_three_workers(executions: Executions) -> None:
     command = [sys.executable, "-c", WORKERS, *executions.arns]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
 
-    by_process = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+    by_process = dict(
+        json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")
+    )
     assert by_process.keys() == set(range(PROCESSES)), done.stdout
     executions.check([by_process[n % PROCESSES][n // PROCESSES] for n in range(COUNT)])

@@ -1,4 +1,7 @@
-"""The callback token ends the step for whoever knows it: it is in nothing that a task leaves behind."""
+"""
+The callback token ends the step for whoever knows it: it is in nothing that a task
+leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def chain_of(error: BaseException | None) -> list[str]:
     texts = []
     while error is not None:
         texts += [str(error), repr(error), repr(vars(error))]
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__ or (
+            None if error.__suppress_context__ else error.__context__
+        )
     return texts
 
 
@@ -41,7 +46,10 @@ def refuse(pipeline: Pipeline) -> None:
     token = pipeline.begin_step()
     for operation in (SUCCESS, FAILURE):
         pipeline.emulator.control.add_fault(
-            "error", operation, code="ValidationException", message=f"Value '{token}' at 'callbackToken'"
+            "error",
+            operation,
+            code="ValidationException",
+            message=f"Value '{token}' at 'callbackToken'",
         )
 
 
@@ -65,9 +73,14 @@ def test_token_is_nowhere(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not in logs, XComs, errors, trigger rows, events and operators; and Airflow's masker knows it."""
+    """
+    Not in logs, XComs, errors, trigger rows, events and operators; and Airflow's masker
+    knows it.
+    """
     masked: list[str] = []
-    monkeypatch.setattr("polysync_airflow.operators.callback_run.mask_secret", masked.append)
+    monkeypatch.setattr(
+        "polysync_airflow.operators.callback_run.mask_secret", masked.append
+    )
     if prepare:
         prepare(pipeline)
 
@@ -78,11 +91,21 @@ def test_token_is_nowhere(
     token = pipeline.step()["Metadata"]["Callback"]["CallbackToken"]
     assert isinstance(run.error, error) if error else run.error is None, run.error
     assert set(masked) == {token}
-    seen = [logs, caplog.text, run, run.xcoms, run.trigger, run.event, vars(run.operator)]
+    seen = [
+        logs,
+        caplog.text,
+        run,
+        run.xcoms,
+        run.trigger,
+        run.event,
+        vars(run.operator),
+    ]
     seen += chain_of(run.error)
     # The callback token could be found from the client tokens.
     kinds: tuple[Any, ...] = ("success", "failure")
-    client_tokens = [answer_token(SecretStr(token), kind).get_secret_value() for kind in kinds]
+    client_tokens = [
+        answer_token(SecretStr(token), kind).get_secret_value() for kind in kinds
+    ]
     for secret in (token, *client_tokens):
         assert secret not in repr(seen)
 
@@ -90,11 +113,20 @@ def test_token_is_nowhere(
 def test_tokens_of_others_are_nowhere(
     pipeline: Pipeline, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The messages of other executions are received and sent again, and their tokens are in no log."""
+    """
+    The messages of other executions are received and sent again, and their tokens are
+    in no log.
+    """
     pipeline.create_queue(1)
-    body = {"token": "theirToken", "pipelineExecutionArn": pipeline.arn[:-1] + "0", "arguments": {}}
+    body = {
+        "token": "theirToken",
+        "pipelineExecutionArn": pipeline.arn[:-1] + "0",
+        "arguments": {},
+    }
     pipeline.send(body)
-    pipeline.emulator.control.add_fault("error", "SendMessage", code="InternalError", message="down", count=1)
+    pipeline.emulator.control.add_fault(
+        "error", "SendMessage", code="InternalError", message="down", count=1
+    )
 
     with caplog.at_level(logging.DEBUG), capture_logs() as logs:
         run = answer(approve)
@@ -105,7 +137,9 @@ def test_tokens_of_others_are_nowhere(
 
 
 def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> None:
-    """The XComs of the task that started the execution have the queue, and not the token."""
+    """
+    The XComs of the task that started the execution have the queue, and not the token.
+    """
     start = PolysyncStartPipelineOperator(
         task_id="start",
         pipeline_name="callback-lambda",
@@ -118,7 +152,9 @@ def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> No
     with capture_logs() as logs:
         run = run_task(start)
 
-    steps = pipeline.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=run.xcoms["execution_arn"])
+    steps = pipeline.sagemaker.list_pipeline_execution_steps(
+        PipelineExecutionArn=run.xcoms["execution_arn"]
+    )
     token = next(
         each["Metadata"]["Callback"]["CallbackToken"]
         for each in steps["PipelineExecutionSteps"]

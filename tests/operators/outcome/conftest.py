@@ -13,9 +13,13 @@ from tests.tasks import EmulatedTime
 
 
 @pytest.fixture
-def aws(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+def aws(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Account]:
     """An account to which the connection leads."""
     account = Account()
     with answering(account.respond) as (url, _):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         yield account

@@ -1,4 +1,7 @@
-"""A loopback account in which an execution with all kinds of steps has ended, and a task that starts it."""
+"""
+A loopback account in which an execution with all kinds of steps has ended, and a task
+that starts it.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,16 @@ ARN = f"{ACCOUNT}:pipeline/churn/execution/abcdefghijkl"
 PACKAGE = f"{ACCOUNT}:model-package/churn/7"
 T0 = 1767225600
 PROCESSING = {
-    "ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}},
+    "ProcessingResources": {
+        "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}
+    },
     "ProcessingOutputConfig": {
         "Outputs": [
             {"OutputName": "report", "S3Output": {"S3Uri": "s3://ml-bucket/eval/"}},
-            {"OutputName": "features", "FeatureStoreOutput": {"FeatureGroupName": "churn"}},
+            {
+                "OutputName": "features",
+                "FeatureStoreOutput": {"FeatureGroupName": "churn"},
+            },
         ]
     },
     "ProcessingStartTime": T0,
@@ -52,7 +60,8 @@ TRAINED = {
     "instance_count": 2,
     "spot_savings_percent": 70.0,
 }
-# By the member of the step's metadata: the job's ARN, what AWS says of it, and what outputs has besides the ARN.
+# By the member of the step's metadata: the job's ARN, what AWS says of it, and what
+# outputs has besides the ARN.
 KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "TrainingJob": (f"{ACCOUNT}:training-job/train", TRAINING, TRAINED),
     "TuningJob": (
@@ -114,14 +123,19 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 OTHERS: dict[str, dict[str, Any]] = {
     "Model": {"Arn": f"{ACCOUNT}:model/m"},
     "Condition": {"Outcome": "True"},
-    "Lambda": {"Arn": "arn:aws:lambda:us-east-1:123456789012:function:f", "OutputParameters": []},
+    "Lambda": {
+        "Arn": "arn:aws:lambda:us-east-1:123456789012:function:f",
+        "OutputParameters": [],
+    },
     "EMR": {"ClusterId": "j-1"},
     "QuantumJob": {"Arn": f"{ACCOUNT}:quantum-job/q"},
 }
 
 
 class Account:
-    """An account in which one execution has ended. A test changes what AWS says of it."""
+    """
+    An account in which one execution has ended. A test changes what AWS says of it.
+    """
 
     def __init__(self) -> None:
         self.status = "Succeeded"
@@ -138,7 +152,11 @@ class Account:
         arn, description, _ = KINDS[kind]
         member = "CheckJobArn" if kind.endswith("Check") else "Arn"
         self.jobs[arn] = description
-        step = {"StepName": name or kind, "StepStatus": "Succeeded", "Metadata": {kind: {member: arn}}}
+        step = {
+            "StepName": name or kind,
+            "StepStatus": "Succeeded",
+            "Metadata": {kind: {member: arn}},
+        }
         self.steps.append({**step, **members})
 
     def respond(self, operation: str, request: dict[str, Any]) -> Body:
@@ -149,23 +167,39 @@ class Account:
             content = self.objects.get(key)
             if isinstance(content, Body):
                 return content
-            return error("NoSuchKey", 404, xml=True) if content is None else Body(content)
-        kind = next((kind for kind in JOB_KINDS.values() if kind.operation == operation), None)
+            return (
+                error("NoSuchKey", 404, xml=True) if content is None else Body(content)
+            )
+        kind = next(
+            (kind for kind in JOB_KINDS.values() if kind.operation == operation), None
+        )
         if kind:
             name = request[kind.member]
             self.asked.append(name)
             for key in (name, operation):
                 if key in self.errors:
                     return self.errors[key]
-            arn = name if name.startswith("arn:") else f"{ACCOUNT}:{kind.resource}/{name}"
-            return Body(
-                json.dumps({kind.member.replace("Name", "Arn"): arn, **self.jobs.get(arn, TRAINING)}).encode()
+            arn = (
+                name if name.startswith("arn:") else f"{ACCOUNT}:{kind.resource}/{name}"
             )
-        described = {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": self.status}
+            return Body(
+                json.dumps(
+                    {
+                        kind.member.replace("Name", "Arn"): arn,
+                        **self.jobs.get(arn, TRAINING),
+                    }
+                ).encode()
+            )
+        described = {
+            "PipelineExecutionArn": ARN,
+            "PipelineExecutionStatus": self.status,
+        }
         members = {
             "ListPipelineExecutionSteps": {"PipelineExecutionSteps": self.steps},
             "ListPipelineExecutions": {"PipelineExecutionSummaries": [described]},
-            "DescribePipelineDefinitionForExecution": {"PipelineDefinition": json.dumps(self.definition)},
+            "DescribePipelineDefinitionForExecution": {
+                "PipelineDefinition": json.dumps(self.definition)
+            },
         }
         return Body(json.dumps(members.get(operation, described)).encode())
 
@@ -173,7 +207,10 @@ class Account:
 def error(code: str, status: int = 400, *, xml: bool = False) -> Body:
     """Return a response with an error of AWS."""
     text = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
-    return Body((text if xml else json.dumps({"__type": code, "message": "no"})).encode(), status)
+    return Body(
+        (text if xml else json.dumps({"__type": code, "message": "no"})).encode(),
+        status,
+    )
 
 
 def start(deferrable: bool, **arguments: Any) -> Run:

@@ -1,4 +1,7 @@
-"""Slow and endless responses while a task waits on a worker, imports pipelines, or reports a failure."""
+"""
+Slow and endless responses while a task waits on a worker, imports pipelines, or reports
+a failure.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
 )
 from polysync_airflow.execution import clock, waiter
-from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator, base
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    base,
+)
 from tests.aws.fake_sagemaker import Body, answering
 from tests.conftest import connection
 from tests.tasks import run_task
@@ -35,23 +42,33 @@ class Account:
             LIST_STEPS: {"PipelineExecutionSteps": []},
             "ListPipelines": {"PipelineSummaries": []},
             "DescribeLogStreams": {"logStreams": []},
-            "DescribeTrainingJob": {"TrainingJobArn": f"{ARN.partition('pipeline/')[0]}training-job/job"},
+            "DescribeTrainingJob": {
+                "TrainingJobArn": f"{ARN.partition('pipeline/')[0]}training-job/job"
+            },
         }
         self.seconds: dict[str, float] = {}
         self.tokens: Iterator[Any] | None = None
 
     def respond(self, operation: str, _: Any) -> Body:
         """Respond to a request."""
-        described = {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": self.status}
+        described = {
+            "PipelineExecutionArn": ARN,
+            "PipelineExecutionStatus": self.status,
+        }
         members = self.members.get(operation, described)
         if operation.startswith("List") and self.tokens:
             members = {**members, "NextToken": next(self.tokens)}
-        return Body(json.dumps(members).encode(), seconds=self.seconds.get(operation, 0))
+        return Body(
+            json.dumps(members).encode(), seconds=self.seconds.get(operation, 0)
+        )
 
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Account, list[str]]]:
-    """An account and the operations that were called. Polls begin at once, and end soon after a deadline."""
+    """
+    An account and the operations that were called. Polls begin at once, and end soon
+    after a deadline.
+    """
     monkeypatch.setattr(waiter, "FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr(base, "LAST_POLL_SECONDS", 0.5)
     # The shortest interval of the arguments is a second.
@@ -59,7 +76,9 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Account, list[str
     monkeypatch.setattr(clock, "sleep", lambda seconds: sleep(seconds / 10))
     account = Account()
     with answering(account.respond) as (url, operations):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
         yield account, operations
 
 
@@ -69,7 +88,9 @@ def start(**arguments: Any) -> PolysyncStartPipelineOperator:
     return PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn", **more)
 
 
-def test_timeout_ends_a_poll_that_does_not_end(account: tuple[Account, list[str]]) -> None:
+def test_timeout_ends_a_poll_that_does_not_end(
+    account: tuple[Account, list[str]],
+) -> None:
     """The task asks for the stop of the execution as after any other timeout."""
     aws, operations = account
     aws.seconds[DESCRIBE] = 0.5
@@ -86,7 +107,9 @@ def test_timeout_ends_a_poll_that_does_not_end(account: tuple[Account, list[str]
 
 @pytest.mark.parametrize("tokens", ["a", None], ids=["repeated", "endless"])
 def test_list_of_steps_without_end_fails_no_wait(
-    account: tuple[Account, list[str]], monkeypatch: pytest.MonkeyPatch, tokens: str | None
+    account: tuple[Account, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tokens: str | None,
 ) -> None:
     """Neither while the task waits nor at its end; the report says what is missing."""
     monkeypatch.setattr("polysync_airflow.aws.responses.MAX_PAGES", 20)
@@ -113,7 +136,9 @@ def test_import_of_a_list_without_end_fails(account: tuple[Account, list[str]]) 
     assert Counter(operations) == {"ListPipelines": 2}
 
 
-def test_logs_of_some_failed_steps_only_are_read(account: tuple[Account, list[str]]) -> None:
+def test_logs_of_some_failed_steps_only_are_read(
+    account: tuple[Account, list[str]],
+) -> None:
     """If everything fails at once, five logs are enough; each step has its reason."""
     aws, operations = account
     aws.status = "Failed"
@@ -123,7 +148,11 @@ def test_logs_of_some_failed_steps_only_are_read(account: tuple[Account, list[st
                 "StepName": f"Train{number}",
                 "StepStatus": "Failed",
                 "FailureReason": "no data",
-                "Metadata": {"TrainingJob": {"Arn": f"{ARN.partition('pipeline/')[0]}training-job/{number}"}},
+                "Metadata": {
+                    "TrainingJob": {
+                        "Arn": f"{ARN.partition('pipeline/')[0]}training-job/{number}"
+                    }
+                },
             }
             for number in range(8)
         ]
@@ -139,15 +168,24 @@ def test_logs_of_some_failed_steps_only_are_read(account: tuple[Account, list[st
 def test_log_of_a_step_with_times_out_of_range_does_not_replace_the_failure(
     account: tuple[Account, list[str]], moment: Any
 ) -> None:
-    """The error of the task has the reason of the step and the last lines of its log."""
+    """
+    The error of the task has the reason of the step and the last lines of its log.
+    """
     aws, _ = account
     aws.status = "Failed"
     arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
-    step = {"StepName": "Train", "StepStatus": "Failed", "FailureReason": "no data", "StartTime": moment}
+    step = {
+        "StepName": "Train",
+        "StepStatus": "Failed",
+        "FailureReason": "no data",
+        "StartTime": moment,
+    }
     step |= {"EndTime": moment, "Metadata": {"TrainingJob": {"Arn": arn}}}
     aws.members[LIST_STEPS] = {"PipelineExecutionSteps": [step]}
     aws.members["DescribeLogStreams"] = {"logStreams": [{"logStreamName": "job/a"}]}
-    aws.members["GetLogEvents"] = {"events": [{"message": "out of memory", "timestamp": moment}]}
+    aws.members["GetLogEvents"] = {
+        "events": [{"message": "out of memory", "timestamp": moment}]
+    }
 
     run = run_task(start())
 

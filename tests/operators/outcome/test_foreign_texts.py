@@ -1,4 +1,7 @@
-"""Texts that users of AWS write: they cannot look like lines of Airflow's log, nor hide lines in its log pane."""
+"""
+Texts that users of AWS write: they cannot look like lines of Airflow's log, nor hide
+lines in its log pane.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,22 @@ from tests.tasks import EmulatedTime, Run, run_task
 
 FORGED = "INFO - Marking task as SUCCESS."
 ATTACK = (
-    "no data\n[2026-01-01, 00:00:00 UTC] {taskinstance.py:341} " + FORGED + "\r\n INFO - ::endgroup::\n"
+    "no data\n[2026-01-01, 00:00:00 UTC] {taskinstance.py:341} "
+    + FORGED
+    + "\r\n INFO - ::endgroup::\n"
     "::group::x\nINFO - ##[group]y\n##[endgroup]\x1b[2J\u061c\u200b\u202e\u2066\ufeff"
 )
 MARKERS = ("::group::", "::endgroup::", "##[group]", "##[endgroup]")
 
 
 def run_churn(deferrable: bool) -> tuple[Run, list[str]]:
-    """Run a task that starts the retraining pipeline; return its run and the texts that it shows."""
-    task = PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=deferrable)
+    """
+    Run a task that starts the retraining pipeline; return its run and the texts that it
+    shows.
+    """
+    task = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn-tuning", deferrable=deferrable
+    )
     with capture_logs() as log:
         run = run_task(task)
     events = [line["event"] % line.get("positional_args", ()) for line in log]
@@ -33,11 +43,18 @@ def run_churn(deferrable: bool) -> tuple[Run, list[str]]:
 
 
 def check_texts(texts: list[str]) -> None:
-    """Check that the attack is there, but begins no line, and has no marker and no unsafe character."""
+    """
+    Check that the attack is there, but begins no line, and has no marker and no unsafe
+    character.
+    """
     lines = [line for text in texts for line in text.split("\n")]
     assert any(FORGED in line for line in lines)
     # A line of the log of a job has a bar, too.
-    assert [line for line in lines if line.lstrip().startswith(("[2026-01-01", "INFO", "::", "#"))] == []
+    assert [
+        line
+        for line in lines
+        if line.lstrip().startswith(("[2026-01-01", "INFO", "::", "#"))
+    ] == []
     assert [line for line in lines if any(marker in line for marker in MARKERS)] == []
     assert [text for text in texts if clean_value(text, len(text)) != text] == []
 
@@ -52,7 +69,10 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 def test_reasons_and_job_logs(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Neither the reason of a step nor the log of its job; the XCom has the lines of the reason as they are."""
+    """
+    Neither the reason of a step nor the log of its job; the XCom has the lines of the
+    reason as they are.
+    """
     failure = {"reason": ATTACK, "log_lines": ATTACK.split("\n")}
     emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
 
@@ -66,18 +86,30 @@ def test_reasons_and_job_logs(
 
 
 @IN_BOTH_MODES
-@pytest.mark.parametrize("operation", ["StartPipelineExecution", "DescribePipelineExecution"])
+@pytest.mark.parametrize(
+    "operation", ["StartPipelineExecution", "DescribePipelineExecution"]
+)
 def test_errors_of_aws(
-    operation: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    operation: str,
+    deferrable: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """A long message of an error is shown once, clean and short; botocore's error is there for a debugger."""
+    """
+    A long message of an error is shown once, clean and short; botocore's error is there
+    for a debugger.
+    """
     message = f"{ATTACK}{'x' * 400_000}"
-    emulator.control.add_fault("error", operation, code="AccessDeniedException", message=message)
+    emulator.control.add_fault(
+        "error", operation, code="AccessDeniedException", message=message
+    )
 
     run, texts = run_churn(deferrable)
 
     check_texts(texts)
     assert len("".join(texts)) < 40_000
     if operation == "StartPipelineExecution":
-        (original,) = [error for error in chain(run.error) if isinstance(error, ClientError)]
+        (original,) = [
+            error for error in chain(run.error) if isinstance(error, ClientError)
+        ]
         assert original.response["Error"]["Message"] == message

@@ -1,4 +1,7 @@
-"""The property files of processing steps in the XCom ``outputs``, in both modes, and all that can be wrong."""
+"""
+The property files of processing steps in the XCom ``outputs``, in both modes, and all
+that can be wrong.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,34 @@ from typing import Any
 import pytest
 
 from tests.aws.fake_sagemaker import Body
-from tests.operators.outcome.ended_account import KINDS, PROCESSED, TRAINED, Account, error, start
+from tests.operators.outcome.ended_account import (
+    KINDS,
+    PROCESSED,
+    TRAINED,
+    Account,
+    error,
+    start,
+)
 
 
 @pytest.fixture
 def evaluation(aws: Account) -> Account:
     """An account in which the step Evaluate has written a report."""
     files = [
-        {"PropertyFileName": "Eval", "OutputName": "report", "FilePath": "evaluation.json"},
-        {"PropertyFileName": "Bias", "OutputName": "report", "FilePath": "bias/bias.json"},
+        {
+            "PropertyFileName": "Eval",
+            "OutputName": "report",
+            "FilePath": "evaluation.json",
+        },
+        {
+            "PropertyFileName": "Bias",
+            "OutputName": "report",
+            "FilePath": "bias/bias.json",
+        },
     ]
-    aws.definition = {"Steps": [{"Name": "Evaluate", "Type": "Processing", "PropertyFiles": files}]}
+    aws.definition = {
+        "Steps": [{"Name": "Evaluate", "Type": "Processing", "PropertyFiles": files}]
+    }
     aws.objects = {
         "s3://ml-bucket/eval/evaluation.json": b'{"auc": {"value": 0.91}, "by": ["a\\u0000"]}',
         "s3://ml-bucket/eval/bias/bias.json": b"[0.5]",
@@ -30,14 +50,23 @@ def evaluation(aws: Account) -> Account:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (True, {"Eval": {"auc": {"value": 0.91}, "by": ["a\N{REPLACEMENT CHARACTER}"]}, "Bias": [0.5]}),
+        (
+            True,
+            {
+                "Eval": {"auc": {"value": 0.91}, "by": ["a\N{REPLACEMENT CHARACTER}"]},
+                "Bias": [0.5],
+            },
+        ),
         (["Bias"], {"Bias": [0.5]}),
         (False, {}),
     ],
     ids=["all", "named", "none"],
 )
 def test_property_files_are_outputs(
-    deferrable: bool, wanted: bool | list[str], expected: dict[str, Any], evaluation: Account
+    deferrable: bool,
+    wanted: bool | list[str],
+    expected: dict[str, Any],
+    evaluation: Account,
 ) -> None:
     """A DAG can branch on a report without a condition step."""
     run = start(deferrable, property_files=wanted)
@@ -51,12 +80,18 @@ def test_property_files_are_outputs(
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        (None, "Property file Eval of step Evaluate could not be read: GetObject failed: NoSuchKey"),
+        (
+            None,
+            "Property file Eval of step Evaluate could not be read: GetObject failed: NoSuchKey",
+        ),
         (
             error("AccessDenied", 403, xml=True),
             "Allow s3:GetObject on arn:aws:s3:::ml-bucket/eval/evaluation",
         ),
-        (b"{'a': 1}", "(s3://ml-bucket/eval/evaluation.json) is left out: it is not JSON: "),
+        (
+            b"{'a': 1}",
+            "(s3://ml-bucket/eval/evaluation.json) is left out: it is not JSON: ",
+        ),
         (b'"' + b"x" * 262_144 + b'"', "is left out: it has more than 262,144 bytes."),
     ],
     ids=["missing", "denied", "not JSON", "too large"],
@@ -78,22 +113,33 @@ def test_property_file_that_cannot_be_used_is_noted(
     assert note in run.xcoms["run"]["steps_note"]
 
 
-def test_property_file_that_does_not_fit_beside_the_others_is_noted(evaluation: Account) -> None:
+def test_property_file_that_does_not_fit_beside_the_others_is_noted(
+    evaluation: Account,
+) -> None:
     """The XComs keep their limit, and the metrics of the others stay."""
-    evaluation.objects["s3://ml-bucket/eval/evaluation.json"] = json.dumps(["0.5"] * 10_000).encode()
+    evaluation.objects["s3://ml-bucket/eval/evaluation.json"] = json.dumps(
+        ["0.5"] * 10_000
+    ).encode()
     evaluation.add("TrainingJob")
 
     run = start(False, property_files=True)
 
     assert run.xcoms["outputs"]["Evaluate"]["Bias"] == [0.5]
     assert run.xcoms["outputs"]["TrainingJob"]["metrics"] == TRAINED["metrics"]
-    assert run.xcoms["run"]["steps_note"] == "The XCom outputs lacks what is too long: Evaluate.Eval."
+    assert (
+        run.xcoms["run"]["steps_note"]
+        == "The XCom outputs lacks what is too long: Evaluate.Eval."
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "wanted", "note"),
     [
-        ({"PropertyFileName": "seconds"}, True, "seconds of step Evaluate is left out: the step has another"),
+        (
+            {"PropertyFileName": "seconds"},
+            True,
+            "seconds of step Evaluate is left out: the step has another",
+        ),
         (
             {"OutputName": "features"},
             True,

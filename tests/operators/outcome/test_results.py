@@ -1,4 +1,7 @@
-"""What the jobs of steps have made and used, in both modes: each kind of step, and all that can be missing."""
+"""
+What the jobs of steps have made and used, in both modes: each kind of step, and all
+that can be missing.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,17 @@ from tests.tasks import EmulatedTime
 
 @IN_BOTH_MODES
 def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
-    """Each job is described once; outputs has what AWS says of it, and run the seconds that AWS bills."""
+    """
+    Each job is described once; outputs has what AWS says of it, and run the seconds
+    that AWS bills.
+    """
     for kind in KINDS:
         aws.add(kind)
     aws.add("TrainingJob", "Again")
-    aws.steps += [{"StepName": kind, "Metadata": {kind: metadata}} for kind, metadata in OTHERS.items()]
+    aws.steps += [
+        {"StepName": kind, "Metadata": {kind: metadata}}
+        for kind, metadata in OTHERS.items()
+    ]
 
     run = start(deferrable)
 
@@ -45,14 +54,27 @@ def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
     outputs = run.xcoms["outputs"]
     for kind, (arn, _, expected) in KINDS.items():
         assert arn in outputs[kind].values()
-        assert {n: v for n, v in outputs[kind].items() if not n.endswith("_arn")} == expected, kind
+        assert {
+            n: v for n, v in outputs[kind].items() if not n.endswith("_arn")
+        } == expected, kind
     assert outputs["Again"] == outputs["TrainingJob"]
     assert {name: outputs[name] for name in ("Model", "Condition")} == {
         "Model": {"model_arn": f"{ACCOUNT}:model/m"},
         "Condition": {"outcome": "True"},
     }
     assert Counter(aws.asked) == Counter(
-        ["train", "tune", "tune-003", "prepare", "quality", "clarify", "score", "auto", PACKAGE, "churn"]
+        [
+            "train",
+            "tune",
+            "tune-003",
+            "prepare",
+            "quality",
+            "clarify",
+            "score",
+            "auto",
+            PACKAGE,
+            "churn",
+        ]
     )
     record = run.xcoms["run"]
     assert record["billable_seconds_by_instance_type"] == {
@@ -63,12 +85,20 @@ def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
     assert record["steps_note"] is None
 
 
-PRICES = {"currency": "USD", "date": "2026-11-01", "prices": {"us-east-1": {"ml.m5.large": 0.1}}}
+PRICES = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {"us-east-1": {"ml.m5.large": 0.1}},
+}
 
 
 @pytest.mark.parametrize("is_file", [False, True], ids=["option", "file"])
 def test_cost(
-    is_file: bool, deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    is_file: bool,
+    deferrable: bool,
+    aws: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """By the table of the deployment. What it lacks is named, and fails no task."""
     (tmp_path / "prices.json").write_text(json.dumps(PRICES))
@@ -82,8 +112,15 @@ def test_cost(
     record = run.xcoms["run"]
     seconds = record["billable_seconds_by_instance_type"]
     amount = round(seconds["ml.m5.large"] / 36_000, 4)
-    assert record["cost"] == {"amount": amount, "currency": "USD", "prices_date": "2026-11-01"}
-    assert record["steps_note"] == "The cost lacks ml.p3.2xlarge: hourly_prices has no price in us-east-1."
+    assert record["cost"] == {
+        "amount": amount,
+        "currency": "USD",
+        "prices_date": "2026-11-01",
+    }
+    assert (
+        record["steps_note"]
+        == "The cost lacks ml.p3.2xlarge: hourly_prices has no price in us-east-1."
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,29 +148,51 @@ def test_prices_that_cannot_be_read(
 def test_numbers_and_names_that_airflow_cannot_store(
     deferrable: bool, aws: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What only informs fails no task: a number is a text, a name is left out, and one warning says where."""
+    """
+    What only informs fails no task: a number is a text, a name is left out, and one
+    warning says where.
+    """
     aws.definition = {
         "Steps": [
             {
                 "Name": "Evaluate",
-                "PropertyFiles": [{"PropertyFileName": "Eval", "OutputName": "report", "FilePath": "e.json"}],
+                "PropertyFiles": [
+                    {
+                        "PropertyFileName": "Eval",
+                        "OutputName": "report",
+                        "FilePath": "e.json",
+                    }
+                ],
             }
         ]
     }
-    aws.objects["s3://ml-bucket/eval/e.json"] = b'{"rows": 18446744073709551616, "all": [-1e30, 7]}'
+    aws.objects["s3://ml-bucket/eval/e.json"] = (
+        b'{"rows": 18446744073709551616, "all": [-1e30, 7]}'
+    )
     aws.add("ProcessingJob", "Evaluate", AttemptCount=10**30)
     aws.add("TrainingJob")
     aws.jobs[KINDS["TrainingJob"][0]] = {
-        "FinalMetricDataList": [{"MetricName": "loss", "Value": 1e30}, {"MetricName": "__id__", "Value": 1}]
+        "FinalMetricDataList": [
+            {"MetricName": "loss", "Value": 1e30},
+            {"MetricName": "__id__", "Value": 1},
+        ]
     }
-    parameters = [{"Name": "Rows", "Value": 10**30}, {"Name": "__classname__", "Value": "os.system"}]
-    aws.steps.append({"StepName": "Count", "Metadata": {"Lambda": {"OutputParameters": parameters}}})
+    parameters = [
+        {"Name": "Rows", "Value": 10**30},
+        {"Name": "__classname__", "Value": "os.system"},
+    ]
+    aws.steps.append(
+        {"StepName": "Count", "Metadata": {"Lambda": {"OutputParameters": parameters}}}
+    )
 
     run = start(deferrable, property_files=True)
 
     assert run.error is None
     outputs = run.xcoms["outputs"]
-    assert outputs["Evaluate"]["Eval"] == {"rows": "18446744073709551616", "all": ["-1e+30", 7]}
+    assert outputs["Evaluate"]["Eval"] == {
+        "rows": "18446744073709551616",
+        "all": ["-1e+30", 7],
+    }
     assert outputs["TrainingJob"]["metrics"] == {"loss": "1e+30"}
     assert outputs["Count"] == {"output_parameters": {"Rows": "1" + "0" * 30}}
     assert [row["attempt"] for row in run.xcoms["steps"]] == [None, None, None]
@@ -155,8 +214,13 @@ def test_numbers_and_names_that_airflow_cannot_store(
     ],
     ids=lambda reused: next(iter(reused)),
 )
-def test_reused_steps_have_outputs_but_are_not_billed(reused: dict[str, Any], aws: Account) -> None:
-    """The next task needs the metrics of a model from the cache, too; an earlier execution has paid for it."""
+def test_reused_steps_have_outputs_but_are_not_billed(
+    reused: dict[str, Any], aws: Account
+) -> None:
+    """
+    The next task needs the metrics of a model from the cache, too; an earlier execution
+    has paid for it.
+    """
     aws.add("TrainingJob", **reused)
     aws.add("TransformJob")
 
@@ -191,10 +255,17 @@ def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
 
 @pytest.mark.parametrize(
     "response",
-    [error("ValidationException"), Body(b'{"ResourceConfig": [1]}'), Body(b"<html>"), Body(b"[]")],
+    [
+        error("ValidationException"),
+        Body(b'{"ResourceConfig": [1]}'),
+        Body(b"<html>"),
+        Body(b"[]"),
+    ],
     ids=["not found", "another type", "proxy", "list"],
 )
-def test_failed_description_does_not_hide_the_others(deferrable: bool, response: Body, aws: Account) -> None:
+def test_failed_description_does_not_hide_the_others(
+    deferrable: bool, response: Body, aws: Account
+) -> None:
     """The note names the step and its job."""
     aws.add("TrainingJob")
     aws.add("TransformJob")
@@ -211,8 +282,13 @@ def test_failed_description_does_not_hide_the_others(deferrable: bool, response:
     assert run.xcoms["run"]["billable_seconds"] == 60
 
 
-def test_throttled_descriptions_are_spread_and_end_in_time(aws: Account, emulated_time: EmulatedTime) -> None:
-    """Each throttling halves the rate of the process; a throttling that lasts costs no more than the limit."""
+def test_throttled_descriptions_are_spread_and_end_in_time(
+    aws: Account, emulated_time: EmulatedTime
+) -> None:
+    """
+    Each throttling halves the rate of the process; a throttling that lasts costs no
+    more than the limit.
+    """
     for number in range(20):
         aws.add("TrainingJob", f"Train{number}")
         aws.steps[-1]["Metadata"]["TrainingJob"]["Arn"] += str(number)
@@ -220,19 +296,30 @@ def test_throttled_descriptions_are_spread_and_end_in_time(aws: Account, emulate
     aws.add("TransformJob")
 
     before = emulated_time.time()
-    limiter = rate_limiter_for(("polysync_default", "us-east-1"), emulated_time.monotonic())
+    limiter = rate_limiter_for(
+        ("polysync_default", "us-east-1"), emulated_time.monotonic()
+    )
     run = start(False)
 
     assert run.error is None
     assert limiter.rate < MAX_RATE / 4
-    assert results.TIMEOUT_SECONDS - 30 < emulated_time.time() - before < results.TIMEOUT_SECONDS + 60
+    assert (
+        results.TIMEOUT_SECONDS - 30
+        < emulated_time.time() - before
+        < results.TIMEOUT_SECONDS + 60
+    )
     assert len(aws.asked) < 60
     note = run.xcoms["run"]["steps_note"]
-    assert "The job train0 of step Train0 could not be described: DescribeTrainingJob failed: Throttl" in note
+    assert (
+        "The job train0 of step Train0 could not be described: DescribeTrainingJob failed: Throttl"
+        in note
+    )
     assert "calls about jobs were not made within 120 s." in note
 
 
-def test_endless_description_ends_in_time(aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_description_ends_in_time(
+    aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A response of one byte after the other does not keep the worker."""
     monkeypatch.setattr(results, "TIMEOUT_SECONDS", 1.0)
     aws.add("TrainingJob")
@@ -242,7 +329,10 @@ def test_endless_description_ends_in_time(aws: Account, monkeypatch: pytest.Monk
     run = start(False)
 
     assert run.error is None
-    assert "The job train of step TrainingJob could not be described" in run.xcoms["run"]["steps_note"]
+    assert (
+        "The job train of step TrainingJob could not be described"
+        in run.xcoms["run"]["steps_note"]
+    )
     assert time.monotonic() - begin < 10
 
 
@@ -256,7 +346,9 @@ def test_endless_description_ends_in_time(aws: Account, monkeypatch: pytest.Monk
     ],
     ids=lambda arguments: str(arguments)[:40],
 )
-def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
+def test_arguments_are_checked_when_the_dag_is_parsed(
+    arguments: dict[str, Any],
+) -> None:
     """The error names the argument and what is valid."""
     ((name, _),) = arguments.items()
     with pytest.raises(ParametersError, match=f"{name} = .* is not valid: give True"):

@@ -13,12 +13,19 @@ from tests.tasks import EmulatedTime, run_task
 
 @pytest.mark.parametrize("skew", [-24 * 3600, 0, 24 * 3600])
 def test_start_is_known_before_the_first_poll(
-    skew: int, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    skew: int,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The tab counts from it. It is a time of AWS's clock, as those of the steps are."""
+    """
+    The tab counts from it. It is a time of AWS's clock, as those of the steps are.
+    """
     real = EmulatedTime.time
     monkeypatch.setattr(EmulatedTime, "time", lambda self: real(self) + skew)
-    task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False)
+    task = PolysyncStartPipelineOperator(
+        task_id="t", pipeline_name="fanout", wait_for_completion=False
+    )
 
     run = run_task(task)
 

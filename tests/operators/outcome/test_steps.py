@@ -1,4 +1,7 @@
-"""The steps of an execution in XComs and in the task's log, in both modes, and without the permissions for it."""
+"""
+The steps of an execution in XComs and in the task's log, in both modes, and without the
+permissions for it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE, RESUME_BUTTON
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
@@ -22,11 +28,16 @@ LIST_STEPS = "ListPipelineExecutionSteps"
 CONSOLE = "https://us-east-1.console.aws.amazon.com"
 
 
-def run_churn(deferrable: bool, ti: TaskInstance | None = None, **arguments: Any) -> Run:
+def run_churn(
+    deferrable: bool, ti: TaskInstance | None = None, **arguments: Any
+) -> Run:
     """Run a task that starts the retraining pipeline."""
     arguments = {"poll_interval": 60, **arguments}
     task = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, **arguments
+        task_id="train",
+        pipeline_name="churn-tuning",
+        deferrable=deferrable,
+        **arguments,
     )
     return run_task(task, ti)
 
@@ -38,14 +49,20 @@ SHORT = {"steps": {"ChurnTune": {"duration": 300}}}
 def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -> None:
     """Deny an operation."""
     emulator.control.add_fault(
-        "error", operation, service=service, code="AccessDeniedException", message="not authorized"
+        "error",
+        operation,
+        service=service,
+        code="AccessDeniedException",
+        message="not authorized",
     )
 
 
 def texts_of(lines: list[dict[str, Any]], beginning: str) -> list[str]:
     """Return the lines of the task's log that begin like this."""
     texts = [
-        line["event"] % line.get("positional_args", ()) for line in lines if isinstance(line["event"], str)
+        line["event"] % line.get("positional_args", ())
+        for line in lines
+        if isinstance(line["event"], str)
     ]
     return [text for text in texts if text.startswith(beginning)]
 
@@ -54,7 +71,10 @@ def texts_of(lines: list[dict[str, Any]], beginning: str) -> list[str]:
 def test_steps_and_outputs_of_a_success(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Each change has one line, in both modes; the steps are in the order of the definition."""
+    """
+    Each change has one line, in both modes; the steps are in the order of the
+    definition.
+    """
     emulator.control.put_scenario(SHORT)
     with capture_logs() as log:
         run = run_churn(deferrable)
@@ -64,7 +84,9 @@ def test_steps_and_outputs_of_a_success(
     assert list(steps) == [
         "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport"
     ]  # fmt: skip
-    assert [row["state"] for row in run.xcoms["steps"]] == ["Success"] * 5 + ["NotStarted"]
+    assert [row["state"] for row in run.xcoms["steps"]] == ["Success"] * 5 + [
+        "NotStarted"
+    ]
     assert [row["not_taken"] for row in run.xcoms["steps"]] == [False] * 5 + [True]
     assert [(row["condition"], row["branch"]) for row in run.xcoms["steps"][3:]] == [
         (None, None), ("AucCheck", "True"), ("AucCheck", "False")
@@ -77,7 +99,16 @@ def test_steps_and_outputs_of_a_success(
     assert arn.startswith("arn:aws:sagemaker:us-east-1:123456789012:model-package/")
     lines = "\n".join(texts_of(log, "Step ")).splitlines()
     for step in list(steps)[:5]:
-        assert len([line for line in lines if line.startswith(f"Step {step} succeeded after")]) == 1
+        assert (
+            len(
+                [
+                    line
+                    for line in lines
+                    if line.startswith(f"Step {step} succeeded after")
+                ]
+            )
+            == 1
+        )
     assert len(lines) == len(set(lines))
     assert "Step ChurnTune started" in lines
     assert run.xcoms["run"]["steps_note"] is None
@@ -87,11 +118,19 @@ def test_steps_and_outputs_of_a_success(
 def test_steps_are_updated_while_the_task_waits(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Before the first poll, the XCom has the steps of the definition; from then on, what has changed."""
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"duration": 600}, **SHORT["steps"]}})
+    """
+    Before the first poll, the XCom has the steps of the definition; from then on, what
+    has changed.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"ChurnPreprocess": {"duration": 600}, **SHORT["steps"]}}
+    )
     seen: list[tuple[str, str]] = []
     task = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, poll_interval=30
+        task_id="train",
+        pipeline_name="churn-tuning",
+        deferrable=deferrable,
+        poll_interval=30,
     )
 
     def look() -> None:
@@ -118,7 +157,10 @@ def test_steps_are_updated_while_the_task_waits(
 def test_steps_are_listed_once_in_the_interval(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """However often the execution is polled: one call more for each minute, and one at the end."""
+    """
+    However often the execution is polled: one call more for each minute, and one at the
+    end.
+    """
     emulator.control.put_scenario(SHORT)
 
     run = run_churn(deferrable, poll_interval=20)
@@ -133,17 +175,32 @@ def test_steps_are_listed_once_in_the_interval(
 def test_failed_emr_step_leads_to_its_log_in_s3(
     kind: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The entry of the step, the button and the error have the link; the entry has the id of the job."""
+    """
+    The entry of the step, the button and the error have the link; the entry has the id
+    of the job.
+    """
     steps = [{"Name": "Spark", "Type": kind, "Arguments": {}}]
-    put_pipelines(emulator, {"churn-tuning": {"Version": "2020-12-01", "Steps": steps}}, update=True)
-    emulator.control.put_scenario({"steps": {"Spark": {"fail": {"reason": "ExitCode 1"}}}})
+    put_pipelines(
+        emulator,
+        {"churn-tuning": {"Version": "2020-12-01", "Steps": steps}},
+        update=True,
+    )
+    emulator.control.put_scenario(
+        {"steps": {"Spark": {"fail": {"reason": "ExitCode 1"}}}}
+    )
 
     run = run_churn(deferrable)
 
     (row,) = run.xcoms["steps"]
     made = run.xcoms["outputs"]["Spark"]
-    folder = made["log_file_path"].removeprefix("s3://aws-logs-123456789012-us-east-1/").rpartition("/")[0]
-    url = f"{CONSOLE}/s3/buckets/aws-logs-123456789012-us-east-1?region=us-east-1&prefix="
+    folder = (
+        made["log_file_path"]
+        .removeprefix("s3://aws-logs-123456789012-us-east-1/")
+        .rpartition("/")[0]
+    )
+    url = (
+        f"{CONSOLE}/s3/buckets/aws-logs-123456789012-us-east-1?region=us-east-1&prefix="
+    )
     assert row["log_url"] == f"{url}{quote(folder, safe='')}%2F"
     assert run.xcoms["failed_step_log_url"] == row["log_url"]
     assert row["job_name"] == made["cluster_id" if kind == "EMR" else "job_run_id"]
@@ -155,7 +212,10 @@ def test_failed_emr_step_leads_to_its_log_in_s3(
 def test_error_leads_to_the_log_of_the_failed_step(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The error has the verdict first, and for the failed step its job, links and the last lines of its log."""
+    """
+    The error has the verdict first, and for the failed step its job, links and the last
+    lines of its log.
+    """
     emulator.control.put_scenario(
         {
             "steps": {
@@ -186,7 +246,10 @@ def test_error_leads_to_the_log_of_the_failed_step(
         "  | KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m",
     ]
     assert f"Execution: {run.xcoms['execution_arn']}" in lines
-    assert row["log_lines"][-2:] == ["reading", "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m"]
+    assert row["log_lines"][-2:] == [
+        "reading",
+        "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m",
+    ]
     assert run.xcoms["failed_step_log_url"] == row["log_url"]
     assert run.xcoms["steps"][1]["state"] == "NotStarted"
 
@@ -199,7 +262,11 @@ def test_error_leads_to_the_log_of_the_failed_step(
     ],
 )
 def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
-    on_clear: str, cure: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    on_clear: str,
+    cure: str,
+    deferrable: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
     """The lines before the error have what does not fit beside the verdict."""
     lines = [f"epoch {number}" for number in range(20)]
@@ -221,8 +288,16 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
 @pytest.mark.parametrize(
     ("try_number", "arguments", "text"),
     [
-        (1, {}, "Next: Airflow retries the task in 7 min. The retry starts a new execution and"),
-        (1, {"retry_mode": "resume"}, "Next: Airflow retries the task in 7 min. The retry resumes the"),
+        (
+            1,
+            {},
+            "Next: Airflow retries the task in 7 min. The retry starts a new execution and",
+        ),
+        (
+            1,
+            {"retry_mode": "resume"},
+            "Next: Airflow retries the task in 7 min. The retry resumes the",
+        ),
         (2, {"retry_mode": "resume"}, "Next: mend the cause, then clear the task."),
     ],
 )
@@ -235,10 +310,14 @@ def test_error_says_what_comes_next(
     emulated_time: EmulatedTime,
 ) -> None:
     """While retries are left, nobody has to clear the task."""
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}})
+    emulator.control.put_scenario(
+        {"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}}
+    )
     ti = TaskInstance("train", try_number=try_number, max_tries=1)
 
-    run = run_churn(deferrable, ti=ti, retries=1, retry_delay=timedelta(minutes=7), **arguments)
+    run = run_churn(
+        deferrable, ti=ti, retries=1, retry_delay=timedelta(minutes=7), **arguments
+    )
 
     assert f"\n{text}" in str(run.error)
     assert ("clear the task" in str(run.error)) == (try_number == 2)
@@ -257,7 +336,11 @@ def test_error_says_what_comes_next(
             "logs",
             "The log of step ChurnPreprocess could not be read: DescribeLogStreams failed",
         ),
-        ("GetLogEvents", "logs", "The log of step ChurnPreprocess could not be read: GetLogEvents failed"),
+        (
+            "GetLogEvents",
+            "logs",
+            "The log of step ChurnPreprocess could not be read: GetLogEvents failed",
+        ),
         ("DescribePipelineDefinitionForExecution", "sagemaker", None),
     ],
 )
@@ -269,8 +352,12 @@ def test_each_permission_is_optional(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """Without a permission, one line says what is missing, and everything else works."""
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "no data"}}}})
+    """
+    Without a permission, one line says what is missing, and everything else works.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"ChurnPreprocess": {"fail": {"reason": "no data"}}}}
+    )
     deny(emulator, operation, service)
 
     with capture_logs() as log:
@@ -280,10 +367,18 @@ def test_each_permission_is_optional(
     if note is None:
         assert [row["name"] for row in run.xcoms["steps"]] == ["ChurnPreprocess"]
         assert run.xcoms["run"]["steps_note"] is None
-        assert len(texts_of(log, "The steps are shown as soon as they begin, not before: ")) == 1
+        assert (
+            len(
+                texts_of(log, "The steps are shown as soon as they begin, not before: ")
+            )
+            == 1
+        )
         return
     assert note in run.xcoms["run"]["steps_note"]
-    assert len([line for line in str(run.error).splitlines() if line.startswith(note)]) == 1
+    assert (
+        len([line for line in str(run.error).splitlines() if line.startswith(note)])
+        == 1
+    )
     if operation == LIST_STEPS:
         assert {row["state"] for row in run.xcoms["steps"]} == {"NotStarted"}
         assert len(texts_of(log, "The log has no lines about steps: ")) == 1
@@ -295,7 +390,9 @@ def test_each_permission_is_optional(
 def test_throttled_lists_do_not_disturb_the_wait(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """While AWS throttles the lists, the task waits and ends in time, without an error."""
+    """
+    While AWS throttles the lists, the task waits and ends in time, without an error.
+    """
     emulator.control.put_scenario(SHORT)
     emulator.control.add_fault("throttle", LIST_STEPS, count=5)
 
@@ -313,10 +410,14 @@ def test_throttled_lists_do_not_disturb_the_wait(
         {"progress_interval": True},
     ],
 )
-def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
+def test_arguments_are_checked_when_the_dag_is_parsed(
+    arguments: dict[str, Any],
+) -> None:
     """The error names the argument, its value and what is valid."""
     ((name, value),) = arguments.items()
-    with pytest.raises(ParametersError, match=f"{name} = {value!r} is not valid: give a "):
+    with pytest.raises(
+        ParametersError, match=f"{name} = {value!r} is not valid: give a "
+    ):
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="p", **arguments)
 
 
@@ -324,10 +425,15 @@ def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any])
 def test_stop_shows_the_execution_that_it_stops(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The tab of the task reads the XCom ``run``: while the execution stops, and at its end."""
+    """
+    The tab of the task reads the XCom ``run``: while the execution stops, and at its
+    end.
+    """
     arn = run_churn(False, wait_for_completion=False).xcoms["execution_arn"]
     seen: list[tuple[str, str]] = []
-    task = PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn, deferrable=deferrable)
+    task = PolysyncStopPipelineOperator(
+        task_id="stop", execution_arn=arn, deferrable=deferrable
+    )
 
     def look() -> None:
         record = AIRFLOW.instances[-1].xcoms["run"]
@@ -339,7 +445,11 @@ def test_stop_shows_the_execution_that_it_stops(
     assert seen == [("Running", "Stopping")]
     record = run.xcoms["run"]
     assert (record["execution_arn"], record["pipeline_name"]) == (arn, "churn-tuning")
-    assert (record["state"], record["status"], run.xcoms["state"]) == ("Cancelled", "Stopped", "Cancelled")
+    assert (record["state"], record["status"], run.xcoms["state"]) == (
+        "Cancelled",
+        "Stopped",
+        "Cancelled",
+    )
     assert record["started_at"] < record["ended_at"]
     assert record["seconds"] > 0
 
@@ -350,15 +460,27 @@ def test_stop_shows_an_execution_that_has_ended(
     """With its times and its end, although the task has waited for nothing."""
     started = run_churn(False)
 
-    run = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=started.result))
+    run = run_task(
+        PolysyncStopPipelineOperator(task_id="stop", execution_arn=started.result)
+    )
 
     keys = ("state", "status", "started_at", "ended_at")
-    assert {key: run.xcoms["run"][key] for key in keys} == {key: started.xcoms["run"][key] for key in keys}
+    assert {key: run.xcoms["run"][key] for key in keys} == {
+        key: started.xcoms["run"][key] for key in keys
+    }
 
 
 def test_mapped_tasks_are_named_by_their_pipelines() -> None:
-    """Unless the author has set another template, or all of them start the same pipeline."""
+    """
+    Unless the author has set another template, or all of them start the same pipeline.
+    """
     partial = PolysyncStartPipelineOperator.partial
     assert partial(task_id="a").kwargs["map_index_template"] == MAP_INDEX_TEMPLATE
-    assert partial(task_id="b", map_index_template="{{ 1 }}").kwargs["map_index_template"] == "{{ 1 }}"
-    assert partial(task_id="c", pipeline_name="churn").kwargs.get("map_index_template") is None
+    assert (
+        partial(task_id="b", map_index_template="{{ 1 }}").kwargs["map_index_template"]
+        == "{{ 1 }}"
+    )
+    assert (
+        partial(task_id="c", pipeline_name="churn").kwargs.get("map_index_template")
+        is None
+    )

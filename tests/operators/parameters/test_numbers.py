@@ -1,4 +1,7 @@
-"""Values of parameters that Airflow cannot store: numbers are sent as their texts, texts are refused with the DAG."""
+"""
+Values of parameters that Airflow cannot store: numbers are sent as their texts, texts
+are refused with the DAG.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ VALUES = {"MaxJobs": 10**30, "AucThreshold": -1e30, "InputData": float("nan")}
 
 
 def test_large_numbers_are_sent_as_their_texts(emulator: EmulatorServer) -> None:
-    """Airflow can send the DAG and the rendered arguments, also of mapped tasks; AWS gets the text in any case."""
+    """
+    Airflow can send the DAG and the rendered arguments, also of mapped tasks; AWS gets
+    the text in any case.
+    """
     with DAG("large", schedule=None) as dag:
         task = PolysyncStartPipelineOperator(
             task_id="train",
@@ -26,9 +32,13 @@ def test_large_numbers_are_sent_as_their_texts(emulator: EmulatorServer) -> None
             pipeline_parameters=VALUES,
             wait_for_completion=False,
         )
-        mapped: Any = PolysyncStartPipelineOperator.partial(task_id="mapped", pipeline_parameters=VALUES)
+        mapped: Any = PolysyncStartPipelineOperator.partial(
+            task_id="mapped", pipeline_parameters=VALUES
+        )
         mapped.expand(pipeline_name=["a"])
-        sensor = PolysyncPipelineSensor(task_id="wait", pipeline_name="churn-tuning", parameters=VALUES)
+        sensor = PolysyncPipelineSensor(
+            task_id="wait", pipeline_name="churn-tuning", parameters=VALUES
+        )
 
     run = run_task(task)
 
@@ -37,8 +47,14 @@ def test_large_numbers_are_sent_as_their_texts(emulator: EmulatorServer) -> None
     check_task(sensor)
     assert run.error is None
     (call,) = emulator.control.calls("StartPipelineExecution")
-    sent = {each["Name"]: each["Value"] for each in call["request"]["PipelineParameters"]}
-    assert sent == {name: str(value) for name, value in VALUES.items()} == run.xcoms["run"]["parameters"]
+    sent = {
+        each["Name"]: each["Value"] for each in call["request"]["PipelineParameters"]
+    }
+    assert (
+        sent
+        == {name: str(value) for name, value in VALUES.items()}
+        == run.xcoms["run"]["parameters"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,9 +62,17 @@ def test_large_numbers_are_sent_as_their_texts(emulator: EmulatorServer) -> None
     [("\ud800", r"'\\ud800'"), ("a\x00", r"'a\\x00'"), (10**5000, "a very large int")],
     ids=["surrogate", "NUL", "digits"],
 )
-def test_value_that_airflow_cannot_store_is_refused_with_the_dag(value: Any, shown: str) -> None:
-    """The error names the parameter; without it, the process that parses the file could not send the DAG."""
+def test_value_that_airflow_cannot_store_is_refused_with_the_dag(
+    value: Any, shown: str
+) -> None:
+    """
+    The error names the parameter; without it, the process that parses the file could
+    not send the DAG.
+    """
     with pytest.raises(
-        ParametersError, match=rf"^pipeline_parameters\['A'\] = {shown} is not valid: give a text"
+        ParametersError,
+        match=rf"^pipeline_parameters\['A'\] = {shown} is not valid: give a text",
     ):
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="x", pipeline_parameters={"A": value})
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="x", pipeline_parameters={"A": value}
+        )

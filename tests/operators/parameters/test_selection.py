@@ -1,4 +1,7 @@
-"""Starts that run only some steps: what is sent, what is refused before the start, and what a refusal says."""
+"""
+Starts that run only some steps: what is sent, what is refused before the start, and
+what a refusal says.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,25 @@ from polysync_airflow.operators import parameter_check as selection
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
-START, LIST, DESCRIBE = "StartPipelineExecution", "ListPipelineExecutions", "DescribePipeline"
+START, LIST, DESCRIBE = (
+    "StartPipelineExecution",
+    "ListPipelineExecutions",
+    "DescribePipeline",
+)
 DATA = {"InputDataUrl": "s3://b/abalone.csv"}
 SELECTED = ["AbaloneTrain", "AbaloneEval"]
 
 
 def start(ti: TaskInstance | None = None, **arguments: Any) -> Run:
     """Run a Start task of pipeline abalone."""
-    defaults = {"pipeline_name": "abalone", "pipeline_parameters": DATA, "poll_interval": 60}
-    return run_task(PolysyncStartPipelineOperator(task_id="train", **{**defaults, **arguments}), ti)
+    defaults = {
+        "pipeline_name": "abalone",
+        "pipeline_parameters": DATA,
+        "poll_interval": 60,
+    }
+    return run_task(
+        PolysyncStartPipelineOperator(task_id="train", **{**defaults, **arguments}), ti
+    )
 
 
 def other(emulator: EmulatorServer, **request: Any) -> str:
@@ -47,7 +60,10 @@ def started(emulator: EmulatorServer) -> list[dict[str, Any]]:
 def test_selected_steps_run_and_the_others_are_reused(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """One DescribePipeline and one page of executions precede the start; XComs and log say what was reused."""
+    """
+    One DescribePipeline and one page of executions precede the start; XComs and log say
+    what was reused.
+    """
     source = other(emulator)
     emulator.control.advance(24 * 3600)
     newer = other(emulator)
@@ -59,7 +75,9 @@ def test_selected_steps_run_and_the_others_are_reused(
     other(emulator)
     before = len(emulator.control.calls())
 
-    run = start(selected_steps=SELECTED, source_execution="latest", deferrable=deferrable)
+    run = start(
+        selected_steps=SELECTED, source_execution="latest", deferrable=deferrable
+    )
 
     assert run.error is None
     assert source != newer
@@ -87,16 +105,23 @@ def test_selected_steps_run_and_the_others_are_reused(
     # An earlier execution has paid for what is reused.
     assert record["billable_seconds"] == sum(
         run.xcoms["outputs"][name].get("billable_seconds", 0)
-        + run.xcoms["outputs"][name].get("seconds", 0) * run.xcoms["outputs"][name].get("instance_count", 0)
+        + run.xcoms["outputs"][name].get("seconds", 0)
+        * run.xcoms["outputs"][name].get("instance_count", 0)
         for name in SELECTED
     )
 
 
 @pytest.mark.parametrize("pages", [1, 3])
 def test_latest_is_searched_in_a_limited_number_of_pages(
-    pages: int, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    pages: int,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A source on a later page is found; beyond the limit, and without any, the error says what to do."""
+    """
+    A source on a later page is found; beyond the limit, and without any, the error says
+    what to do.
+    """
     monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 2)
     monkeypatch.setattr(selection, "MAX_PAGES", pages)
     source = other(emulator)
@@ -105,15 +130,21 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
         other(emulator)
 
     ti = TaskInstance("train")
-    run = start(ti, selected_steps=SELECTED, source_execution="latest", wait_for_completion=False)
+    run = start(
+        ti,
+        selected_steps=SELECTED,
+        source_execution="latest",
+        wait_for_completion=False,
+    )
 
     assert len(emulator.control.calls(LIST)) == pages
     if pages == 3:
         assert run.xcoms["run"]["source_execution"] == source
         return
     assert isinstance(run.error, ParametersError)
-    assert "None of the newest 2 executions has the status Succeeded or Failed. Nothing was started." in str(
-        run.error
+    assert (
+        "None of the newest 2 executions has the status Succeeded or Failed. Nothing was started."
+        in str(run.error)
     )
     assert (started(emulator), run.xcoms, ti.store.values) == ([], {}, {})
 
@@ -123,13 +154,17 @@ def test_pipeline_without_a_source(emulator: EmulatorServer) -> None:
     run = start(selected_steps=SELECTED, source_execution="latest")
 
     assert isinstance(run.error, ParametersError)
-    assert "source_execution = 'latest': pipeline abalone has no execution" in str(run.error)
+    assert "source_execution = 'latest': pipeline abalone has no execution" in str(
+        run.error
+    )
     assert emulator.control.calls(START) == []
 
 
 def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:
     """ListPipelineExecutions is needed for ``latest`` only."""
-    emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="no")
+    emulator.control.add_fault(
+        "error", LIST, code="AccessDeniedException", message="no"
+    )
 
     run = start(selected_steps=SELECTED, source_execution="latest")
 
@@ -142,19 +177,29 @@ def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:
 @pytest.mark.parametrize(
     ("selected", "line"),
     [
-        (["AbaloneTrein"], "- AbaloneTrein: is not a step of the pipeline; did you mean AbaloneTrain?"),
-        (SELECTED, "- source_execution: is missing, and the selected steps depend on AbaloneProcess; add"),
+        (
+            ["AbaloneTrein"],
+            "- AbaloneTrein: is not a step of the pipeline; did you mean AbaloneTrain?",
+        ),
+        (
+            SELECTED,
+            "- source_execution: is missing, and the selected steps depend on AbaloneProcess; add",
+        ),
     ],
 )
 def test_selection_is_compared_with_the_definition(
     selected: list[str], line: str, deferrable: bool, emulator: EmulatorServer
 ) -> None:
-    """A selection that AWS would refuse costs one DescribePipeline and starts nothing."""
+    """
+    A selection that AWS would refuse costs one DescribePipeline and starts nothing.
+    """
     run = start(selected_steps=selected, deferrable=deferrable)
 
     assert isinstance(run.error, ParametersError)
     first, found = str(run.error).splitlines()
-    assert first == "The selected_steps do not fit pipeline abalone. Nothing was started."
+    assert (
+        first == "The selected_steps do not fit pipeline abalone. Nothing was started."
+    )
     assert found.startswith(line)
     assert [call["operation"] for call in emulator.control.calls()] == [DESCRIBE]
 
@@ -162,12 +207,20 @@ def test_selection_is_compared_with_the_definition(
 def test_steps_without_dependencies_need_no_source(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """AWS accepts a selection that depends on no other step; the steps after it do not run."""
+    """
+    AWS accepts a selection that depends on no other step; the steps after it do not
+    run.
+    """
     run = start(selected_steps=["AbaloneProcess", "AbaloneTrain"])
 
     assert run.error is None
     assert started(emulator) == [
-        {"SelectedSteps": [{"StepName": "AbaloneProcess"}, {"StepName": "AbaloneTrain"}]}
+        {
+            "SelectedSteps": [
+                {"StepName": "AbaloneProcess"},
+                {"StepName": "AbaloneTrain"},
+            ]
+        }
     ]
     assert [row["name"] for row in run.xcoms["steps"] if row["state"] == "Success"] == [
         "AbaloneProcess",
@@ -180,7 +233,9 @@ def test_refused_source_is_explained(
     case: str, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """After AWS's refusal, the error says why the execution cannot be the source."""
-    emulator.control.put_scenario({"steps": {"AbaloneProcess": {"fail": {"reason": "No data"}}}})
+    emulator.control.put_scenario(
+        {"steps": {"AbaloneProcess": {"fail": {"reason": "No data"}}}}
+    )
     source = other(emulator)
     if case == "step":
         emulator.control.advance(24 * 3600)
@@ -200,7 +255,9 @@ def test_refused_source_is_explained(
     assert "run" not in run.xcoms
 
 
-def test_mlflow_experiment(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_mlflow_experiment(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """The experiment is sent; at the end, one call asks AWS for the ARN of its app."""
     run = start(mlflow_experiment_name="nightly churn", deferrable=deferrable)
 
@@ -208,7 +265,9 @@ def test_mlflow_experiment(deferrable: bool, emulator: EmulatorServer, emulated_
     assert call["request"]["MlflowExperimentName"] == "nightly churn"
     record = run.xcoms["run"]
     assert record["mlflow_experiment_name"] == "nightly churn"
-    assert record["mlflow_resource_arn"].startswith("arn:aws:sagemaker:us-east-1:123456789012:mlflow-app/")
+    assert record["mlflow_resource_arn"].startswith(
+        "arn:aws:sagemaker:us-east-1:123456789012:mlflow-app/"
+    )
 
     other_run = start()
 
@@ -217,22 +276,36 @@ def test_mlflow_experiment(deferrable: bool, emulator: EmulatorServer, emulated_
 
 
 @pytest.mark.parametrize("alias", ["prod", "missing"])
-def test_version_alias(alias: str, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """The definition that is checked is that of the alias; an alias that no version has is named."""
+def test_version_alias(
+    alias: str, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The definition that is checked is that of the alias; an alias that no version has is
+    named.
+    """
     client: Any = PolysyncSageMakerHook().conn
     members = client.meta.service_model.operation_model(START).input_shape.members
     if "PipelineVersionAlias" not in members:
         pytest.skip("this botocore has no aliases")
-    definition = json.loads(client.describe_pipeline(PipelineName="abalone")["PipelineDefinition"])
+    definition = json.loads(
+        client.describe_pipeline(PipelineName="abalone")["PipelineDefinition"]
+    )
     definition["Steps"] = definition["Steps"][:1]
     client.update_pipeline(
-        PipelineName="abalone", PipelineDefinition=json.dumps(definition), PipelineVersionAliases=["prod"]
+        PipelineName="abalone",
+        PipelineDefinition=json.dumps(definition),
+        PipelineVersionAliases=["prod"],
     )
     client.update_pipeline(
-        PipelineName="abalone", PipelineDefinition=json.dumps({**definition, "Metadata": {}})
+        PipelineName="abalone",
+        PipelineDefinition=json.dumps({**definition, "Metadata": {}}),
     )
 
-    run = start(pipeline_version_alias=alias, selected_steps=["AbaloneProcess"], wait_for_completion=False)
+    run = start(
+        pipeline_version_alias=alias,
+        selected_steps=["AbaloneProcess"],
+        wait_for_completion=False,
+    )
 
     if alias == "prod":
         (call,) = emulator.control.calls(START)

@@ -1,5 +1,6 @@
 """
-Fixtures of the recovery tests: the request interceptor, the execution log, the task factory.
+Fixtures of the recovery tests: the request interceptor, the execution log, the task
+factory.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ MakeSupervisor = Callable[..., FakeSupervisor]
 
 @pytest.fixture
 def interceptor(monkeypatch: pytest.MonkeyPatch) -> RequestInterceptor:
-    """A request interceptor, with which a test can inspect requests or crash the process."""
+    """
+    A request interceptor, with which a test can inspect requests or crash the process.
+    """
     return RequestInterceptor(monkeypatch)
 
 
 @pytest.fixture
-def execution_log(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> ExecutionLog:
+def execution_log(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> ExecutionLog:
     """The log of the executions that ran in the emulator."""
     return ExecutionLog(emulator, monkeypatch)
 

@@ -1,4 +1,7 @@
-"""Fakes of the triggerer: a trigger with its task instance, and the channel to Airflow's API server."""
+"""
+Fakes of the triggerer: a trigger with its task instance, and the channel to Airflow's
+API server.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ DAG, RUN, TASK = "retraining", "scheduled__2026-01-01T00:00:00+00:00", "group.tr
 
 class FakeSupervisor(SimulatedAirflow):
     """
-    Answers requests for one task instance's state and XComs, and those for the Variables of all simulated tasks.
+    Answers requests for one task instance's state and XComs, and those for the
+    Variables of all simulated tasks.
 
-    :param state: the state of the task instance; MISSING if Airflow does not know the task instance.
+    :param state: the state of the task instance; MISSING if Airflow does not know the
+        task instance.
     :param map_index: the map index of the task instance; -1 if the task is not mapped.
     """
 
@@ -39,7 +44,10 @@ class FakeSupervisor(SimulatedAirflow):
         self.runs: list[dict[str, Any]] = []
 
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the state, or raise an error of Airflow's. Simulated tasks have their own states."""
+        """
+        Return the state, or raise an error of Airflow's. Simulated tasks have their own
+        states.
+        """
         if self.state_error:
             raise self.state_error
         if task_id != TASK:
@@ -47,7 +55,9 @@ class FakeSupervisor(SimulatedAirflow):
         self.requests.append((dag_id, run_id, task_id, map_index))
         return self.state
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
+    ) -> Any:
         """Return an XCom, or raise an error of Airflow's."""
         if self.xcom_error:
             raise self.xcom_error
@@ -63,7 +73,15 @@ class FakeSupervisor(SimulatedAirflow):
             raise self.variable_error
         return self.record and to_variable(self.record, task)
 
-    def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+    def put_xcom(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        map_index: int,
+        key: str,
+        value: Any,
+    ) -> None:
         """Store an XCom, and remember all values of ``run``."""
         if task_id != TASK:
             super().put_xcom(dag_id, run_id, task_id, map_index, key, value)
@@ -76,7 +94,9 @@ class FakeSupervisor(SimulatedAirflow):
 def make_trigger(
     arn: str, *, map_index: int = -1, try_number: int = 1, **changes: Any
 ) -> PolysyncPipelineExecutionTrigger:
-    """Return the trigger as a triggerer creates it: from JSON, with its task instance."""
+    """
+    Return the trigger as a triggerer creates it: from JSON, with its task instance.
+    """
     kwargs = {
         "execution_arn": arn,
         "pipeline_name": "fanout",
@@ -97,5 +117,7 @@ def make_trigger(
 
 
 def call_on_kill(trigger: PolysyncPipelineExecutionTrigger) -> None:
-    """Call ``on_kill``, as Airflow does when a user or the DAG run has ended the task."""
+    """
+    Call ``on_kill``, as Airflow does when a user or the DAG run has ended the task.
+    """
     asyncio.run(trigger.on_kill())

@@ -1,4 +1,7 @@
-"""Test harness for recovery: a simulated task instance, a request interceptor and an execution log."""
+"""
+Test harness for recovery: a simulated task instance, a request interceptor and an
+execution log.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
@@ -28,16 +35,27 @@ from tests.tasks import DagRun, Run, TaskInstance, run_task
 
 NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
-MERGE_FAILS_ONCE = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}}
-MERGE_FAILS_TWICE = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 2}}}}
+MERGE_FAILS_ONCE = {
+    "steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}
+}
+MERGE_FAILS_TWICE = {
+    "steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 2}}}
+}
 
-START, RETRY, STOP = "StartPipelineExecution", "RetryPipelineExecution", "StopPipelineExecution"
+START, RETRY, STOP = (
+    "StartPipelineExecution",
+    "RetryPipelineExecution",
+    "StopPipelineExecution",
+)
 DESCRIBE, LIST_STEPS = "DescribePipelineExecution", "ListPipelineExecutionSteps"
 CHANGES = (START, RETRY, STOP)
 
 
 class CrashError(BaseException):
-    """Simulates that the task's process ends at once: no ``except Exception`` of its own code runs."""
+    """
+    Simulates that the task's process ends at once: no ``except Exception`` of its own
+    code runs.
+    """
 
 
 def crash(*_: Any) -> None:
@@ -92,7 +110,10 @@ class Task:
 
     @property
     def last_record(self) -> Any:
-        """The record that the tries have stored last, even if the task has deleted it because it succeeded."""
+        """
+        The record that the tries have stored last, even if the task has deleted it
+        because it succeeded.
+        """
         return self.record or self.store.deleted.get(RECORD_KEY)
 
     @property
@@ -104,8 +125,8 @@ class Task:
         """
         Create the operator of the next try, which ``run_prepared_try`` then runs.
 
-        :param arguments: arguments that replace those of the DAG, as templates may render differently in each
-            try.
+        :param arguments: arguments that replace those of the DAG, as templates may
+            render differently in each try.
         """
         self.operator = self._make_operator(arguments)
         return self.operator
@@ -153,16 +174,24 @@ class Task:
         return self.run_prepared_try()
 
     def clear(self) -> None:
-        """Clear the task, as ``clear_task_instances`` in airflow/models/taskinstance.py does for a user."""
+        """
+        Clear the task, as ``clear_task_instances`` in airflow/models/taskinstance.py
+        does for a user.
+        """
         self.max_tries = self.try_number + self.retries
         self.state = "scheduled"
 
     def clear_while_running(self) -> None:
-        """Clear the running task: ``clear_task_instances`` then leaves ``max_tries`` as it was."""
+        """
+        Clear the running task: ``clear_task_instances`` then leaves ``max_tries`` as it
+        was.
+        """
         self.state = "restarting"
 
     def kill(self) -> None:
-        """Mark the running task as failed, as a user does: Airflow then kills its process."""
+        """
+        Mark the running task as failed, as a user does: Airflow then kills its process.
+        """
         self.state = "failed"
         self.operator.on_kill()
 
@@ -172,11 +201,17 @@ class Task:
         self.operator.on_kill()
 
     def shut_down_worker(self) -> None:
-        """Send SIGTERM to the task's process, as an eviction does: Airflow still has the task as running."""
+        """
+        Send SIGTERM to the task's process, as an eviction does: Airflow still has the
+        task as running.
+        """
         self.operator.on_kill()
 
     def delete(self) -> None:
-        """Delete the task instance, as with its DAG run. The Variable with the record stays."""
+        """
+        Delete the task instance, as with its DAG run. The Variable with the record
+        stays.
+        """
         self.state = DELETED
         self.ti.xcoms.clear()
 
@@ -186,7 +221,10 @@ class Task:
         self.state, self.try_number, self.max_tries = "scheduled", 0, self.retries
 
     def lose_heartbeat(self) -> None:
-        """Let the scheduler replace a try that sends no heartbeats, while its process may still be alive."""
+        """
+        Let the scheduler replace a try that sends no heartbeats, while its process may
+        still be alive.
+        """
         clock.sleep(CONFIRMED_SECONDS + 1)
         self.state = "up_for_retry"
 
@@ -196,7 +234,8 @@ class Task:
                 "task_id": self.task_id,
                 "pipeline_name": "fanout",
                 "poll_interval": 180,
-                # What the log and the XComs say of steps is not what these tests are about.
+                # What the log and the XComs say of steps is not what these tests are
+                # about.
                 "progress_interval": None,
                 "deferrable": self.deferrable,
                 "retries": self.retries,
@@ -206,18 +245,23 @@ class Task:
         )
 
     def _state_after(self, run: Run) -> str:
-        # Like ``_run_task_and_map_outcome`` and ``_handle_current_task_failed`` in task_runner.py. A crashed
-        # process cannot report its state, so the scheduler sets the state to failed.
+        # Like ``_run_task_and_map_outcome`` and ``_handle_current_task_failed`` in
+        # task_runner.py. A crashed process cannot report its state, so the scheduler
+        # sets the state to failed.
         if run.error is None:
             return "success"
         if isinstance(run.error, AirflowSkipException):
             return "skipped"
-        retried = self.try_number <= self.max_tries and not isinstance(run.error, AirflowFailException)
+        retried = self.try_number <= self.max_tries and not isinstance(
+            run.error, AirflowFailException
+        )
         policy = self.operator.retry_policy
         if retried and policy and not isinstance(run.error, CrashError):
             context: Any = {"task": self.operator}
             with suppress(LookupError):  # Airflow ignores a policy that raises
-                decision = policy.evaluate(run.error, self.try_number, self.max_tries, context)
+                decision = policy.evaluate(
+                    run.error, self.try_number, self.max_tries, context
+                )
                 retried = decision.action is not RetryAction.FAIL
         return "up_for_retry" if retried else "failed"
 
@@ -226,7 +270,10 @@ Action = Callable[[dict[str, Any]], Any]
 
 
 class RequestInterceptor:
-    """Runs actions just before a request leaves botocore, or when its response has arrived."""
+    """
+    Runs actions just before a request leaves botocore, or when its response has
+    arrived.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._actions: dict[tuple[str, str], list[Action]] = {}
@@ -234,7 +281,9 @@ class RequestInterceptor:
 
         def intercepted_send(session: URLLib3Session, request: Any) -> Any:
             target = request.headers.get("X-Amz-Target", b"")
-            operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
+            operation = (
+                target.decode() if isinstance(target, bytes) else target
+            ).rpartition(".")[2]
             body = json.loads(request.body or b"{}")
             self._run_actions("before", operation, body)
             response = send(session, request)
@@ -244,11 +293,16 @@ class RequestInterceptor:
         monkeypatch.setattr(URLLib3Session, "send", intercepted_send)
 
     def before(self, operation: str, action: Action) -> None:
-        """Run an action once, just before the next request of this operation is sent."""
+        """
+        Run an action once, just before the next request of this operation is sent.
+        """
         self._actions.setdefault(("before", operation), []).append(action)
 
     def after(self, operation: str, action: Action) -> None:
-        """Run an action once, when the next such request has a response that botocore has not read."""
+        """
+        Run an action once, when the next such request has a response that botocore has
+        not read.
+        """
         self._actions.setdefault(("after", operation), []).append(action)
 
     def clear(self) -> None:
@@ -265,14 +319,21 @@ class ExecutionLog:
     """
     Records from the emulator's engine which executions ran at which times.
 
-    It does not depend on any API response, so it also sees executions of which the task does not know.
+    It does not depend on any API response, so it also sees executions of which the task
+    does not know.
     """
 
-    def __init__(self, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self._emulator = emulator
         self.finished_attempts: list[tuple[float, float, str]] = []
         running_since: dict[str, float] = {}
-        create, retry, finish = Execution.__post_init__, Execution.retry, Execution._finish
+        create, retry, finish = (
+            Execution.__post_init__,
+            Execution.retry,
+            Execution._finish,
+        )
 
         def created(engine: Execution) -> None:
             create(engine)
@@ -284,7 +345,9 @@ class ExecutionLog:
 
         def finished(engine: Execution, at: float) -> None:
             finish(engine, at)
-            self.finished_attempts.append((running_since.pop(engine.seed), at, engine.status))
+            self.finished_attempts.append(
+                (running_since.pop(engine.seed), at, engine.status)
+            )
 
         self._running_since = running_since
         monkeypatch.setattr(Execution, "__post_init__", created)
@@ -317,13 +380,22 @@ class ExecutionLog:
 
     @property
     def running(self) -> list[str]:
-        """The ARNs of the executions that have not finished, including those that are stopping."""
-        return [record.arn for record in self.executions if not has_ended(record.engine.status)]
+        """
+        The ARNs of the executions that have not finished, including those that are
+        stopping.
+        """
+        return [
+            record.arn
+            for record in self.executions
+            if not has_ended(record.engine.status)
+        ]
 
     @property
     def max_concurrent(self) -> int:
         """The highest number of executions that ran at the same time."""
-        assert self.executions is not None  # advances the engine, which adds to finished_attempts
+        assert (
+            self.executions is not None
+        )  # advances the engine, which adds to finished_attempts
         changes = [(end, -1) for _, end, _ in self.finished_attempts]
         changes += [(start, 1) for start, _, _ in self.finished_attempts]
         changes += [(start, 1) for start in self._running_since.values()]
@@ -335,16 +407,30 @@ class ExecutionLog:
 
 
 def calls(emulator: EmulatorServer, *operations: str) -> list[str]:
-    """Return the operations that were called, in order; only the given operations if there are any."""
+    """
+    Return the operations that were called, in order; only the given operations if there
+    are any.
+    """
     called = [call["operation"] for call in emulator.control.calls()]
-    return [operation for operation in called if not operations or operation in operations]
+    return [
+        operation for operation in called if not operations or operation in operations
+    ]
 
 
 def tokens(emulator: EmulatorServer, operation: str) -> list[str]:
-    """Return the client tokens of all calls of an operation, including calls that were not processed."""
-    return [call["request"].get("ClientRequestToken", "") for call in emulator.control.calls(operation)]
+    """
+    Return the client tokens of all calls of an operation, including calls that were not
+    processed.
+    """
+    return [
+        call["request"].get("ClientRequestToken", "")
+        for call in emulator.control.calls(operation)
+    ]
 
 
 def step_attempts(record: ExecutionRecord) -> dict[str, int]:
-    """Return how often each step of an execution ran, as ``AttemptCount`` of ListPipelineExecutionSteps."""
+    """
+    Return how often each step of an execution ran, as ``AttemptCount`` of
+    ListPipelineExecutionSteps.
+    """
     return {name: run.attempt for name, run in record.engine.runs.items()}

@@ -1,4 +1,7 @@
-"""Crashes: after the process has crashed at any point, the next try continues with the same execution."""
+"""
+Crashes: after the process has crashed at any point, the next try continues with the
+same execution.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,9 @@ class CrashingStore(JsonStore):
             crash()
 
 
-def after_store_write(number: int) -> Callable[[Task, RequestInterceptor, EmulatedTime], None]:
+def after_store_write(
+    number: int,
+) -> Callable[[Task, RequestInterceptor, EmulatedTime], None]:
     """Crash right after a write to the store."""
 
     def stage(task: Task, _: RequestInterceptor, __: EmulatedTime) -> None:
@@ -68,19 +73,29 @@ def after_store_write(number: int) -> Callable[[Task, RequestInterceptor, Emulat
 
 CRASH_POINTS = [
     CrashPoint("after the request is stored", after_store_write(1), 1),
-    CrashPoint("before Start is sent", lambda _, interceptor, __: interceptor.before(START, crash), 1),
     CrashPoint(
-        "before the response to Start is read", lambda _, interceptor, __: interceptor.after(START, crash), 1
+        "before Start is sent",
+        lambda _, interceptor, __: interceptor.before(START, crash),
+        1,
+    ),
+    CrashPoint(
+        "before the response to Start is read",
+        lambda _, interceptor, __: interceptor.after(START, crash),
+        1,
     ),
     CrashPoint("after the ARN is stored", after_store_write(2), 1),
     CrashPoint("before the first poll", lambda _, __, time: time.after(0, crash), 1),
     CrashPoint("while waiting", lambda _, __, time: time.after(300, crash), 1),
-    CrashPoint("after the execution has ended", lambda _, __, time: time.after(600, crash), 1),
+    CrashPoint(
+        "after the execution has ended", lambda _, __, time: time.after(600, crash), 1
+    ),
 ]
 
 
 @IN_BOTH_MODES
-@pytest.mark.parametrize("crash_point", CRASH_POINTS, ids=lambda crash_point: crash_point.name)
+@pytest.mark.parametrize(
+    "crash_point", CRASH_POINTS, ids=lambda crash_point: crash_point.name
+)
 def test_crash_at_any_point_leaves_one_execution(
     crash_point: CrashPoint,
     make_task: MakeTask,
@@ -90,17 +105,27 @@ def test_crash_at_any_point_leaves_one_execution(
     emulated_time: EmulatedTime,
 ) -> None:
     """
-    The next try gets the same execution, sends the same request if AWS has none, and pushes its XComs.
+    The next try gets the same execution, sends the same request if AWS has none, and
+    pushes its XComs.
 
-    Its templates render to other values, as those that use the current time do. These values are not used.
+    Its templates render to other values, as those that use the current time do. These
+    values are not used.
     """
-    task = make_task(poll_interval=3600 if crash_point.name == "after the execution has ended" else 60)
+    task = make_task(
+        poll_interval=3600
+        if crash_point.name == "after the execution has ended"
+        else 60
+    )
     crash_point.stage(task, interceptor, emulated_time)
-    first = task.next_try(pipeline_parameters={"Shards": 4}, execution_display_name="first")
+    first = task.next_try(
+        pipeline_parameters={"Shards": 4}, execution_display_name="first"
+    )
     assert isinstance(first.error, CrashError)
     assert task.state == "up_for_retry"
 
-    second = task.next_try(pipeline_parameters={"Shards": 5}, execution_display_name="second")
+    second = task.next_try(
+        pipeline_parameters={"Shards": 5}, execution_display_name="second"
+    )
 
     assert second.error is None
     requests = [call["request"] for call in emulator.control.calls(START)]
@@ -117,12 +142,17 @@ def test_crash_at_any_point_leaves_one_execution(
 def test_xcoms_name_the_pipeline_that_was_started(
     make_task: MakeTask, interceptor: RequestInterceptor, execution_log: ExecutionLog
 ) -> None:
-    """If the pipeline's name changes between two tries, the XComs name the pipeline that was started."""
+    """
+    If the pipeline's name changes between two tries, the XComs name the pipeline that
+    was started.
+    """
     task = make_task()
     interceptor.after(START, crash)
     task.next_try(pipeline_name="fanout")
 
-    run = task.next_try(pipeline_name="churn-tuning", pipeline_parameters={"InputData": "s3://b/k"})
+    run = task.next_try(
+        pipeline_name="churn-tuning", pipeline_parameters={"InputData": "s3://b/k"}
+    )
 
     assert run.error is None
     assert len(execution_log.arns) == 1
@@ -131,18 +161,32 @@ def test_xcoms_name_the_pipeline_that_was_started(
 
 
 RESUME_CRASH_POINTS = [
-    CrashPoint("before Retry is sent", lambda _, interceptor, __: interceptor.before(RETRY, crash), 1),
     CrashPoint(
-        "before the response to Retry is read", lambda _, interceptor, __: interceptor.after(RETRY, crash), 1
+        "before Retry is sent",
+        lambda _, interceptor, __: interceptor.before(RETRY, crash),
+        1,
     ),
     CrashPoint(
-        "while the steps are listed", lambda _, interceptor, __: interceptor.before(LIST_STEPS, crash), 1
+        "before the response to Retry is read",
+        lambda _, interceptor, __: interceptor.after(RETRY, crash),
+        1,
     ),
-    CrashPoint("while waiting for the resumed execution", lambda _, __, time: time.after(100, crash), 1),
+    CrashPoint(
+        "while the steps are listed",
+        lambda _, interceptor, __: interceptor.before(LIST_STEPS, crash),
+        1,
+    ),
+    CrashPoint(
+        "while waiting for the resumed execution",
+        lambda _, __, time: time.after(100, crash),
+        1,
+    ),
 ]
 
 
-@pytest.mark.parametrize("crash_point", RESUME_CRASH_POINTS, ids=lambda crash_point: crash_point.name)
+@pytest.mark.parametrize(
+    "crash_point", RESUME_CRASH_POINTS, ids=lambda crash_point: crash_point.name
+)
 def test_crash_around_a_resume_leaves_one_resume(
     crash_point: CrashPoint,
     make_task: MakeTask,

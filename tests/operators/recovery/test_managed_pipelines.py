@@ -1,4 +1,7 @@
-"""A pipeline that AWS manages: killed at each call, the task has one execution, which is followed or stopped."""
+"""
+A pipeline that AWS manages: killed at each call, the task has one execution, which is
+followed or stopped.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ LIST = "ListPipelineExecutions"
 
 @IN_BOTH_MODES
 @pytest.mark.parametrize(
-    "crash_point", [CRASH_POINTS[2], CRASH_POINTS[-2]], ids=lambda crash_point: crash_point.name
+    "crash_point",
+    [CRASH_POINTS[2], CRASH_POINTS[-2]],
+    ids=lambda crash_point: crash_point.name,
 )
 def test_crash_at_any_point_leaves_one_execution(
     crash_point: CrashPoint,
@@ -38,9 +43,14 @@ def test_crash_at_any_point_leaves_one_execution(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The next try finds it by the ARN of the pipeline, although its own ARN has the account, and follows it."""
+    """
+    The next try finds it by the ARN of the pipeline, although its own ARN has the
+    account, and follows it.
+    """
     emulator.control.put_scenario({"steps": {"Evaluate": {"duration": 450}}})
-    task = make_task(**START_MANAGED, poll_interval=3600 if "ended" in crash_point.name else 60)
+    task = make_task(
+        **START_MANAGED, poll_interval=3600 if "ended" in crash_point.name else 60
+    )
     crash_point.stage(task, interceptor, emulated_time)
     assert isinstance(task.next_try().error, CrashError)
 
@@ -55,7 +65,10 @@ def test_crash_at_any_point_leaves_one_execution(
     assert execution_log.statuses == ["Succeeded"]
     (arn,) = execution_log.arns
     assert run.result == run.xcoms["execution_arn"] == arn
-    assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (MANAGED, "Success")
+    assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (
+        MANAGED,
+        "Success",
+    )
     assert run.xcoms["console_url"].endswith(f"#/pipelines/model-eval/executions/{arn}")
 
 
@@ -65,7 +78,10 @@ def test_last_try_that_crashed_before_it_knew_the_arn_is_stopped(
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
 ) -> None:
-    """The failure callback finds the execution in the list of the managed pipeline, and starts none."""
+    """
+    The failure callback finds the execution in the list of the managed pipeline, and
+    starts none.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task = make_task(**START_MANAGED, retries=0)
     interceptor.after(START, crash)

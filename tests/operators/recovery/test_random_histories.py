@@ -1,4 +1,7 @@
-"""Random histories of a task: faults, crashes, kills, clears and frozen processes, drawn by Hypothesis."""
+"""
+Random histories of a task: faults, crashes, kills, clears and frozen processes, drawn
+by Hypothesis.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from polysync_airflow.exceptions import PipelineExecutionCancelledError, PipelineExecutionFailedError
+from polysync_airflow.exceptions import (
+    PipelineExecutionCancelledError,
+    PipelineExecutionFailedError,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     DESCRIBE,
@@ -27,7 +33,8 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime, Run
 
-# For a longer search with other histories in each run, set for example POLYSYNC_HISTORIES=2000.
+# For a longer search with other histories in each run, set for example
+# POLYSYNC_HISTORIES=2000.
 HISTORIES = int(os.environ.get("POLYSYNC_HISTORIES", "0"))
 
 UNKNOWN_STATUS = "has an unknown status"
@@ -55,8 +62,9 @@ class Disruption:
     """
     What happens to the process of a try.
 
-    :param kind: ``crash``, ``kill``, ``clear`` (a user clears the running task, and Airflow kills the process), or
-        ``freeze`` (a later try runs to its end before the process goes on; ``freeze and kill``: then it is killed).
+    :param kind: ``crash``, ``kill``, ``clear`` (a user clears the running task, and
+        Airflow kills the process), or ``freeze`` (a later try runs to its end before
+        the process goes on; ``freeze and kill``: then it is killed).
     :param when: ``before`` or ``after`` a request, or ``waiting``.
     :param at: the operation of the request, or the seconds of waiting.
     """
@@ -87,16 +95,24 @@ faults = st.builds(
     count=st.integers(1, 5),
 )
 during_a_request = st.tuples(
-    st.sampled_from(["before", "after"]), st.sampled_from([START, STOP, RETRY, DESCRIBE])
+    st.sampled_from(["before", "after"]),
+    st.sampled_from([START, STOP, RETRY, DESCRIBE]),
 )
 waiting = st.tuples(st.just("waiting"), st.integers(1, 600))
-crashes = st.one_of(during_a_request, waiting).map(lambda moment: Disruption("crash", *moment))
+crashes = st.one_of(during_a_request, waiting).map(
+    lambda moment: Disruption("crash", *moment)
+)
 
 
 def on_the_worker(deferrable: bool) -> st.SearchStrategy[Disruption]:
-    """Draw what happens to the process on the worker; that is not so during a wait in the triggerer."""
+    """
+    Draw what happens to the process on the worker; that is not so during a wait in the
+    triggerer.
+    """
     kinds = st.sampled_from(["kill", "shutdown", "clear", "freeze", "freeze and kill"])
-    during_requests = st.tuples(st.sampled_from(["before", "after"]), st.sampled_from([START, RETRY]))
+    during_requests = st.tuples(
+        st.sampled_from(["before", "after"]), st.sampled_from([START, RETRY])
+    )
     moments = during_requests if deferrable else st.one_of(during_requests, waiting)
     return st.builds(lambda kind, moment: Disruption(kind, *moment), kinds, moments)
 
@@ -129,7 +145,9 @@ def histories(draw: st.DrawFn) -> History:
 
 
 class HistoryRun:
-    """Runs a history and records its events, which are part of every assertion message."""
+    """
+    Runs a history and records its events, which are part of every assertion message.
+    """
 
     def __init__(
         self,
@@ -150,14 +168,18 @@ class HistoryRun:
             part.clear()
         emulator.control.put_scenario(SCENARIOS[history.executions])
         for fault in history.faults:
-            emulator.control.add_fault(fault.kind, fault.operation, skip=fault.skip, count=fault.count)
+            emulator.control.add_fault(
+                fault.kind, fault.operation, skip=fault.skip, count=fault.count
+            )
         arguments = {"poll_interval": 120, **history.arguments}
         self.task = Task(history.deferrable, arguments, history.retries)
         self.runs: list[tuple[Disruption | None, Run]] = []
         self.events: list[str] = []
 
     def run(self) -> None:
-        """Run all tries and clears to the end of the task, and let its stops take effect."""
+        """
+        Run all tries and clears to the end of the task, and let its stops take effect.
+        """
         while True:
             self._run_try()
             if self.task.finished and not self._clears:
@@ -178,9 +200,11 @@ class HistoryRun:
         if disruption and disruption.when == "waiting":
             self.clock.after(disruption.at, action)
         elif disruption:
-            (self.interceptor.before if disruption.when == "before" else self.interceptor.after)(
-                disruption.at, action
-            )
+            (
+                self.interceptor.before
+                if disruption.when == "before"
+                else self.interceptor.after
+            )(disruption.at, action)
         number = self.task.try_number + 1
         run = self.task.run_prepared_try()
         # If the process was frozen, later tries have ended before it.
@@ -197,7 +221,10 @@ class HistoryRun:
                 self.events.append("the running task is cleared")
             elif kind == "kill":
                 self.task.state = "failed"
-            elif kind.startswith("freeze") and self.task.try_number <= self.task.max_tries:
+            elif (
+                kind.startswith("freeze")
+                and self.task.try_number <= self.task.max_tries
+            ):
                 self.task.lose_heartbeat()
                 self._run_try()
             if kind != "freeze":
@@ -211,18 +238,29 @@ class HistoryRun:
             for call in self.emulator.control.calls()
             if call["operation"] != DESCRIBE
         ]
-        return "\n".join(["", *self.events, f"executions: {self.execution_log.statuses}", *requests])
+        return "\n".join(
+            ["", *self.events, f"executions: {self.execution_log.statuses}", *requests]
+        )
 
 
 def check_executions(history_run: HistoryRun) -> None:
-    """Assert that no two executions ran at once, and that none runs after the task has ended."""
+    """
+    Assert that no two executions ran at once, and that none runs after the task has
+    ended.
+    """
     arguments = history_run.history.arguments
     execution_log, task = history_run.execution_log, history_run.task
-    assert execution_log.max_concurrent <= 1, f"two executions ran at the same time{history_run}"
-    left_running = task.state == "success" and not arguments.get("wait_for_completion", True)
+    assert execution_log.max_concurrent <= 1, (
+        f"two executions ran at the same time{history_run}"
+    )
+    left_running = task.state == "success" and not arguments.get(
+        "wait_for_completion", True
+    )
     crashed = isinstance(history_run.runs[-1][1].error, CrashError)
     if not left_running and not crashed and arguments.get("stop_on_kill", True):
-        assert execution_log.running == [], f"an execution runs after its task has ended{history_run}"
+        assert execution_log.running == [], (
+            f"an execution runs after its task has ended{history_run}"
+        )
 
 
 def check_errors(history_run: HistoryRun) -> None:
@@ -230,7 +268,8 @@ def check_errors(history_run: HistoryRun) -> None:
     killed = False
     for disruption, run in history_run.runs:
         reasons = [run.error is None]
-        # While the emulator shows the unknown status, a try cannot see that an execution is stopping.
+        # While the emulator shows the unknown status, a try cannot see that an
+        # execution is stopping.
         if killed and history_run.history.executions == UNKNOWN_STATUS:
             reasons += [isinstance(run.error, PipelineExecutionCancelledError)]
         if "fail" in history_run.history.executions:
@@ -243,20 +282,29 @@ def check_errors(history_run: HistoryRun) -> None:
             reasons += ["does not run try" in str(run.error)]
             reasons += [isinstance(run.error, PipelineExecutionCancelledError)]
         if disruption and disruption.kind == "shutdown":
-            reasons += [str(run.error) == "The worker is shutting down, so this try ends."]
+            reasons += [
+                str(run.error) == "The worker is shutting down, so this try ends."
+            ]
         # Airflow no longer knows a try that was cleared while it ran, or frozen.
         if disruption and disruption.kind in ("clear", "freeze", "freeze and kill"):
             killed = True
             reasons += [True]
-        assert any(reasons), f"a try failed without a reason: {run.error!r}{history_run}"
+        assert any(reasons), (
+            f"a try failed without a reason: {run.error!r}{history_run}"
+        )
 
 
 def check_stops(history_run: HistoryRun) -> None:
-    """Assert that each attempt was stopped with one token, however many stops were requested."""
+    """
+    Assert that each attempt was stopped with one token, however many stops were
+    requested.
+    """
     stops: dict[str, set[str]] = {}
     for call in history_run.emulator.control.calls(STOP):
         if request := call["request"]:
-            stops.setdefault(request["PipelineExecutionArn"], set()).add(request["ClientRequestToken"])
+            stops.setdefault(request["PipelineExecutionArn"], set()).add(
+                request["ClientRequestToken"]
+            )
     attempts = {
         record.arn: max((run.attempt for run in record.engine.runs.values()), default=1)
         for record in history_run.execution_log.executions
@@ -265,15 +313,22 @@ def check_stops(history_run: HistoryRun) -> None:
     resumes = "resume" in (arguments.get("retry_mode"), arguments.get("on_clear"))
     for arn, tokens in stops.items():
         # A try may be killed before it sends the resume that it has stored.
-        assert len(tokens) <= (1 + attempts[arn] if resumes else 1), f"more stops than attempts{history_run}"
+        assert len(tokens) <= (1 + attempts[arn] if resumes else 1), (
+            f"more stops than attempts{history_run}"
+        )
         assert arn in attempts
 
 
 def check_resumes(history_run: HistoryRun) -> None:
-    """Assert that each clear, and each retry, resumes at most once, however often the request was sent."""
+    """
+    Assert that each clear, and each retry, resumes at most once, however often the
+    request was sent.
+    """
     history, task = history_run.history, history_run.task
     calls = history_run.emulator.control.calls(RETRY)
-    tokens = {call["request"]["ClientRequestToken"] for call in calls if call["request"]}
+    tokens = {
+        call["request"]["ClientRequestToken"] for call in calls if call["request"]
+    }
     limit = history.clears if history.arguments.get("on_clear") == "resume" else 0
     if history.arguments.get("retry_mode") == "resume":
         limit = task.try_number - 1
@@ -285,10 +340,16 @@ def check_result(history_run: HistoryRun) -> None:
     last, execution_log = history_run.runs[-1][1], history_run.execution_log
     if history_run.task.state != "success":
         return
-    assert last.result == execution_log.arns[-1], f"the result is not the last execution's{history_run}"
-    assert last.xcoms["execution_arn"] == last.xcoms["run"]["execution_arn"] == last.result
+    assert last.result == execution_log.arns[-1], (
+        f"the result is not the last execution's{history_run}"
+    )
+    assert (
+        last.xcoms["execution_arn"] == last.xcoms["run"]["execution_arn"] == last.result
+    )
     if history_run.history.arguments.get("wait_for_completion", True):
-        assert execution_log.statuses[-1] in ("Succeeded", "CompletedWithFailures"), str(history_run)
+        assert execution_log.statuses[-1] in ("Succeeded", "CompletedWithFailures"), (
+            str(history_run)
+        )
 
 
 @settings(
@@ -313,9 +374,17 @@ def test_guarantees_hold_in_random_histories(
 
     Transient faults fail no try, and all stops of one attempt have the same token.
     """
-    history_run = HistoryRun(history, emulator, execution_log, interceptor, emulated_time)
+    history_run = HistoryRun(
+        history, emulator, execution_log, interceptor, emulated_time
+    )
 
     history_run.run()
 
-    for check in (check_executions, check_errors, check_stops, check_resumes, check_result):
+    for check in (
+        check_executions,
+        check_errors,
+        check_stops,
+        check_resumes,
+        check_result,
+    ):
         check(history_run)

@@ -50,10 +50,17 @@ def test_ended_execution_is_reattached_without_waiting(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """An ended execution needs one poll and no wait, and the try pushes the same XComs as an ordinary one."""
+    """
+    An ended execution needs one poll and no wait, and the try pushes the same XComs as
+    an ordinary one.
+    """
     emulator.control.put_scenario({} if status == "Succeeded" else COMPLETED)
-    task = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4})
-    other = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4})
+    task = make_task(
+        on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4}
+    )
+    other = make_task(
+        on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4}
+    )
     other.run_id = "manual__other"
     ordinary = other.next_try()
     crash_while_waiting(task, emulated_time, emulator, later=MUCH_LATER)
@@ -66,7 +73,11 @@ def test_ended_execution_is_reattached_without_waiting(
     assert run.trigger is None
     assert calls(emulator, DESCRIBE, START, STOP, RETRY) == [DESCRIBE]
     assert run.result == run.xcoms["execution_arn"] == execution_log.arns[-1]
-    button = {PolysyncPipelineExecutionLink().xcom_key} if CAPABILITIES.links_are_xcoms else set()
+    button = (
+        {PolysyncPipelineExecutionLink().xcom_key}
+        if CAPABILITIES.links_are_xcoms
+        else set()
+    )
     assert run.xcoms.keys() == ordinary.xcoms.keys() >= {"console_url", *button}
     record, ordinary_record = dict(run.xcoms["run"]), dict(ordinary.xcoms["run"])
     for values in (record, ordinary_record):
@@ -78,9 +89,15 @@ def test_ended_execution_is_reattached_without_waiting(
 
 
 def test_reattaching_is_logged(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """The log of a retry says that no new execution is started and which execution it continues with."""
+    """
+    The log of a retry says that no new execution is started and which execution it
+    continues with.
+    """
     task = make_task()
     crash_while_waiting(task, emulated_time, emulator)
 
@@ -97,9 +114,15 @@ def test_reattaching_is_logged(
 
 @IN_BOTH_MODES
 def test_timeout_counts_from_the_start_of_the_execution(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """``timeout`` counts from the start of the execution, so that a retry does not extend it."""
+    """
+    ``timeout`` counts from the start of the execution, so that a retry does not extend
+    it.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task = make_task(timeout=3600)
     crash_while_waiting(task, emulated_time, emulator, later=3000)
@@ -141,7 +164,10 @@ def test_result_is_reattached_if_pushing_xcoms_failed(
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If the API server is down at the end of the wait, the next try takes the result of the execution."""
+    """
+    If the API server is down at the end of the wait, the next try takes the result of
+    the execution.
+    """
     from tests.tasks import TaskInstance
 
     push = TaskInstance.xcom_push

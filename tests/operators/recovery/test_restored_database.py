@@ -49,7 +49,10 @@ class Airflow:
     backup: dict[str, Any] | None = None
 
     def make_backup(self, *_: Any) -> None:
-        """Copy the Variable, the XComs, the row of the task instance, and that of its trigger."""
+        """
+        Copy the Variable, the XComs, the row of the task instance, and that of its
+        trigger.
+        """
         task = self.task
         waits = task.state == "running" and bool(task.ti.xcoms.get("execution_arn"))
         self.backup = deepcopy(
@@ -66,7 +69,10 @@ class Airflow:
         self.emulator.control.put_scenario(scenario, "fanout")
 
     def run(self, *, until: float | None = None) -> Run:
-        """Run a try to its end, or for some seconds: then all of Airflow is stopped, to restore its database."""
+        """
+        Run a try to its end, or for some seconds: then all of Airflow is stopped, to
+        restore its database.
+        """
         if until:
             self.time.after(until, crash)
         return self.task.next_try()
@@ -155,7 +161,10 @@ def fails_once_and_retry_succeeds(airflow: Airflow) -> None:
 
 
 def is_cleared(airflow: Airflow) -> None:
-    """A user has cleared the task; its next try has stopped the execution, and waits for a new one."""
+    """
+    A user has cleared the task; its next try has stopped the execution, and waits for a
+    new one.
+    """
     airflow.scenario(RUNS_ON)
     airflow.run(until=400)
     airflow.task.state = "running"
@@ -180,7 +189,9 @@ def waits_for_resume(airflow: Airflow) -> None:
 
 
 def has_succeeded(airflow: Airflow) -> None:
-    """Back up after the end of the task; then a user has cleared it, and it waits again."""
+    """
+    Back up after the end of the task; then a user has cleared it, and it waits again.
+    """
     airflow.run()
     airflow.make_backup()
     airflow.scenario(RUNS_ON)
@@ -205,8 +216,8 @@ class Case:
     A row.
 
     :param row: the row of the documentation that it proves.
-    :param starts: how many executions are started after the restore, as (sync, deferred): each of them is a
-        second one.
+    :param starts: how many executions are started after the restore, as (sync,
+        deferred): each of them is a second one.
     :param cleared: a user clears the task after the restore.
     :param begins_again: its DAG run begins after the restore.
     :param at_once: how many executions of the task have run at the same time.
@@ -225,13 +236,25 @@ class Case:
 
 CASES = [
     Case("The task had not begun", not_started, runs),
-    Case("Its DAG run had not begun", not_started, runs, (1, 1), (2, 2), begins_again=True),
+    Case(
+        "Its DAG run had not begun",
+        not_started,
+        runs,
+        (1, 1),
+        (2, 2),
+        begins_again=True,
+    ),
     Case("It had stored its request", requested, runs),
     Case("It had stored its request", requested, runs_and_token_is_forgotten),
     Case("It waited", waiting, runs),
     Case("It waited", waiting, succeeds),
     Case("Since then, a retry has started another one", waiting, fails_and_retry_runs),
-    Case("Since then, a retry has resumed it", waiting, fails_once_and_retry_succeeds, resumes=True),
+    Case(
+        "Since then, a retry has resumed it",
+        waiting,
+        fails_once_and_retry_succeeds,
+        resumes=True,
+    ),
     Case(
         "Since then, a clear has replaced it",
         waiting,
@@ -242,7 +265,11 @@ CASES = [
     ),
     Case("Since then, a retry has started another one", nothing, waits_for_retry),
     Case("Since then, a retry has resumed it", nothing, waits_for_resume, resumes=True),
-    Case("It had ended; since then, a clear has started another one", nothing, has_succeeded),
+    Case(
+        "It had ended; since then, a clear has started another one",
+        nothing,
+        has_succeeded,
+    ),
     Case(
         "The same, and a user clears it again",
         nothing,
@@ -279,8 +306,8 @@ def make_airflow(
     return make
 
 
-# Before the wait, and after the end, the backup has no trigger: the mode makes no difference. A trigger looks at what
-# it waits for, which either runs or has ended.
+# Before the wait, and after the end, the backup has no trigger: the mode makes no
+# difference. A trigger looks at what it waits for, which either runs or has ended.
 IN_MODES = [
     (mode, case)
     for case in CASES
@@ -292,7 +319,10 @@ IN_MODES = [
 @pytest.mark.parametrize(
     ("deferrable", "case"),
     IN_MODES,
-    ids=[f"{case.row}: {case.after.__name__}, {'deferred' if mode else 'sync'}" for mode, case in IN_MODES],
+    ids=[
+        f"{case.row}: {case.after.__name__}, {'deferred' if mode else 'sync'}"
+        for mode, case in IN_MODES
+    ],
     indirect=["deferrable"],
 )
 def test_what_a_restored_task_starts(
@@ -302,7 +332,10 @@ def test_what_a_restored_task_starts(
     emulator: EmulatorServer,
     execution_log: ExecutionLog,
 ) -> None:
-    """The tokens and names follow from the task, so that it finds what the backup does not have."""
+    """
+    The tokens and names follow from the task, so that it finds what the backup does not
+    have.
+    """
     airflow = make_airflow(retry_mode="resume" if case.resumes else "new")
     case.before(airflow)
     case.after(airflow)
@@ -335,7 +368,10 @@ def test_a_timeout_that_has_passed(
     emulated_time: EmulatedTime,
     execution_log: ExecutionLog,
 ) -> None:
-    """The result counts, however old the deadline is; an execution that still runs is stopped."""
+    """
+    The result counts, however old the deadline is; an execution that still runs is
+    stopped.
+    """
     airflow = make_airflow(timeout=900, retries=0)
     waiting(airflow)
     after(airflow)

@@ -1,4 +1,7 @@
-"""The selected steps and their source in the record: what a later try sends, and what it warns of."""
+"""
+The selected steps and their source in the record: what a later try sends, and what it
+warns of.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,23 @@ def source(emulator: EmulatorServer) -> str:
 def run_all(emulator: EmulatorServer) -> str:
     """Run all steps of the pipeline without the provider; return the ARN."""
     client: Any = PolysyncSageMakerHook().conn
-    arn: str = client.start_pipeline_execution(PipelineName="fanout")["PipelineExecutionArn"]
+    arn: str = client.start_pipeline_execution(PipelineName="fanout")[
+        "PipelineExecutionArn"
+    ]
     emulator.control.advance(24 * 3600)
     return arn
 
 
 def test_next_try_sends_the_same_source(
-    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer, source: str
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    source: str,
 ) -> None:
-    """The record has the ARN: after a crash, the request is the same, although there is a newer execution."""
+    """
+    The record has the ARN: after a crash, the request is the same, although there is a
+    newer execution.
+    """
     task, sent = make_task(**LATEST), list[Any]()
     interceptor.before(START, crash)
     interceptor.before(START, sent.append)
@@ -55,7 +66,11 @@ def test_next_try_sends_the_same_source(
 
     (call,) = emulator.control.calls(START)
     assert run.error is None
-    assert call["request"]["SelectiveExecutionConfig"]["SourcePipelineExecutionArn"] == source != newer
+    assert (
+        call["request"]["SelectiveExecutionConfig"]["SourcePipelineExecutionArn"]
+        == source
+        != newer
+    )
     assert run.xcoms["run"]["source_execution"] == source
 
 
@@ -68,9 +83,16 @@ def test_next_try_sends_the_same_source(
     ],
 )
 def test_resume_keeps_the_selection(
-    changes: dict[str, Any], unused: str | None, make_task: MakeTask, emulator: EmulatorServer, source: str
+    changes: dict[str, Any],
+    unused: str | None,
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    source: str,
 ) -> None:
-    """The ARN that ``latest`` was at the start is no change of the author's; another selection is."""
+    """
+    The ARN that ``latest`` was at the start is no change of the author's; another
+    selection is.
+    """
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(**LATEST, retry_mode="resume")
     task.next_try()
@@ -84,6 +106,9 @@ def test_resume_keeps_the_selection(
     assert run.error is None
     assert len(calls(emulator, RETRY)) == 1
     assert calls(emulator, START, LIST) == []
-    assert (run.xcoms["run"]["selected_steps"], run.xcoms["run"]["source_execution"]) == (["Merge"], source)
+    assert (
+        run.xcoms["run"]["selected_steps"],
+        run.xcoms["run"]["source_execution"],
+    ) == (["Merge"], source)
     assert [unused in line for line in warnings if unused] == ([True] if unused else [])
     assert len(warnings) == (1 if unused else 0)

@@ -1,4 +1,7 @@
-"""Errors of a start: a refused request is not sent again; a request without a response is sent again."""
+"""
+Errors of a start: a refused request is not sent again; a request without a response is
+sent again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,14 @@ import pytest
 from polysync_airflow.exceptions import SageMakerApiError
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import START, ExecutionLog, RequestInterceptor, calls, crash, tokens
+from tests.operators.recovery.harness import (
+    START,
+    ExecutionLog,
+    RequestInterceptor,
+    calls,
+    crash,
+    tokens,
+)
 
 
 @dataclass
@@ -54,9 +64,15 @@ CALLS = 4
 
 @pytest.mark.parametrize("fault", REFUSALS[::2], ids=str)
 def test_record_is_deleted_after_a_refusal(
-    fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+    fault: Fault,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """If AWS refuses the start, the record is deleted, and the next try sends its own arguments."""
+    """
+    If AWS refuses the start, the record is deleted, and the next try sends its own
+    arguments.
+    """
     fault.inject(emulator, count=1)
     task = make_task()
 
@@ -73,7 +89,10 @@ def test_record_is_deleted_after_a_refusal(
 def test_refusal_of_a_resent_request_is_not_explained(
     make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
-    """The parameters are those of an earlier try. They are not compared with the definition of today."""
+    """
+    The parameters are those of an earlier try. They are not compared with the
+    definition of today.
+    """
     task = make_task(validate_parameters=False)
     interceptor.before(START, crash)
     task.next_try(pipeline_parameters={"Shard": 4})
@@ -87,9 +106,15 @@ def test_refusal_of_a_resent_request_is_not_explained(
 
 @pytest.mark.parametrize("fault", AMBIGUOUS_FAULTS, ids=str)
 def test_request_is_resent_after_an_ambiguous_error(
-    fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+    fault: Fault,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """If a try ends without a response, the next try resends the same request, and one execution runs."""
+    """
+    If a try ends without a response, the next try resends the same request, and one
+    execution runs.
+    """
     fault.inject(emulator, count=CALLS)
     task = make_task()
 
@@ -110,7 +135,10 @@ def test_request_is_resent_after_an_ambiguous_error(
 def test_task_that_fails_without_the_arn_stops_the_execution(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """If the task fails after a lost response, the request is resent for the ARN, to stop the execution."""
+    """
+    If the task fails after a lost response, the request is resent for the ARN, to stop
+    the execution.
+    """
     Fault("lost_response").inject(emulator, count=1)
     DENIED.inject(emulator, count=1)
     task = make_task()

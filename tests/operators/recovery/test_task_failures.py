@@ -1,4 +1,7 @@
-"""Task failures: the execution keeps running if a next try can reattach to it; otherwise it is stopped."""
+"""
+Task failures: the execution keeps running if a next try can reattach to it; otherwise
+it is stopped.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,9 @@ def test_final_error_stops_the_execution(
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
 ) -> None:
-    """If no try follows, an error stops the execution, and the task fails with that error."""
+    """
+    If no try follows, an error stops the execution, and the task fails with that error.
+    """
     fail_first_push(error)
     task = make_task(retries=retries, retry_policy=policy)
 
@@ -97,7 +102,10 @@ def test_final_error_stops_the_execution(
 def test_retry_policy_that_raises_keeps_the_execution(
     make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog
 ) -> None:
-    """Airflow retries if the policy raises, so the execution keeps running; the task's error is kept."""
+    """
+    Airflow retries if the policy raises, so the execution keeps running; the task's
+    error is kept.
+    """
     error = ConnectionError("no API server")
     fail_first_push(error)
     task = make_task(retries=1, retry_policy=FixedPolicy(raise_in_policy))
@@ -110,9 +118,14 @@ def test_retry_policy_that_raises_keeps_the_execution(
 
 
 @IN_BOTH_MODES
-@pytest.mark.parametrize("limit", [{"timeout": 3600}, {"execution_timeout": timedelta(hours=1)}], ids=str)
+@pytest.mark.parametrize(
+    "limit", [{"timeout": 3600}, {"execution_timeout": timedelta(hours=1)}], ids=str
+)
 def test_timeout_stops_the_execution_even_with_retries_left(
-    limit: dict[str, Any], make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+    limit: dict[str, Any],
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
     """After a timeout the execution is stopped, and the next try starts a new one."""
     emulator.control.put_scenario(NEVER_ENDS)
@@ -129,9 +142,13 @@ def test_timeout_stops_the_execution_even_with_retries_left(
 def test_refused_stop_is_in_the_error(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """If the stop is refused, the error says that the execution may still be running."""
+    """
+    If the stop is refused, the error says that the execution may still be running.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
-    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
+    emulator.control.add_fault(
+        "error", STOP, code="AccessDeniedException", message="not you"
+    )
     task = make_task(timeout=3600)
 
     run = task.next_try()
@@ -142,9 +159,15 @@ def test_refused_stop_is_in_the_error(
 
 @pytest.mark.parametrize("kind", ["throttle", "lost_response"])
 def test_stop_is_retried_after_transient_errors(
-    kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+    kind: str,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """Throttling, a 503, a dropped connection or a lost response is retried with the same token."""
+    """
+    Throttling, a 503, a dropped connection or a lost response is retried with the same
+    token.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     emulator.control.add_fault(kind, STOP, count=6)
     task = make_task(timeout=3600)
@@ -160,7 +183,10 @@ def test_stop_is_retried_after_transient_errors(
 
 
 def try_without_response(task: Task, emulator: EmulatorServer, **arguments: Any) -> Any:
-    """Run a try whose start gets no response; with a timeout of 10 s it ends after the fourth call."""
+    """
+    Run a try whose start gets no response; with a timeout of 10 s it ends after the
+    fourth call.
+    """
     emulator.control.add_fault("lost_response", START, count=4)
     return task.next_try(timeout=10, **arguments)
 
@@ -171,7 +197,10 @@ def test_unknown_execution_is_stopped_in_its_own_region(
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
 ) -> None:
-    """If ``region_name`` renders differently, the resend and the stop still go to the execution's region."""
+    """
+    If ``region_name`` renders differently, the resend and the stop still go to the
+    execution's region.
+    """
     task = make_task(retries=1)
     interceptor.after(START, crash)
     task.next_try()
@@ -184,9 +213,15 @@ def test_unknown_execution_is_stopped_in_its_own_region(
 
 
 def test_reattaching_uses_the_region_of_the_execution(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """If ``region_name`` renders differently, all calls still go to the region of the known execution."""
+    """
+    If ``region_name`` renders differently, all calls still go to the region of the
+    known execution.
+    """
     task = make_task()
     emulated_time.after(100, crash)
     task.next_try()
@@ -208,7 +243,10 @@ def raise_task_timeout() -> None:
 def test_execution_timeout_during_the_start(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Airflow calls ``on_kill``: the request is resent to get the ARN, and the execution is stopped."""
+    """
+    Airflow calls ``on_kill``: the request is resent to get the ARN, and the execution
+    is stopped.
+    """
     task = Task(arguments={"execution_timeout": timedelta(minutes=1)}, retries=0)
     emulator.control.add_fault("lost_response", START, count=8)
     emulated_time.after(30, raise_task_timeout)
@@ -225,9 +263,15 @@ def test_execution_timeout_during_the_start(
 
 @IN_BOTH_MODES
 def test_stop_on_kill_false_never_stops(
-    make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog, emulator: EmulatorServer
+    make_task: MakeTask,
+    fail_first_push: FailPush,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """An error, a timeout or a start without response leaves the execution running, and the error says so."""
+    """
+    An error, a timeout or a start without response leaves the execution running, and
+    the error says so.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     fail_first_push(ConnectionError("no API server"))
     tasks = [make_task(retries=0, stop_on_kill=False) for _ in range(3)]

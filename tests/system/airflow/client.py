@@ -1,4 +1,6 @@
-"""A client of Airflow's REST API, with the operations that the tests and the demo need."""
+"""
+A client of Airflow's REST API, with the operations that the tests and the demo need.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,18 @@ RUN_ENDED: Final = ("success", "failed")
 
 
 class AirflowError(RuntimeError):
-    """Raised when Airflow returns an error response, or does not reach the expected state in time."""
+    """
+    Raised when Airflow returns an error response, or does not reach the expected state
+    in time.
+    """
 
 
 class AirflowClient(ABC):
     """
     Client of an Airflow that requires no authentication, or at which it signs in.
 
-    This class has what the versions of the REST API have in common; each version has a class of its own.
+    This class has what the versions of the REST API have in common; each version has a
+    class of its own.
 
     :param url: the address of the API server.
     """
@@ -45,7 +51,10 @@ class AirflowClient(ABC):
     def __init__(self, url: str) -> None:
         # The API server is on this machine: never use a proxy.
         self._http = httpx.Client(
-            base_url=url, timeout=TIMEOUT, trust_env=False, headers={"Accept": "application/json"}
+            base_url=url,
+            timeout=TIMEOUT,
+            trust_env=False,
+            headers={"Accept": "application/json"},
         )
 
     def close(self) -> None:
@@ -54,7 +63,11 @@ class AirflowClient(ABC):
 
     def sign_in(self, name: str, password: str) -> None:
         """Sign in, at an Airflow that requires it."""
-        token = self._parse(self._http.post("/auth/token", json={"username": name, "password": password}))
+        token = self._parse(
+            self._http.post(
+                "/auth/token", json={"username": name, "password": password}
+            )
+        )
         self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
 
     def get(self, path: str, **query: Any) -> Any:
@@ -69,13 +82,17 @@ class AirflowClient(ABC):
     def health(self) -> dict[str, str]:
         """Return the status of each component, for example ``healthy``."""
         components = self.get(self.health_path)
-        return {name: (details or {}).get("status") or "absent" for name, details in components.items()}
+        return {
+            name: (details or {}).get("status") or "absent"
+            for name, details in components.items()
+        }
 
     def wait_for_dag(self, dag_id: str) -> None:
         """
         Wait until Airflow has parsed a DAG.
 
-        :raises AirflowError: if Airflow cannot import a DAG file, or does not parse the DAG in time.
+        :raises AirflowError: if Airflow cannot import a DAG file, or does not parse the
+            DAG in time.
         """
 
         def parsed() -> bool:
@@ -83,7 +100,9 @@ class AirflowClient(ABC):
             return self._http.get(self._dag(dag_id)).status_code == httpx.codes.OK
 
         if not wait_until(parsed, timeout=PARSE_TIMEOUT):
-            raise AirflowError(f"Airflow did not parse the DAG {dag_id!r} in {PARSE_TIMEOUT:.0f} s")
+            raise AirflowError(
+                f"Airflow did not parse the DAG {dag_id!r} in {PARSE_TIMEOUT:.0f} s"
+            )
 
     def unpause(self, dag_id: str) -> None:
         """Unpause a DAG, so that its runs start."""
@@ -106,31 +125,46 @@ class AirflowClient(ABC):
 
     def dag_runs(self, dag_id: str) -> list[str]:
         """Return the ids of a DAG's runs."""
-        return [run["dag_run_id"] for run in self.get(f"{self._dag(dag_id)}/dagRuns")["dag_runs"]]
+        return [
+            run["dag_run_id"]
+            for run in self.get(f"{self._dag(dag_id)}/dagRuns")["dag_runs"]
+        ]
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run."""
         state: str = self.get(self._run(dag_id, run_id))["state"]
         return state
 
-    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float, interval: float = 1) -> str:
+    def wait_for_run(
+        self, dag_id: str, run_id: str, *, timeout: float, interval: float = 1
+    ) -> str:
         """
         Wait until a DAG run ends.
 
         :return: the state of the DAG run.
         :raises AirflowError: if it does not end in time.
         """
-        # Not by Airflow's own request for this: Airflow 3.2 sends nothing on it for more than half a minute.
+        # Not by Airflow's own request for this: Airflow 3.2 sends nothing on it for
+        # more than half a minute.
         if not wait_until(
-            lambda: self.run_state(dag_id, run_id) in RUN_ENDED, timeout=timeout, interval=interval
+            lambda: self.run_state(dag_id, run_id) in RUN_ENDED,
+            timeout=timeout,
+            interval=interval,
         ):
             state = self.run_state(dag_id, run_id)
-            raise AirflowError(f"The DAG run {run_id} is still {state} after {timeout:.0f} s")
+            raise AirflowError(
+                f"The DAG run {run_id} is still {state} after {timeout:.0f} s"
+            )
         return self.run_state(dag_id, run_id)
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Return the state of each task of a DAG run; ``none`` if it has not started."""
-        return {task["task_id"]: task["state"] or "none" for task in self.tasks(dag_id, run_id)}
+        """
+        Return the state of each task of a DAG run; ``none`` if it has not started.
+        """
+        return {
+            task["task_id"]: task["state"] or "none"
+            for task in self.tasks(dag_id, run_id)
+        }
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a DAG run; none if it was deleted."""
@@ -139,24 +173,32 @@ class AirflowClient(ABC):
             return []
         return list(self._parse(response)["task_instances"])
 
-    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, state: str, *, timeout: float) -> None:
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, state: str, *, timeout: float
+    ) -> None:
         """
         Wait until a task is in a given state.
 
         :raises AirflowError: if it does not reach the state in time.
         """
         if not wait_until(
-            lambda: self.task_states(dag_id, run_id).get(task_id) == state, timeout=timeout, interval=0.5
+            lambda: self.task_states(dag_id, run_id).get(task_id) == state,
+            timeout=timeout,
+            interval=0.5,
         ):
             states = self.task_states(dag_id, run_id)
-            raise AirflowError(f"The task {task_id} is not {state} after {timeout:.0f} s: {states}")
+            raise AirflowError(
+                f"The task {task_id} is not {state} after {timeout:.0f} s: {states}"
+            )
 
     def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """Set a task's state, as a user does in the UI."""
         body = {**self.marking, "new_state": state}
         self._parse(self._http.patch(self._task(dag_id, run_id, task_id), json=body))
 
-    def clear_task(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
+    def clear_task(
+        self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False
+    ) -> None:
         """
         Clear tasks in any state, as a user does in the UI.
 
@@ -170,7 +212,9 @@ class AirflowClient(ABC):
             "task_ids": task_ids,
             "include_downstream": downstream,
         }
-        self._parse(self._http.post(f"{self._dag(dag_id)}/clearTaskInstances", json=body))
+        self._parse(
+            self._http.post(f"{self._dag(dag_id)}/clearTaskInstances", json=body)
+        )
 
     def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
         """Set the state of a DAG run, as a user does in the UI."""
@@ -181,7 +225,10 @@ class AirflowClient(ABC):
         self._parse(self._http.delete(self._run(dag_id, run_id)))
 
     def delete_dag(self, dag_id: str) -> None:
-        """Delete a DAG with its runs, as a user does in the UI. Airflow adds it again when it parses the file."""
+        """
+        Delete a DAG with its runs, as a user does in the UI. Airflow adds it again when
+        it parses the file.
+        """
         self._parse(self._http.delete(self._dag(dag_id)))
 
     def description(self, dag_id: str) -> str | None:
@@ -212,23 +259,39 @@ class AirflowClient(ABC):
 
     @abstractmethod
     def jobs(self, job_type: str) -> set[int]:
-        """Return the job ids of the running components of a type, for example ``TriggererJob``."""
+        """
+        Return the job ids of the running components of a type, for example
+        ``TriggererJob``.
+        """
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
         """Return a value that a task pushed to XCom; None if there is none."""
         path = f"{self._task(dag_id, run_id, task_id)}/xcomEntries/{key}"
         response = self._http.get(path, params=self.native_xcom)
-        return None if response.status_code == httpx.codes.NOT_FOUND else self._parse(response)["value"]
+        return (
+            None
+            if response.status_code == httpx.codes.NOT_FOUND
+            else self._parse(response)["value"]
+        )
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
         """Return the URL of each extra link of a task."""
         return self._links(self.get(f"{self._task(dag_id, run_id, task_id)}/links"))
 
-    def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1) -> list[str]:
-        """Return the messages of a task's log; the message of an error includes its exceptions."""
-        return self._messages(self.log_content(dag_id, run_id, task_id, try_number=try_number))
+    def log(
+        self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1
+    ) -> list[str]:
+        """
+        Return the messages of a task's log; the message of an error includes its
+        exceptions.
+        """
+        return self._messages(
+            self.log_content(dag_id, run_id, task_id, try_number=try_number)
+        )
 
-    def log_content(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1) -> Any:
+    def log_content(
+        self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1
+    ) -> Any:
         """Return a task's log as the REST API returns it."""
         path = f"{self._task(dag_id, run_id, task_id)}/logs/{try_number}"
         return self.get(path, full_content=True)["content"]
@@ -238,13 +301,21 @@ class AirflowClient(ABC):
         """
         Return the definition of a connection type's form, as the UI receives it.
 
-        :raises AirflowError: if Airflow has no such connection type, or no such definitions.
+        :raises AirflowError: if Airflow has no such connection type, or no such
+            definitions.
         """
 
     def test_connection(self, connection_id: str) -> dict[str, Any]:
-        """Test a stored connection as the UI's Test button does; the UI does not have the connection's secrets."""
+        """
+        Test a stored connection as the UI's Test button does; the UI does not have the
+        connection's secrets.
+        """
         connection = self.get(f"{self.api}/connections/{connection_id}")
-        return dict(self._parse(self._http.post(f"{self.api}/connections/test", json=connection)))
+        return dict(
+            self._parse(
+                self._http.post(f"{self.api}/connections/test", json=connection)
+            )
+        )
 
     @abstractmethod
     def _links(self, response: Any) -> dict[str, str | None]:
@@ -266,13 +337,16 @@ class AirflowClient(ABC):
     def _check_imports(self) -> None:
         errors = self.get(f"{self.api}/importErrors")["import_errors"]
         if errors:
-            details = "\n".join(f"{error['filename']}:\n{error['stack_trace']}" for error in errors)
+            details = "\n".join(
+                f"{error['filename']}:\n{error['stack_trace']}" for error in errors
+            )
             raise AirflowError(f"Airflow cannot import a DAG file.\n{details}")
 
     def _write(self, method: str, path: str, body: dict[str, Any]) -> None:
         for _ in range(WRITES):
             response = self._http.request(method, path, json=body)
-            # With SQLite, Airflow answers so while another process writes, and has changed nothing.
+            # With SQLite, Airflow answers so while another process writes, and has
+            # changed nothing.
             if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
                 break
             time.sleep(1)

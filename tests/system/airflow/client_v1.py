@@ -17,7 +17,9 @@ PREFIX: Final = re.compile(r"^\[\S+\] \{\S+\} [A-Z]+ - ", re.MULTILINE)
 # Each page of the UI has the token without which the web server accepts no form.
 CLEARED: Final = re.compile(r"[1-9][0-9]* task instances have been cleared")
 CSRF_TOKEN: Final = re.compile(r'name="csrf_token"[^>]*(?:value|content)="([^"]+)"')
-RUNNING_JOBS: Final = text("SELECT id FROM job WHERE state = 'running' AND job_type = :job_type")
+RUNNING_JOBS: Final = text(
+    "SELECT id FROM job WHERE state = 'running' AND job_type = :job_type"
+)
 
 
 class ClientV1(AirflowClient):
@@ -25,7 +27,8 @@ class ClientV1(AirflowClient):
     Client of the web server of Airflow 2.
 
     :param url: the address of the web server.
-    :param database: the SQLAlchemy URL of Airflow's database, because this version of the REST API has no jobs.
+    :param database: the SQLAlchemy URL of Airflow's database, because this version of
+        the REST API has no jobs.
     """
 
     api = "/api/v1"
@@ -49,19 +52,26 @@ class ClientV1(AirflowClient):
         self._parse(self._http.post(f"{self.api}/datasets/events", json=body))
 
     def jobs(self, job_type: str) -> set[int]:
-        """See `AirflowClient.jobs`. A job that was killed remains among them for some time."""
+        """
+        See `AirflowClient.jobs`. A job that was killed remains among them for some
+        time.
+        """
         try:
             with closing(self._database.connect()) as connection:
-                return set(connection.execute(RUNNING_JOBS, {"job_type": job_type}).scalars())
+                return set(
+                    connection.execute(RUNNING_JOBS, {"job_type": job_type}).scalars()
+                )
         except OperationalError as error:
             raise AirflowError(f"The database cannot be read: {error}") from error
 
-    def clear_task(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
+    def clear_task(
+        self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False
+    ) -> None:
         """
         See `AirflowClient.clear_task`. The tasks are cleared one after the other.
 
-        This sends the form of the UI: the REST API of Airflow 2 says that it has cleared a running task, but leaves it
-        as it is.
+        This sends the form of the UI: the REST API of Airflow 2 says that it has
+        cleared a running task, but leaves it as it is.
         """
         page = self._http.get("/home", follow_redirects=True).raise_for_status().text
         token = CSRF_TOKEN.search(page)
@@ -81,13 +91,17 @@ class ClientV1(AirflowClient):
                 raise AirflowError(f"The task {task_id} was not cleared: {text}")
 
     def connection_form(self, connection_type: str) -> NoReturn:
-        """See `AirflowClient.connection_form`. Airflow 2 has the form only in its HTML pages."""
+        """
+        See `AirflowClient.connection_form`. Airflow 2 has the form only in its HTML
+        pages.
+        """
         raise AirflowError(f"Airflow 2 does not return the form of {connection_type!r}")
 
     def _links(self, response: Any) -> dict[str, str | None]:
         return dict(response)
 
     def _messages(self, content: Any) -> list[str]:
-        # The content is the text of a Python list: of each host, its name and its part of the log.
+        # The content is the text of a Python list: of each host, its name and its part
+        # of the log.
         parts = (PREFIX.split(part) for _host, part in ast.literal_eval(content))
         return [message.rstrip("\n") for messages in parts for message in messages]

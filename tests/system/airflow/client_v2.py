@@ -39,9 +39,14 @@ class ClientV2(AirflowClient):
         return dict(response["extra_links"])
 
     def _messages(self, content: Any) -> list[str]:
-        return [_message(line) if isinstance(line, dict) else str(line) for line in content]
+        return [
+            _message(line) if isinstance(line, dict) else str(line) for line in content
+        ]
 
 
 def _message(line: dict[str, Any]) -> str:
-    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
+    errors = [
+        f"{error['exc_type']}: {error['exc_value']}"
+        for error in line.get("error_detail") or ()
+    ]
     return "\n".join([line["event"], *errors])

@@ -1,4 +1,7 @@
-"""Executors for versions of Airflow whose scheduler exits when it asks for the callback of a task with retries left."""
+"""
+Executors for versions of Airflow whose scheduler exits when it asks for the callback of
+a task with retries left.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,16 @@ from airflow.utils.session import create_session
 
 
 class CallbacksInOwnSession:
-    """An executor that stores requests for callbacks without closing the session of the scheduler."""
+    """
+    An executor that stores requests for callbacks without closing the session of the
+    scheduler.
+    """
 
     def send_callback(self, request: Any) -> None:
-        """Store the request in a session of its own. Airflow's would close the scheduler's, which is of the same thread."""
+        """
+        Store the request in a session of its own. Airflow's would close the
+        scheduler's, which is of the same thread.
+        """
         with create_session(scoped=False) as session:
             session.add(DbCallbackRequest(callback=request, priority_weight=1))
 

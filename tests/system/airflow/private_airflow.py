@@ -1,4 +1,7 @@
-"""Runs an Airflow deployment that only the tests use: its home folder, settings, database, and components."""
+"""
+Runs an Airflow deployment that only the tests use: its home folder, settings, database,
+and components.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,19 @@ import httpx
 
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.versions import INSTALLED, environment
-from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
+from tests.system.process.sessions import (
+    ProcessError,
+    ProcessSession,
+    end_all,
+    wait_until,
+)
 
 HOST: Final = "127.0.0.1"
 
-# The commands of the components. They are started one by one instead of with `airflow standalone`, because the log
-# servers of `standalone` listen on all interfaces (it has no option --skip-serve-logs; the API server reads the logs from
-# the folder anyway), and because a test must be able to end a single component.
+# The commands of the components. They are started one by one instead of with `airflow
+# standalone`, because the log servers of `standalone` listen on all interfaces (it has
+# no option --skip-serve-logs; the API server reads the logs from the folder anyway),
+# and because a test must be able to end a single component.
 COMPONENTS: Final = {
     "api-server": ("api-server",),
     "dag-processor": ("dag-processor",),
@@ -39,29 +48,34 @@ START_TIMEOUT: Final = 150.0
 # Below those that Linux gives to a server that takes any port.
 _PORTS: Final = range(20_000, 32_000)
 _PORT_ATTEMPTS: Final = 100
-# Short, because a worker that has just finished a task may take long to end after TERM, and its work is not needed.
+# Short, because a worker that has just finished a task may take long to end after TERM,
+# and its work is not needed.
 STOP_GRACE: Final = 5.0
 
-# Environment variables with these prefixes are not inherited: the user's own Airflow must not influence the private one,
-# and the private one must not reach an AWS account.
+# Environment variables with these prefixes are not inherited: the user's own Airflow
+# must not influence the private one, and the private one must not reach an AWS account.
 _EXCLUDED_PREFIXES: Final = ("AIRFLOW", "AWS_", "_AIRFLOW", "PYTEST_")
 
 
 class PrivateAirflow:
     """
-    Context manager that runs an Airflow on the loopback interface, by default with LocalExecutor and a triggerer.
+    Context manager that runs an Airflow on the loopback interface, by default with
+    LocalExecutor and a triggerer.
 
-    It requires no authentication, unless ``settings`` say so: everyone who can reach its port is an administrator. Its
-    version is the one that is installed.
+    It requires no authentication, unless ``settings`` say so: everyone who can reach
+    its port is an administrator. Its version is the one that is installed.
 
     :param home: an empty folder for its database, settings and logs.
     :param dag_folders: the folders with its DAG files.
     :param connections: connections by connection id, in Airflow's JSON format.
-    :param settings: further environment variables. Options have the names of the newest version of Airflow.
-    :param components: the components to start, in this order; a number distinguishes components of the same kind
-        (``triggerer-1``, ``triggerer-2``).
-    :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
-    :param python: the interpreter of the environment with Airflow; by default that of this process.
+    :param settings: further environment variables. Options have the names of the newest
+        version of Airflow.
+    :param components: the components to start, in this order; a number distinguishes
+        components of the same kind (``triggerer-1``, ``triggerer-2``).
+    :param database: the SQLAlchemy URL of an empty database; by default SQLite in
+        ``home``.
+    :param python: the interpreter of the environment with Airflow; by default that of
+        this process.
     :param on_wait: called with what the start waits for, each time that this changes.
     """
 
@@ -89,7 +103,10 @@ class PrivateAirflow:
             **_inherited_environment(),
             **environment(INSTALLED.dag_options(home, dag_folders)),
             **INSTALLED.rename({**_settings(home, port, database), **(settings or {})}),
-            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
+            **{
+                f"AIRFLOW_CONN_{name.upper()}": json.dumps(content)
+                for name, content in connections.items()
+            },
         }
         self.client = INSTALLED.client(self.url, database)
         self.components: dict[str, ProcessSession] = {}
@@ -98,7 +115,8 @@ class PrivateAirflow:
         """
         Create the database, start all components, and wait until all are healthy.
 
-        :raises ProcessError: if a component ends, or is not healthy in time; the message has the end of its log.
+        :raises ProcessError: if a component ends, or is not healthy in time; the
+            message has the end of its log.
         """
         self._on_wait("the tables of the database")
         migration = self._spawn("db-migrate", ("db", "migrate"))
@@ -111,12 +129,15 @@ class PrivateAirflow:
         if not wait_until(self._healthy, timeout=START_TIMEOUT, interval=0.5):
             raise ProcessError(
                 f"Airflow was not healthy in {START_TIMEOUT:.0f} s: {self.health()}\n"
-                + "\n".join(component.log_tail() for component in self.components.values())
+                + "\n".join(
+                    component.log_tail() for component in self.components.values()
+                )
             )
 
     def upgrade(self, python: Path) -> None:
         """
-        End all components, migrate the database to the Airflow of another environment, and start that.
+        End all components, migrate the database to the Airflow of another environment,
+        and start that.
 
         Only the components that were given at first are started.
 
@@ -128,9 +149,12 @@ class PrivateAirflow:
         self._python = python
         self.start()
 
-    def start_component(self, name: str, settings: Mapping[str, str] | None = None) -> ProcessSession:
+    def start_component(
+        self, name: str, settings: Mapping[str, str] | None = None
+    ) -> ProcessSession:
         """
-        Start or restart a component. Processes that remain of the previous one are killed.
+        Start or restart a component. Processes that remain of the previous one are
+        killed.
 
         :param name: the name of the component.
         :param settings: further environment variables for this component only.
@@ -140,7 +164,9 @@ class PrivateAirflow:
         kind = _kind(name)
         # Celery workers of the same machine must have different names.
         options = ("--celery-hostname", name) if kind == "worker" else ()
-        component = self.components[name] = self._spawn(name, (*COMPONENTS[kind], *options), settings)
+        component = self.components[name] = self._spawn(
+            name, (*COMPONENTS[kind], *options), settings
+        )
         return component
 
     def stop(self) -> None:
@@ -163,7 +189,10 @@ class PrivateAirflow:
         return {**self.env, "PATH": path, **INSTALLED.rename(settings or {})}
 
     def command(
-        self, *arguments: str, settings: Mapping[str, str] | None = None, timeout: float = 120
+        self,
+        *arguments: str,
+        settings: Mapping[str, str] | None = None,
+        timeout: float = 120,
     ) -> str:
         """
         Run a command of Airflow's command line, and return its output.
@@ -187,13 +216,17 @@ class PrivateAirflow:
         """
         Check that all components run.
 
-        :raises ProcessError: if a component ended; the message has its name and the end of its log.
+        :raises ProcessError: if a component ended; the message has its name and the end
+            of its log.
         """
         for component in self.components.values():
             component.check_alive()
 
     def health(self) -> dict[str, str]:
-        """Return the status of each component, for example ``healthy``; an error if the API server does not respond."""
+        """
+        Return the status of each component, for example ``healthy``; an error if the
+        API server does not respond.
+        """
         try:
             return self.client.health()
         except (httpx.HTTPError, AirflowError) as error:
@@ -212,15 +245,23 @@ class PrivateAirflow:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
     def _spawn(
-        self, name: str, arguments: Sequence[str], settings: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        settings: Mapping[str, str] | None = None,
     ) -> ProcessSession:
         env, log = self.environment(settings), self.home / f"{name}.log"
-        return ProcessSession(f"airflow {name}", self._airflow(arguments), env=env, log=log)
+        return ProcessSession(
+            f"airflow {name}", self._airflow(arguments), env=env, log=log
+        )
 
     def _airflow(self, arguments: Sequence[str]) -> list[str]:
         return [str(self._python), "-m", "airflow", *arguments]
@@ -229,7 +270,9 @@ class PrivateAirflow:
         self.check_alive()
         if self.healthy():
             return True
-        waits_for = ", ".join(name for name, status in self.health().items() if status != "healthy")
+        waits_for = ", ".join(
+            name for name, status in self.health().items() if status != "healthy"
+        )
         if waits_for and waits_for != self._waits_for:
             self._on_wait(waits_for)
         self._waits_for = waits_for
@@ -240,7 +283,8 @@ def free_port() -> int:
     """
     Return a free TCP port of the loopback interface.
 
-    A server that takes any port gets none of these, so none takes it before its server has begun to listen.
+    A server that takes any port gets none of these, so none takes it before its server
+    has begun to listen.
 
     :raises OSError: if no port was free.
     """
@@ -256,7 +300,11 @@ def _kind(component: str) -> str:
 
 
 def _inherited_environment() -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_EXCLUDED_PREFIXES)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_EXCLUDED_PREFIXES)
+    }
     return {
         **inherited,
         "AWS_CONFIG_FILE": os.devnull,
@@ -277,12 +325,23 @@ def _settings(home: Path, port: int, database: str) -> dict[str, str]:
             "simple_auth_manager_all_admins": "True",
             "execution_api_server_url": f"http://{HOST}:{port}/execution/",
         },
-        "api": {"host": HOST, "port": str(port), "base_url": f"http://{HOST}:{port}", "workers": "1"},
+        "api": {
+            "host": HOST,
+            "port": str(port),
+            "base_url": f"http://{HOST}:{port}",
+            "workers": "1",
+        },
         "database": {"load_default_connections": "False", "sql_alchemy_conn": database},
-        # A file that has not changed is not parsed again: that would use a core all the time.
+        # A file that has not changed is not parsed again: that would use a core all the
+        # time.
         "dag_processor": {"min_file_process_interval": "300"},
-        # Ignore the schedules of the DAGs: only the runs that a test triggers may start.
+        # Ignore the schedules of the DAGs: only the runs that a test triggers may
+        # start.
         "scheduler": {"scheduler_heartbeat_sec": "1", "use_job_schedule": "False"},
         "usage_data_collection": {"enabled": "False"},
     }
-    return {"AIRFLOW_HOME": str(home), **environment(INSTALLED.options), **environment(options)}
+    return {
+        "AIRFLOW_HOME": str(home),
+        **environment(INSTALLED.options),
+        **environment(options),
+    }

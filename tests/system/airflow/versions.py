@@ -1,4 +1,7 @@
-"""What differs between the Airflow versions that the tests can run: the client, the commands, and the settings."""
+"""
+What differs between the Airflow versions that the tests can run: the client, the
+commands, and the settings.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +31,27 @@ class AirflowVersion:
     """
     The differences of a version.
 
-    :param client: returns the client, from the address of the API server and the SQLAlchemy URL of the database.
-    :param commands: the arguments of ``airflow`` that start a component, by kind, where they are not its name.
-    :param dag_options: prepares the home folder for the folders with DAG files, and returns options.
+    :param client: returns the client, from the address of the API server and the
+        SQLAlchemy URL of the database.
+    :param commands: the arguments of ``airflow`` that start a component, by kind, where
+        they are not its name.
+    :param dag_options: prepares the home folder for the folders with DAG files, and
+        returns options.
     :param options: further options.
-    :param renamed: the names of environment variables with options that have other names than in the newest version;
-        None if the version has no such option.
-    :param trigger_fired: what a triggerer writes to a task's log when the task's trigger has fired.
+    :param renamed: the names of environment variables with options that have other
+        names than in the newest version; None if the version has no such option.
+    :param trigger_fired: what a triggerer writes to a task's log when the task's
+        trigger has fired.
     :param sqlite: whether LocalExecutor can use a database of SQLite.
-    :param connection_forms: whether the API server returns the definitions of connection forms.
-    :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
+    :param connection_forms: whether the API server returns the definitions of
+        connection forms.
+    :param stored_secrets: whether Airflow tests a connection with the secrets that it
+        has stored, which its API hides.
     :param local_executor: the executor that runs tasks in processes of the scheduler.
     :param kubernetes_executor: the executor that runs tasks in pods.
     :param map_index: the column of the table ``task_instance`` with the map index.
-    :param fails_runs_again: seconds in which the scheduler may set a DAG run that has failed to failed once more. A clear
-        that comes before is lost.
+    :param fails_runs_again: seconds in which the scheduler may set a DAG run that has
+        failed to failed once more. A clear that comes before is lost.
     :param scoped_tabs: whether only the tasks that a plugin names have its tab.
     """
 
@@ -63,7 +72,8 @@ class AirflowVersion:
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
-        Return environment variables with the names of their options in this version, without those that it lacks.
+        Return environment variables with the names of their options in this version,
+        without those that it lacks.
 
         :param settings: environment variables with the names of the newest version.
         """
@@ -97,7 +107,10 @@ def _bundles(_home: Path, folders: Sequence[Path]) -> Options:
 
 
 def _linked_folders(home: Path, folders: Sequence[Path]) -> Options:
-    """Airflow 2 has one folder with DAG files, and its web server reads its security settings from a file."""
+    """
+    Airflow 2 has one folder with DAG files, and its web server reads its security
+    settings from a file.
+    """
     dags = home / "dags"
     dags.mkdir()
     for folder in folders:
@@ -109,11 +122,15 @@ def _linked_folders(home: Path, folders: Sequence[Path]) -> Options:
         "core": {"dags_folder": str(dags)},
         "webserver": {"config_file": str(settings)},
         # Airflow 3 has the logs of the callbacks in this folder.
-        "scheduler": {"child_process_log_directory": str(home / "logs" / "dag_processor")},
+        "scheduler": {
+            "child_process_log_directory": str(home / "logs" / "dag_processor")
+        },
     }
 
 
-def _renamed(names: Mapping[tuple[str, str], tuple[str, str] | None]) -> dict[str, str | None]:
+def _renamed(
+    names: Mapping[tuple[str, str], tuple[str, str] | None],
+) -> dict[str, str | None]:
     return {_variable(*name): new and _variable(*new) for name, new in names.items()}
 
 
@@ -134,7 +151,8 @@ _TWO: Final = AirflowVersion(
     dag_options=_linked_folders,
     options={
         "scheduler": {"standalone_dag_processor": "True", "dag_dir_list_interval": "5"},
-        # No timeout: the web server also ends if it counts the processes of gunicorn wrongly for so long.
+        # No timeout: the web server also ends if it counts the processes of gunicorn
+        # wrongly for so long.
         "webserver": {"web_server_master_timeout": "0"},
     },
     renamed=_renamed(
@@ -145,15 +163,25 @@ _TWO: Final = AirflowVersion(
             ("api", "port"): ("webserver", "web_server_port"),
             ("api", "base_url"): ("webserver", "base_url"),
             ("api", "workers"): ("webserver", "workers"),
-            ("dag_processor", "min_file_process_interval"): ("scheduler", "min_file_process_interval"),
-            ("dag_processor", "print_stats_interval"): ("scheduler", "print_stats_interval"),
-            ("dag_processor", "dag_file_processor_timeout"): ("core", "dag_file_processor_timeout"),
+            ("dag_processor", "min_file_process_interval"): (
+                "scheduler",
+                "min_file_process_interval",
+            ),
+            ("dag_processor", "print_stats_interval"): (
+                "scheduler",
+                "print_stats_interval",
+            ),
+            ("dag_processor", "dag_file_processor_timeout"): (
+                "core",
+                "dag_file_processor_timeout",
+            ),
             ("scheduler", "task_instance_heartbeat_timeout"): (
                 "scheduler",
                 "scheduler_zombie_task_threshold",
             ),
-            # The default remains. Airflow 2 reports a dead task again at each detection until the callback of the first
-            # report has ended, and a report that comes after a clear fails the next try.
+            # The default remains. Airflow 2 reports a dead task again at each detection
+            # until the callback of the first report has ended, and a report that comes
+            # after a clear fails the next try.
             ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): None,
         }
     ),

@@ -1,4 +1,6 @@
-"""A retraining that a person resumes, repeats or stops in the tab, and a task after it."""
+"""
+A retraining that a person resumes, repeats or stops in the tab, and a task after it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,10 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 with DAG(dag_id="failed_retraining", schedule=None):
     retrain = PolysyncStartPipelineOperator(
-        task_id="retrain", pipeline_name="churn-tuning", deferrable=True, poll_interval=2
+        task_id="retrain",
+        pipeline_name="churn-tuning",
+        deferrable=True,
+        poll_interval=2,
     )
 
     @task

@@ -1,4 +1,7 @@
-"""Runs a pipeline with the credentials of the host, in the deferred and in the synchronous mode."""
+"""
+Runs a pipeline with the credentials of the host, in the deferred and in the synchronous
+mode.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Two executions whose metrics are received: one task waits on the worker, and one is deferred."""
+"""
+Two executions whose metrics are received: one task waits on the worker, and one is
+deferred.
+"""
 
 from __future__ import annotations
 

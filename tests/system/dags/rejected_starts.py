@@ -1,4 +1,7 @@
-"""Starts that AWS rejects: with the operators' default retry policy, and with a policy of the DAG author."""
+"""
+Starts that AWS rejects: with the operators' default retry policy, and with a policy of
+the DAG author.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ POLICIES = {
 }
 
 for dag_id, policy in POLICIES.items():
-    with DAG(dag_id=dag_id, schedule=None, default_args={"retries": 3, "retry_delay": timedelta(seconds=1)}):
+    with DAG(
+        dag_id=dag_id,
+        schedule=None,
+        default_args={"retries": 3, "retry_delay": timedelta(seconds=1)},
+    ):
         PolysyncStartPipelineOperator(
-            task_id="start", pipeline_name="fanout", wait_for_completion=False, retry_policy=policy
+            task_id="start",
+            pipeline_name="fanout",
+            wait_for_completion=False,
+            retry_policy=policy,
         )

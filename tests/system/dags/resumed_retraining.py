@@ -1,4 +1,7 @@
-"""A retraining whose failed execution goes on from the failed step when a person clears its task."""
+"""
+A retraining whose failed execution goes on from the failed step when a person clears
+its task.
+"""
 
 from __future__ import annotations
 

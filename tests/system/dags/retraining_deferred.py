@@ -1,4 +1,6 @@
-"""The retraining example in the deferred mode: the triggerer waits for the execution."""
+"""
+The retraining example in the deferred mode: the triggerer waits for the execution.
+"""
 
 from __future__ import annotations
 
@@ -8,5 +10,8 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 with DAG(dag_id="retraining_deferred", schedule=None):
     PolysyncStartPipelineOperator(
-        task_id="retrain", pipeline_name="churn-tuning", deferrable=True, poll_interval=1
+        task_id="retrain",
+        pipeline_name="churn-tuning",
+        deferrable=True,
+        poll_interval=1,
     )

@@ -1,5 +1,6 @@
 """
-Sensors that are deferred until others have acted: ``conf`` has the ARNs of what they wait for.
+Sensors that are deferred until others have acted: ``conf`` has the ARNs of what they
+wait for.
 
 From Airflow 3.3 on, there is a second DAG, whose tasks are on no worker.
 """
@@ -27,9 +28,15 @@ for dag_id, mode in MODES.items():
             display_name_pattern="nightly-*",
             **arguments,
         )
-        PolysyncPipelineSensor(task_id="failing", execution_arn="{{ dag_run.conf['failing'] }}", **arguments)
+        PolysyncPipelineSensor(
+            task_id="failing",
+            execution_arn="{{ dag_run.conf['failing'] }}",
+            **arguments,
+        )
         PolysyncModelApprovalSensor(
-            task_id="approved", model_package_arn="{{ dag_run.conf['approved'] }}", **arguments
+            task_id="approved",
+            model_package_arn="{{ dag_run.conf['approved'] }}",
+            **arguments,
         )
         # A rejection uses up no retry.
         PolysyncModelApprovalSensor(

@@ -1,7 +1,8 @@
 """
 Demo: a private Airflow runs one SageMaker pipeline on the local emulator.
 
-``make demo`` runs it. It needs no AWS account, and it removes all its processes and files at the end.
+``make demo`` runs it. It needs no AWS account, and it removes all its processes and
+files at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ SPEED: Final = 120.0
 RUN_TIMEOUT: Final = 180.0
 POLL_INTERVAL: Final = 0.5
 ENDED: Final = ("success", "failed")
-# A task that is up for retry counts as failed, because its retry starts only minutes later.
+# A task that is up for retry counts as failed, because its retry starts only minutes
+# later.
 FAILED: Final = ("failed", "up_for_retry")
 LOG_TAIL: Final = 5
 EXPLANATIONS: Final = {"deferred": "waits in the triggerer without using a worker"}
@@ -51,7 +53,8 @@ def main() -> int:
     """
     Run the demo.
 
-    :return: the exit status: 0 on success, 1 on failure, 130 if a signal interrupted the demo.
+    :return: the exit status: 0 on success, 1 on failure, 130 if a signal interrupted
+        the demo.
     """
     options = _parser().parse_args()
     raise_on_signals()
@@ -82,13 +85,17 @@ def main() -> int:
 def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
     output.progress("Starting the SageMaker emulator")
     with ExitStack() as stack:
-        emulator = stack.enter_context(EmulatorProcess(home, speed=SPEED, definitions=EXAMPLE_DEFINITIONS))
+        emulator = stack.enter_context(
+            EmulatorProcess(home, speed=SPEED, definitions=EXAMPLE_DEFINITIONS)
+        )
         output.progress(
             f"The emulator is ready at {emulator.endpoint_url}; emulated time runs {SPEED:g} times as fast"
         )
         output.progress("Starting a private Airflow, which takes half a minute")
         more_dags = (
-            (EXAMPLES / "airflow_3_3", kept.DAGS, stack.enter_context(kept.own_dags())) if keep else ()
+            (EXAMPLES / "airflow_3_3", kept.DAGS, stack.enter_context(kept.own_dags()))
+            if keep
+            else ()
         )
         airflow = stack.enter_context(
             PrivateAirflow(
@@ -120,14 +127,18 @@ def _trigger(client: AirflowClient, output: DemoOutput) -> str:
     return run_id
 
 
-def _poll(airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str) -> None:
+def _poll(
+    airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str
+) -> None:
     """Print every change of state until the DAG run ends."""
     sagemaker = emulator.client()
     deadline = time.monotonic() + RUN_TIMEOUT
     state, arn = "queued", None
     while state not in ENDED:
         if time.monotonic() > deadline:
-            raise DemoFailedError(f"The DAG run is still {state} after {RUN_TIMEOUT:.0f} s")
+            raise DemoFailedError(
+                f"The DAG run is still {state} after {RUN_TIMEOUT:.0f} s"
+            )
         airflow.check_alive()
         state = airflow.client.run_state(DAG, run_id)
         for task, task_state in airflow.client.task_states(DAG, run_id).items():
@@ -148,22 +159,36 @@ def _poll(airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput
 
 
 def _failure(client: AirflowClient, run_id: str, task: str) -> str:
-    messages = [line for line in client.log(DAG, run_id, task) if not line.startswith("::")]
-    return "\n".join([f"The task {task} failed. Last messages of its log:", *messages[-LOG_TAIL:]])
+    messages = [
+        line for line in client.log(DAG, run_id, task) if not line.startswith("::")
+    ]
+    return "\n".join(
+        [f"The task {task} failed. Last messages of its log:", *messages[-LOG_TAIL:]]
+    )
 
 
-def _show_results(client: AirflowClient, emulator: EmulatorProcess, output: DemoOutput, run_id: str) -> None:
+def _show_results(
+    client: AirflowClient, emulator: EmulatorProcess, output: DemoOutput, run_id: str
+) -> None:
     run = client.xcom(DAG, run_id, TASK, "run")
     output.tasks(client.tasks(DAG, run_id))
-    output.execution(run, console_url=client.links(DAG, run_id, TASK)["SageMaker Console"])
+    output.execution(
+        run, console_url=client.links(DAG, run_id, TASK)["SageMaker Console"]
+    )
     output.steps(_steps(emulator.client(), run["execution_arn"]))
     if run["state"] != "Success":
-        raise DemoFailedError(f"The execution ended as {run['state']}, although the task succeeded")
+        raise DemoFailedError(
+            f"The execution ended as {run['state']}, although the task succeeded"
+        )
 
 
-def _keep_open(airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str) -> None:
+def _keep_open(
+    airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str
+) -> None:
     kept.start_dags(airflow.client)
-    for line in kept.explanation(airflow.url, emulator.endpoint_url, emulator.connection, emulator.speed):
+    for line in kept.explanation(
+        airflow.url, emulator.endpoint_url, emulator.connection, emulator.speed
+    ):
         output.line(line)
     output.line("")
     output.progress("Airflow stays open until you press Ctrl-C. The task of this run:")
@@ -182,8 +207,14 @@ def _steps(sagemaker: Any, execution_arn: str) -> list[dict[str, Any]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.system.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="keep Airflow's UI open until you press Ctrl-C")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.system.demo", description=__doc__
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep Airflow's UI open until you press Ctrl-C",
+    )
     return parser
 
 

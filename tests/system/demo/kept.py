@@ -1,4 +1,7 @@
-"""What ``make demo KEEP=1`` adds: people who sign in, DAGs that start by themselves, and how to use all of it."""
+"""
+What ``make demo KEEP=1`` adds: people who sign in, DAGs that start by themselves, and
+how to use all of it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ METRIC: Final = {"steps": {"ChurnTune": {"metrics": {"validation:auc": 0.87}}}}
 
 def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
     """
-    Prepare the emulator, and return the settings of the Airflow that stays open, as environment variables.
+    Prepare the emulator, and return the settings of the Airflow that stays open, as
+    environment variables.
 
     :param home: the folder of the demo.
     :param emulator: the emulator.
@@ -55,7 +59,8 @@ def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN[0]}:admin,{VIEWER[0]}:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-        # Airflow starts a watcher when it next parses the file of a DAG that is not paused.
+        # Airflow starts a watcher when it next parses the file of a DAG that is not
+        # paused.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
         "SAGEMAKER_EVENTS_QUEUE_URL": _create_queue(emulator),
     }
@@ -63,7 +68,10 @@ def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
 
 @contextmanager
 def own_dags() -> Iterator[Path]:
-    """Make the folder for the DAGs of the person who runs the demo. With DAGs in it, it stays."""
+    """
+    Make the folder for the DAGs of the person who runs the demo. With DAGs in it, it
+    stays.
+    """
     OWN_DAGS.mkdir(exist_ok=True)
     yield OWN_DAGS
     if not any(path for path in OWN_DAGS.iterdir() if path.name != "__pycache__"):
@@ -79,7 +87,9 @@ def start_dags(client: AirflowClient) -> None:
         client.unpause(dag_id)
 
 
-def explanation(url: str, emulator_url: str, connection: Mapping[str, Any], speed: float) -> list[str]:
+def explanation(
+    url: str, emulator_url: str, connection: Mapping[str, Any], speed: float
+) -> list[str]:
     """
     Return the lines that say how to use the demo.
 
@@ -123,8 +133,12 @@ def keep_open(airflow: PrivateAirflow, output: DemoOutput) -> None:
     while True:
         airflow.check_alive()
         for dag_id, (run_type, cause) in list(waiting.items()):
-            if any(run["run_type"] == run_type for run in _runs(airflow.client, dag_id)):
-                output.progress(f"{dag_id} was started by {cause}: {airflow.url}/dags/{dag_id}/runs")
+            if any(
+                run["run_type"] == run_type for run in _runs(airflow.client, dag_id)
+            ):
+                output.progress(
+                    f"{dag_id} was started by {cause}: {airflow.url}/dags/{dag_id}/runs"
+                )
                 del waiting[dag_id]
         time.sleep(WATCH_INTERVAL)
 
@@ -142,7 +156,9 @@ def _create_queue(emulator: EmulatorProcess) -> str:
         for service in ("sqs", "events")
     )
     url: str = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])[
+        "Attributes"
+    ]["QueueArn"]
     rule = events.put_rule(Name=QUEUE, EventPattern=json.dumps(RULE))["RuleArn"]
     statement = {
         "Effect": "Allow",

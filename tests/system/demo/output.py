@@ -1,4 +1,6 @@
-"""Output of the demo: plain lines of text that are readable on a terminal and in a CI log."""
+"""
+Output of the demo: plain lines of text that are readable on a terminal and in a CI log.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from typing import Any
 
 
 class DemoOutput:
-    """Prints the progress and the results of the demo. A progress line begins with the seconds since its start."""
+    """
+    Prints the progress and the results of the demo. A progress line begins with the
+    seconds since its start.
+    """
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -25,9 +30,12 @@ class DemoOutput:
         """Print a line without the time."""
         print(text, flush=True)
 
-    def state(self, name: str, state: str, *, explanations: Mapping[str, str] | None = None) -> None:
+    def state(
+        self, name: str, state: str, *, explanations: Mapping[str, str] | None = None
+    ) -> None:
         """
-        Print the state of a task or step if it changed. The state ``none`` (not started) is not printed.
+        Print the state of a task or step if it changed. The state ``none`` (not
+        started) is not printed.
 
         :param name: the task or step.
         :param state: its current state.
@@ -36,17 +44,27 @@ class DemoOutput:
         if state != self._states.get(name, "none"):
             self._states[name] = state
             explanation = (explanations or {}).get(state)
-            self.progress(f"{name}: {state}" + (f" ({explanation})" if explanation else ""))
+            self.progress(
+                f"{name}: {state}" + (f" ({explanation})" if explanation else "")
+            )
 
     def tasks(self, tasks: Iterable[Mapping[str, Any]]) -> None:
         """Print the final states of the tasks."""
-        rows = [(t["task_id"], t["state"], f"{t['duration']:.1f}" if t["duration"] else "-") for t in tasks]
+        rows = [
+            (t["task_id"], t["state"], f"{t['duration']:.1f}" if t["duration"] else "-")
+            for t in tasks
+        ]
         self._table("Tasks in Airflow", ("task", "state", "seconds"), rows)
 
     def execution(self, run: Mapping[str, Any], *, console_url: str | None) -> None:
-        """Print the execution as the task reports it: its XCom ``run`` and its console link."""
+        """
+        Print the execution as the task reports it: its XCom ``run`` and its console
+        link.
+        """
         self.line(f"\nExecution of the pipeline {run['pipeline_name']}")
-        self.line(f"  state       {run['state']} (AWS status {run['status']}) after {run['seconds']:.0f} s")
+        self.line(
+            f"  state       {run['state']} (AWS status {run['status']}) after {run['seconds']:.0f} s"
+        )
         self.line(f"  ARN         {run['execution_arn']}")
         self.line(f"  console     {console_url}")
         label = "parameters"
@@ -66,22 +84,38 @@ class DemoOutput:
             for step in steps
         ]
         self._table(
-            "Steps of the execution (seconds in emulated time)", ("step", "job", "status", "seconds"), rows
+            "Steps of the execution (seconds in emulated time)",
+            ("step", "job", "status", "seconds"),
+            rows,
         )
         self.line("")
 
     def failure(self, reason: str, *, logs: Path) -> None:
         """Print why the demo failed, and the folder with the logs."""
         sys.stdout.flush()
-        print(f"\nThe demo failed: {reason}\n\nThe logs are in {logs}", file=sys.stderr, flush=True)
+        print(
+            f"\nThe demo failed: {reason}\n\nThe logs are in {logs}",
+            file=sys.stderr,
+            flush=True,
+        )
 
-    def _table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table. The last column is aligned to the right, because it contains numbers."""
+    def _table(
+        self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]
+    ) -> None:
+        """
+        Print a table. The last column is aligned to the right, because it contains
+        numbers.
+        """
         lines = [head, *rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+        widths = [
+            max(len(line[column]) for line in lines) for column in range(len(head))
+        ]
         self.line(f"\n{title}")
         for line in lines:
-            cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths[:-1], strict=True)]
+            cells = [
+                cell.ljust(width)
+                for cell, width in zip(line[:-1], widths[:-1], strict=True)
+            ]
             self.line("  " + "  ".join([*cells, line[-1].rjust(widths[-1])]))
 
 

@@ -1,1 +1,4 @@
-"""Events of SageMaker in a real Airflow: how soon a DAG starts, and what a killed triggerer loses."""
+"""
+Events of SageMaker in a real Airflow: how soon a DAG starts, and what a killed
+triggerer loses.
+"""

@@ -1,4 +1,7 @@
-"""Measures a real Airflow that reacts to events of the emulator, whose queue is set up as ``polysync events`` says."""
+"""
+Measures a real Airflow that reacts to events of the emulator, whose queue is set up as
+``polysync events`` says.
+"""
 
 from __future__ import annotations
 
@@ -60,11 +63,15 @@ class Deployment:
         """Return a boto3 client of the emulator."""
         make: Any = boto3.client
         keys = {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
-        return make(service, endpoint_url=self.emulator.endpoint_url, region_name=REGION, **keys)
+        return make(
+            service, endpoint_url=self.emulator.endpoint_url, region_name=REGION, **keys
+        )
 
     def start_execution(self, pipeline: str = PIPELINE) -> str:
         """Start an execution, as somebody else does."""
-        response = self.client("sagemaker").start_pipeline_execution(PipelineName=pipeline)
+        response = self.client("sagemaker").start_pipeline_execution(
+            PipelineName=pipeline
+        )
         return str(response["PipelineExecutionArn"])
 
     def wait_for_reader(self, queue: str) -> None:
@@ -72,14 +79,18 @@ class Deployment:
 
         def is_read() -> bool:
             calls = self.emulator.control.calls("ReceiveMessage")
-            return any(call["request"]["QueueUrl"].endswith(f"/{queue}") for call in calls)
+            return any(
+                call["request"]["QueueUrl"].endswith(f"/{queue}") for call in calls
+            )
 
         if not wait_until(is_read, timeout=TIMEOUT):
             raise RuntimeError(f"nobody reads the queue {queue}")
 
     def ended_at(self, arn: str) -> float:
         """Return when an execution has ended, by the clock of the host."""
-        description = self.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+        description = self.client("sagemaker").describe_pipeline_execution(
+            PipelineExecutionArn=arn
+        )
         emulated, now = float(self.emulator.control.clock()["now"]), time.time()
         end: float = description["LastModifiedTime"].timestamp()
         return now - (emulated - end) / SPEED
@@ -88,27 +99,37 @@ class Deployment:
         """
         Return the latest events of the measured asset.
 
-        Airflow 3.3 answers with HTTP status 500 while a run that an event has started is queued: its response
-        requires the start of the run.
+        Airflow 3.3 answers with HTTP status 500 while a run that an event has started
+        is queued: its response requires the start of the run.
         """
         client = self.airflow.client
         pages: list[Any] = []
 
         def is_listed() -> bool:
             try:
-                pages.append(client.get(f"{client.api}/assets/events", limit=100, order_by="-timestamp"))
+                pages.append(
+                    client.get(
+                        f"{client.api}/assets/events", limit=100, order_by="-timestamp"
+                    )
+                )
             except AirflowError:
                 return False
             return True
 
         if not wait_until(is_listed, timeout=TIMEOUT):
             raise RuntimeError("Airflow does not list asset events")
-        return [event for event in pages[-1]["asset_events"] if event["uri"].rstrip("/") == ASSET]
+        return [
+            event
+            for event in pages[-1]["asset_events"]
+            if event["uri"].rstrip("/") == ASSET
+        ]
 
     def events_of(self, arns: list[str]) -> list[dict[str, Any]]:
         """Return the asset events of some executions."""
         return [
-            event for event in self.asset_events() if event["extra"]["payload"]["execution_arn"] in set(arns)
+            event
+            for event in self.asset_events()
+            if event["extra"]["payload"]["execution_arn"] in set(arns)
         ]
 
 
@@ -131,20 +152,30 @@ def deployed(home: Path) -> Iterator[Deployment]:
                 "MEASURED_QUEUE_URL": f"{queue}/{PIPELINE}",
                 "SAGEMAKER_EVENTS_QUEUE_URL": f"{queue}/{EXAMPLE_QUEUE}",
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-                # Airflow starts watchers when it next parses the file of a DAG that is not paused.
+                # Airflow starts watchers when it next parses the file of a DAG that is
+                # not paused.
                 "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             },
         ) as airflow:
             deployment = Deployment(emulator, airflow)
             deployment.client("sagemaker").create_pipeline(
-                PipelineName=PIPELINE, PipelineDefinition=definition(step("Only")), RoleArn=ROLE
+                PipelineName=PIPELINE,
+                PipelineDefinition=definition(step("Only")),
+                RoleArn=ROLE,
             )
-            emulator.control.put_scenario({"steps": {"Only": {"duration": 30}}}, pipeline=PIPELINE)
-            for name, pipeline in ((PIPELINE, PIPELINE), (EXAMPLE_QUEUE, "churn-tuning")):
+            emulator.control.put_scenario(
+                {"steps": {"Only": {"duration": 30}}}, pipeline=PIPELINE
+            )
+            for name, pipeline in (
+                (PIPELINE, PIPELINE),
+                (EXAMPLE_QUEUE, "churn-tuning"),
+            ):
                 setup = Setup(name, pipelines=(pipeline,))
                 server: Any = emulator
-                create_stack(server, json.dumps(cloudformation(setup, queue_reader_policy)))
+                create_stack(
+                    server, json.dumps(cloudformation(setup, queue_reader_policy))
+                )
             airflow.client.wait_for_dag(DAG_ID)
             airflow.client.unpause(DAG_ID)
             deployment.wait_for_reader(PIPELINE)
@@ -153,10 +184,11 @@ def deployed(home: Path) -> Iterator[Deployment]:
 
 def measure(deployment: Deployment, count: int) -> list[Reaction]:
     """
-    Start executions one after the other, and return how soon Airflow has reacted to the end of each.
+    Start executions one after the other, and return how soon Airflow has reacted to the
+    end of each.
 
-    Not two at a time: an event that comes while another one of its asset waits for the scheduler starts no DAG run of its
-    own in Airflow.
+    Not two at a time: an event that comes while another one of its asset waits for the
+    scheduler starts no DAG run of its own in Airflow.
 
     :param count: how many.
     """
@@ -170,18 +202,27 @@ def _reaction(deployment: Deployment) -> Reaction:
 
     def run() -> dict[str, Any] | None:
         (event,) = deployment.events_of([arn]) or [{"created_dagruns": []}]
-        return next((run for run in event["created_dagruns"] if run["start_date"]), None)
+        return next(
+            (run for run in event["created_dagruns"] if run["start_date"]), None
+        )
 
     if not wait_until(lambda: run() is not None, timeout=TIMEOUT, interval=0.5):
         raise RuntimeError(f"no DAG run has started for {arn}")
-    (event,), end, started = deployment.events_of([arn]), deployment.ended_at(arn), run()
+    (event,), end, started = (
+        deployment.events_of([arn]),
+        deployment.ended_at(arn),
+        run(),
+    )
     assert started
-    return Reaction(_seconds(event["timestamp"]) - end, _seconds(started["start_date"]) - end)
+    return Reaction(
+        _seconds(event["timestamp"]) - end, _seconds(started["start_date"]) - end
+    )
 
 
 def kill_between_receive_and_store(deployment: Deployment, count: int) -> list[str]:
     """
-    Kill the triggerer when it has received events and has stored none of them; start another one.
+    Kill the triggerer when it has received events and has stored none of them; start
+    another one.
 
     :param count: how many events.
     :return: the ARN of each asset event that was stored then.
@@ -191,11 +232,14 @@ def kill_between_receive_and_store(deployment: Deployment, count: int) -> list[s
     name = "ApproximateNumberOfMessagesNotVisible"
 
     def received() -> bool:
-        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"]
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])[
+            "Attributes"
+        ]
         return int(attributes[name]) >= count
 
     triggerer = deployment.airflow.components["triggerer"]
-    # Its first process stores the events that the other one, which runs the triggers, sends it.
+    # Its first process stores the events that the other one, which runs the triggers,
+    # sends it.
     triggerer.signal(signal.SIGSTOP)
     arns = [deployment.start_execution() for _ in range(count)]
     if not wait_until(received, timeout=TIMEOUT):
@@ -205,10 +249,15 @@ def kill_between_receive_and_store(deployment: Deployment, count: int) -> list[s
         raise RuntimeError("the triggerer has stored events")
     triggerer.kill()
     deployment.airflow.start_component("triggerer")
-    wait_until(lambda: len(deployment.events_of(arns)) >= count, timeout=TIMEOUT, interval=1)
+    wait_until(
+        lambda: len(deployment.events_of(arns)) >= count, timeout=TIMEOUT, interval=1
+    )
     # For events that come twice.
     time.sleep(5)
-    return [event["extra"]["payload"]["execution_arn"] for event in deployment.events_of(arns)]
+    return [
+        event["extra"]["payload"]["execution_arn"]
+        for event in deployment.events_of(arns)
+    ]
 
 
 def _seconds(text: str) -> float:

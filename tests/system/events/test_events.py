@@ -1,4 +1,6 @@
-"""A DAG starts soon after an execution has ended, and a killed triggerer loses no event."""
+"""
+A DAG starts soon after an execution has ended, and a killed triggerer loses no event.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.nightly,
     pytest.mark.skipif(
-        not CAPABILITIES.shared_event_streams, reason="this version of Airflow has no shared streams"
+        not CAPABILITIES.shared_event_streams,
+        reason="this version of Airflow has no shared streams",
     ),
 ]
 MAX_SECONDS = 5.0
@@ -36,7 +39,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def test_a_dag_starts_soon(deployment: Deployment) -> None:
-    """Each execution that ends makes one asset event, and a DAG run starts within seconds."""
+    """
+    Each execution that ends makes one asset event, and a DAG run starts within seconds.
+    """
     reactions = measure(deployment, 10)
 
     assert len(reactions) == 10
@@ -53,7 +58,10 @@ def test_a_killed_triggerer_loses_nothing(deployment: Deployment) -> None:
 
 @pytest.mark.nightly
 def test_the_example_reacts(deployment: Deployment) -> None:
-    """The example DAG runs when a pipeline that somebody else has started ends, and knows its execution."""
+    """
+    The example DAG runs when a pipeline that somebody else has started ends, and knows
+    its execution.
+    """
     client = deployment.airflow.client
     client.wait_for_dag(EXAMPLE)
     client.unpause(EXAMPLE)
@@ -66,4 +74,6 @@ def test_the_example_reacts(deployment: Deployment) -> None:
     assert wait_until(lambda: bool(runs()), timeout=TIMEOUT, interval=1)
     (run_id,) = runs()
     assert client.wait_for_run(EXAMPLE, run_id, timeout=TIMEOUT) == "success"
-    assert client.xcom(EXAMPLE, run_id, "report", "return_value") == [f"churn-tuning: Success ({arn})"]
+    assert client.xcom(EXAMPLE, run_id, "report", "return_value") == [
+        f"churn-tuning: Success ({arn})"
+    ]

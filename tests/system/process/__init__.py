@@ -1,1 +1,4 @@
-"""Processes that the tests and the demo start, and the signals and the terminal of their own process."""
+"""
+Processes that the tests and the demo start, and the signals and the terminal of their
+own process.
+"""

@@ -1,4 +1,7 @@
-"""Processes that run in sessions of their own, so that they can be ended together with all their descendants."""
+"""
+Processes that run in sessions of their own, so that they can be ended together with all
+their descendants.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,18 @@ LOG_TAIL_LINES = 40
 
 
 class ProcessError(RuntimeError):
-    """Raised when a process ended unexpectedly or was not ready in time. The message has the end of its log."""
+    """
+    Raised when a process ended unexpectedly or was not ready in time. The message has
+    the end of its log.
+    """
 
 
 class ProcessSession:
     """
     A command that runs in a new session.
 
-    A process group is not enough: Airflow starts each task in a process group of its own. Descendants stay in the
-    session unless they leave it on purpose.
+    A process group is not enough: Airflow starts each task in a process group of its
+    own. Descendants stay in the session unless they leave it on purpose.
 
     :param name: the name of the process in messages.
     :param command: program and arguments.
@@ -34,7 +40,13 @@ class ProcessSession:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, user: str | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        user: str | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -69,7 +81,9 @@ class ProcessSession:
         :raises ProcessError: if it ended.
         """
         if (status := self.status()) is not None:
-            raise ProcessError(f"{self.name} exited with status {status}.\n{self.log_tail()}")
+            raise ProcessError(
+                f"{self.name} exited with status {status}.\n{self.log_tail()}"
+            )
 
     def wait(self, timeout: float) -> None:
         """
@@ -81,14 +95,20 @@ class ProcessSession:
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise ProcessError(f"{self.name} did not end in {timeout:.0f} s.\n{self.log_tail()}") from None
+            raise ProcessError(
+                f"{self.name} did not end in {timeout:.0f} s.\n{self.log_tail()}"
+            ) from None
         if status:
-            raise ProcessError(f"{self.name} exited with status {status}.\n{self.log_tail()}")
+            raise ProcessError(
+                f"{self.name} exited with status {status}.\n{self.log_tail()}"
+            )
 
     def log_tail(self) -> str:
         """Return the path of the log and its last lines."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        return "\n".join([f"Last lines of {self.log}:", *(f"  {line}" for line in lines)])
+        return "\n".join(
+            [f"Last lines of {self.log}:", *(f"  {line}" for line in lines)]
+        )
 
     def signal(self, number: signal.Signals, *, session: bool = False) -> None:
         """
@@ -100,7 +120,9 @@ class ProcessSession:
         _signal([self.pid], number) if session else self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Kill all processes of the session with SIGKILL, as in a crash of the machine."""
+        """
+        Kill all processes of the session with SIGKILL, as in a crash of the machine.
+        """
         end_all([self], grace=0)
 
 
@@ -118,8 +140,12 @@ def end_all(processes: Iterable[ProcessSession], *, grace: float = GRACE) -> Non
         _signal(sessions, signal.SIGTERM)
         wait_until(lambda: not _running(owned, sessions), timeout=grace)
     # Repeat KILL, because a process may have started another one in the meantime.
-    if not wait_until(lambda: not _running(owned, sessions, then=signal.SIGKILL), timeout=GRACE):
-        raise ProcessError(f"Processes still running after SIGKILL: {session_members(sessions)}")
+    if not wait_until(
+        lambda: not _running(owned, sessions, then=signal.SIGKILL), timeout=GRACE
+    ):
+        raise ProcessError(
+            f"Processes still running after SIGKILL: {session_members(sessions)}"
+        )
 
 
 def session_members(sessions: Iterable[int]) -> list[int]:
@@ -128,14 +154,19 @@ def session_members(sessions: Iterable[int]) -> list[int]:
     members = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) in wanted and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                os.getsid(process.pid) in wanted
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 members.append(process.pid)
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue  # the process ended meanwhile, or belongs to another user
     return members
 
 
-def wait_until(condition: Callable[[], bool], *, timeout: float, interval: float = 0.2) -> bool:
+def wait_until(
+    condition: Callable[[], bool], *, timeout: float, interval: float = 0.2
+) -> bool:
     """
     Wait until a condition is true.
 
@@ -153,10 +184,14 @@ def wait_until(condition: Callable[[], bool], *, timeout: float, interval: float
 
 
 def _running(
-    processes: Iterable[ProcessSession], sessions: Iterable[int], *, then: signal.Signals | None = None
+    processes: Iterable[ProcessSession],
+    sessions: Iterable[int],
+    *,
+    then: signal.Signals | None = None,
 ) -> bool:
     for process in processes:
-        process.status()  # read the exit status, so that the process does not remain a zombie
+        # read the exit status, so that the process does not remain a zombie
+        process.status()
     if then is not None:
         _signal(sessions, then)
     return bool(session_members(sessions))

@@ -9,7 +9,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class InterruptedByUserError(BaseException):
-    """A signal asked the process to end. Not an ``Exception``, so that only the command's main function catches it."""
+    """
+    A signal asked the process to end. Not an ``Exception``, so that only the command's
+    main function catches it.
+    """
 
 
 def raise_on_signals() -> None:
@@ -19,7 +22,8 @@ def raise_on_signals() -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    # Ignore further signals: the cleanup that follows takes seconds and must not be interrupted.
+    # Ignore further signals: the cleanup that follows takes seconds and must not be
+    # interrupted.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise InterruptedByUserError

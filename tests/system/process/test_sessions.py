@@ -1,4 +1,7 @@
-"""Tests of ending processes. They run in the default suite, because they do not start an Airflow."""
+"""
+Tests of ending processes. They run in the default suite, because they do not start an
+Airflow.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
+from tests.system.process.sessions import (
+    ProcessError,
+    ProcessSession,
+    end_all,
+    wait_until,
+)
 
-# Starts a child that ignores TERM in a process group of its own, as Airflow does for each task.
+# Starts a child that ignores TERM in a process group of its own, as Airflow does for
+# each task.
 IGNORES_TERM = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -26,12 +35,17 @@ def start(tmp_path: Path, program: str) -> ProcessSession:
     script = tmp_path / "program.py"
     script.write_text(program)
     return ProcessSession(
-        "the program", [sys.executable, str(script)], env=os.environ, log=tmp_path / "program.log"
+        "the program",
+        [sys.executable, str(script)],
+        env=os.environ,
+        log=tmp_path / "program.log",
     )
 
 
 def test_end_all_ends_every_descendant(tmp_path: Path) -> None:
-    """Descendants that ignore TERM, or that are in another process group, are ended too."""
+    """
+    Descendants that ignore TERM, or that are in another process group, are ended too.
+    """
     process = start(tmp_path, IGNORES_TERM)
     assert wait_until(lambda: process.log.read_text().count("ready") == 2, timeout=20)
     members = process.members()
@@ -44,10 +58,15 @@ def test_end_all_ends_every_descendant(tmp_path: Path) -> None:
 
 
 def test_unexpected_end_is_reported_with_the_log(tmp_path: Path) -> None:
-    """The error about a process that ended by itself has the exit status and the process's last output."""
+    """
+    The error about a process that ended by itself has the exit status and the process's
+    last output.
+    """
     process = start(tmp_path, "import sys; print('no database'); sys.exit(3)")
 
-    with pytest.raises(ProcessError, match=r"(?s)the program exited with status 3.*no database"):
+    with pytest.raises(
+        ProcessError, match=r"(?s)the program exited with status 3.*no database"
+    ):
         process.wait(timeout=20)
     with pytest.raises(ProcessError, match="status 3"):
         process.check_alive()

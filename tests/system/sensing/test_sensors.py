@@ -1,4 +1,7 @@
-"""Sensors in a real triggerer: what others do ends them, and the button leads to what others have started."""
+"""
+Sensors in a real triggerer: what others do ends them, and the button leads to what
+others have started.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,15 @@ class Others:
 
     def token(self, arn: str) -> str | None:
         """Return the token of the step; None if it does not wait yet."""
-        response = self.emulator.client().list_pipeline_execution_steps(PipelineExecutionArn=arn)
+        response = self.emulator.client().list_pipeline_execution_steps(
+            PipelineExecutionArn=arn
+        )
         steps = response["PipelineExecutionSteps"]
-        token = steps[0].get("Metadata", {}).get("Callback", {}).get("CallbackToken") if steps else None
+        token = (
+            steps[0].get("Metadata", {}).get("Callback", {}).get("CallbackToken")
+            if steps
+            else None
+        )
         return str(token) if token else None
 
     def start(self, pipeline: str, display_name: str) -> str:
@@ -64,7 +73,9 @@ class Others:
     def decide(self, arn: str, status: str) -> None:
         """Approve or reject a model."""
         self.emulator.client().update_model_package(
-            ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=f"{status} by a test"
+            ModelPackageArn=arn,
+            ModelApprovalStatus=status,
+            ApprovalDescription=f"{status} by a test",
         )
 
     def remove(self, pipeline: str) -> None:
@@ -72,7 +83,9 @@ class Others:
         sagemaker = self.emulator.client()
 
         def running() -> list[str]:
-            listed = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
+            listed = sagemaker.list_pipeline_executions(PipelineName=pipeline)[
+                "PipelineExecutionSummaries"
+            ]
             return [
                 each["PipelineExecutionArn"]
                 for each in listed
@@ -82,7 +95,9 @@ class Others:
         for token in filter(None, map(self.token, running())):
             sagemaker.send_pipeline_execution_step_success(CallbackToken=token)
         assert wait_until(lambda: not running(), timeout=TIMEOUT)
-        sagemaker.delete_pipeline(PipelineName=pipeline, ClientRequestToken=str(uuid.uuid4()))
+        sagemaker.delete_pipeline(
+            PipelineName=pipeline, ClientRequestToken=str(uuid.uuid4())
+        )
 
 
 @pytest.fixture
@@ -101,7 +116,10 @@ def others(emulator: EmulatorProcess) -> Iterator[Others]:
 def test_others_end_deferred_sensors(
     dag_id: str, airflow: PrivateAirflow, emulator: EmulatorProcess, others: Others
 ) -> None:
-    """One DAG run: a search and an approval succeed, a failed execution and a rejection fail."""
+    """
+    One DAG run: a search and an approval succeed, a failed execution and a rejection
+    fail.
+    """
     client, sagemaker = airflow.client, emulator.client()
     group = dag_id.replace("_", "-")
     sagemaker.create_model_package_group(ModelPackageGroupName=group)
@@ -119,14 +137,16 @@ def test_others_end_deferred_sensors(
     def link(task: str) -> str | None:
         return client.links(dag_id, run_id, task)[LINK]
 
-    assert wait_until(lambda: set(states().values()) == {"deferred"}, timeout=TIMEOUT), states()
+    assert wait_until(
+        lambda: set(states().values()) == {"deferred"}, timeout=TIMEOUT
+    ), states()
     assert link("find") is None
     found = others.start(PIPELINE, "nightly-1")
     assert wait_until(lambda: link("find") is not None, timeout=TIMEOUT)
     assert states()["find"] in ("running", "deferred")
     assert link("find") == execution_url(found, PIPELINE)
-    for arn in (found, failing):
-        assert wait_until(lambda arn=arn: others.token(arn) is not None, timeout=TIMEOUT)  # type: ignore[misc]
+    assert wait_until(lambda: others.token(found) is not None, timeout=TIMEOUT)
+    assert wait_until(lambda: others.token(failing) is not None, timeout=TIMEOUT)
     sagemaker.send_pipeline_execution_step_success(CallbackToken=others.token(found))
     sagemaker.send_pipeline_execution_step_failure(
         CallbackToken=others.token(failing), FailureReason="No data"
@@ -135,13 +155,20 @@ def test_others_end_deferred_sensors(
     others.decide(models["rejected"], "Rejected")
     assert client.wait_for_run(dag_id, run_id, timeout=TIMEOUT) == "failed"
 
-    ends = {"find": "success", "approved": "success", "failing": "failed", "rejected": "failed"}
+    ends = {
+        "find": "success",
+        "approved": "success",
+        "failing": "failed",
+        "rejected": "failed",
+    }
     assert states() == ends
     assert {task["try_number"] for task in client.tasks(dag_id, run_id)} == {1}
     if dag_id == "sensing_without_worker":
         # Only a worker can fail a task without the retries that it has.
         without_worker = {
-            t["task_id"] for t in client.tasks(dag_id, run_id) if not t["hostname"] and not t["pid"]
+            t["task_id"]
+            for t in client.tasks(dag_id, run_id)
+            if not t["hostname"] and not t["pid"]
         }
         assert without_worker == {"find", "approved", "failing"}
     assert client.xcom(dag_id, run_id, "find", "return_value") == found
@@ -156,5 +183,7 @@ def test_others_end_deferred_sensors(
         assert text in "\n".join(client.log(dag_id, run_id, task))
     # Nobody has stopped or changed what others have started.
     assert not [
-        call for call in emulator.control.calls("StopPipelineExecution") if "sensed" in str(call["request"])
+        call
+        for call in emulator.control.calls("StopPipelineExecution")
+        if "sensed" in str(call["request"])
     ]

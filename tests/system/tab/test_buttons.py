@@ -1,4 +1,7 @@
-"""The buttons of the tab in a real Airflow: each has the calls to AWS that it promises, and no others."""
+"""
+The buttons of the tab in a real Airflow: each has the calls to AWS that it promises,
+and no others.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,17 @@ from tests.ui.tab_page import TabPage
 pytestmark = [pytest.mark.system, NEEDS_TABS]
 
 RUN_TIMEOUT = 150.0
-START, RETRY, STOP = "StartPipelineExecution", "RetryPipelineExecution", "StopPipelineExecution"
+START, RETRY, STOP = (
+    "StartPipelineExecution",
+    "RetryPipelineExecution",
+    "StopPipelineExecution",
+)
 FAILS_ONCE = {
     "steps": {
         "ChurnTune": {"duration": 60},
-        "ChurnEvaluate": {"fail": {"reason": "AlgorithmError: exit code 1", "times": 1}},
+        "ChurnEvaluate": {
+            "fail": {"reason": "AlgorithmError: exit code 1", "times": 1}
+        },
     }
 }
 # ``on_clear`` is "new", and "resume".
@@ -41,7 +50,9 @@ def opened_tab(airflow: PrivateAirflow, dag_id: str, run_id: str) -> Iterator[Ta
     pytest.importorskip("playwright")
     with running_chromium() as browser:
         page = TabPage(
-            browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light"),
+            browser.new_page(
+                viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light"
+            ),
             f"{airflow.url}/",
         )
         page.open(Task(run_id, "retrain", dag_id=dag_id))
@@ -68,12 +79,18 @@ def changes(emulator: EmulatorProcess) -> dict[str, int]:
     ("dag_id", "button", "called"),
     [
         (NEW, "Resume failed steps", {RETRY: 1}),
-        pytest.param(RESUME, "Start a new execution", {START: 1}, marks=pytest.mark.nightly),
+        pytest.param(
+            RESUME, "Start a new execution", {START: 1}, marks=pytest.mark.nightly
+        ),
     ],
     ids=["resume", "new"],
 )
 def test_failed_execution_is_resumed_or_repeated(
-    dag_id: str, button: str, called: dict[str, int], airflow: PrivateAirflow, emulator: EmulatorProcess
+    dag_id: str,
+    button: str,
+    called: dict[str, int],
+    airflow: PrivateAirflow,
+    emulator: EmulatorProcess,
 ) -> None:
     """The button counts more than ``on_clear``, and the DAG run goes on to its end."""
     emulator.control.put_scenario(FAILS_ONCE)
@@ -97,7 +114,9 @@ def test_failed_execution_is_resumed_or_repeated(
     assert set(airflow.client.task_states(dag_id, run_id).values()) == {"success"}
 
 
-def test_running_execution_is_stopped(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
+def test_running_execution_is_stopped(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
     """The task fails, its execution stops, and nothing is started in its place."""
     emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": None}}})
     run_id = trigger(airflow, NEW)
@@ -116,7 +135,9 @@ def test_running_execution_is_stopped(airflow: PrivateAirflow, emulator: Emulato
     assert airflow.client.wait_for_run(NEW, run_id, timeout=RUN_TIMEOUT) == "failed"
 
     def status() -> str:
-        described = emulator.client().describe_pipeline_execution(PipelineExecutionArn=arn)
+        described = emulator.client().describe_pipeline_execution(
+            PipelineExecutionArn=arn
+        )
         return str(described["PipelineExecutionStatus"])
 
     assert wait_until(lambda: status() == "Stopped", timeout=60, interval=0.5)

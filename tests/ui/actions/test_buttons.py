@@ -1,4 +1,7 @@
-"""The buttons of the tab: for whom they are there, what they say, and what reaches Airflow."""
+"""
+The buttons of the tab: for whom they are there, what they say, and what reaches
+Airflow.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ NewTask = Callable[..., Task]
 
 
 def assert_offered(page: TabPage, *names: str) -> None:
-    """Check that the tab offers these actions and no others, when it knows whether the person may act."""
+    """
+    Check that the tab offers these actions and no others, when it knows whether the
+    person may act.
+    """
     from playwright.sync_api import expect
 
     page.page.wait_for_load_state("networkidle")
@@ -73,26 +79,37 @@ def press(page: TabPage, name: str) -> None:
 
     page.button(name).click()
     try:
-        page.button(f"Yes, {name[0].lower()}{name[1:]}").click(timeout=ANSWER_MILLISECONDS)
+        page.button(f"Yes, {name[0].lower()}{name[1:]}").click(
+            timeout=ANSWER_MILLISECONDS
+        )
     except PageTimeout:
-        # The tab takes a question away if Airflow's API fails meanwhile, as it does if SQLite is locked for long.
+        # The tab takes a question away if Airflow's API fails meanwhile, as it does if
+        # SQLite is locked for long.
         page.load_again()
         page.button(name).click()
         page.button(f"Yes, {name[0].lower()}{name[1:]}").click()
 
 
 @pytest.mark.parametrize(
-    ("name", "choice", "task_id"), [(RESUME, "resume", "train"), (NEW, "new", "train_each")]
+    ("name", "choice", "task_id"),
+    [(RESUME, "resume", "train"), (NEW, "new", "train_each")],
 )
 def test_choice_reaches_the_clear(
     name: str, choice: Any, task_id: str, site: Site, page: TabPage, new_task: NewTask
 ) -> None:
-    """The task is cleared, and the record has the choice. Only the mapped task instance of the page is cleared."""
-    task = new_task(task_id=task_id, **({"map_index": 1} if task_id == "train_each" else {}))
+    """
+    The task is cleared, and the record has the choice. Only the mapped task instance of
+    the page is cleared.
+    """
+    task = new_task(
+        task_id=task_id, **({"map_index": 1} if task_id == "train_each" else {})
+    )
     page.wait_for(RESUMES)
     page.wait_for(STARTS)
     page.button(name).click()
-    page.wait_for("This clears the task and the tasks after it, so that the DAG run goes on.")
+    page.wait_for(
+        "This clears the task and the tasks after it, so that the DAG run goes on."
+    )
     assert site.state_of(task) == "failed"
     assert_offered(page)
 
@@ -107,8 +124,13 @@ def test_choice_reaches_the_clear(
     ("name", "cleared"),
     [(RESUME, ["Register", "Train"]), (NEW, ["Preprocess", "Register", "Train"])],
 )
-def test_clear_of_a_group(name: str, cleared: list[str], site: Site, page: TabPage) -> None:
-    """The tasks of the steps are cleared, too, and those after them: to resume, those that have not succeeded."""
+def test_clear_of_a_group(
+    name: str, cleared: list[str], site: Site, page: TabPage
+) -> None:
+    """
+    The tasks of the steps are cleared, too, and those after them: to resume, those that
+    have not succeeded.
+    """
     states = {
         "prepare": "success",
         "churn.begin": "success",
@@ -130,10 +152,15 @@ def test_clear_of_a_group(name: str, cleared: list[str], site: Site, page: TabPa
     page.wait_for("The task is cleared.")
     tasks = {each: Task(run_id, each, dag_id="churn_steps") for each in states}
     is_cleared = {each for each, task in tasks.items() if site.state_of(task) is None}
-    assert is_cleared == {f"churn.{step}" for step in cleared} | {"churn.execution", "compare"}
+    assert is_cleared == {f"churn.{step}" for step in cleared} | {
+        "churn.execution",
+        "compare",
+    }
 
 
-def test_stop_marks_the_task_as_failed(site: Site, page: TabPage, new_task: NewTask) -> None:
+def test_stop_marks_the_task_as_failed(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
     """Afterwards, a new execution can be started."""
     task = new_task("deferred", arranged.running())
     page.wait_for("which stops the execution, unless the DAG sets stop_on_kill=False")
@@ -146,8 +173,13 @@ def test_stop_marks_the_task_as_failed(site: Site, page: TabPage, new_task: NewT
     assert site.record_of(task).clear_choice is None
 
 
-def test_only_a_task_at_work_is_stopped(site: Site, page: TabPage, new_task: NewTask) -> None:
-    """Airflow itself would mark a task as failed that has succeeded, or that waits for its retry."""
+def test_only_a_task_at_work_is_stopped(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
+    """
+    Airflow itself would mark a task as failed that has succeeded, or that waits for its
+    retry.
+    """
     for state in ("success", "up_for_retry"):
         task = new_task("deferred", arranged.running())
         page.button(STOP).click()
@@ -187,7 +219,9 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
     assert_offered(page)
 
 
-def test_without_permission_there_are_no_buttons(page: TabPage, new_task: NewTask) -> None:
+def test_without_permission_there_are_no_buttons(
+    page: TabPage, new_task: NewTask
+) -> None:
     """Nothing else is different. Another error is shown."""
     for status, body in ((403, {"detail": "Forbidden"}), (200, {"may_clear": False})):
         page.answer("/clear-choice", status, body)
@@ -204,7 +238,10 @@ def test_without_permission_there_are_no_buttons(page: TabPage, new_task: NewTas
 
 
 def test_permission_is_read_again(site: Site, page: TabPage, new_task: NewTask) -> None:
-    """An error of the endpoint hides no result, and is shown only where there would be buttons."""
+    """
+    An error of the endpoint hides no result, and is shown only where there would be
+    buttons.
+    """
     locked = ("/clear-choice", 503, {"detail": "database is locked"})
     new_task()
     page.button(RESUME).wait_for()
@@ -243,12 +280,17 @@ def test_old_data_have_no_buttons(page: TabPage, new_task: NewTask) -> None:
     assert_offered(page, RESUME, NEW)
 
 
-def test_clear_without_a_response_keeps_the_choice(site: Site, page: TabPage, new_task: NewTask) -> None:
+def test_clear_without_a_response_keeps_the_choice(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
     """Airflow may still clear the task, which must then do what was chosen."""
     from playwright.sync_api import expect
 
     task = new_task()
-    for status, text in ((None, "The server cannot be reached."), (504, "HTTP status 504: late")):
+    for status, text in (
+        (None, "The server cannot be reached."),
+        (504, "HTTP status 504: late"),
+    ):
         if status is None:
             page.page.route(re.compile(CLEAR), lambda route: route.abort())
         else:
@@ -284,8 +326,13 @@ def test_refused_clear_is_shown_and_withdraws_the_choice(
     assert site.record_of(task).clear_choice == ClearChoice(on_clear="new")
 
 
-def test_choice_that_cannot_be_withdrawn_is_shown(site: Site, page: TabPage, new_task: NewTask) -> None:
-    """It would count for the next clear of any person, so the tab says so, and offers to withdraw it."""
+def test_choice_that_cannot_be_withdrawn_is_shown(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
+    """
+    It would count for the next clear of any person, so the tab says so, and offers to
+    withdraw it.
+    """
     task = new_task()
     page.answer(CLEAR, 422, {"detail": [{"msg": "Field required"}]})
 
@@ -310,8 +357,13 @@ def test_choice_that_cannot_be_withdrawn_is_shown(site: Site, page: TabPage, new
     assert site.record_of(task).clear_choice is None
 
 
-def test_nothing_happens_by_accident(site: Site, page: TabPage, new_task: NewTask) -> None:
-    """A double click does not confirm; Cancel and Escape lead back to the button, which says what it does."""
+def test_nothing_happens_by_accident(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
+    """
+    A double click does not confirm; Cancel and Escape lead back to the button, which
+    says what it does.
+    """
     from playwright.sync_api import expect
 
     task = new_task()

@@ -1,4 +1,6 @@
-"""The endpoint that stores what the next clear of a task does, on Airflow's own database."""
+"""
+The endpoint that stores what the next clear of a task does, on Airflow's own database.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,18 @@ import pytest
 from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.lifecycle.instructions import ClearChoice, StoredExecution, TaskKey
-from polysync_airflow.records import RECORD, from_stored, to_stored, to_variable, variable_key
+from polysync_airflow.execution.lifecycle.instructions import (
+    ClearChoice,
+    StoredExecution,
+    TaskKey,
+)
+from polysync_airflow.records import (
+    RECORD,
+    from_stored,
+    to_stored,
+    to_variable,
+    variable_key,
+)
 from tests.execution.lifecycle.builders import stored
 from tests.system.airflow.versions import INSTALLED
 
@@ -49,20 +61,32 @@ def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
 
     def remove() -> None:
         with create_session() as session:
-            session.execute(delete(TaskInstance).where(TaskInstance.dag_id == TASK.dag_id))
+            session.execute(
+                delete(TaskInstance).where(TaskInstance.dag_id == TASK.dag_id)
+            )
             session.execute(delete(Variable).where(Variable.key == variable_key(TASK)))
 
-    def put(state: str | None = "failed", value: str | None = to_text(RECORDED)) -> None:
+    def put(
+        state: str | None = "failed", value: str | None = to_text(RECORDED)
+    ) -> None:
         remove()
         with create_session() as session:
             # Its DAG and its DAG run do not exist.
             session.execute(text("PRAGMA foreign_keys = OFF"))
-            key = {name: value for name, value in asdict(TASK).items() if name != "map_index"}
+            key = {
+                name: value
+                for name, value in asdict(TASK).items()
+                if name != "map_index"
+            }
             row = {**key, INSTALLED.map_index: TASK.map_index, "state": state}
             row |= {"pool": "default_pool", "try_number": 1, "pool_slots": 1}
             session.execute(insert(TaskInstance.__table__).values(row))
             if value is not None:
-                values = {"key": variable_key(TASK), "val": value, "description": "of try 1"}
+                values = {
+                    "key": variable_key(TASK),
+                    "val": value,
+                    "description": "of try 1",
+                }
                 session.add(Variable(**values))  # type: ignore[no-untyped-call]
 
     yield put
@@ -71,8 +95,13 @@ def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
-    """Returns a function that sends a request to the endpoint, and returns the status and the body of the response."""
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+    """
+    Returns a function that sends a request to the endpoint, and returns the status and
+    the body of the response.
+    """
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import (
+        SimpleAuthManager,
+    )
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api import security
     from fastapi.testclient import TestClient
@@ -102,7 +131,13 @@ def to_text(record: StoredExecution, task: TaskKey = TASK) -> str:
 
 def body(on_clear: Any = "resume", **changes: Any) -> dict[str, Any]:
     """Return the body of a request."""
-    return {"run_id": TASK.run_id, "task_id": TASK.task_id, "map_index": -1, "on_clear": on_clear, **changes}
+    return {
+        "run_id": TASK.run_id,
+        "task_id": TASK.task_id,
+        "map_index": -1,
+        "on_clear": on_clear,
+        **changes,
+    }
 
 
 def variable() -> Any:
@@ -127,7 +162,9 @@ READ = {"run_id": TASK.run_id, "task_id": TASK.task_id}
 def test_choice_is_stored_signed_and_withdrawn(
     put_task: PutTask, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Everything else in the record stays as it was, and the log says who has chosen."""
+    """
+    Everything else in the record stays as it was, and the log says who has chosen.
+    """
     put_task()
     assert call("GET", params=READ) == (200, {"on_clear": None, "has_record": True})
     with caplog.at_level(logging.INFO):
@@ -135,7 +172,9 @@ def test_choice_is_stored_signed_and_withdrawn(
 
     assert record() == stored(clear_choice=ClearChoice(on_clear="resume"))
     assert variable()[1] == "of try 1"
-    assert any("pat has chosen" in text and "resume" in text for text in caplog.messages)
+    assert any(
+        "pat has chosen" in text and "resume" in text for text in caplog.messages
+    )
     assert call("GET", params=READ) == (200, {"on_clear": "resume", "has_record": True})
     assert call(json=body("new")) == (200, {"on_clear": "new"})
     assert record() == stored(clear_choice=ClearChoice(on_clear="new"))
@@ -143,9 +182,13 @@ def test_choice_is_stored_signed_and_withdrawn(
     assert variable()[0] == to_text(RECORDED)
 
 
-def test_choice_of_an_earlier_clear_is_not_reported(put_task: PutTask, call: Call) -> None:
+def test_choice_of_an_earlier_clear_is_not_reported(
+    put_task: PutTask, call: Call
+) -> None:
     """It counts no more, and another one may take its place."""
-    put_task(value=to_text(stored(clear_choice=ClearChoice(on_clear="resume", epoch=2))))
+    put_task(
+        value=to_text(stored(clear_choice=ClearChoice(on_clear="resume", epoch=2)))
+    )
 
     assert call("GET", params=READ) == (200, {"on_clear": None, "has_record": True})
     assert call(json=body("new"))[0] == 200
@@ -163,13 +206,22 @@ def test_only_the_record_of_an_ended_task_is_written(
 
     assert status == (200 if state in ENDED else 409)
     assert (variable()[0] == to_text(RECORDED)) is (state not in ENDED)
-    assert state in ENDED or answer == {"detail": f"The task has not ended. Its state is {state}."}
+    assert state in ENDED or answer == {
+        "detail": f"The task has not ended. Its state is {state}."
+    }
     assert call("GET", params=READ)[0] == 200
 
 
-@pytest.mark.parametrize(("role", "status"), [(None, 401), ("viewer", 403), ("user", 200), ("op", 200)])
-def test_who_may_clear_may_choose(role: str | None, status: int, put_task: PutTask, call: Call) -> None:
-    """Airflow's auth manager decides. That one may not is no error for who asks: browsers would show it as one."""
+@pytest.mark.parametrize(
+    ("role", "status"), [(None, 401), ("viewer", 403), ("user", 200), ("op", 200)]
+)
+def test_who_may_clear_may_choose(
+    role: str | None, status: int, put_task: PutTask, call: Call
+) -> None:
+    """
+    Airflow's auth manager decides. That one may not is no error for who asks: browsers
+    would show it as one.
+    """
     put_task()
 
     read = call("GET", role, params=READ)
@@ -180,7 +232,10 @@ def test_who_may_clear_may_choose(role: str | None, status: int, put_task: PutTa
 
 
 def test_refused_file_is_an_error() -> None:
-    """A browser must not take the answer to somebody who may not clear a task for a module."""
+    """
+    A browser must not take the answer to somebody who may not clear a task for a
+    module.
+    """
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi import HTTPException
     from fastapi.testclient import TestClient
@@ -199,7 +254,10 @@ def test_refused_file_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://airflow.example.com"}, 200),
+        (
+            {"Sec-Fetch-Site": "same-origin", "Origin": "https://airflow.example.com"},
+            200,
+        ),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "http://testserver"}, 403),
         ({"Sec-Fetch-Site": "none"}, 403),
@@ -215,13 +273,20 @@ def test_refused_file_is_an_error() -> None:
     ],
 )
 def test_pages_of_other_sites_are_refused(
-    headers: dict[str, str], status: int, put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
+    headers: dict[str, str],
+    status: int,
+    put_task: PutTask,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The browser may send the session cookie with their requests."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team")
     put_task()
 
-    sent = call(content=json.dumps(body()), headers={"Content-Type": "application/json", **headers})
+    sent = call(
+        content=json.dumps(body()),
+        headers={"Content-Type": "application/json", **headers},
+    )
 
     assert sent[0] == status
     assert (variable()[0] == to_text(RECORDED)) is (status != 200)
@@ -259,12 +324,21 @@ def test_invalid_values_are_named(
     [(b"", 422), (b"[]", 422), (b"{", 422), (b"\xff", 422), (b" " * 17_000, 413)],
     ids=["empty", "list", "no end", "no text", "long"],
 )
-def test_bodies_that_are_no_change(content: bytes, status: int, put_task: PutTask, call: Call) -> None:
+def test_bodies_that_are_no_change(
+    content: bytes, status: int, put_task: PutTask, call: Call
+) -> None:
     """What is too long is refused before it is parsed."""
     put_task()
 
-    assert call(content=content, headers={"Content-Type": "application/json"})[0] == status
-    assert call(json={name: value for name, value in body().items() if name != "on_clear"})[0] == 422
+    assert (
+        call(content=content, headers={"Content-Type": "application/json"})[0] == status
+    )
+    assert (
+        call(
+            json={name: value for name, value in body().items() if name != "on_clear"}
+        )[0]
+        == 422
+    )
     assert variable()[0] == to_text(RECORDED)
 
 
@@ -273,9 +347,21 @@ def test_bodies_that_are_no_change(content: bytes, status: int, put_task: PutTas
     [
         (None, 404, "The task has no record of an execution."),
         ("{}", 409, "is damaged"),
-        (json.dumps({RECORD: RECORDED.model_dump(mode="json")}), 409, "it has no signature"),
-        (to_text(RECORDED, TaskKey(TASK.dag_id, TASK.run_id, "other", -1)), 409, "not that of this task"),
-        (to_text(RECORDED).replace("us-east-1", "eu-west-1", 1), 409, "not that of this task"),
+        (
+            json.dumps({RECORD: RECORDED.model_dump(mode="json")}),
+            409,
+            "it has no signature",
+        ),
+        (
+            to_text(RECORDED, TaskKey(TASK.dag_id, TASK.run_id, "other", -1)),
+            409,
+            "not that of this task",
+        ),
+        (
+            to_text(RECORDED).replace("us-east-1", "eu-west-1", 1),
+            409,
+            "not that of this task",
+        ),
     ],
     ids=["none", "damaged", "unsigned", "of another task", "edited"],
 )
@@ -303,7 +389,11 @@ def test_unknown_tasks_have_no_record(put_task: PutTask, call: Call) -> None:
     """The DAG of the path, for which the permission was checked, is part of the key."""
     put_task()
 
-    for url in ("/dags/another_dag/clear-choice", "/dags/~/clear-choice", "/dags/%2e%2e/clear-choice"):
+    for url in (
+        "/dags/another_dag/clear-choice",
+        "/dags/~/clear-choice",
+        "/dags/%2e%2e/clear-choice",
+    ):
         assert call(url=url, json=body())[0] in (403, 404)
     for changes in ({"run_id": "other"}, {"task_id": "other"}, {"map_index": 0}):
         assert call(json=body(**changes))[0] == 404
@@ -320,7 +410,10 @@ def test_key_that_cannot_be_used_is_an_error(
 
     status, answer = call(json=body())
 
-    assert (status, "[core] fernet_key is set, but cannot be used" in answer["detail"]) == (500, True)
+    assert (
+        status,
+        "[core] fernet_key is set, but cannot be used" in answer["detail"],
+    ) == (500, True)
     monkeypatch.undo()
     assert variable()[0] == before
 
@@ -332,11 +425,16 @@ def test_variable_that_cannot_be_decrypted_is_an_error(
     put_task()
     before = variable()
     # With another key, Airflow gives no value, and no error.
-    monkeypatch.setattr("airflow.models.variable.get_fernet", lambda: Fernet(Fernet.generate_key()))
+    monkeypatch.setattr(
+        "airflow.models.variable.get_fernet", lambda: Fernet(Fernet.generate_key())
+    )
 
     for method, request in (("GET", {"params": READ}), ("PUT", {"json": body()})):
         status, answer = call(method, **request)
-        assert (status, "cannot be decrypted with the deployment's Fernet key" in answer["detail"]) == (
+        assert (
+            status,
+            "cannot be decrypted with the deployment's Fernet key" in answer["detail"],
+        ) == (
             500,
             True,
         )

@@ -1,4 +1,7 @@
-"""What a person sees of a stop: that it is on its way, how it has ended, or since when nobody knows."""
+"""
+What a person sees of a stop: that it is on its way, how it has ended, or since when
+nobody knows.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def state_of(page: TabPage) -> str:
 
 
 def test_stop_is_followed(site: Site, timed_page: TabPage) -> None:
-    """After the end of the task, the page reads on until the execution has ended, and then no more."""
+    """
+    After the end of the task, the page reads on until the execution has ended, and then
+    no more.
+    """
     page, task = timed_page, site.new_task("deferred")
     site.publish(task, arranged.running())
     page.open(task)
@@ -72,16 +78,36 @@ def test_a_day_later_the_execution_is_stopped(site: Site, page: TabPage) -> None
         (
             {},
             "Unknown",
-            (UNKNOWN, "AWS has accepted it.", "at 2026-03-01 13:38:01 UTC (Stopping)", SEEN, CONSOLE),
+            (
+                UNKNOWN,
+                "AWS has accepted it.",
+                "at 2026-03-01 13:38:01 UTC (Stopping)",
+                SEEN,
+                CONSOLE,
+            ),
         ),
         (
             {"result": "requested", "seen_at": None, "process": "worker"},
             "Unknown",
-            (UNKNOWN, "requested by the worker at", "What AWS has answered is not known.", CONSOLE),
+            (
+                UNKNOWN,
+                "requested by the worker at",
+                "What AWS has answered is not known.",
+                CONSOLE,
+            ),
         ),
-        ({"error": "<b>not</b> allowed"}, "Unknown", (UNKNOWN, "<b>not</b> allowed", CONSOLE)),
         (
-            {"result": "failed", "error": "<b>not</b> you", "seen_at": None, "reason": "timeout"},
+            {"error": "<b>not</b> allowed"},
+            "Unknown",
+            (UNKNOWN, "<b>not</b> allowed", CONSOLE),
+        ),
+        (
+            {
+                "result": "failed",
+                "error": "<b>not</b> you",
+                "seen_at": None,
+                "reason": "timeout",
+            },
             "Running",
             (
                 "The stop failed",
@@ -92,17 +118,33 @@ def test_a_day_later_the_execution_is_stopped(site: Site, page: TabPage) -> None
         ),
         # Edited by somebody.
         (
-            {"result": 7, "reason": "<i>", "process": ["x"], "seen_at": "soon", "error": {}},
+            {
+                "result": 7,
+                "reason": "<i>",
+                "process": ["x"],
+                "seen_at": "soon",
+                "error": {},
+            },
             "Unknown",
-            (UNKNOWN, "The stop was requested at 2026-03-01 13:38:00 UTC. What AWS has"),
+            (
+                UNKNOWN,
+                "The stop was requested at 2026-03-01 13:38:00 UTC. What AWS has",
+            ),
         ),
         ({"requested_at": "yesterday"}, "Running", ("This is the last known state",)),
     ],
 )
 def test_a_day_later_nobody_knows(
-    fields: dict[str, Any], state: str, texts: tuple[str, ...], site: Site, page: TabPage
+    fields: dict[str, Any],
+    state: str,
+    texts: tuple[str, ...],
+    site: Site,
+    page: TabPage,
 ) -> None:
-    """The time of the request, the last status with its time, and what went wrong, as texts."""
+    """
+    The time of the request, the last status with its time, and what went wrong, as
+    texts.
+    """
     task, xcoms = site.new_task("failed"), arranged.being_stopped(REQUESTED_AT)
     xcoms.run["stop"] |= fields
     site.publish(task, xcoms)
@@ -117,12 +159,22 @@ def test_a_day_later_nobody_knows(
 
 @pytest.mark.parametrize(
     ("state", "title"),
-    [("Success", "The execution succeeded before its stop"), ("Failed", "The execution failed")],
+    [
+        ("Success", "The execution succeeded before its stop"),
+        ("Failed", "The execution failed"),
+    ],
 )
-def test_stop_that_came_too_late(state: str, title: str, site: Site, page: TabPage) -> None:
+def test_stop_that_came_too_late(
+    state: str, title: str, site: Site, page: TabPage
+) -> None:
     """The execution has ended otherwise."""
     task, xcoms = site.new_task("failed"), arranged.success()
-    site.publish(task, arranged.XComs({**xcoms.run, "state": state, "stop": arranged.stop(REQUESTED_AT)}))
+    site.publish(
+        task,
+        arranged.XComs(
+            {**xcoms.run, "state": state, "stop": arranged.stop(REQUESTED_AT)}
+        ),
+    )
 
     page.open(task)
 

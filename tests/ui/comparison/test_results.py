@@ -1,4 +1,6 @@
-"""The differences of values, and the axis of the chart, as the browser computes them."""
+"""
+The differences of values, and the axis of the chart, as the browser computes them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ pytestmark = pytest.mark.system
 
 # The modules as one script, since the page of these tests has no server.
 SCRIPT: Final = "\n".join(
-    re.sub(r"^(import .*?;|export )", "", read_files()[name].decode(), flags=re.MULTILINE | re.DOTALL)
+    re.sub(
+        r"^(import .*?;|export )",
+        "",
+        read_files()[name].decode(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
     for name in ("format.js", "validation.js", "results.js", "chart.js")
 )
 NUMBERS: Final = [
@@ -63,7 +70,13 @@ SERIES: Final[list[list[float]]] = [
     [0.91234567, 0.91234568, 0.91234566],
     [-1000, 0.001, 1000],
 ]
-DURATIONS: Final[list[list[float]]] = [[0, 0], [59.7, 61], [1823, 1519.5], [1e12, 0.3], [3e8, 2.9e8]]
+DURATIONS: Final[list[list[float]]] = [
+    [0, 0],
+    [59.7, 61],
+    [1823, 1519.5],
+    [1e12, 0.3],
+    [3e8, 2.9e8],
+]
 
 
 def evaluate(browser: Browser, function: str, argument: Any) -> Any:
@@ -76,15 +89,26 @@ def evaluate(browser: Browser, function: str, argument: Any) -> Any:
 
 
 def test_differences(browser: Browser) -> None:
-    """A difference has a sign and the share of the earlier value, unless that says nothing."""
+    """
+    A difference has a sign and the share of the earlier value, unless that says
+    nothing.
+    """
     for function, table in (("compareNumbers", NUMBERS), ("compareSeconds", SECONDS)):
-        found = evaluate(browser, f"rows => rows.map(([now, before]) => {function}(now, before))", table)
+        found = evaluate(
+            browser,
+            f"rows => rows.map(([now, before]) => {function}(now, before))",
+            table,
+        )
         assert found == [text for _, _, text in table]
 
 
 def test_numbers(browser: Browser) -> None:
     """An integer that JavaScript knows exactly is shown whole."""
-    found = evaluate(browser, "numbers => numbers.map(number => formatNumber(number))", [n for n, _ in TEXTS])
+    found = evaluate(
+        browser,
+        "numbers => numbers.map(number => formatNumber(number))",
+        [n for n, _ in TEXTS],
+    )
     assert found == [text for _, text in TEXTS]
 
 
@@ -101,11 +125,15 @@ def test_axis(browser: Browser) -> None:
             series,
         )
         for values, (places, ticks, texts) in zip(series, axes, strict=True):
-            assert all(-1e-9 <= place <= 1 + 1e-9 for place in [*places, *ticks]), values
+            assert all(-1e-9 <= place <= 1 + 1e-9 for place in [*places, *ticks]), (
+                values
+            )
             assert 1 <= len(ticks) <= 7, values
             assert len(set(texts)) == len(texts), (values, texts)
             assert max(map(len, texts)) <= 16, texts
             if kind == "number" and set(values) == {0}:
                 assert texts == ["-0.5", "-0.25", "0", "0.25", "0.5"]
-            if kind == "number" and max(values) - min(values) > max(1e-290, 1e-6 * max(map(abs, values))):
+            if kind == "number" and max(values) - min(values) > max(
+                1e-290, 1e-6 * max(map(abs, values))
+            ):
                 assert max(places) - min(places) > 0.4, values

@@ -1,4 +1,7 @@
-"""The tasks whose pages the tests open. They never run: the tests write what such tasks would have stored."""
+"""
+The tasks whose pages the tests open. They never run: the tests write what such tasks
+would have stored.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,20 @@ from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 
 with DAG("churn_retraining", schedule=None):
-    PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=True)
-    PolysyncStartPipelineOperator.partial(task_id="train_each", pipeline_name="churn-tuning").expand(
+    PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn-tuning", deferrable=True
+    )
+    PolysyncStartPipelineOperator.partial(
+        task_id="train_each", pipeline_name="churn-tuning"
+    ).expand(
         pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}, {"Region": "apac"}]
     )
     # Their runs are compared: each test has a task of its own.
     for name in ("train_us", "train_apac", "tune"):
         PolysyncStartPipelineOperator(task_id=name, pipeline_name="churn-tuning")
-    PolysyncStartPipelineOperator.partial(task_id="tune_each", pipeline_name="churn-tuning").expand(
-        pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}]
-    )
+    PolysyncStartPipelineOperator.partial(
+        task_id="tune_each", pipeline_name="churn-tuning"
+    ).expand(pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}])
     PolysyncListImportOperator(task_id="import_jobs")
     PolysyncStopPipelineOperator(
         task_id="stop",
@@ -40,6 +47,8 @@ with DAG("churn_retraining", schedule=None):
     EmptyOperator(task_id="notify")
 
 with DAG("churn_steps", schedule=None):
-    churn = PolysyncPipelineTaskGroup("churn", pipeline_name="churn-tuning", definition="churn_steps.json")
+    churn = PolysyncPipelineTaskGroup(
+        "churn", pipeline_name="churn-tuning", definition="churn_steps.json"
+    )
     EmptyOperator(task_id="prepare") >> churn
     churn["Train"] >> EmptyOperator(task_id="compare")

@@ -33,7 +33,9 @@ def _executions(site: Site) -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_states(page: TabPage, state: str) -> None:
     """Only executions in the state are shown; the form says which."""
-    page.open_executions(f"?dag=retraining_02&since=1h&pipeline=churn-tuning&state={state}")
+    page.open_executions(
+        f"?dag=retraining_02&since=1h&pipeline=churn-tuning&state={state}"
+    )
 
     assert [row[0].split(" | ")[1] for row in page.rows()] == [state]
     assert page.tab.get_by_label("State").input_value() == state
@@ -86,7 +88,9 @@ def test_invalid_filters_are_left_out(page: TabPage, query: str) -> None:
 
     page.wait_for(": 1 to ")
     sent = [url for url in page.api_requests if "/taskInstances?" in url]
-    assert all("Exploded" not in url and "dag_id_pattern=%5C" not in url for url in sent)
+    assert all(
+        "Exploded" not in url and "dag_id_pattern=%5C" not in url for url in sent
+    )
     assert len(page.rows()) > 3
 
 
@@ -97,11 +101,17 @@ def test_times_are_relative(page: TabPage) -> None:
 
     url = next(url for url in page.api_requests if "/taskInstances?" in url)
     text = url.partition("start_date_gte=")[2].partition("&")[0].replace("%3A", ":")
-    assert timedelta(minutes=59) < datetime.now(UTC) - datetime.fromisoformat(text) < timedelta(minutes=70)
+    assert (
+        timedelta(minutes=59)
+        < datetime.now(UTC) - datetime.fromisoformat(text)
+        < timedelta(minutes=70)
+    )
 
 
 def test_a_filter_of_xcoms_compares_some_tasks(page: TabPage) -> None:
-    """What only XComs say is compared for so many tasks at once; people may look further."""
+    """
+    What only XComs say is compared for so many tasks at once; people may look further.
+    """
     tasks = [
         {
             "dag_id": "other",
@@ -116,7 +126,9 @@ def test_a_filter_of_xcoms_compares_some_tasks(page: TabPage) -> None:
         }
         for index in range(100)
     ]
-    page.answer(r"/taskInstances\?", 200, {"task_instances": tasks, "total_entries": 900})
+    page.answer(
+        r"/taskInstances\?", 200, {"task_instances": tasks, "total_entries": 900}
+    )
 
     page.open_executions("?pipeline=rare&state=Success")
 

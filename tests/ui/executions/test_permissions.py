@@ -1,4 +1,7 @@
-"""The page of a person who may see some DAGs only, in an Airflow that runs under a path of a reverse proxy."""
+"""
+The page of a person who may see some DAGs only, in an Airflow that runs under a path of
+a reverse proxy.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,13 @@ def half_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An Airflow whose viewer may see half of the DAGs, each with an execution."""
     home = tmp_path_factory.mktemp("half")
     manager = "tests.ui.executions.auth_manager.HalfAuthManager"
-    airflow = ApiServer(home, {**login_settings(home), "AIRFLOW__CORE__AUTH_MANAGER": manager})
-    airflow.env |= {"AIRFLOW__API__BASE_URL": f"{airflow.url}{BASE_PATH}", "PYTHONPATH": str(ROOT)}
+    airflow = ApiServer(
+        home, {**login_settings(home), "AIRFLOW__CORE__AUTH_MANAGER": manager}
+    )
+    airflow.env |= {
+        "AIRFLOW__API__BASE_URL": f"{airflow.url}{BASE_PATH}",
+        "PYTHONPATH": str(ROOT),
+    }
     with airflow:
         site = Site(airflow, BASE_PATH, login=("ann", PASSWORDS["ann"]))
         for number in range(4):
@@ -58,17 +66,23 @@ def test_only_what_the_viewer_may_see(
     page.open_executions()
 
     rows = page.rows()
-    assert [row[1].partition(" | ")[0] for row in rows] == [f"retraining_{number:02}" for number in visible]
+    assert [row[1].partition(" | ")[0] for row in rows] == [
+        f"retraining_{number:02}" for number in visible
+    ]
     assert [row[3] for row in rows] == [f"pipeline-{number:02}" for number in visible]
     page.wait_for(f": 1 to {len(visible)} of {len(visible)}.")
     hidden = [f"retraining_{number:02}" for number in range(4) if number not in visible]
     assert len(bodies) > 2
-    assert not any(dag_id in text for text in (*bodies, *page.api_requests) for dag_id in hidden)
+    assert not any(
+        dag_id in text for text in (*bodies, *page.api_requests) for dag_id in hidden
+    )
     assert all(f"{BASE_PATH}api/v2/" in url for url in page.api_requests)
     assert page.console_errors == []
 
 
-def test_filters_find_no_hidden_dag(half_site: Site, new_page: Callable[..., TabPage]) -> None:
+def test_filters_find_no_hidden_dag(
+    half_site: Site, new_page: Callable[..., TabPage]
+) -> None:
     """Whoever names a DAG that is hidden learns nothing of it."""
     page = new_page(half_site)
     page.sign_in("vic", PASSWORDS["vic"])

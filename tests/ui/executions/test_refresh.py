@@ -32,7 +32,10 @@ def lists_of(page: TabPage) -> int:
 
 
 def test_new_data_appear(site: Site, page: TabPage) -> None:
-    """While something runs, the page is read every 10 s; then once a minute, and XComs that are final no more."""
+    """
+    While something runs, the page is read every 10 s; then once a minute, and XComs
+    that are final no more.
+    """
     task = arrange(site, "retraining_03", "deferred", arranged.running())
     page.open_executions("?dag=retraining_03&state=Running")
     assert [row[0] for row in page.rows()] == ["▶ | Running"]
@@ -96,16 +99,35 @@ def test_a_part_may_fail(site: Site, page: TabPage) -> None:
     page.open_executions("?dag=retraining_03&state=Running")
 
     assert page.rows()[0][6] == NONE
-    page.wait_for(re.compile(r"^\d+ requests? failed, the first with: HTTP status 500: database is locked"))
+    page.wait_for(
+        re.compile(
+            r"^\d+ requests? failed, the first with: HTTP status 500: database is locked"
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("pattern", "status", "body", "expected"),
     [
-        (LIST, 200, {"task_instances": [], "total_entries": 0}, "No task that starts a pipeline has run yet"),
-        (LIST, 200, {"task_instances": 7}, "No task that starts a pipeline has run yet"),
+        (
+            LIST,
+            200,
+            {"task_instances": [], "total_entries": 0},
+            "No task that starts a pipeline has run yet",
+        ),
+        (
+            LIST,
+            200,
+            {"task_instances": 7},
+            "No task that starts a pipeline has run yet",
+        ),
         (LIST, 403, {"detail": "Forbidden"}, "No permission to see executions"),
-        (LIST, 401, {"detail": "Not authenticated"}, "Your session has ended: reload the page to sign in."),
+        (
+            LIST,
+            401,
+            {"detail": "Not authenticated"},
+            "Your session has ended: reload the page to sign in.",
+        ),
         ("/xcomEntries", 403, {"detail": "Forbidden"}, "No permission to read XComs"),
     ],
 )

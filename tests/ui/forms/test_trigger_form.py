@@ -1,4 +1,7 @@
-"""What a person can choose in the form under "Trigger" of an imported job, in a browser, in a real Airflow."""
+"""
+What a person can choose in the form under "Trigger" of an imported job, in a browser,
+in a real Airflow.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,13 @@ def open_form(site: Site, page: TabPage) -> Locator:
 
 
 @pytest.mark.parametrize("choice", ["false", "true"])
-def test_boolean_without_default_must_be_chosen(site: Site, page: TabPage, choice: str) -> None:
-    """It is a drop-down, so that false can be chosen, too. A Boolean with a default is a switch."""
+def test_boolean_without_default_must_be_chosen(
+    site: Site, page: TabPage, choice: str
+) -> None:
+    """
+    It is a drop-down, so that false can be chosen, too. A Boolean with a default is a
+    switch.
+    """
     form = open_form(site, page)
     trigger = form.get_by_role("button", name="Trigger")
     assert trigger.is_disabled()

@@ -1,3 +1,4 @@
 """
-What the steps create: jobs with their names, logs and descriptions, property files and model packages.
+What the steps create: jobs with their names, logs and descriptions, property files and
+model packages.
 """

@@ -1,9 +1,11 @@
 """
 The messages that Callback steps send to their queues.
 
-https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html shows the body of a message.
-AWS sends one when the step begins, and another one, with a status, when the execution is to be stopped while
-the step runs. AWS does not document what happens if the queue does not exist; the emulator creates it.
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html shows
+the body of a message.
+AWS sends one when the step begins, and another one, with a status, when the execution
+is to be stopped while the step runs. AWS does not document what happens if the queue
+does not exist; the emulator creates it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ _QUEUE_HOST = re.compile(r"(?:[a-z-]+\.)?sqs\.([a-z0-9-]+)\.")
 
 
 class _Message(NamedTuple):
-    """A message that is due: when, and of which run; ``status`` is None when the step begins."""
+    """
+    A message that is due: when, and of which run; ``status`` is None when the step
+    begins.
+    """
 
     at: float
     record: ExecutionRecord
@@ -48,25 +53,34 @@ def send_callback_messages(region: Region, services: AwsServices) -> None:
     :param region: the region.
     :param services: the queues.
     """
-    for message in sorted(_unsent(region), key=lambda each: (each.at, each.record.arn, each.run.order)):
+    for message in sorted(
+        _unsent(region), key=lambda each: (each.at, each.record.arn, each.run.order)
+    ):
         region.messages.add(message.key)
         record, run = message.record, message.run
-        url = urlsplit(text(value_of(record, run, run.step.body.get("SqsQueueUrl")) or ""))
+        url = urlsplit(
+            text(value_of(record, run, run.step.body.get("SqsQueueUrl")) or "")
+        )
         queue, host = url.path.rpartition("/")[2], _QUEUE_HOST.match(url.netloc)
         if _QUEUE_NAME.fullmatch(queue):
-            services.send_message(host[1] if host else region.name, queue, json.dumps(_body(message)))
+            services.send_message(
+                host[1] if host else region.name, queue, json.dumps(_body(message))
+            )
 
 
 def _unsent(region: Region) -> Iterator[_Message]:
     for record in region.executions():
         for run in record.engine.history:
-            # A step that takes its result from the cache has no attempt, and sends nothing.
+            # A step that takes its result from the cache has no attempt, and sends
+            # nothing.
             if run.step.type != "Callback" or not run.attempts:
                 continue
             messages = [_Message(run.attempts[-1].started_at, record, run, None)]
             if run.stop_requested_at is not None:
                 messages.append(_Message(run.stop_requested_at, record, run, _STOPPING))
-            yield from (message for message in messages if message.key not in region.messages)
+            yield from (
+                message for message in messages if message.key not in region.messages
+            )
 
 
 def _body(message: _Message) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 The Describe operations of the jobs that steps have started.
 
 The properties of a step are the members of this description
-(https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-properties.html), so one step's description
-needs those of the steps that its arguments refer to. Jobs that a client has created itself are moto's.
+(https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-properties.html), so
+one step's description needs those of the steps that its arguments refer to. Jobs that a
+client has created itself are moto's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from sagemaker_emulator.engine.expressions import Unknown
 from sagemaker_emulator.engine.step_runs import Attempt, StepRun
 from sagemaker_emulator.sagemaker.jobs import processing, training
 from sagemaker_emulator.sagemaker.jobs.job import Job
-from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_name, source_of, training_job_names
+from sagemaker_emulator.sagemaker.jobs.names import (
+    arguments_of,
+    job_name,
+    source_of,
+    training_job_names,
+)
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
@@ -30,10 +36,14 @@ _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     "AutoML": training.describe_auto_ml_job,
     "Transform": processing.describe_transform_job,
     "Endpoint": processing.describe_endpoint,
-    # Only for the arguments of other steps: no operation of the emulator describes them.
+    # Only for the arguments of other steps: no operation of the emulator describes
+    # them.
     "Model": lambda job: {"ModelName": job.name},
     "EndpointConfig": lambda job: {"EndpointConfigName": job.name},
-    "RegisterModel": lambda job: {"ModelApprovalStatus": "PendingManualApproval", **job.arguments},
+    "RegisterModel": lambda job: {
+        "ModelApprovalStatus": "PendingManualApproval",
+        **job.arguments,
+    },
 }
 _ENDED = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
 _EXECUTION_ID = re.compile(r"(?:pipelines-)?([a-z0-9]{12})-.+")
@@ -55,23 +65,32 @@ class DescribeOperation:
 
 
 OPERATIONS: Mapping[str, DescribeOperation] = {
-    "DescribeTrainingJob": DescribeOperation("TrainingJobName", "training-job", ("Training", "Tuning")),
-    "DescribeProcessingJob": DescribeOperation(
-        "ProcessingJobName", "processing-job", ("Processing", "QualityCheck", "ClarifyCheck")
+    "DescribeTrainingJob": DescribeOperation(
+        "TrainingJobName", "training-job", ("Training", "Tuning")
     ),
-    "DescribeTransformJob": DescribeOperation("TransformJobName", "transform-job", ("Transform",)),
+    "DescribeProcessingJob": DescribeOperation(
+        "ProcessingJobName",
+        "processing-job",
+        ("Processing", "QualityCheck", "ClarifyCheck"),
+    ),
+    "DescribeTransformJob": DescribeOperation(
+        "TransformJobName", "transform-job", ("Transform",)
+    ),
     "DescribeHyperParameterTuningJob": DescribeOperation(
         "HyperParameterTuningJobName", "hyper-parameter-tuning-job", ("Tuning",)
     ),
     "DescribeAutoMLJob": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
-    "DescribeAutoMLJobV2": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
+    "DescribeAutoMLJobV2": DescribeOperation(
+        "AutoMLJobName", "automl-job", ("AutoML",)
+    ),
     "DescribeEndpoint": DescribeOperation("EndpointName", "endpoint", ("Endpoint",)),
 }
 
 
 class Descriptions:
     """
-    The descriptions of the jobs of an execution, which must have been advanced to the present.
+    The descriptions of the jobs of an execution, which must have been advanced to the
+    present.
 
     :param region: the region of the execution.
     :param record: the execution.
@@ -84,7 +103,10 @@ class Descriptions:
         self._now = now
 
     def of(self, run: StepRun, attempt: Attempt) -> dict[str, Any]:
-        """Return the description of the job of an attempt; empty for a type of step that has none."""
+        """
+        Return the description of the job of an attempt; empty for a type of step that
+        has none.
+        """
         describe = _BY_STEP_TYPE.get(run.step.type)
         return describe(self.job(run, attempt)) if describe else {}
 
@@ -97,7 +119,9 @@ class Descriptions:
             kind=run.step.type,
             name=job_name(self._region, self._record, run, attempt.number),
             arguments=arguments_of(self._record, run),
-            status=_ENDED.get(attempt.status, "Stopping" if is_stopping else "InProgress"),
+            status=_ENDED.get(
+                attempt.status, "Stopping" if is_stopping else "InProgress"
+            ),
             created_at=attempt.started_at,
             started_at=attempt.executing_at if attempt.executing_at <= until else None,
             ended_at=attempt.ended_at,
@@ -107,13 +131,17 @@ class Descriptions:
         )
 
     def property(self, reference: str) -> Any:
-        """Return the value of a step's property; `Unknown` if the description of its job does not have it."""
+        """
+        Return the value of a step's property; `Unknown` if the description of its job
+        does not have it.
+        """
         match = STEP_PROPERTY.fullmatch(reference)
         run = self._record.engine.runs.get(match[1]) if match else None
         if match is None or run is None:
             return Unknown(reference)
         record, source = source_of(self._record, run)
-        # A step starts after those that it refers to have ended, so their properties do not change any more.
+        # A step starts after those that it refers to have ended, so their properties do
+        # not change any more.
         if source.attempts and source.order not in record.properties:
             described = Descriptions(self._region, record, self._now)
             record.properties[source.order] = described._properties_of(source)
@@ -124,11 +152,16 @@ class Descriptions:
         properties = self.of(run, run.attempts[-1])
         if "BestCandidate" in properties:
             job = self.job(run, run.attempts[-1])
-            properties = {**properties, "BestCandidateProperties": training.best_candidate_properties(job)}
+            properties = {
+                **properties,
+                "BestCandidateProperties": training.best_candidate_properties(job),
+            }
         return properties
 
 
-def describe(region: Region, operation: str, name: str, now: float) -> dict[str, Any] | None:
+def describe(
+    region: Region, operation: str, name: str, now: float
+) -> dict[str, Any] | None:
     """
     Return the response of a Describe operation; None if no step has started such a job.
 
@@ -144,16 +177,26 @@ def describe(region: Region, operation: str, name: str, now: float) -> dict[str,
     record.engine.advance(now)
     descriptions = Descriptions(region, record, now)
     for run in record.engine.history:
-        for attempt in run.attempts if run.step.type in OPERATIONS[operation].step_types else ():
+        for attempt in (
+            run.attempts if run.step.type in OPERATIONS[operation].step_types else ()
+        ):
             own_name = job_name(region, record, run, attempt.number)
             if operation == "DescribeTrainingJob" and run.step.type == "Tuning":
-                job = descriptions.job(run, attempt) if name.startswith(own_name) else None
+                job = (
+                    descriptions.job(run, attempt)
+                    if name.startswith(own_name)
+                    else None
+                )
                 if job and name in training_job_names(region, job.name, job.arguments):
                     return training.describe_training_job_of_tuning(job, name)
             elif name == own_name and operation == "DescribeAutoMLJob":
                 job = descriptions.job(run, attempt)
                 is_second_version = "AutoMLJobInputDataConfig" in job.arguments
-                return None if is_second_version else training.describe_auto_ml_job(job, operation)
+                return (
+                    None
+                    if is_second_version
+                    else training.describe_auto_ml_job(job, operation)
+                )
             elif name == own_name:
                 return descriptions.of(run, attempt)
     return None

@@ -1,9 +1,9 @@
 """
 The job of one attempt of a step, with what all its Describe operations have in common.
 
-A job is described from the arguments of its step, which are those of the operation that creates it. Members
-that AWS would not accept are left out, and required ones that are missing have a default, so that each
-response has the shape of the service model.
+A job is described from the arguments of its step, which are those of the operation that
+creates it. Members that AWS would not accept are left out, and required ones that are
+missing have a default, so that each response has the shape of the service model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from botocore.model import StructureShape
 from sagemaker_emulator.sagemaker.calls import omit_none
 from sagemaker_emulator.sagemaker.jobs.names import RESOURCES
 from sagemaker_emulator.sagemaker.store import ACCOUNT, Region
-from sagemaker_emulator.sagemaker.validation import conforming, matching_members, service_model
+from sagemaker_emulator.sagemaker.validation import (
+    conforming,
+    matching_members,
+    service_model,
+)
 
 INSTANCE_TYPE = "ml.m5.xlarge"
 VOLUME_SIZE = 30
@@ -30,7 +34,8 @@ class Job:
 
     :param kind: the type of its step.
     :param arguments: the arguments of the step, evaluated, and not validated.
-    :param status: ``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or ``Stopped``.
+    :param status: ``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or
+        ``Stopped``.
     :param started_at: when its container started; None if it has not.
     :param metrics: the metrics that the scenario gives it.
     :param role_arn: the role of the pipeline.
@@ -65,7 +70,10 @@ class Job:
 
     @property
     def seconds(self) -> int | None:
-        """The seconds that the container has run; None while it runs, or if it has not started."""
+        """
+        The seconds that the container has run; None while it runs, or if it has not
+        started.
+        """
         if self.started_at is None or self.ended_at is None:
             return None
         return max(1, round(self.ended_at - self.started_at))
@@ -75,7 +83,9 @@ class Job:
         """The bucket that the SageMaker Python SDK uses by default, as an S3 URI."""
         return f"s3://sagemaker-{self.region.name}-{ACCOUNT}"
 
-    def described(self, operation: str, defaults: Mapping[str, Any], **members: Any) -> dict[str, Any]:
+    def described(
+        self, operation: str, defaults: Mapping[str, Any], **members: Any
+    ) -> dict[str, Any]:
         """
         Return the response of a Describe operation.
 
@@ -87,8 +97,17 @@ class Job:
         if not isinstance(shape, StructureShape):
             raise TypeError(f"{operation} has no response")
         role = {"RoleArn": self.role_arn} if "RoleArn" in shape.members else {}
-        return {**role, **defaults, **matching_members(shape, self.arguments), **omit_none(**members)}
+        return {
+            **role,
+            **defaults,
+            **matching_members(shape, self.arguments),
+            **omit_none(**members),
+        }
 
     def argument(self, name: str, shape_name: str) -> Any:
-        """Return the part of an argument that matches a shape; None if nothing of it does."""
-        return conforming(service_model().shape_for(shape_name), self.arguments.get(name))
+        """
+        Return the part of an argument that matches a shape; None if nothing of it does.
+        """
+        return conforming(
+            service_model().shape_for(shape_name), self.arguments.get(name)
+        )

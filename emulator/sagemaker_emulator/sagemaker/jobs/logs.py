@@ -2,11 +2,14 @@
 The logs that the jobs of steps write to CloudWatch Logs.
 
 Log groups and streams have the names in
-https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and, for Lambda functions,
-https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html. The content is invented,
-because no job runs: some lines while the job runs, and, if it fails, the ``log_lines`` of the scenario or a
-traceback with the failure reason at the end. Each attempt of a step has a stream of its own, and a tuning job
-one for each of its training jobs. EMR steps write their logs to S3, so they have none here.
+https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and, for Lambda
+functions,
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html. The
+content is invented,
+because no job runs: some lines while the job runs, and, if it fails, the ``log_lines``
+of the scenario or a traceback with the failure reason at the end. Each attempt of a
+step has a stream of its own, and a tuning job one for each of its training jobs. EMR
+steps write their logs to S3, so they have none here.
 """
 
 from __future__ import annotations
@@ -17,7 +20,12 @@ from datetime import UTC, datetime
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.engine.step_runs import Attempt, StepRun
 from sagemaker_emulator.sagemaker.calls import LogStream
-from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_name, training_job_names, value_of
+from sagemaker_emulator.sagemaker.jobs.names import (
+    arguments_of,
+    job_name,
+    training_job_names,
+    value_of,
+)
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _GROUPS = {
@@ -39,12 +47,19 @@ _SCRIPTS = {
 }
 _DEFAULT_SCRIPT = "/opt/ml/processing/input/code/main.py"
 # The seconds from the start of the container to the lines that every job writes.
-_PROGRESS = ((1.0, "Reading the input data"), (5.0, "Read 1024 records"), (10.0, "Working on the records"))
+_PROGRESS = (
+    (1.0, "Reading the input data"),
+    (5.0, "Read 1024 records"),
+    (10.0, "Working on the records"),
+)
 
 
-def log_streams(region: Region, record: ExecutionRecord, now: float) -> Iterator[LogStream]:
+def log_streams(
+    region: Region, record: ExecutionRecord, now: float
+) -> Iterator[LogStream]:
     """
-    Yield the log streams of an execution whose events are not complete, with all events up to now.
+    Yield the log streams of an execution whose events are not complete, with all events
+    up to now.
 
     :param region: the region of the execution.
     :param record: the execution, which must have been advanced to the present.
@@ -80,10 +95,16 @@ def _streams(
     for job in started:
         host = f"i-{region.identifier(17, job)}" if kind == "Transform" else "algo-1"
         events = [(start, f"Starting the container of {job}")]
-        events += [(start + seconds, line) for seconds, line in _PROGRESS if start + seconds <= now]
+        events += [
+            (start + seconds, line)
+            for seconds, line in _PROGRESS
+            if start + seconds <= now
+        ]
         if attempt.ended_at is not None:
             ended_at = attempt.ended_at
-            events = [event for event in events if event[0] < ended_at or event[0] == start]
+            events = [
+                event for event in events if event[0] < ended_at or event[0] == start
+            ]
             events += [(ended_at, line) for line in _last_lines(run, attempt)]
         yield LogStream(_GROUPS[kind], f"{job}/{host}-{int(start)}", tuple(events))
 
@@ -105,16 +126,25 @@ def _last_lines(run: StepRun, attempt: Attempt) -> list[str]:
 
 
 def _function_name(record: ExecutionRecord, run: StepRun) -> str | None:
-    """Return the name in an ARN like ``arn:aws:lambda:us-east-1:123456789012:function:name:version``."""
+    """
+    Return the name in an ARN like
+    ``arn:aws:lambda:us-east-1:123456789012:function:name:version``.
+    """
     parts = text(value_of(record, run, run.step.body.get("FunctionArn"))).split(":")
     return parts[6] if len(parts) > 6 and parts[5] == "function" else None
 
 
 def _lambda_stream(
-    region: Region, record: ExecutionRecord, run: StepRun, attempt: Attempt, function: str
+    region: Region,
+    record: ExecutionRecord,
+    run: StepRun,
+    attempt: Attempt,
+    function: str,
 ) -> LogStream:
     digits = region.identifier(32, record.arn, run.step.name, attempt.number, "stream")
-    request_id = "-".join(digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
+    request_id = "-".join(
+        digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+    )
     date = datetime.fromtimestamp(attempt.started_at, UTC).strftime("%Y/%m/%d")
     events = [(attempt.started_at, f"START RequestId: {request_id} Version: $LATEST")]
     if attempt.ended_at is not None:
@@ -122,4 +152,6 @@ def _lambda_stream(
         if attempt.status == "Succeeded":
             lines = [*lines, f"END RequestId: {request_id}"]
         events += [(attempt.ended_at, line) for line in lines]
-    return LogStream(f"/aws/lambda/{function}", f"{date}/[$LATEST]{digits}", tuple(events))
+    return LogStream(
+        f"/aws/lambda/{function}", f"{date}/[$LATEST]{digits}", tuple(events)
+    )

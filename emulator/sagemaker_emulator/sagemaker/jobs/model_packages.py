@@ -1,14 +1,19 @@
 """
-The model packages that RegisterModel steps create, and the operations on model packages.
+The model packages that RegisterModel steps create, and the operations on model
+packages.
 
-A package is created, approved, listed and deleted here; everything else about it is moto's, which also keeps
-it.
+A package is created, approved, listed and deleted here; everything else about it is
+moto's, which also keeps it.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html,
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html,
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.html,
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html and
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteModelPackage.html. AWS does not document
-its answer for a package that does not exist; public logs show the ValidationException below.
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html
+and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteModelPackage.html.
+AWS does not document
+its answer for a package that does not exist; public logs show the ValidationException
+below.
 """
 
 from __future__ import annotations
@@ -18,7 +23,12 @@ from typing import Any
 
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.errors import invalid
-from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
+from sagemaker_emulator.sagemaker.calls import (
+    AwsServices,
+    Call,
+    NotEmulatedError,
+    Operation,
+)
 from sagemaker_emulator.sagemaker.jobs.names import arguments_of
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
@@ -33,7 +43,8 @@ _REPLACED = ("ModelApprovalStatus", "ApprovalDescription", *MEMBERS_BESIDE_MOTO)
 
 def register_model_packages(region: Region, services: AwsServices) -> None:
     """
-    Create the model packages of all RegisterModel steps that have succeeded, in the order of their ends.
+    Create the model packages of all RegisterModel steps that have succeeded, in the
+    order of their ends.
 
     All executions of the region must have been advanced to the present.
 
@@ -53,11 +64,19 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
         record.model_packages[run.step.name] = arn
 
 
-def _unregistered(region: Region) -> Iterator[tuple[tuple[float, str, int], ExecutionRecord, StepRun]]:
+def _unregistered(
+    region: Region,
+) -> Iterator[tuple[tuple[float, str, int], ExecutionRecord, StepRun]]:
     for record in region.executions():
         for run in record.engine.runs.values():
-            is_new = run.step.name not in record.model_packages and run.reused_from is None
-            if run.step.type == "RegisterModel" and run.status == "Succeeded" and is_new:
+            is_new = (
+                run.step.name not in record.model_packages and run.reused_from is None
+            )
+            if (
+                run.step.type == "RegisterModel"
+                and run.status == "Succeeded"
+                and is_new
+            ):
                 yield (run.ended_at or 0.0, record.arn, run.order), record, run
 
 
@@ -79,14 +98,21 @@ def _create(call: Call) -> dict[str, Any]:
         raise invalid("Specify either ModelPackageName or ModelPackageGroupName.")
     if group is not None:
         request["ModelPackageGroupName"] = _existing_group(call, group)
-    return {"ModelPackageArn": call.services.create_model_package(call.region.name, request, call.now)}
+    return {
+        "ModelPackageArn": call.services.create_model_package(
+            call.region.name, request, call.now
+        )
+    }
 
 
 def _existing_group(call: Call, name_or_arn: str) -> str:
     """Return the name of a model package group, which must exist."""
     name = name_or_arn.rpartition("/")[2]
     if not call.services.has_model_package_group(call.region.name, name):
-        raise invalid(f"ModelPackageGroup {call.region.arn('model-package-group', name)} does not exist.")
+        raise invalid(
+            f"ModelPackageGroup {call.region.arn('model-package-group', name)} does not"
+            " exist."
+        )
     return name
 
 
@@ -98,7 +124,9 @@ def _describe(call: Call) -> dict[str, Any]:
 def _update(call: Call) -> dict[str, Any]:
     request = call.request
     package = _described(call, request["ModelPackageArn"])
-    changes: dict[str, Any] = {name: request[name] for name in _REPLACED if name in request}
+    changes: dict[str, Any] = {
+        name: request[name] for name in _REPLACED if name in request
+    }
     properties = {
         **(package.get("CustomerMetadataProperties") or {}),
         **request.get("CustomerMetadataProperties", {}),
@@ -132,7 +160,10 @@ def _list(call: Call) -> dict[str, Any]:
 
     packages, token = page(_selected(call), key, request)
     shape = structure("ModelPackageSummary")
-    return {"ModelPackageSummaryList": [matching_members(shape, each) for each in packages], **token}
+    return {
+        "ModelPackageSummaryList": [matching_members(shape, each) for each in packages],
+        **token,
+    }
 
 
 def _selected(call: Call) -> list[dict[str, Any]]:
@@ -141,7 +172,8 @@ def _selected(call: Call) -> list[dict[str, Any]]:
     group = request.get("ModelPackageGroupName")
     if group is not None:
         group = _existing_group(call, group)
-    # Without a group, AWS lists packages without one, unless the request says otherwise.
+    # Without a group, AWS lists packages without one, unless the request says
+    # otherwise.
     kind = "Versioned" if group else request.get("ModelPackageType", "Unversioned")
     approval = request.get("ModelApprovalStatus")
     after = request.get("CreationTimeAfter", float("-inf"))
@@ -150,7 +182,11 @@ def _selected(call: Call) -> list[dict[str, Any]]:
         package
         for package in call.services.model_packages(region.name)
         if group in (None, package.get("ModelPackageGroupName"))
-        and kind in ("Both", "Versioned" if "ModelPackageVersion" in package else "Unversioned")
+        and kind
+        in (
+            "Both",
+            "Versioned" if "ModelPackageVersion" in package else "Unversioned",
+        )
         and approval in (None, package.get("ModelApprovalStatus"))
         and after < package["CreationTime"] < before
         and request.get("NameContains", "") in _name(package)

@@ -2,8 +2,8 @@
 The names of the jobs that steps start, and the values in their arguments.
 
 AWS does not document how it forms these names. Names in its examples are like
-``pipelines-<execution id>-<step name>-<random>``; where this is longer than the type of job allows, the
-name is shorter.
+``pipelines-<execution id>-<step name>-<random>``; where this is longer than the type of
+job allows, the name is shorter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_emulator.engine.expressions import ExpressionError, evaluate, evaluate_all
+from sagemaker_emulator.engine.expressions import (
+    ExpressionError,
+    evaluate,
+    evaluate_all,
+)
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
@@ -34,12 +38,16 @@ RESOURCES = {
 _MAX_LENGTHS = {"Tuning": 32, "AutoML": 32}
 _MAX_LENGTH = 63
 _SUFFIX_LENGTH = 10
-# A tuning job can start hundreds of training jobs. In the emulator, it starts at most these.
+# A tuning job can start hundreds of training jobs. In the emulator, it starts at most
+# these.
 _MAX_TRAINING_JOBS = 10
 
 
 def source_of(record: ExecutionRecord, run: StepRun) -> tuple[ExecutionRecord, StepRun]:
-    """Return the execution and the run with the job of a run: earlier ones if it has reused results."""
+    """
+    Return the execution and the run with the job of a run: earlier ones if it has
+    reused results.
+    """
     arn = run.cached.execution_arn if run.cached else run.reused_from
     source = record.pipeline.executions.get(arn or "")
     if source is None:
@@ -48,7 +56,9 @@ def source_of(record: ExecutionRecord, run: StepRun) -> tuple[ExecutionRecord, S
     return (record, run) if earlier is None else source_of(source, earlier)
 
 
-def job_name(region: Region, record: ExecutionRecord, run: StepRun, attempt: int) -> str:
+def job_name(
+    region: Region, record: ExecutionRecord, run: StepRun, attempt: int
+) -> str:
     """Return the name of the job of an attempt."""
     suffix = region.identifier(_SUFFIX_LENGTH, record.arn, run.step.name, attempt)
     length = _MAX_LENGTHS.get(run.step.type, _MAX_LENGTH)
@@ -58,39 +68,61 @@ def job_name(region: Region, record: ExecutionRecord, run: StepRun, attempt: int
 
 
 def job_arn(region: Region, record: ExecutionRecord, run: StepRun) -> str:
-    """Return the ARN of the job of the current attempt, for a step type in `RESOURCES`."""
+    """
+    Return the ARN of the job of the current attempt, for a step type in `RESOURCES`.
+    """
     record, run = source_of(record, run)
-    return region.arn(RESOURCES[run.step.type], job_name(region, record, run, run.attempt))
+    return region.arn(
+        RESOURCES[run.step.type], job_name(region, record, run, run.attempt)
+    )
 
 
 def arguments_of(record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
-    """Return the evaluated arguments of a step. A value that is not known is the text of its reference."""
+    """
+    Return the evaluated arguments of a step. A value that is not known is the text of
+    its reference.
+    """
     try:
-        arguments: dict[str, Any] = evaluate_all(dict(run.step.arguments), record.engine.scope_of(run.step))
+        arguments: dict[str, Any] = evaluate_all(
+            dict(run.step.arguments), record.engine.scope_of(run.step)
+        )
     except ExpressionError:
         return {}
     return arguments
 
 
 def value_of(record: ExecutionRecord, run: StepRun, value: Any) -> Any:
-    """Return the value of an expression in the body of a step; None if it cannot be evaluated."""
+    """
+    Return the value of an expression in the body of a step; None if it cannot be
+    evaluated.
+    """
     try:
         return evaluate(value, record.engine.scope_of(run.step))
     except ExpressionError:
         return None
 
 
-def training_job_names(region: Region, name: str, arguments: Mapping[str, Any]) -> list[str]:
+def training_job_names(
+    region: Region, name: str, arguments: Mapping[str, Any]
+) -> list[str]:
     """
-    Return the names of the training jobs of a tuning job, or of the candidates of an AutoML job.
+    Return the names of the training jobs of a tuning job, or of the candidates of an
+    AutoML job.
 
     :param region: the region.
     :param name: the name of the tuning job.
     :param arguments: its evaluated arguments.
     """
     limit: Any = arguments
-    for member in ("HyperParameterTuningJobConfig", "ResourceLimits", "MaxNumberOfTrainingJobs"):
+    for member in (
+        "HyperParameterTuningJobConfig",
+        "ResourceLimits",
+        "MaxNumberOfTrainingJobs",
+    ):
         limit = limit.get(member) if isinstance(limit, Mapping) else None
     is_number = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
     count = min(limit, _MAX_TRAINING_JOBS) if is_number else 1
-    return [f"{name}-{number:03}-{region.identifier(8, name, number)}" for number in range(1, count + 1)]
+    return [
+        f"{name}-{number:03}-{region.identifier(8, name, number)}"
+        for number in range(1, count + 1)
+    ]

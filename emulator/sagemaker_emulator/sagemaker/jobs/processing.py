@@ -1,8 +1,10 @@
 """
 The descriptions of processing jobs, transform jobs and endpoints.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html,
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html and
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html
+and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html.
 """
 
@@ -12,7 +14,11 @@ from typing import Any
 
 from sagemaker_emulator.sagemaker.jobs.job import INSTANCE_TYPE, VOLUME_SIZE, Job
 
-_CLUSTER = {"InstanceType": INSTANCE_TYPE, "InstanceCount": 1, "VolumeSizeInGB": VOLUME_SIZE}
+_CLUSTER = {
+    "InstanceType": INSTANCE_TYPE,
+    "InstanceCount": 1,
+    "VolumeSizeInGB": VOLUME_SIZE,
+}
 _ENDPOINT_STATUSES = {
     "InProgress": "Creating",
     "Stopping": "Creating",
@@ -26,7 +32,10 @@ def describe_processing_job(job: Job) -> dict[str, Any]:
     """Return the response of DescribeProcessingJob."""
     return job.described(
         "DescribeProcessingJob",
-        {"ProcessingResources": {"ClusterConfig": _CLUSTER}, "AppSpecification": {"ImageUri": "emulated"}},
+        {
+            "ProcessingResources": {"ClusterConfig": _CLUSTER},
+            "AppSpecification": {"ImageUri": "emulated"},
+        },
         ProcessingJobName=job.name,
         ProcessingJobArn=job.arn,
         ProcessingJobStatus=job.status,
@@ -40,7 +49,12 @@ def describe_processing_job(job: Job) -> dict[str, Any]:
 
 def describe_transform_job(job: Job) -> dict[str, Any]:
     """Return the response of DescribeTransformJob."""
-    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{job.default_bucket}/input"}}
+    source = {
+        "S3DataSource": {
+            "S3DataType": "S3Prefix",
+            "S3Uri": f"{job.default_bucket}/input",
+        }
+    }
     return job.described(
         "DescribeTransformJob",
         {

@@ -1,12 +1,16 @@
 """
 The descriptions of training, tuning and AutoML jobs.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html,
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html and
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html, which also describes
-jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these. The metrics come from the scenario. In the
-emulator, a managed spot training job saves 70 percent, the last training job of a tuning job is the best one,
-and the candidate of an AutoML job names no steps.
+Reference:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
+and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html,
+which also describes
+jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these. The metrics come from
+the scenario. In the emulator, a managed spot training job saves 70 percent, the last
+training job of a tuning job is the best one, and the candidate of an AutoML job names
+no steps.
 """
 
 from __future__ import annotations
@@ -23,7 +27,11 @@ from sagemaker_emulator.sagemaker.validation import conforming, service_model
 SPOT_SAVED = 0.7
 _TRAINING_DEFAULTS = {
     "AlgorithmSpecification": {"TrainingInputMode": "File"},
-    "ResourceConfig": {"InstanceType": INSTANCE_TYPE, "InstanceCount": 1, "VolumeSizeInGB": VOLUME_SIZE},
+    "ResourceConfig": {
+        "InstanceType": INSTANCE_TYPE,
+        "InstanceCount": 1,
+        "VolumeSizeInGB": VOLUME_SIZE,
+    },
     "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},
 }
 # The rules of Debugger and Profiler, which have a volume of size 0 by default.
@@ -35,7 +43,8 @@ _TUNING_DEFAULTS = {
         "ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1},
     }
 }
-# For each status of a tuning job: the counters of its training jobs and of their objectives.
+# For each status of a tuning job: the counters of its training jobs and of their
+# objectives.
 _COUNTERS = {
     "Completed": ("Completed", "Succeeded"),
     "Failed": ("NonRetryableError", "Failed"),
@@ -49,7 +58,10 @@ def describe_training_job(job: Job, **members: Any) -> dict[str, Any]:
     """Return the response of DescribeTrainingJob; ``members`` are added to it."""
     described = job.described(
         "DescribeTrainingJob",
-        {**_TRAINING_DEFAULTS, "OutputDataConfig": {"S3OutputPath": job.default_bucket}},
+        {
+            **_TRAINING_DEFAULTS,
+            "OutputDataConfig": {"S3OutputPath": job.default_bucket},
+        },
         TrainingJobName=job.name,
         TrainingJobArn=job.region.arn("training-job", job.name),
         TrainingJobStatus=job.status,
@@ -66,9 +78,13 @@ def describe_training_job(job: Job, **members: Any) -> dict[str, Any]:
     for rule in (rule for member in _RULES for rule in described.get(member, ())):
         rule.setdefault("VolumeSizeInGB", 0)
     if profiler := described.get("ProfilerConfig"):
-        described["ProfilingStatus"] = "Disabled" if profiler.get("DisableProfiler") else "Enabled"
+        described["ProfilingStatus"] = (
+            "Disabled" if profiler.get("DisableProfiler") else "Enabled"
+        )
         profiler.setdefault("ProfilingIntervalInMilliseconds", _PROFILING_INTERVAL)
-    folder = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job.name}/output"
+    folder = (
+        f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job.name}/output"
+    )
     described["ModelArtifacts"] = {"S3ModelArtifacts": f"{folder}/model.tar.gz"}
     if job.succeeded and job.metrics:
         described["FinalMetricDataList"] = [
@@ -101,7 +117,8 @@ def describe_tuning_job(job: Job) -> dict[str, Any]:
 
 def describe_training_job_of_tuning(job: Job, name: str) -> dict[str, Any]:
     """
-    Return the response of DescribeTrainingJob for a training job that a tuning job has started.
+    Return the response of DescribeTrainingJob for a training job that a tuning job has
+    started.
 
     :param job: the tuning job.
     :param name: the name of the training job.
@@ -131,13 +148,21 @@ def _training_job(job: Job, name: str) -> Job:
     }
     metrics = job.metrics if name == names[-1] else {}
     return replace(
-        job, name=name, arguments=arguments, started_at=started_at, ended_at=ended_at, metrics=metrics
+        job,
+        name=name,
+        arguments=arguments,
+        started_at=started_at,
+        ended_at=ended_at,
+        metrics=metrics,
     )
 
 
 def _best_training_job(job: Job, names: list[str]) -> dict[str, Any]:
     best = _training_job(job, names[-1])
-    config = job.argument("HyperParameterTuningJobConfig", "HyperParameterTuningJobConfig") or {}
+    config = (
+        job.argument("HyperParameterTuningJobConfig", "HyperParameterTuningJobConfig")
+        or {}
+    )
     objective = config.get("HyperParameterTuningJobObjective") or {}
     value = job.metrics.get(objective.get("MetricName", ""))
     return omit_none(
@@ -149,19 +174,27 @@ def _best_training_job(job: Job, names: list[str]) -> dict[str, Any]:
         TrainingEndTime=best.ended_at,
         TunedHyperParameters={},
         ObjectiveStatus="Succeeded",
-        FinalHyperParameterTuningJobObjectiveMetric=None if value is None else {**objective, "Value": value},
+        FinalHyperParameterTuningJobObjectiveMetric=None
+        if value is None
+        else {**objective, "Value": value},
     )
 
 
-def describe_auto_ml_job(job: Job, operation: str = "DescribeAutoMLJobV2") -> dict[str, Any]:
+def describe_auto_ml_job(
+    job: Job, operation: str = "DescribeAutoMLJobV2"
+) -> dict[str, Any]:
     """
     Return the response of DescribeAutoMLJobV2, or of DescribeAutoMLJob.
 
-    :param job: the job. DescribeAutoMLJob needs one with the arguments of CreateAutoMLJob.
+    :param job: the job. DescribeAutoMLJob needs one with the arguments of
+        CreateAutoMLJob.
     :param operation: the operation.
     """
     channels = job.argument("InputDataConfig", "AutoMLInputDataConfig")
-    tabular = {**job.arguments, **(job.argument("AutoMLJobConfig", "AutoMLJobConfig") or {})}
+    tabular = {
+        **job.arguments,
+        **(job.argument("AutoMLJobConfig", "AutoMLJobConfig") or {}),
+    }
     if channels:
         tabular["TargetAttributeName"] = channels[0].get("TargetAttributeName")
     version_2 = {
@@ -170,7 +203,12 @@ def describe_auto_ml_job(job: Job, operation: str = "DescribeAutoMLJobV2") -> di
     }
     training_data = {
         "ChannelType": "training",
-        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{job.default_bucket}/input"}},
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": "S3Prefix",
+                "S3Uri": f"{job.default_bucket}/input",
+            }
+        },
     }
     return replace(job, arguments={**version_2, **job.arguments}).described(
         operation,
@@ -178,7 +216,11 @@ def describe_auto_ml_job(job: Job, operation: str = "DescribeAutoMLJobV2") -> di
             **(
                 {"AutoMLJobInputDataConfig": [training_data]}
                 if operation == "DescribeAutoMLJobV2"
-                else {"InputDataConfig": [{**training_data, "TargetAttributeName": "target"}]}
+                else {
+                    "InputDataConfig": [
+                        {**training_data, "TargetAttributeName": "target"}
+                    ]
+                }
             ),
             "OutputDataConfig": {"S3OutputPath": job.default_bucket},
         },
@@ -195,7 +237,10 @@ def describe_auto_ml_job(job: Job, operation: str = "DescribeAutoMLJobV2") -> di
 
 
 def best_candidate_properties(job: Job) -> dict[str, str]:
-    """Return the properties of an AutoML step that are no members of its job: paths of reports."""
+    """
+    Return the properties of an AutoML step that are no members of its job: paths of
+    reports.
+    """
     locations = _artifact_locations(job)
     return {
         "ModelInsightsJsonReportPath": f"{locations['ModelInsights']}/statistics.json",
@@ -208,7 +253,10 @@ def _artifact_locations(job: Job) -> dict[str, str]:
         "S3OutputPath": job.default_bucket
     }
     folder = f"{output['S3OutputPath'].rstrip('/')}/{job.name}/documentation"
-    return {"Explainability": f"{folder}/explainability", "ModelInsights": f"{folder}/model-insights"}
+    return {
+        "Explainability": f"{folder}/explainability",
+        "ModelInsights": f"{folder}/model-insights",
+    }
 
 
 def _best_candidate(job: Job) -> dict[str, Any]:
@@ -226,7 +274,9 @@ def _best_candidate(job: Job) -> dict[str, Any]:
         CandidateSteps=[],
         ObjectiveStatus="Succeeded",
         CandidateProperties={"CandidateArtifactLocations": _artifact_locations(job)},
-        FinalAutoMLJobObjectiveMetric=next((metric for metric in metrics if metric), None),
+        FinalAutoMLJobObjectiveMetric=next(
+            (metric for metric in metrics if metric), None
+        ),
         CreationTime=job.created_at,
         EndTime=job.ended_at,
         LastModifiedTime=job.modified_at,
@@ -240,6 +290,9 @@ def _secondary_status(job: Job, working: str) -> str:
 
 
 def _billable_seconds(job: Job) -> int | None:
-    if job.seconds is None or job.arguments.get("EnableManagedSpotTraining") is not True:
+    if (
+        job.seconds is None
+        or job.arguments.get("EnableManagedSpotTraining") is not True
+    ):
         return job.seconds
     return max(1, round(job.seconds * (1 - SPOT_SAVED)))

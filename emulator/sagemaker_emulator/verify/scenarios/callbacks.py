@@ -1,7 +1,9 @@
 """
-Callback steps: their messages, and the answers to them. They only wait, so they cost nothing.
+Callback steps: their messages, and the answers to them. They only wait, so they cost
+nothing.
 
-Whoever knows the token of such a step can end it, so it is one of the secrets of the run.
+Whoever knows the token of such a step can end it, so it is one of the secrets of the
+run.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 """
@@ -13,7 +15,13 @@ from typing import Any, Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import RUNNING, Account
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of, within
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Observed,
+    one_of,
+    within,
+)
 from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox
 
 _STEP: Final = "Ask"
@@ -24,7 +32,8 @@ _YES: Final[dict[str, Any]] = {"OutputParameters": [{"Name": "answer", "Value": 
 _NO: Final[dict[str, Any]] = {"FailureReason": _REASON}
 # Longer than the stop of an execution takes that has no callback step.
 _STOP_SECONDS: Final = 30.0
-# A token has ten characters: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CallbackStepMetadata.html
+# A token has ten characters:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CallbackStepMetadata.html
 _UNKNOWN_TOKEN: Final = "0" * 10
 
 
@@ -34,11 +43,14 @@ def _ask(account: Account, subject: str) -> tuple[str, str, float]:
 
     :return: its ARN, the token of the step, and when that was seen.
     """
-    # An error if nobody may answer: the step would wait for seven days, and its pipeline with it.
+    # An error if nobody may answer: the step would wait for seven days, and its
+    # pipeline with it.
     if isinstance(refusal := account.once(_answer_nothing), NotCheckedError):
         raise refusal
     box = account.once(Inbox)
-    arn = account.start(account.create(subject, definitions.callback(account.options["--queue-url"])))
+    arn = account.start(
+        account.create(subject, definitions.callback(account.options["--queue-url"]))
+    )
 
     def token() -> str:
         """Return the token of the step while it waits for its answer."""
@@ -55,7 +67,9 @@ def _ask(account: Account, subject: str) -> tuple[str, str, float]:
     box.look_for(lambda: bool(box.about(arn, _MEMBER)) or not token())
     if not first or not (box.about(arn, _MEMBER) or token()):
         reason = _step(account, arn).get("FailureReason")
-        raise NotCheckedError(f"the step has ended: {reason}; may the role send messages to the queue?")
+        raise NotCheckedError(
+            f"the step has ended: {reason}; may the role send messages to the queue?"
+        )
     return arn, first, begin
 
 
@@ -66,8 +80,13 @@ def _step(account: Account, arn: str) -> Any:
 def _answer(account: Account, token: str, answer: dict[str, Any]) -> Observed:
     kind = "Success" if answer is _YES else "Failure"
     # The same token for the same answer.
-    request = {"CallbackToken": token, "ClientRequestToken": f"polysync-verify-{kind}-{token}".ljust(32, "-")}
-    return account.told(account.call, f"SendPipelineExecutionStep{kind}", **request, **answer)
+    request = {
+        "CallbackToken": token,
+        "ClientRequestToken": f"polysync-verify-{kind}-{token}".ljust(32, "-"),
+    }
+    return account.told(
+        account.call, f"SendPipelineExecutionStep{kind}", **request, **answer
+    )
 
 
 def answered(account: Account) -> Observations:
@@ -82,14 +101,28 @@ def answered(account: Account) -> Observations:
         yield {"same-answer": _answer(account, token, _YES)}
         yield {"other-answer": _answer(account, token, _NO)}
         end = account.end(arn)
-        yield {"next-step": end.status, "same-answer-after-end": _answer(account, token, _YES)}
+        yield {
+            "next-step": end.status,
+            "same-answer-after-end": _answer(account, token, _YES),
+        }
     finally:
         account.once(Inbox).give_back()
-    outputs = end.step(_STEP).get("Metadata", {}).get("Callback", {}).get("OutputParameters", [])
-    yield {"outputs": json.dumps({each["Name"]: each["Value"] for each in outputs}, sort_keys=True)}
+    outputs = (
+        end.step(_STEP)
+        .get("Metadata", {})
+        .get("Callback", {})
+        .get("OutputParameters", [])
+    )
+    yield {
+        "outputs": json.dumps(
+            {each["Name"]: each["Value"] for each in outputs}, sort_keys=True
+        )
+    }
 
 
-def _of_message(account: Account, arn: str, token: str, begin: float) -> dict[str, Observed]:
+def _of_message(
+    account: Account, arn: str, token: str, begin: float
+) -> dict[str, Observed]:
     messages = account.once(Inbox).about(arn, _MEMBER)
     if not messages:
         none = NotCheckedError("the step has sent no message")
@@ -129,7 +162,9 @@ def stopped(account: Account) -> Observations:
     def is_told() -> bool:
         # AWS's pages have both spellings.
         contents = [each.content for each in box.about(arn, _MEMBER)]
-        return any("Stopping" in (each.get("status"), each.get("Status")) for each in contents)
+        return any(
+            "Stopping" in (each.get("status"), each.get("Status")) for each in contents
+        )
 
     try:
         arn, token, _ = _ask(account, "callback-stopped")
@@ -138,7 +173,10 @@ def stopped(account: Account) -> Observations:
         box.look_for(is_told)
         account.sleep(begin + _STOP_SECONDS - account.now())
         later = account.status(arn)
-        yield {"stop-message": one_of(is_told(), "Stopping", "no message"), "stop-waits": later}
+        yield {
+            "stop-message": one_of(is_told(), "Stopping", "no message"),
+            "stop-waits": later,
+        }
         account.expect(later, "Stopping")
         answer = _answer(account, token, _NO)
         yield {"answer-after-stop": answer}

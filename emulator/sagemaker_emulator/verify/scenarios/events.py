@@ -1,5 +1,6 @@
 """
-Events of EventBridge about an execution and its steps, in a queue of ``polysync events setup``.
+Events of EventBridge about an execution and its steps, in a queue of ``polysync events
+setup``.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
 """
@@ -11,7 +12,13 @@ from typing import Any, Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import RUNNING, Account
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of, within
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Observed,
+    one_of,
+    within,
+)
 from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox, Message
 
 # A duplicate, or the event of a step, may come a little later than the end.
@@ -21,8 +28,18 @@ _STATUS: Final = "currentPipelineExecutionStatus"
 _STEP_STATUS: Final = "currentStepStatus"
 _PREVIOUS: Final = "previousPipelineExecutionStatus"
 _END: Final = "executionEndTime"
-_MEMBERS: Final = (_PREVIOUS, "pipelineExecutionDisplayName", "executionStartTime", _END)
-_STEP_MEMBERS: Final = ("previousStepStatus", "failureReason", "stepStartTime", "stepEndTime")
+_MEMBERS: Final = (
+    _PREVIOUS,
+    "pipelineExecutionDisplayName",
+    "executionStartTime",
+    _END,
+)
+_STEP_MEMBERS: Final = (
+    "previousStepStatus",
+    "failureReason",
+    "stepStartTime",
+    "stepEndTime",
+)
 
 
 def events(account: Account) -> Observations:
@@ -32,13 +49,23 @@ def events(account: Account) -> Observations:
     arn = account.end(account.start(name), "Failed").arn
     ended_at = account.now()
     try:
-        for _ in range(_LOOKS_AFTERWARDS if box.look_for(lambda: bool(_ends(box, arn))) else 0):
+        for _ in range(
+            _LOOKS_AFTERWARDS if box.look_for(lambda: bool(_ends(box, arn))) else 0
+        ):
             account.sleep()
             box.receive()
-        changes, ends = [each.content for each in box.about(arn, _STATUS)], _ends(box, arn)
-        yield {**_of_step([each.content for each in box.about(arn, _STEP_STATUS)]), "begin": _begin(changes)}
+        changes, ends = (
+            [each.content for each in box.about(arn, _STATUS)],
+            _ends(box, arn),
+        )
+        yield {
+            **_of_step([each.content for each in box.about(arn, _STEP_STATUS)]),
+            "begin": _begin(changes),
+        }
         if not changes:
-            raise NotCheckedError("no event has come: does polysync events setup send them to the queue?")
+            raise NotCheckedError(
+                "no event has come: does polysync events setup send them to the queue?"
+            )
         yield {"end": ends[0].content[_STATUS] if ends else _NO_EVENT}
         if not ends:
             raise NotCheckedError("no event of the end has come")
@@ -54,14 +81,21 @@ def events(account: Account) -> Observations:
 
 
 def _ends(box: Inbox, arn: str) -> list[Message]:
-    return [each for each in box.about(arn, _STATUS) if each.content[_STATUS] not in RUNNING]
+    return [
+        each for each in box.about(arn, _STATUS) if each.content[_STATUS] not in RUNNING
+    ]
 
 
 def _begin(changes: list[dict[str, Any]]) -> Observed:
     begins = [each for each in changes if each[_STATUS] in RUNNING]
     if not begins:
-        return NotCheckedError("no event of a begin has come: polysync events setup --running sends them")
-    return f"{begins[0][_STATUS]}, {'with' if begins[0].get(_PREVIOUS) else 'without'} a status before"
+        return NotCheckedError(
+            "no event of a begin has come: polysync events setup --running sends them"
+        )
+    return (
+        f"{begins[0][_STATUS]}, {'with' if begins[0].get(_PREVIOUS) else 'without'} a"
+        " status before"
+    )
 
 
 def _of_end(ends: list[Message], ended_at: float) -> dict[str, Observed]:
@@ -69,7 +103,11 @@ def _of_end(ends: list[Message], ended_at: float) -> dict[str, Observed]:
     return {
         "members": _those_with_a_value(ends[0].content, _MEMBERS),
         "delay": within(max(0.0, ends[0].at - ended_at), DELAY_SECONDS),
-        "duplicates": changes if len(ends) > 1 else NotCheckedError("only one event of the end has come"),
+        "duplicates": (
+            changes
+            if len(ends) > 1
+            else NotCheckedError("only one event of the end has come")
+        ),
     }
 
 
@@ -79,9 +117,15 @@ def _times(ends: list[Message]) -> set[object]:
 
 
 def _of_step(steps: list[dict[str, Any]]) -> dict[str, Observed]:
-    ends = [each for each in steps if each.get("stepName") == "Third" and "stepEndTime" in each]
+    ends = [
+        each
+        for each in steps
+        if each.get("stepName") == "Third" and "stepEndTime" in each
+    ]
     if not ends:
-        reason = NotCheckedError("no event of a step has come: polysync events setup --steps sends them")
+        reason = NotCheckedError(
+            "no event of a step has come: polysync events setup --steps sends them"
+        )
         return {"step": reason, "step-members": reason}
     end = ends[0]
     return {
@@ -91,4 +135,6 @@ def _of_step(steps: list[dict[str, Any]]) -> dict[str, Observed]:
 
 
 def _those_with_a_value(content: dict[str, Any], members: Iterable[str]) -> str:
-    return ", ".join(member for member in members if content.get(member)) or "none of them"
+    return (
+        ", ".join(member for member in members if content.get(member)) or "none of them"
+    )

@@ -20,7 +20,8 @@ DELAY_SECONDS: Final = 60.0
 MAX_OTHERS: Final = 500
 # The size of an event; a message of a callback step is smaller.
 _MAX_BYTES: Final = 256 * 1024
-# So that a message about others is not received twice while the checks look. It is given back earlier.
+# So that a message about others is not received twice while the checks look. It is
+# given back earlier.
 _HIDDEN_SECONDS: Final = 180
 # Without any wait, SQS asks only some of its servers.
 _WAIT_SECONDS: Final = 1
@@ -43,7 +44,8 @@ class Message:
 
 class Inbox:
     """
-    The messages of the queue: an experiment of ``Account.once``. Thread-safe. It gives back all others.
+    The messages of the queue: an experiment of ``Account.once``. Thread-safe. It gives
+    back all others.
 
     :param account: has the queue in its options.
     """
@@ -57,10 +59,14 @@ class Inbox:
 
     def about(self, arn: str, member: str) -> list[Message]:
         """Return what was received about an execution and has a member."""
-        own = [each for each in self._own if each.content["pipelineExecutionArn"] == arn]
+        own = [
+            each for each in self._own if each.content["pipelineExecutionArn"] == arn
+        ]
         return [each for each in own if member in each.content]
 
-    def look_for(self, is_there: Callable[[], bool], seconds: float = DELAY_SECONDS) -> bool:
+    def look_for(
+        self, is_there: Callable[[], bool], seconds: float = DELAY_SECONDS
+    ) -> bool:
         """
         Receive messages until a condition is true, or for some time.
 
@@ -81,11 +87,23 @@ class Inbox:
         """
         with self._lock:
             if len(self._others) > MAX_OTHERS:
-                raise VerifyError(f"The queue has more than {MAX_OTHERS} messages about others: empty it.")
+                raise VerifyError(
+                    f"The queue has more than {MAX_OTHERS} messages about others:"
+                    " empty it."
+                )
             sqs: dict[str, Any] = {"service": "sqs", "QueueUrl": self._url}
-            request: dict[str, Any] = {"MaxNumberOfMessages": _BATCH, "VisibilityTimeout": _HIDDEN_SECONDS}
-            response = self._account.call("ReceiveMessage", WaitTimeSeconds=wait_seconds, **request, **sqs)
-            own = [each["ReceiptHandle"] for each in response.get("Messages", []) if self._sort(each)]
+            request: dict[str, Any] = {
+                "MaxNumberOfMessages": _BATCH,
+                "VisibilityTimeout": _HIDDEN_SECONDS,
+            }
+            response = self._account.call(
+                "ReceiveMessage", WaitTimeSeconds=wait_seconds, **request, **sqs
+            )
+            own = [
+                each["ReceiptHandle"]
+                for each in response.get("Messages", [])
+                if self._sort(each)
+            ]
             if own:
                 self._account.call("DeleteMessageBatch", Entries=_entries(own), **sqs)
 
@@ -100,7 +118,10 @@ class Inbox:
         return False
 
     def give_back(self) -> None:
-        """Let others receive the messages about others, also at the end of a run that was interrupted."""
+        """
+        Let others receive the messages about others, also at the end of a run that was
+        interrupted.
+        """
         with self._lock:
             others, self._others = self._others, []
         # Another client, whose requests are not cancelled.
@@ -111,11 +132,17 @@ class Inbox:
 
 
 def _entries(receipts: list[str], **members: Any) -> list[dict[str, Any]]:
-    return [{"Id": str(number), "ReceiptHandle": each, **members} for number, each in enumerate(receipts)]
+    return [
+        {"Id": str(number), "ReceiptHandle": each, **members}
+        for number, each in enumerate(receipts)
+    ]
 
 
 def _read(body: str) -> dict[str, Any]:
-    """Return the detail of an event, or the message of a callback step; empty if it is neither."""
+    """
+    Return the detail of an event, or the message of a callback step; empty if it is
+    neither.
+    """
     try:
         content = json.loads(body) if len(body) <= _MAX_BYTES else None
     except (RecursionError, ValueError):

@@ -1,5 +1,6 @@
 """
-A processing job of the smallest instance: its metadata, its log, and what it used. It costs money.
+A processing job of the smallest instance: its metadata, its log, and what it used. It
+costs money.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html
@@ -40,7 +41,9 @@ def job(account: Account) -> Observations:
     yield {"metadata": Seen(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"])}
     account.expect(end.status, "Succeeded")
     described = account.call("DescribeProcessingJob", ProcessingJobName=name)
-    seconds = (described["ProcessingEndTime"] - described["ProcessingStartTime"]).total_seconds()
+    seconds = (
+        described["ProcessingEndTime"] - described["ProcessingStartTime"]
+    ).total_seconds()
     instance = described["ProcessingResources"]["ClusterConfig"]["InstanceType"]
     yield {"seconds": Seen(instance, f"{seconds:.0f} s")}
     lines = _lines(account, name)
@@ -55,9 +58,19 @@ def _lines(account: Account, name: str) -> list[str]:
     request = {"service": "logs", "logGroupName": LOG_GROUP}
     while True:
         # Before the first line, there may be no group.
-        found = account.attempt(account.call, "DescribeLogStreams", logStreamNamePrefix=f"{name}/", **request)
+        found = account.attempt(
+            account.call,
+            "DescribeLogStreams",
+            logStreamNamePrefix=f"{name}/",
+            **request,
+        )
         for stream in found["logStreams"] if isinstance(found, dict) else []:
-            log = account.call("GetLogEvents", logStreamName=stream["logStreamName"], limit=20, **request)
+            log = account.call(
+                "GetLogEvents",
+                logStreamName=stream["logStreamName"],
+                limit=20,
+                **request,
+            )
             if log["events"]:
                 return [event["message"] for event in log["events"]]
         if account.now() > until:

@@ -1,5 +1,6 @@
 """
-What AWS shows of pipelines and executions: when, in which order, on which pages, and by which names.
+What AWS shows of pipelines and executions: when, in which order, on which pages, and by
+which names.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
 """
@@ -13,7 +14,12 @@ from typing import Any, Final
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, missing_execution
 from sagemaker_emulator.verify.cleaning import PREFIX, run_tags
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Observed,
+    one_of,
+)
 
 # When a wait polls an execution for the first time.
 _DESCRIBED_SECONDS: Final = 5.0
@@ -31,14 +37,28 @@ def lags(account: Account) -> Observations:
 
     name = account.create("lag", definitions.succeeding())
     arn = account.start(name)
-    yield {"describe-lag": account.seconds_until(lambda: account.is_found(arn), _DESCRIBED_SECONDS)}
-    yield {"list-lag": account.seconds_until(lambda: is_listed("PipelineExecutionArn", arn))}
+    yield {
+        "describe-lag": account.seconds_until(
+            lambda: account.is_found(arn), _DESCRIBED_SECONDS
+        )
+    }
+    yield {
+        "list-lag": account.seconds_until(
+            lambda: is_listed("PipelineExecutionArn", arn)
+        )
+    }
     end = account.end(arn).status
-    yield {"status-lag": account.seconds_until(lambda: is_listed("PipelineExecutionStatus", end))}
+    yield {
+        "status-lag": account.seconds_until(
+            lambda: is_listed("PipelineExecutionStatus", end)
+        )
+    }
 
 
 def _three(account: Account) -> tuple[str, list[str]]:
-    """Start three executions one after the other, so that their creation times differ."""
+    """
+    Start three executions one after the other, so that their creation times differ.
+    """
     name = account.create("three", definitions.failing())
     arns = [account.start(name)]
     for _ in range(2):
@@ -55,16 +75,34 @@ def orders(account: Account) -> Observations:
     name, arns = account.once(_three)
 
     def listed(**members: Any) -> list[str]:
-        return [each["PipelineExecutionArn"] for each in account.executions(name, **members)]
+        return [
+            each["PipelineExecutionArn"] for each in account.executions(name, **members)
+        ]
 
-    shown = account.call("DescribePipeline", PipelineName=name).get("PipelineDefinition")
+    shown = account.call("DescribePipeline", PipelineName=name).get(
+        "PipelineDefinition"
+    )
     created = account.describe(arns[1])["CreationTime"]
     later = listed(CreatedAfter=created - timedelta(seconds=1))
-    yield {"executions-order": _order(listed(SortBy="CreationTime", SortOrder="Descending"), arns)}
+    yield {
+        "executions-order": _order(
+            listed(SortBy="CreationTime", SortOrder="Descending"), arns
+        )
+    }
     yield {"executions-default-order": _order(listed(), arns)}
-    yield {"definition": one_of(shown == definitions.failing(), "as it was sent", "in another form", shown)}
-    yield {"missing-execution": account.told(account.describe, missing_execution(arns[0]))}
-    yield {"created-after": one_of({*later} == {*arns[1:]}, "only the later ones", "others")}
+    yield {
+        "definition": one_of(
+            shown == definitions.failing(), "as it was sent", "in another form", shown
+        )
+    }
+    yield {
+        "missing-execution": account.told(account.describe, missing_execution(arns[0]))
+    }
+    yield {
+        "created-after": one_of(
+            {*later} == {*arns[1:]}, "only the later ones", "others"
+        )
+    }
     steps = [step["StepName"] for step in account.steps(arns[0])]
     if {*steps} != {*_STEPS}:
         raise NotCheckedError(f"the steps {', '.join(steps) or 'none'} are listed")
@@ -90,19 +128,34 @@ def pages(account: Account) -> Observations:
     yield {"pages": one_of(is_complete, "each execution once", counts)}
     token = str(executions[0]["NextToken"])
     fits = len(token) <= _MAX_TOKEN_LENGTH
-    yield {"token-length": one_of(fits, "fits", "does not fit", f"{len(token)} characters")}
-    other_list = {"PipelineName": account.create("other", definitions.succeeding()), "NextToken": token}
-    yield {"token-of-another-list": account.told(account.call, "ListPipelineExecutions", **other_list)}
+    yield {
+        "token-length": one_of(fits, "fits", "does not fit", f"{len(token)} characters")
+    }
+    other_list = {
+        "PipelineName": account.create("other", definitions.succeeding()),
+        "NextToken": token,
+    }
+    yield {
+        "token-of-another-list": account.told(
+            account.call, "ListPipelineExecutions", **other_list
+        )
+    }
 
 
 def step_pages(account: Account) -> Observations:
     """Read a list of steps page by page."""
     arn = account.once(_three)[1][0]
-    pages = account.pages("ListPipelineExecutionSteps", page_size=2, PipelineExecutionArn=arn)
+    pages = account.pages(
+        "ListPipelineExecutionSteps", page_size=2, PipelineExecutionArn=arn
+    )
     if len(pages) == 1:
         raise NotCheckedError("the list of steps has one page only")
-    names = sorted(step["StepName"] for page in pages for step in page["PipelineExecutionSteps"])
-    yield {"step-pages": one_of(names == _STEPS, "each step once", f"{len(names)} entries")}
+    names = sorted(
+        step["StepName"] for page in pages for step in page["PipelineExecutionSteps"]
+    )
+    yield {
+        "step-pages": one_of(names == _STEPS, "each step once", f"{len(names)} entries")
+    }
 
 
 def names(account: Account) -> Observations:
@@ -111,23 +164,52 @@ def names(account: Account) -> Observations:
     arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
     yield {"case-in-arn": _case(arn.rpartition("/")[2], name)}
     yield {"case-in-execution-arn": _case(account.start(name).split("/")[-3], name)}
-    yield {"other-case": account.told(account.call, "DescribePipeline", PipelineName=account.name_of("case"))}
-    yield {"same-name-in-another-case": account.told(account.create, "case", definitions.succeeding())}
-    first, second = (account.create(each, definitions.succeeding()) for each in ("name-first", "name-second"))
-    by_name = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": first[:-1]}
+    yield {
+        "other-case": account.told(
+            account.call, "DescribePipeline", PipelineName=account.name_of("case")
+        )
+    }
+    yield {
+        "same-name-in-another-case": account.told(
+            account.create, "case", definitions.succeeding()
+        )
+    }
+    first, second = (
+        account.create(each, definitions.succeeding())
+        for each in ("name-first", "name-second")
+    )
+    by_name = {
+        "SortBy": "Name",
+        "SortOrder": "Ascending",
+        "PipelineNamePrefix": first[:-1],
+    }
     entries = account.entries("ListPipelines", "PipelineSummaries", **by_name)
     listed = [each["PipelineName"] for each in entries]
     found = one_of(second in listed, "others, too", "only those with the prefix")
-    yield {"prefix": found if first in listed else NotCheckedError("a new pipeline is not listed yet")}
+    yield {
+        "prefix": found
+        if first in listed
+        else NotCheckedError("a new pipeline is not listed yet")
+    }
     tags = account.call("ListTags", ResourceArn=arn)["Tags"]
-    yield {"tags": one_of(tags == run_tags(account.run_id), "as they were sent", "others", tags)}
+    yield {
+        "tags": one_of(
+            tags == run_tags(account.run_id), "as they were sent", "others", tags
+        )
+    }
 
 
 def _case(shown: str, name: str) -> Observed:
-    return one_of(shown == name, "as it was written", "in lower case" if shown == name.lower() else shown)
+    return one_of(
+        shown == name,
+        "as it was written",
+        "in lower case" if shown == name.lower() else shown,
+    )
 
 
 def hyphen(account: Account) -> Observations:
     """List pipelines by a beginning of a name that ends with a hyphen."""
-    listed = account.told(account.call, "ListPipelines", PipelineNamePrefix=f"{PREFIX}-", MaxResults=1)
+    listed = account.told(
+        account.call, "ListPipelines", PipelineNamePrefix=f"{PREFIX}-", MaxResults=1
+    )
     yield {"prefix-with-hyphen": listed}

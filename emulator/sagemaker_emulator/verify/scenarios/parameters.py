@@ -12,7 +12,13 @@ from typing import Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Refusal, Seen, worded
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Refusal,
+    Seen,
+    worded,
+)
 
 # By declared type: the texts that are tried.
 SPELLINGS: Final = {
@@ -26,7 +32,10 @@ _SENT: Final = {"Integer": "+3", "Float": "1e-3", "Boolean": "True"}
 
 def _typed(account: Account) -> str:
     """Create a pipeline with a parameter of each type, of the same name."""
-    declared = [definitions.parameter(kind, kind, default) for kind, default in _DEFAULTS.items()]
+    declared = [
+        definitions.parameter(kind, kind, default)
+        for kind, default in _DEFAULTS.items()
+    ]
     choice = definitions.parameter("Choice", "String", "a", ["a", "b"])
     return account.create("typed", definitions.succeeding(*declared, choice))
 
@@ -43,10 +52,20 @@ def spellings(account: Account) -> Observations:
 
 
 def _spellings(account: Account, kind: str) -> Seen:
-    answers = {value: account.attempt(_start, account, **{kind: value}) for value in SPELLINGS[kind]}
-    refused = {value: answer.detail for value, answer in answers.items() if isinstance(answer, Refusal)}
+    answers = {
+        value: account.attempt(_start, account, **{kind: value})
+        for value in SPELLINGS[kind]
+    }
+    refused = {
+        value: answer.detail
+        for value, answer in answers.items()
+        if isinstance(answer, Refusal)
+    }
     accepted = ", ".join(repr(value) for value in answers if value not in refused)
-    text = f"accepts {accepted or 'none'}; refuses {', '.join(map(repr, refused)) or 'none'}"
+    text = (
+        f"accepts {accepted or 'none'}; refuses"
+        f" {', '.join(map(repr, refused)) or 'none'}"
+    )
     return Seen(text, next(iter(refused.values()), ""))
 
 
@@ -56,7 +75,9 @@ def listed(account: Account) -> Observations:
     def listed_of(values: Mapping[str, str], *names: str) -> str:
         arn = account.attempt(_start, account, **values)
         if isinstance(arn, Refusal):
-            raise NotCheckedError(f"a start with {', '.join(values.values())} is {arn.value}")
+            raise NotCheckedError(
+                f"a start with {', '.join(values.values())} is {arn.value}"
+            )
         account.end(arn)
         operation, member = "ListPipelineParametersForExecution", "PipelineParameters"
         entries = account.entries(operation, member, PipelineExecutionArn=arn)
@@ -73,7 +94,9 @@ def values(account: Account) -> Observations:
     """Start executions with values that may be refused."""
     told = partial(account.told, _start, account)
     naming = "with its name in quotes", "without its name in quotes"
-    required = account.create("required", definitions.succeeding(definitions.parameter("Text", "String")))
+    required = account.create(
+        "required", definitions.succeeding(definitions.parameter("Text", "String"))
+    )
     # What differs from these in one value only.
     _start(account, Integer="8", String="b", Choice="b")
     account.start(required, PipelineParameters=[{"Name": "Text", "Value": "a"}])

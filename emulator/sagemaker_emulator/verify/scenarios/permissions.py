@@ -16,7 +16,9 @@ from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.calls import code_of
 from sagemaker_emulator.verify.models import NotCheckedError, Observations, Seen
 
-_ROLE_SESSION: Final = re.compile(r"^arn:(aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.+$")
+_ROLE_SESSION: Final = re.compile(
+    r"^arn:(aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.+$"
+)
 _IDENTITY: Final = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/.+")
 
 
@@ -36,7 +38,9 @@ def policy_source(identity_arn: str) -> str:
 def policy(account: Account) -> Observations:
     """Ask IAM about each permission that the identity should have."""
     if account.session.permissions is None:
-        raise NotCheckedError("the permissions are those of polysync-airflow, which needs --conn-id")
+        raise NotCheckedError(
+            "the permissions are those of polysync-airflow, which needs --conn-id"
+        )
     source = policy_source(account.session.identity["Arn"])
     wanted: dict[str, list[str]] = defaultdict(list)
     for action, resource in account.session.permissions(account.region):
@@ -47,14 +51,22 @@ def policy(account: Account) -> Observations:
         for action in sorted({*actions} - _allowed(account, source, actions, resource))
     ]
     names = ", ".join(sorted({action for action, _ in denied}))
-    cures = " ".join(f"Allow {action} on {resource}." for action, resource in denied[:3])
+    cures = " ".join(
+        f"Allow {action} on {resource}." for action, resource in denied[:3]
+    )
     yield {"policy": Seen(f"denied: {names}", cures) if denied else "all are allowed"}
 
 
-def _allowed(account: Account, source: str, actions: list[str], resource: str) -> set[str]:
+def _allowed(
+    account: Account, source: str, actions: list[str], resource: str
+) -> set[str]:
     # The simulation takes no patterns, except for all resources.
     name = resource if resource == "*" else resource.replace("*", "polysync-verify")
-    request: dict[str, Any] = {"PolicySourceArn": source, "ActionNames": actions, "ResourceArns": [name]}
+    request: dict[str, Any] = {
+        "PolicySourceArn": source,
+        "ActionNames": actions,
+        "ResourceArns": [name],
+    }
     try:
         pages = account.pages("SimulatePrincipalPolicy", service="iam", **request)
     except ClientError as error:
@@ -63,4 +75,6 @@ def _allowed(account: Account, source: str, actions: list[str], resource: str) -
             raise NotCheckedError(reason) from None
         raise
     results = [each for page in pages for each in page["EvaluationResults"]]
-    return {each["EvalActionName"] for each in results if each["EvalDecision"] == "allowed"}
+    return {
+        each["EvalActionName"] for each in results if each["EvalDecision"] == "allowed"
+    }

@@ -11,10 +11,18 @@ from typing import Any
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, missing_execution
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Refusal, one_of, worded
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Refusal,
+    one_of,
+    worded,
+)
 
 
-def _select(account: Account, pipeline: str, *steps: str, source: str | None = None) -> str:
+def _select(
+    account: Account, pipeline: str, *steps: str, source: str | None = None
+) -> str:
     config: dict[str, Any] = {"SelectedSteps": [{"StepName": step} for step in steps]}
     if source:
         config["SourcePipelineExecutionArn"] = source
@@ -22,10 +30,16 @@ def _select(account: Account, pipeline: str, *steps: str, source: str | None = N
 
 
 def selections(account: Account) -> Observations:
-    """Select steps of a pipeline of three steps, with an execution that has succeeded as the source."""
+    """
+    Select steps of a pipeline of three steps, with an execution that has succeeded as
+    the source.
+    """
     name = account.create("select", definitions.chain(length=3))
     source = account.end(account.start(name), "Succeeded").arn
-    missing, naming = missing_execution(source), ("which names it", "which does not name it")
+    missing, naming = (
+        missing_execution(source),
+        ("which names it", "which does not name it"),
+    )
     told = partial(account.told, _select, account, name)
     selected = account.attempt(_select, account, name, "Step3", source=source)
     if isinstance(selected, Refusal):
@@ -42,9 +56,15 @@ def selections(account: Account) -> Observations:
     yield {"unknown-step": told("Step4", source=source)}
     yield {"missing-source": worded(told("Step3", source=missing), missing, *naming)}
     results = end.each("SelectiveExecutionResult")
-    reused = sorted(name for name, result in results.items() if _source(result) == source)
+    reused = sorted(
+        name for name, result in results.items() if _source(result) == source
+    )
     own = sorted(name for name, result in results.items() if not result)
-    yield {"reused": f"runs {', '.join(own) or 'none'}; reuses {', '.join(reused) or 'none'}"}
+    yield {
+        "reused": (
+            f"runs {', '.join(own) or 'none'}; reuses {', '.join(reused) or 'none'}"
+        )
+    }
 
 
 def _source(config: dict[str, Any] | None) -> object:
@@ -52,7 +72,9 @@ def _source(config: dict[str, Any] | None) -> object:
 
 
 def other_sources(account: Account) -> Observations:
-    """Select a step, with an execution that runs, and is stopped then, as the source."""
+    """
+    Select a step, with an execution that runs, and is stopped then, as the source.
+    """
     # The step before the selected one has succeeded.
     name, arn = account.begin("select-running")
     select = partial(account.told, _select, account, name, "Step2", source=arn)

@@ -12,7 +12,14 @@ from typing import Any, Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, one_of, within, worded
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Observed,
+    one_of,
+    within,
+    worded,
+)
 
 _LONGEST_NAME: Final = "a" * 82
 # By how much AWS's clocks, and the seconds of the header, may differ.
@@ -29,33 +36,53 @@ def tokens(account: Account) -> Observations:
         arn = account.start(name, ClientRequestToken=token, **members)
         return one_of(arn == first, "the same execution", "another execution")
 
-    name = account.create("tokens", definitions.succeeding(definitions.parameter("Text", "String", "a")))
+    name = account.create(
+        "tokens", definitions.succeeding(definitions.parameter("Text", "String", "a"))
+    )
     token = account.token()
     first = account.start(name, ClientRequestToken=token, **text("b"))
     yield {"same-token": account.observe(start, **text("b"))}
     yield {"same-token-other-parameters": account.observe(start, **text("c"))}
     other = account.start(name, **text("b"))
-    yield {"other-token": one_of(other != first, "another execution", "the same execution")}
+    yield {
+        "other-token": one_of(other != first, "another execution", "the same execution")
+    }
     account.end(first)
     yield {"same-token-after-end": account.observe(start, **text("b"))}
-    yield {"count": f"{len(account.wait_for_list(name, len({first, other})))} executions"}
+    yield {
+        "count": f"{len(account.wait_for_list(name, len({first, other})))} executions"
+    }
 
 
 def members(account: Account) -> Observations:
     """Start executions that differ in one member from one that is accepted."""
     name = account.create("plain", definitions.succeeding())
     told, alias = partial(account.told, account.start, name), "polysync-verify-none"
-    response = account.call("StartPipelineExecution", PipelineName=name, ClientRequestToken=account.token())
+    response = account.call(
+        "StartPipelineExecution", PipelineName=name, ClientRequestToken=account.token()
+    )
 
     def shown(member: str, value: object) -> Observed:
         seen = account.end(account.start(name, **{member: value})).answer.get(member)
-        return one_of(seen == value, "accepted, and shown as it was sent", f"shown as {seen}")
+        return one_of(
+            seen == value, "accepted, and shown as it was sent", f"shown as {seen}"
+        )
 
     naming = "which names it", "which does not name it"
     arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
-    yield {"display-name": account.observe(shown, "PipelineExecutionDisplayName", _LONGEST_NAME)}
-    yield {"longer-display-name": told(PipelineExecutionDisplayName=f"{_LONGEST_NAME}a")}
-    yield {"display-name-characters": told(PipelineExecutionDisplayName="manual__2026-01-01T00:00:00")}
+    yield {
+        "display-name": account.observe(
+            shown, "PipelineExecutionDisplayName", _LONGEST_NAME
+        )
+    }
+    yield {
+        "longer-display-name": told(PipelineExecutionDisplayName=f"{_LONGEST_NAME}a")
+    }
+    yield {
+        "display-name-characters": told(
+            PipelineExecutionDisplayName="manual__2026-01-01T00:00:00"
+        )
+    }
     yield {"missing-alias": worded(told(PipelineVersionAlias=alias), alias, *naming)}
     yield {"role": told(RoleArn=account.role_arn)}
     yield {"by-arn": account.told(account.start, arn)}
@@ -69,8 +96,12 @@ def members(account: Account) -> Observations:
 
 def others(account: Account) -> Observations:
     """Use the token of a refused start again."""
-    name = account.create("refusal", definitions.succeeding(definitions.parameter("Number", "Integer", 1)))
-    start = partial(account.told, account.start, name, ClientRequestToken=account.token())
+    name = account.create(
+        "refusal", definitions.succeeding(definitions.parameter("Number", "Integer", 1))
+    )
+    start = partial(
+        account.told, account.start, name, ClientRequestToken=account.token()
+    )
     if start(PipelineParameters=[{"Name": "Number", "Value": "many"}]) == "accepted":
         raise NotCheckedError("a start with a wrong value is accepted")
     yield {"token-of-a-refusal": start()}
@@ -81,4 +112,8 @@ def versions(account: Account) -> Observations:
     name = account.create("version", definitions.succeeding())
     account.update(name, definitions.failing())
     account.end(account.start(name), "Failed")
-    yield {"version": account.observe(lambda: account.end(account.start(name, PipelineVersionId=1)).status)}
+    yield {
+        "version": account.observe(
+            lambda: account.end(account.start(name, PipelineVersionId=1)).status
+        )
+    }

@@ -11,7 +11,12 @@ from typing import Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import RUNNING, Account, missing_execution
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Refusal, one_of
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Refusal,
+    one_of,
+)
 
 # Enough to be stopped in between, and few enough to wait for all of them.
 _STEPS: Final = 7
@@ -20,12 +25,16 @@ _ONLY_EXECUTING: Final = "Only pipelines with 'Executing' status can be stopped"
 
 
 def deletion(account: Account) -> Observations:
-    """Delete a pipeline with an execution that runs. It has no other checks: AWS may delete it."""
+    """
+    Delete a pipeline with an execution that runs. It has no other checks: AWS may
+    delete it.
+    """
     older = account.start(account.create("delete-older", definitions.chain()))
     name, arn = account.begin("delete")
     request = {"PipelineName": name, "ClientRequestToken": account.token()}
     deleted = account.told(account.call, "DeletePipeline", **request)
-    # It has the same steps, and has begun earlier: if it runs, so did the other one, which may be deleted.
+    # It has the same steps, and has begun earlier: if it runs, so did the other one,
+    # which may be deleted.
     observed = account.given(older, deleted, "Executing")
     # Nobody waits for their ends.
     for each in (older, arn):
@@ -77,7 +86,11 @@ def resumed(account: Account) -> Observations:
     account.expect(account.status(arn), "Executing")
     told(account.stop, arn, token)
     status = account.expect(account.status(arn), *RUNNING, "Stopped")
-    yield {"token-before-resume": one_of(status == "Executing", "goes on", "is stopped", f"status {status}")}
+    yield {
+        "token-before-resume": one_of(
+            status == "Executing", "goes on", "is stopped", f"status {status}"
+        )
+    }
     account.expect(status, "Executing")
     yield {"resumed-end": account.end(arn).status}
 

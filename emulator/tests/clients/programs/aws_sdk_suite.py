@@ -1,9 +1,11 @@
 """
-A plugin of pytest that runs the integration tests of AWS's SageMaker Python SDK on an emulator.
+A plugin of pytest that runs the integration tests of AWS's SageMaker Python SDK on an
+emulator.
 
-In a checkout of the branch master-v2 of https://github.com/aws/sagemaker-python-sdk, with an environment that has
-the SDK and what its tests import, and an emulator with ``--speed 1000``. No container runs: the image of the tests
-of functions that are steps is not built, and `RESULTS` has what these functions return::
+In a checkout of the branch master-v2 of https://github.com/aws/sagemaker-python-sdk,
+with an environment that has the SDK and what its tests import, and an emulator with
+``--speed 1000``. No container runs: the image of the tests of functions that are steps
+is not built, and `RESULTS` has what these functions return::
 
     PYTHONPATH=<the folder emulator/ of this project>:<the folder of this file> EMULATOR=http://127.0.0.1:4599 \
         python -m pytest -p aws_sdk_suite tests/integ/sagemaker/workflow
@@ -44,15 +46,29 @@ RESULTS: dict[str, dict[str, Any]] = {
     "with_data_dependencies": {"generator": {"result": [3, 4]}, "sum": {"result": 7}},
     "with_pipeline_parameters": {"sum": {"result": 5}},
     "include_local_workdir": {"train": {"result": 12}},
-    "decorator_step_failed": {"divide": {"fail": {"reason": "ZeroDivisionError: division by zero"}}},
-    "among_pure_function_steps": {"generator": {"result": [3, 4]}, "sum": {"result": 7}},
+    "decorator_step_failed": {
+        "divide": {"fail": {"reason": "ZeroDivisionError: division by zero"}}
+    },
+    "among_pure_function_steps": {
+        "generator": {"result": [3, 4]},
+        "sum": {"result": 7},
+    },
     "regular_step_referenced_by_function_step": {"func_2": {"result": "Completed"}},
-    "function_step_referenced_by_regular_step": {"func": {"result": [1, 2]}, "step1": {"result": [1, 2]}},
-    "with_json_get": {"step1": {"result": [0, 1]}, "step2": {"result": 2}, "step3": {"result": 3}},
+    "function_step_referenced_by_regular_step": {
+        "func": {"result": [1, 2]},
+        "step1": {"result": [1, 2]},
+    },
+    "with_json_get": {
+        "step1": {"result": [0, 1]},
+        "step2": {"result": 2},
+        "step3": {"result": 3},
+    },
     "data_referenced_by_other_steps": {"step1": {"result": [1, 2]}},
     "step_level_serialization": {
         "generator": {"result": "This generates a function arg."},
-        "func_with_collision": {"result": "This pipeline is a function. This generates a function arg."},
+        "func_with_collision": {
+            "result": "This pipeline is a function. This generates a function arg."
+        },
     },
 }
 
@@ -60,7 +76,10 @@ _sleep = time.sleep
 
 
 def sleep(seconds: float) -> None:
-    """Wait for a hundredth of the time: the tests look every 20 or 30 seconds, for up to an hour."""
+    """
+    Wait for a hundredth of the time: the tests look every 20 or 30 seconds, for up to
+    an hour.
+    """
     _sleep(min(seconds / 100, 0.3))
 
 
@@ -77,7 +96,10 @@ time.sleep = sleep  # type: ignore[assignment]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
-    """Give the tests the session that is redirected, and an image, instead of what they would make themselves."""
+    """
+    Give the tests the session that is redirected, and an image, instead of what they
+    would make themselves.
+    """
     if fixturedef.argname == "boto_session":
         value: Any = boto3.DEFAULT_SESSION
     elif fixturedef.argname.startswith("dummy_container_"):
@@ -90,9 +112,16 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def scenario(request: pytest.FixtureRequest) -> None:
-    """Let the check steps of some tests find violations, and the functions of others return something."""
-    steps = next((steps for name, steps in RESULTS.items() if name in request.node.name), {})
+    """
+    Let the check steps of some tests find violations, and the functions of others
+    return something.
+    """
+    steps = next(
+        (steps for name, steps in RESULTS.items() if name in request.node.name), {}
+    )
     if any(text in request.node.name for text in WITH_VIOLATIONS):
         steps = {name: {"violations": [VIOLATION]} for name in CHECKS}
     if steps:
-        ControlClient(EMULATOR).put_scenario({"steps": steps}, request.getfixturevalue("pipeline_name"))
+        ControlClient(EMULATOR).put_scenario(
+            {"steps": steps}, request.getfixturevalue("pipeline_name")
+        )

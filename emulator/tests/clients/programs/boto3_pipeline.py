@@ -30,16 +30,25 @@ def main(definition: Path) -> None:
 
     def start(**parameters: str) -> str:
         values = [{"Name": name, "Value": value} for name, value in parameters.items()]
-        response = client.start_pipeline_execution(PipelineName=NAME, PipelineParameters=values)
+        response = client.start_pipeline_execution(
+            PipelineName=NAME, PipelineParameters=values
+        )
         return str(response["PipelineExecutionArn"])
 
     def statuses() -> list[str]:
-        response = client.list_pipeline_executions(PipelineName=NAME, SortOrder="Ascending")
-        return [entry["PipelineExecutionStatus"] for entry in response["PipelineExecutionSummaries"]]
+        response = client.list_pipeline_executions(
+            PipelineName=NAME, SortOrder="Ascending"
+        )
+        return [
+            entry["PipelineExecutionStatus"]
+            for entry in response["PipelineExecutionSummaries"]
+        ]
 
     def steps(arn: str) -> list[dict[str, str]]:
         pages = client.get_paginator("list_pipeline_execution_steps").paginate(
-            PipelineExecutionArn=arn, SortOrder="Ascending", PaginationConfig={"PageSize": 1}
+            PipelineExecutionArn=arn,
+            SortOrder="Ascending",
+            PaginationConfig={"PageSize": 1},
         )
         return [step for page in pages for step in page["PipelineExecutionSteps"]]
 
@@ -55,7 +64,9 @@ def main(definition: Path) -> None:
         "created": created["PipelineArn"],
         "statuses": statuses(),
         "steps": [step["StepName"] for step in steps(succeeded)],
-        "reasons": [step["FailureReason"] for step in steps(failed) if "FailureReason" in step],
+        "reasons": [
+            step["FailureReason"] for step in steps(failed) if "FailureReason" in step
+        ],
         "refused": refused,
     }
     print(json.dumps(results))

@@ -30,7 +30,10 @@ from sagemaker.workflow.steps import ProcessingStep, StepTypeEnum
 
 
 def build(session: PipelineSession, role: str, folder: Path) -> Pipeline:
-    """Return a pipeline with two processing steps and a condition that fails for a low score."""
+    """
+    Return a pipeline with two processing steps and a condition that fails for a low
+    score.
+    """
     script = folder / "prepare.py"
     script.write_text("print('never run')")
     source = ParameterString("Source", default_value="s3://sdk-bucket/in")
@@ -43,17 +46,34 @@ def build(session: PipelineSession, role: str, folder: Path) -> Pipeline:
         instance_type="ml.m5.large",
         sagemaker_session=session,
     )
-    prepare = ProcessingStep("Prepare", step_args=processor.run(code=str(script), arguments=["--in", source]))
-    train = ProcessingStep("Train", step_args=processor.run(code=str(script)), depends_on=[prepare])
-    low = FailStep("TooLow", error_message=Join(on=" ", values=["Score is only", score]))
-    check = ConditionStep(
-        "Check", conditions=[ConditionGreaterThan(score, 0.5)], if_steps=[train], else_steps=[low]
+    prepare = ProcessingStep(
+        "Prepare", step_args=processor.run(code=str(script), arguments=["--in", source])
     )
-    return Pipeline("SdkPipeline", [source, score], steps=[prepare, check], sagemaker_session=session)
+    train = ProcessingStep(
+        "Train", step_args=processor.run(code=str(script)), depends_on=[prepare]
+    )
+    low = FailStep(
+        "TooLow", error_message=Join(on=" ", values=["Score is only", score])
+    )
+    check = ConditionStep(
+        "Check",
+        conditions=[ConditionGreaterThan(score, 0.5)],
+        if_steps=[train],
+        else_steps=[low],
+    )
+    return Pipeline(
+        "SdkPipeline",
+        [source, score],
+        steps=[prepare, check],
+        sagemaker_session=session,
+    )
 
 
 def result_of_a_function(session: PipelineSession, role: str) -> object:
-    """Return what a function that is a step has returned. It returns something else in the emulator."""
+    """
+    Return what a function that is a step has returned. It returns something else in the
+    emulator.
+    """
 
     @step(role=role, image_uri="image", instance_type="ml.m5.large")
     def add(a: int, b: int) -> int:
@@ -67,15 +87,21 @@ def result_of_a_function(session: PipelineSession, role: str) -> object:
 
 
 def send_sts_to_the_emulator() -> None:
-    """Set up boto3 as docs/clients-and-services.md shows it for programs without this package."""
+    """
+    Set up boto3 as docs/clients-and-services.md shows it for programs without this
+    package.
+    """
     boto3.setup_default_session()
     boto3.DEFAULT_SESSION.events.register(
-        "before-send.sts", lambda request, **_: setattr(request, "url", os.environ["AWS_ENDPOINT_URL"])
+        "before-send.sts",
+        lambda request, **_: setattr(request, "url", os.environ["AWS_ENDPOINT_URL"]),
     )
 
 
 def main(folder: Path) -> None:
-    """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
+    """
+    Create, update, start and stop the pipeline; one execution succeeds and one fails.
+    """
     results: dict[str, object] = {"types": [each.value for each in StepTypeEnum]}
     try:
         get_execution_role()
@@ -89,7 +115,9 @@ def main(folder: Path) -> None:
     results["created"] = pipeline.upsert(role)["PipelineArn"]
     results["updated"] = pipeline.update(role, description="again")["PipelineArn"]
 
-    succeeded = pipeline.start(parameters={"Source": "s3://other"}, execution_display_name="first")
+    succeeded = pipeline.start(
+        parameters={"Source": "s3://other"}, execution_display_name="first"
+    )
     succeeded.wait(delay=1, max_attempts=60)
     results["succeeded"] = succeeded.describe()["PipelineExecutionStatus"]
     results["steps"] = sorted(entry["StepName"] for entry in succeeded.list_steps())
@@ -102,7 +130,9 @@ def main(folder: Path) -> None:
     except WaiterError:
         results["failed"] = failed.describe()["FailureReason"]
     results["reasons"] = [
-        entry.get("FailureReason") for entry in failed.list_steps() if "FailureReason" in entry
+        entry.get("FailureReason")
+        for entry in failed.list_steps()
+        if "FailureReason" in entry
     ]
 
     stopped = pipeline.start()

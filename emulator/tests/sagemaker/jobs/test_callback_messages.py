@@ -16,7 +16,9 @@ HOST = "https://sqs.us-east-1.amazonaws.com/123456789012"
 Steps = Callable[[str], dict[str, dict[str, Any]]]
 
 
-def callback(name: str, *after: str, queue: str = "q", **arguments: Any) -> dict[str, Any]:
+def callback(
+    name: str, *after: str, queue: str = "q", **arguments: Any
+) -> dict[str, Any]:
     """Return a Callback step."""
     url = queue if "/" in queue else f"{HOST}/{queue}"
     return {**step(name, "Callback", *after, SqsQueueUrl=url), "Arguments": arguments}
@@ -44,10 +46,15 @@ def test_body_is_that_of_aws(
     bodies: Callable[..., list[Any]],
     server: EmulatorServer,
 ) -> None:
-    """The message has the token, the execution, and the evaluated arguments with their types; it is sent once."""
+    """
+    The message has the token, the execution, and the evaluated arguments with their
+    types; it is sent once.
+    """
     arguments: Any = {
         "number": {"Get": "Parameters.Number"},
-        "text": {"Std:Join": {"On": "/", "Values": ["s3:/", {"Get": "Parameters.Bucket"}]}},
+        "text": {
+            "Std:Join": {"On": "/", "Values": ["s3:/", {"Get": "Parameters.Bucket"}]}
+        },
         "model": {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"},
         "ticket": {"Get": "Steps.Notify.OutputParameters['ticket']"},
     }
@@ -101,7 +108,9 @@ def test_stop_sends_another_message(
     assert bodies("other") == []
     server.control.advance(3600)
     assert status_of(arn) == "Stopping"
-    sagemaker.send_pipeline_execution_step_failure(CallbackToken=begun["token"], FailureReason="stopped")
+    sagemaker.send_pipeline_execution_step_failure(
+        CallbackToken=begun["token"], FailureReason="stopped"
+    )
     server.control.advance(30)
     assert status_of(arn) == "Stopped"
 
@@ -146,7 +155,10 @@ def test_queue_of_another_region(
     server: EmulatorServer,
     client_of: ClientOf,
 ) -> None:
-    """The URL says where the queue is. A URL that names none sends nothing, and harms nothing."""
+    """
+    The URL says where the queue is. A URL that names none sends nothing, and harms
+    nothing.
+    """
     create(definition({**step("Ask", "Callback"), "SqsQueueUrl": url}))
     start()
     server.control.advance(5)

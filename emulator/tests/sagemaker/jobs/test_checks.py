@@ -1,4 +1,6 @@
-"""Tests of the violations that QualityCheck and ClarifyCheck steps find, through boto3."""
+"""
+Tests of the violations that QualityCheck and ClarifyCheck steps find, through boto3.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +45,28 @@ def check(kind: str = "QualityCheck", **members: Any) -> dict[str, Any]:
         ({"FailOnViolation": False}, "Succeeded", None),
         ({"FailOnViolation": {"Get": "Parameters.Lenient"}}, "Succeeded", None),
         ({"SkipCheck": True}, "Succeeded", None),
-        ({"SkipCheck": {"Get": "Parameters.Strict"}, "FailOnViolation": True}, "Succeeded", None),
+        (
+            {"SkipCheck": {"Get": "Parameters.Strict"}, "FailOnViolation": True},
+            "Succeeded",
+            None,
+        ),
         ({"SkipCheck": False}, "Failed", FAILED),
     ],
 )
 def test_flags(members: dict[str, Any], status: str, reason: str | None) -> None:
-    """Violations fail a step unless the definition says otherwise; a skipped check finds none."""
-    parameters = ({"Name": "Strict", "Type": "Boolean"}, {"Name": "Lenient", "Type": "String"})
+    """
+    Violations fail a step unless the definition says otherwise; a skipped check finds
+    none.
+    """
+    parameters = (
+        {"Name": "Strict", "Type": "Boolean"},
+        {"Name": "Lenient", "Type": "String"},
+    )
     engine = execution(
-        definition(check(**members), parameters=parameters), SCENARIO, Strict=True, Lenient="False"
+        definition(check(**members), parameters=parameters),
+        SCENARIO,
+        Strict=True,
+        Lenient="False",
     )
     engine.advance(24 * 3600)
     run = engine.runs["Check"]
@@ -60,7 +75,11 @@ def test_flags(members: dict[str, Any], status: str, reason: str | None) -> None
 
 @pytest.mark.parametrize(
     ("kind", "fail", "version"),
-    [("QualityCheck", True, {}), ("ClarifyCheck", True, {"version": "1.0"}), ("QualityCheck", False, {})],
+    [
+        ("QualityCheck", True, {}),
+        ("ClarifyCheck", True, {"version": "1.0"}),
+        ("QualityCheck", False, {}),
+    ],
 )
 def test_report(
     create: Callable[..., str],
@@ -72,7 +91,10 @@ def test_report(
     fail: bool,
     version: dict[str, str],
 ) -> None:
-    """The report is in S3 when the check has ended, and the step shows where; so does one that succeeds."""
+    """
+    The report is in S3 when the check has ended, and the step shows where; so does one
+    that succeeds.
+    """
     create(definition(check(kind, FailOnViolation=fail)))
     server.control.put_scenario(SCENARIO)
     arn = start()
@@ -100,13 +122,18 @@ def test_check_without_violations(
     server: EmulatorServer,
     client_of: ClientOf,
 ) -> None:
-    """There is no report, neither if the check succeeds nor if it fails for another reason."""
+    """
+    There is no report, neither if the check succeeds nor if it fails for another
+    reason.
+    """
     create(definition(check()))
     for scenario in ({}, {"steps": {"Check": {"fail": {}, "violations": [VIOLATION]}}}):
         server.control.put_scenario(scenario)
         arn = start()
         server.control.advance(1000)
-        assert "ViolationReport" not in steps_of(arn)["Check"]["Metadata"]["QualityCheck"]
+        assert (
+            "ViolationReport" not in steps_of(arn)["Check"]["Metadata"]["QualityCheck"]
+        )
     assert client_of("s3").list_buckets()["Buckets"] == []
 
 
@@ -115,9 +142,15 @@ def test_check_without_violations(
     [
         ({}, CALCULATED),
         ({"SuppliedBaselineConstraints": ""}, CALCULATED),
-        ({"SuppliedBaselineConstraints": "s3://old/constraints.json"}, "s3://old/constraints.json"),
         (
-            {"SuppliedBaselineConstraints": "s3://old/constraints.json", "RegisterNewBaseline": True},
+            {"SuppliedBaselineConstraints": "s3://old/constraints.json"},
+            "s3://old/constraints.json",
+        ),
+        (
+            {
+                "SuppliedBaselineConstraints": "s3://old/constraints.json",
+                "RegisterNewBaseline": True,
+            },
             CALCULATED,
         ),
     ],
@@ -130,7 +163,10 @@ def test_baselines(
     members: dict[str, Any],
     used: str,
 ) -> None:
-    """A check calculates a baseline, and shows this one or the supplied one as the one that it has used."""
+    """
+    A check calculates a baseline, and shows this one or the supplied one as the one
+    that it has used.
+    """
     create(definition(check(**members)))
     arn = start()
     server.control.advance(1000)
@@ -158,4 +194,6 @@ def test_reused_check(
     entry = steps_of(arn)["Check"]
 
     assert "SourcePipelineExecutionArn" in entry["CacheHitResult"]
-    assert entry["Metadata"]["QualityCheck"]["ViolationReport"] == "s3://{Bucket}/{Key}".format(**REPORT)
+    assert entry["Metadata"]["QualityCheck"][
+        "ViolationReport"
+    ] == "s3://{Bucket}/{Key}".format(**REPORT)

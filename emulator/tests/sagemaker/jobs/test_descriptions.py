@@ -16,28 +16,47 @@ Steps = Callable[[str], dict[str, dict[str, Any]]]
 
 INPUT = {
     "ChannelName": "train",
-    "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/train"}},
+    "DataSource": {
+        "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/train"}
+    },
 }
 TRAINING = {
     "AlgorithmSpecification": {"TrainingInputMode": "File", "TrainingImage": "image:1"},
-    "ResourceConfig": {"InstanceType": "ml.m5.2xlarge", "InstanceCount": 2, "VolumeSizeInGB": 50},
+    "ResourceConfig": {
+        "InstanceType": "ml.m5.2xlarge",
+        "InstanceCount": 2,
+        "VolumeSizeInGB": 50,
+    },
     "OutputDataConfig": {"S3OutputPath": "s3://ml/models/"},
     "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
     "InputDataConfig": [INPUT],
     "RoleArn": "arn:aws:iam::123456789012:role/Training",
 }
-OUTPUT = {"S3Uri": "s3://ml/evaluation", "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"}
+OUTPUT = {
+    "S3Uri": "s3://ml/evaluation",
+    "LocalPath": "/opt/ml/processing/out",
+    "S3UploadMode": "EndOfJob",
+}
 PROCESSING = {
     "ProcessingResources": {
-        "ClusterConfig": {"InstanceType": "ml.c5.xlarge", "InstanceCount": 3, "VolumeSizeInGB": 20}
+        "ClusterConfig": {
+            "InstanceType": "ml.c5.xlarge",
+            "InstanceCount": 3,
+            "VolumeSizeInGB": 20,
+        }
     },
     "AppSpecification": {"ImageUri": "image:2"},
-    "ProcessingOutputConfig": {"Outputs": [{"OutputName": "evaluation", "S3Output": OUTPUT}]},
+    "ProcessingOutputConfig": {
+        "Outputs": [{"OutputName": "evaluation", "S3Output": OUTPUT}]
+    },
 }
 TUNING = {
     "HyperParameterTuningJobConfig": {
         "Strategy": "Random",
-        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "validation:auc"},
+        "HyperParameterTuningJobObjective": {
+            "Type": "Maximize",
+            "MetricName": "validation:auc",
+        },
         "ResourceLimits": {"MaxNumberOfTrainingJobs": 3, "MaxParallelTrainingJobs": 2},
     },
     "TrainingJobDefinition": {**TRAINING, "StaticHyperParameters": {"depth": "5"}},
@@ -45,18 +64,25 @@ TUNING = {
 AUTO_ML = {
     "AutoMLJobConfig": {"Mode": "ENSEMBLING"},
     "AutoMLJobObjective": {"MetricName": "AUC"},
-    "InputDataConfig": [{"DataSource": INPUT["DataSource"], "TargetAttributeName": "churn"}],
+    "InputDataConfig": [
+        {"DataSource": INPUT["DataSource"], "TargetAttributeName": "churn"}
+    ],
     "OutputDataConfig": {"S3OutputPath": "s3://ml/automl"},
 }
 
 
 @pytest.fixture
 def run_step(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> Callable[..., str]:
     """Run a pipeline with one step to its end, and return the name of its job."""
 
-    def run(kind: str, arguments: dict[str, Any], seconds: float = 5000, **scenario: Any) -> str:
+    def run(
+        kind: str, arguments: dict[str, Any], seconds: float = 5000, **scenario: Any
+    ) -> str:
         server.control.put_scenario({"steps": {"S": scenario}})
         create(definition({**step("S", kind), "Arguments": arguments}))
         arn = start()
@@ -68,36 +94,75 @@ def run_step(
 
 
 def test_training_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
-    """The description has the arguments of the step, the times of its attempt, and the metrics of the scenario."""
-    rule = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluatorImage": "rules:1"}
+    """
+    The description has the arguments of the step, the times of its attempt, and the
+    metrics of the scenario.
+    """
+    rule = {
+        "RuleConfigurationName": "LossNotDecreasing",
+        "RuleEvaluatorImage": "rules:1",
+    }
     profiler = {"S3OutputPath": "s3://ml/profile"}
-    arguments = {**TRAINING, "DebugRuleConfigurations": [rule], "ProfilerConfig": profiler}
-    name = run_step("Training", arguments, duration=460, metrics={"validation:auc": 0.9, "loss": 3})
+    arguments = {
+        **TRAINING,
+        "DebugRuleConfigurations": [rule],
+        "ProfilerConfig": profiler,
+    }
+    name = run_step(
+        "Training", arguments, duration=460, metrics={"validation:auc": 0.9, "loss": 3}
+    )
 
     described = sagemaker.describe_training_job(TrainingJobName=name)
 
-    assert described["TrainingJobArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
+    assert (
+        described["TrainingJobArn"]
+        == f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
+    )
     assert {member: described[member] for member in TRAINING} == TRAINING
     assert described["DebugRuleConfigurations"] == [{**rule, "VolumeSizeInGB": 0}]
-    assert described["ProfilerConfig"] == {**profiler, "ProfilingIntervalInMilliseconds": 500}
+    assert described["ProfilerConfig"] == {
+        **profiler,
+        "ProfilingIntervalInMilliseconds": 500,
+    }
     assert described["ProfilingStatus"] == "Enabled"
-    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Completed", "Completed")
-    assert described["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://ml/models/{name}/output/model.tar.gz"}
-    metrics = {each["MetricName"]: each["Value"] for each in described["FinalMetricDataList"]}
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == (
+        "Completed",
+        "Completed",
+    )
+    assert described["ModelArtifacts"] == {
+        "S3ModelArtifacts": f"s3://ml/models/{name}/output/model.tar.gz"
+    }
+    metrics = {
+        each["MetricName"]: each["Value"] for each in described["FinalMetricDataList"]
+    }
     assert metrics == {"validation:auc": 0.9, "loss": 3}
     created, started, ended = (
-        described[f"{each}Time"] for each in ("Creation", "TrainingStart", "TrainingEnd")
+        described[f"{each}Time"]
+        for each in ("Creation", "TrainingStart", "TrainingEnd")
     )
-    assert ((started - created).total_seconds(), (ended - started).total_seconds()) == (60, 400)
-    assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (400, 400)
+    assert ((started - created).total_seconds(), (ended - started).total_seconds()) == (
+        60,
+        400,
+    )
+    assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (
+        400,
+        400,
+    )
 
 
-def test_managed_spot_training_saves_billable_seconds(sagemaker: Any, run_step: Callable[..., str]) -> None:
+def test_managed_spot_training_saves_billable_seconds(
+    sagemaker: Any, run_step: Callable[..., str]
+) -> None:
     """Of 400 seconds, 30 percent are billed."""
-    name = run_step("Training", {**TRAINING, "EnableManagedSpotTraining": True}, duration=460)
+    name = run_step(
+        "Training", {**TRAINING, "EnableManagedSpotTraining": True}, duration=460
+    )
     described = sagemaker.describe_training_job(TrainingJobName=name)
     assert described["EnableManagedSpotTraining"] is True
-    assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (400, 120)
+    assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (
+        400,
+        120,
+    )
 
 
 def test_processing_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
@@ -122,14 +187,23 @@ def test_transform_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     described = sagemaker.describe_transform_job(TransformJobName=name)
     assert {member: described[member] for member in arguments} == arguments
     assert described["TransformJobStatus"] == "Completed"
-    assert (described["TransformEndTime"] - described["TransformStartTime"]).total_seconds() == 360
+    assert (
+        described["TransformEndTime"] - described["TransformStartTime"]
+    ).total_seconds() == 360
 
 
-def test_tuning_job_and_its_best_training_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
-    """The best training job has the metrics and the model, and runs in the second of two rounds."""
+def test_tuning_job_and_its_best_training_job(
+    sagemaker: Any, run_step: Callable[..., str]
+) -> None:
+    """
+    The best training job has the metrics and the model, and runs in the second of two
+    rounds.
+    """
     name = run_step("Tuning", TUNING, duration=1060, metrics={"validation:auc": 0.8})
 
-    described = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    described = sagemaker.describe_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=name
+    )
     best = described["BestTrainingJob"]
     training = sagemaker.describe_training_job(TrainingJobName=best["TrainingJobName"])
 
@@ -152,10 +226,16 @@ def test_tuning_job_and_its_best_training_job(sagemaker: Any, run_step: Callable
 
 
 def test_auto_ml_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
-    """A job of CreateAutoMLJob is described in the members of both versions, with its best candidate."""
+    """
+    A job of CreateAutoMLJob is described in the members of both versions, with its best
+    candidate.
+    """
     name = run_step("AutoML", AUTO_ML, metrics={"F1": 0.5, "AUC": 0.75})
     described = sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)
-    assert (described["AutoMLJobStatus"], described["AutoMLJobSecondaryStatus"]) == ("Completed", "Completed")
+    assert (described["AutoMLJobStatus"], described["AutoMLJobSecondaryStatus"]) == (
+        "Completed",
+        "Completed",
+    )
     assert described["AutoMLProblemTypeConfig"] == {
         "TabularJobConfig": {"TargetAttributeName": "churn", "Mode": "ENSEMBLING"}
     }
@@ -179,19 +259,29 @@ def test_reports_of_the_best_candidate(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """The properties of an AutoML step have their paths, below the locations that its job describes."""
+    """
+    The properties of an AutoML step have their paths, below the locations that its job
+    describes.
+    """
     names = ("ModelInsightsJsonReportPath", "ExplainabilityJsonReportPath")
-    reports = {name: {"Get": f"Steps.S.BestCandidateProperties.{name}"} for name in names}
+    reports = {
+        name: {"Get": f"Steps.S.BestCandidateProperties.{name}"} for name in names
+    }
     search = {**step("S", "AutoML"), "Arguments": AUTO_ML}
     create(
         definition(
-            search, {**step("Read", "Processing", "S"), "Arguments": {**PROCESSING, "Environment": reports}}
+            search,
+            {
+                **step("Read", "Processing", "S"),
+                "Arguments": {**PROCESSING, "Environment": reports},
+            },
         )
     )
     arn = start()
     server.control.advance(20_000)
     jobs = {
-        name: job["Metadata"].popitem()[1]["Arn"].rpartition("/")[2] for name, job in steps_of(arn).items()
+        name: job["Metadata"].popitem()[1]["Arn"].rpartition("/")[2]
+        for name, job in steps_of(arn).items()
     }
 
     described = sagemaker.describe_processing_job(ProcessingJobName=jobs["Read"])
@@ -203,20 +293,36 @@ def test_reports_of_the_best_candidate(
     }
 
 
-def test_auto_ml_job_of_the_second_version(sagemaker: Any, run_step: Callable[..., str]) -> None:
+def test_auto_ml_job_of_the_second_version(
+    sagemaker: Any, run_step: Callable[..., str]
+) -> None:
     """DescribeAutoMLJob does not describe it."""
     channel = {"ChannelType": "training", "DataSource": INPUT["DataSource"]}
     name = run_step("AutoML", {"AutoMLJobInputDataConfig": [channel]})
-    assert sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)["AutoMLJobInputDataConfig"] == [channel]
+    assert sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)[
+        "AutoMLJobInputDataConfig"
+    ] == [channel]
     with pytest.raises(sagemaker.exceptions.ClientError):
         sagemaker.describe_auto_ml_job(AutoMLJobName=name)
 
 
 DESCRIBE = {
     "Training": ("describe_training_job", "TrainingJobName", "TrainingJobStatus"),
-    "Processing": ("describe_processing_job", "ProcessingJobName", "ProcessingJobStatus"),
-    "QualityCheck": ("describe_processing_job", "ProcessingJobName", "ProcessingJobStatus"),
-    "ClarifyCheck": ("describe_processing_job", "ProcessingJobName", "ProcessingJobStatus"),
+    "Processing": (
+        "describe_processing_job",
+        "ProcessingJobName",
+        "ProcessingJobStatus",
+    ),
+    "QualityCheck": (
+        "describe_processing_job",
+        "ProcessingJobName",
+        "ProcessingJobStatus",
+    ),
+    "ClarifyCheck": (
+        "describe_processing_job",
+        "ProcessingJobName",
+        "ProcessingJobStatus",
+    ),
     "Transform": ("describe_transform_job", "TransformJobName", "TransformJobStatus"),
     "Tuning": (
         "describe_hyper_parameter_tuning_job",
@@ -232,10 +338,19 @@ DESCRIBE = {
 def test_job_of_each_step_type_from_its_start_to_its_failure(
     sagemaker: Any, run_step: Callable[..., str], server: EmulatorServer, kind: str
 ) -> None:
-    """A definition without arguments, or with wrong ones, has a description, too: running and failed."""
+    """
+    A definition without arguments, or with wrong ones, has a description, too: running
+    and failed.
+    """
     operation, member, status = DESCRIBE[kind]
-    wrong = {"ResourceConfig": {"InstanceType": "large"}, "RoleArn": 7, "InputDataConfig": "s3://data"}
-    name = run_step(kind, wrong, 50, fail={"reason": "No data"}, duration=100, metrics={"auc": 1})
+    wrong = {
+        "ResourceConfig": {"InstanceType": "large"},
+        "RoleArn": 7,
+        "InputDataConfig": "s3://data",
+    }
+    name = run_step(
+        kind, wrong, 50, fail={"reason": "No data"}, duration=100, metrics={"auc": 1}
+    )
     describe = getattr(sagemaker, operation)
     running = describe(**{member: name})
     server.control.advance(100)
@@ -243,7 +358,9 @@ def test_job_of_each_step_type_from_its_start_to_its_failure(
     assert running[status] == ("Creating" if kind == "Endpoint" else "InProgress")
     assert "FailureReason" not in running
     assert (failed[status], failed["FailureReason"]) == ("Failed", "No data")
-    assert not {"FinalMetricDataList", "BestTrainingJob", "BestCandidate"} & failed.keys()
+    assert (
+        not {"FinalMetricDataList", "BestTrainingJob", "BestCandidate"} & failed.keys()
+    )
 
 
 def test_job_that_is_stopped_before_its_container_starts(
@@ -253,17 +370,28 @@ def test_job_that_is_stopped_before_its_container_starts(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """It is Stopping, then Stopped, and has neither a start time nor billable seconds."""
+    """
+    It is Stopping, then Stopped, and has neither a start time nor billable seconds.
+    """
     create(definition({**step("S", "Training"), "Arguments": TRAINING}))
     arn = start()
     server.control.advance(5)
     sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
     name = steps_of(arn)["S"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
-    assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
+    assert (
+        sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
+        == "Stopping"
+    )
     server.control.advance(100)
     described = sagemaker.describe_training_job(TrainingJobName=name)
-    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "Stopped")
-    assert not {"TrainingStartTime", "TrainingTimeInSeconds", "BillableTimeInSeconds"} & described.keys()
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == (
+        "Stopped",
+        "Stopped",
+    )
+    assert (
+        not {"TrainingStartTime", "TrainingTimeInSeconds", "BillableTimeInSeconds"}
+        & described.keys()
+    )
 
 
 def test_each_attempt_has_its_own_job(
@@ -273,7 +401,10 @@ def test_each_attempt_has_its_own_job(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """After a retry, the job that failed can be described, and the one that succeeded has its metrics."""
+    """
+    After a retry, the job that failed can be described, and the one that succeeded has
+    its metrics.
+    """
     create(definition({**step("S", "Training"), "Arguments": TRAINING}))
     server.control.put_scenario({"steps": {"S": {"fail": {"reason": "No data"}}}})
     arn = start()
@@ -284,8 +415,14 @@ def test_each_attempt_has_its_own_job(
     server.control.advance(1000)
     server.control.delete_scenario()
     second = steps_of(arn)["S"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
-    failed, succeeded = (sagemaker.describe_training_job(TrainingJobName=name) for name in (first, second))
-    assert (failed["TrainingJobStatus"], succeeded["TrainingJobStatus"]) == ("Failed", "Completed")
+    failed, succeeded = (
+        sagemaker.describe_training_job(TrainingJobName=name)
+        for name in (first, second)
+    )
+    assert (failed["TrainingJobStatus"], succeeded["TrainingJobStatus"]) == (
+        "Failed",
+        "Completed",
+    )
     assert [each["MetricName"] for each in succeeded["FinalMetricDataList"]] == ["auc"]
 
 
@@ -296,8 +433,17 @@ def test_job_of_a_cache_hit_is_that_of_the_source(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """The step that reuses results names the earlier job, which keeps its description."""
-    create(definition({**step("S", "Training", CacheConfig={"Enabled": True}), "Arguments": TRAINING}))
+    """
+    The step that reuses results names the earlier job, which keeps its description.
+    """
+    create(
+        definition(
+            {
+                **step("S", "Training", CacheConfig={"Enabled": True}),
+                "Arguments": TRAINING,
+            }
+        )
+    )
     start()
     server.control.advance(1000)
     again = start()
@@ -305,7 +451,10 @@ def test_job_of_a_cache_hit_is_that_of_the_source(
     row = steps_of(again)["S"]
     assert "CacheHitResult" in row
     name = row["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
-    assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingTimeInSeconds"] == 540
+    assert (
+        sagemaker.describe_training_job(TrainingJobName=name)["TrainingTimeInSeconds"]
+        == 540
+    )
 
 
 def test_arguments_have_the_properties_of_other_steps(
@@ -315,15 +464,29 @@ def test_arguments_have_the_properties_of_other_steps(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A training job reads the output of a processing job, a transform job uses the model of a model step."""
+    """
+    A training job reads the output of a processing job, a transform job uses the model
+    of a model step.
+    """
     output = "Steps.Prepare.ProcessingOutputConfig.Outputs['evaluation'].S3Output.S3Uri"
-    channel = {**INPUT, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": {"Get": output}}}}
+    channel = {
+        **INPUT,
+        "DataSource": {
+            "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": {"Get": output}}
+        },
+    }
     create(
         definition(
             {**step("Prepare"), "Arguments": PROCESSING},
-            {**step("Train", "Training"), "Arguments": {**TRAINING, "InputDataConfig": [channel]}},
+            {
+                **step("Train", "Training"),
+                "Arguments": {**TRAINING, "InputDataConfig": [channel]},
+            },
             step("Model", "Model", "Train"),
-            {**step("Score", "Transform"), "Arguments": {"ModelName": {"Get": "Steps.Model.ModelName"}}},
+            {
+                **step("Score", "Transform"),
+                "Arguments": {"ModelName": {"Get": "Steps.Model.ModelName"}},
+            },
         )
     )
     arn = start()
@@ -334,7 +497,10 @@ def test_arguments_have_the_properties_of_other_steps(
     }
     train = sagemaker.describe_training_job(TrainingJobName=names["Train"])
     score = sagemaker.describe_transform_job(TransformJobName=names["Score"])
-    assert train["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] == "s3://ml/evaluation"
+    assert (
+        train["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
+        == "s3://ml/evaluation"
+    )
     assert score["ModelName"] == names["Model"]
 
 
@@ -351,21 +517,32 @@ def test_metric_decides_a_condition(
     metric = {"Get": "Steps.Train.FinalMetricDataList['validation:auc'].Value"}
     better = {"Type": "GreaterThan", "LeftValue": metric, "RightValue": 0.8}
     create(
-        definition(step("Train", "Training"), condition("Check", [better], [step("Good")], [fail("Bad", "")]))
+        definition(
+            step("Train", "Training"),
+            condition("Check", [better], [step("Good")], [fail("Bad", "")]),
+        )
     )
-    server.control.put_scenario({"steps": {"Train": {"metrics": {"validation:auc": value}}}})
+    server.control.put_scenario(
+        {"steps": {"Train": {"metrics": {"validation:auc": value}}}}
+    )
     arn = start()
     server.control.advance(5000)
     assert steps_of(arn).keys() - {"Train", "Check"} == steps
 
 
-def test_jobs_that_no_step_has_started_are_those_of_moto(sagemaker: Any, create: Callable[..., str]) -> None:
-    """A job that a client has created can be described, and an unknown one does not exist."""
+def test_jobs_that_no_step_has_started_are_those_of_moto(
+    sagemaker: Any, create: Callable[..., str]
+) -> None:
+    """
+    A job that a client has created can be described, and an unknown one does not exist.
+    """
     create(definition(step("S", "Training")))
     sagemaker.create_training_job(
         TrainingJobName="pipelines-abcdefghijkl-S-x", **{**TRAINING, "RoleArn": ROLE}
     )
-    described = sagemaker.describe_training_job(TrainingJobName="pipelines-abcdefghijkl-S-x")
+    described = sagemaker.describe_training_job(
+        TrainingJobName="pipelines-abcdefghijkl-S-x"
+    )
     assert described["TrainingJobStatus"] == "Completed"
     code, message = error_of(sagemaker.describe_training_job, TrainingJobName="other")
     assert code == "ValidationException"

@@ -1,4 +1,7 @@
-"""Tests of the results of functions that are steps of the SageMaker Python SDK (``@step``), through boto3."""
+"""
+Tests of the results of functions that are steps of the SageMaker Python SDK
+(``@step``), through boto3.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,12 @@ NAME = "score-0f8fad5b-d9cb-469f-a165-70867728950e"
 
 def function(name: str = NAME) -> dict[str, Any]:
     """Return the step of a function, with the output location that the SDK gives it."""
-    location = ["s3://bucket/root", {"Get": "Execution.PipelineExecutionId"}, name, "results"]
+    location = [
+        "s3://bucket/root",
+        {"Get": "Execution.PipelineExecutionId"},
+        name,
+        "results",
+    ]
     output = {"S3OutputPath": {"Std:Join": {"On": "/", "Values": location}}}
     return {"Name": name, "Type": "Training", "Arguments": {"OutputDataConfig": output}}
 
@@ -30,7 +38,12 @@ def function(name: str = NAME) -> dict[str, Any]:
 def result_of(name: str, path: str) -> dict[str, Any]:
     """Return the expression of the SDK for a part of what a function has returned."""
     uri = [{"Get": f"Steps.{name}.OutputDataConfig.S3OutputPath"}, "results.json"]
-    return {"Std:JsonGet": {"S3Uri": {"Std:Join": {"On": "/", "Values": uri}}, "Path": f"Result{path}"}}
+    return {
+        "Std:JsonGet": {
+            "S3Uri": {"Std:Join": {"On": "/", "Values": uri}},
+            "Path": f"Result{path}",
+        }
+    }
 
 
 def files(s3: Any, execution: str, name: str = NAME) -> dict[str, bytes]:
@@ -38,7 +51,9 @@ def files(s3: Any, execution: str, name: str = NAME) -> dict[str, bytes]:
     prefix = f"root/{execution.rpartition('/')[2]}/{name}/results/"
     listed = s3.list_objects_v2(Bucket="bucket", Prefix=prefix).get("Contents", ())
     return {
-        each["Key"].removeprefix(prefix): s3.get_object(Bucket="bucket", Key=each["Key"])["Body"].read()
+        each["Key"].removeprefix(prefix): s3.get_object(
+            Bucket="bucket", Key=each["Key"]
+        )["Body"].read()
         for each in listed
     }
 
@@ -51,7 +66,10 @@ def test_result_is_in_s3_as_the_sdk_reads_it(
     client_of: ClientOf,
     named: str,
 ) -> None:
-    """The result is pickled, with its hash, and in JSON. The scenario can leave out the UUID of the name."""
+    """
+    The result is pickled, with its hash, and in JSON. The scenario can leave out the
+    UUID of the name.
+    """
     create(definition(function()))
     server.control.put_scenario({"steps": {named: {"result": {"auc": [0.9, None]}}}})
     execution = start()
@@ -67,11 +85,17 @@ def test_result_is_in_s3_as_the_sdk_reads_it(
         "version": "2023-04-24",
         "serialization_module": "cloudpickle",
     }
-    assert json.loads(found["results.json"]) == {"Result": {"auc": [0.9, None]}, "Exception": None}
+    assert json.loads(found["results.json"]) == {
+        "Result": {"auc": [0.9, None]},
+        "Exception": None,
+    }
 
 
 def test_function_without_result_or_that_failed_has_no_files(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, client_of: ClientOf
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    client_of: ClientOf,
 ) -> None:
     """Nothing is invented for a function whose result the scenario does not have."""
     create(definition(function()))
@@ -85,12 +109,26 @@ def test_function_without_result_or_that_failed_has_no_files(
 
 
 def test_other_steps_use_the_result(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """A condition compares a part of it, and a message has it. Without a result, it is the text of the reference."""
-    low = fail("Low", {"Std:Join": {"On": " ", "Values": ["Only", result_of(NAME, "['auc']")]}})
-    high = {"Type": "GreaterThan", "LeftValue": result_of(NAME, "['auc']"), "RightValue": 0.8}
-    create(definition(function(), condition("Check", [high], [function("publish")], [low])))
+    """
+    A condition compares a part of it, and a message has it. Without a result, it is the
+    text of the reference.
+    """
+    low = fail(
+        "Low", {"Std:Join": {"On": " ", "Values": ["Only", result_of(NAME, "['auc']")]}}
+    )
+    high = {
+        "Type": "GreaterThan",
+        "LeftValue": result_of(NAME, "['auc']"),
+        "RightValue": 0.8,
+    }
+    create(
+        definition(function(), condition("Check", [high], [function("publish")], [low]))
+    )
     shown = []
     for auc in (0.9, 0.7):
         server.control.put_scenario({"steps": {"score": {"result": {"auc": auc}}}})
@@ -107,23 +145,39 @@ def test_selective_execution_reuses_the_result(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A step that runs alone has the result of the function that it needs from the source execution."""
+    """
+    A step that runs alone has the result of the function that it needs from the source
+    execution.
+    """
     create(definition(function(), fail("End", result_of(NAME, ""))))
     server.control.put_scenario({"steps": {"score": {"result": 5}}})
     source = start()
     server.control.advance(2000)
-    selected = {"SourcePipelineExecutionArn": source, "SelectedSteps": [{"StepName": "End"}]}
-    execution = sagemaker.start_pipeline_execution(PipelineName="Demo", SelectiveExecutionConfig=selected)
+    selected = {
+        "SourcePipelineExecutionArn": source,
+        "SelectedSteps": [{"StepName": "End"}],
+    }
+    execution = sagemaker.start_pipeline_execution(
+        PipelineName="Demo", SelectiveExecutionConfig=selected
+    )
     server.control.advance(60)
     shown = steps_of(execution["PipelineExecutionArn"])
-    assert shown[NAME]["SelectiveExecutionResult"] == {"SourcePipelineExecutionArn": source}
+    assert shown[NAME]["SelectiveExecutionResult"] == {
+        "SourcePipelineExecutionArn": source
+    }
     assert shown["End"]["FailureReason"] == "5"
 
 
 def test_repeated_function_is_another_job(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """A step that uses a result which is not known runs again if the function has run again."""
+    """
+    A step that uses a result which is not known runs again if the function has run
+    again.
+    """
     train = {"Name": "Train", "Type": "Training", "CacheConfig": {"Enabled": True}}
     train["Arguments"] = {"HyperParameters": {"rate": result_of(NAME, "")}}
     create(definition(function(), train))

@@ -47,9 +47,14 @@ def test_model_package_can_be_described(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """The step shows the ARN of the package after its end, and the package has the evaluated arguments."""
+    """
+    The step shows the ARN of the package after its end, and the package has the
+    evaluated arguments.
+    """
     text = definition(
-        step("Train", "Training"), register(ModelPackageDescription="Nightly"), parameters=(STATUS,)
+        step("Train", "Training"),
+        register(ModelPackageDescription="Nightly"),
+        parameters=(STATUS,),
     )
     create(text)
     arn = start()
@@ -59,16 +64,24 @@ def test_model_package_can_be_described(
     shown = steps_of(arn)["Register"]
     assert shown["Metadata"] == {"RegisterModel": {"Arn": f"{GROUP}/1"}}
     described = sagemaker.describe_model_package(ModelPackageName=f"{GROUP}/1")
-    assert (described["ModelPackageGroupName"], described["ModelPackageVersion"]) == ("Churn", 1)
-    assert (described["ModelApprovalStatus"], described["ModelPackageStatus"]) == ("Approved", "Completed")
+    assert (described["ModelPackageGroupName"], described["ModelPackageVersion"]) == (
+        "Churn",
+        1,
+    )
+    assert (described["ModelApprovalStatus"], described["ModelPackageStatus"]) == (
+        "Approved",
+        "Completed",
+    )
     assert described["ModelPackageDescription"] == "Nightly"
     assert described["CreationTime"] == shown["EndTime"]
     (container,) = described["InferenceSpecification"]["Containers"]
-    artifact = sagemaker.describe_training_job(TrainingJobName=job_of(steps_of(arn)["Train"]))[
-        "ModelArtifacts"
-    ]
+    artifact = sagemaker.describe_training_job(
+        TrainingJobName=job_of(steps_of(arn)["Train"])
+    )["ModelArtifacts"]
     assert container["ModelDataUrl"] == artifact["S3ModelArtifacts"]
-    listed = sagemaker.list_model_packages(ModelPackageGroupName="Churn")["ModelPackageSummaryList"]
+    listed = sagemaker.list_model_packages(ModelPackageGroupName="Churn")[
+        "ModelPackageSummaryList"
+    ]
     assert [package["ModelPackageArn"] for package in listed] == [f"{GROUP}/1"]
 
 
@@ -79,7 +92,10 @@ def test_versions_follow_the_ends_of_the_steps(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """Versions are counted in the group, in the order of the ends, no matter which execution is looked at first."""
+    """
+    Versions are counted in the group, in the order of the ends, no matter which
+    execution is looked at first.
+    """
     create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
     sagemaker.create_model_package_group(ModelPackageGroupName="Churn")
     sagemaker.create_model_package(ModelPackageGroupName="Churn")
@@ -88,18 +104,28 @@ def test_versions_follow_the_ends_of_the_steps(
     server.control.delete_scenario()
     quick = start()
     server.control.advance(60)
-    arns = [steps_of(arn)["Register"]["Metadata"]["RegisterModel"]["Arn"] for arn in (slow, quick, slow)]
+    arns = [
+        steps_of(arn)["Register"]["Metadata"]["RegisterModel"]["Arn"]
+        for arn in (slow, quick, slow)
+    ]
     assert arns == [f"{GROUP}/3", f"{GROUP}/2", f"{GROUP}/3"]
 
 
 def test_package_exists_before_its_steps_are_listed(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
-    """A package can be described without a look at the execution, and not before its step has ended."""
+    """
+    A package can be described without a look at the execution, and not before its step
+    has ended.
+    """
     create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
     start("Demo", Status="Rejected")
     assert (
-        error_of(sagemaker.describe_model_package, ModelPackageName=f"{GROUP}/1")[0] == "ValidationException"
+        error_of(sagemaker.describe_model_package, ModelPackageName=f"{GROUP}/1")[0]
+        == "ValidationException"
     )
     server.control.advance(60)
     described = sagemaker.describe_model_package(ModelPackageName=f"{GROUP}/1")
@@ -107,7 +133,10 @@ def test_package_exists_before_its_steps_are_listed(
 
 
 def test_unknown_approval_status_needs_an_approval(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
     """A package whose approval status has no valid value waits for the approval."""
     create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
@@ -125,38 +154,63 @@ def test_package_without_a_group(
     sagemaker: Any,
 ) -> None:
     """A step that names a package instead of a group creates that package."""
-    body = {"Name": "Register", "Type": "RegisterModel", "Arguments": {"ModelPackageName": "Single"}}
+    body = {
+        "Name": "Register",
+        "Type": "RegisterModel",
+        "Arguments": {"ModelPackageName": "Single"},
+    }
     create(definition(body))
     arn = start()
     server.control.advance(60)
     package = steps_of(arn)["Register"]["Metadata"]["RegisterModel"]["Arn"]
     assert package == "arn:aws:sagemaker:us-east-1:123456789012:model-package/single"
-    assert sagemaker.describe_model_package(ModelPackageName=package)["ModelPackageName"] == "Single"
+    assert (
+        sagemaker.describe_model_package(ModelPackageName=package)["ModelPackageName"]
+        == "Single"
+    )
 
 
 def test_definition_of_an_execution_does_not_change(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
-    """An execution keeps its definition after the pipeline was updated, also when it is retried."""
+    """
+    An execution keeps its definition after the pipeline was updated, also when it is
+    retried.
+    """
     create(chain("A", "B"))
     created_at = sagemaker.describe_pipeline(PipelineName="Demo")["CreationTime"]
     server.control.put_scenario({"steps": {"B": {"fail": {"times": 1}}}})
     arn = start()
     server.control.advance(1000)
-    sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("A", "B", "C"))
+    sagemaker.update_pipeline(
+        PipelineName="Demo", PipelineDefinition=chain("A", "B", "C")
+    )
     sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn)
     server.control.advance(1000)
-    described = sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
+    described = sagemaker.describe_pipeline_definition_for_execution(
+        PipelineExecutionArn=arn
+    )
     assert described["PipelineDefinition"] == chain("A", "B")
     assert described["CreationTime"] == created_at
-    steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
+    steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)[
+        "PipelineExecutionSteps"
+    ]
     assert [entry["StepName"] for entry in steps] == ["B", "A"]
 
 
 def test_properties_in_the_message_of_a_fail_step(
-    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
 ) -> None:
-    """The properties of a step are those that its Describe operation returns, also in a message."""
+    """
+    The properties of a step are those that its Describe operation returns, also in a
+    message.
+    """
     properties = [
         {"Get": "Steps.Train.TrainingJobStatus"},
         {"Get": "Steps.Register.ModelApprovalStatus"},
@@ -166,22 +220,38 @@ def test_properties_in_the_message_of_a_fail_step(
     ]
     text = fail("Stop", {"Std:Join": {"On": ",", "Values": properties}})
     again = step("Again", "RegisterModel", Arguments={"ModelPackageGroupName": "Churn"})
-    create(definition(step("Train", "Training"), register(), again, text, parameters=(STATUS,)))
+    create(
+        definition(
+            step("Train", "Training"), register(), again, text, parameters=(STATUS,)
+        )
+    )
     execution = start()
     server.control.advance(700)
     message = steps_of(execution)["Stop"]["FailureReason"]
-    assert message == "Completed,Approved,Churn,PendingManualApproval,Steps.Train.NotThere"
+    assert (
+        message == "Completed,Approved,Churn,PendingManualApproval,Steps.Train.NotThere"
+    )
 
 
 def test_model_card_and_life_cycle(
-    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
-    """A package keeps the members that moto does not know, and an update replaces them."""
+    """
+    A package keeps the members that moto does not know, and an update replaces them.
+    """
     card = {"ModelCardStatus": "Draft", "ModelCardContent": "{}"}
-    cycle = {"Stage": "Development", "StageStatus": "In-Progress", "StageDescription": "Begun"}
+    cycle = {
+        "Stage": "Development",
+        "StageStatus": "In-Progress",
+        "StageDescription": "Begun",
+    }
     create(
         definition(
-            register(ModelCard=card, ModelLifeCycle=cycle, InferenceSpecification={}), parameters=(STATUS,)
+            register(ModelCard=card, ModelLifeCycle=cycle, InferenceSpecification={}),
+            parameters=(STATUS,),
         )
     )
     start()
@@ -191,7 +261,9 @@ def test_model_card_and_life_cycle(
     assert (described["ModelCard"], described["ModelLifeCycle"]) == (card, cycle)
     assert "SourceUri" not in described
     done = {"Stage": "Development", "StageStatus": "Done"}
-    sagemaker.update_model_package(ModelPackageArn=arn, ModelLifeCycle=done, SourceUri="s3://b/m")
+    sagemaker.update_model_package(
+        ModelPackageArn=arn, ModelLifeCycle=done, SourceUri="s3://b/m"
+    )
     described = sagemaker.describe_model_package(ModelPackageName=arn)
     assert (described["ModelCard"], described["ModelLifeCycle"]) == (card, done)
     assert described["SourceUri"] == "s3://b/m"

@@ -1,1 +1,4 @@
-"""Fake metadata endpoints: services of the host or platform that give a process its identity."""
+"""
+Fake metadata endpoints: services of the host or platform that give a process its
+identity.
+"""

@@ -1,9 +1,11 @@
 """
-A fake credentials endpoint of a container, as the ECS agent and EKS Pod Identity provide it.
+A fake credentials endpoint of a container, as the ECS agent and EKS Pod Identity
+provide it.
 
-botocore uses it with ``AWS_CONTAINER_CREDENTIALS_FULL_URI``. It sends an authorization header from
-``AWS_CONTAINER_AUTHORIZATION_TOKEN``. botocore allows plain http for loopback and link-local hosts only, and
-tries three times, one second apart, with a timeout of two seconds.
+botocore uses it with ``AWS_CONTAINER_CREDENTIALS_FULL_URI``. It sends an authorization
+header from ``AWS_CONTAINER_AUTHORIZATION_TOKEN``. botocore allows plain http for
+loopback and link-local hosts only, and tries three times, one second apart, with a
+timeout of two seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ import hmac
 from collections.abc import Sequence
 from uuid import uuid4
 
-from tests.auth.endpoints.credential_sources import CachedCredentials, CredentialsSource, random_credentials
+from tests.auth.endpoints.credential_sources import (
+    CachedCredentials,
+    CredentialsSource,
+    random_credentials,
+)
 from tests.auth.endpoints.fake_server import FakeServer, Request, Response, Route
 
 _ROLE_ARN = "arn:aws:iam::123456789012:role/airflow-worker"
@@ -25,9 +31,10 @@ class ContainerCredentials(FakeServer):
     Route: ``credentials``. Log field: ``access_key``.
 
     :param source: source of the credentials; None for random credentials.
-    :param authorization: the authorization header that clients must send; None for a random one, empty for
-        none.
-    :param refresh_before: seconds before their expiry at which credentials are replaced.
+    :param authorization: the authorization header that clients must send; None for a
+        random one, empty for none.
+    :param refresh_before: seconds before their expiry at which credentials are
+        replaced.
     """
 
     def __init__(
@@ -38,14 +45,23 @@ class ContainerCredentials(FakeServer):
         refresh_before: float = 300,
     ) -> None:
         super().__init__()
-        self.credentials = CachedCredentials(source or random_credentials(), refresh_before)
+        self.credentials = CachedCredentials(
+            source or random_credentials(), refresh_before
+        )
         self._authorization = uuid4().hex if authorization is None else authorization
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that make botocore use this server, with the authorization in a variable as in ECS."""
+        """
+        Variables that make botocore use this server, with the authorization in a
+        variable as in ECS.
+        """
         uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/v1/credentials"}
-        token = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": self._authorization} if self._authorization else {}
+        token = (
+            {"AWS_CONTAINER_AUTHORIZATION_TOKEN": self._authorization}
+            if self._authorization
+            else {}
+        )
         return uri | token
 
     def routes(self) -> Sequence[Route]:
@@ -59,9 +75,12 @@ class ContainerCredentials(FakeServer):
         ):
             text = "Access denied: the authorization token is invalid"
             return Response(
-                401, {"code": "AccessDeniedException", "message": text}, log_fields={"error": text}
+                401,
+                {"code": "AccessDeniedException", "message": text},
+                log_fields={"error": text},
             )
         current = self.credentials.current()
         return Response(
-            body={"RoleArn": _ROLE_ARN, **current}, log_fields={"access_key": current["AccessKeyId"]}
+            body={"RoleArn": _ROLE_ARN, **current},
+            log_fields={"access_key": current["AccessKeyId"]},
         )

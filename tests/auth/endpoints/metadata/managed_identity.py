@@ -1,7 +1,8 @@
 """
 A fake managed identity endpoint of an Azure host: the instance metadata service (IMDS).
 
-azure-identity uses it with ``AZURE_POD_IDENTITY_AUTHORITY_HOST`` (default: ``http://169.254.169.254``).
+azure-identity uses it with ``AZURE_POD_IDENTITY_AUTHORITY_HOST`` (default:
+``http://169.254.169.254``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from tests.auth.endpoints.entra_errors import EntraError
 from tests.auth.endpoints.fake_server import FakeServer, Fault, Request, Response, Route
 
 # The response of IMDS on a host without an assigned identity.
-IDENTITY_NOT_FOUND = Fault(400, {"error": "invalid_request", "error_description": "Identity not found"})
+IDENTITY_NOT_FOUND = Fault(
+    400, {"error": "invalid_request", "error_description": "Identity not found"}
+)
 
 
 class ManagedIdentity(FakeServer):
@@ -57,7 +60,9 @@ class ManagedIdentity(FakeServer):
             return _imds_error_response("Forwarded requests are not allowed")
         resource = request.query.get("resource")
         if not resource or "api-version" not in request.query:
-            return _imds_error_response("Required query variable 'resource' or 'api-version' is missing")
+            return _imds_error_response(
+                "Required query variable 'resource' or 'api-version' is missing"
+            )
         principal = self._principal(request)
         if principal is None:
             return _imds_error_response("Identity not found")
@@ -69,12 +74,20 @@ class ManagedIdentity(FakeServer):
     def _principal(self, request: Request) -> Principal | None:
         ids = {request.query.get("client_id"), request.query.get("object_id")} - {None}
         if ids:
-            return next((user for user in self.users if ids & {user.client_id, user.object_id}), None)
-        # Without a system-assigned identity, Azure uses the user-assigned identity if there is only one.
+            return next(
+                (user for user in self.users if ids & {user.client_id, user.object_id}),
+                None,
+            )
+        # Without a system-assigned identity, Azure uses the user-assigned identity if
+        # there is only one.
         return self.system or (self.users[0] if len(self.users) == 1 else None)
 
-    def _token_response(self, request: Request, principal: Principal, resource: str) -> Response:
-        token = self._entra.token_issuer().token(principal, self._entra.find_api(resource), "2")
+    def _token_response(
+        self, request: Request, principal: Principal, resource: str
+    ) -> Response:
+        token = self._entra.token_issuer().token(
+            principal, self._entra.find_api(resource), "2"
+        )
         now, lifetime = int(time.time()), self._entra.token_settings.lifetime
         body = {
             "access_token": token,
@@ -90,9 +103,15 @@ class ManagedIdentity(FakeServer):
 
 
 def _imds_error_response(text: str) -> Response:
-    return Response(400, {"error": "invalid_request", "error_description": text}, log_fields={"error": text})
+    return Response(
+        400,
+        {"error": "invalid_request", "error_description": text},
+        log_fields={"error": text},
+    )
 
 
 def _log_fields(request: Request) -> dict[str, str]:
-    client_id = request.query.get("client_id") or request.query.get("object_id") or "system"
+    client_id = (
+        request.query.get("client_id") or request.query.get("object_id") or "system"
+    )
     return {"client_id": client_id, "resource": request.query.get("resource", "")}

@@ -1,11 +1,16 @@
-"""One DAG for each test case that the amazon provider is measured in, with the operator of that provider."""
+"""
+One DAG for each test case that the amazon provider is measured in, with the operator of
+that provider.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.amazon.aws.operators.sagemaker import SageMakerStartPipelineOperator
+from airflow.providers.amazon.aws.operators.sagemaker import (
+    SageMakerStartPipelineOperator,
+)
 from airflow.providers.common.compat.sdk import DAG
 
 from tests.chaos.kill_points import kill_at_call
@@ -20,7 +25,11 @@ CASES: dict[str, dict[str, Any]] = {
     "8c": {},
     "8d": {},
     "9a": {"execution_timeout": timedelta(seconds=60), "retries": 0},
-    "9b": {"execution_timeout": timedelta(seconds=60), "retries": 0, "deferrable": False},
+    "9b": {
+        "execution_timeout": timedelta(seconds=60),
+        "retries": 0,
+        "deferrable": False,
+    },
     "9c": {},
 }
 DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
@@ -36,5 +45,7 @@ COMMON: dict[str, Any] = {
 }
 
 for case, options in CASES.items():
-    with DAG(dag_id=f"amazon_{case}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(case)):
+    with DAG(
+        dag_id=f"amazon_{case}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(case)
+    ):
         SageMakerStartPipelineOperator(**{**COMMON, **options})

@@ -1,4 +1,7 @@
-"""One DAG for each test case of a task group of steps. The scenarios create the pipeline from the same file."""
+"""
+One DAG for each test case of a task group of steps. The scenarios create the pipeline
+from the same file.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from tests.chaos.kill_points import kill_at_call
 START = "StartPipelineExecution"
 RETRIED: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=2)}
 
-# The arguments of the group, by test case. A kill point is one of the task that starts the execution.
+# The arguments of the group, by test case. A kill point is one of the task that starts
+# the execution.
 CASES: dict[str, dict[str, Any]] = {
     "51a": {},
     "51b": {},

@@ -9,7 +9,10 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset
 
-from polysync_airflow.operators import PolysyncCallbackStepOperator, PolysyncStartPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncCallbackStepOperator,
+    PolysyncStartPipelineOperator,
+)
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from tests.chaos import markers
 from tests.chaos.deployment.kubernetes import BARE_POD_TEMPLATE
@@ -48,11 +51,18 @@ CASES: dict[str, dict[str, Any]] = {
     "8c": {},
     "8d": {},
     "9a": {"execution_timeout": timedelta(seconds=60), "retries": 0},
-    "9b": {"execution_timeout": timedelta(seconds=60), "retries": 0, "deferrable": False},
+    "9b": {
+        "execution_timeout": timedelta(seconds=60),
+        "retries": 0,
+        "deferrable": False,
+    },
     "9c": {},
     "10": {"retry_mode": "resume"},
     "11": {"retry_mode": "new"},
-    "12": {"pre_execute": AFTER_START, "pipeline_parameters": {"Value": "try-{{ ti.try_number }}"}},
+    "12": {
+        "pre_execute": AFTER_START,
+        "pipeline_parameters": {"Value": "try-{{ ti.try_number }}"},
+    },
     "15a": {**SYNCHRONOUS, "retries": 0},
     "15b": {"pre_execute": AFTER_START, "retries": 0},
     "16a": {**SYNCHRONOUS, "retries": 0},
@@ -79,7 +89,9 @@ CASES: dict[str, dict[str, Any]] = {
     "26": {},
     "28a": {"retries": 0, "on_clear": "resume"},
     "28b": {
-        "pre_execute": kill_at_call("RetryPipelineExecution", after_response=True, try_number=3),
+        "pre_execute": kill_at_call(
+            "RetryPipelineExecution", after_response=True, try_number=3
+        ),
         "retries": 1,
         "retry_mode": "resume",
         "on_clear": "resume",
@@ -117,8 +129,16 @@ POD_CASES: dict[str, dict[str, Any]] = {
     "35": {"pre_execute": hang_at_deferral(90), "retries": 0},
 }
 for number, options in POD_CASES.items():
-    CASES |= {f"{number}a": options, f"{number}b": {**options, "executor_config": BARE_POD}}
-for number, options in {"36a": {}, "36b": {"retries": 0}, "37a": {}, "37b": {"retries": 0}}.items():
+    CASES |= {
+        f"{number}a": options,
+        f"{number}b": {**options, "executor_config": BARE_POD},
+    }
+for number, options in {
+    "36a": {},
+    "36b": {"retries": 0},
+    "37a": {},
+    "37b": {"retries": 0},
+}.items():
     CASES[number] = {**SYNCHRONOUS, **options}
 CASES |= {
     "36c": CASES["36a"],
@@ -148,14 +168,21 @@ COMMON: dict[str, Any] = {
 }
 
 for case, options in CASES.items():
-    with DAG(dag_id=f"polysync_{case}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(case)):
+    with DAG(
+        dag_id=f"polysync_{case}",
+        schedule=None,
+        dagrun_timeout=DAGRUN_TIMEOUT.get(case),
+    ):
         PolysyncStartPipelineOperator(**{**COMMON, **options})
 
 # The event that starts a DAG run names the pipeline. Airflow 2 calls assets datasets.
 EVENTS = "(triggering_asset_events or triggering_dataset_events).values()"
 with DAG(dag_id="polysync_47", schedule=[Asset("polysync_47")]):
     PolysyncStartPipelineOperator.partial(
-        **{**COMMON, "pipeline_name": f"{{{{ ({EVENTS} | first | first).extra.pipeline }}}}"},
+        **{
+            **COMMON,
+            "pipeline_name": f"{{{{ ({EVENTS} | first | first).extra.pipeline }}}}",
+        },
         max_active_tis_per_dag=16,
     ).expand(pipeline_parameters=[{"Value": str(number)} for number in range(20)])
 
@@ -167,9 +194,14 @@ for case, (tasks, options) in MAPPED_TASKS.items():
 
 
 def serve(pipeline: str, try_number: str, **arguments: Any) -> dict[str, str]:
-    """Answer the callback step of a test case. In its first try, the function may take longer."""
+    """
+    Answer the callback step of a test case. In its first try, the function may take
+    longer.
+    """
     markers.write(pipeline, f"serving-{try_number}", pid=os.getpid())
-    time.sleep(SERVING_SECONDS.get(pipeline.split("-")[1], 0) if try_number == "1" else 0)
+    time.sleep(
+        SERVING_SECONDS.get(pipeline.split("-")[1], 0) if try_number == "1" else 0
+    )
     return {"try_number": try_number}
 
 
@@ -182,15 +214,22 @@ CALLBACK_CASES: dict[str, dict[str, Any]] = {
 }
 for case, options in CALLBACK_CASES.items():
     with DAG(dag_id=f"polysync_{case}", schedule=None):
-        # The task waits in its worker, because the kill point is one of its first session.
+        # The task waits in its worker, because the kill point is one of its first
+        # session.
         PolysyncCallbackStepOperator(
             task_id="start",
             execution_arn="{{ dag_run.conf['execution_arn'] }}",
             step_name="Third",
             python_callable=serve,
-            op_kwargs={"pipeline": "{{ dag_run.conf['pipeline'] }}", "try_number": "{{ ti.try_number }}"},
+            op_kwargs={
+                "pipeline": "{{ dag_run.conf['pipeline'] }}",
+                "try_number": "{{ ti.try_number }}",
+            },
             **{
-                **{name: COMMON[name] for name in ("poll_interval", "retries", "retry_delay")},
+                **{
+                    name: COMMON[name]
+                    for name in ("poll_interval", "retries", "retry_delay")
+                },
                 "deferrable": False,
                 **options,
             },
@@ -199,9 +238,15 @@ for case, options in CALLBACK_CASES.items():
 SENSING: dict[str, Any] = {"task_id": "start", "deferrable": True, "poke_interval": 2}
 with DAG(dag_id="polysync_41a", schedule=None):
     PolysyncPipelineSensor(
-        pipeline_name="{{ dag_run.conf['pipeline'] }}", created_after="2026-01-01", **SENSING
+        pipeline_name="{{ dag_run.conf['pipeline'] }}",
+        created_after="2026-01-01",
+        **SENSING,
     )
 with DAG(dag_id="polysync_41b", schedule=None):
-    PolysyncPipelineSensor(execution_arn="{{ dag_run.conf['execution_arn'] }}", **SENSING)
+    PolysyncPipelineSensor(
+        execution_arn="{{ dag_run.conf['execution_arn'] }}", **SENSING
+    )
 with DAG(dag_id="polysync_41c", schedule=None):
-    PolysyncModelApprovalSensor(model_package_arn="{{ dag_run.conf['model_package_arn'] }}", **SENSING)
+    PolysyncModelApprovalSensor(
+        model_package_arn="{{ dag_run.conf['model_package_arn'] }}", **SENSING
+    )

@@ -1,4 +1,7 @@
-"""The server: the part of Kubernetes's API that Airflow's executor calls, on the loopback interface."""
+"""
+The server: the part of Kubernetes's API that Airflow's executor calls, on the loopback
+interface.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.chaos.deployment.kubernetes.pods import ApiError, JsonObject, Pod, Pods, status
+from tests.chaos.deployment.kubernetes.pods import (
+    ApiError,
+    JsonObject,
+    Pod,
+    Pods,
+    status,
+)
 from tests.chaos.deployment.kubernetes.requests import (
     MAX_BODY_BYTES,
     NAMESPACE,
@@ -54,9 +63,11 @@ class LoopbackCluster:
     """
     Context manager that serves the API, and that kills all pods at its end.
 
-    It requires a token, because whoever creates a pod runs a program as the user of the suite.
+    It requires a token, because whoever creates a pod runs a program as the user of the
+    suite.
 
-    :param folder: the folder to create, for the settings of its clients and for the output of the pods.
+    :param folder: the folder to create, for the settings of its clients and for the
+        output of the pods.
     :param environment: the environment of each pod.
     """
 
@@ -77,12 +88,16 @@ class LoopbackCluster:
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(settings)
-        self._thread = Thread(target=self._server.run, name="Kubernetes API", daemon=True)
+        self._thread = Thread(
+            target=self._server.run, name="Kubernetes API", daemon=True
+        )
 
     def __enter__(self) -> LoopbackCluster:
         self._thread.start()
         if not wait_until(lambda: self._server.started, timeout=START_TIMEOUT):
-            raise ProcessError(f"The Kubernetes API did not start in {START_TIMEOUT:.0f} s")
+            raise ProcessError(
+                f"The Kubernetes API did not start in {START_TIMEOUT:.0f} s"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,7 +111,9 @@ class LoopbackCluster:
         """Ask for the end of a pod within its grace period, as an eviction does."""
         headers = {"Authorization": f"Bearer {self._token}"}
         with httpx.Client(trust_env=False, timeout=START_TIMEOUT) as client:
-            client.delete(f"{self._url}{_PODS}/{pod.name}", headers=headers).raise_for_status()
+            client.delete(
+                f"{self._url}{_PODS}/{pod.name}", headers=headers
+            ).raise_for_status()
 
     def _client_settings(self) -> JsonObject:
         cluster = {"server": self._url}
@@ -105,7 +122,9 @@ class LoopbackCluster:
             "kind": "Config",
             "clusters": [{"name": "chaos", "cluster": cluster}],
             "users": [{"name": "chaos", "user": {"token": self._token}}],
-            "contexts": [{"name": "chaos", "context": {"cluster": "chaos", "user": "chaos"}}],
+            "contexts": [
+                {"name": "chaos", "context": {"cluster": "chaos", "user": "chaos"}}
+            ],
             "current-context": "chaos",
         }
 
@@ -121,29 +140,45 @@ class LoopbackCluster:
             self._route("DELETE", f"{_PODS}/{{name}}", self._delete),
         ]
 
-    def _route(self, method: str, path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+    def _route(
+        self, method: str, path: str, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Route:
         async def authorized(request: Request) -> Response:
             given = request.headers.get("Authorization", "").encode()
             if not secrets.compare_digest(given, f"Bearer {self._token}".encode()):
-                raise ApiError(401, "Unauthorized", "the token is missing, or another one")
+                raise ApiError(
+                    401, "Unauthorized", "the token is missing, or another one"
+                )
             return await answer(request)
 
         return Route(path, authorized, methods=[method])
 
     async def _list(self, request: Request) -> Response:
         options = _valid(ListOptions.model_validate, dict(request.query_params))
-        labels, fields = _valid(Selector, options.label_selector), _valid(Selector, options.field_selector)
+        labels, fields = (
+            _valid(Selector, options.label_selector),
+            _valid(Selector, options.field_selector),
+        )
         if options.watch:
-            changes = self.pods.watch(labels, options.resource_version, options.timeout_seconds)
+            changes = self.pods.watch(
+                labels, options.resource_version, options.timeout_seconds
+            )
             return StreamingResponse(_lines(changes), media_type="application/json")
         items, kind = self.pods.select(labels, fields), "PodList"
         if "as=PartialObjectMetadataList" in request.headers.get("Accept", ""):
-            items, kind = [{"metadata": pod["metadata"]} for pod in items], "PartialObjectMetadataList"
+            items, kind = (
+                [{"metadata": pod["metadata"]} for pod in items],
+                "PartialObjectMetadataList",
+            )
         version = {"resourceVersion": str(self.pods.version)}
-        return JSONResponse({"kind": kind, "apiVersion": "v1", "metadata": version, "items": items})
+        return JSONResponse(
+            {"kind": kind, "apiVersion": "v1", "metadata": version, "items": items}
+        )
 
     async def _create(self, request: Request) -> Response:
-        return JSONResponse(self.pods.create(await _body(request, NewPod)), status_code=201)
+        return JSONResponse(
+            self.pods.create(await _body(request, NewPod)), status_code=201
+        )
 
     async def _read(self, request: Request) -> Response:
         return JSONResponse(self.pods.get(request.path_params["name"]))
@@ -154,11 +189,16 @@ class LoopbackCluster:
 
     async def _delete(self, request: Request) -> Response:
         options = await _body(request, DeleteOptions)
-        return JSONResponse(self.pods.delete(request.path_params["name"], options.grace_period_seconds))
+        return JSONResponse(
+            self.pods.delete(request.path_params["name"], options.grace_period_seconds)
+        )
 
 
 def client_settings(folder: Path) -> Path:
-    """Return the file with the settings of the clients of the cluster with this folder, in the format of kubectl."""
+    """
+    Return the file with the settings of the clients of the cluster with this folder, in
+    the format of kubectl.
+    """
     return folder / "kubeconfig"
 
 
@@ -167,7 +207,11 @@ async def _body(request: Request, model: type[_Model]) -> _Model:
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raise ApiError(413, "RequestEntityTooLarge", f"the body has more than {MAX_BODY_BYTES} bytes")
+            raise ApiError(
+                413,
+                "RequestEntityTooLarge",
+                f"the body has more than {MAX_BODY_BYTES} bytes",
+            )
     return _valid(model.model_validate_json, bytes(body or b"{}"))
 
 
@@ -179,7 +223,10 @@ def _valid(read: Callable[[_Input], _Output], given: _Input) -> _Output:
     try:
         return read(given)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        problems = (
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
+            for each in error.errors()
+        )
         raise ApiError(422, "Invalid", "; ".join(problems)[:2000]) from None
     except ValueError as error:
         raise ApiError(400, "BadRequest", str(error)) from None
@@ -199,4 +246,6 @@ async def _lines(events: AsyncIterator[JsonObject]) -> AsyncIterator[bytes]:
 
 async def _failure(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return JSONResponse(status(error.status, error.reason, str(error)), status_code=error.status)
+    return JSONResponse(
+        status(error.status, error.reason, str(error)), status_code=error.status
+    )

@@ -1,8 +1,13 @@
-"""KubernetesExecutor for the versions of Airflow that ``tests/system/airflow/executors.py`` describes."""
+"""
+KubernetesExecutor for the versions of Airflow that
+``tests/system/airflow/executors.py`` describes.
+"""
 
 from __future__ import annotations
 
-from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import KubernetesExecutor
+from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import (
+    KubernetesExecutor,
+)
 
 from tests.system.airflow.executors import CallbacksInOwnSession
 

@@ -1,8 +1,10 @@
 """
-The pods of the cluster: what the API says of each, the history of the changes, and the processes.
+The pods of the cluster: what the API says of each, the history of the changes, and the
+processes.
 
-The first process of a pod has the process id 1 in a namespace of its own, as that of a container: it ignores the signals
-for which it has no handler, and all others are killed when it ends. A pod outlives the scheduler that has created it.
+The first process of a pod has the process id 1 in a namespace of its own, as that of a
+container: it ignores the signals for which it has no handler, and all others are killed
+when it ends. A pod outlives the scheduler that has created it.
 """
 
 from __future__ import annotations
@@ -28,9 +30,18 @@ from tests.system.process.sessions import ProcessError, ProcessSession, end_all
 JsonObject = dict[str, Any]
 ENTRY_POINT: Final = "dumb-init"
 ENDED: Final = ("Succeeded", "Failed")
-# Airflow tells the processes of a task apart by host name and process id, and the ids of a namespace repeat.
+# Airflow tells the processes of a task apart by host name and process id, and the ids
+# of a namespace repeat.
 _NAMED: Final = ("sh", "-c", 'hostname "$0"; exec "$@"')
-_NAMESPACES: Final = ("unshare", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child", "--")
+_NAMESPACES: Final = (
+    "unshare",
+    "--pid",
+    "--uts",
+    "--fork",
+    "--mount-proc",
+    "--kill-child",
+    "--",
+)
 _POLL_SECONDS: Final = 0.1
 _HISTORY: Final = 1000
 
@@ -78,7 +89,10 @@ class Pod:
         self.send(signal.SIGKILL)
 
     def kill_task(self) -> None:
-        """Kill the process of the task, as the kernel does if the memory of the pod is used up."""
+        """
+        Kill the process of the task, as the kernel does if the memory of the pod is
+        used up.
+        """
         processes = self._processes()
         # The task is the child of the process that Airflow calls the supervisor.
         supervisor = 1 if processes and processes[0].name() == ENTRY_POINT else 0
@@ -111,28 +125,42 @@ class Pod:
 
 @dataclass(frozen=True)
 class _Change:
-    """A change of a pod: what the API said of it before and after; None if it did or does not exist."""
+    """
+    A change of a pod: what the API said of it before and after; None if it did or does
+    not exist.
+    """
 
     version: int
     before: JsonObject | None
     after: JsonObject | None
 
     def event(self, selector: Selector) -> JsonObject | None:
-        """Return what those learn who watch the pods of a selector; None if they learn nothing."""
-        matched, matches = (pod is not None and _matches(selector, pod) for pod in (self.before, self.after))
+        """
+        Return what those learn who watch the pods of a selector; None if they learn
+        nothing.
+        """
+        matched, matches = (
+            pod is not None and _matches(selector, pod)
+            for pod in (self.before, self.after)
+        )
         if matches:
             return {"type": "MODIFIED" if matched else "ADDED", "object": self.after}
         if matched:
-            return {"type": "DELETED", "object": _in_version(self.before or {}, self.version)}
+            return {
+                "type": "DELETED",
+                "object": _in_version(self.before or {}, self.version),
+            }
         return None
 
 
 class Pods:
     """
-    All pods. Only `created`, `labels` and `kill` may be called outside of the event loop of the API.
+    All pods. Only `created`, `labels` and `kill` may be called outside of the event
+    loop of the API.
 
     :param folder: the folder for the output of their processes.
-    :param environment: the environment of each container, to which its own variables are added.
+    :param environment: the environment of each container, to which its own variables
+        are added.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -145,12 +173,23 @@ class Pods:
         self.version = 1
 
     def created(self, **annotations: str) -> list[Pod]:
-        """Return all pods that were created with annotations, the oldest first; also those that were deleted."""
-        return [pod for pod in tuple(self._pods.values()) if annotations.items() <= pod.annotations.items()]
+        """
+        Return all pods that were created with annotations, the oldest first; also those
+        that were deleted.
+        """
+        return [
+            pod
+            for pod in tuple(self._pods.values())
+            if annotations.items() <= pod.annotations.items()
+        ]
 
     def labels(self, pod: Pod) -> JsonObject:
         """Return the labels of a pod; none if it was deleted."""
-        return dict(self._objects[pod.name]["metadata"]["labels"]) if pod.name in self._objects else {}
+        return (
+            dict(self._objects[pod.name]["metadata"]["labels"])
+            if pod.name in self._objects
+            else {}
+        )
 
     def kill(self) -> None:
         """
@@ -164,12 +203,15 @@ class Pods:
         """Return the pods of two selectors."""
         if unknown := fields.keys() - {"status.phase"}:
             raise ApiError(
-                400, "BadRequest", f"fieldSelector has {', '.join(unknown)}; only status.phase is known"
+                400,
+                "BadRequest",
+                f"fieldSelector has {', '.join(unknown)}; only status.phase is known",
             )
         return [
             pod
             for pod in self._objects.values()
-            if _matches(labels, pod) and fields.matches({"status.phase": pod["status"]["phase"]})
+            if _matches(labels, pod)
+            and fields.matches({"status.phase": pod["status"]["phase"]})
         ]
 
     def get(self, name: str) -> JsonObject:
@@ -207,7 +249,9 @@ class Pods:
         pod = copy.deepcopy(self.get(name))
         for part, values in patch.metadata.model_dump().items():
             together = pod["metadata"][part] | values
-            pod["metadata"][part] = {key: value for key, value in together.items() if value is not None}
+            pod["metadata"][part] = {
+                key: value for key, value in together.items() if value is not None
+            }
         self._change(name, pod)
         return self._objects[name]
 
@@ -222,17 +266,25 @@ class Pods:
         if pod["status"]["phase"] in ENDED:
             self._change(name, None)
         elif "deletionTimestamp" not in pod["metadata"]:
-            seconds = pod["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
-            pod["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": seconds}
+            seconds = (
+                pod["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
+            )
+            pod["metadata"] |= {
+                "deletionTimestamp": _now(),
+                "deletionGracePeriodSeconds": seconds,
+            }
             self._change(name, pod)
             self._do(self._end(name, seconds))
         return pod
 
-    async def watch(self, selector: Selector, version: int, timeout: float) -> AsyncIterator[JsonObject]:
+    async def watch(
+        self, selector: Selector, version: int, timeout: float
+    ) -> AsyncIterator[JsonObject]:
         """
         Yield the changes of the pods of a selector.
 
-        :param version: the version after which changes are of interest; 0 for all pods that exist, and later changes.
+        :param version: the version after which changes are of interest; 0 for all pods
+            that exist, and later changes.
         :param timeout: seconds after which it ends.
         """
         end = time.monotonic() + timeout
@@ -244,11 +296,16 @@ class Pods:
             for pod in existing:
                 yield {"type": "ADDED", "object": pod}
         while (remaining := end - time.monotonic()) > 0:
-            changed, changes = self._changed, [each for each in self._history if each.version > version]
+            changed, changes = (
+                self._changed,
+                [each for each in self._history if each.version > version],
+            )
             if self.version - version > len(changes):
                 yield {
                     "type": "ERROR",
-                    "object": status(410, "Expired", f"too old resource version: {version}"),
+                    "object": status(
+                        410, "Expired", f"too old resource version: {version}"
+                    ),
                 }
                 return
             version = self.version
@@ -264,7 +321,10 @@ class Pods:
         session = ProcessSession(
             name,
             (*_NAMESPACES, *_NAMED, name, *container.command, *container.args),
-            env={**self._environment, **{variable.name: variable.value for variable in container.env}},
+            env={
+                **self._environment,
+                **{variable.name: variable.value for variable in container.env},
+            },
             log=self._folder / f"{name}.log",
         )
         pod = self._pods[name] = Pod(new.metadata.annotations, session)
@@ -274,14 +334,19 @@ class Pods:
         # The exit status of a process that a signal has ended, as a shell has it.
         code = 128 - code if code < 0 else code
         phase, reason = ("Failed", "Error") if code else ("Succeeded", "Completed")
-        self._set_status(name, phase, "terminated", exitCode=code, reason=reason, finishedAt=_now())
+        self._set_status(
+            name, phase, "terminated", exitCode=code, reason=reason, finishedAt=_now()
+        )
 
     async def _end(self, name: str, grace: float) -> None:
         while name not in self._pods or self._pods[name].lost:
             await asyncio.sleep(_POLL_SECONDS)
         pod, end = self._pods[name], time.monotonic() + grace
         pod.send(signal.SIGTERM)
-        while name in self._objects and self._objects[name]["status"]["phase"] not in ENDED:
+        while (
+            name in self._objects
+            and self._objects[name]["status"]["phase"] not in ENDED
+        ):
             await asyncio.sleep(_POLL_SECONDS)
             if time.monotonic() > end:
                 pod.kill()
@@ -296,13 +361,23 @@ class Pods:
 
     def _set_status(self, name: str, phase: str, state: str, **details: Any) -> None:
         pod = copy.deepcopy(self._objects[name])
-        container = {"name": pod["spec"]["containers"][0]["name"], "image": "", "imageID": ""}
-        container |= {"ready": phase == "Running", "restartCount": 0, "state": {state: details}}
+        container = {
+            "name": pod["spec"]["containers"][0]["name"],
+            "image": "",
+            "imageID": "",
+        }
+        container |= {
+            "ready": phase == "Running",
+            "restartCount": 0,
+            "state": {state: details},
+        }
         pod["status"] |= {"phase": phase, "containerStatuses": [container]}
         self._change(name, pod)
 
     def _change(self, name: str, after: JsonObject | None) -> None:
-        """Store what the API says of a pod from now on, and tell it to those who watch."""
+        """
+        Store what the API says of a pod from now on, and tell it to those who watch.
+        """
         self.version += 1
         before = self._objects.pop(name, None)
         if after is not None:

@@ -1,4 +1,7 @@
-"""What the API accepts: the fields that Airflow's executor sends, with their bounds. Everything else is refused."""
+"""
+What the API accepts: the fields that Airflow's executor sends, with their bounds.
+Everything else is refused.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,29 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-# The bounds of Kubernetes, except for those of numbers of items, and Linux's bound of an argument.
+# The bounds of Kubernetes, except for those of numbers of items, and Linux's bound of
+# an argument.
 MAX_BODY_BYTES: Final = 1 << 20
 MAX_ARGUMENT_CHARACTERS: Final = (128 << 10) - 1
 DEFAULT_GRACE_PERIOD: Final = 30
 NAMESPACE: Final = "default"
 
-PodName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Key = Annotated[str, Field(pattern=r"^([-a-z0-9.]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+PodName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+Key = Annotated[
+    str,
+    Field(
+        pattern=r"^([-a-z0-9.]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+    ),
+]
+LabelValue = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)
+]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
-Argument = Annotated[str, Field(max_length=MAX_ARGUMENT_CHARACTERS, pattern=r"^[^\x00]*$")]
+Argument = Annotated[
+    str, Field(max_length=MAX_ARGUMENT_CHARACTERS, pattern=r"^[^\x00]*$")
+]
 Arguments = Annotated[list[Argument], Field(max_length=20)]
 GracePeriod = Annotated[int, Field(ge=0, le=300)]
 
@@ -33,7 +48,9 @@ _COMMA_OUTSIDE_OF_A_SET: Final = re.compile(r",(?![^()]*\))")
 class Part(BaseModel):
     """The base of all parts of requests."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, strict=True
+    )
 
 
 class Metadata(Part):
@@ -53,7 +70,10 @@ class EnvironmentVariable(Part):
 
 
 class Container(Part):
-    """The only container of a pod. It has no image: the programs of this machine run in it."""
+    """
+    The only container of a pod. It has no image: the programs of this machine run in
+    it.
+    """
 
     name: PodName
     command: Arguments = []
@@ -123,7 +143,10 @@ class Selector:
 
     def matches(self, values: Mapping[str, str]) -> bool:
         """Return whether labels or fields meet all requirements."""
-        return all((values.get(key) in allowed) == wanted for key, allowed, wanted in self._requirements)
+        return all(
+            (values.get(key) in allowed) == wanted
+            for key, allowed, wanted in self._requirements
+        )
 
     def keys(self) -> set[str]:
         """Return the names of the labels or fields."""
@@ -131,7 +154,10 @@ class Selector:
 
 
 def _parsed(requirement: str) -> tuple[str, Any, bool]:
-    """Return the key, the values, and whether the key's value must be one of them, or must not."""
+    """
+    Return the key, the values, and whether the key's value must be one of them, or must
+    not.
+    """
     absent = requirement.startswith("!")
     match = _REQUIREMENT.fullmatch(requirement.removeprefix("!"))
     if not match or (absent and match["key"] != requirement[1:]):
@@ -141,5 +167,9 @@ def _parsed(requirement: str) -> tuple[str, Any, bool]:
     if match["equality"]:
         return match["key"], {match["value"]}, match["equality"] != "!="
     if match["set"]:
-        return match["key"], {value.strip() for value in match["values"].split(",")}, match["set"] == "in"
+        return (
+            match["key"],
+            {value.strip() for value in match["values"].split(",")},
+            match["set"] == "in",
+        )
     return match["key"], {None}, absent

@@ -1,10 +1,17 @@
-"""A retraining whose asset event names the execution, in each of the ways in which a task can wait."""
+"""
+A retraining whose asset event names the execution, in each of the ways in which a task
+can wait.
+"""
 
 from airflow.providers.common.compat.sdk import DAG, Asset
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
-WAYS = {"on_the_worker": (True, False), "deferred": (True, True), "started": (False, False)}
+WAYS = {
+    "on_the_worker": (True, False),
+    "deferred": (True, True),
+    "started": (False, False),
+}
 
 with DAG("retrain_and_publish", schedule=None):
     for task_id, (wait, deferrable) in WAYS.items():

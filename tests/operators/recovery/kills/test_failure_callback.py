@@ -1,4 +1,7 @@
-"""The failure callback after resumes and timeouts. ``tests/operators/test_failure_callback.py`` has its basic tests."""
+"""
+The failure callback after resumes and timeouts.
+``tests/operators/test_failure_callback.py`` has its basic tests.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from tests.tasks import EmulatedTime, TaskInstance
 
 
 def run_failure_callbacks(operator: Any, ti: TaskInstance) -> None:
-    """Run the failure callbacks, as Airflow does on the worker or in the DAG processor."""
+    """
+    Run the failure callbacks, as Airflow does on the worker or in the DAG processor.
+    """
     for callback in operator.on_failure_callback:
         callback({"ti": ti, "task": operator, "dag": None, "params": {}})
 
@@ -18,8 +23,13 @@ def run_failure_callbacks(operator: Any, ti: TaskInstance) -> None:
 def test_failure_callback_stops_a_resumed_execution(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The failure callback stops the resumed attempt, even if the attempt before was stopped too."""
-    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
+    """
+    The failure callback stops the resumed attempt, even if the attempt before was
+    stopped too.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}}
+    )
     task = Task(arguments={"retry_mode": "resume", "poll_interval": 20}, retries=1)
     task.prepare_try()
     # The stop comes too late: the last step fails while the execution is stopping.

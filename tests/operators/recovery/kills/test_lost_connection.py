@@ -1,4 +1,7 @@
-"""A connection that is deleted while tasks wait with it: an ordinary failure, which uses the task's retries."""
+"""
+A connection that is deleted while tasks wait with it: an ordinary failure, which uses
+the task's retries.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
 
 
 @pytest.fixture
-def lose_connection(monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime) -> str:
+def lose_connection(
+    monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime
+) -> str:
     """Delete the connection after 100 s; return its value."""
     value = os.environ[VARIABLE]
     emulated_time.after(100, lambda: monkeypatch.delenv(VARIABLE))
@@ -33,7 +38,10 @@ def test_retry_continues_after_a_minute_without_the_connection(
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A deferred task fails with retries left, and its retry waits for the same execution. A worker reads no more."""
+    """
+    A deferred task fails with retries left, and its retry waits for the same execution.
+    A worker reads no more.
+    """
     task = make_task(retries=2)
 
     first = task.next_try()

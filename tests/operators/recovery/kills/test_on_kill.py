@@ -1,4 +1,6 @@
-"""``on_kill`` on a worker: Airflow calls it in a signal handler, at any moment of the try."""
+"""
+``on_kill`` on a worker: Airflow calls it in a signal handler, at any moment of the try.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ from tests.tasks import EmulatedTime
 
 
 def ended(try_number: int) -> str:
-    """Return the error of a try that a user has ended, and that then stores something."""
+    """
+    Return the error of a try that a user has ended, and that then stores something.
+    """
     return f"Airflow does not run try {try_number} of this task any longer, so it ends."
 
 
@@ -52,7 +56,10 @@ def test_kill_during_the_start(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The ARN is not known yet: the request is resent with the same token, and the execution is stopped."""
+    """
+    The ARN is not known yet: the request is resent with the same token, and the
+    execution is stopped.
+    """
     task = Task(deferrable)
     (interceptor.before if moment == "before" else interceptor.after)(START, kill(task))
 
@@ -66,9 +73,15 @@ def test_kill_during_the_start(
 
 
 def test_kill_before_the_start(
-    deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """A try that is killed before its start sends nothing, and the next try starts normally."""
+    """
+    A try that is killed before its start sends nothing, and the next try starts
+    normally.
+    """
     task = Task(deferrable)
     task.prepare_try().on_kill()
 
@@ -82,7 +95,10 @@ def test_kill_before_the_start(
 
 
 def test_kill_while_the_request_is_stored(
-    deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
     """A try that is killed while its request is stored does not send the request."""
     task = Task(deferrable)
@@ -106,7 +122,10 @@ def test_kill_while_the_request_is_stored(
 def test_kill_during_the_wait(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """An execution that a kill has stopped is no cancellation, after which no retry would follow."""
+    """
+    An execution that a kill has stopped is no cancellation, after which no retry would
+    follow.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task()
     task.prepare_try()
@@ -125,7 +144,10 @@ def test_kill_between_the_start_and_the_wait(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The killed try does not begin to wait: it does not defer, and its execution is stopped."""
+    """
+    The killed try does not begin to wait: it does not defer, and its execution is
+    stopped.
+    """
     task = Task(deferrable=True)
     interceptor.before("DescribePipelineDefinitionForExecution", kill(task))
 
@@ -142,7 +164,10 @@ def test_kill_while_the_start_hangs(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The kill uses a connection of its own and does not wait for the start request that hangs."""
+    """
+    The kill uses a connection of its own and does not wait for the start request that
+    hangs.
+    """
     emulator.control.add_fault("latency", START, delay=1.2, count=1)
     task = Task()
     task.prepare_try()
@@ -170,8 +195,13 @@ def test_kill_while_the_start_hangs(
 def test_kill_without_permission_to_stop(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """If the stop is refused, the worker does not hang, and the task ends with the execution."""
-    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
+    """
+    If the stop is refused, the worker does not hang, and the task ends with the
+    execution.
+    """
+    emulator.control.add_fault(
+        "error", STOP, code="AccessDeniedException", message="not you"
+    )
     task = Task()
     task.prepare_try()
     emulated_time.after(200, task.kill)
@@ -183,14 +213,22 @@ def test_kill_without_permission_to_stop(
 def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The killed process waits until Airflow ends it. It must not take the stop for its own."""
+    """
+    The killed process waits until Airflow ends it. It must not take the stop for its
+    own.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
-    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you", count=1)
+    emulator.control.add_fault(
+        "error", STOP, code="AccessDeniedException", message="not you", count=1
+    )
     task = Task()
     task.prepare_try()
     emulated_time.after(200, task.kill)
     emulated_time.after(
-        300, lambda: PolysyncSageMakerHook().stop_pipeline_execution(execution_log.arns[0], attempt=0)
+        300,
+        lambda: PolysyncSageMakerHook().stop_pipeline_execution(
+            execution_log.arns[0], attempt=0
+        ),
     )
 
     run = task.run_prepared_try()

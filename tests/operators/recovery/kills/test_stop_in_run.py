@@ -1,4 +1,7 @@
-"""What the XCom ``run`` says of a stop: that it was requested, when and by which way, and how it ended."""
+"""
+What the XCom ``run`` says of a stop: that it was requested, when and by which way, and
+how it ended.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,19 @@ from tests.conftest import IN_BOTH_MODES
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
-from tests.operators.recovery.fake_triggerer import FakeSupervisor, call_on_kill, make_trigger
-from tests.operators.recovery.harness import NEVER_ENDS, STOP, RequestInterceptor, Task, calls, crash
+from tests.operators.recovery.fake_triggerer import (
+    FakeSupervisor,
+    call_on_kill,
+    make_trigger,
+)
+from tests.operators.recovery.harness import (
+    NEVER_ENDS,
+    STOP,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 DENIED = {"code": "AccessDeniedException", "message": "not you"}
@@ -32,7 +46,10 @@ DENIED = {"code": "AccessDeniedException", "message": "not you"}
 def started(arn: str) -> dict[str, Any]:
     """Return the XCom ``run`` of an execution that has just started."""
     run = ExecutionRecord(
-        execution_arn=arn, pipeline_name="fanout", state="Running", parameters={"Shards": "3"}
+        execution_arn=arn,
+        pipeline_name="fanout",
+        state="Running",
+        parameters={"Shards": "3"},
     )
     return run.model_dump(mode="json")
 
@@ -48,7 +65,9 @@ def follow_on_kill(arn: str, **changes: Any) -> None:
 
 
 @pytest.fixture
-def supervisor(arn: str, make_supervisor: MakeSupervisor, emulated_time: EmulatedTime) -> FakeSupervisor:
+def supervisor(
+    arn: str, make_supervisor: MakeSupervisor, emulated_time: EmulatedTime
+) -> FakeSupervisor:
     """The task of a running execution was marked as failed while it was deferred."""
     supervisor = make_supervisor("failed")
     supervisor.xcoms["run"] = started(arn)
@@ -60,7 +79,10 @@ def supervisor(arn: str, make_supervisor: MakeSupervisor, emulated_time: Emulate
 def test_deferred_task_stores_how_its_stop_ended(
     arn: str, supervisor: FakeSupervisor, emulated_time: EmulatedTime
 ) -> None:
-    """Before the request, after the answer, and at the end, which comes after Airflow has forgotten the trigger."""
+    """
+    Before the request, after the answer, and at the end, which comes after Airflow has
+    forgotten the trigger.
+    """
     now = emulated_time.time()
 
     with capture_logs() as logs:
@@ -68,7 +90,9 @@ def test_deferred_task_stores_how_its_stop_ended(
 
     requested, accepted, ended = supervisor.runs
     stop = requested["stop"]
-    assert datetime.fromisoformat(stop.pop("requested_at")).timestamp() == pytest.approx(now, abs=0.01)
+    assert datetime.fromisoformat(
+        stop.pop("requested_at")
+    ).timestamp() == pytest.approx(now, abs=0.01)
     assert stop == {
         "reason": "ended_task",
         "process": "triggerer",
@@ -90,31 +114,49 @@ def test_deferred_task_stores_how_its_stop_ended(
     assert ended["seconds"] > 0
     assert ended["parameters"] == {"Shards": "3"}
     assert {step["state"] for step in supervisor.xcoms[STEPS_KEY]} == {"Cancelled"}
-    assert any("the execution has ended (AWS status Stopped)" in line["event"] for line in logs)
+    assert any(
+        "the execution has ended (AWS status Stopped)" in line["event"] for line in logs
+    )
 
 
 def test_stop_that_takes_too_long_says_until_when_somebody_looked(
-    arn: str, supervisor: FakeSupervisor, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    arn: str,
+    supervisor: FakeSupervisor,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A callback step may keep an execution for days; the triggerer looks for 15 minutes."""
+    """
+    A callback step may keep an execution for days; the triggerer looks for 15 minutes.
+    """
     monkeypatch.setattr(execution, "STOPPING", 7 * 24 * 3600.0)
     begin = emulated_time.time()
 
     follow_on_kill(arn)
 
     last = supervisor.runs[-1]
-    assert (last["state"], last["status"], last["stop"]["result"]) == ("Running", "Stopping", "accepted")
+    assert (last["state"], last["status"], last["stop"]["result"]) == (
+        "Running",
+        "Stopping",
+        "accepted",
+    )
     seen = datetime.fromisoformat(last["stop"]["seen_at"]).timestamp()
     assert seen - begin == pytest.approx(waits.FOLLOW_SECONDS, abs=1)
 
 
 @pytest.mark.parametrize(
-    ("operation", "result"), [(STOP, "failed"), ("DescribePipelineExecution", "accepted")]
+    ("operation", "result"),
+    [(STOP, "failed"), ("DescribePipelineExecution", "accepted")],
 )
 def test_refusal_is_stored(
-    operation: str, result: str, arn: str, supervisor: FakeSupervisor, emulator: EmulatorServer
+    operation: str,
+    result: str,
+    arn: str,
+    supervisor: FakeSupervisor,
+    emulator: EmulatorServer,
 ) -> None:
-    """Without the permission to stop, or to see how the stop ends, the reason is there."""
+    """
+    Without the permission to stop, or to see how the stop ends, the reason is there.
+    """
     emulator.control.add_fault("error", operation, **DENIED)
     emulator.control.add_fault("error", "ListPipelineExecutions", **DENIED)
 
@@ -125,11 +167,20 @@ def test_refusal_is_stored(
     assert operation in last["stop"]["error"]
 
 
-@pytest.mark.parametrize("state", ["running", "deferred", "queued", "up_for_retry", DELETED])
+@pytest.mark.parametrize(
+    "state", ["running", "deferred", "queued", "up_for_retry", DELETED]
+)
 def test_later_try_keeps_its_xcoms(
-    state: str, arn: str, supervisor: FakeSupervisor, emulator: EmulatorServer, emulated_time: EmulatedTime
+    state: str,
+    arn: str,
+    supervisor: FakeSupervisor,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """The task was cleared while its execution was being stopped: what the new try stores is not replaced."""
+    """
+    The task was cleared while its execution was being stopped: what the new try stores
+    is not replaced.
+    """
 
     def begin_later_try() -> None:
         supervisor.state = MISSING if state == DELETED else state
@@ -138,19 +189,30 @@ def test_later_try_keeps_its_xcoms(
 
     follow_on_kill(arn)
 
-    assert [run["stop"]["result"] for run in supervisor.runs] == ["requested", "accepted"]
+    assert [run["stop"]["result"] for run in supervisor.runs] == [
+        "requested",
+        "accepted",
+    ]
     assert STEPS_KEY not in supervisor.xcoms
 
 
 def test_on_kill_ends_before_a_slow_airflow_has_answered(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow gives up after 30 s, and would say so at the end of the log. The stop follows."""
+    """
+    Airflow gives up after 30 s, and would say so at the end of the log. The stop
+    follows.
+    """
     assert waits.ON_KILL_SECONDS < 25
     monkeypatch.setattr(waits, "ON_KILL_SECONDS", 0.05)
     supervisor, answered = make_supervisor("failed"), threading.Event()
     read_state = supervisor.task_state
-    monkeypatch.setattr(supervisor, "task_state", lambda *key: answered.wait(20) and read_state(*key))
+    monkeypatch.setattr(
+        supervisor, "task_state", lambda *key: answered.wait(20) and read_state(*key)
+    )
 
     with capture_logs() as logs:
         call_on_kill(make_trigger(arn))
@@ -167,7 +229,10 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
 def test_stops_do_not_wait_for_the_ends_of_others(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
-    """To see how stops end takes no thread: with more of them than threads, all are requested at once."""
+    """
+    To see how stops end takes no thread: with more of them than threads, all are
+    requested at once.
+    """
     arns = [arn]
     for number in range(threads.MAX_THREADS + 1):
         operator = PolysyncStartPipelineOperator(
@@ -187,9 +252,14 @@ def test_stops_do_not_wait_for_the_ends_of_others(
 
 
 def test_task_on_a_worker_stores_the_request_first(
-    interceptor: RequestInterceptor, emulator: EmulatorServer, emulated_time: EmulatedTime
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """Its process may be killed after each request. If it lives until the end of the stop, ``run`` has that, too."""
+    """
+    Its process may be killed after each request. If it lives until the end of the stop,
+    ``run`` has that, too.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task, seen = Task(), list[Any]()
     task.prepare_try()
@@ -198,16 +268,27 @@ def test_task_on_a_worker_stores_the_request_first(
 
     run = task.run_prepared_try().xcoms["run"]
 
-    assert [(each["state"], each["stop"]["result"]) for each in seen] == [("Running", "requested")]
-    assert (seen[0]["stop"]["reason"], seen[0]["stop"]["process"]) == ("ended_task", "worker")
-    assert (run["state"], run["status"], run["stop"]["result"]) == ("Cancelled", "Stopped", "accepted")
+    assert [(each["state"], each["stop"]["result"]) for each in seen] == [
+        ("Running", "requested")
+    ]
+    assert (seen[0]["stop"]["reason"], seen[0]["stop"]["process"]) == (
+        "ended_task",
+        "worker",
+    )
+    assert (run["state"], run["status"], run["stop"]["result"]) == (
+        "Cancelled",
+        "Stopped",
+        "accepted",
+    )
     assert run["stop"]["requested_at"] == seen[0]["stop"]["requested_at"]
 
 
 def test_killed_worker_says_since_when_nobody_knows(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Airflow kills the process after five seconds. AWS takes longer to stop an execution."""
+    """
+    Airflow kills the process after five seconds. AWS takes longer to stop an execution.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task()
     task.prepare_try()
@@ -219,13 +300,22 @@ def test_killed_worker_says_since_when_nobody_knows(
 
     assert run.stop
     assert run.stop.seen_at
-    assert (run.state, run.status, run.stop.result) == ("Running", "Stopping", "accepted")
+    assert (run.state, run.status, run.stop.result) == (
+        "Running",
+        "Stopping",
+        "accepted",
+    )
     assert 300 <= run.stop.seen_at.timestamp() - begin <= 304
-    assert "How the execution ends is not known (AWS status Stopping, last seen at " in run.stop_text
+    assert (
+        "How the execution ends is not known (AWS status Stopping, last seen at "
+        in run.stop_text
+    )
 
 
 def test_slow_airflow_does_not_hold_the_stop_back(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that shall end has seconds, and the execution costs money."""
     emulator.control.put_scenario(NEVER_ENDS)
@@ -260,5 +350,9 @@ def test_stop_after_a_timeout_is_stored(
 
     run = Task(deferrable, {"timeout": 3600}, retries=0).next_try().xcoms["run"]
 
-    assert (run["state"], run["stop"]["reason"], run["stop"]["result"]) == ("Running", "timeout", "accepted")
+    assert (run["state"], run["stop"]["reason"], run["stop"]["result"]) == (
+        "Running",
+        "timeout",
+        "accepted",
+    )
     assert run["stop"]["seen_at"] >= run["stop"]["requested_at"]

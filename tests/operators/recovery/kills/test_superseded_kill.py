@@ -1,4 +1,7 @@
-"""A process that was cut off from Airflow, and comes back when a later try has its execution or the user has cleared."""
+"""
+A process that was cut off from Airflow, and comes back when a later try has its
+execution or the user has cleared.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def task(emulated_time: EmulatedTime) -> Task:
 
 
 def go_on_in_a_later_try(task: Task, runs: list[Run]) -> Callable[..., None]:
-    """Return an action: the process is frozen, a later try runs to its end, and the process comes back."""
+    """
+    Return an action: the process is frozen, a later try runs to its end, and the
+    process comes back.
+    """
 
     def run_later_try(*_: Any) -> None:
         task.lose_heartbeat()
@@ -57,8 +63,10 @@ def test_cut_off_while_the_start_is_in_flight(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """A later try gets the execution by the stored token; the first process stops it neither when it is killed nor
-    when it fails to store the ARN."""
+    """
+    A later try gets the execution by the stored token; the first process stops it
+    neither when it is killed nor when it fails to store the ARN.
+    """
     task, runs = Task(deferrable), list[Run]()
     first = task.prepare_try()
     later_try = go_on_in_a_later_try(task, runs)
@@ -86,8 +94,10 @@ def test_clear_of_the_running_task(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """Airflow gives a cleared task a new id at once: the killed process stops its execution all the same, since no
-    try may follow if the DAG run is failed too."""
+    """
+    Airflow gives a cleared task a new id at once: the killed process stops its
+    execution all the same, since no try may follow if the DAG run is failed too.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task.prepare_try()
 
@@ -109,9 +119,15 @@ def test_clear_of_the_running_task(
 
 
 def test_deletion_of_the_dag_run(
-    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    task: Task,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """Airflow deletes task instance, XComs and record: no other process can stop the execution."""
+    """
+    Airflow deletes task instance, XComs and record: no other process can stop the
+    execution.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task.prepare_try()
 
@@ -134,7 +150,10 @@ def test_kill_after_the_token_has_expired(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """If Airflow does not answer, the execution is left to the try that can know: the next one."""
+    """
+    If Airflow does not answer, the execution is left to the try that can know: the next
+    one.
+    """
 
     def expire_and_kill() -> None:
         task.ti.cut_off(status_code)
@@ -151,9 +170,15 @@ def test_kill_after_the_token_has_expired(
 
 
 def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(
-    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    task: Task,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """A write that fails is no proof of a later try: the failure callback in the same process decides again."""
+    """
+    A write that fails is no proof of a later try: the failure callback in the same
+    process decides again.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task.arguments, task.max_tries = {"timeout": 3600}, 0
     emulated_time.after(100, lambda: task.ti.cut_off(500))
@@ -175,7 +200,10 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The handler does not wait for an answer that cannot come; the interrupted code asks again and stops."""
+    """
+    The handler does not wait for an answer that cannot come; the interrupted code asks
+    again and stops.
+    """
     monkeypatch.setattr(task_try, "OWNER_TIMEOUT_SECONDS", 0.1)
     channel = threading.Lock()
     task.prepare_try()
@@ -192,7 +220,8 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     monkeypatch.setattr(task.store, "set", set_with_channel)
 
     run = task.run_prepared_try()
-    # The handler's thread goes on when the channel is free. It must not reach into the next test.
+    # The handler's thread goes on when the channel is free. It must not reach into the
+    # next test.
     for thread in threading.enumerate():
         if thread.name == task_try.KILL_THREAD:
             thread.join(10)
@@ -210,8 +239,11 @@ def test_stop_of_a_superseded_try_is_not_a_cancellation(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """A user clears the running task, and its process is frozen between its decision and its request. The stop arrives
-    when the last try has gone on with the execution: that try starts a new one, and the task does not fail."""
+    """
+    A user clears the running task, and its process is frozen between its decision and
+    its request. The stop arrives when the last try has gone on with the execution: that
+    try starts a new one, and the task does not fail.
+    """
     task = Task(deferrable=False, retries=1)
     later: list[Run] = []
     task.prepare_try()

@@ -1,4 +1,7 @@
-"""The trigger where Airflow has no ``on_kill`` for triggers: a cancellation may be a kill, or only a restart."""
+"""
+The trigger where Airflow has no ``on_kill`` for triggers: a cancellation may be a kill,
+or only a restart.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ from tests.operators.recovery.harness import NEVER_ENDS, STOP, ExecutionLog, cal
 @pytest.fixture(autouse=True)
 def _without_on_kill(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behave as before Airflow 3.3, whichever version runs the tests."""
-    monkeypatch.setattr(waits, "CAPABILITIES", CAPABILITIES._replace(trigger_on_kill=False))
+    monkeypatch.setattr(
+        waits, "CAPABILITIES", CAPABILITIES._replace(trigger_on_kill=False)
+    )
     emulator.control.put_scenario(NEVER_ENDS)
 
 
@@ -68,9 +73,15 @@ def test_cancelled_trigger_of_a_deferred_task_stops_nothing(
 
 
 def test_unreadable_state_stops_nothing(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without the task's state, a kill cannot be told from a restart. The trigger still ends as cancelled."""
+    """
+    Without the task's state, a kill cannot be told from a restart. The trigger still
+    ends as cancelled.
+    """
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
     monkeypatch.setattr(waits, "STATE_RETRY_SECONDS", (0.01,))

@@ -1,4 +1,7 @@
-"""``on_kill`` of the trigger: it stops the execution of an ended task, not that of a deferred one."""
+"""
+``on_kill`` of the trigger: it stops the execution of an ended task, not that of a
+deferred one.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,31 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
-from tests.operators.recovery.fake_triggerer import DAG, RUN, TASK, call_on_kill, make_trigger
-from tests.operators.recovery.harness import STOP, ExecutionLog, Task, calls, crash, tokens
+from tests.operators.recovery.fake_triggerer import (
+    DAG,
+    RUN,
+    TASK,
+    call_on_kill,
+    make_trigger,
+)
+from tests.operators.recovery.harness import (
+    STOP,
+    ExecutionLog,
+    Task,
+    calls,
+    crash,
+    tokens,
+)
 from tests.tasks import EmulatedTime
 
 
 def test_deferred_task_keeps_its_execution(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
-    """Airflow also calls ``on_kill`` when a trigger moves to another triggerer: nothing is stopped then."""
+    """
+    Airflow also calls ``on_kill`` when a trigger moves to another triggerer: nothing is
+    stopped then.
+    """
     supervisor = make_supervisor("deferred")
 
     call_on_kill(make_trigger(arn))
@@ -52,7 +71,10 @@ def test_task_in_another_state_loses_its_execution(
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
 ) -> None:
-    """If the task was marked, cleared, deleted or failed with its DAG run, its execution is stopped once."""
+    """
+    If the task was marked, cleared, deleted or failed with its DAG run, its execution
+    is stopped once.
+    """
     make_supervisor(state)
 
     call_on_kill(make_trigger(arn))
@@ -64,9 +86,16 @@ def test_task_in_another_state_loses_its_execution(
 
 @pytest.mark.parametrize(("state", "stops"), [("deferred", 0), ("failed", 1)])
 def test_mapped_task_is_requested_by_its_map_index(
-    state: str, stops: int, arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+    state: str,
+    stops: int,
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
 ) -> None:
-    """The state of a mapped task is read by its map index, which the keys of the response end with."""
+    """
+    The state of a mapped task is read by its map index, which the keys of the response
+    end with.
+    """
     supervisor = make_supervisor(state, map_index=7)
 
     call_on_kill(make_trigger(arn, map_index=7))
@@ -78,7 +107,10 @@ def test_mapped_task_is_requested_by_its_map_index(
 def test_stop_on_kill_false_stops_nothing(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
-    """With ``stop_on_kill=False``, the trigger does not read the task's state and stops nothing."""
+    """
+    With ``stop_on_kill=False``, the trigger does not read the task's state and stops
+    nothing.
+    """
     supervisor = make_supervisor("failed")
 
     call_on_kill(make_trigger(arn, stop_on_kill=False))
@@ -87,8 +119,13 @@ def test_stop_on_kill_false_stops_nothing(
     assert supervisor.requests == []
 
 
-def test_trigger_without_task_instance_stops_nothing(arn: str, emulator: EmulatorServer) -> None:
-    """``dag.test()`` gives triggers no task instance, so the reason for the kill is not known."""
+def test_trigger_without_task_instance_stops_nothing(
+    arn: str, emulator: EmulatorServer
+) -> None:
+    """
+    ``dag.test()`` gives triggers no task instance, so the reason for the kill is not
+    known.
+    """
     trigger = make_trigger(arn)
     trigger.task_instance = None
 
@@ -97,7 +134,9 @@ def test_trigger_without_task_instance_stops_nothing(arn: str, emulator: Emulato
     assert calls(emulator, STOP) == []
 
 
-@pytest.mark.parametrize("record", ["cannot be read", None, "a text", {"execution_arn": "x"}])
+@pytest.mark.parametrize(
+    "record", ["cannot be read", None, "a text", {"execution_arn": "x"}]
+)
 @pytest.mark.parametrize(("state", "stops"), [("failed", [STOP]), ("running", [])])
 def test_without_a_proven_record_the_state_decides(
     state: str,
@@ -107,7 +146,10 @@ def test_without_a_proven_record_the_state_decides(
     make_supervisor: MakeSupervisor,
     emulator: EmulatorServer,
 ) -> None:
-    """Nobody else stops the execution of a task that has ended; a try that is at work decides itself."""
+    """
+    Nobody else stops the execution of a task that has ended; a try that is at work
+    decides itself.
+    """
     supervisor = make_supervisor(state)
     supervisor.record = record
     if record == "cannot be read":
@@ -122,7 +164,10 @@ def test_without_a_proven_record_the_state_decides(
 def test_start_passes_stop_on_kill_to_its_triggers(
     stop_on_kill: bool, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The triggers of both waits, for the old and for the new execution, have the task's ``stop_on_kill``."""
+    """
+    The triggers of both waits, for the old and for the new execution, have the task's
+    ``stop_on_kill``.
+    """
     task = Task(deferrable=True, arguments={"stop_on_kill": stop_on_kill})
     emulated_time.after(100, crash)
     task.next_try()
@@ -138,7 +183,10 @@ def test_start_passes_stop_on_kill_to_its_triggers(
 
     task.next_try()
 
-    assert deferred == [("execute_after_end", stop_on_kill), ("execute_complete", stop_on_kill)]
+    assert deferred == [
+        ("execute_after_end", stop_on_kill),
+        ("execute_complete", stop_on_kill),
+    ]
 
 
 @pytest.mark.parametrize("recovers", [True, False])
@@ -149,7 +197,10 @@ def test_unreadable_task_state_is_retried(
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The stop follows once the state can be read; if it never can, an error names the execution."""
+    """
+    The stop follows once the state can be read; if it never can, an error names the
+    execution.
+    """
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
     trigger = make_trigger(arn)
@@ -167,4 +218,7 @@ def test_unreadable_task_state_is_retried(
         call_on_kill(trigger)
 
     assert len(calls(emulator, STOP)) == recovers
-    assert any(arn in line["event"] for line in logs if line["log_level"] == "error") is not recovers
+    assert (
+        any(arn in line["event"] for line in logs if line["log_level"] == "error")
+        is not recovers
+    )

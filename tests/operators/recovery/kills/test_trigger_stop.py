@@ -1,4 +1,7 @@
-"""The stop that ``on_kill`` of the trigger requests: threads, cancellation, tokens and transient errors."""
+"""
+The stop that ``on_kill`` of the trigger requests: threads, cancellation, tokens and
+transient errors.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,27 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import TASK, call_on_kill, make_trigger
-from tests.operators.recovery.harness import DESCRIBE, STOP, ExecutionLog, Task, calls, crash
+from tests.operators.recovery.harness import (
+    DESCRIBE,
+    STOP,
+    ExecutionLog,
+    Task,
+    calls,
+    crash,
+)
 from tests.tasks import EmulatedTime, run_task
 
 
 def test_stop_continues_after_on_kill_is_cancelled(
-    arn: str, make_supervisor: MakeSupervisor, execution_log: ExecutionLog, emulator: EmulatorServer
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """Airflow cancels ``on_kill`` after about a second; a stop request to a slow AWS is still sent."""
+    """
+    Airflow cancels ``on_kill`` after about a second; a stop request to a slow AWS is
+    still sent.
+    """
     make_supervisor("failed")
     emulator.control.add_fault("latency", STOP, delay=0.4)
 
@@ -41,9 +57,15 @@ def test_stop_continues_after_on_kill_is_cancelled(
 
 
 def test_queued_stops_continue_after_on_kill_is_cancelled(
-    arn: str, make_supervisor: MakeSupervisor, execution_log: ExecutionLog, emulator: EmulatorServer
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """With more kills than threads, the queued kills still stop their executions when cancelled."""
+    """
+    With more kills than threads, the queued kills still stop their executions when
+    cancelled.
+    """
     make_supervisor("failed")
     emulator.control.add_fault("latency", STOP, delay=0.2)
     arns = [arn]
@@ -72,7 +94,10 @@ def test_queued_stops_continue_after_on_kill_is_cancelled(
 def test_stop_does_not_wait_for_the_default_executor(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
-    """The threads of the event loop are busy with polls: a stop does not queue behind them."""
+    """
+    The threads of the event loop are busy with polls: a stop does not queue behind
+    them.
+    """
     make_supervisor("failed")
 
     async def kill_beside_polls() -> None:
@@ -100,7 +125,10 @@ def test_trigger_of_an_earlier_try_stops_nothing(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A triggerer that was suspended may call ``on_kill`` after a later try has gone on with the execution."""
+    """
+    A triggerer that was suspended may call ``on_kill`` after a later try has gone on
+    with the execution.
+    """
     if not key_is_configured:
         monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
     task = Task(deferrable=True, task_id=TASK)
@@ -124,7 +152,10 @@ def test_trigger_of_an_earlier_try_stops_nothing(
 def test_refused_stop_of_an_ended_execution_is_no_error(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
-    """If AWS refuses the stop because the execution has ended, ``on_kill`` raises no error."""
+    """
+    If AWS refuses the stop because the execution has ended, ``on_kill`` raises no
+    error.
+    """
     make_supervisor("failed")
     emulator.control.advance(3600)
 

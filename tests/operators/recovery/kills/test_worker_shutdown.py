@@ -1,5 +1,6 @@
 """
-A worker that shuts down, for example an evicted pod: the task's process gets SIGTERM, and some time later SIGKILL.
+A worker that shuts down, for example an evicted pod: the task's process gets SIGTERM,
+and some time later SIGKILL.
 
 Nobody has ended the task, and Airflow has it as running.
 """
@@ -54,7 +55,10 @@ def run_failure_callbacks(task: Task, run: Run, *, in_process: bool) -> None:
 
 @pytest.mark.parametrize("stop_on_kill", [True, False])
 def test_shutdown_during_the_wait(
-    stop_on_kill: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    stop_on_kill: bool,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
     """The try ends at once, not after its next poll, and the retry reattaches."""
     task = Task(arguments={"stop_on_kill": stop_on_kill, "poll_interval": 600})
@@ -103,7 +107,10 @@ def test_shutdown_during_the_start(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The retry continues with the execution, whether the process still stores the ARN or not."""
+    """
+    The retry continues with the execution, whether the process still stores the ARN or
+    not.
+    """
     task = Task(deferrable)
 
     def shut_down(_: Any) -> None:
@@ -126,7 +133,10 @@ def test_shutdown_during_the_start(
 def test_shutdown_in_the_moment_of_the_deferral(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The deferral is complete before the grace period ends: the same try goes on with the execution."""
+    """
+    The deferral is complete before the grace period ends: the same try goes on with the
+    execution.
+    """
     task = Task(deferrable=True)
     at_deferral(task, task.shut_down_worker)
 
@@ -140,7 +150,10 @@ def test_shutdown_in_the_moment_of_the_deferral(
 def test_task_that_goes_on_after_its_own_stop_uses_its_retries(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """In the moment of the deferral, a process goes on after ``on_kill``. Its own stop is no user's cancellation."""
+    """
+    In the moment of the deferral, a process goes on after ``on_kill``. Its own stop is
+    no user's cancellation.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task(deferrable=True, arguments={"on_cancelled": "skip"})
 
@@ -154,9 +167,15 @@ def test_task_that_goes_on_after_its_own_stop_uses_its_retries(
 
 @pytest.mark.parametrize("retries", [0, 2])
 def test_shutdown_without_a_retry(
-    retries: int, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    retries: int,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """The task ends for good, so its process stops the execution; the failure callback that follows makes no call."""
+    """
+    The task ends for good, so its process stops the execution; the failure callback
+    that follows makes no call.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task(retries=retries)
     for number in range(retries + 1):
@@ -180,7 +199,10 @@ def test_execution_timeout_is_no_shutdown(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """Airflow has the task as running then, too, but calls ``on_kill`` without a signal: the execution is stopped."""
+    """
+    Airflow has the task as running then, too, but calls ``on_kill`` without a signal:
+    the execution is stopped.
+    """
     emulator.control.put_scenario(NEVER_ENDS)
 
     def time_out(_: Any) -> None:
@@ -202,7 +224,10 @@ def test_shutdown_while_the_main_thread_holds_the_channel_to_airflow(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The handler gets no answer; the interrupted code goes on to where it asks itself, and leaves the execution."""
+    """
+    The handler gets no answer; the interrupted code goes on to where it asks itself,
+    and leaves the execution.
+    """
     monkeypatch.setattr(task_try, "OWNER_TIMEOUT_SECONDS", 0.1)
     channel, task = threading.Lock(), Task()
     task.prepare_try()

@@ -1,4 +1,7 @@
-"""What a user chose in the tab for a clear: it takes the place of ``on_clear``, for this clear only."""
+"""
+What a user chose in the tab for a clear: it takes the place of ``on_clear``, for this
+clear only.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,14 @@ def fail(task: Task, emulator: EmulatorServer, scenario: dict[str, Any]) -> None
     emulator.control.clear_calls()
 
 
-def test_choice_takes_the_place_of_on_clear_once(make_task: MakeTask, emulator: EmulatorServer) -> None:
+def test_choice_takes_the_place_of_on_clear_once(
+    make_task: MakeTask, emulator: EmulatorServer
+) -> None:
     """The next clear does again what the DAG says."""
-    for on_clear, choice, does in (("new", "resume", [RETRY]), ("resume", "new", [START])):
+    for on_clear, choice, does in (
+        ("new", "resume", [RETRY]),
+        ("resume", "new", [START]),
+    ):
         emulator.control.reset()
         task = make_task(on_clear=on_clear, retries=0)
         task.run_id = f"manual__{on_clear}"
@@ -56,7 +64,9 @@ def test_choice_takes_the_place_of_on_clear_once(make_task: MakeTask, emulator: 
         emulator.control.clear_calls()
         task.clear()
         assert task.next_try().error
-        assert calls(emulator, START, RETRY, STOP) == ([START] if on_clear == "new" else [RETRY])
+        assert calls(emulator, START, RETRY, STOP) == (
+            [START] if on_clear == "new" else [RETRY]
+        )
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
@@ -67,10 +77,15 @@ def test_choice_survives_the_end_of_the_killed_process(
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,
 ) -> None:
-    """A user marks the task as failed and chooses, while its process is still on its way to the stop."""
+    """
+    A user marks the task as failed and chooses, while its process is still on its way
+    to the stop.
+    """
     task = make_task(retries=0, on_clear="resume", progress_interval=90)
     if is_refused:
-        emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
+        emulator.control.add_fault(
+            "error", STOP, code="AccessDeniedException", message="not you"
+        )
 
     def kill(_: Any) -> None:
         task.state = "failed"
@@ -90,7 +105,10 @@ def test_choice_survives_the_end_of_the_killed_process(
 def test_choice_of_a_deleted_dag_run_is_gone(
     make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if the process of the new one is killed before it could write, and stores its stop."""
+    """
+    Also if the process of the new one is killed before it could write, and stores its
+    stop.
+    """
     task = make_task(retries=0)
     fail(task, emulator, MERGE_FAILS)
     choose(task, "resume")
@@ -114,7 +132,9 @@ def test_choice_of_a_deleted_dag_run_is_gone(
 def test_records_without_a_choice_have_the_form_of_earlier_versions(
     on_clear: str, make_task: MakeTask, emulator: EmulatorServer
 ) -> None:
-    """During a rolling upgrade, an older worker can read what a newer one has stored."""
+    """
+    During a rolling upgrade, an older worker can read what a newer one has stored.
+    """
     task = make_task(on_clear=on_clear, retries=0)
     fail(task, emulator, MERGE_FAILS)
 

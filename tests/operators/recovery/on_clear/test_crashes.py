@@ -1,4 +1,7 @@
-"""``on_clear="resume"``: after a crash at any point there is one resume, in the epoch of the clear."""
+"""
+``on_clear="resume"``: after a crash at any point there is one resume, in the epoch of
+the clear.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ from tests.tasks import EmulatedTime
 THREE_DAYS = 3 * 24 * 3600.0
 
 
-def after_writes(number: int) -> Callable[[Task, RequestInterceptor, EmulatedTime], None]:
+def after_writes(
+    number: int,
+) -> Callable[[Task, RequestInterceptor, EmulatedTime], None]:
     """Crash right after the n-th write to the record store."""
 
     def stage(task: Task, _: RequestInterceptor, __: EmulatedTime) -> None:
@@ -53,17 +58,28 @@ def after_writes(number: int) -> Callable[[Task, RequestInterceptor, EmulatedTim
 def test_token_and_epoch_are_stored_before_the_request(
     make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
-    """When the request leaves, the record of the new epoch has its token; the start request is unchanged."""
+    """
+    When the request leaves, the record of the new epoch has its token; the start
+    request is unchanged.
+    """
     task = make_task(on_clear="resume", retries=0)
     fail_and_clear(task, emulator)
-    request, old_epoch, saved = task.last_record["request"], task.last_record["epoch"], []
+    request, old_epoch, saved = (
+        task.last_record["request"],
+        task.last_record["epoch"],
+        [],
+    )
     interceptor.before(RETRY, lambda body: saved.append((body, task.last_record)))
 
     task.next_try(pipeline_parameters={"Shards": 4})
 
     ((body, record),) = saved
     assert body["ClientRequestToken"] == record["resume_token"]
-    assert (record["epoch"], record["resumes"], record.get("resumed_at")) == (task.max_tries, 1, None)
+    assert (record["epoch"], record["resumes"], record.get("resumed_at")) == (
+        task.max_tries,
+        1,
+        None,
+    )
     assert record["epoch"] != old_epoch
     assert record["request"] == task.last_record["request"] == request
 
@@ -72,15 +88,22 @@ CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
     "after the record is taken over": after_writes(1),
     "after the resume is stored": after_writes(2),
     "after the response is stored": after_writes(3),
-    "while the steps are listed": lambda _, interceptor, __: interceptor.before(LIST_STEPS, crash),
+    "while the steps are listed": lambda _, interceptor, __: interceptor.before(
+        LIST_STEPS, crash
+    ),
     "before Retry is sent": lambda _, interceptor, __: interceptor.before(RETRY, crash),
-    "before the response to Retry is read": lambda _, interceptor, __: interceptor.after(RETRY, crash),
-    "while waiting for the resumed execution": lambda _, __, time: time.after(100, crash),
+    "before the response to Retry is read": lambda _, interceptor, __: (
+        interceptor.after(RETRY, crash)
+    ),
+    "while waiting for the resumed execution": lambda _, __, time: time.after(
+        100, crash
+    ),
 }
 
 
 @pytest.mark.parametrize(
-    ("moment", "retry_mode"), [*((each, "new") for each in CRASHES), ("before Retry is sent", "resume")]
+    ("moment", "retry_mode"),
+    [*((each, "new") for each in CRASHES), ("before Retry is sent", "resume")],
 )
 def test_crash_at_any_point_leaves_one_resume(
     moment: str,
@@ -91,7 +114,10 @@ def test_crash_at_any_point_leaves_one_resume(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The retry after the crash completes the same resume: no second one, and no second execution."""
+    """
+    The retry after the crash completes the same resume: no second one, and no second
+    execution.
+    """
     task = make_task(on_clear="resume", retry_mode=retry_mode, retries=0)
     fail_and_clear(task, emulator)
     task.max_tries += 1
@@ -107,7 +133,10 @@ def test_crash_at_any_point_leaves_one_resume(
     assert calls(emulator, START, STOP) == []
     assert step_attempts(execution_log.executions[0])["Merge"] == 2
     assert set(tokens(emulator, RETRY)) == {task.last_record["resume_token"]}
-    assert (task.last_record["epoch"], task.last_record["resumes"]) == (task.max_tries, 1)
+    assert (task.last_record["epoch"], task.last_record["resumes"]) == (
+        task.max_tries,
+        1,
+    )
     assert run.xcoms["run"]["resumes"] == 1
 
 
@@ -115,7 +144,10 @@ def test_crash_at_any_point_leaves_one_resume(
 def test_seconds_are_those_of_the_resumed_attempt(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """The three days before the clear do not count, neither in the XCom ``run`` nor in the message."""
+    """
+    The three days before the clear do not count, neither in the XCom ``run`` nor in the
+    message.
+    """
     task = make_task(on_clear="resume", retries=0)
     fail_and_clear(task, emulator)
     emulator.control.advance(THREE_DAYS)
@@ -128,5 +160,7 @@ def test_seconds_are_those_of_the_resumed_attempt(
     seconds = run.xcoms["run"]["seconds"]
     assert seconds == pytest.approx(ended_at - resumed_at, abs=1)
     assert 0 < seconds < 3600 < THREE_DAYS <= resumed_at - failed_at
-    verdict = f"succeeded {format_seconds(seconds)} after resume 1 (AWS status Succeeded)"
+    verdict = (
+        f"succeeded {format_seconds(seconds)} after resume 1 (AWS status Succeeded)"
+    )
     assert [line for line in log_lines(logs) if verdict in line]

@@ -1,4 +1,7 @@
-"""A damaged or deleted record: the execution is found in AWS, and nothing is started beside it."""
+"""
+A damaged or deleted record: the execution is found in AWS, and nothing is started
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
-from polysync_airflow.records import RECORD_KEY, from_stored, place_of, signed, signing_keys, variable_key
+from polysync_airflow.records import (
+    RECORD_KEY,
+    from_stored,
+    place_of,
+    signed,
+    signing_keys,
+    variable_key,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import MERGE_FAILS_ONCE, ExecutionLog, Task, crash
@@ -21,7 +31,9 @@ from tests.tasks import DagRun, EmulatedTime
 Damage = Callable[[dict[str, Any]], Any]
 ABSENT: Any = object()
 
-EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+EXECUTION = (
+    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+)
 RECORD: dict[str, Any] = {
     "version": 1,
     "epoch": 2,
@@ -68,7 +80,14 @@ INVALID: dict[str, list[Any]] = {
     "request.source_execution": ["", "newest", 7, EXECUTION.replace("fanout", "other")],
     "request.mlflow_experiment_name": ["", 7, "a\nb"],
     "request.client_request_token": [ABSENT, None, "", "short", 7],
-    "execution_arn": ["", "abc", 7, EXECUTION.replace("/execution", ""), f"{EXECUTION}/more", [EXECUTION]],
+    "execution_arn": [
+        "",
+        "abc",
+        7,
+        EXECUTION.replace("/execution", ""),
+        f"{EXECUTION}/more",
+        [EXECUTION],
+    ],
     "resumes": [None, -1, 1.5, "twice"],
     "resume_token": ["", "short", 7],
     "resumed_at": ["yesterday", [], {}],
@@ -113,8 +132,14 @@ def test_invalid_field_is_named(field: str, value: Any) -> None:
     message = refusal_of(damaged(field, value))
 
     assert field in message.partition("(")[2]
-    assert "Look for it in the SageMaker console, and stop it there if it is running" in message
-    assert f"Then delete the Variable {variable_key(Task().key)!r} under Admin > Variables" in message
+    assert (
+        "Look for it in the SageMaker console, and stop it there if it is running"
+        in message
+    )
+    assert (
+        f"Then delete the Variable {variable_key(Task().key)!r} under Admin > Variables"
+        in message
+    )
     assert "clear the task" in message
 
 
@@ -126,7 +151,9 @@ def test_other_value_under_the_key_is_damage(value: Any) -> None:
     assert "the whole value" in message or "epoch: Field required" in message
 
 
-@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(
+    "value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
 def test_time_that_utc_cannot_express_is_damage(value: str) -> None:
     """A time that is out of range in UTC raises the usual error."""
     assert "resumed_at" in refusal_of(damaged("resumed_at", value))
@@ -134,12 +161,17 @@ def test_time_that_utc_cannot_express_is_damage(value: str) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("resumes", 0), ("resume_token", None)])
 def test_inconsistent_resume_fields_are_damage(field: str, value: Any) -> None:
-    """A count without a token, or the reverse: the stop token would name the wrong attempt."""
+    """
+    A count without a token, or the reverse: the stop token would name the wrong
+    attempt.
+    """
     assert "resume" in refusal_of(damaged(field, value))
 
 
 @pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
-@pytest.mark.parametrize("value", ["typed by a person", None], ids=["damaged", "deleted"])
+@pytest.mark.parametrize(
+    "value", ["typed by a person", None], ids=["damaged", "deleted"]
+)
 def test_execution_is_found_without_its_record(
     value: str | None,
     clear: bool,
@@ -149,7 +181,10 @@ def test_execution_is_found_without_its_record(
     emulated_time: EmulatedTime,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A retry reattaches to the execution, and a clear stops it first, also in a DAG run that has ended meanwhile."""
+    """
+    A retry reattaches to the execution, and a clear stops it first, also in a DAG run
+    that has ended meanwhile.
+    """
     task = make_task()
     emulated_time.after(100, crash)
     task.next_try(pipeline_parameters={"Shards": 4})
@@ -161,7 +196,9 @@ def test_execution_is_found_without_its_record(
     run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert execution_log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
+    assert execution_log.statuses == (
+        ["Stopped", "Succeeded"] if clear else ["Succeeded"]
+    )
     assert execution_log.max_concurrent == 1
     assert ("is damaged" in caplog.text) is (value is not None)
     # The values that were sent, not those of this try.
@@ -174,7 +211,10 @@ def test_execution_is_found_behind_those_of_others(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is on the last of several pages. Its token alone would not find it: this try has other values."""
+    """
+    It is on the last of several pages. Its token alone would not find it: this try has
+    other values.
+    """
     monkeypatch.setattr(executions, "PAGE_SIZE", 1)
     task = make_task()
     emulated_time.after(100, crash)
@@ -207,7 +247,10 @@ def test_damaged_record_of_a_task_without_an_execution_is_a_warning(
 
 
 def test_order_of_json_keys_is_ignored(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
     """A record with its JSON keys in another order is the same record."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
@@ -227,14 +270,20 @@ def test_order_of_json_keys_is_ignored(
 def test_record_contains_no_credentials_and_no_parameters(
     make_task: MakeTask, emulated_time: EmulatedTime
 ) -> None:
-    """Every user who may read Variables can read it. Once the ARN is known, no try needs the parameters."""
+    """
+    Every user who may read Variables can read it. Once the ARN is known, no try needs
+    the parameters.
+    """
     task = make_task()
     emulated_time.after(100, crash)
 
     task.next_try(pipeline_parameters={"Shards": 4})
 
     text = json.dumps(task.last_record)
-    assert all(secret not in text for secret in ("emulated-secret-key", "AKIAIOSFODNN7EXAMPLE", "Shards"))
+    assert all(
+        secret not in text
+        for secret in ("emulated-secret-key", "AKIAIOSFODNN7EXAMPLE", "Shards")
+    )
     assert task.last_record["execution_arn"]
 
 
@@ -242,4 +291,7 @@ def test_complete_record_is_valid() -> None:
     """The record that the tests above damage is itself valid."""
     key = Task().key
 
-    assert from_stored(signed(RECORD, key, signing_keys()[0]), key, place="here").resumes == 1
+    assert (
+        from_stored(signed(RECORD, key, signing_keys()[0]), key, place="here").resumes
+        == 1
+    )

@@ -1,4 +1,7 @@
-"""A record that nobody can prove, because it was edited, copied or invented, or because the key was rotated."""
+"""
+A record that nobody can prove, because it was edited, copied or invented, or because
+the key was rotated.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError, PolysyncError, StoredRecordError
+from polysync_airflow.exceptions import (
+    PipelineExecutionTimeoutError,
+    PolysyncError,
+    StoredRecordError,
+)
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.records import RECORD_KEY
@@ -29,12 +36,17 @@ from tests.tasks import DagRun, EmulatedTime
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 ACCEPT_UNSIGNED = "AIRFLOW__POLYSYNC_SAGEMAKER__ACCEPT_UNSIGNED_RECORDS"
-ANOTHER_ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/abcdefghijkl"
+ANOTHER_ARN = (
+    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/abcdefghijkl"
+)
 KEY_A, KEY_B = "A" * 43 + "=", "B" * 42 + "A="
 ROLE = "arn:aws:iam::123456789012:role/admin"
-# What an editor wants, by what the edit changes: values of the record, or of its request.
+# What an editor wants, by what the edit changes: values of the record, or of its
+# request.
 EDITS: dict[str, dict[str, Any]] = {
-    "adopts or stops another execution of the pipeline": {"execution_arn": ANOTHER_ARN.format("fanout")},
+    "adopts or stops another execution of the pipeline": {
+        "execution_arn": ANOTHER_ARN.format("fanout")
+    },
     "starts another pipeline": {"execution_arn": None, "pipeline_name": "abalone"},
     "sends a role": {"execution_arn": None, "execution_role_arn": ROLE},
     "chooses what the clear does": {"clear_choice": {"on_clear": "resume"}},
@@ -56,8 +68,13 @@ def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:
     return dict(task.last_record)
 
 
-def assert_not_used(task: Task, record: Any, log: pytest.LogCaptureFixture, reason: str) -> None:
-    """Assert that a retry with this record says why it is not used, and reattaches to the task's own execution."""
+def assert_not_used(
+    task: Task, record: Any, log: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """
+    Assert that a retry with this record says why it is not used, and reattaches to the
+    task's own execution.
+    """
     task.store.set(RECORD_KEY, record)
 
     assert task.next_try().error is None
@@ -66,7 +83,10 @@ def assert_not_used(task: Task, record: Any, log: pytest.LogCaptureFixture, reas
 
 @pytest.mark.parametrize(
     ("edit", "clear"),
-    [*((each, False) for each in EDITS), ("adopts or stops another execution of the pipeline", True)],
+    [
+        *((each, False) for each in EDITS),
+        ("adopts or stops another execution of the pipeline", True),
+    ],
 )
 def test_edited_record(
     edit: str,
@@ -77,18 +97,30 @@ def test_edited_record(
     emulated_time: EmulatedTime,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever is changed in the record, its signature no longer fits, and the task goes on with its own execution."""
+    """
+    Whatever is changed in the record, its signature no longer fits, and the task goes
+    on with its own execution.
+    """
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
     emulator.control.clear_calls()
     if clear:
         task.clear()
 
-    assert_not_used(task, edited(record, EDITS[edit]), caplog, "its signature is not that of this task")
+    assert_not_used(
+        task,
+        edited(record, EDITS[edit]),
+        caplog,
+        "its signature is not that of this task",
+    )
 
     assert calls(emulator, *CHANGES) == ([STOP, START] if clear else [])
-    assert execution_log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
-    assert {record.request["PipelineName"] for record in execution_log.executions} == {"fanout"}
+    assert execution_log.statuses == (
+        ["Stopped", "Succeeded"] if clear else ["Succeeded"]
+    )
+    assert {record.request["PipelineName"] for record in execution_log.executions} == {
+        "fanout"
+    }
 
 
 @pytest.mark.parametrize(
@@ -108,7 +140,10 @@ def test_record_of_another_task(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """A genuine record of another task's running execution: nothing is started beside it, and it is not stopped."""
+    """
+    A genuine record of another task's running execution: nothing is started beside it,
+    and it is not stopped.
+    """
     record = crash_while_waiting(Task(make_task().deferrable, **other), emulated_time)
     emulator.control.clear_calls()
     task = make_task()
@@ -126,7 +161,10 @@ def test_record_of_another_task(
 
 @pytest.mark.parametrize("signature", [None, 7, "\ud800", "0" * 64], ids=ascii)
 def test_invalid_signature(
-    signature: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, caplog: pytest.LogCaptureFixture
+    signature: Any,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Something else in place of the signature is no proof, and no error."""
     task = Task()
@@ -136,7 +174,9 @@ def test_invalid_signature(
 
 
 @pytest.mark.parametrize(
-    ("clear", "fails"), [(True, False), (False, True)], ids=["clear, running", "retry, failed"]
+    ("clear", "fails"),
+    [(True, False), (False, True)],
+    ids=["clear, running", "retry, failed"],
 )
 def test_key_rotation(
     clear: bool,
@@ -148,7 +188,10 @@ def test_key_rotation(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After the three steps of a rotation, a clear a day later finds what it stops or resumes, as does a retry."""
+    """
+    After the three steps of a rotation, a clear a day later finds what it stops or
+    resumes, as does a retry.
+    """
     monkeypatch.setenv(FERNET_KEY, KEY_A)
     task = make_task(retry_mode="resume", on_clear="resume")
     if fails:
@@ -165,7 +208,9 @@ def test_key_rotation(
 
     assert run.error is None
     assert "[core] fernet_key was rotated" in caplog.text
-    assert execution_log.statuses == (["Stopped", "Succeeded"] if clear and not fails else ["Succeeded"])
+    assert execution_log.statuses == (
+        ["Stopped", "Succeeded"] if clear and not fails else ["Succeeded"]
+    )
     assert execution_log.max_concurrent == 1
 
 
@@ -193,7 +238,10 @@ def test_deferred_execution_is_stopped_after_a_key_rotation(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither the record nor its copy is proven when the timeout has passed, but AWS says whose execution it is."""
+    """
+    Neither the record nor its copy is proven when the timeout has passed, but AWS says
+    whose execution it is.
+    """
     monkeypatch.setenv(FERNET_KEY, KEY_A)
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task(True, {"timeout": 1000})
@@ -207,7 +255,10 @@ def test_deferred_execution_is_stopped_after_a_key_rotation(
 
 
 def without_signature(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record as an earlier version wrote it, or a deployment without a key writes it."""
+    """
+    Return the record as an earlier version wrote it, or a deployment without a key
+    writes it.
+    """
     return {name: value for name, value in record.items() if name != "signature"}
 
 
@@ -217,7 +268,10 @@ def test_record_without_a_signature(
     emulated_time: EmulatedTime,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Removing the signature is an edit like others; the warning names the option for an upgrade."""
+    """
+    Removing the signature is an edit like others; the warning names the option for an
+    upgrade.
+    """
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
 
@@ -235,7 +289,10 @@ def test_record_without_a_signature_is_continued(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A record of an earlier version, or of a deployment without a key: the retry reattaches."""
+    """
+    A record of an earlier version, or of a deployment without a key: the retry
+    reattaches.
+    """
     if because == "of the option":
         monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
     else:
@@ -258,18 +315,26 @@ def test_option_does_not_excuse_a_wrong_signature(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The option is about records that no version has signed, not about records that were edited."""
+    """
+    The option is about records that no version has signed, not about records that were
+    edited.
+    """
     monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
 
-    assert_not_used(task, {**record, "epoch": 7}, caplog, "its signature is not that of this task")
+    assert_not_used(
+        task, {**record, "epoch": 7}, caplog, "its signature is not that of this task"
+    )
 
 
 def test_nothing_starts_with_a_key_that_cannot_be_used(
     make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong key is a mistake of the deployment; without the error, its records would have no signature."""
+    """
+    A wrong key is a mistake of the deployment; without the error, its records would
+    have no signature.
+    """
     monkeypatch.setenv(FERNET_KEY, "a passphrase")
     task = make_task()
 
@@ -286,12 +351,23 @@ def test_signed_record_of_a_running_task_needs_no_further_call(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """With a key, the proof costs no call to AWS. Only AWS knows the parameters of the execution."""
+    """
+    With a key, the proof costs no call to AWS. Only AWS knows the parameters of the
+    execution.
+    """
     task = make_task()
     crash_while_waiting(task, emulated_time)
     emulator.control.clear_calls()
 
     assert task.next_try().error is None
-    steps = {"DescribePipelineDefinitionForExecution", "ListPipelineExecutionSteps", "DescribeProcessingJob"}
-    others = {"DescribePipelineExecution", "ListPipelineExecutions", "ListPipelineParametersForExecution"}
+    steps = {
+        "DescribePipelineDefinitionForExecution",
+        "ListPipelineExecutionSteps",
+        "DescribeProcessingJob",
+    }
+    others = {
+        "DescribePipelineExecution",
+        "ListPipelineExecutions",
+        "ListPipelineParametersForExecution",
+    }
     assert set(calls(emulator)) <= {*others, *steps}

@@ -1,4 +1,7 @@
-"""A task instance that comes again with the same key: a DAG run that is deleted and created again, a pass of a loop."""
+"""
+A task instance that comes again with the same key: a DAG run that is deleted and
+created again, a pass of a loop.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ LATER = datetime(2026, 2, 1, tzinfo=UTC)
 def test_dag_run_that_was_created_again_starts_an_execution(
     make_task: MakeTask, execution_log: ExecutionLog
 ) -> None:
-    """The result of the deleted DAG run is not taken for that of the new one, which may have other parameters."""
+    """
+    The result of the deleted DAG run is not taken for that of the new one, which may
+    have other parameters.
+    """
     task = make_task(pipeline_parameters={"Shards": 2})
     task.next_try()
     task.delete()

@@ -1,4 +1,7 @@
-"""Isolation: each task instance has its own execution, even if pipeline and parameters are the same."""
+"""
+Isolation: each task instance has its own execution, even if pipeline and parameters are
+the same.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +35,35 @@ SIMILAR_TASKS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def similar_tasks(emulated_time: EmulatedTime) -> list[Task]:
-    """Tasks that start the same pipeline with the same parameters; each has a record of its own."""
-    return [Task(True, {"pipeline_parameters": {"Shards": 4}}, **key) for key in SIMILAR_TASKS]
+    """
+    Tasks that start the same pipeline with the same parameters; each has a record of
+    its own.
+    """
+    return [
+        Task(True, {"pipeline_parameters": {"Shards": 4}}, **key)
+        for key in SIMILAR_TASKS
+    ]
 
 
 def test_each_task_instance_has_its_own_execution(
     similar_tasks: list[Task], execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """Each task instance has its own execution, client token, display name and result."""
+    """
+    Each task instance has its own execution, client token, display name and result.
+    """
     runs = [task.next_try() for task in similar_tasks]
 
     assert [run.error for run in runs] == [None] * len(similar_tasks)
     assert sorted(run.result for run in runs) == sorted(execution_log.arns)
-    assert len(set(execution_log.arns)) == len(set(tokens(emulator, START))) == len(similar_tasks)
-    names = {call["request"]["PipelineExecutionDisplayName"] for call in emulator.control.calls(START)}
+    assert (
+        len(set(execution_log.arns))
+        == len(set(tokens(emulator, START)))
+        == len(similar_tasks)
+    )
+    names = {
+        call["request"]["PipelineExecutionDisplayName"]
+        for call in emulator.control.calls(START)
+    }
     assert len(names) == len(similar_tasks)
 
 
@@ -55,7 +73,10 @@ def test_each_task_instance_reattaches_to_its_own_execution(
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
 ) -> None:
-    """After a host crash during the starts of all tasks, each next try reattaches to its own execution."""
+    """
+    After a host crash during the starts of all tasks, each next try reattaches to its
+    own execution.
+    """
     for task in similar_tasks:
         interceptor.after(START, crash)
         assert isinstance(task.next_try().error, CrashError)
@@ -64,12 +85,18 @@ def test_each_task_instance_reattaches_to_its_own_execution(
     runs = [task.next_try() for task in reversed(similar_tasks)]
 
     assert [run.error for run in runs] == [None] * len(similar_tasks)
-    start_tokens = {call["request"]["ClientRequestToken"] for call in emulator.control.calls(START)}
+    start_tokens = {
+        call["request"]["ClientRequestToken"] for call in emulator.control.calls(START)
+    }
     assert len(start_tokens) == len(similar_tasks)
     assert sorted(run.result for run in runs) == sorted(started)
-    by_token = {record.request["ClientRequestToken"]: record.arn for record in execution_log.executions}
+    by_token = {
+        record.request["ClientRequestToken"]: record.arn
+        for record in execution_log.executions
+    }
     assert [task.last_record["execution_arn"] for task in similar_tasks] == [
-        by_token[task.last_record["request"]["client_request_token"]] for task in similar_tasks
+        by_token[task.last_record["request"]["client_request_token"]]
+        for task in similar_tasks
     ]
 
 
@@ -90,7 +117,9 @@ def test_clear_of_one_task_does_not_affect_the_others(
     runs = [task.next_try() for task in similar_tasks[1:]]
 
     assert [run.result for run in runs] == others
-    stopped = {call["request"]["PipelineExecutionArn"] for call in emulator.control.calls(STOP)}
+    stopped = {
+        call["request"]["PipelineExecutionArn"] for call in emulator.control.calls(STOP)
+    }
     assert len(stopped) == 1
     assert stopped.isdisjoint(others)
 
@@ -107,5 +136,7 @@ def test_timeout_of_one_task_does_not_stop_the_others(
     similar_tasks[0].next_try()
     emulator.control.advance(60)
 
-    assert sorted(execution_log.statuses) == ["Executing"] * (len(similar_tasks) - 1) + ["Stopped"]
+    assert sorted(execution_log.statuses) == ["Executing"] * (
+        len(similar_tasks) - 1
+    ) + ["Stopped"]
     assert len(tokens(emulator, STOP)) == 1

@@ -1,4 +1,7 @@
-"""A try that Airflow does not run any longer writes no record, and so sends nothing to AWS."""
+"""
+A try that Airflow does not run any longer writes no record, and so sends nothing to
+AWS.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def test_clear_while_the_start_is_in_flight(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The try does not store the ARN and fails; it has retries, but the user wanted its execution gone."""
+    """
+    The try does not store the ARN and fails; it has retries, but the user wanted its
+    execution gone.
+    """
     task = make_task()
 
     def clear(_: Any) -> None:
@@ -61,7 +67,10 @@ def test_process_that_comes_back_before_its_first_write_starts_nothing(
     emulator: EmulatorServer,
     execution_log: ExecutionLog,
 ) -> None:
-    """A later try has an execution, or the task has ended: no record is overwritten, and no start is sent."""
+    """
+    A later try has an execution, or the task has ended: no record is overwritten, and
+    no start is sent.
+    """
     task.arguments = {"validate_parameters": True}
     later: list[Run] = []
 
@@ -75,12 +84,16 @@ def test_process_that_comes_back_before_its_first_write_starts_nothing(
     late = task.next_try()
 
     assert bool(later[0].error) is later_try_fails
-    assert "Airflow does not run try 1 of this task any longer, so it ends." in str(late.error)
+    assert "Airflow does not run try 1 of this task any longer, so it ends." in str(
+        late.error
+    )
     assert execution_log.statuses == ([] if later_try_fails else ["Succeeded"])
     assert calls(emulator, STOP) == []
 
 
-@pytest.mark.parametrize("moment", ["before it reads its record", "before its first write"])
+@pytest.mark.parametrize(
+    "moment", ["before it reads its record", "before its first write"]
+)
 def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_nothing(
     moment: str,
     make_task: MakeTask,
@@ -88,7 +101,10 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow has the task as running, and nothing is stored: only its id is that of the later try."""
+    """
+    Airflow has the task as running, and nothing is stored: only its id is that of the
+    later try.
+    """
     task = make_task(validate_parameters=True)
     store_get = task.store.get
 
@@ -107,7 +123,10 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
 
     late = task.next_try()
 
-    assert str(late.error) == "Airflow does not run try 1 of this task any longer, so it ends."
+    assert (
+        str(late.error)
+        == "Airflow does not run try 1 of this task any longer, so it ends."
+    )
     assert calls(emulator, START) == []
     assert task.last_record is None
     task.lose_heartbeat()
@@ -191,7 +210,9 @@ def test_process_that_comes_back_after_the_end_of_the_task_stops_what_it_has_beg
 
     def freeze(_: Any) -> None:
         task.lose_heartbeat()
-        interceptor.before("ListPipelineExecutions" if operation == START else DESCRIBE, crash)
+        interceptor.before(
+            "ListPipelineExecutions" if operation == START else DESCRIBE, crash
+        )
         task.next_try()
 
     interceptor.before(operation, freeze)
@@ -229,10 +250,17 @@ def test_process_that_comes_back_after_a_try_that_could_not_begin_stops_what_it_
 
 
 def test_process_that_comes_back_deletes_no_record_of_a_later_try(
-    task: Task, interceptor: RequestInterceptor, emulator: EmulatorServer, execution_log: ExecutionLog
+    task: Task,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
 ) -> None:
-    """AWS refuses the start of a frozen process, whose record another try has replaced."""
-    emulator.control.add_fault("error", START, code="ValidationException", message="no such thing", count=1)
+    """
+    AWS refuses the start of a frozen process, whose record another try has replaced.
+    """
+    emulator.control.add_fault(
+        "error", START, code="ValidationException", message="no such thing", count=1
+    )
     later: list[Run] = []
 
     def freeze(_: Any) -> None:

@@ -1,4 +1,7 @@
-"""The Variables that hold the records: their keys, their contents, and which of them remain."""
+"""
+The Variables that hold the records: their keys, their contents, and which of them
+remain.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,17 @@ SIMILAR = [
 
 
 def test_keys_are_readable_short_and_unique() -> None:
-    """A key fits Airflow's column, and has only characters that secrets backends of AWS accept in names."""
+    """
+    A key fits Airflow's column, and has only characters that secrets backends of AWS
+    accept in names.
+    """
     keys = [variable_key(task) for task in SIMILAR]
 
     assert len(set(keys)) == len(SIMILAR)
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]{1,250}", key) for key in keys), keys
-    assert keys[0].startswith("polysync_execution.retraining.train.scheduled__2026-01-01T00_00_00_00_00.")
+    assert keys[0].startswith(
+        "polysync_execution.retraining.train.scheduled__2026-01-01T00_00_00_00_00."
+    )
 
 
 def test_variable_names_its_task_and_try(
@@ -55,7 +63,10 @@ def test_variable_names_its_task_and_try(
     execution_log: ExecutionLog,
     emulated_time: EmulatedTime,
 ) -> None:
-    """A person who finds the Variable sees to which task it belongs; the record in it is signed."""
+    """
+    A person who finds the Variable sees to which task it belongs; the record in it is
+    signed.
+    """
     task = make_task()
     emulated_time.after(100, crash)
 
@@ -68,7 +79,10 @@ def test_variable_names_its_task_and_try(
         "task_id": task.task_id,
         "map_index": -1,
     }
-    assert (value[RECORD]["try_number"], value[RECORD]["execution_arn"]) == (1, execution_log.arns[0])
+    assert (value[RECORD]["try_number"], value[RECORD]["execution_arn"]) == (
+        1,
+        execution_log.arns[0],
+    )
     assert value[RECORD][SIGNATURE]
 
 
@@ -82,7 +96,10 @@ def test_damaged_variable_is_a_warning(
     emulated_time: EmulatedTime,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Somebody has typed into the Variable: the task goes on with its execution, and the log names the Variable."""
+    """
+    Somebody has typed into the Variable: the task goes on with its execution, and the
+    log names the Variable.
+    """
     task = make_task()
     emulated_time.after(100, crash)
     task.next_try()
@@ -98,9 +115,15 @@ def test_damaged_variable_is_a_warning(
 
 @pytest.mark.parametrize("edited", [None, "typed by a person", {"version": 1}])
 def test_edit_during_the_wait_suppresses_no_stop(
-    edited: Any, emulator: EmulatorServer, execution_log: ExecutionLog, emulated_time: EmulatedTime
+    edited: Any,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """The process that is killed has a record of its own: what others have written in its place does not matter."""
+    """
+    The process that is killed has a record of its own: what others have written in its
+    place does not matter.
+    """
     task = Task()
 
     def edit_and_kill() -> None:
@@ -121,9 +144,18 @@ def test_edit_during_the_wait_suppresses_no_stop(
 RUNS = [f"asset_triggered__{number}" for number in range(4)]
 
 
-def test_success_leaves_no_record(make_task: MakeTask, simulated_airflow: SimulatedAirflow) -> None:
-    """Whatever starts the DAG runs, and in whichever order they end: no other run is asked for."""
-    mapped = [Task(make_task().deferrable, run_id=run, map_index=index) for run in RUNS for index in (0, 1)]
+def test_success_leaves_no_record(
+    make_task: MakeTask, simulated_airflow: SimulatedAirflow
+) -> None:
+    """
+    Whatever starts the DAG runs, and in whichever order they end: no other run is asked
+    for.
+    """
+    mapped = [
+        Task(make_task().deferrable, run_id=run, map_index=index)
+        for run in RUNS
+        for index in (0, 1)
+    ]
     tasks = [
         *mapped,
         make_task(),
@@ -160,7 +192,9 @@ def test_task_that_has_not_succeeded_keeps_its_record_however_many_runs_come(
     assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
-@pytest.mark.parametrize("changed", [False, True], ids=["same parameters", "other parameters"])
+@pytest.mark.parametrize(
+    "changed", [False, True], ids=["same parameters", "other parameters"]
+)
 @pytest.mark.parametrize("name", [None, "nightly"], ids=["default name", "own name"])
 def test_death_after_the_deletion_starts_nothing(
     name: str | None,
@@ -170,7 +204,9 @@ def test_death_after_the_deletion_starts_nothing(
     monkeypatch: pytest.MonkeyPatch,
     execution_log: ExecutionLog,
 ) -> None:
-    """Airflow takes the try for failed: the retry gets the execution that has succeeded."""
+    """
+    Airflow takes the try for failed: the retry gets the execution that has succeeded.
+    """
     task = make_task(execution_display_name=name)
     delete = simulated_airflow.delete_variable
 
@@ -180,7 +216,9 @@ def test_death_after_the_deletion_starts_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(simulated_airflow, "delete_variable", delete_and_die)
-        assert isinstance(task.next_try(pipeline_parameters={"Shards": 3}).error, CrashError)
+        assert isinstance(
+            task.next_try(pipeline_parameters={"Shards": 3}).error, CrashError
+        )
     assert task.record is None
 
     run = task.next_try(pipeline_parameters={"Shards": 4 if changed else 3})

@@ -21,14 +21,20 @@ from tests.operators.recovery.harness import (
 
 
 def save_request_and_record(task: Task, saved: list[Any]) -> Any:
-    """Return an action that saves a request together with the record that is stored at that moment."""
+    """
+    Return an action that saves a request together with the record that is stored at
+    that moment.
+    """
     return lambda body: saved.append((body, task.last_record))
 
 
 def test_start_request_is_stored_before_it_is_sent(
     make_task: MakeTask, interceptor: RequestInterceptor
 ) -> None:
-    """Before StartPipelineExecution is sent, the record has the same token and content, and no ARN."""
+    """
+    Before StartPipelineExecution is sent, the record has the same token and content,
+    and no ARN.
+    """
     task, saved = make_task(pipeline_parameters={"Shards": 4}, max_parallel_steps=2), []  # type: ignore[var-annotated]
     interceptor.before(START, save_request_and_record(task, saved))
 
@@ -42,8 +48,12 @@ def test_start_request_is_stored_before_it_is_sent(
     assert record.get("execution_arn") is None
 
 
-def test_arn_is_stored_before_xcoms_are_pushed(make_task: MakeTask, execution_log: ExecutionLog) -> None:
-    """The ARN is stored before any XCom is pushed: a new try has the record but no XComs."""
+def test_arn_is_stored_before_xcoms_are_pushed(
+    make_task: MakeTask, execution_log: ExecutionLog
+) -> None:
+    """
+    The ARN is stored before any XCom is pushed: a new try has the record but no XComs.
+    """
     task = make_task()
     task.prepare_try()
     pushed: list[Any] = []
@@ -64,7 +74,10 @@ def test_arn_is_stored_before_xcoms_are_pushed(make_task: MakeTask, execution_lo
 def test_resume_is_stored_before_it_is_sent(
     make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
-    """Before RetryPipelineExecution is sent, the record has the same token and no time of the resume."""
+    """
+    Before RetryPipelineExecution is sent, the record has the same token and no time of
+    the resume.
+    """
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task, saved = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
     interceptor.before(RETRY, save_request_and_record(task, saved))
@@ -81,7 +94,9 @@ def test_resume_is_stored_before_it_is_sent(
 def test_each_resume_has_its_own_token(
     make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
-    """A second resume has a new token: with the first token, AWS would not resume again."""
+    """
+    A second resume has a new token: with the first token, AWS would not resume again.
+    """
     emulator.control.put_scenario(MERGE_FAILS_TWICE)
     task, saved = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
     for _ in range(2):
@@ -91,8 +106,14 @@ def test_each_resume_has_its_own_token(
 
     assert [bool(run.error) for run in runs] == [True, True, False]
     assert len(set(tokens(emulator, RETRY))) == 2
-    assert [(record["resumes"], record.get("resumed_at")) for _, record in saved] == [(1, None), (2, None)]
-    assert all(request["ClientRequestToken"] == record["resume_token"] for request, record in saved)
+    assert [(record["resumes"], record.get("resumed_at")) for _, record in saved] == [
+        (1, None),
+        (2, None),
+    ]
+    assert all(
+        request["ClientRequestToken"] == record["resume_token"]
+        for request, record in saved
+    )
 
 
 def test_start_is_not_sent_if_the_record_cannot_be_stored(

@@ -1,8 +1,9 @@
 """
 Retrain a model every two minutes.
 
-``make demo KEEP=1`` has this DAG, and nothing else. Each execution also starts two of the example DAGs:
-``announce_model`` by the asset that the task updates, and ``react_to_events`` by the event of its end.
+``make demo KEEP=1`` has this DAG, and nothing else. Each execution also starts two of
+the example DAGs: ``announce_model`` by the asset that the task updates, and
+``react_to_events`` by the event of its end.
 """
 
 from __future__ import annotations

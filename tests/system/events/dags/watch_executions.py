@@ -1,4 +1,7 @@
-"""A DAG that runs when an execution of the pipeline "measured" ends. Its task needs no worker."""
+"""
+A DAG that runs when an execution of the pipeline "measured" ends. Its task needs no
+worker.
+"""
 
 import os
 from datetime import UTC, datetime
@@ -10,7 +13,9 @@ from polysync_airflow.events import PolysyncSageMakerEventTrigger
 
 watcher = AssetWatcher(
     name="measured",
-    trigger=PolysyncSageMakerEventTrigger(queue_url=os.environ["MEASURED_QUEUE_URL"], pipelines=["measured"]),
+    trigger=PolysyncSageMakerEventTrigger(
+        queue_url=os.environ["MEASURED_QUEUE_URL"], pipelines=["measured"]
+    ),
 )
 MEASURED = Asset("sagemaker://measured", watchers=[watcher])
 

@@ -17,7 +17,7 @@ from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.instructions import (
-    Do,
+    Command,
     OnClear,
     OnCompletedWithFailures,
     RetryMode,
@@ -263,17 +263,17 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         this_try, choices = self.this_try, self.choices
         this_try.is_executed = True
         with this_try.stop_on_final_failure(context, self.retry_policy):
-            now = self._get_execution(context)
-            record = now.known
-            parameters = this_try.parameters_of(now)
+            instruction = self._get_execution(context)
+            record = instruction.known
+            parameters = this_try.parameters_of(instruction)
             self.known_run = reporting.push_started(
-                context, self.hook, now, parameters, self.log
+                context, self.hook, instruction, parameters, self.log
             )
             if not choices.wait_for_completion:
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
                 return record.arn
-            event = self._wait_for_execution(context, now)
+            event = self._wait_for_execution(context, instruction)
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     def on_kill(self) -> None:
@@ -410,10 +410,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
-            now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
-            if now.do is not Do.WAIT_FOR_END:
-                return now
-            record, stop_on_kill = now.known, self.choices.stop_on_kill
+            instruction = self.this_try.get_execution(
+                context, arguments, self._timeout_seconds
+            )
+            if instruction.command is not Command.WAIT_FOR_END:
+                return instruction
+            record, stop_on_kill = instruction.known, self.choices.stop_on_kill
             waiter = self._make_waiter(
                 record.arn, record.request.pipeline_name, attempt=record.resumes
             )
@@ -422,18 +424,20 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             )
             reporting.raise_unless_ended(end)
 
-    def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
-        record, choices = now.known, self.choices
+    def _wait_for_execution(
+        self, context: Context, instruction: Instruction
+    ) -> ExecutionEvent:
+        record, choices = instruction.known, self.choices
         reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
-            started_at=now.attempt_started_at,
+            started_at=instruction.attempt_started_at,
             attempt=record.resumes,
         )
-        if now.description and has_ended(now.description.status):
-            step = waiter.decide(now.description, clock.time())
+        if instruction.description and has_ended(instruction.description.status):
+            step = waiter.decide(instruction.description, clock.time())
             if isinstance(step, Finish):
                 return step.event
         self.this_try.raise_if_killed()

@@ -1,9 +1,9 @@
 """
 One try of a Start task in one process: it gets the execution, and decides with the core
-what becomes of it. A stop also finds an execution whose ARN is not known yet, and the
-XCom ``run`` says how it ends.
+what becomes of it.
 
-``execution/lifecycle/machine.py`` decides what is called, and when.
+``execution/lifecycle/machine.py`` decides what is called, and when;
+``execution_calls.py`` calls it.
 
 A task whose process has died cannot run this code; for such tasks there is
 ``failure_callback.py``. For deferred tasks, ``on_kill`` of the trigger stops the
@@ -13,9 +13,8 @@ execution.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -23,438 +22,43 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
-from polysync_airflow.airflow_compat.supervisor import (
-    call_in_daemon_thread,
-    exit_if_replaced,
-)
-from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, Result, call_with_retry
-from polysync_airflow.exceptions import (
-    RESOURCE_NOT_FOUND,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
+from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import decisions, instructions, machine
+from polysync_airflow.execution.lifecycle import (
+    decisions,
+    instructions,
+    lookup,
+    machine,
+)
+from polysync_airflow.execution.lifecycle.decisions import Exit, Leaving
 from polysync_airflow.execution.lifecycle.instructions import (
-    Do,
+    Accepted,
+    Command,
+    Event,
     Instruction,
+    Killed,
+    LookedUp,
+    Store,
     StoredExecution,
+    Try,
 )
-from polysync_airflow.execution.outcome import (
-    ExecutionRecord,
-    RequestedStop,
-    StopReason,
-    refusal_error,
-)
-from polysync_airflow.execution.parameters import (
-    check_pipeline_names,
-    make_start_request,
-    with_role,
-)
-from polysync_airflow.execution.waiter import (
-    ExecutionEvent,
-    ExecutionWaiter,
-    Finish,
-    Wait,
-)
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import StopResult, request_stop, stop_execution
+from polysync_airflow.execution.outcome import StopReason, refusal_error
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
-from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices, write_lines
-from polysync_airflow.operators.reporting import pull_run, push_run
+from polysync_airflow.operators.execution_calls import (
+    ExecutionCalls,
+    HookForRegion,
+    sent_parameters,
+)
+from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records import RecordStore, task_identity
 from polysync_airflow.retrying import next_retry
 
-HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
-
-
-@dataclass(kw_only=True)
-class ExecutionCalls:
-    """
-    The calls of one try.
-
-    :param hook_for_region: returns the hook for a region; None is the task's own
-        region.
-    :param arguments: the rendered arguments of the task for a new execution.
-    :param deadline: when to stop retrying calls that fail with transient errors, in
-        seconds since the epoch.
-    """
-
-    hook_for_region: HookForRegion
-    log: Any
-    arguments: Mapping[str, Any]
-    validate_parameters: bool
-    deadline: float
-    # Whether the call that is being made got no clear response at first.
-    _was_repeated: bool = field(default=False, init=False)
-
-    def perform(self, now: Instruction) -> instructions.Event:
-        """Do what an instruction says, and return what happened."""
-        self._was_repeated = False
-        calls: dict[Do, Callable[[Instruction], instructions.Event]] = {
-            Do.PREPARE: self._prepare,
-            Do.LOOK_UP: self._look_up,
-            Do.LOOK_UP_STARTED: self._look_up,
-            Do.START: self._start,
-            Do.RESEND_START: self._resend_start,
-            Do.RESUME: self._resume,
-            Do.RESEND_RESUME: self._resume,
-            Do.STOP: self._stop,
-        }
-        try:
-            return calls.get(now.do, self._describe)(now)
-        except PolysyncError as error:
-            return instructions.Refused(error, was_repeated=self._was_repeated)
-
-    def _look_up(self, now: Instruction) -> instructions.LookedUp:
-        record = now.record
-        hook = self.hook_for_region(record.region_name if record else None)
-        pipeline_name = (
-            record.request.pipeline_name if record else self.arguments["pipeline_name"]
-        )
-        claims = now.task_try.lost and now.task_try.lost.record
-        claimed = (
-            self._describe_claimed(claims.execution_arn)
-            if claims and claims.execution_arn
-            else None
-        )
-        listed: list[models.ExecutionDescription] = []
-        try:
-            check_pipeline_names([pipeline_name])
-            listed = list(self._newest_executions(hook, pipeline_name))
-        except PolysyncError as error:
-            if error.transient:
-                raise
-            # If the pipeline's name is not valid, the error of the request says what
-            # is.
-            self.log.warning(
-                "The executions of earlier tries cannot be looked up: %s", error
-            )
-        return instructions.LookedUp(pipeline_name, listed, claimed)
-
-    def _newest_executions(
-        self, hook: PolysyncSageMakerHook, pipeline_name: str
-    ) -> Iterator[models.ExecutionDescription]:
-        token = None
-        for _ in range(machine.MAX_LOOKED_AT // PAGE_SIZE):
-            page, token = self._retry(
-                partial(hook.list_pipeline_executions, pipeline_name, page_token=token)
-            )
-            yield from page
-            if not token:
-                return
-
-    def _describe_claimed(
-        self, execution_arn: str
-    ) -> models.ExecutionDescription | None:
-        hook = self.hook_for_region(models.region_from_arn(execution_arn))
-        try:
-            return self._retry(partial(hook.describe_pipeline_execution, execution_arn))
-        except SageMakerApiError as error:
-            if has_code(error, RESOURCE_NOT_FOUND):
-                return None
-            raise
-
-    def _prepare(self, now: Instruction) -> instructions.Prepared:
-        hook = self.hook_for_region(None)
-        request = self._make_request(hook, now)
-        if self.validate_parameters or request.selected_steps:
-            try:
-                pipeline = self._retry(
-                    partial(parameter_check.describe_version, hook, request)
-                )
-            except SageMakerApiError as error:
-                raise parameter_check.explain_refusal(hook, request, error) from None
-            if self.validate_parameters:
-                parameter_check.check_parameters(pipeline.definition, request)
-            parameter_check.check_selection(pipeline.definition, request)
-        request = parameter_check.with_source(hook, request, self._retry)
-        # Never empty: without a region, the hook has raised an error.
-        return instructions.Prepared(request, hook.region_name or "")
-
-    def _make_request(
-        self, hook: PolysyncSageMakerHook, now: Instruction
-    ) -> models.StartRequest:
-        task, start = now.task_try.task, (now.task_try.epoch, now.start_number)
-        request = make_start_request(
-            self.arguments, task.token(*start), task.display_name(*start)
-        )
-        request = with_role(
-            request, hook.credentials.execution_role_arn if hook.credentials else None
-        )
-        hook.check_supported(request)
-        return request
-
-    def _start(self, now: Instruction) -> instructions.Accepted:
-        try:
-            return self._resend_start(now)
-        except SageMakerApiError as error:
-            hook = self.hook_for_region(now.known.region_name)
-            raise parameter_check.explain_refusal(
-                hook, now.known.request, error
-            ) from None
-
-    def _resend_start(self, now: Instruction) -> instructions.Accepted:
-        hook = self.hook_for_region(now.known.region_name)
-        arn = self._retry(partial(hook.start_pipeline_execution, now.known.request))
-        return instructions.Accepted(hook.responded_at or clock.now(), arn)
-
-    def _describe(self, now: Instruction) -> instructions.Described:
-        record = now.known
-        hook = self._hook_of(record)
-        return instructions.Described(
-            clock.now(),
-            self._retry(partial(hook.describe_pipeline_execution, record.arn)),
-        )
-
-    def _stop(self, now: Instruction) -> instructions.Accepted:
-        record = now.known
-        hook = self._hook_of(record)
-        self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
-        return instructions.Accepted(clock.now())
-
-    def _resume(self, now: Instruction) -> instructions.Accepted:
-        record = now.known
-        hook = self._hook_of(record)
-        self._log_unused_arguments(now, record)
-        self._log_steps(hook, record.arn)
-        resume = partial(
-            hook.retry_pipeline_execution, record.arn, token=record.resume_token or ""
-        )
-        self._retry(
-            partial(resume, max_parallel_steps=record.request.max_parallel_steps)
-        )
-        return instructions.Accepted(hook.responded_at or clock.now())
-
-    def _log_unused_arguments(self, now: Instruction, record: StoredExecution) -> None:
-        try:
-            current = self._make_request(self.hook_for_region(None), now)
-            sent = sent_parameters(self._hook_of(record), record, self.log.warning)
-            unused = decisions.unused_arguments(record.request, sent, current)
-        except PolysyncError as error:
-            text = (
-                "The arguments of this try are not valid, and are not used: %s"
-                " Execution: %s"
-            )
-            self.log.warning(text, error, record.arn)
-            return
-        if unused:
-            self.log.warning(
-                "AWS resumes with the values of the start. The arguments that have"
-                " other values now are not used: %s: execution %s",
-                ", ".join(unused),
-                record.arn,
-            )
-
-    def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
-        try:
-            steps = hook.list_pipeline_execution_steps(arn)
-        except PolysyncError as error:
-            self.log.warning(
-                "The steps that will be repeated could not be listed: %s", error
-            )
-            return
-        kept = sorted(step.name for step in steps if step.status == "Succeeded")
-        repeated = sorted(
-            f"{step.name} ({step.status})"
-            for step in steps
-            if step.status != "Succeeded"
-        )
-        self.log.info(
-            "Resuming from the failed steps. Kept: %s. Repeated: %s, and all steps"
-            " after: execution %s",
-            ", ".join(kept) or "none",
-            ", ".join(repeated) or "none",
-            arn,
-        )
-
-    def _hook_of(self, record: StoredExecution) -> PolysyncSageMakerHook:
-        return self.hook_for_region(models.region_from_arn(record.arn))
-
-    def _retry(self, call: Callable[[], Result]) -> Result:
-        return call_with_retry(call, until=self.deadline, warn=self._warn)
-
-    def _warn(self, message: str) -> None:
-        self._was_repeated = True
-        self.log.warning(message)
-
-
-def sent_parameters(
-    hook: PolysyncSageMakerHook, record: StoredExecution, warn: Callable[..., object]
-) -> Mapping[str, str]:
-    """
-    Return the parameters of an execution. Once its ARN is stored, the record does not
-    have their values.
-
-    :param hook: the hook for the region of the execution.
-    :param warn: called with a format and its arguments if AWS does not tell them.
-    """
-    # This try has sent them, or an earlier version wrote the record.
-    if record.request.pipeline_parameters:
-        return record.request.pipeline_parameters
-    try:
-        return hook.list_pipeline_parameters_for_execution(record.arn)
-    except PolysyncError as error:
-        warn(
-            "The parameters of the execution are not known: %s Execution: %s",
-            error,
-            record.arn,
-        )
-        return {}
-
-
-# Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4
-# on. The stop request must leave before that, and not wait for a slow Airflow. The end
-# of the stop is seen only if it comes soon.
+# How long a killed process waits for Airflow to say whose execution it is.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
-STORE_TIMEOUT_SECONDS: Final = 1.0
-LOOK_SECONDS: Final = 1.0
-MAX_LOOKS: Final = 3
-
-
-def _arn_of(record: StoredExecution, hook: PolysyncSageMakerHook) -> str:
-    """
-    Return the ARN of the execution that a stored request has started, or may have
-    started.
-    """
-    request = record.request
-    with suppress(SageMakerApiError):
-        # AWS may have forgotten the client token.
-        newest, _ = hook.list_pipeline_executions(request.pipeline_name)
-        arn = machine.arn_of(
-            record, instructions.LookedUp(request.pipeline_name, newest)
-        )
-        if arn:
-            return arn
-    # AWS returns the ARN if it knows the client token. If not, this starts an
-    # execution, which is then stopped.
-    return hook.start_pipeline_execution(request)
-
-
-def stop_recorded_execution(
-    record: StoredExecution,
-    hook_for_region: HookForRegion,
-    warn: Callable[[str], object],
-) -> StopResult:
-    """
-    Stop the execution that runs, or may run, because of a record. Raises no
-    ``PolysyncError`` of AWS's.
-
-    :param warn: called with a message when a request is retried.
-    """
-    try:
-        arn = record.execution_arn or call_with_retry(
-            lambda: _arn_of(record, hook_for_region(record.region_name)),
-            until=clock.time() + STOP_TIMEOUT_SECONDS,
-            warn=warn,
-        )
-        # The connection may have been deleted meanwhile.
-        hook = hook_for_region(models.region_from_arn(arn))
-    except PolysyncError as error:
-        text = f"The execution may still be running: it cannot be stopped: {error}"
-        return StopResult(text, error=str(error))
-    result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
-    return (
-        result
-        if record.execution_arn
-        else result._replace(text=f"{result.text} Execution: {arn}")
-    )
-
-
-@dataclass
-class StopReport:
-    """
-    Stores in the XCom ``run`` of a task what becomes of the stop of its execution. For
-    a worker.
-
-    It raises no error: the stop comes first.
-
-    :param ti: the task instance. Its try must own the execution.
-    :param record: the record of the execution.
-    :param is_killed: whether the process has little time.
-    """
-
-    ti: Any
-    record: StoredExecution
-    reason: StopReason
-    log: Any
-    is_killed: bool
-    # A change that Airflow stores late does not replace a later one.
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-
-    def store_request(self) -> None:
-        """Store that the stop is going to be requested."""
-        stop = RequestedStop(
-            requested_at=clock.now(), reason=self.reason, process="worker"
-        )
-        self._change(lambda run: run.stop_requested(stop))
-
-    def store_answer(self, result: StopResult) -> None:
-        """Store what AWS has answered."""
-        self._change(
-            lambda run: run.stop_answered(result.status, result.error, clock.now())
-        )
-
-    def follow(self, hook_for_region: HookForRegion) -> None:
-        """Look a few times for the end of the execution, and store it."""
-        arn, now = self.record.arn, clock.time()
-        since = self.record.resumed_at.timestamp() if self.record.resumed_at else now
-        name, until = self.record.request.pipeline_name, now + MAX_LOOKS * LOOK_SECONDS
-        waiter = ExecutionWaiter(
-            execution_arn=arn,
-            pipeline_name=name,
-            poll_interval=LOOK_SECONDS,
-            since=since,
-            deadline=until,
-            attempt=self.record.resumes,
-        )
-        hook = hook_for_region(models.region_from_arn(arn))
-        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = Wait(
-            LOOK_SECONDS, waiter
-        )
-        while isinstance(step, Wait):
-            clock.sleep(step.seconds)
-            step = step.waiter.decide(hook.poll_pipeline_execution(arn), clock.time())
-        run = self._change(lambda run: run.stop_followed(step.event, clock.now()))
-        if run:
-            self.log.warning("%s", run.stop_text)
-
-    def _change(
-        self, change: Callable[[ExecutionRecord], ExecutionRecord]
-    ) -> ExecutionRecord | None:
-        timeout = STORE_TIMEOUT_SECONDS if self.is_killed else None
-        try:
-            return call_in_daemon_thread(partial(self._change_run, change)).result(
-                timeout
-            )
-        except FutureTimeoutError:
-            self.log.warning(
-                "Airflow does not store the XCom 'run' within %s s", timeout
-            )
-        except Exception as error:
-            self.log.warning(
-                "Airflow does not store the XCom 'run': %s: %s",
-                type(error).__name__,
-                error,
-            )
-        return None
-
-    def _change_run(
-        self, change: Callable[[ExecutionRecord], ExecutionRecord]
-    ) -> ExecutionRecord | None:
-        context: Any = {"ti": self.ti}
-        with self._lock:
-            run = pull_run(context)
-            if run is None or run.execution_arn != self.record.execution_arn:
-                return None
-            run = change(run)
-            push_run(context, run)
-        return run
-
-
 KILL_THREAD: Final = "polysync-on-kill"
 _REASONS: Final[dict[StopReason, str]] = {
     "ended_task": "The process received SIGTERM",
@@ -464,11 +68,11 @@ _REASONS: Final[dict[StopReason, str]] = {
 # A request that is sent again was not counted: its try has died before it knew the
 # response.
 _COUNTED: Final = {
-    Do.START: EXECUTIONS_STARTED,
-    Do.LOOK_UP: EXECUTIONS_STARTED,
-    Do.RESEND_START: EXECUTIONS_STARTED,
-    Do.RESUME: EXECUTIONS_RESUMED,
-    Do.RESEND_RESUME: EXECUTIONS_RESUMED,
+    Command.START: EXECUTIONS_STARTED,
+    Command.LOOK_UP: EXECUTIONS_STARTED,
+    Command.RESEND_START: EXECUTIONS_STARTED,
+    Command.RESUME: EXECUTIONS_RESUMED,
+    Command.RESEND_RESUME: EXECUTIONS_RESUMED,
 }
 
 
@@ -493,22 +97,25 @@ class TaskTry:
     _began_at: float = field(default_factory=clock.time)
     _ti: Any = None
     _store: RecordStore | None = None
-    _now: Instruction | None = None
+    _instruction: Instruction | None = None
     _is_killed: bool = False
     _is_shutdown: bool = False
     _sleeps: bool = False
-    # The record with the stop that this process has requested, and what stores how that
-    # stop ends.
+    # The record with the stop that this process has requested, and that stop.
     _announced: StoredExecution | None = None
-    _report: StopReport | None = None
+    _stop: WorkerStop | None = None
 
     @property
     def record(self) -> StoredExecution | None:
         """
-        The record of the execution that this process started or waits for; None if
-        there is none.
+        The record of the execution that this process started or waits for; None without
+        one.
         """
-        return self._now.record if self._now else None
+        if self._instruction is None:
+            return None
+        return self._instruction.record
+
+    # ---- the start
 
     def get_execution(
         self, context: Context, arguments: Mapping[str, Any], timeout: float
@@ -520,14 +127,14 @@ class TaskTry:
             only if one is started: arguments that are no longer valid must not keep a
             try from the execution that runs.
         :param timeout: how long transient errors of AWS's are retried, in seconds.
-        :return: ``Do.WATCH``, or ``Do.WAIT_FOR_END`` if another execution has to end
-            before.
+        :return: ``Command.WATCH``, or ``Command.WAIT_FOR_END`` if another execution has
+            to end before.
         :raises StoredRecordError: the stored record cannot be believed, and names an
             execution that runs.
         :raises ParametersError: the request for a new execution is not valid.
         :raises SageMakerApiError: AWS refused a call.
         """
-        ti = self._ti = context["ti"]
+        self._ti = context["ti"]
         calls = ExecutionCalls(
             hook_for_region=self.hook_for_region,
             log=self.log,
@@ -535,76 +142,81 @@ class TaskTry:
             validate_parameters=self.choices.validate_parameters,
             deadline=clock.time() + timeout,
         )
-        store = self._store = RecordStore(context)
+        store = RecordStore(context)
+        self._store = store
         record = store.claim()
-        task_try = instructions.Try(
-            store.try_number,
-            ti.max_tries,
-            task_identity(context),
-            self.choices,
+        instruction = self._enter(
+            store, machine.begin(self._try(context, store), record)
+        )
+        while instruction.command not in instructions.ENDS_THE_START:
+            instruction = self._carry_on(store, calls, instruction)
+        return instruction
+
+    def _try(self, context: Context, store: RecordStore) -> Try:
+        return Try(
+            number=store.try_number,
+            epoch=context["ti"].max_tries,
+            task=task_identity(context),
+            choices=self.choices,
             lost=store.lost,
         )
-        now = self._enter(store, machine.begin(task_try, record))
-        while now.do not in instructions.ENDS_THE_START:
-            if now.do in instructions.COSTS_MONEY:
-                store.confirm()
-            event = calls.perform(now)
-            try:
-                following = self._enter(store, machine.after(now, event))
-            finally:
-                # After the record is stored, and also if the process was killed
-                # meanwhile.
-                self._count(now, event)
-            now = following
-        return now
 
-    def parameters_of(self, now: Instruction) -> Mapping[str, str]:
-        """
-        Return the parameters of an execution, which AWS tells if an earlier try has
-        sent them.
-        """
-        record = now.known
-        if now.description is None and record.resumes == 0:
-            return record.request.pipeline_parameters
-        hook = self.hook_for_region(models.region_from_arn(record.arn))
-        return sent_parameters(hook, record, self.log.warning)
+    def _carry_on(
+        self, store: RecordStore, calls: ExecutionCalls, instruction: Instruction
+    ) -> Instruction:
+        """Do what an instruction says, and return the one that follows."""
+        if instruction.command in instructions.COSTS_MONEY:
+            store.confirm()
+        event = calls.perform(instruction)
+        try:
+            return self._enter(store, machine.after(instruction, event))
+        finally:
+            # After the record is stored, and also if the process was killed meanwhile.
+            self._count(instruction, event)
 
-    def _count(self, now: Instruction, event: instructions.Event) -> None:
-        metric = _COUNTED.get(now.do)
-        is_found = (
-            isinstance(event, instructions.LookedUp)
-            and now.record
-            and machine.arn_of(now.record, event)
-        )
-        if metric and (is_found or isinstance(event, instructions.Accepted)):
-            connection = self.hook_for_region(None).polysync_conn_id
-            count(metric, connection=connection, region=now.known.region_name)
-
-    def _enter(self, store: RecordStore, now: Instruction) -> Instruction:
+    def _enter(self, store: RecordStore, instruction: Instruction) -> Instruction:
         """
         Log and store what comes before an instruction; return it, if the task was not
         killed meanwhile.
 
         :raises PolysyncError: the instruction is to fail.
         """
-        # Nothing is started if the record cannot be stored, so until then a kill has
-        # nothing to stop.
-        if now.do is not Do.START:
-            self._now = now
-        write_lines(self.log, now.lines)
-        if now.store is instructions.Store.WRITE:
-            store.write(now.known)
-        elif now.store is instructions.Store.DELETE:
+        if instruction.command is not Command.START:
+            # Nothing is started if the record cannot be stored, so until then a kill
+            # has nothing to stop.
+            self._instruction = instruction
+        write_lines(self.log, instruction.lines)
+        if instruction.store is Store.WRITE:
+            store.write(instruction.known)
+        elif instruction.store is Store.DELETE:
             store.delete()
-        if now.error:
-            raise now.error
-        if self._is_killed and now.do in instructions.NOT_WHEN_KILLED:
-            return self._enter(
-                store,
-                machine.after(now, instructions.Killed(is_shutdown=self._is_shutdown)),
-            )
-        self._now = now
-        return now
+        if instruction.error:
+            raise instruction.error
+        if self._is_killed and instruction.command in instructions.NOT_WHEN_KILLED:
+            killed = Killed(is_shutdown=self._is_shutdown)
+            return self._enter(store, machine.after(instruction, killed))
+        self._instruction = instruction
+        return instruction
+
+    def _count(self, instruction: Instruction, event: Event) -> None:
+        metric = _COUNTED.get(instruction.command)
+        if metric and _has_begun(instruction, event):
+            connection = self.hook_for_region(None).polysync_conn_id
+            region = instruction.known.region_name
+            count(metric, connection=connection, region=region)
+
+    def parameters_of(self, instruction: Instruction) -> Mapping[str, str]:
+        """
+        Return the parameters of an execution, which AWS tells if an earlier try has
+        sent them.
+        """
+        record = instruction.known
+        if instruction.description is None and record.resumes == 0:
+            return record.request.pipeline_parameters
+        hook = self.hook_for_region(models.region_from_arn(record.arn))
+        return sent_parameters(hook, record, self.log.warning)
+
+    # ---- the wait
 
     def raise_if_killed(self) -> None:
         """Raise an error if the process was killed."""
@@ -629,24 +241,28 @@ class TaskTry:
         if self._is_shutdown:
             raise machine.killed_error(is_shutdown=True)
 
+    # ---- the record
+
     def own_record(
         self, context: Context
     ) -> tuple[RecordStore, StoredExecution | None]:
         """
         Return the record of this try's execution; after a deferral, it is read again.
         """
-        if self._store and self._now:
-            return self._store, self._announced or self._now.record
+        if self._store and self._instruction:
+            return self._store, self._announced or self._instruction.record
         store = RecordStore(context)
         return store, store.read()
 
     def forget_record(self, context: Context) -> None:
         """
-        Delete the record, because the task succeeds. A task that was killed may have a
-        later try.
+        Delete the record, because the task succeeds. A killed task may have a later
+        try.
         """
-        if not self._is_killed:
-            (self._store or RecordStore(context, confirmed_at=self._began_at)).forget()
+        if self._is_killed:
+            return
+        store = self._store or RecordStore(context, confirmed_at=self._began_at)
+        store.forget()
 
     def _confirm(
         self, context: Context, store: RecordStore, end: ExecutionEvent
@@ -657,25 +273,41 @@ class TaskTry:
 
         :return: the record, or why there is none.
         """
-        claims = store.lost.record if store.lost else None
         try:
-            hook = self.hook_for_region(models.region_from_arn(end.execution_arn))
-            execution = hook.describe_pipeline_execution(end.execution_arn)
-            name = end.pipeline_name or models.pipeline_name_of(end.execution_arn)
-            record = machine.own_record_of(
-                execution, task_identity(context), claims, name
-            )
+            record = self._record_by_name(context, store, end)
             if record:
-                record = record.model_copy(update={"try_number": store.try_number})
                 store.write(record)
                 return record, None
         except PolysyncError as error:
             return None, str(error)
-        return None, store.lost.problem if store.lost else None
+        if store.lost:
+            return None, store.lost.problem
+        return None, None
+
+    def _record_by_name(
+        self, context: Context, store: RecordStore, end: ExecutionEvent
+    ) -> StoredExecution | None:
+        """
+        Return the record of an execution whose name says that this task has started it.
+        """
+        arn = end.execution_arn
+        hook = self.hook_for_region(models.region_from_arn(arn))
+        execution = hook.describe_pipeline_execution(arn)
+        pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
+        claims = None
+        if store.lost:
+            claims = store.lost.record
+        task = task_identity(context)
+        record = lookup.own_record_of(execution, task, claims, pipeline_name)
+        if record is None:
+            return None
+        return record.model_copy(update={"try_number": store.try_number})
+
+    # ---- the end: what becomes of the execution
 
     def finish(
         self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None
-    ) -> decisions.Leaving:
+    ) -> Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has
         nothing to stop.
@@ -684,7 +316,8 @@ class TaskTry:
         :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
         """
         stop_on_kill = self.choices.stop_on_kill
-        record, problem = None, None
+        record = None
+        problem = None
         if decisions.needs_record(end, stop_on_kill=stop_on_kill):
             self._store, record = self.own_record(context)
             if record is None and end.outcome != "ended":
@@ -694,23 +327,24 @@ class TaskTry:
             record,
             context["ti"].try_number,
             stop_on_kill=stop_on_kill,
-            retry_follows=end.outcome == "refused"
-            and next_retry(policy, refusal_error(end, ""), context) is not None,
+            retry_follows=_is_retried(end, context, policy),
             problem=problem,
         )
-        if leaving.exit is decisions.Exit.BEGIN_AGAIN:
+        if leaving.exit is Exit.BEGIN_AGAIN:
             self.log.warning(
-                "An earlier try of this task had requested the stop before this try"
-                " reattached. A new execution is started in place of execution %s",
+                "An earlier try of this task had requested the stop before this try "
+                "reattached. A new execution is started in place of execution %s",
                 end.execution_arn,
             )
             return leaving
         if self._store and record:
             self._ti = context["ti"]
-            reason: StopReason = "timeout" if end.outcome == "timed_out" else "failure"
+            reason: StopReason = "failure"
+            if end.outcome == "timed_out":
+                reason = "timeout"
             leaving = self._carry_out(leaving, self._store, record, reason)
         self.is_handled = leaving.handled
-        self._now = None
+        self._instruction = None
         return leaving
 
     def kill(self, *, timed_out: bool) -> None:
@@ -726,12 +360,15 @@ class TaskTry:
         self._is_killed = True
         if self.record is None:
             return
+        reason: StopReason = "ended_task"
+        if timed_out:
+            reason = "timeout"
         # Airflow calls this in a signal handler, at any point of the main thread's
         # code. The stop runs in another thread: if the main thread holds a lock that
         # the stop needs, the stop fails, but the process does not hang.
         answered = threading.Event()
-        end = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
-        thread = threading.Thread(target=end, name=KILL_THREAD, daemon=True)
+        leave = partial(self._leave, reason, answered)
+        thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before
         # there can be an answer; the thread waits for that, and the main thread asks
@@ -774,7 +411,8 @@ class TaskTry:
             shall end.
         :return: False if the failure callback must decide about the execution.
         """
-        store, record = self._store, self.record
+        store = self._store
+        record = self.record
         if store is None or record is None:
             return True
         leaving = decisions.leave(
@@ -787,44 +425,70 @@ class TaskTry:
         leaving = self._carry_out(leaving, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
         self.log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
-        if answered and self._report and record.execution_arn:
-            self._report.follow(self.hook_for_region)
+        if answered and self._stop and record.execution_arn:
+            self._stop.follow()
         return leaving.handled
 
     def _carry_out(
         self,
-        leaving: decisions.Leaving,
+        leaving: Leaving,
         store: RecordStore,
         record: StoredExecution,
         reason: StopReason,
         answered: threading.Event | None = None,
-    ) -> decisions.Leaving:
+    ) -> Leaving:
         """
-        Do what the core returns about an execution that this try does not wait for any
+        Do what the core says about an execution that this try does not wait for any
         longer.
         """
-        if leaving.exit is decisions.Exit.ASK_OWNER:
-            leaving = leaving.owned_by(store.owner(record)[0])
+        if leaving.exit is Exit.ASK_OWNER:
+            owner, *_ = store.owner(record)
+            leaving = leaving.owned_by(owner)
         self._is_shutdown |= leaving.is_shutdown
         announced = leaving.announced(record)
-        if leaving.exit is decisions.Exit.ANNOUNCE_STOP:
+        if leaving.exit is Exit.ANNOUNCE_STOP:
             leaving = leaving.owned_by(store.announce_stop(announced))
         if answered:
             answered.set()
-        if leaving.exit is decisions.Exit.STOP:
+        if leaving.exit is Exit.STOP:
             self._announced = announced
-            self._report = report = StopReport(
-                self._ti, record, reason, self.log, is_killed=answered is not None
+            self._stop = WorkerStop(
+                ti=self._ti,
+                log=self.log,
+                reason=reason,
+                record=record,
+                hook_for_region=self.hook_for_region,
+                is_killed=answered is not None,
             )
-            report.store_request()
-            result = stop_recorded_execution(
-                record, self.hook_for_region, self.log.warning
-            )
-            report.store_answer(result)
+            result = self._stop.request()
             leaving = leaving.stop_requested(
                 result.text, failed=result.error is not None
             )
-        if leaving.exit is decisions.Exit.WITHDRAW_STOP:
-            self._announced = self._report = None
+        if leaving.exit is Exit.WITHDRAW_STOP:
+            self._announced = None
+            self._stop = None
             store.withdraw_stop(record)
         return leaving
+
+
+def _has_begun(instruction: Instruction, event: Event) -> bool:
+    """Return whether an event says that an execution, or its resume, has begun."""
+    match event:
+        case Accepted():
+            return True
+        case LookedUp():
+            record = instruction.record
+            return record is not None and lookup.arn_of(record, event) is not None
+        case _:
+            return False
+
+
+def _is_retried(
+    end: ExecutionEvent, context: Context, policy: RetryPolicy | None
+) -> bool:
+    """
+    Return whether Airflow retries a task that cannot poll its execution any longer.
+    """
+    if end.outcome != "refused":
+        return False
+    return next_retry(policy, refusal_error(end, ""), context) is not None

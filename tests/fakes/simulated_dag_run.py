@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import (
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.retrying import forbids_retry
-from polysync_airflow.triggers import waits
+from polysync_airflow.triggers import stopping
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fakes.json_store import JsonStore
 from tests.tasks import (
@@ -92,7 +92,7 @@ class SimulatedDagRun:
             while True:
                 if not until():
                     self._schedule()
-                alive = [*self._tries.values(), *self._kills, *waits.FOLLOWING]
+                alive = [*self._tries.values(), *self._kills, *stopping.FOLLOWING]
                 if not alive:
                     return
                 await asyncio.wait(alive, return_when=asyncio.FIRST_COMPLETED)

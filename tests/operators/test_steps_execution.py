@@ -18,7 +18,7 @@ from polysync_airflow.auth import base_hook
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, waits
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, stopping
 from polysync_airflow.triggers.task_end import TaskEnd
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
@@ -527,9 +527,9 @@ def clear_and_hold(
     :return: whether it has left the execution to the next try, at each look.
     """
     is_cleared, looks = list[bool](), list[bool]()
-    look = waits.TriggerStop._is_left_to_next_try
+    look = stopping.TriggerStop._is_left_to_next_try
 
-    def record(stop: waits.TriggerStop, state: str | None) -> bool:
+    def record(stop: stopping.TriggerStop, state: str | None) -> bool:
         looks.append(look(stop, state))
         if len(looks) == 3 and then():
             is_cleared.clear()
@@ -540,7 +540,7 @@ def clear_and_hold(
         is_cleared.append(True)
         run.clear("g.B")
 
-    monkeypatch.setattr(waits.TriggerStop, "_is_left_to_next_try", record)
+    monkeypatch.setattr(stopping.TriggerStop, "_is_left_to_next_try", record)
     when_ended(run, time, "A", clear)
     run.run(until=lambda: bool(is_cleared))
     return looks

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.triggers.waits import StepPusher
+from polysync_airflow.triggers.step_pusher import StepPusher
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime, TaskInstance

@@ -12,8 +12,8 @@ from threading import Barrier, Event, Lock
 
 import pytest
 
+from polysync_airflow.triggers.stopping import submit_stop
 from polysync_airflow.triggers.threads import MAX_THREADS, ThreadPools
-from polysync_airflow.triggers.waits import submit_stop
 
 # Seconds. No step of these tests may take this long, even on a busy machine.
 LONG = 20.0

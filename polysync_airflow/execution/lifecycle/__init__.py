@@ -2,8 +2,10 @@
 The life of an execution: what a try does, from the records of earlier tries to its own
 end.
 
-``machine`` has how a try begins, and the table of all transitions, in the events and
-instructions of ``instructions``, which has the record of an execution and the identity
-of a start, too. ``decisions`` decides by the status of an earlier execution, and what
-becomes of one whose task no longer waits for it.
+- ``instructions``: the words: what happens (events), what is done next (commands in
+  instructions), the record of an execution, the identity of a start.
+- ``machine``: how a try begins, and the table of all transitions.
+- ``lookup``: the execution of the earlier tries, where their record is missing.
+- ``decisions``: what the status of that execution decides, and what becomes of one
+  whose task no longer waits for it.
 """

@@ -88,95 +88,163 @@ class Action(Enum):
     WAIT_FOR_END = auto()
 
 
-# What the message of a failure says about the next try.
-_RETRY: Final = {
-    Action.START: "The retry starts a new execution.",
-    Action.RESUME: (
-        "The retry resumes the execution:\n  it repeats only the steps that had not"
-        " succeeded."
-    ),
-}
-_RETRY_AFTER_FAILURE: Final = {
-    **_RETRY,
-    Action.START: (
-        "The retry starts a new execution and\n  repeats every step;"
-        ' retry_mode="resume" would repeat only those that had not succeeded.'
-    ),
-}
-# By whether Airflow retries the task, after a failure that AWS does not resume:
-# https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
-_AFTER_FAIL_STEP: Final = {
-    True: (
-        "The retry starts a new execution and\n"
-        "  repeats every step, since AWS does not resume after a Fail step."
-    ),
-    False: (
-        "Next: mend the cause, then clear the task. That starts a new execution and"
-        " repeats every step,\n  since AWS does not resume after a Fail step."
-    ),
-}
-_CLEAR_AFTER_FAILURE: Final = {
-    Action.START: (
-        "Next: mend the cause, then clear the task. That starts a new execution and"
-        ' repeats every step;\n  on_clear="resume" {}repeats only what had not'
-        " succeeded."
-    ),
-    Action.RESUME: (
-        "Next: mend the cause, then clear the task.\n"
-        "  That {}repeats only the steps that had not succeeded."
-    ),
-}
-
-
 def next_action(
-    stored: StoredExecution, epoch: int, status: str, choices: RecoveryChoices
+    record: StoredExecution, epoch: int, status: str, choices: RecoveryChoices
 ) -> Action:
     """
     Return the next action of a try.
 
-    :param stored: the record of the earlier tries.
+    :param record: the record of the earlier tries.
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution.
     """
-    failures_succeed = choices.on_completed_with_failures == "succeed"
-    if stored.epoch != epoch:
-        is_replaced = stored.replaced_by_epoch == epoch
-        choice = stored.choice_in(epoch)
-        if choice and choice.on_clear == "resume" and not is_replaced:
-            # Somebody may have resumed it outside of Airflow meanwhile: the user wants
-            # its end all the same.
-            return _in_same_epoch(status, resumes=True)
-        is_success = (
-            status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed
-        )
-        if not (choice or is_replaced or choices.stop_on_clear):
-            # The status may be another one than that by which this was chosen.
-            is_resumed = choices.on_clear == "resume"
-            return (
-                _in_same_epoch(status, resumes=True)
-                if is_resumed
-                else Action.WAIT_FOR_END
-            )
-        resumes = (
-            choice is None
-            and choices.on_clear == "resume"
-            and not is_success
-            and not is_replaced
-        )
-        if (
-            stored.resume_is_pending
-            and not resumes
-            and state_of(status) is PolysyncState.FAILED
-        ):
-            return Action.SETTLE_RESUME
-        return _in_new_epoch(status, resumes=resumes, may_stop=choices.stops_cleared)
-    if stored.resume_is_pending:
-        return _in_same_epoch(status, resumes=True)
-    return _in_same_epoch(
-        status,
-        resumes=choices.retry_mode == "resume",
-        failures_succeed=failures_succeed,
-    )
+    if record.epoch == epoch:
+        return _after_retry(record, status, choices)
+    return _after_clear(record, epoch, status, choices)
+
+
+def _after_retry(
+    record: StoredExecution, status: str, choices: RecoveryChoices
+) -> Action:
+    """Rule 2: a try of the same epoch continues with the stored execution."""
+    if record.resume_is_pending:
+        return _continue(status, after_failure=Action.RESUME)
+    if _counts_as_success(status, choices):
+        return Action.REATTACH
+    if choices.retry_mode == "resume":
+        return _continue(status, after_failure=Action.RESUME)
+    return _continue(status, after_failure=Action.START)
+
+
+def _after_clear(
+    record: StoredExecution, epoch: int, status: str, choices: RecoveryChoices
+) -> Action:
+    """
+    Rule 3: the user who has cleared the task wants a new execution, or the rest of this
+    one.
+    """
+    if record.replaced_by_epoch == epoch:
+        # An earlier try of this epoch has decided so. The status may have changed
+        # since.
+        return _replace(record, status, choices)
+
+    choice = record.choice_in(epoch)
+    if choice and choice.on_clear == "resume":
+        # Somebody may have resumed it outside of Airflow meanwhile: the user wants its
+        # end.
+        return _continue(status, after_failure=Action.RESUME)
+    if choice:
+        return _replace(record, status, choices)
+
+    if not choices.stop_on_clear:
+        return _go_on_with_group(status, choices)
+    if choices.on_clear == "resume" and not _counts_as_success(status, choices):
+        return _resume_what_failed(status, choices)
+    return _replace(record, status, choices)
+
+
+def _continue(status: str, *, after_failure: Action) -> Action:
+    """
+    Return the action of a try that wants the end of the execution, whatever it is.
+    """
+    if status == states.STATUS_STOPPING:
+        return Action.WAIT_FOR_END
+    if not has_ended(status):
+        return Action.REATTACH
+    if state_of(status) is PolysyncState.SUCCESS:
+        return Action.REATTACH
+    if state_of(status) is PolysyncState.CANCELLED:
+        return Action.START
+    return after_failure
+
+
+def _replace(record: StoredExecution, status: str, choices: RecoveryChoices) -> Action:
+    """
+    Return the action of a try that wants a new execution in place of the stored one.
+    """
+    if not has_ended(status):
+        return _bring_to_its_end(status, choices)
+    if record.resume_is_pending and _has_failed(status):
+        # Rule 4: a process that was frozen may still resume it.
+        return Action.SETTLE_RESUME
+    return Action.START
+
+
+def _resume_what_failed(status: str, choices: RecoveryChoices) -> Action:
+    """
+    Return the action of a try that repeats what has failed, and replaces any other
+    execution.
+    """
+    if not has_ended(status):
+        return _bring_to_its_end(status, choices)
+    if _has_failed(status):
+        return Action.RESUME
+    return Action.START
+
+
+def _go_on_with_group(status: str, choices: RecoveryChoices) -> Action:
+    """
+    Return the action of a group of steps, which chooses by the status.
+
+    The status may be another one than that by which it has chosen.
+    """
+    if choices.on_clear == "resume":
+        return _continue(status, after_failure=Action.RESUME)
+    return Action.WAIT_FOR_END
+
+
+def _bring_to_its_end(status: str, choices: RecoveryChoices) -> Action:
+    """
+    Return the action of a try that begins only after the end of an execution that runs.
+    """
+    if status == states.STATUS_STOPPING:
+        return Action.WAIT_FOR_END
+    if not choices.stops_cleared:
+        return Action.WAIT_FOR_END
+    return Action.STOP
+
+
+def _has_failed(status: str | None) -> bool:
+    return state_of(status) is PolysyncState.FAILED
+
+
+def _counts_as_success(status: str, choices: RecoveryChoices) -> bool:
+    """Return whether the author takes an execution with failed steps for a success."""
+    if choices.on_completed_with_failures != "succeed":
+        return False
+    return status == states.STATUS_COMPLETED_WITH_FAILURES
+
+
+# What the message of a failure says about the retry,
+_RETRY_STARTS: Final = "The retry starts a new execution."
+_RETRY_REPEATS_ALL: Final = (
+    'The retry starts a new execution and\n  repeats every step; retry_mode="resume"'
+    " would repeat only those that had not succeeded."
+)
+_RETRY_RESUMES: Final = (
+    "The retry resumes the execution:\n"
+    "  it repeats only the steps that had not succeeded."
+)
+# or about what a user can do. After a Fail step, AWS does not resume:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+_RETRY_AFTER_FAIL_STEP: Final = (
+    "The retry starts a new execution and\n"
+    "  repeats every step, since AWS does not resume after a Fail step."
+)
+_CLEAR_AFTER_FAIL_STEP: Final = (
+    "Next: mend the cause, then clear the task. "
+    "That starts a new execution and repeats every step,\n"
+    "  since AWS does not resume after a Fail step."
+)
+_CLEAR_STARTS: Final = (
+    "Next: mend the cause, then clear the task. "
+    "That starts a new execution and repeats every step;\n"
+    '  on_clear="resume" {button}repeats only what had not succeeded.'
+)
+_CLEAR_RESUMES: Final = (
+    "Next: mend the cause, then clear the task.\n"
+    "  That {button}repeats only the steps that had not succeeded."
+)
 
 
 def next_step(
@@ -198,25 +266,41 @@ def next_step(
     :param by_fail_step: whether a Fail step has ended the execution.
     :param button: what else resumes it, such as ``or this button ``; empty for nothing.
     """
-    failed = state_of(status) is PolysyncState.FAILED
     if retry is None:
-        if status is None or not failed:
-            return None
-        if by_fail_step:
-            return _AFTER_FAIL_STEP[False]
-        action = _after_end(status, resumes=choices.on_clear == "resume")
-        return _CLEAR_AFTER_FAILURE[action].format(button)
+        return _what_to_clear(status, choices, by_fail_step=by_fail_step, button=button)
     next_try = f"Next: Airflow retries the task {retry}."
     if status is None:
         return next_try
-    if failed and by_fail_step:
-        return f"{next_try} {_AFTER_FAIL_STEP[True]}"
-    action = _in_same_epoch(status, resumes=choices.retry_mode == "resume")
-    return f"{next_try} {(_RETRY_AFTER_FAILURE if failed else _RETRY)[action]}"
+    effect = _what_the_retry_does(status, choices, by_fail_step=by_fail_step)
+    return f"{next_try} {effect}"
+
+
+def _what_the_retry_does(
+    status: str, choices: RecoveryChoices, *, by_fail_step: bool
+) -> str:
+    if not _has_failed(status):
+        return _RETRY_STARTS
+    if by_fail_step:
+        return _RETRY_AFTER_FAIL_STEP
+    if choices.retry_mode == "resume":
+        return _RETRY_RESUMES
+    return _RETRY_REPEATS_ALL
+
+
+def _what_to_clear(
+    status: str | None, choices: RecoveryChoices, *, by_fail_step: bool, button: str
+) -> str | None:
+    if not _has_failed(status):
+        return None
+    if by_fail_step:
+        return _CLEAR_AFTER_FAIL_STEP
+    if choices.on_clear == "resume":
+        return _CLEAR_RESUMES.format(button=button)
+    return _CLEAR_STARTS.format(button=button)
 
 
 def is_of_other_incarnation(
-    stored: StoredExecution, incarnation: instructions.Incarnation, try_number: int
+    record: StoredExecution, incarnation: instructions.Incarnation, try_number: int
 ) -> bool:
     """
     Return whether another task instance with the same key wrote a record, as its first
@@ -229,15 +313,15 @@ def is_of_other_incarnation(
     :param incarnation: that of this try.
     :param try_number: the number of this try.
     """
-    was = stored.incarnation
-    if was is None:
+    recorded = record.incarnation
+    if recorded is None:
         return False
-    if was.region != incarnation.region:
+    if recorded.region != incarnation.region:
         return True
-    was_cleared = (
-        incarnation.clear_number > was.clear_number and try_number > stored.try_number
-    )
-    return was.dag_run_started_at != incarnation.dag_run_started_at and not was_cleared
+    if recorded.dag_run_started_at == incarnation.dag_run_started_at:
+        return False
+    run_was_cleared = incarnation.clear_number > recorded.clear_number
+    return not (run_was_cleared and try_number > record.try_number)
 
 
 # The texts for people follow from the number of the start, unless the author gives
@@ -262,48 +346,22 @@ def unused_arguments(
     :param parameters: the execution's parameters, also those that have their default.
     :param current: the request that would start an execution now.
     """
-    names = StartRequest.model_fields.keys() - _NOT_COMPARED
+    compared = StartRequest.model_fields.keys() - _NOT_COMPARED
     if sent.source_execution and current.source_execution == LATEST:
         # The record has the ARN of what was the latest execution at the start.
-        names = names - {"source_execution"}
-    changed = sorted(
-        name for name in names if getattr(sent, name) != getattr(current, name)
-    )
-    now = current.pipeline_parameters
-    differing = sorted(
-        name for name in now if parameters and parameters.get(name) != now[name]
-    )
-    return changed + [f"pipeline_parameters[{name!r}]" for name in differing]
-
-
-def _in_same_epoch(
-    status: str, *, resumes: bool, failures_succeed: bool = False
-) -> Action:
-    if status == states.STATUS_STOPPING:
-        return Action.WAIT_FOR_END
-    if not has_ended(status) or state_of(status) is PolysyncState.SUCCESS:
-        return Action.REATTACH
-    if state_of(status) is PolysyncState.CANCELLED:
-        return Action.START
-    if status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed:
-        return Action.REATTACH
-    return Action.RESUME if resumes else Action.START
-
-
-def _after_end(status: str, *, resumes: bool) -> Action:
-    return (
-        Action.RESUME
-        if resumes and state_of(status) is PolysyncState.FAILED
-        else Action.START
-    )
-
-
-def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool) -> Action:
-    if has_ended(status):
-        return _after_end(status, resumes=resumes)
-    if status == states.STATUS_STOPPING or not may_stop:
-        return Action.WAIT_FOR_END
-    return Action.STOP
+        compared = compared - {"source_execution"}
+    arguments = [
+        name
+        for name in sorted(compared)
+        if getattr(sent, name) != getattr(current, name)
+    ]
+    if not parameters:
+        return arguments
+    return arguments + [
+        f"pipeline_parameters[{name!r}]"
+        for name, value in sorted(current.pipeline_parameters.items())
+        if parameters.get(name) != value
+    ]
 
 
 # States of a task instance that has a later try, or gets one. In all other states, a
@@ -373,21 +431,18 @@ def owner_by_record(
 
     :param is_current: whether this try is still the current one of the task instance.
     """
-    # The record that a process reads after a deferral may already be that of a later
-    # try.
-    own = _started_at(record), try_number
-    if stored and not (_is_of_same_execution(stored, record) and _order(stored) <= own):
-        return (
-            Owner.NOBODY
-            if is_over(state) and _is_unanswered(stored, record)
-            else Owner.LATER_TRY
-        )
+    if stored and _is_of_later_try(stored, record, try_number):
+        if is_over(state) and _is_unanswered(stored, record):
+            return Owner.NOBODY
+        return Owner.LATER_TRY
     if state == _RUNNING and is_current:
         return Owner.THIS_TRY
-    if state in _WITH_LATER_TRY:
+    if not is_over(state):
         return Owner.LATER_TRY
+    if is_current or stored or state == DELETED:
+        return Owner.NOBODY
     # Without a record, a later try may have succeeded and deleted it.
-    return Owner.NOBODY if is_current or stored or state == DELETED else Owner.LATER_TRY
+    return Owner.LATER_TRY
 
 
 def owner_of_deferred(
@@ -406,12 +461,15 @@ def owner_of_deferred(
     """
     if state == DEFERRED:
         return Owner.OTHER_TRIGGER
+    if state == _RUNNING:
+        return Owner.LATER_TRY
+    if stored is None:
+        return Owner.NOBODY
     # A triggerer that was suspended may learn only after the next try that its trigger
     # has moved.
-    is_replaced = stored is not None and (
-        stored.execution_arn != arn or stored.try_number > try_number
-    )
-    return Owner.LATER_TRY if state == _RUNNING or is_replaced else Owner.NOBODY
+    if stored.execution_arn != arn or stored.try_number > try_number:
+        return Owner.LATER_TRY
+    return Owner.NOBODY
 
 
 def owner_of_dead_process(
@@ -421,38 +479,53 @@ def owner_of_dead_process(
     Return who decides about the execution of a try whose process has died, as the DAG
     processor sees it.
     """
-    if retry_follows or stored is None or stored.try_number > try_number:
+    if retry_follows:
+        return Owner.LATER_TRY
+    if stored is None or stored.try_number > try_number:
         return Owner.LATER_TRY
     return Owner.NOBODY
 
 
-def _order(record: StoredExecution) -> tuple[datetime, int]:
+def _is_of_later_try(
+    stored: StoredExecution, record: StoredExecution, try_number: int
+) -> bool:
     """
-    Return a value that is greater for a later try, also after the DAG run was created
-    again.
+    Return whether a later try has written the stored record, or its execution is
+    another one.
     """
-    return _started_at(record), record.try_number
-
-
-def _started_at(record: StoredExecution) -> datetime:
-    incarnation = record.incarnation
-    return (incarnation and incarnation.dag_run_started_at) or _UNKNOWN_START
-
-
-def _is_of_same_execution(other: StoredExecution, record: StoredExecution) -> bool:
-    return other.request.client_request_token == record.request.client_request_token
-
-
-def _is_unanswered(other: StoredExecution, record: StoredExecution) -> bool:
-    """
-    Return whether the try that wrote a record does not know what AWS has responded to
-    the same request.
-    """
-    if not _is_of_same_execution(other, record):
-        return False
-    if other.execution_arn is None or other.resumes < record.resumes:
+    if not _is_of_same_execution(stored, record):
         return True
-    return other.resume_is_pending and other.resume_token == record.resume_token
+    # The record that a process reads after a deferral may already be that of a later
+    # try, so its own number counts. A DAG run that was created again counts its tries
+    # from 1 again.
+    written_by = (_dag_run_started_at(stored), stored.try_number)
+    this_try = (_dag_run_started_at(record), try_number)
+    return written_by > this_try
+
+
+def _dag_run_started_at(record: StoredExecution) -> datetime:
+    incarnation = record.incarnation
+    if incarnation is None or incarnation.dag_run_started_at is None:
+        return _UNKNOWN_START
+    return incarnation.dag_run_started_at
+
+
+def _is_of_same_execution(stored: StoredExecution, record: StoredExecution) -> bool:
+    return stored.request.client_request_token == record.request.client_request_token
+
+
+def _is_unanswered(stored: StoredExecution, record: StoredExecution) -> bool:
+    """
+    Return whether the try that wrote the stored record does not know what AWS has
+    responded to the same request.
+    """
+    if not _is_of_same_execution(stored, record):
+        return False
+    if stored.execution_arn is None:
+        return True
+    if stored.resumes < record.resumes:
+        return True
+    return stored.resume_is_pending and stored.resume_token == record.resume_token
 
 
 class Exit(Enum):
@@ -485,8 +558,8 @@ _OTHER_RECORD: Final = (
 _LEFT: Final = {
     Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
     Owner.OTHER_TRIGGER: (
-        "The task is still deferred: another triggerer has its trigger, or a later try"
-        " has taken its place. Nothing is stopped."
+        "The task is still deferred: another triggerer has its "
+        "trigger, or a later try has taken its place. Nothing is stopped."
     ),
     Owner.UNKNOWN: (
         "It is not stopped, because Airflow does not say whether a later try has it."
@@ -541,9 +614,9 @@ class Leaving:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
         if not self.stop_on_kill:
             return self._done(KEPT)
-        return replace(
-            self, exit=Exit.ANNOUNCE_STOP if self.exit is Exit.ASK_OWNER else Exit.STOP
-        )
+        if self.exit is Exit.ASK_OWNER:
+            return replace(self, exit=Exit.ANNOUNCE_STOP)
+        return replace(self, exit=Exit.STOP)
 
     def stop_requested(self, text: str, *, failed: bool) -> Leaving:
         """
@@ -551,9 +624,9 @@ class Leaving:
 
         :param text: what AWS has responded, as a sentence.
         """
-        return replace(
-            self, exit=Exit.WITHDRAW_STOP if failed else Exit.DONE, text=text
-        )
+        if failed:
+            return replace(self, exit=Exit.WITHDRAW_STOP, text=text)
+        return replace(self, exit=Exit.DONE, text=text)
 
     def _done(self, text: str, *, handled: bool = True) -> Leaving:
         return replace(self, exit=Exit.DONE, text=text, handled=handled)
@@ -572,19 +645,21 @@ def leave(
 
     :param is_signalled: whether the process has received a signal that ends it.
     """
-    now = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows, is_signalled)
+    leaving = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows, is_signalled)
     if record is None:
-        return now
+        return leaving
     if retry_follows or is_signalled:
-        return replace(now, exit=Exit.ASK_OWNER)
+        return replace(leaving, exit=Exit.ASK_OWNER)
     if not stop_on_kill:
-        return now._done(KEPT)
-    return replace(now, exit=Exit.ANNOUNCE_STOP)
+        return leaving._done(KEPT)
+    return replace(leaving, exit=Exit.ANNOUNCE_STOP)
 
 
 def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
     """Return whether ``after_wait`` depends on the record."""
-    return _is_cancelled(end) if end.outcome == "ended" else stop_on_kill
+    if end.outcome == "ended":
+        return _is_cancelled(end)
+    return stop_on_kill
 
 
 def after_wait(
@@ -604,23 +679,40 @@ def after_wait(
     :param retry_follows: whether Airflow starts another try if the polls are refused.
     :param problem: why it cannot be believed.
     """
-    done = Leaving(Exit.DONE, try_number, stop_on_kill)
     if end.outcome == "ended":
-        # The earlier try may have been cut off from Airflow between its decision and
-        # its request, while this one went on with the execution. Without a proven
-        # record, the cancellation is somebody's.
-        stopped_by = record.stop_requested_by if record and _is_cancelled(end) else None
-        if stopped_by and stopped_by < try_number:
-            return replace(done, exit=Exit.BEGIN_AGAIN)
-        return replace(done, is_own_stop=stopped_by == try_number)
+        return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
+    leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
     if not stop_on_kill:
-        return done._done(KEPT)
+        return leaving._done(KEPT)
     if problem:
-        return done._done(f"The execution was not stopped: {problem}", handled=False)
+        return leaving._done(f"The execution was not stopped: {problem}", handled=False)
     if record is None or record.execution_arn != end.execution_arn:
-        return done._done(_OTHER_RECORD, handled=False)
-    is_left = retry_follows and end.outcome == "refused"
-    return leave(record, try_number, stop_on_kill=stop_on_kill, retry_follows=is_left)
+        return leaving._done(_OTHER_RECORD, handled=False)
+    is_left_to_retry = retry_follows and end.outcome == "refused"
+    return leave(record, try_number, stop_on_kill=True, retry_follows=is_left_to_retry)
+
+
+def _after_own_end(
+    end: ExecutionEvent,
+    record: StoredExecution | None,
+    try_number: int,
+    *,
+    stop_on_kill: bool,
+) -> Leaving:
+    """
+    Rule 1 of a process that no longer waits: was it a user who has stopped the
+    execution?
+    """
+    leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    if record is None or not _is_cancelled(end):
+        # Without a proven record, the cancellation is somebody's.
+        return leaving
+    stopped_by = record.stop_requested_by
+    if stopped_by and stopped_by < try_number:
+        # The earlier try may have been cut off from Airflow between its decision and
+        # its request, while this one went on with the execution.
+        return replace(leaving, exit=Exit.BEGIN_AGAIN)
+    return replace(leaving, is_own_stop=stopped_by == try_number)
 
 
 def _is_cancelled(end: ExecutionEvent) -> bool:

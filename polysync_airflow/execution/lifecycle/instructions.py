@@ -357,7 +357,7 @@ def _find_name(texts: Iterable[str | None]) -> re.Match[str] | None:
     return next(filter(None, (_NAME_END.search(text) for text in texts if text)), None)
 
 
-class Do(Enum):
+class Command(Enum):
     """What a driver does."""
 
     # Look in AWS for the execution of earlier tries whose record is missing or cannot
@@ -397,16 +397,18 @@ class Do(Enum):
 
 
 # The requests that a try does not send once a later one is the current one.
-COSTS_MONEY: Final = frozenset({Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME})
+COSTS_MONEY: Final = frozenset(
+    {Command.START, Command.RESEND_START, Command.RESUME, Command.RESEND_RESUME}
+)
 # What a process must not do once it was killed.
 NOT_WHEN_KILLED: Final = COSTS_MONEY | {
-    Do.LOOK_UP,
-    Do.PREPARE,
-    Do.WATCH,
-    Do.WAIT_FOR_END,
+    Command.LOOK_UP,
+    Command.PREPARE,
+    Command.WATCH,
+    Command.WAIT_FOR_END,
 }
 # With these, a try has its execution, or knows what it has to wait for.
-ENDS_THE_START: Final = frozenset({Do.WATCH, Do.WAIT_FOR_END})
+ENDS_THE_START: Final = frozenset({Command.WATCH, Command.WAIT_FOR_END})
 
 
 class Store(Enum):
@@ -514,7 +516,7 @@ class Instruction:
     :param store: what to do with the stored record before the action.
     """
 
-    do: Do
+    command: Command
     task_try: Try
     record: StoredExecution | None = None
     description: models.ExecutionDescription | None = None
@@ -528,7 +530,7 @@ class Instruction:
     def known(self) -> StoredExecution:
         """The record, where there is one."""
         if self.record is None:
-            raise LookupError(f"{self.do} has no record")
+            raise LookupError(f"{self.command} has no record")
         return self.record
 
     @property
@@ -538,14 +540,17 @@ class Instruction:
             self.description.created_at if self.description else None
         )
 
-    def next(self, do: Do, *lines: LogLine, **changes: Any) -> Instruction:
+    def next(self, command: Command, *lines: LogLine, **changes: Any) -> Instruction:
         """Return the next instruction, which knows the same except for changes."""
         return replace(
-            self, do=do, lines=lines, **{"store": Store.KEEP, "error": None, **changes}
+            self,
+            command=command,
+            lines=lines,
+            **{"store": Store.KEEP, "error": None, **changes},
         )
 
     def write(
-        self, do: Do, *lines: LogLine, changes: dict[str, Any], **known: Any
+        self, command: Command, *lines: LogLine, changes: dict[str, Any], **known: Any
     ) -> Instruction:
         """
         Return the next instruction, before which changes of the record are stored.
@@ -555,7 +560,7 @@ class Instruction:
             "incarnation": self.task_try.task.incarnation,
         }
         record = self.known.model_copy(update={**changes, **writer})
-        return self.next(do, *lines, record=record, store=Store.WRITE, **known)
+        return self.next(command, *lines, record=record, store=Store.WRITE, **known)
 
     def without_record(self) -> Instruction:
         """Return the same instruction, before which the record is deleted."""

@@ -12,8 +12,8 @@ from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnati
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     ClearChoice,
+    Command,
     Described,
-    Do,
     LookedUp,
     Store,
 )
@@ -38,8 +38,8 @@ def test_try_without_a_record_prepares_a_start() -> None:
     """Nothing is stored before the request is made."""
     now = begin(make_try(1, 2), None)
 
-    assert (now.do, now.record, now.store, now.lines) == (
-        Do.PREPARE,
+    assert (now.command, now.record, now.store, now.lines) == (
+        Command.PREPARE,
         None,
         Store.KEEP,
         (),
@@ -50,7 +50,7 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
     now = begin(make_try(3, 2), stored())
 
-    assert (now.do, now.store, now.lines) == (Do.DESCRIBE, Store.WRITE, ())
+    assert (now.command, now.store, now.lines) == (Command.DESCRIBE, Store.WRITE, ())
     assert now.record == stored(try_number=3)
 
 
@@ -60,7 +60,11 @@ def test_record_of_the_same_try_is_not_written_again() -> None:
     """
     now = begin(make_try(2, 2), stored())
 
-    assert (now.do, now.record, now.store) == (Do.DESCRIBE, stored(), Store.KEEP)
+    assert (now.command, now.record, now.store) == (
+        Command.DESCRIBE,
+        stored(),
+        Store.KEEP,
+    )
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -69,10 +73,10 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
     now = begin(make_try(number, 2), UNKNOWN_ARN)
     again = after(now, LookedUp("fanout", [listed(2, 1)]))
 
-    assert now.do is Do.LOOK_UP
+    assert now.command is Command.LOOK_UP
     assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
-    assert (again.do, again.store, again.record) == (
-        Do.RESEND_START,
+    assert (again.command, again.store, again.record) == (
+        Command.RESEND_START,
         Store.KEEP,
         now.record,
     )
@@ -96,7 +100,7 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
         LookedUp("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
     )
 
-    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
     assert now.record == stored(try_number=3, execution_arn=f"{ARN}b")
     assert [(line.level, line.text) for line in now.lines] == [
         (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
@@ -145,7 +149,7 @@ def test_choice_counts_for_one_clear(
 
     now = begin(make_try(3, epoch), record)
 
-    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
     assert now.record == stored(try_number=3, **expected)
 
 
@@ -156,7 +160,7 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
 
     now = after(begin(make_try(3, 3), record), Described(EARLIER, describe("Failed")))
 
-    assert now.do is (Do.RESEND_RESUME if resume else Do.RESUME)
+    assert now.command is (Command.RESEND_RESUME if resume else Command.RESUME)
     assert (now.known.epoch, now.known.clear_choice, now.store) == (
         3,
         None,
@@ -174,7 +178,7 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
 
     now = after(begin(make_try(3, 3), record), Described(EARLIER, describe(status)))
 
-    assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
+    assert (now.command, now.store) == (Command.WATCH, Store.WRITE)
     assert now.record == stored(epoch=3, try_number=3)
 
 
@@ -225,10 +229,11 @@ def test_record_of_an_earlier_version_is_that_of_the_task() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("record", "do"), [(stored(), Do.DESCRIBE), (UNKNOWN_ARN, Do.LOOK_UP)]
+    ("record", "command"),
+    [(stored(), Command.DESCRIBE), (UNKNOWN_ARN, Command.LOOK_UP)],
 )
 def test_record_of_another_incarnation_loses_its_epoch(
-    record: Any, do: Do, number: int
+    record: Any, command: Command, number: int
 ) -> None:
     """
     The execution is neither continued nor resumed, but must end before another one is
@@ -239,7 +244,7 @@ def test_record_of_another_incarnation_loses_its_epoch(
     chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
     now = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
-    assert (now.do, now.store) == (do, Store.WRITE)
+    assert (now.command, now.store) == (command, Store.WRITE)
     changes = {
         "epoch": NO_EPOCH,
         "replaced_by_epoch": 2,
@@ -248,7 +253,10 @@ def test_record_of_another_incarnation_loses_its_epoch(
     }
     assert now.record == record.model_copy(update=changes)
     foreign, *others = now.lines
-    assert (foreign.level, len(others)) == (WARNING, 1 if do is Do.LOOK_UP else 0)
+    assert (foreign.level, len(others)) == (
+        WARNING,
+        1 if command is Command.LOOK_UP else 0,
+    )
     assert (
         "a DAG run that was deleted and created again. Its execution is not continued."
         in foreign.text

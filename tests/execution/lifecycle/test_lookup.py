@@ -16,8 +16,8 @@ from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     Accepted,
+    Command,
     Described,
-    Do,
     Instruction,
     LookedUp,
     Store,
@@ -67,12 +67,12 @@ def look(
     claimed: ExecutionDescription | None = None,
     *,
     of: Try | None = None,
-    do: Do = Do.LOOK_UP,
+    command: Command = Command.LOOK_UP,
 ) -> Instruction:
     """
     Return what a try does after a look; by default, it is a retry without a record.
     """
-    now = Instruction(do, of or make_try(3, 2))
+    now = Instruction(command, of or make_try(3, 2))
     return after(now, LookedUp("fanout", executions, claimed))
 
 
@@ -93,7 +93,7 @@ def test_later_try_without_a_record_looks_for_its_execution() -> None:
     """Nothing is stored before."""
     now = begin(make_try(2, 2), None)
 
-    assert (now.do, now.record, now.store) == (Do.LOOK_UP, None, Store.KEEP)
+    assert (now.command, now.record, now.store) == (Command.LOOK_UP, None, Store.KEEP)
 
 
 def test_first_try_looks_only_if_there_is_a_record() -> None:
@@ -101,8 +101,10 @@ def test_first_try_looks_only_if_there_is_a_record() -> None:
     The first start costs no call more. A record that cannot be believed says that there
     was an earlier one.
     """
-    assert begin(make_try(1, 2), None).do is Do.PREPARE
-    assert begin(replace(make_try(1, 2), lost=lost(None)), None).do is Do.LOOK_UP
+    assert begin(make_try(1, 2), None).command is Command.PREPARE
+    assert (
+        begin(replace(make_try(1, 2), lost=lost(None)), None).command is Command.LOOK_UP
+    )
 
 
 def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
@@ -116,8 +118,8 @@ def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
 
     now = look([replace_status(each, "Executing") for each in others])
 
-    assert (now.do, now.record, now.store, now.start_number, now.lines) == (
-        Do.PREPARE,
+    assert (now.command, now.record, now.store, now.start_number, now.lines) == (
+        Command.PREPARE,
         None,
         Store.KEEP,
         0,
@@ -132,12 +134,12 @@ def replace_status(
     return execution.model_copy(update={"status": status})
 
 
-@pytest.mark.parametrize("do", [Do.LOOK_UP, Do.LOOK_UP_STARTED])
-def test_own_execution_takes_the_place_of_the_record(do: Do) -> None:
+@pytest.mark.parametrize("command", [Command.LOOK_UP, Command.LOOK_UP_STARTED])
+def test_own_execution_takes_the_place_of_the_record(command: Command) -> None:
     """It is stored before it is described, and the log says how it was found."""
-    now = look([listed(2, 0)], do=do)
+    now = look([listed(2, 0)], command=command)
 
-    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
     assert now.record == found_record()
     assert [(line.level, line.text) for line in now.lines] == [
         (
@@ -193,7 +195,7 @@ def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
     """
     executions = [listed(1, 0, "a")]
 
-    assert look(executions).do is Do.PREPARE
+    assert look(executions).command is Command.PREPARE
     of = replace(make_try(3, 2), lost=lost(None))
     assert look(executions, of=of).record == found_record(
         epoch=1, execution_arn=f"{ARN}a"
@@ -206,9 +208,9 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     now = look([listed(2, 0, task=TASK_BEFORE, status=status)])
 
     if status == "Failed":
-        assert now.do is Do.PREPARE
+        assert now.command is Command.PREPARE
         return
-    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
     record = now.known
     assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
     mark = TASK_BEFORE.incarnation_mark
@@ -251,7 +253,7 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
         update={"execution_display_name": "nightly", "execution_description": name}
     )
     now = Instruction(
-        Do.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
+        Command.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
     )
     others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
 
@@ -259,8 +261,8 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
         now, LookedUp("fanout", [*others, named("nightly", "c", description=name)])
     )
 
-    assert (found.do, found.known.arn) == (Do.DESCRIBE, f"{ARN}c")
-    assert after(now, LookedUp("fanout", others)).do is Do.RESEND_START
+    assert (found.command, found.known.arn) == (Command.DESCRIBE, f"{ARN}c")
+    assert after(now, LookedUp("fanout", others)).command is Command.RESEND_START
 
 
 def test_older_key_of_the_deployment_counts_too() -> None:
@@ -290,7 +292,7 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
 
     now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
-    assert now.do is Do.DESCRIBE
+    assert now.command is Command.DESCRIBE
     assert now.record == found_record(TASK_BEFORE, incarnation=cleared)
 
 
@@ -298,24 +300,26 @@ CLAIMED = named("nightly", "x", status="Executing")
 
 
 @pytest.mark.parametrize(
-    ("record", "claimed", "do"),
+    ("record", "claimed", "command"),
     [
         (
             stored(
                 request=REQUEST.model_copy(update={"client_request_token": "x" * 40})
             ),
             CLAIMED,
-            Do.FAIL,
+            Command.FAIL,
         ),
-        (None, CLAIMED, Do.FAIL),
-        (stored(), CLAIMED, Do.PREPARE),
-        (None, replace_status(CLAIMED, "Failed"), Do.PREPARE),
-        (None, None, Do.PREPARE),
+        (None, CLAIMED, Command.FAIL),
+        (stored(), CLAIMED, Command.PREPARE),
+        (None, replace_status(CLAIMED, "Failed"), Command.PREPARE),
+        (None, None, Command.PREPARE),
     ],
     ids=["foreign token", "no token", "token of this epoch", "ended", "gone"],
 )
 def test_nothing_is_started_beside_what_a_record_names(
-    record: StoredExecution | None, claimed: ExecutionDescription | None, do: Do
+    record: StoredExecution | None,
+    claimed: ExecutionDescription | None,
+    command: Command,
 ) -> None:
     """
     Unless the execution has ended, or the start itself asks AWS by the same token.
@@ -324,7 +328,10 @@ def test_nothing_is_started_beside_what_a_record_names(
 
     now = look([], claimed, of=replace(make_try(3, 2), lost=error))
 
-    assert (now.do, now.error) == (do, error if do is Do.FAIL else None)
+    assert (now.command, now.error) == (
+        command,
+        error if command is Command.FAIL else None,
+    )
 
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
@@ -335,14 +342,14 @@ def test_claimed_execution_is_believed_by_its_name() -> None:
         of=replace(make_try(3, 2), lost=lost(stored())),
     )
 
-    assert (now.do, now.record) == (Do.DESCRIBE, found_record())
+    assert (now.command, now.record) == (Command.DESCRIBE, found_record())
 
 
 def test_execution_of_a_used_token_that_is_not_found_fails_the_try() -> None:
     """Nothing is started, and nothing is sent again by the next try."""
-    now = look([], do=Do.LOOK_UP_STARTED)
+    now = look([], command=Command.LOOK_UP_STARTED)
 
-    assert (now.do, now.record, now.store) == (Do.FAIL, None, Store.DELETE)
+    assert (now.command, now.record, now.store) == (Command.FAIL, None, Store.DELETE)
     assert now.error is not None
     assert now.error.permanent
     assert str(now.error) == (
@@ -357,10 +364,10 @@ def test_execution_of_a_used_token_that_is_not_found_fails_the_try() -> None:
 
 def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
-    now = after(at(Do.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
+    now = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
 
-    assert (now.do, now.store, now.record) == (
-        Do.DESCRIBE_STARTED,
+    assert (now.command, now.store, now.record) == (
+        Command.DESCRIBE_STARTED,
         Store.WRITE,
         stored(try_number=2),
     )
@@ -370,54 +377,58 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
-    ("created_at", "status", "do", "number"),
+    ("created_at", "status", "command", "number"),
     [
-        (NOW, "Executing", Do.WATCH, 0),
-        (NOW - MINUTE, "Failed", Do.WATCH, 0),
-        (None, "Failed", Do.WATCH, 0),
-        (NOW - 1.1 * MINUTE, "Executing", Do.WATCH, 0),
-        (NOW - 1.1 * MINUTE, "Failed", Do.PREPARE, 1),
+        (NOW, "Executing", Command.WATCH, 0),
+        (NOW - MINUTE, "Failed", Command.WATCH, 0),
+        (None, "Failed", Command.WATCH, 0),
+        (NOW - 1.1 * MINUTE, "Executing", Command.WATCH, 0),
+        (NOW - 1.1 * MINUTE, "Failed", Command.PREPARE, 1),
     ],
 )
 def test_start_that_returns_an_old_execution(
-    created_at: datetime | None, status: str, do: Do, number: int
+    created_at: datetime | None, status: str, command: Command, number: int
 ) -> None:
     """
     What an earlier try has started is decided about as if its record had been found.
     """
-    before = replace(at(Do.DESCRIBE_STARTED, stored()), started_at=NOW)
+    before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
 
     now = after(
         before,
         Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
     )
 
-    assert (now.do, now.store, now.start_number) == (do, Store.KEEP, number)
+    assert (now.command, now.store, now.start_number) == (command, Store.KEEP, number)
     is_old = created_at is not None and created_at < NOW - MINUTE
-    assert (now.description is not None) is (is_old and do is Do.WATCH)
+    assert (now.description is not None) is (is_old and command is Command.WATCH)
 
 
 def test_start_without_a_time_in_its_response_is_new() -> None:
     """Nothing says that it is old, and the wait goes on with it in any case."""
-    before = at(Do.DESCRIBE_STARTED, stored())
+    before = at(Command.DESCRIBE_STARTED, stored())
 
-    assert after(before, described("Failed")).do is Do.WATCH
+    assert after(before, described("Failed")).command is Command.WATCH
 
 
 def test_start_that_cannot_be_described_is_watched() -> None:
     """The execution exists, and the wait deals with errors."""
-    now = after(at(Do.DESCRIBE_STARTED, stored()), refused("AccessDeniedException"))
+    now = after(
+        at(Command.DESCRIBE_STARTED, stored()), refused("AccessDeniedException")
+    )
 
-    assert (now.do, now.error, now.record) == (Do.WATCH, None, stored())
+    assert (now.command, now.error, now.record) == (Command.WATCH, None, stored())
 
 
-@pytest.mark.parametrize("do", [Do.START, Do.RESEND_START])
-def test_token_that_was_used_with_other_parameters_leads_to_a_look(do: Do) -> None:
+@pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
+def test_token_that_was_used_with_other_parameters_leads_to_a_look(
+    command: Command,
+) -> None:
     """The record stays until the execution is found."""
-    now = after(at(do, UNKNOWN_ARN), refused("ConflictException", transient=True))
+    now = after(at(command, UNKNOWN_ARN), refused("ConflictException", transient=True))
 
-    assert (now.do, now.store, now.record, now.error) == (
-        Do.LOOK_UP_STARTED,
+    assert (now.command, now.store, now.record, now.error) == (
+        Command.LOOK_UP_STARTED,
         Store.KEEP,
         UNKNOWN_ARN,
         None,

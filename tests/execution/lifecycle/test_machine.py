@@ -15,8 +15,8 @@ import pytest
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
+    Command,
     Described,
-    Do,
     Event,
     Instruction,
     Killed,
@@ -58,7 +58,7 @@ def refused(
 
 
 def at(
-    do: Do,
+    command: Command,
     record: StoredExecution | None,
     *,
     number: int = 3,
@@ -69,7 +69,7 @@ def at(
     Return what a try is about to do. By default it is try 3, a retry of the try that
     stored the record.
     """
-    return Instruction(do, make_try(number, epoch, **choices), record)
+    return Instruction(command, make_try(number, epoch, **choices), record)
 
 
 def described(status: str) -> Described:
@@ -85,11 +85,15 @@ def test_request_is_stored_before_it_is_sent() -> None:
     Write ahead: the record has the request with its token, and neither an ARN nor a
     resume.
     """
-    before = replace(at(Do.PREPARE, None), description=describe("Failed"))
+    before = replace(at(Command.PREPARE, None), description=describe("Failed"))
 
     now = after(before, Prepared(REQUEST, "eu-west-1"))
 
-    assert (now.do, now.store, now.description) == (Do.START, Store.WRITE, None)
+    assert (now.command, now.store, now.description) == (
+        Command.START,
+        Store.WRITE,
+        None,
+    )
     assert now.record == StoredExecution(
         epoch=2,
         incarnation=INCARNATION,
@@ -101,9 +105,9 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
 def test_arn_is_stored_before_the_wait() -> None:
     """The log has the ARN even if it cannot be stored."""
-    now = after(at(Do.START, UNKNOWN_ARN, number=1), Accepted(NOW, ARN))
+    now = after(at(Command.START, UNKNOWN_ARN, number=1), Accepted(NOW, ARN))
 
-    assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
+    assert (now.command, now.store) == (Command.WATCH, Store.WRITE)
     assert now.record == stored(try_number=1)
     assert (now.started_at, now.attempt_started_at) == (NOW, None)
     assert now.lines[0].level == INFO
@@ -111,134 +115,176 @@ def test_arn_is_stored_before_the_wait() -> None:
 
 
 # What is refused, and how: what the try does, and what becomes of the record.
-REFUSALS: list[tuple[Do, StoredExecution, int, Refused, Do, Store]] = [
+REFUSALS: list[tuple[Command, StoredExecution, int, Refused, Command, Store]] = [
     # The only request was refused, so there is no execution.
-    (Do.START, UNKNOWN_ARN, 2, refused("ValidationException"), Do.FAIL, Store.DELETE),
-    (Do.START, UNKNOWN_ARN, 2, refused(transient=True), Do.FAIL, Store.KEEP),
     (
-        Do.START,
+        Command.START,
+        UNKNOWN_ARN,
+        2,
+        refused("ValidationException"),
+        Command.FAIL,
+        Store.DELETE,
+    ),
+    (Command.START, UNKNOWN_ARN, 2, refused(transient=True), Command.FAIL, Store.KEEP),
+    (
+        Command.START,
         UNKNOWN_ARN,
         2,
         refused("ValidationException", repeated=True),
-        Do.FAIL,
+        Command.FAIL,
         Store.KEEP,
     ),
     # An error about the request itself proves that AWS has never accepted it.
     (
-        Do.RESEND_START,
+        Command.RESEND_START,
         UNKNOWN_ARN,
         2,
         refused("ValidationException"),
-        Do.FAIL,
+        Command.FAIL,
         Store.DELETE,
     ),
     (
-        Do.RESEND_START,
+        Command.RESEND_START,
         UNKNOWN_ARN,
         2,
         refused("ResourceNotFound"),
-        Do.FAIL,
+        Command.FAIL,
         Store.DELETE,
     ),
     (
-        Do.RESEND_START,
+        Command.RESEND_START,
         UNKNOWN_ARN,
         2,
         refused("AccessDeniedException"),
-        Do.FAIL,
+        Command.FAIL,
         Store.KEEP,
     ),
     (
-        Do.RESEND_START,
+        Command.RESEND_START,
         UNKNOWN_ARN,
         3,
         refused("ValidationException"),
-        Do.PREPARE,
+        Command.PREPARE,
         Store.DELETE,
     ),
     (
-        Do.RESEND_START,
+        Command.RESEND_START,
         UNKNOWN_ARN,
         3,
         refused("ResourceLimitExceeded"),
-        Do.FAIL,
+        Command.FAIL,
         Store.KEEP,
     ),
     # The record of an execution that is gone stays until that of the new one takes its
     # place.
-    (Do.DESCRIBE, stored(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
-    (Do.DESCRIBE, stored(), 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
     (
-        Do.DESCRIBE_REFUSED,
-        resumed(),
+        Command.DESCRIBE,
+        stored(),
         2,
         refused("ResourceNotFound"),
-        Do.PREPARE,
+        Command.PREPARE,
         Store.KEEP,
     ),
     (
-        Do.DESCRIBE_RESUMED,
+        Command.DESCRIBE,
+        stored(),
+        2,
+        refused("AccessDeniedException"),
+        Command.FAIL,
+        Store.KEEP,
+    ),
+    (
+        Command.DESCRIBE_REFUSED,
         resumed(),
         2,
         refused("ResourceNotFound"),
-        Do.PREPARE,
+        Command.PREPARE,
         Store.KEEP,
     ),
-    (Do.DESCRIBE_RESUMED, resumed(), 2, refused(transient=True), Do.FAIL, Store.KEEP),
-    (Do.RESUME, resumed(), 2, refused(transient=True), Do.FAIL, Store.KEEP),
     (
-        Do.RESUME,
+        Command.DESCRIBE_RESUMED,
+        resumed(),
+        2,
+        refused("ResourceNotFound"),
+        Command.PREPARE,
+        Store.KEEP,
+    ),
+    (
+        Command.DESCRIBE_RESUMED,
+        resumed(),
+        2,
+        refused(transient=True),
+        Command.FAIL,
+        Store.KEEP,
+    ),
+    (Command.RESUME, resumed(), 2, refused(transient=True), Command.FAIL, Store.KEEP),
+    (
+        Command.RESUME,
         resumed(),
         2,
         refused("ValidationException"),
-        Do.DESCRIBE_REFUSED,
+        Command.DESCRIBE_REFUSED,
         Store.KEEP,
     ),
     (
-        Do.RESEND_RESUME,
+        Command.RESEND_RESUME,
         resumed(),
         2,
         refused("AccessDeniedException"),
-        Do.DESCRIBE_REFUSED,
+        Command.DESCRIBE_REFUSED,
         Store.KEEP,
     ),
-    (Do.PREPARE, stored(), 2, refused("ValidationException"), Do.FAIL, Store.KEEP),
-    (Do.STOP, stored(), 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
+    (
+        Command.PREPARE,
+        stored(),
+        2,
+        refused("ValidationException"),
+        Command.FAIL,
+        Store.KEEP,
+    ),
+    (
+        Command.STOP,
+        stored(),
+        2,
+        refused("AccessDeniedException"),
+        Command.FAIL,
+        Store.KEEP,
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("do", "record", "epoch", "refusal", "next_do", "store"), REFUSALS
+    ("command", "record", "epoch", "refusal", "next_command", "store"), REFUSALS
 )
 def test_refusal(
-    do: Do,
+    command: Command,
     record: StoredExecution,
     epoch: int,
     refusal: Refused,
-    next_do: Do,
+    next_command: Command,
     store: Store,
 ) -> None:
     """
     A refused request fails the try with its error, unless another way is left; the
     record is kept if it is needed.
     """
-    now = after(at(do, record, epoch=epoch), refusal)
+    now = after(at(command, record, epoch=epoch), refusal)
 
-    assert (now.do, now.store) == (next_do, store)
-    assert now.error is (refusal.error if next_do is Do.FAIL else None)
+    assert (now.command, now.store) == (next_command, store)
+    assert now.error is (refusal.error if next_command is Command.FAIL else None)
     assert now.record == (
-        None if store is Store.DELETE or next_do is Do.PREPARE else record
+        None if store is Store.DELETE or next_command is Command.PREPARE else record
     )
 
 
 def test_lines_about_refusals() -> None:
     """They say which execution is concerned, why, and what follows."""
-    gone = after(at(Do.DESCRIBE, stored()), refused("ResourceNotFound"))
-    resume = after(at(Do.RESUME, resumed()), refused("ValidationException"))
+    gone = after(at(Command.DESCRIBE, stored()), refused("ResourceNotFound"))
+    resume = after(at(Command.RESUME, resumed()), refused("ValidationException"))
     start = after(
-        at(Do.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException")
+        at(Command.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException")
     )
-    replaced = after(at(Do.DESCRIBE_REFUSED, resumed()), described("Failed"))
+    replaced = after(at(Command.DESCRIBE_REFUSED, resumed()), described("Failed"))
 
     assert [
         (line.level, line.text)
@@ -263,10 +309,10 @@ def test_lines_about_refusals() -> None:
 
 def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
-    now = after(at(Do.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
+    now = after(at(Command.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
 
-    assert (now.do, now.store, now.record) == (
-        Do.DESCRIBE,
+    assert (now.command, now.store, now.record) == (
+        Command.DESCRIBE,
         Store.WRITE,
         stored(try_number=3),
     )
@@ -279,21 +325,28 @@ def test_resent_start_describes_its_execution() -> None:
 
 
 @pytest.mark.parametrize(
-    "do", [Do.PREPARE, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME, Do.WATCH]
+    "command",
+    [
+        Command.PREPARE,
+        Command.RESEND_START,
+        Command.RESUME,
+        Command.RESEND_RESUME,
+        Command.WATCH,
+    ],
 )
-def test_kill_fails_the_try_and_keeps_the_record(do: Do) -> None:
+def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
     """The retry decides by the record."""
-    now = after(at(do, stored()), Killed())
+    now = after(at(command, stored()), Killed())
 
-    assert (now.do, now.store, now.record) == (Do.FAIL, Store.KEEP, stored())
+    assert (now.command, now.store, now.record) == (Command.FAIL, Store.KEEP, stored())
     assert isinstance(now.error, PolysyncError)
     assert (str(now.error), now.error.permanent) == ("The task was killed.", False)
 
 
-@pytest.mark.parametrize("do", [Do.START, Do.WATCH])
-def test_shutdown_of_the_worker_fails_the_try(do: Do) -> None:
+@pytest.mark.parametrize("command", [Command.START, Command.WATCH])
+def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
     """The error says so, and Airflow's retries apply."""
-    now = after(at(do, stored()), Killed(is_shutdown=True))
+    now = after(at(command, stored()), Killed(is_shutdown=True))
 
     assert isinstance(now.error, PolysyncError)
     assert (str(now.error), now.error.permanent) == (
@@ -304,9 +357,9 @@ def test_shutdown_of_the_worker_fails_the_try(do: Do) -> None:
 
 def test_kill_before_the_start_deletes_the_record() -> None:
     """The request was not sent, so the next try must not send it."""
-    now = after(at(Do.START, UNKNOWN_ARN), Killed())
+    now = after(at(Command.START, UNKNOWN_ARN), Killed())
 
-    assert (now.do, now.store, now.record) == (Do.FAIL, Store.DELETE, None)
+    assert (now.command, now.store, now.record) == (Command.FAIL, Store.DELETE, None)
     assert str(now.error) == "The task was killed."
 
 
@@ -315,9 +368,9 @@ def test_kill_before_the_start_deletes_the_record() -> None:
 
 def test_running_execution_is_waited_for() -> None:
     """The wait goes on where the earlier try left it."""
-    now = after(at(Do.DESCRIBE, stored()), described("Executing"))
+    now = after(at(Command.DESCRIBE, stored()), described("Executing"))
 
-    assert (now.do, now.store, now.record) == (Do.WATCH, Store.KEEP, stored())
+    assert (now.command, now.store, now.record) == (Command.WATCH, Store.KEEP, stored())
     assert now.description == describe("Executing")
     assert now.started_at == describe("Executing").created_at
     assert now.attempt_started_at == EARLIER
@@ -334,9 +387,9 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
     """
     The earlier try did not receive the response, so this one stores that there was one.
     """
-    now = after(at(Do.DESCRIBE, resumed()), described("Executing"))
+    now = after(at(Command.DESCRIBE, resumed()), described("Executing"))
 
-    assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
+    assert (now.command, now.store) == (Command.WATCH, Store.WRITE)
     assert now.record == resumed(resumed_at=NOW, try_number=3)
     assert [line.text.partition(" to ")[0] for line in now.lines] == ["Reattached"]
     assert now.attempt_started_at == NOW
@@ -347,31 +400,32 @@ def test_execution_that_is_replaced_keeps_its_record_until_then(
     record: StoredExecution,
 ) -> None:
     """If the new request cannot be made, the next try decides as this one has."""
-    now = after(at(Do.DESCRIBE, record), described("Failed"))
+    now = after(at(Command.DESCRIBE, record), described("Failed"))
 
-    assert (now.do, now.store, now.record) == (Do.PREPARE, Store.KEEP, None)
+    assert (now.command, now.store, now.record) == (Command.PREPARE, Store.KEEP, None)
 
 
 @pytest.mark.parametrize(
-    ("status", "stop_on_kill", "do", "store"),
+    ("status", "stop_on_kill", "command", "store"),
     [
-        ("Executing", True, Do.STOP, Store.WRITE),
-        ("Stopping", True, Do.WAIT_FOR_END, Store.WRITE),
-        ("Executing", False, Do.WAIT_FOR_END, Store.KEEP),
+        ("Executing", True, Command.STOP, Store.WRITE),
+        ("Stopping", True, Command.WAIT_FOR_END, Store.WRITE),
+        ("Executing", False, Command.WAIT_FOR_END, Store.KEEP),
     ],
 )
 def test_cleared_task_replaces_a_running_execution(
-    status: str, stop_on_kill: bool, do: Do, store: Store
+    status: str, stop_on_kill: bool, command: Command, store: Store
 ) -> None:
     """
     It is marked before it is stopped: a retry must not resume it if it fails while it
     stops.
     """
     now = after(
-        at(Do.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill), described(status)
+        at(Command.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill),
+        described(status),
     )
 
-    assert (now.do, now.store) == (do, store)
+    assert (now.command, now.store) == (command, store)
     marked = stored(replaced_by_epoch=3, try_number=3)
     assert now.record == (marked if stop_on_kill else stored())
     note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
@@ -387,10 +441,15 @@ def test_cleared_task_replaces_a_running_execution(
 def test_group_of_steps_goes_on_with_a_running_execution() -> None:
     """Some of its steps were cleared, which is decided after the end."""
     now = after(
-        at(Do.DESCRIBE, stored(), epoch=3, stop_on_clear=False), described("Executing")
+        at(Command.DESCRIBE, stored(), epoch=3, stop_on_clear=False),
+        described("Executing"),
     )
 
-    assert (now.do, now.store, now.record) == (Do.WAIT_FOR_END, Store.KEEP, stored())
+    assert (now.command, now.store, now.record) == (
+        Command.WAIT_FOR_END,
+        Store.KEEP,
+        stored(),
+    )
     (line,) = now.lines
     assert line.text == (
         "The execution of an earlier try has not ended (AWS status Executing). The task goes on with it after "
@@ -400,17 +459,21 @@ def test_group_of_steps_goes_on_with_a_running_execution() -> None:
 
 def test_retry_waits_for_an_execution_that_stops() -> None:
     """It belongs to the same epoch, so nothing is marked."""
-    now = after(at(Do.DESCRIBE, stored()), described("Stopping"))
+    now = after(at(Command.DESCRIBE, stored()), described("Stopping"))
 
-    assert (now.do, now.store, now.record) == (Do.WAIT_FOR_END, Store.KEEP, stored())
+    assert (now.command, now.store, now.record) == (
+        Command.WAIT_FOR_END,
+        Store.KEEP,
+        stored(),
+    )
 
 
 def test_end_is_waited_for_after_the_stop() -> None:
     """AWS has accepted the stop."""
-    now = after(at(Do.STOP, stored()), Accepted(NOW))
+    now = after(at(Command.STOP, stored()), Accepted(NOW))
 
-    assert (now.do, now.store, now.record, now.lines) == (
-        Do.WAIT_FOR_END,
+    assert (now.command, now.store, now.record, now.lines) == (
+        Command.WAIT_FOR_END,
         Store.KEEP,
         stored(),
         (),
@@ -424,7 +487,9 @@ def resume_of(
     record: StoredExecution, *, epoch: int = 2, **choices: Any
 ) -> Instruction:
     """Return the instruction after the description of a failed execution."""
-    return after(at(Do.DESCRIBE, record, epoch=epoch, **choices), described("Failed"))
+    return after(
+        at(Command.DESCRIBE, record, epoch=epoch, **choices), described("Failed")
+    )
 
 
 def test_token_and_epoch_are_stored_before_the_resume() -> None:
@@ -433,7 +498,7 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
 
     now = resume_of(before, on_clear="resume")
 
-    assert (now.do, now.store) == (Do.RESUME, Store.WRITE)
+    assert (now.command, now.store) == (Command.RESUME, Store.WRITE)
     assert now.known.resume_token not in (None, START_TOKEN)
     expected = {
         "resumes": 1,
@@ -472,8 +537,8 @@ def test_pending_resume_is_sent_again_with_its_token() -> None:
     """AWS resumes once, however often the request is sent."""
     now = resume_of(resumed())
 
-    assert (now.do, now.store, now.record) == (
-        Do.RESUME,
+    assert (now.command, now.store, now.record) == (
+        Command.RESUME,
         Store.WRITE,
         resumed(try_number=3),
     )
@@ -485,7 +550,11 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
 
     now = after(before, Accepted(NOW))
 
-    assert (now.do, now.store, now.description) == (Do.WATCH, Store.WRITE, None)
+    assert (now.command, now.store, now.description) == (
+        Command.WATCH,
+        Store.WRITE,
+        None,
+    )
     assert now.record == before.known.model_copy(update={"resumed_at": NOW})
     assert now.attempt_started_at == NOW
     assert [(line.level, line.text) for line in now.lines] == [
@@ -494,39 +563,47 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "do", "resumes"),
-    [("Failed", Do.RESUME, 2), ("Executing", Do.WATCH, 1), ("Succeeded", Do.WATCH, 1)],
+    ("status", "command", "resumes"),
+    [
+        ("Failed", Command.RESUME, 2),
+        ("Executing", Command.WATCH, 1),
+        ("Succeeded", Command.WATCH, 1),
+    ],
 )
 def test_resume_from_before_a_clear_is_settled_first(
-    status: str, do: Do, resumes: int
+    status: str, command: Command, resumes: int
 ) -> None:
     """
     If AWS had accepted it and it has failed since, the user wants the failed steps to
     run now.
     """
     again = resume_of(resumed(epoch=1), on_clear="resume")
-    assert (again.do, again.record) == (
-        Do.RESEND_RESUME,
+    assert (again.command, again.record) == (
+        Command.RESEND_RESUME,
         resumed(epoch=2, try_number=3),
     )
     accepted = after(again, Accepted(NOW))
-    assert (accepted.do, accepted.store) == (Do.DESCRIBE_RESUMED, Store.WRITE)
+    assert (accepted.command, accepted.store) == (Command.DESCRIBE_RESUMED, Store.WRITE)
     assert accepted.known.resumed_at == NOW
 
     now = after(accepted, described(status))
 
-    assert (now.do, now.known.resumes) == (do, resumes)
-    lines = [] if do is Do.RESUME else [(INFO, f"Resumed (resume 1): execution {ARN}")]
+    assert (now.command, now.known.resumes) == (command, resumes)
+    lines = (
+        []
+        if command is Command.RESUME
+        else [(INFO, f"Resumed (resume 1): execution {ARN}")]
+    )
     assert [(line.level, line.text) for line in now.lines] == lines
-    if do is Do.WATCH:
+    if command is Command.WATCH:
         assert now.description == describe(status)
 
 
 @pytest.mark.parametrize(
-    ("status", "do"), [("Executing", Do.STOP), ("Failed", Do.PREPARE)]
+    ("status", "command"), [("Executing", Command.STOP), ("Failed", Command.PREPARE)]
 )
 def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
-    status: str, do: Do
+    status: str, command: Command
 ) -> None:
     """
     A process that was frozen may still send it, so it is sent before something else is
@@ -535,46 +612,46 @@ def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
     again = resume_of(resumed(epoch=1))
     # Written although nothing changes, so that Airflow refuses it to a try that it has
     # replaced.
-    assert (again.do, again.store) == (Do.RESEND_RESUME, Store.WRITE)
+    assert (again.command, again.store) == (Command.RESEND_RESUME, Store.WRITE)
     assert again.record == resumed(epoch=1, try_number=3)
     accepted = after(again, Accepted(NOW))
-    assert (accepted.do, accepted.store) == (Do.DESCRIBE, Store.WRITE)
+    assert (accepted.command, accepted.store) == (Command.DESCRIBE, Store.WRITE)
     assert accepted.record == resumed(epoch=1, try_number=3, resumed_at=NOW)
 
-    assert after(accepted, described(status)).do is do
+    assert after(accepted, described(status)).command is command
 
 
 @pytest.mark.parametrize(
-    ("status", "do"),
+    ("status", "command"),
     [
-        ("Executing", Do.WATCH),
-        ("Stopping", Do.WAIT_FOR_END),
-        ("Failed", Do.PREPARE),
-        ("Stopped", Do.PREPARE),
+        ("Executing", Command.WATCH),
+        ("Stopping", Command.WAIT_FOR_END),
+        ("Failed", Command.PREPARE),
+        ("Stopped", Command.PREPARE),
     ],
 )
 def test_execution_may_run_although_aws_has_refused_its_resume(
-    status: str, do: Do
+    status: str, command: Command
 ) -> None:
     """
     AWS may have accepted an earlier request for the same resume; no new execution is
     started beside it.
     """
-    now = after(at(Do.DESCRIBE_REFUSED, resumed()), described(status))
+    now = after(at(Command.DESCRIBE_REFUSED, resumed()), described(status))
 
-    assert now.do is do
-    assert (now.record is None) == (do is Do.PREPARE)
+    assert now.command is command
+    assert (now.record is None) == (command is Command.PREPARE)
 
 
 def test_record_is_missed_where_there_must_be_one() -> None:
     """An instruction about an execution without a record is an error of the core."""
-    with pytest.raises(LookupError, match=r"Do.DESCRIBE has no record"):
-        _ = at(Do.DESCRIBE, None).known
+    with pytest.raises(LookupError, match=r"Command.DESCRIBE has no record"):
+        _ = at(Command.DESCRIBE, None).known
 
 
 def test_every_event_has_a_transition() -> None:
     """A driver may report a refusal and a kill after each instruction."""
     events: list[Event] = [refused(), Killed()]
-    for do in Do:
+    for command in Command:
         for event in events:
-            assert isinstance(after(at(do, resumed()), event), Instruction)
+            assert isinstance(after(at(command, resumed()), event), Instruction)

@@ -16,7 +16,7 @@ import pytest
 from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instructions import (
-    Do,
+    Command,
     Instruction,
     RecoveryChoices,
     StoredExecution,
@@ -36,10 +36,10 @@ STATUSES = {
 }
 RUNNING = ("Succeeded", "Executing", "Executing")
 DOES = {
-    "resume": (Do.RESUME, Do.RESEND_RESUME),
-    "wait": (Do.WAIT_FOR_END,),
-    "new": (Do.PREPARE, Do.RESEND_RESUME),
-    "select": (Do.PREPARE, Do.RESEND_RESUME),
+    "resume": (Command.RESUME, Command.RESEND_RESUME),
+    "wait": (Command.WAIT_FOR_END,),
+    "new": (Command.PREPARE, Command.RESEND_RESUME),
+    "select": (Command.PREPARE, Command.RESEND_RESUME),
 }
 
 
@@ -157,7 +157,7 @@ class GroupTry(TryProcess):
         epoch, record = before.task_try.epoch, before.known
         is_of_the_clear = self.clear and self.epoch == self.airflow.max_tries
         if is_of_the_clear and self.airflow.cleared != ALL and not self.settles:
-            assert now.do is not Do.STOP, (
+            assert now.command is not Command.STOP, (
                 "some steps were cleared, and the execution is stopped"
             )
         if (
@@ -168,8 +168,8 @@ class GroupTry(TryProcess):
             return
         if not record.choice_in(epoch):
             action = self.clear.action
-            assert now.do in DOES[action], (
-                f"the clear means {action}, but the try does {now.do.name}"
+            assert now.command in DOES[action], (
+                f"the clear means {action}, but the try does {now.command.name}"
             )
 
 

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.lifecycle.instructions import Do, RecoveryChoices
+from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryChoices
 from tests.execution.lifecycle.world import ALLOWED, Airflow, TryProcess, end_deferred
 
 # For a longer search: POLYSYNC_WALKS=100000.
@@ -21,7 +21,12 @@ BLOCKS = max(3, WALKS // 5_000)
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
     f"sending {each.name}"
-    for each in (Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME)
+    for each in (
+        Command.START,
+        Command.RESEND_START,
+        Command.RESUME,
+        Command.RESEND_RESUME,
+    )
 ]
 BEFORE_THE_FIRST_WRITE = [
     "before the record is read",
@@ -231,7 +236,7 @@ class Walk:
             self._crash(process)
         if (
             process.now
-            and process.now.do is Do.WATCH
+            and process.now.command is Command.WATCH
             and airflow.state == "up_for_retry"
         ):
             assert airflow.aws.stops == stops, (

@@ -39,8 +39,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     NOT_WHEN_KILLED,
     Accepted,
     ClearChoice,
+    Command,
     Described,
-    Do,
     Event,
     Incarnation,
     Instruction,
@@ -56,7 +56,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after, arn_of, begin
+from polysync_airflow.execution.lifecycle.lookup import arn_of
+from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import has_ended
 from tests.execution.lifecycle.aws import Aws, Execution, api_error, event_of
@@ -244,25 +245,25 @@ class TryProcess:
             now = yield from self._begin()
             while True:
                 yield from self._enter(now)
-                if self.killed and now.do in NOT_WHEN_KILLED:
+                if self.killed and now.command in NOT_WHEN_KILLED:
                     now = after(now, Killed())
                     continue
                 if now.error:
                     raise now.error
                 self.now = now
-                if now.do in ENDS_THE_START:
+                if now.command in ENDS_THE_START:
                     break
-                yield f"before {now.do.name}"
-                if now.do in COSTS_MONEY:
+                yield f"before {now.command.name}"
+                if now.command in COSTS_MONEY:
                     self._confirm()
-                    yield f"sending {now.do.name}"
+                    yield f"sending {now.command.name}"
                 event = self._call(now)
-                yield f"after {now.do.name}"
+                yield f"after {now.command.name}"
                 before, now = now, after(now, event)
-                if before.do is Do.DESCRIBE and isinstance(event, Described):
+                if before.command is Command.DESCRIBE and isinstance(event, Described):
                     self._check_choice(before, event.description.status, now)
             end = yield from self._wait(now)
-            if now.do is Do.WAIT_FOR_END:
+            if now.command is Command.WAIT_FOR_END:
                 continue
             record = self.now.known if self.now else None
             if after_wait(
@@ -322,19 +323,19 @@ class TryProcess:
         if wanted is None:
             return
         does = (
-            (Do.RESUME, Do.RESEND_RESUME)
+            (Command.RESUME, Command.RESEND_RESUME)
             if wanted == "resume"
-            else (Do.PREPARE, Do.RESEND_RESUME)
+            else (Command.PREPARE, Command.RESEND_RESUME)
         )
-        assert now.do in does, (
-            f"the clear wants {wanted}, but the try does {now.do.name}"
+        assert now.command in does, (
+            f"the clear wants {wanted}, but the try does {now.command.name}"
         )
 
     def _enter(self, now: Instruction) -> Iterator[str]:
-        if now.do is not Do.START:
+        if now.command is not Command.START:
             self.now = now
         if now.store is not Store.KEEP:
-            yield f"before the write for {now.do.name}"
+            yield f"before the write for {now.command.name}"
             self._confirm()
             yield ALLOWED
         if now.store is Store.WRITE:
@@ -342,14 +343,14 @@ class TryProcess:
             self.wrote = True
         elif now.store is Store.DELETE:
             self.airflow.stored = None
-        yield f"stored for {now.do.name}"
+        yield f"stored for {now.command.name}"
 
     def _call(self, now: Instruction) -> Event:
         """Do what an instruction says, against AWS."""
         chance = self.airflow.random.random()
-        if now.do is Do.PREPARE:
+        if now.command is Command.PREPARE:
             return Prepared(make_request(now, self.airflow.parameter), "us-east-1")
-        if now.do in (Do.LOOK_UP, Do.LOOK_UP_STARTED):
+        if now.command in (Command.LOOK_UP, Command.LOOK_UP_STARTED):
             if chance < 0.03:
                 return Refused(api_error("ThrottlingException", transient=True))
             return self._look_up(now)
@@ -380,11 +381,11 @@ class TryProcess:
 
     def _processed(self, now: Instruction, record: StoredExecution) -> Event:
         aws = self.aws
-        if now.do in (Do.START, Do.RESEND_START):
+        if now.command in (Command.START, Command.RESEND_START):
             return Accepted(NOW, aws.start(record.request))
-        if now.do in (Do.RESUME, Do.RESEND_RESUME):
+        if now.command in (Command.RESUME, Command.RESEND_RESUME):
             aws.resume(record.arn, record.resume_token or "")
-        elif now.do is Do.STOP:
+        elif now.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
         else:

@@ -17,8 +17,8 @@ import pytest
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
-from polysync_airflow.operators import PolysyncStartPipelineOperator, task_try
-from polysync_airflow.triggers import threads, waits
+from polysync_airflow.operators import PolysyncStartPipelineOperator, worker_stop
+from polysync_airflow.triggers import stopping, threads
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
 from tests.conftest import IN_BOTH_MODES
@@ -59,7 +59,7 @@ def follow_on_kill(arn: str, **changes: Any) -> None:
 
     async def run() -> None:
         await make_trigger(arn, **changes).on_kill()
-        await asyncio.gather(*waits.FOLLOWING)
+        await asyncio.gather(*stopping.FOLLOWING)
 
     asyncio.run(run())
 
@@ -140,7 +140,7 @@ def test_stop_that_takes_too_long_says_until_when_somebody_looked(
         "accepted",
     )
     seen = datetime.fromisoformat(last["stop"]["seen_at"]).timestamp()
-    assert seen - begin == pytest.approx(waits.FOLLOW_SECONDS, abs=1)
+    assert seen - begin == pytest.approx(stopping.FOLLOW_SECONDS, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,8 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
     Airflow gives up after 30 s, and would say so at the end of the log. The stop
     follows.
     """
-    assert waits.ON_KILL_SECONDS < 25
-    monkeypatch.setattr(waits, "ON_KILL_SECONDS", 0.05)
+    assert stopping.ON_KILL_SECONDS < 25
+    monkeypatch.setattr(stopping, "ON_KILL_SECONDS", 0.05)
     supervisor, answered = make_supervisor("failed"), threading.Event()
     read_state = supervisor.task_state
     monkeypatch.setattr(
@@ -244,7 +244,7 @@ def test_stops_do_not_wait_for_the_ends_of_others(
     async def kill_all() -> None:
         async with asyncio.timeout(20):
             await asyncio.gather(*(make_trigger(each).on_kill() for each in arns))
-        assert len(waits.FOLLOWING) == len(arns)
+        assert len(stopping.FOLLOWING) == len(arns)
 
     asyncio.run(kill_all())
 
@@ -319,7 +319,7 @@ def test_slow_airflow_does_not_hold_the_stop_back(
 ) -> None:
     """A process that shall end has seconds, and the execution costs money."""
     emulator.control.put_scenario(NEVER_ENDS)
-    monkeypatch.setattr(task_try, "STORE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(worker_stop, "STORE_TIMEOUT_SECONDS", 0.05)
     released, push, task = threading.Event(), TaskInstance.xcom_push, Task()
     hung: list[str] = []
 

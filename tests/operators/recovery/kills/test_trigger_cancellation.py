@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.triggers import waits
+from polysync_airflow.triggers import stopping, waits
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import make_trigger
@@ -84,7 +84,7 @@ def test_unreadable_state_stops_nothing(
     """
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
-    monkeypatch.setattr(waits, "STATE_RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01,))
 
     asyncio.run(run_and_cancel(arn))
 

@@ -11,7 +11,7 @@ import pytest
 
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.triggers import waits
+from polysync_airflow.triggers import stopping
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
@@ -204,7 +204,7 @@ def test_unreadable_task_state_is_retried(
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
     trigger = make_trigger(arn)
-    monkeypatch.setattr(waits, "STATE_RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01, 0.01))
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:

@@ -1,0 +1,189 @@
+"""
+The execution of the earlier tries, as AWS tells of it where the record is missing or
+cannot be believed.
+
+Rules:
+
+1. The name of an execution says which start has made it. It is the task instance's own
+   if it has the mark of this incarnation, or of the one that the record names: a record
+   that cannot be believed only says for which incarnation of the same task instance to
+   look, too.
+2. Of the own executions, one that has not ended counts first, then the latest. An
+   execution of an earlier epoch that has ended counts only if there is a record: where
+   there is none, the task has succeeded in that epoch, or its start was refused.
+3. If there is none, one that has not ended counts which another incarnation of the task
+   instance has started, in the same deployment. It is neither continued nor resumed,
+   but stopped.
+4. If there is none either, and the record names an execution that has not ended,
+   nothing is started beside it. Only if the record's token is that of a start of this
+   epoch, the start itself asks AWS.
+5. A record with a request, but without an ARN, is that of the execution with the name
+   in the request.
+
+Everything here is pure. The list and the descriptions come from the driver, as the
+event ``LookedUp``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
+    Incarnation,
+    LookedUp,
+    StartName,
+    StoredExecution,
+    TaskIdentity,
+    Try,
+    read_name,
+)
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    StartRequest,
+    region_from_arn,
+)
+from polysync_airflow.states import has_ended
+
+# How many executions of a pipeline are looked at, the newest first.
+MAX_LOOKED_AT: Final = 300
+
+
+def find(task_try: Try, seen: LookedUp) -> StoredExecution | None:
+    """
+    Return the record of the earlier tries' execution, made from what AWS says; None if
+    there is none.
+    """
+    # The newest are listed first.
+    executions = [*seen.listed]
+    if seen.claimed:
+        executions.insert(0, seen.claimed)
+    running = {each.execution_arn for each in executions if not has_ended(each.status)}
+
+    own_records = _own_records(task_try, executions, seen.pipeline_name)
+    for record in own_records:
+        if record.execution_arn in running:
+            return record
+    for record in own_records:
+        if task_try.lost or record.epoch == task_try.epoch:
+            return record
+    for record in _records_of_others(task_try, executions, seen.pipeline_name):
+        if record.execution_arn in running:
+            return record
+    return None
+
+
+def arn_of(record: StoredExecution, seen: LookedUp) -> str | None:
+    """
+    Return the ARN of the execution that the request of a record has started; None if
+    none is listed.
+    """
+    request = record.request
+    wanted = read_name(request.execution_display_name, request.execution_description)
+    if wanted is None:
+        return None
+    for execution in seen.listed:
+        if _name_of(execution) == wanted:
+            return execution.execution_arn
+    return None
+
+
+def is_blocked(task_try: Try, seen: LookedUp) -> bool:
+    """
+    Return whether nothing may be started, because of an execution that a record names
+    and nobody knows.
+    """
+    if seen.claimed is None or has_ended(seen.claimed.status):
+        return False
+    return task_try.task.next_number(_claims_of(task_try), task_try.epoch) == 0
+
+
+def own_record_of(
+    execution: ExecutionDescription,
+    task: TaskIdentity,
+    claims: StoredExecution | None,
+    pipeline_name: str,
+) -> StoredExecution | None:
+    """
+    Return the record of an execution that a task instance has started; None if its name
+    does not say so.
+
+    :param claims: a record that cannot be believed, which may name another incarnation
+        of the task instance.
+    :param pipeline_name: the name or ARN of its pipeline.
+    """
+    name = _name_of(execution)
+    if name is None:
+        return None
+    incarnations = [task.incarnation]
+    if claims and claims.incarnation:
+        incarnations.append(claims.incarnation)
+    for incarnation in incarnations:
+        own = replace(task, incarnation=incarnation)
+        if name.incarnation_mark == own.incarnation_mark:
+            token = own.token(name.epoch, name.number)
+            return _record_of(execution, token, pipeline_name, name.epoch, incarnation)
+    return None
+
+
+def _own_records(
+    task_try: Try, executions: list[ExecutionDescription], pipeline_name: str
+) -> list[StoredExecution]:
+    claims = _claims_of(task_try)
+    records = [
+        own_record_of(each, task_try.task, claims, pipeline_name) for each in executions
+    ]
+    return [record for record in records if record]
+
+
+def _records_of_others(
+    task_try: Try, executions: list[ExecutionDescription], pipeline_name: str
+) -> list[StoredExecution]:
+    """
+    Return the records of executions that other incarnations of the task instance have
+    started.
+    """
+    records = []
+    for execution in executions:
+        name = _name_of(execution)
+        if name and name.task_mark in task_try.task.task_marks:
+            # Nobody knows its token, and nobody needs it: an execution with an ARN is
+            # not started again.
+            token = "-".join(("polysync", *map(str, name)))
+            records.append(_record_of(execution, token, pipeline_name, NO_EPOCH, None))
+    return records
+
+
+def _record_of(
+    execution: ExecutionDescription,
+    token: str,
+    pipeline_name: str,
+    epoch: int,
+    incarnation: Incarnation | None,
+) -> StoredExecution:
+    request = StartRequest(
+        pipeline_name=pipeline_name,
+        pipeline_parameters={},
+        execution_display_name="unknown",
+        client_request_token=token,
+    )
+    return StoredExecution(
+        epoch=epoch,
+        incarnation=incarnation,
+        region_name=region_from_arn(execution.execution_arn),
+        request=request,
+        execution_arn=execution.execution_arn,
+    )
+
+
+def _name_of(execution: ExecutionDescription) -> StartName | None:
+    return read_name(execution.display_name, execution.description)
+
+
+def _claims_of(task_try: Try) -> StoredExecution | None:
+    """Return the record that cannot be believed; None if there is no such record."""
+    if task_try.lost is None:
+        return None
+    record: StoredExecution | None = task_try.lost.record
+    return record

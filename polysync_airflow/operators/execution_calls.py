@@ -1,0 +1,319 @@
+"""
+The calls of a try on a worker: each command of the core, as requests to AWS.
+
+``execution/lifecycle/machine.py`` decides what is called, and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from polysync_airflow.aws.responses import PAGE_SIZE
+from polysync_airflow.aws.retry import Result, call_with_retry
+from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
+from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.lifecycle.decisions import unused_arguments
+from polysync_airflow.execution.lifecycle.instructions import (
+    Accepted,
+    Command,
+    Described,
+    Event,
+    Instruction,
+    LookedUp,
+    Prepared,
+    Refused,
+    StoredExecution,
+    Try,
+)
+from polysync_airflow.execution.lifecycle.lookup import MAX_LOOKED_AT
+from polysync_airflow.execution.parameters import (
+    check_pipeline_names,
+    make_start_request,
+    with_role,
+)
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import request_stop
+from polysync_airflow.operators import parameter_check
+
+HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
+
+
+@dataclass(kw_only=True)
+class ExecutionCalls:
+    """
+    The calls of one try.
+
+    :param hook_for_region: returns the hook for a region; None is the task's own
+        region.
+    :param arguments: the rendered arguments of the task for a new execution.
+    :param deadline: when to stop retrying calls that fail with transient errors, in
+        seconds since the epoch.
+    """
+
+    hook_for_region: HookForRegion
+    log: Any
+    arguments: Mapping[str, Any]
+    validate_parameters: bool
+    deadline: float
+    # Whether the call that is being made got no clear response at first.
+    _was_repeated: bool = field(default=False, init=False)
+
+    def perform(self, instruction: Instruction) -> Event:
+        """Do what an instruction says, and return what happened."""
+        self._was_repeated = False
+        try:
+            return self._call(instruction)
+        except PolysyncError as error:
+            return Refused(error, was_repeated=self._was_repeated)
+
+    def _call(self, instruction: Instruction) -> Event:
+        match instruction.command:
+            case Command.LOOK_UP | Command.LOOK_UP_STARTED:
+                return self._look_up(instruction)
+            case Command.PREPARE:
+                return self._prepare(instruction)
+            case Command.START:
+                return self._start(instruction.known)
+            case Command.RESEND_START:
+                return self._resend_start(instruction.known)
+            case (
+                Command.DESCRIBE
+                | Command.DESCRIBE_STARTED
+                | Command.DESCRIBE_RESUMED
+                | Command.DESCRIBE_REFUSED
+            ):
+                return self._describe(instruction.known)
+            case Command.RESUME | Command.RESEND_RESUME:
+                return self._resume(instruction)
+            case Command.STOP:
+                return self._stop(instruction.known)
+            case Command.WATCH | Command.WAIT_FOR_END | Command.FAIL:
+                raise ValueError(
+                    f"{instruction.command} ends the start: nothing is called"
+                )
+
+    # ---- the execution of the earlier tries
+
+    def _look_up(self, instruction: Instruction) -> LookedUp:
+        record = instruction.record
+        if record:
+            hook = self.hook_for_region(record.region_name)
+            pipeline_name = record.request.pipeline_name
+        else:
+            hook = self.hook_for_region(None)
+            pipeline_name = self.arguments["pipeline_name"]
+        claimed = self._describe_claimed(instruction.task_try)
+        listed = self._list_newest(hook, pipeline_name)
+        return LookedUp(pipeline_name, listed, claimed)
+
+    def _describe_claimed(self, task_try: Try) -> models.ExecutionDescription | None:
+        """
+        Describe the execution that a record names which cannot be believed, if it
+        exists.
+        """
+        claims = task_try.lost and task_try.lost.record
+        if not claims or not claims.execution_arn:
+            return None
+        try:
+            return self._describe(claims).description
+        except SageMakerApiError as error:
+            if has_code(error, RESOURCE_NOT_FOUND):
+                return None
+            raise
+
+    def _list_newest(
+        self, hook: PolysyncSageMakerHook, pipeline_name: str
+    ) -> list[models.ExecutionDescription]:
+        try:
+            check_pipeline_names([pipeline_name])
+            return list(self._newest_executions(hook, pipeline_name))
+        except PolysyncError as error:
+            if error.transient:
+                raise
+            # If the pipeline's name is not valid, the error of the request says what
+            # is.
+            self.log.warning(
+                "The executions of earlier tries cannot be looked up: %s", error
+            )
+            return []
+
+    def _newest_executions(
+        self, hook: PolysyncSageMakerHook, pipeline_name: str
+    ) -> Iterator[models.ExecutionDescription]:
+        token = None
+        for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
+            list_page = partial(
+                hook.list_pipeline_executions, pipeline_name, page_token=token
+            )
+            page, token = self._retry(list_page)
+            yield from page
+            if not token:
+                return
+
+    def _describe(self, record: StoredExecution) -> Described:
+        hook = self._hook_of(record)
+        described_at = clock.now()
+        describe = partial(hook.describe_pipeline_execution, record.arn)
+        return Described(described_at, self._retry(describe))
+
+    def _stop(self, record: StoredExecution) -> Accepted:
+        hook = self._hook_of(record)
+        self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
+        return Accepted(clock.now())
+
+    # ---- a new execution
+
+    def _prepare(self, instruction: Instruction) -> Prepared:
+        hook = self.hook_for_region(None)
+        request = self._make_request(hook, instruction)
+        self._check_by_definition(hook, request)
+        request = parameter_check.with_source(hook, request, self._retry)
+        # Never empty: without a region, the hook has raised an error.
+        return Prepared(request, hook.region_name or "")
+
+    def _make_request(
+        self, hook: PolysyncSageMakerHook, instruction: Instruction
+    ) -> models.StartRequest:
+        task = instruction.task_try.task
+        epoch = instruction.task_try.epoch
+        number = instruction.start_number
+        token = task.token(epoch, number)
+        display_name = task.display_name(epoch, number)
+        request = make_start_request(self.arguments, token, display_name)
+        role_arn = None
+        if hook.credentials:
+            role_arn = hook.credentials.execution_role_arn
+        request = with_role(request, role_arn)
+        hook.check_supported(request)
+        return request
+
+    def _check_by_definition(
+        self, hook: PolysyncSageMakerHook, request: models.StartRequest
+    ) -> None:
+        if not self.validate_parameters and not request.selected_steps:
+            return
+        try:
+            describe = partial(parameter_check.describe_version, hook, request)
+            pipeline = self._retry(describe)
+        except SageMakerApiError as error:
+            raise parameter_check.explain_refusal(hook, request, error) from None
+        if self.validate_parameters:
+            parameter_check.check_parameters(pipeline.definition, request)
+        parameter_check.check_selection(pipeline.definition, request)
+
+    def _start(self, record: StoredExecution) -> Accepted:
+        try:
+            return self._resend_start(record)
+        except SageMakerApiError as error:
+            hook = self.hook_for_region(record.region_name)
+            raise parameter_check.explain_refusal(hook, record.request, error) from None
+
+    def _resend_start(self, record: StoredExecution) -> Accepted:
+        hook = self.hook_for_region(record.region_name)
+        arn = self._retry(partial(hook.start_pipeline_execution, record.request))
+        return Accepted(hook.responded_at or clock.now(), arn)
+
+    # ---- a resume
+
+    def _resume(self, instruction: Instruction) -> Accepted:
+        record = instruction.known
+        hook = self._hook_of(record)
+        self._log_unused_arguments(instruction)
+        self._log_steps(hook, record.arn)
+        resume = partial(
+            hook.retry_pipeline_execution,
+            record.arn,
+            token=record.resume_token or "",
+            max_parallel_steps=record.request.max_parallel_steps,
+        )
+        self._retry(resume)
+        return Accepted(hook.responded_at or clock.now())
+
+    def _log_unused_arguments(self, instruction: Instruction) -> None:
+        record = instruction.known
+        try:
+            current = self._make_request(self.hook_for_region(None), instruction)
+            sent = sent_parameters(self._hook_of(record), record, self.log.warning)
+            unused = unused_arguments(record.request, sent, current)
+        except PolysyncError as error:
+            self.log.warning(
+                "The arguments of this try are not valid, and are not used: %s"
+                " Execution: %s",
+                error,
+                record.arn,
+            )
+            return
+        if unused:
+            self.log.warning(
+                "AWS resumes with the values of the start. The arguments that have"
+                " other values now are not used: %s: execution %s",
+                ", ".join(unused),
+                record.arn,
+            )
+
+    def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
+        try:
+            steps = hook.list_pipeline_execution_steps(arn)
+        except PolysyncError as error:
+            self.log.warning(
+                "The steps that will be repeated could not be listed: %s", error
+            )
+            return
+        kept = []
+        repeated = []
+        for step in steps:
+            if step.status == "Succeeded":
+                kept.append(step.name)
+            else:
+                repeated.append(f"{step.name} ({step.status})")
+        self.log.info(
+            "Resuming from the failed steps. Kept: %s. Repeated: %s, and all steps"
+            " after: execution %s",
+            ", ".join(sorted(kept)) or "none",
+            ", ".join(sorted(repeated)) or "none",
+            arn,
+        )
+
+    # ---- what the calls share
+
+    def _hook_of(self, record: StoredExecution) -> PolysyncSageMakerHook:
+        return self.hook_for_region(models.region_from_arn(record.arn))
+
+    def _retry(self, call: Callable[[], Result]) -> Result:
+        return call_with_retry(call, until=self.deadline, warn=self._warn)
+
+    def _warn(self, message: str) -> None:
+        self._was_repeated = True
+        self.log.warning(message)
+
+
+def sent_parameters(
+    hook: PolysyncSageMakerHook, record: StoredExecution, warn: Callable[..., object]
+) -> Mapping[str, str]:
+    """
+    Return the parameters of an execution. Once its ARN is stored, the record does not
+    have their values.
+
+    :param hook: the hook for the region of the execution.
+    :param warn: called with a format and its arguments if AWS does not tell them.
+    """
+    # This try has sent them, or an earlier version wrote the record.
+    if record.request.pipeline_parameters:
+        return record.request.pipeline_parameters
+    try:
+        return hook.list_pipeline_parameters_for_execution(record.arn)
+    except PolysyncError as error:
+        warn(
+            "The parameters of the execution are not known: %s Execution: %s",
+            error,
+            record.arn,
+        )
+        return {}

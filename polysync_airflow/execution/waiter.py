@@ -56,9 +56,11 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
     CredentialsError,
     PolysyncError,
     TriggerEventError,
+    has_code,
     is_throttling,
 )
 from polysync_airflow.execution import models
@@ -83,6 +85,8 @@ THROTTLING_BACKOFF_SECONDS: Final = 1.0
 MAX_DOUBLINGS: Final = 16
 # How long the polls of a wait that shares them fail before the log of its task says so.
 QUIET_SECONDS: Final = 300.0
+# For how long AWS may not know an execution whose ARN it has returned.
+LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
 # 41 s after the deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
@@ -106,12 +110,15 @@ class Failures:
     :param since: when the first of them failed, in seconds since the epoch.
     :param last: the error of the last one.
     :param logged: the error that the log of the task has; None if it has none.
+    :param last_since: since when all of them have had the last error, in seconds since
+        the epoch.
     """
 
     count: int = 0
     since: float = 0.0
     last: str = ""
     logged: str | None = None
+    last_since: float = 0.0
 
     def add(
         self, error: PolysyncError, now: float, *, shared: bool
@@ -121,8 +128,14 @@ class Failures:
 
         :param shared: the polls are shared with other waits.
         """
-        since, text = self.since if self.count else now, str(error)
-        failures = Failures(self.count + 1, since, text, self.logged)
+        text = str(error)
+        since = now
+        last_since = now
+        if self.count:
+            since = self.since
+        if self.count and text == self.last:
+            last_since = self.last_since
+        failures = Failures(self.count + 1, since, text, self.logged, last_since)
         if text == self.logged or (shared and now - since < QUIET_SECONDS):
             return failures, ()
         duration = f" for {format_seconds(now - since)}" if shared else ""
@@ -331,7 +344,7 @@ class Waiter(ABC, Generic[Response, Event]):
     ) -> Wait[Self] | Finish[Event]:
         failures, lines = self.failures.add(error, now, shared=self.rate_limited)
         updated = replace(self, failures=failures)
-        if error.permanent:
+        if updated.is_refused(error, now):
             return Finish(updated.event("refused", str(error), error))
         if now >= self.deadline:
             text = self.timeout_text(f"the last poll failed: {error}")
@@ -343,6 +356,14 @@ class Waiter(ABC, Generic[Response, Event]):
             rate_limited=self.rate_limited,
         )
         return updated._wait(seconds, now, lines)
+
+    def is_refused(self, error: PolysyncError, now: float) -> bool:
+        """
+        Return whether an error ends the wait, because no later poll can succeed.
+
+        :param error: that of the last poll, which ``failures`` has.
+        """
+        return error.permanent
 
     def _wait(
         self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()
@@ -486,6 +507,14 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
             started_at=response.created_at or self.started_at,
             warned_statuses=warned if status in STATE_OF_STATUS else warned | {status},
         )
+
+    def is_refused(self, error: PolysyncError, now: float) -> bool:
+        """
+        Return whether an error ends the wait. AWS may not know the execution yet.
+        """
+        if has_code(error, RESOURCE_NOT_FOUND):
+            return now - self.failures.last_since >= LAG_SECONDS
+        return error.permanent
 
     def lines_about(
         self, response: models.ExecutionDescription, now: float

@@ -134,11 +134,13 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         from polysync_airflow.records import task_identity
 
         record = self._read_record(context)
-        if (
-            record is None
-            or record.execution_arn is None
-            or record.epoch == ti.max_tries
-        ):
+        if record is None or record.epoch == ti.max_tries:
+            return None
+        if record.execution_arn is None:
+            # An earlier clear has sent a start, and its response is not known. What is
+            # repeated now follows from the execution that it was to replace.
+            record = record.replaces
+        if record is None or record.execution_arn is None:
             return None
         incarnation = task_identity(context).incarnation
         if is_of_other_incarnation(

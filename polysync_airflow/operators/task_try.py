@@ -165,6 +165,9 @@ class TaskTry:
         self, store: RecordStore, calls: ExecutionCalls, instruction: Instruction
     ) -> Instruction:
         """Do what an instruction says, and return the one that follows."""
+        if instruction.delay:
+            self.sleep(instruction.delay)
+            self.raise_if_killed()
         if instruction.command in instructions.COSTS_MONEY:
             store.confirm()
         event = calls.perform(instruction)
@@ -188,6 +191,8 @@ class TaskTry:
         write_lines(self.log, instruction.lines)
         if instruction.store is Store.WRITE:
             store.write(instruction.known)
+        elif instruction.store is Store.RESTORE:
+            store.write(instruction.restored)
         elif instruction.store is Store.DELETE:
             store.delete()
         if instruction.error:

@@ -98,6 +98,8 @@ class StoredExecution(models.StrictModel):
     :param clear_choice: what a user chose for the clear that follows, or that began
         this epoch; None for ``on_clear``. An earlier version refuses a record that has
         it.
+    :param replaces: the record of the execution that this one replaces, until AWS has
+        accepted the start: if AWS refuses it, that record counts again.
     """
 
     version: Literal[1] = 1
@@ -113,6 +115,17 @@ class StoredExecution(models.StrictModel):
     stop_requested_by: Annotated[int, Field(ge=0)] | None = None
     replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
     clear_choice: ClearChoice | None = None
+    replaces: StoredExecution | None = None
+
+    @model_validator(mode="after")
+    def _only_a_start_replaces(self) -> StoredExecution:
+        if self.replaces is None:
+            return self
+        if self.execution_arn is not None:
+            raise ValueError("replaces must not be set once the execution has an ARN")
+        if self.replaces.execution_arn is None:
+            raise ValueError("replaces must have an execution_arn")
+        return self
 
     @model_validator(mode="after")
     def _resumes_have_a_token(self) -> StoredExecution:
@@ -165,6 +178,18 @@ class StoredExecution(models.StrictModel):
             return self
         request = self.request.model_copy(update={"pipeline_parameters": {}})
         return self.model_copy(update={"request": request})
+
+    def restored_after(self, start: StoredExecution) -> StoredExecution:
+        """
+        Return this record as it counts again, now that AWS has refused the start that
+        was to replace its execution.
+
+        :param start: the record of that start, which may have a choice of the user.
+        """
+        choice = start.clear_choice or self.clear_choice
+        return self.model_copy(
+            update={"try_number": start.try_number, "clear_choice": choice}
+        )
 
     @property
     def arn(self) -> str:
@@ -415,7 +440,10 @@ class Store(Enum):
     """What becomes of the stored record before an action."""
 
     KEEP = auto()
+    # The record of the instruction is stored.
     WRITE = auto()
+    # The record that a refused start was to replace is stored again.
+    RESTORE = auto()
     DELETE = auto()
 
 
@@ -511,8 +539,12 @@ class Instruction:
         if there is none.
     :param started_at: when the execution was started, by AWS's clock; None if it is not
         known.
+    :param replaced: the record of the execution that a new start replaces, until AWS
+        has accepted that start; None if there is none.
     :param start_number: how many starts of the epoch came before the one that is
         prepared.
+    :param times_unknown: how often AWS did not know the execution that is described.
+    :param delay: how many seconds to wait before the action.
     :param store: what to do with the stored record before the action.
     """
 
@@ -521,7 +553,10 @@ class Instruction:
     record: StoredExecution | None = None
     description: models.ExecutionDescription | None = None
     started_at: datetime | None = None
+    replaced: StoredExecution | None = None
     start_number: int = 0
+    times_unknown: int = 0
+    delay: float = 0.0
     store: Store = Store.KEEP
     lines: tuple[LogLine, ...] = ()
     error: PolysyncError | None = None
@@ -532,6 +567,13 @@ class Instruction:
         if self.record is None:
             raise LookupError(f"{self.command} has no record")
         return self.record
+
+    @property
+    def restored(self) -> StoredExecution:
+        """The record that a refused start was to replace, where there is one."""
+        if self.replaced is None:
+            raise LookupError(f"{self.command} has no record to restore")
+        return self.replaced
 
     @property
     def attempt_started_at(self) -> datetime | None:
@@ -546,7 +588,7 @@ class Instruction:
             self,
             command=command,
             lines=lines,
-            **{"store": Store.KEEP, "error": None, **changes},
+            **{"delay": 0.0, "store": Store.KEEP, "error": None, **changes},
         )
 
     def write(
@@ -562,9 +604,20 @@ class Instruction:
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(command, *lines, record=record, store=Store.WRITE, **known)
 
-    def without_record(self) -> Instruction:
-        """Return the same instruction, before which the record is deleted."""
-        return replace(self, record=None, store=Store.DELETE)
+    def without_start(self) -> Instruction:
+        """
+        Return the same instruction, before which the record becomes what it was before
+        the start: AWS has certainly not accepted it.
+        """
+        start = self.known
+        if start.replaces is None:
+            return replace(self, record=None, store=Store.DELETE)
+        return replace(
+            self,
+            record=None,
+            replaced=start.replaces.restored_after(start),
+            store=Store.RESTORE,
+        )
 
 
 def info(text: str) -> LogLine:

@@ -43,7 +43,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
 )
 from polysync_airflow.execution.texts import describe_validation_error
-from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
 
 if TYPE_CHECKING:
     # It imports the models of Airflow's database, which workers must not use.
@@ -154,8 +153,6 @@ RECORD_KEY: Final = "polysync_execution"
 
 def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
-    # An earlier version refuses a field that it does not know, so only what is set is
-    # stored.
     values = record.model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
     return signed(values, task, keys[0]) if keys else values
@@ -178,21 +175,16 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
         problems = describe_validation_error(error)
         raise _refused(f"is damaged ({problems})", place) from None
     keys = signing_keys()
-    is_accepted = not keys or (
-        signature is None and conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
-    )
-    if not is_accepted and not is_genuine(values, signature, task, keys):
+    if keys and not is_genuine(values, signature, task, keys):
         raise _refused(f"is not proven: {_why_not_genuine(signature)}", place, record)
     return record
 
 
 def _why_not_genuine(signature: Any) -> str:
     if signature is None:
-        section, option = ACCEPT_UNSIGNED_RECORDS
         return (
-            "it has no signature. Somebody edited it, or an earlier version of this"
-            f" provider wrote it (then set [{section}] {option} = True until the tasks"
-            " of that version have ended)"
+            "it has no signature. Somebody edited it, or [core] fernet_key was not set"
+            " on the host that wrote it"
         )
     return (
         "its signature is not that of this task. Somebody edited it or copied it from"
@@ -347,9 +339,6 @@ class RecordStore:
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
         self.place = place_of(self._key)
-        # Where earlier versions of this provider kept the record, on Airflow 3.3.
-        self._earlier_store: Any = context.get("task_state_store")
-        self._is_in_earlier_store = False
         self._last_known: StoredExecution | None = None
         self._confirmed_at = confirmed_at
         # Whether the record has a stop of this process, while its main thread may still
@@ -370,13 +359,6 @@ class RecordStore:
         """
         self._last_known = self._read_if_proven()
         return self._last_known
-
-    def claim(self) -> StoredExecution | None:
-        """Return what ``read`` returns, for a try that begins."""
-        if self.try_number == 1:
-            # No earlier try of an earlier version can have left a record there.
-            self._earlier_store = None
-        return self.read()
 
     def confirm(self, seconds: float = CONFIRMED_SECONDS) -> None:
         """
@@ -405,7 +387,6 @@ class RecordStore:
         """
         self.confirm()
         self._put(record)
-        self._forget_earlier_record()
 
     def delete(self) -> None:
         """
@@ -416,7 +397,6 @@ class RecordStore:
         """
         self.confirm()
         Variable.delete(self._key)
-        self._forget_earlier_record()
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
@@ -481,18 +461,9 @@ class RecordStore:
 
     def _read(self) -> StoredExecution | None:
         text = task_instances.get_variable(self._key)
-        if text is not None:
-            return from_variable(text, self._task, place=self.place)
-        value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
-        if value is None:
-            # It is not written there any more.
-            self._earlier_store = None
+        if text is None:
             return None
-        self._is_in_earlier_store = True
-        place = (
-            f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
-        )
-        return from_stored(value, self._task, place=place)
+        return from_variable(text, self._task, place=self.place)
 
     def _read_if_proven(self) -> StoredExecution | None:
         # This try holds a record of its own. What somebody else has written in its
@@ -516,12 +487,6 @@ class RecordStore:
         )
         Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
-
-    def _forget_earlier_record(self) -> None:
-        # It would count again after the deletion of the Variable.
-        if self._is_in_earlier_store:
-            self._earlier_store.delete(RECORD_KEY)
-            self._is_in_earlier_store = False
 
     def _unknown(self, error: Exception) -> Owner:
         log.warning(

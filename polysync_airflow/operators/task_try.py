@@ -144,7 +144,7 @@ class TaskTry:
         )
         store = RecordStore(context)
         self._store = store
-        record = store.claim()
+        record = store.read()
         instruction = self._enter(
             store, machine.begin(self._try(context, store), record)
         )

@@ -80,8 +80,7 @@ class StoredExecution(models.StrictModel):
 
     :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the
         task begins a new epoch.
-    :param incarnation: that of the task instance that wrote the record; None if an
-        earlier version did.
+    :param incarnation: that of the task instance that wrote the record.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
     :param execution_arn: ARN of the execution; None until AWS has responded.
@@ -89,29 +88,28 @@ class StoredExecution(models.StrictModel):
     :param resume_token: client request token of the last resume; None before the first
         one.
     :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
-    :param try_number: the try that wrote the record last; 0 in records of an earlier
-        version.
+    :param try_number: the try that wrote the record last; 0 if none has written it yet,
+        because it was made from what AWS says.
     :param stop_requested_by: the try that has asked AWS to stop this attempt of the
         execution; None if no try has.
     :param replaced_by_epoch: the epoch whose tries wait for the end of this execution,
         to start a new one in its place; None if no epoch does.
     :param clear_choice: what a user chose for the clear that follows, or that began
-        this epoch; None for ``on_clear``. An earlier version refuses a record that has
-        it.
+        this epoch; None for ``on_clear``.
     :param replaces: the record of the execution that this one replaces, until AWS has
         accepted the start: if AWS refuses it, that record counts again.
     """
 
     version: Literal[1] = 1
     epoch: Annotated[int, Field(ge=NO_EPOCH)]
-    incarnation: Incarnation | None = None
+    incarnation: Incarnation
     region_name: Annotated[str, StringConstraints(min_length=1)]
     request: models.StartRequest
     execution_arn: models.ExecutionArn | None = None
     resumes: Annotated[int, Field(ge=0)] = 0
     resume_token: models.RequestToken | None = None
     resumed_at: models.UtcTime | None = None
-    try_number: Annotated[int, Field(ge=0)] = 0
+    try_number: Annotated[int, Field(ge=0)]
     stop_requested_by: Annotated[int, Field(ge=0)] | None = None
     replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
     clear_choice: ClearChoice | None = None

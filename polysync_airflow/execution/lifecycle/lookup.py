@@ -117,7 +117,7 @@ def own_record_of(
     if name is None:
         return None
     incarnations = [task.incarnation]
-    if claims and claims.incarnation:
+    if claims:
         incarnations.append(claims.incarnation)
     for incarnation in incarnations:
         own = replace(task, incarnation=incarnation)
@@ -151,7 +151,10 @@ def _records_of_others(
             # Nobody knows its token, and nobody needs it: an execution with an ARN is
             # not started again.
             token = "-".join(("polysync", *map(str, name)))
-            records.append(_record_of(execution, token, pipeline_name, NO_EPOCH, None))
+            incarnation = task_try.task.incarnation
+            records.append(
+                _record_of(execution, token, pipeline_name, NO_EPOCH, incarnation)
+            )
     return records
 
 
@@ -160,7 +163,7 @@ def _record_of(
     token: str,
     pipeline_name: str,
     epoch: int,
-    incarnation: Incarnation | None,
+    incarnation: Incarnation,
 ) -> StoredExecution:
     request = StartRequest(
         pipeline_name=pipeline_name,
@@ -174,6 +177,7 @@ def _record_of(
         region_name=region_from_arn(execution.execution_arn),
         request=request,
         execution_arn=execution.execution_arn,
+        try_number=0,
     )
 
 

@@ -26,13 +26,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context, Variable, conf
 from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.deployment import (
+    DEPLOYMENT_KEY,
+    configured_name,
+    create_deployment,
+    identity_of,
+    read_deployment,
+)
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import instructions
@@ -43,6 +50,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
 )
 from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.get_provider_info import DEPLOYMENT
 
 if TYPE_CHECKING:
     # It imports the models of Airflow's database, which workers must not use.
@@ -53,7 +61,6 @@ log = logging.getLogger(__name__)
 SIGNATURE: Final = "signature"
 # Keeps this HMAC apart from every other use of the Fernet key.
 _PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
-_MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
 _FERNET_KEY_BYTES: Final = 32
 # What Airflow's SDK returns if no key is set: the default of its configuration
 # template, not filled in.
@@ -89,22 +96,6 @@ def warn_of_no_key() -> None:
 def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
     """Return a record with its signature."""
     return {**values, SIGNATURE: _digest(values, task, key)}
-
-
-def task_marks(task: TaskKey) -> tuple[str, ...]:
-    """
-    Return what tells the executions of a task instance from those of the same one in
-    another deployment.
-
-    :return: a mark for each key of the deployment, the current one first; empty if it
-        has no key.
-    :raises PolysyncError: a key is set, but is not a Fernet key.
-    """
-    content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
-    return tuple(
-        instructions.task_mark(hmac.digest(key, content, "sha256").hex())
-        for key in signing_keys()
-    )
 
 
 def is_genuine(
@@ -209,20 +200,33 @@ def _refused(
     )
 
 
-def task_identity(context: Context) -> instructions.TaskIdentity:
+def check_deployment(
+    record: StoredExecution, deployment: str | None, *, place: str
+) -> None:
     """
-    Return the identity of a task instance. For a worker.
+    Refuse a record that a task of another deployment wrote, for example one in a copy
+    of its database. Its execution is neither continued nor stopped.
 
-    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    :param deployment: the identity of this deployment; None if it has none yet.
+    :raises StoredRecordError: the record is that of another deployment.
     """
-    key = TaskKey.of(context["ti"])
-    incarnation = instructions.Incarnation.model_validate(
+    if record.deployment == deployment:
+        return
+    section, option = DEPLOYMENT
+    raise _refused(
+        f"is that of another deployment of Airflow ({record.deployment}, and this one"
+        f" is {deployment}). If it is that of this one, whose address or Variable"
+        f" {DEPLOYMENT_KEY} has changed, set [{section}] {option} ="
+        f" {record.deployment}",
+        place,
+    )
+
+
+def incarnation_of(context: Context) -> instructions.Incarnation:
+    """Return the incarnation of a task instance. For a worker."""
+    return instructions.Incarnation.model_validate(
         task_instances.read_incarnation(context)
     )
-    # A test run begins at its date, also the next time: it must not get the execution
-    # of the last time.
-    nonce = uuid.uuid4().hex if task_instances.is_start_planned(context) else ""
-    return instructions.TaskIdentity(key, incarnation, task_marks(key), nonce)
 
 
 KEY_PREFIX: Final = f"{RECORD_KEY}."
@@ -278,20 +282,6 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
     return from_stored(text if record is None else record, task, place=place)
 
 
-def proven_record(value: Any, ti: Any) -> StoredExecution | None:
-    """
-    Return the record that an XCom holds for a task instance; None if there is none that
-    is proven.
-    """
-    if value is None:
-        return None
-    try:
-        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
-    except StoredRecordError as error:
-        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
-        return None
-
-
 def read_record(ti: Any) -> StoredExecution | None:
     """
     Return the record of a task instance; None if there is none, or if it is not proven.
@@ -335,6 +325,7 @@ class RecordStore:
     """
 
     def __init__(self, context: Context, *, confirmed_at: float = -math.inf) -> None:
+        self._context = context
         self._ti: Any = context["ti"]
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
@@ -352,6 +343,32 @@ class RecordStore:
         """The number of this try."""
         return int(self._ti.try_number)
 
+    @cached_property
+    def identity(self) -> instructions.TaskIdentity:
+        """
+        What tells the starts of this task instance from all others. For a worker.
+
+        :raises PolysyncError: Airflow does not store the identity of the deployment.
+        :raises Exception: Airflow does not respond.
+        """
+        # A test run begins at its date, also the next time: it must not get the
+        # execution of the last time.
+        nonce = ""
+        if task_instances.is_start_planned(self._context):
+            nonce = uuid.uuid4().hex
+        if self._deployment is None:
+            self._deployment = create_deployment()
+        return instructions.TaskIdentity(
+            key=self._task,
+            deployment=self._deployment,
+            incarnation=incarnation_of(self._context),
+            nonce=nonce,
+        )
+
+    @cached_property
+    def _deployment(self) -> str | None:
+        return read_deployment()
+
     def read(self) -> StoredExecution | None:
         """
         Return the record that earlier tries stored; None if there is none, or if it
@@ -359,6 +376,22 @@ class RecordStore:
         """
         self._last_known = self._read_if_proven()
         return self._last_known
+
+    def proven_record(self, value: Any) -> StoredExecution | None:
+        """
+        Return the record that an XCom holds for this task instance; None if there is
+        none that is proven.
+        """
+        if value is None:
+            return None
+        place = f"the XCom {RECORD_KEY!r}"
+        try:
+            record = from_stored(value, self._task, place=place)
+            check_deployment(record, self._deployment, place=place)
+        except StoredRecordError as error:
+            log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+            return None
+        return record
 
     def confirm(self, seconds: float = CONFIRMED_SECONDS) -> None:
         """
@@ -463,7 +496,9 @@ class RecordStore:
         text = task_instances.get_variable(self._key)
         if text is None:
             return None
-        return from_variable(text, self._task, place=self.place)
+        record = from_variable(text, self._task, place=self.place)
+        check_deployment(record, self._deployment, place=self.place)
+        return record
 
     def _read_if_proven(self) -> StoredExecution | None:
         # This try holds a record of its own. What somebody else has written in its
@@ -612,6 +647,20 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         variable.replace(to_variable(to_stored(changed, task), task))
 
 
+def _deployment_of_database() -> str | None:
+    """Return the identity of this deployment. For commands and the API server."""
+    name = configured_name()
+    if name is not None:
+        return name
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
+        value = variable.value
+    if value is None:
+        return None
+    return identity_of(value)
+
+
 def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
     if not variable.exists:
         raise NoRecordError("The task has no record of an execution.")
@@ -621,4 +670,7 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
             f"The Variable {variable_key(task)!r} cannot be decrypted with the"
             " deployment's Fernet key ([core] fernet_key)."
         )
-    return from_variable(text, task, place=place_of(variable_key(task)))
+    place = place_of(variable_key(task))
+    record = from_variable(text, task, place=place)
+    check_deployment(record, _deployment_of_database(), place=place)
+    return record

@@ -131,7 +131,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         from polysync_airflow.execution.lifecycle.decisions import (
             is_of_other_incarnation,
         )
-        from polysync_airflow.records import task_identity
+        from polysync_airflow.records import incarnation_of
 
         record = self._read_record(context)
         if record is None or record.epoch == ti.max_tries:
@@ -142,7 +142,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             record = record.replaces
         if record is None or record.execution_arn is None:
             return None
-        incarnation = task_identity(context).incarnation
+        incarnation = incarnation_of(context)
         if is_of_other_incarnation(
             record, incarnation, ti.try_number
         ) or record.choice_in(ti.max_tries):
@@ -201,8 +201,8 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         store, ti = records.RecordStore(context), context["ti"]
         record = store.read()
         if record is None and store.lost is None:
-            record = records.proven_record(
-                read_xcom(self._first_task(ti), records.RECORD_KEY), ti
+            record = store.proven_record(
+                read_xcom(self._first_task(ti), records.RECORD_KEY)
             )
             if record:
                 # From now on, the try continues with it as with that of a try that has

@@ -54,7 +54,7 @@ from polysync_airflow.operators.execution_calls import (
     sent_parameters,
 )
 from polysync_airflow.operators.worker_stop import WorkerStop
-from polysync_airflow.records import RecordStore, task_identity
+from polysync_airflow.records import RecordStore
 from polysync_airflow.retrying import next_retry
 
 # How long a killed process waits for Airflow to say whose execution it is.
@@ -156,7 +156,7 @@ class TaskTry:
         return Try(
             number=store.try_number,
             epoch=context["ti"].max_tries,
-            task=task_identity(context),
+            task=store.identity,
             choices=self.choices,
             lost=store.lost,
         )
@@ -302,8 +302,7 @@ class TaskTry:
         claims = None
         if store.lost:
             claims = store.lost.record
-        task = task_identity(context)
-        record = lookup.own_record_of(execution, task, claims, pipeline_name)
+        record = lookup.own_record_of(execution, store.identity, claims, pipeline_name)
         if record is None:
             return None
         return record.model_copy(update={"try_number": store.try_number})

@@ -248,8 +248,8 @@ def test_each_new_error_is_logged_once() -> None:
 
     assert first.log_lines == (LogLine(logging.WARNING, "Poll failed, retrying: A"),)
     assert (same.log_lines, len(other.log_lines)) == ((), 1)
-    assert first.waiter == make_waiter(failures=Failures(1, 100, "A", "A"))
-    assert other.waiter == make_waiter(failures=Failures(3, 100, "B", "B"))
+    assert first.waiter == make_waiter(failures=Failures(1, 100, "A", "A", 100))
+    assert other.waiter == make_waiter(failures=Failures(3, 100, "B", "B", 100))
 
 
 def test_shared_polls_log_an_error_that_lasts() -> None:

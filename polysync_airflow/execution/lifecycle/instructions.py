@@ -73,6 +73,10 @@ class ClearChoice(models.StrictModel):
 NO_EPOCH: Final = -1
 
 
+# A name that an administrator gives, or a digest.
+DEPLOYMENT_PATTERN: Final = r"[A-Za-z0-9._-]{1,64}"
+
+
 class StoredExecution(models.StrictModel):
     """
     The record that the tries of a task share in a Variable of Airflow, where users can
@@ -80,6 +84,7 @@ class StoredExecution(models.StrictModel):
 
     :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the
         task begins a new epoch.
+    :param deployment: the Airflow deployment whose task instance wrote the record.
     :param incarnation: that of the task instance that wrote the record.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
@@ -101,6 +106,7 @@ class StoredExecution(models.StrictModel):
     """
 
     version: Literal[1] = 1
+    deployment: Annotated[str, StringConstraints(pattern=f"^{DEPLOYMENT_PATTERN}$")]
     epoch: Annotated[int, Field(ge=NO_EPOCH)]
     incarnation: Incarnation
     region_name: Annotated[str, StringConstraints(min_length=1)]
@@ -257,8 +263,7 @@ class StartName(NamedTuple):
     """
     What the display name of an execution says of its start.
 
-    :param task_mark: see ``TaskIdentity``.
-    :param incarnation_mark: a digest of the task instance and its incarnation.
+    :param task_mark: see ``TaskIdentity``, as for ``incarnation_mark``.
     """
 
     task_mark: str
@@ -272,16 +277,15 @@ class TaskIdentity:
     """
     What the starts of a task instance have in common.
 
-    :param task_marks: digests of the task instance, made with the keys of the
-        deployment, the current one first. Another deployment with the same DAG has
-        other ones.
+    :param deployment: what tells the Airflow deployment from another one with the same
+        DAGs and run ids.
     :param nonce: set if the start of the DAG run does not tell it from another one with
         the same run id.
     """
 
     key: TaskKey
+    deployment: str
     incarnation: Incarnation
-    task_marks: tuple[str, ...] = ()
     nonce: str = ""
 
     def token(self, epoch: int, number: int) -> str:
@@ -303,15 +307,20 @@ class TaskIdentity:
         key = self.key
         text = re.sub(r"[^A-Za-z0-9]+", "-", f"{key.dag_id}/{key.task_id}/{key.run_id}")
         index = () if key.map_index < 0 else (str(key.map_index),)
-        mark = self.task_marks[0] if self.task_marks else task_mark(digest(key))
-        end = "-".join((*index, mark, self.incarnation_mark, str(epoch), str(number)))
+        marks = (self.task_mark, self.incarnation_mark)
+        end = "-".join((*index, *marks, str(epoch), str(number)))
         text = text[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip("-")
         return f"{text}-{end}".lstrip("-")
 
     @property
+    def task_mark(self) -> str:
+        """A digest of the deployment and the task instance, for the display name."""
+        return _digest(self.key, self.deployment)[:_TASK_DIGITS]
+
+    @property
     def incarnation_mark(self) -> str:
-        """A digest of the task instance and its incarnation, for the display name."""
-        return self._digest()[:_INCARNATION_DIGITS]
+        """The same with the incarnation of the task instance."""
+        return self._digest_of_incarnation()[:_INCARNATION_DIGITS]
 
     def next_number(self, record: StoredExecution | None, epoch: int) -> int:
         """Return the number of the next start of an epoch, after that of a record."""
@@ -325,29 +334,20 @@ class TaskIdentity:
         )
 
     def _token_prefix(self, epoch: int) -> str:
-        return f"polysync-{self._digest(epoch)[:40]}"
+        return f"polysync-{self._digest_of_incarnation(epoch)[:40]}"
 
-    def _digest(self, *parts: int) -> str:
+    def _digest_of_incarnation(self, *parts: int) -> str:
         started_at = self.incarnation.dag_run_started_at
         run = (
             started_at.isoformat() if started_at else None,
             self.incarnation.region,
             self.nonce,
         )
-        return digest(self.key, *run, *parts)
+        return _digest(self.key, self.deployment, *run, *parts)
 
 
-def digest(key: TaskKey, *parts: object) -> str:
-    """
-    Return a digest of a task instance and of what else tells its starts apart, as
-    hexadecimal digits.
-    """
+def _digest(key: TaskKey, *parts: object) -> str:
     return hashlib.sha256(json.dumps([astuple(key), *parts]).encode()).hexdigest()
-
-
-def task_mark(hexadecimal: str) -> str:
-    """Return the digits of a keyed digest that stand in a display name."""
-    return hexadecimal[:_TASK_DIGITS]
 
 
 def read_name(*texts: str | None) -> StartName | None:

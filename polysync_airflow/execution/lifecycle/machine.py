@@ -247,6 +247,7 @@ def _found_line(record: StoredExecution) -> LogLine:
 def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
     task_try = instruction.task_try
     record = StoredExecution(
+        deployment=task_try.task.deployment,
         epoch=task_try.epoch,
         incarnation=task_try.task.incarnation,
         region_name=event.region_name,

@@ -47,8 +47,8 @@ _SETTLE_SECONDS: Final = 2.0
 
 def read_deployment() -> str | None:
     """
-    Return the identity of this deployment; None if it has none yet, because no task has
-    started an execution.
+    Return the identity of this deployment; None if it has none, because no task has
+    started an execution, or because the Variable was deleted.
 
     :raises PolysyncError: the option ``deployment`` is not valid.
     :raises Exception: Airflow does not respond.
@@ -56,20 +56,20 @@ def read_deployment() -> str | None:
     name = configured_name()
     if name is not None:
         return name
-    stored = task_instances.get_variable(DEPLOYMENT_KEY)
-    if stored is None:
-        return None
-    return identity_of(stored)
+    return identity_of(task_instances.get_variable(DEPLOYMENT_KEY))
 
 
-def create_deployment() -> str:
+def create_deployment(recorded: str | None) -> str:
     """
     Give this deployment an identity, and return it. For a worker.
 
+    :param recorded: the identity in the record of a task of this database: the Variable
+        was deleted; None for a new one.
     :raises PolysyncError: Airflow does not store the Variable.
     :raises Exception: Airflow does not respond.
     """
-    value = f"{uuid.uuid4().hex} {base_url() or ''}".strip()
+    identity = recorded or uuid.uuid4().hex[:_DIGITS]
+    value = f"{identity} {base_url() or ''}".rstrip()
     Variable.set(DEPLOYMENT_KEY, value, description=_DESCRIPTION)
     clock.sleep(_SETTLE_SECONDS)
     deployment = read_deployment()
@@ -84,17 +84,23 @@ def create_deployment() -> str:
     return deployment
 
 
-def identity_of(stored: str) -> str:
+def identity_of(stored: str | None) -> str | None:
     """
     Return the identity that follows from the Variable and from the address of the API
     server.
 
-    :param stored: the value of the Variable, which users can edit.
+    :param stored: the value of the Variable, which users can edit; None if there is
+        none.
+    :return: None if the Variable has no identity.
     """
-    value, _, stored_url = stored.partition(" ")
-    url = base_url() or stored_url
-    content = f"{value} {url}".encode(errors="backslashreplace")
-    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+    identity, _, stored_url = (stored or "").partition(" ")
+    if not re.fullmatch(DEPLOYMENT_PATTERN, identity):
+        return None
+    own_url = base_url()
+    if own_url is None or own_url == stored_url or not stored_url:
+        return identity
+    # The database is a copy, or the address has changed.
+    return hashlib.sha256(f"{identity} {own_url}".encode()).hexdigest()[:_DIGITS]
 
 
 def configured_name() -> str | None:

@@ -207,10 +207,11 @@ def check_deployment(
     Refuse a record that a task of another deployment wrote, for example one in a copy
     of its database. Its execution is neither continued nor stopped.
 
-    :param deployment: the identity of this deployment; None if it has none yet.
+    :param deployment: the identity of this deployment; None if it has none, because its
+        Variable was deleted. A copy of a database has the Variable.
     :raises StoredRecordError: the record is that of another deployment.
     """
-    if record.deployment == deployment:
+    if deployment in (None, record.deployment):
         return
     section, option = DEPLOYMENT
     raise _refused(
@@ -357,7 +358,8 @@ class RecordStore:
         if task_instances.is_start_planned(self._context):
             nonce = uuid.uuid4().hex
         if self._deployment is None:
-            self._deployment = create_deployment()
+            known = self._last_known
+            self._deployment = create_deployment(known and known.deployment)
         return instructions.TaskIdentity(
             key=self._task,
             deployment=self._deployment,
@@ -655,10 +657,7 @@ def _deployment_of_database() -> str | None:
     from polysync_airflow.airflow_compat.database import stored_variable
 
     with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
-        value = variable.value
-    if value is None:
-        return None
-    return identity_of(value)
+        return identity_of(variable.value)
 
 
 def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:

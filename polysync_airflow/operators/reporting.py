@@ -95,8 +95,7 @@ def push_started(
     task_log: Any,
 ) -> outcome.ExecutionRecord:
     """
-    Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution
-    exists.
+    Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
 
     :param hook: a hook with the task's connection.
     :param now: what is known of the execution, which an earlier try may have started.
@@ -129,7 +128,7 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
     )
-    push_run(context, run)
+    ti.xcom_push("run", storable_run(run, log.warning))
     return run
 
 

@@ -270,6 +270,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 context, self.hook, instruction, parameters, self.log
             )
             if not choices.wait_for_completion:
+                context["ti"].xcom_push("state", self.known_run.state)
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
                 return record.arn

@@ -36,6 +36,7 @@ EXECUTION = (
 )
 RECORD: dict[str, Any] = {
     "version": 1,
+    "deployment": "prod",
     "epoch": 2,
     "incarnation": {"dag_run_started_at": "2026-01-01T00:00:00Z", "clear_number": 0},
     "region_name": "us-east-1",

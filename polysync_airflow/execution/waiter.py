@@ -61,7 +61,6 @@ from polysync_airflow.exceptions import (
     is_throttling,
 )
 from polysync_airflow.execution import models
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import (
     ArnText,
     NameText,
@@ -732,7 +731,7 @@ ProgressInterval = Annotated[
     float,
     Field(
         strict=True,
-        ge=MIN_PROGRESS_INTERVAL,
+        ge=models.MIN_PROGRESS_INTERVAL,
         le=models.MAX_POLL_INTERVAL,
         allow_inf_nan=False,
     ),

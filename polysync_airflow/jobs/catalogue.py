@@ -156,9 +156,9 @@ def steps_of(job: CatalogueJob) -> list[JobStep]:
     """
     if not job.steps:
         raise CatalogueError(
-            f"The catalogue has no steps of the job {job.name}: the definition could not"
-            " be read, or somebody has removed them. Write the file again, and read the"
-            " warnings: polysync jobs import <file>"
+            f"The catalogue has no steps of the job {job.name}: the definition could"
+            " not be read, or somebody has removed them. Write the file again, and read"
+            " the warnings: polysync jobs import <file>"
         )
     return job.steps
 

@@ -46,7 +46,6 @@ from typing import (
 )
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -405,7 +404,7 @@ class ExecutionEvent(EndOfWait):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param attempt_started_at: when the attempt began, if it is a resume; None for the
-        start, and in events of an earlier version.
+        start.
     :param known_steps: the statuses by step that the trigger has logged; None if the
         task must read the XCom ``steps``.
     """
@@ -419,12 +418,9 @@ class ExecutionEvent(EndOfWait):
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
-    # Not in all events, since a worker of the release before refuses a member that it
-    # does not know.
-    known_steps: Annotated[
-        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None,
-        Field(exclude=True),
-    ] = None
+    known_steps: (
+        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None
+    ) = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -750,21 +746,24 @@ class Deletion:
 # ---- the arguments of stored triggers, which others can edit in Airflow's database
 
 
-# An earlier version accepted every positive value: the nearest one that is valid now is
-# used.
 Interval = Annotated[
     float,
-    Field(strict=True, gt=0, allow_inf_nan=False),
-    AfterValidator(
-        lambda seconds: min(
-            max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL
-        )
+    Field(
+        strict=True,
+        ge=models.MIN_POLL_INTERVAL,
+        le=models.MAX_POLL_INTERVAL,
+        allow_inf_nan=False,
     ),
 ]
-Deadline = Annotated[
+
+ProgressInterval = Annotated[
     float,
-    Field(strict=True, ge=models.MIN_TIMESTAMP, allow_inf_nan=False),
-    AfterValidator(lambda seconds: min(seconds, models.MAX_TIMESTAMP)),
+    Field(
+        strict=True,
+        ge=models.MIN_PROGRESS_INTERVAL,
+        le=models.MAX_POLL_INTERVAL,
+        allow_inf_nan=False,
+    ),
 ]
 
 
@@ -776,7 +775,7 @@ class WaitArguments(models.StrictModel):
     polysync_conn_id: models.ConnectionId
     region_name: models.RegionName | None
     poll_interval: Interval
-    deadline: Deadline
+    deadline: models.Timestamp
 
     def waiter(self) -> Waiter[Any, Any]:
         """
@@ -801,11 +800,9 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
-    progress_interval: (
-        Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
-    ) = None
-    declared_steps: str | None = None
-    step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None = None
+    progress_interval: ProgressInterval | None
+    declared_steps: str | None
+    step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None
 
 
 class ResourceArguments(WaitArguments):

@@ -30,11 +30,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Instruction,
     OnCompletedWithFailures,
 )
-from polysync_airflow.execution.parameters import (
-    MIN_PROGRESS_INTERVAL,
-    Seconds,
-    seconds,
-)
+from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators import base
@@ -264,7 +260,8 @@ class ReportChoices(base.LimitChoices):
     on_completed_with_failures: OnCompletedWithFailures
     on_cancelled: outcome.OnCancelled
     progress_interval: Annotated[
-        Seconds | None, seconds(MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL)
+        Seconds | None,
+        seconds(models.MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL),
     ]
     property_files: Annotated[
         Annotated[bool, Field(strict=True)]

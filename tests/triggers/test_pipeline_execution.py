@@ -30,6 +30,8 @@ KWARGS = {
     "attempt": 1,
     "stop_on_kill": True,
     "progress_interval": 60.0,
+    "declared_steps": None,
+    "step_task_ids": None,
 }
 
 

@@ -358,8 +358,8 @@ class RecordStore:
         if task_instances.is_start_planned(self._context):
             nonce = uuid.uuid4().hex
         if self._deployment is None:
-            known = self._last_known
-            self._deployment = create_deployment(known and known.deployment)
+            recorded = self._last_known.deployment if self._last_known else None
+            self._deployment = create_deployment(recorded)
         return instructions.TaskIdentity(
             key=self._task,
             deployment=self._deployment,
@@ -649,7 +649,7 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         variable.replace(to_variable(to_stored(changed, task), task))
 
 
-def _deployment_of_database() -> str | None:
+def deployment_of_database() -> str | None:
     """Return the identity of this deployment. For commands and the API server."""
     name = configured_name()
     if name is not None:
@@ -671,5 +671,5 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
         )
     place = place_of(variable_key(task))
     record = from_variable(text, task, place=place)
-    check_deployment(record, _deployment_of_database(), place=place)
+    check_deployment(record, deployment_of_database(), place=place)
     return record

@@ -298,6 +298,8 @@ LISTS = (
         ("admin", 200, 200),
         ("viewer", 200, 200),
         ("viewer without plugins", 403, 200),
+        ("user without plugins", 403, 200),
+        ("op", 200, 200),
         ("editor", 200, 200),
         ("runner", 200, 200),
         ("nobody", 403, 403),

@@ -27,8 +27,8 @@ HIDDEN: Final = ("retraining_01", "retraining_03")
 _EDITOR: Final = "EditorOfSome"
 # It may edit the same DAGs and their runs, but no tasks.
 _RUNNER: Final = "RunnerOfSome"
-# Of FAB's own roles, only Op and Admin have it. Without it, Airflow's UI has neither
-# tabs nor pages of plugins.
+# FAB's own roles Viewer and User lack its permission, without which Airflow's UI has
+# neither tabs nor pages of plugins.
 _PLUGINS: Final = "ReaderOfPlugins"
 _SEES_PLUGINS: Final = ("can_read", "Plugins")
 # The roles of each user. "Public" may nothing.
@@ -36,6 +36,8 @@ USERS: Final = {
     "admin": ["Admin"],
     "viewer": ["Viewer", _PLUGINS],
     "viewer without plugins": ["Viewer"],
+    "user without plugins": ["User"],
+    "op": ["Op"],
     "editor": [_EDITOR],
     "runner": [_RUNNER],
     "nobody": ["Public"],

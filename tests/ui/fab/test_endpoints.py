@@ -41,13 +41,15 @@ if not has_fab():
         "this Airflow has no tabs of plugins, or no FAB", allow_module_level=True
     )
 
+from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
+
 from polysync_airflow.ui.app import BUNDLE, PATH, build_id, create_app
 
 UNKNOWN = "no_such_dag"
 # Whose DAG has a record. That of the last one is hidden from the editor of some DAGs.
 RECORDED = (EDITED, SEEN, HIDDEN[0])
 ANONYMOUS = "anonymous"
-# Somebody whose account was ended after the sign-in.
+# Somebody whose account was deleted after the sign-in.
 DISMISSED = "dismissed"
 PUBLIC_ROLE = "AIRFLOW__FAB__AUTH_ROLE_PUBLIC"
 
@@ -103,7 +105,7 @@ def cookies(client: TestClient) -> dict[str, dict[str, str]]:
     """The cookie with the session of each user, as a browser sends it."""
     from airflow.providers.fab.auth_manager.models import User
     from airflow.utils.session import create_session
-    from sqlalchemy import update
+    from sqlalchemy import delete
 
     tokens = {}
     for user in (*USERS, DISMISSED):
@@ -111,9 +113,7 @@ def cookies(client: TestClient) -> dict[str, dict[str, str]]:
         response = client.post("/auth/token", json=login)
         tokens[user] = response.raise_for_status().json()["access_token"]
     with create_session() as session:
-        session.execute(
-            update(User).where(User.username == DISMISSED).values(active=False)
-        )
+        session.execute(delete(User).where(User.username == DISMISSED))
     client.cookies.clear()
     sent = {user: {"Cookie": f"_token={token}"} for user, token in tokens.items()}
     return {ANONYMOUS: {}, **sent}
@@ -255,6 +255,10 @@ def test_the_path_names_the_dag(call: Call) -> None:
     assert stored_variable(task_of(HIDDEN[0]))[0] == value_of(HIDDEN[0])
 
 
+@pytest.mark.skipif(
+    not hasattr(BaseAuthManager, "get_fastapi_middlewares"),
+    reason="the API server of this Airflow gives no role to the anonymous",
+)
 @pytest.mark.parametrize(
     ("role", "file", "answer", "status"),
     [

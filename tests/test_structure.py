@@ -42,6 +42,7 @@ MAX_LINES = 850
 NO_AIRFLOW = (
     "execution",
     "exceptions",
+    "get_provider_info",
     "states",
     "aws",
     "auth.allow_list",

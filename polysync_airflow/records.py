@@ -42,6 +42,7 @@ from polysync_airflow.deployment import (
 )
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import Owner, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import (
@@ -49,7 +50,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StoredExecution,
     TaskKey,
 )
-from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.execution.models import MAX_INTEGER
+from polysync_airflow.execution.texts import describe_validation_error, is_storable_text
 from polysync_airflow.get_provider_info import DEPLOYMENT
 from polysync_airflow.states import DELETED
 
@@ -276,9 +278,9 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
     :raises StoredRecordError: the text holds no record of this task instance.
     """
     try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
+        value = read_json(text, "it")
+    except UnreadableJsonError as error:
+        raise _refused(f"is damaged ({error})", place) from None
     record = value.get(RECORD) if isinstance(value, dict) else value
     # A Variable without a record in it is damaged, which is not the same as no record.
     return from_stored(text if record is None else record, task, place=place)
@@ -569,24 +571,36 @@ class StoredTask(NamedTuple):
 
 def stored_task(variable: StoredVariable) -> StoredTask | None:
     """
-    Return the task of the record in a Variable; None if it holds none, or cannot be
-    decrypted.
+    Return the task of the record in a Variable; None if there is no such Variable.
+
+    :raises StoredRecordError: it holds no record of a task. The message says why.
     """
-    try:
-        value = json.loads(variable.value or "")
-        key = TaskKey(**value[TASK])
-        text_fields = (key.dag_id, key.run_id, key.task_id)
-        if not all(isinstance(text, str) for text in text_fields) or not isinstance(
-            key.map_index, int
-        ):
-            return None
-    except (KeyError, TypeError, ValueError):
+    if not variable.exists:
         return None
+    if variable.value is None:
+        raise StoredRecordError("it cannot be decrypted with [core] fernet_key")
+    try:
+        value = read_json(variable.value, "it")
+        key = TaskKey(**value[TASK])
+    except UnreadableJsonError as error:
+        raise StoredRecordError(str(error)) from None
+    except (KeyError, TypeError):
+        raise StoredRecordError("it names no task") from None
+    if not _may_exist(key):
+        raise StoredRecordError("it names a task that Airflow cannot have")
     state, ended_at = variable.dag_run(key.dag_id, key.run_id)
     states = tuple(variable.states_of(**asdict(key)))
     return StoredTask(
         key, state, _started_at(value) if state is None else ended_at, states
     )
+
+
+def _may_exist(key: TaskKey) -> bool:
+    """Return whether Airflow's database can be asked for a task instance."""
+    ids = (key.dag_id, key.run_id, key.task_id)
+    have_ids = all(isinstance(each, str) and is_storable_text(each) for each in ids)
+    index = key.map_index
+    return have_ids and isinstance(index, int) and -1 <= index <= MAX_INTEGER
 
 
 def _started_at(value: Any) -> datetime | None:

@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 # Airflow's own requests take at most about this long. A triggerer that ends does not
 # respond at all.
 TIMEOUT_SECONDS: Final = 60.0
+# How often a call that may be repeated is made, if Airflow does not respond in time.
+MAX_CALLS: Final = 3
 
 _MASKER: Final = (
     "airflow.sdk.log" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
@@ -36,6 +38,10 @@ _MASKER: Final = (
 
 _event_loop: asyncio.AbstractEventLoop | None = None
 _inside = threading.local()
+
+
+class NoResponseError(TimeoutError):
+    """Raised when Airflow does not respond to a triggerer in time."""
 
 
 def _channel_needs_event_loop() -> bool:
@@ -66,7 +72,7 @@ def call_airflow(function: Callable[[], Result]) -> Result:
     that waits for ever would keep the process from ending. The function then stays
     behind in a thread that does not.
 
-    :raises TimeoutError: Airflow does not respond.
+    :raises NoResponseError: Airflow does not respond.
     """
     loop = _event_loop
     if loop is None or loop.is_closed() or getattr(_inside, "called", False):
@@ -91,7 +97,34 @@ def call_airflow(function: Callable[[], Result]) -> Result:
         future = asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop)
     else:
         future = call_in_daemon_thread(partial(contextvars.copy_context().run, call))
-    return future.result(TIMEOUT_SECONDS)
+    try:
+        return future.result(TIMEOUT_SECONDS)
+    except TimeoutError:
+        if future.done():
+            # It is the error of the function.
+            raise
+        raise NoResponseError(
+            f"Airflow has not responded to the triggerer within {TIMEOUT_SECONDS:.0f} s"
+        ) from None
+
+
+def call_slow_airflow(
+    function: Callable[[], Result], warn: Callable[[str], object]
+) -> Result:
+    """
+    Call a function as ``call_airflow`` does, and again if Airflow does not respond. A
+    fresh triggerer on a busy machine may wait for a minute.
+
+    :param function: what is the same if it is called twice.
+    :param warn: called with a message before each further call.
+    :raises NoResponseError: Airflow has not responded to ``MAX_CALLS`` calls.
+    """
+    for _ in range(MAX_CALLS - 1):
+        try:
+            return call_airflow(function)
+        except NoResponseError as error:
+            warn(f"{error}, asking again")
+    return call_airflow(function)
 
 
 class _DaemonThreads(Executor):

@@ -7,7 +7,7 @@ Airflow stores the values of Variables encrypted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime
 from importlib import import_module
@@ -24,6 +24,10 @@ from airflow.providers.common.compat.sdk import (
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.states import DELETED
+
+# In place of an XCom that Airflow cannot decode. No XCom of ours is an empty text, so
+# each reader takes it for one that somebody has edited.
+UNREADABLE: Final = ""
 
 
 def read_state(ti: Any) -> str | None:
@@ -163,10 +167,23 @@ def is_start_planned(context: Context) -> bool:
 
 def read_xcom(ti: Any, key: str) -> Any:
     """
-    Return the value of an XCom of a task instance; None if there is none. For a
-    triggerer.
+    Return the value of an XCom of a task instance; None if there is none,
+    ``UNREADABLE`` if Airflow cannot decode it. For a triggerer.
     """
-    return XCom.get_one(key=key, **_key(ti))
+    return decoded(lambda: XCom.get_one(key=key, **_key(ti)))
+
+
+def decoded(read: Callable[[], Any]) -> Any:
+    """
+    Return the value of an XCom; ``UNREADABLE`` if it is nested so deeply that Airflow
+    cannot decode it.
+
+    :param read: asks Airflow for it.
+    """
+    try:
+        return read()
+    except RecursionError:
+        return UNREADABLE
 
 
 def write_xcom(ti: Any, key: str, value: Any) -> None:

@@ -39,7 +39,11 @@ from polysync_airflow.airflow_compat.supervisor import (
     mask_secret,
 )
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
-from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
+from polysync_airflow.auth.connection import (
+    BaseCredentials,
+    check_aws_region,
+    parse_credentials,
+)
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
@@ -50,6 +54,7 @@ from polysync_airflow.exceptions import (
     hint_for,
 )
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.execution.waiter import Deletion
 
@@ -172,7 +177,26 @@ class PolysyncBaseHook(AwsBaseHook):
                 f" {connection.conn_type!r}; it must be {self.conn_type!r} or"
                 f" {AwsBaseHook.conn_type!r}."
             )
+        self._check_extra(connection)
         return connection
+
+    def _check_extra(self, connection: Connection) -> None:
+        # Airflow takes what is not JSON for no extra at all, and fails with a
+        # RecursionError at what is nested too deeply.
+        if not connection.extra:
+            return
+        what = f"The extra of the connection {self.polysync_conn_id!r}"
+        try:
+            extra = read_json(connection.extra, what)
+        except UnreadableJsonError as error:
+            raise CredentialsError(
+                f"{error}. Correct it under Admin > Connections."
+            ) from None
+        if not isinstance(extra, dict):
+            raise CredentialsError(
+                f"{what} is a JSON {type(extra).__name__}: give a JSON object with the"
+                " fields of the sign-in method."
+            )
 
     @cached_property
     def credentials(self) -> BaseCredentials | None:
@@ -182,12 +206,6 @@ class PolysyncBaseHook(AwsBaseHook):
             return None
         # Airflow masks the secrets in it.
         extra = call_airflow(lambda: connection.extra_dejson)
-        if not isinstance(extra, dict):
-            raise CredentialsError(
-                f"The extra of the connection {self.polysync_conn_id!r} is a JSON"
-                f" {type(extra).__name__}: give a JSON object with the fields of the"
-                " sign-in method."
-            )
         fields = extra | {
             "access_key_id": connection.login,
             "secret_access_key": connection.password,
@@ -214,6 +232,7 @@ class PolysyncBaseHook(AwsBaseHook):
                 )
             except _SETTING_ERRORS as error:
                 raise _invalid_setting(self.polysync_conn_id, error) from None
+            self._check_regions(wrapper)
             # Whoever edits connections could otherwise avoid the lists by another type.
             try:
                 check_aws_connection(wrapper.extra_config, allow_list())
@@ -240,6 +259,20 @@ class PolysyncBaseHook(AwsBaseHook):
             config = config.merge(overrides) if overrides else config
         wrapper.botocore_config = config
         return wrapper
+
+    def _check_regions(self, wrapper: AwsConnectionWrapper) -> None:
+        regions = {
+            "region_name": wrapper.region_name,
+            "session_kwargs.region_name": wrapper.session_kwargs.get("region_name"),
+            "config_kwargs.region_name": getattr(
+                wrapper.botocore_config, "region_name", None
+            ),
+        }
+        for field, region in regions.items():
+            if region not in (None, ""):
+                check_aws_region(
+                    region, field=field, connection_id=self.polysync_conn_id
+                )
 
     def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """

@@ -10,6 +10,7 @@ connection. Nothing here needs Airflow.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ from botocore.credentials import Credentials as AwsCredentials
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -46,6 +48,9 @@ _CLIENT_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+_MAX_REGION_LENGTH: Final = 64
+
+
 def _check_url(url: str) -> str:
     endpoint_host(url)
     return url
@@ -62,13 +67,22 @@ def _check_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _check_region(region: Any) -> Any:
+    # It becomes a part of the host to which requests are sent.
+    is_region = isinstance(region, str) and len(region) <= _MAX_REGION_LENGTH
+    if not is_region or not re.fullmatch(REGION_PATTERN, region):
+        # Not the value: somebody may have pasted a secret into the wrong field.
+        raise ValueError("not the name of an AWS region, such as eu-central-1")
+    return region
+
+
 Text = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$"),
 ]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
 UnifiedStudioUrl = Annotated[str, StringConstraints(pattern=f"^{UNIFIED_STUDIO_URL}$")]
-Region = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+Region = Annotated[str, BeforeValidator(_check_region)]
 AccessKeyId = Annotated[
     str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")
 ]
@@ -126,7 +140,7 @@ class BaseCredentials(BaseModel):
     unified_studio_url: UnifiedStudioUrl | None = None
     endpoint_url: Url | None = None
     sts_endpoint_url: Url | None = None
-    verify: Annotated[bool | str, pydantic.BeforeValidator(_parse_verify)] = True
+    verify: Annotated[bool | str, BeforeValidator(_parse_verify)] = True
 
     @property
     def auth_description(self) -> str:
@@ -514,13 +528,32 @@ def parse_credentials(
     try:
         return CREDENTIALS_ADAPTER.validate_python(given)
     except pydantic.ValidationError as error:
-        problems = "\n".join(
-            f"- {problem}" for problem in first_problems(list(_problems(error)))
-        )
-        raise CredentialsError(
-            f"The connection {connection_id!r} (type polysync_sagemaker) is not"
-            f" usable:\n{problems}"
-        ) from None
+        problems = list(_problems(error))
+        raise _not_usable(connection_id, "polysync_sagemaker", problems) from None
+
+
+def check_aws_region(region: object, *, field: str, connection_id: str) -> None:
+    """
+    Check a region of an ``aws`` connection, as that of ours is checked.
+
+    :param field: the field that has it.
+    :raises CredentialsError: it is not the name of a region.
+    """
+    try:
+        _check_region(region)
+    except ValueError as error:
+        problem = f"{field}: {error}; correct it."
+        raise _not_usable(connection_id, "aws", [problem]) from None
+
+
+def _not_usable(
+    connection_id: str, connection_type: str, problems: list[str]
+) -> CredentialsError:
+    lines = "\n".join(f"- {problem}" for problem in first_problems(problems))
+    return CredentialsError(
+        f"The connection {connection_id!r} (type {connection_type}) is not"
+        f" usable:\n{lines}"
+    )
 
 
 def _problems(error: pydantic.ValidationError) -> Iterable[str]:
@@ -541,7 +574,8 @@ def _problems(error: pydantic.ValidationError) -> Iterable[str]:
                 " correct it."
             )
         else:
-            yield f"{label}: {problem['msg']}; correct it."
+            text = problem["msg"].removeprefix("Value error, ")
+            yield f"{label}: {text}; correct it."
 
 
 def choices_of(discriminator: str) -> list[str]:

@@ -42,6 +42,7 @@ from polysync_airflow.exceptions import (
     hint_for,
 )
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.json_input import read_json
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import CREDENTIALS_FAILED, CREDENTIALS_REFRESHED, count
 
@@ -96,10 +97,13 @@ def entra_token_loader(
                 return str(credential.get_token(scope).token)
         except AzureError as error:
             raise _map_entra_error(error, identity) from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             # ValueError: a malformed id, or a file that is not a certificate. Not
-            # permanent: a file that does not exist yet, or a response that is not JSON.
-            temporary = isinstance(error, (OSError, json.JSONDecodeError))
+            # permanent: a file that does not exist yet, or a response that is not JSON,
+            # or is nested too deeply.
+            temporary = isinstance(
+                error, (OSError, json.JSONDecodeError, RecursionError)
+            )
             raise CredentialsError(
                 f"entra_credential = {entra_credential!r} cannot be used:"
                 f" {clean_text(str(error))}",
@@ -194,10 +198,9 @@ def decode_claims(token: str) -> Claims | None:
     """
     try:
         payload = token.split(".")[1]
-        claims = json.loads(
-            base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        )
-    except (IndexError, ValueError, RecursionError):
+        content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        claims = read_json(content, "the token")
+    except (IndexError, ValueError):
         return None
     if not isinstance(claims, dict):
         return None

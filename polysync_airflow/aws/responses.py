@@ -9,7 +9,7 @@ operation, the resource and AWS's own message.
 botocore limits neither size nor time: its ``read_timeout`` is the time of one read, and
 a response of one byte every few seconds never reaches it. Here, ``read_timeout`` is the
 time of the whole response, from its status line on. A response that is large may take
-longer, but must keep coming.
+longer, but must keep coming: no silence in it lasts longer than ``read_timeout``.
 
 Lists are not read with botocore's paginators: they compare a token with the one before
 only, and take any number of pages.
@@ -346,15 +346,13 @@ class _LimitedReader(io.RawIOBase):
         return count
 
     def _seconds_left(self) -> float | None:
-        end = _give_up_at.get()
+        now = time.monotonic()
+        left = _give_up_at.get() - now
         if self._read_timeout is not None:
-            end = min(
-                end,
-                self._begin
-                + self._read_timeout
-                + self._received / MIN_BYTES_PER_SECOND,
-            )
-        left = end - time.monotonic()
+            earned = self._received / MIN_BYTES_PER_SECOND
+            end = self._begin + self._read_timeout + earned
+            # What came in a burst must not become a long silence.
+            left = min(left, end - now, self._read_timeout)
         if left <= 0:
             raise TimeoutError("the response takes too long")
         return None if left == math.inf else left

@@ -18,6 +18,7 @@ from polysync_airflow.aws.sessions import price_list_region
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.prices import HourlyPrices, Price
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -114,8 +115,8 @@ def _dimensions(
         page = hook.call_pricing(ServiceCode="AmazonSageMaker", **request)
         for entry in page.get("PriceList", ()):
             # What has another form is no instance.
-            with suppress(ValidationError):
-                found = _Product.model_validate_json(entry)
+            with suppress(UnreadableJsonError, ValidationError):
+                found = _Product.model_validate(read_json(entry, "the product"))
                 for term in found.terms.get("OnDemand", {}).values():
                     yield from (
                         (found.attributes, each)

@@ -10,11 +10,20 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
-from polysync_airflow.cli.output import ERROR, write, write_error, write_result
+from polysync_airflow.cli.output import (
+    ERROR,
+    FAILED,
+    OK,
+    write,
+    write_error,
+    write_result,
+)
+from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
@@ -22,10 +31,21 @@ from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
 
 def main(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    found, deleted = [], " deleted" if options.older_than else ""
+    found: list[dict[str, Any]] = []
+    unreadable: list[dict[str, str]] = []
+    deleted = " deleted" if options.older_than else ""
     try:
         for key in variable_keys(KEY_PREFIX):
-            if task := _handle(key, options.dag_id, options.older_than):
+            try:
+                task = _handle(key, options.dag_id, options.older_than)
+            except StoredRecordError as error:
+                write_error(
+                    f"the Variable {clean_line(key)} holds no record: {error}. It was"
+                    " left as it is: look at it under Admin > Variables"
+                )
+                unreadable.append({"key": key, "problem": str(error)})
+                continue
+            if task:
                 ended_at = task.ended_at and task.ended_at.isoformat(timespec="seconds")
                 state = {"dag_run_state": task.dag_run_state, "ended_at": ended_at}
                 found.append({"key": key, **asdict(task.key), **state})
@@ -43,8 +63,13 @@ def main(options: argparse.Namespace) -> int:
             " migrate"
         )
         return ERROR
-    document = {"deleted": bool(deleted), "records": found}
-    return write(options, document, [f"{len(found)} Variables{deleted}."])
+    document = {
+        "deleted": bool(deleted),
+        "records": found,
+        "unreadable": unreadable,
+    }
+    write(options, document, [f"{len(found)} Variables{deleted}."])
+    return FAILED if unreadable else OK
 
 
 def _handle(
@@ -54,11 +79,13 @@ def _handle(
     Return the task of a Variable that is listed or was deleted.
 
     In the transaction with the look and the deletion, no task can change it.
+
+    :raises StoredRecordError: the Variable holds no record. Whoever wrote it may need
+        it.
     """
     with stored_variable(key, lock=older_than is not None) as variable:
         task = stored_task(variable)
         if task is None or dag_id not in (None, task.key.dag_id):
-            # What is not a record may be needed by whoever wrote it.
             return None
         if older_than is not None:
             if not task.has_ended_before(clock.now() - older_than):

@@ -40,6 +40,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 SOURCE: Final = "aws.sagemaker"
 EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
@@ -307,19 +308,11 @@ def read_message(body: object) -> AnyChange:
 
 
 def _envelope(body: object) -> _Envelope:
-    if not isinstance(body, str):
-        raise UnreadableMessageError("it has no text")
-    if (
-        len(body) > MAX_MESSAGE_BYTES
-        or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES
-    ):
-        raise UnreadableMessageError(f"it has more than {MAX_MESSAGE_BYTES:,} bytes")
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        raise UnreadableMessageError("it is not JSON") from None
-    try:
+        content = read_json(body, "it", max_bytes=MAX_MESSAGE_BYTES)
         return _Envelope.model_validate(content)
+    except UnreadableJsonError as error:
+        raise UnreadableMessageError(str(error)) from None
     except ValidationError as error:
         problems = texts.describe_validation_error(error)
         raise UnreadableMessageError(

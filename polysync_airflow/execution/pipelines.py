@@ -40,6 +40,7 @@ from pydantic import (
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 
 class PipelineSummary(models.FrozenModel):
@@ -376,26 +377,20 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
     :raises ParametersError: the text is not a definition with valid ``Parameters``.
     """
     try:
-        parsed = json.loads(definition or "")
-        if not isinstance(parsed, dict):
-            raise ParametersError(
-                f"the definition is a JSON {type(parsed).__name__}, not an object"
-            )
+        parsed = read_json(definition or "", "the definition")
+    except UnreadableJsonError as error:
+        raise ParametersError(texts.clean_text(str(error))) from None
+    if not isinstance(parsed, dict):
+        raise ParametersError(
+            f"the definition is a JSON {type(parsed).__name__}, not an object"
+        )
+    try:
         return _DECLARED_PARAMETERS.validate_python(parsed.get("Parameters") or [])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         raise ParametersError(
             texts.clean_text(f"the definition's Parameters.{path}: {first['msg']}")
-        ) from None
-    except ValueError as error:
-        # Not only JSONDecodeError: Python refuses numbers with more than 4,300 digits.
-        raise ParametersError(
-            texts.clean_text(f"the definition is not JSON: {error}")
-        ) from None
-    except RecursionError:
-        raise ParametersError(
-            "the definition is nested too deeply to be read"
         ) from None
 
 
@@ -408,11 +403,10 @@ def definition_digest(definition: str | None) -> str | None:
     :return: ``sha256:<hex>``; None if the text is not JSON.
     """
     try:
-        canonical = json.dumps(
-            json.loads(definition or ""), sort_keys=True, separators=(",", ":")
-        )
-    except (ValueError, RecursionError):
+        content = read_json(definition or "", "the definition")
+    except UnreadableJsonError:
         return None
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
@@ -463,8 +457,8 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
     :return: at most ``MAX_STEPS``; none if the text is not a definition.
     """
     try:
-        parsed = json.loads(definition or "")
-    except (ValueError, RecursionError):
+        parsed = read_json(definition or "", "the definition")
+    except UnreadableJsonError:
         return []
     found: list[DeclaredStep] = []
     pending: deque[tuple[Any, str | None, str | None]] = deque(

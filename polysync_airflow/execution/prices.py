@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints, ValidationError
 
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.json_input import read_json
 
 MAX_BYTES: Final = 2 * 1024 * 1024
 
@@ -50,10 +51,9 @@ class HourlyPrices(models.StrictModel):
 
         :raises ValueError: it has none; the text says why.
         """
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it is longer than {MAX_BYTES:,} bytes")
+        values = read_json(content, "it", max_bytes=MAX_BYTES)
         try:
-            return cls.model_validate_json(content)
+            return cls.model_validate(values)
         except ValidationError as error:
             raise ValueError(texts.describe_validation_error(error)) from None
 

@@ -20,12 +20,10 @@ Everything here is pure.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from math import isfinite
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 from pydantic import (
@@ -37,6 +35,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from polysync_airflow.execution.json_input import read_json
 from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
@@ -532,8 +531,6 @@ MAX_BYTES: Final = 256 * 1024
 # Databases limit how deeply JSON may be nested: MySQL to 100.
 MAX_DEPTH: Final = 32
 
-_TOO_DEEP: Final = "it is nested too deeply"
-
 PropertyFiles = bool | Sequence[str]
 
 
@@ -574,34 +571,18 @@ def parse(content: bytes) -> Any:
     Return the value of a property file, with clean texts.
 
     :param content: the file, or what was read of a longer one.
-    :raises ValueError: it has more than ``MAX_BYTES``, or is not JSON that every
-        database stores.
+    :raises UnreadableJsonError: it has more than ``MAX_BYTES``, or is not JSON that
+        every database stores.
     """
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-    try:
-        value = json.loads(content, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    except ValueError as error:
-        raise ValueError(f"it is not JSON: {error}") from None
+    value = read_json(content, "it", max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
     return _clean(value)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
-
-
-def _clean(value: Any, depth: int = 0) -> Any:
-    if depth > MAX_DEPTH:
-        raise ValueError(_TOO_DEEP)
+def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            clean_value(name, MAX_BYTES): _clean(each, depth + 1)
-            for name, each in value.items()
+            clean_value(name, MAX_BYTES): _clean(each) for name, each in value.items()
         }
     if isinstance(value, list):
-        return [_clean(each, depth + 1) for each in value]
-    if isinstance(value, float) and not isfinite(value):
-        raise ValueError("it has a number that is too large")
+        return [_clean(each) for each in value]
     return clean_value(value, MAX_BYTES) if isinstance(value, str) else value

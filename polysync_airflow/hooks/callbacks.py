@@ -7,7 +7,6 @@ No error has the token of a step, which AWS may quote.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -17,6 +16,7 @@ from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.aws.sessions import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.steps.callbacks import (
     ReceivedMessage,
@@ -189,9 +189,10 @@ class CallbackMethods(QueueMethods):
         if not policy:
             return None
         try:
-            return parse(Redrive, operation, json.loads(policy))
-        except (RecursionError, TypeError, ValueError):
-            raise invalid_response_error(operation, f"{name} is not JSON") from None
+            content = read_json(policy, name)
+        except UnreadableJsonError as error:
+            raise invalid_response_error(operation, str(error)) from None
+        return parse(Redrive, operation, content)
 
     def hide_messages(
         self, queue_url: str, receipts: Sequence[str], seconds: int

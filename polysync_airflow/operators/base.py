@@ -21,7 +21,7 @@ from typing import (
 )
 
 from polysync_airflow import get_provider_info
-from polysync_airflow.airflow_compat import sdk
+from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import (
     exit_if_orphaned,
@@ -409,9 +409,14 @@ class ExecutionOperator(WaitingOperator):
 
 
 def pull_own(context: Context, key: str) -> Any:
-    """Return an XCom of this task instance; None if there is none."""
+    """
+    Return an XCom of this task instance; None if there is none, ``UNREADABLE`` if
+    Airflow cannot decode it.
+    """
     ti = context["ti"]
-    return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+    return task_instances.decoded(
+        lambda: ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+    )
 
 
 def write_lines(log: Any, lines: Iterable[LogLine]) -> None:

@@ -316,9 +316,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         this_try = self.this_try
         this_try.is_executed = True
-        self._know_started(context, (started or {}).get("run"))
+        # Airflow's database has it, too.
+        before = started if isinstance(started, dict) else {}
+        self._know_started(context, before.get("run"))
         end = check_event(ExecutionEvent, event)
-        declared, known = (started or {}).get("declared_steps"), end.known_steps
+        declared = before.get("declared_steps")
+        known = end.known_steps
         self.steps_before = (
             None if declared is None or known is None else (declared, known)
         )

@@ -17,8 +17,9 @@ from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow import sensors
-from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
+from polysync_airflow.airflow_compat.supervisor import call_slow_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import delete_xcom, read_xcom
+from polysync_airflow.execution.json_input import read_json
 from polysync_airflow.triggers import waits
 from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
 
@@ -103,7 +104,7 @@ class PolysyncTaskTrigger(BaseTrigger):
         if kept := self._kept_wait():
             raise kept
         for key in XCOM_KEYS if ti.try_number > 1 else ():
-            call_airflow(partial(delete_xcom, ti, key))
+            call_slow_airflow(partial(delete_xcom, ti, key), self.log.warning)
         return self._session(None, {}, context)
 
     def _session(
@@ -124,7 +125,8 @@ class PolysyncTaskTrigger(BaseTrigger):
         task.render_template_as_native_obj = (
             dag.render_template_as_native_obj if own is None else own
         )
-        call_airflow(partial(task.render_template_fields, context))
+        render = partial(task.render_template_fields, context)
+        call_slow_airflow(render, self.log.warning)
         try:
             if method_name:
                 return task.resume_execution(method_name, arguments, context)
@@ -143,10 +145,10 @@ class PolysyncTaskTrigger(BaseTrigger):
     def _kept_wait(self) -> TaskDeferred | None:
         """Return the last deferral of this try; None if it has not deferred yet."""
         ti: Any = self.task_instance
-        kept = call_airflow(partial(read_xcom, ti, WAIT_KEY))
+        kept = call_slow_airflow(partial(read_xcom, ti, WAIT_KEY), self.log.warning)
         try:
-            owner, method_name, name, arguments = json.loads(
-                get_fernet().decrypt(kept.encode())
+            owner, method_name, name, arguments = read_json(
+                get_fernet().decrypt(kept.encode()), "it"
             )
             if owner == str(ti.id):
                 return TaskDeferred(

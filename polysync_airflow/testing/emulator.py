@@ -13,7 +13,6 @@ what was started.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from typing import Any, Final
 import pytest
 
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.json_input import read_json
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 
 
@@ -319,7 +319,7 @@ class SageMakerEmulator(EmulatorServer):
             response, _ = self.sagemaker.call(
                 "DescribePipeline", region, {"PipelineName": name}
             )
-            steps = json.loads(str(response["PipelineDefinition"]))["Steps"]
+            steps = read_json(response["PipelineDefinition"], "the definition")["Steps"]
             found[name] = {body["Name"]: body for body in _steps_in(steps)}
         return found
 

@@ -27,7 +27,7 @@ from airflow.triggers.base import (
 )
 
 from polysync_airflow.airflow_compat import sdk
-from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.airflow_compat.supervisor import call_slow_airflow
 from polysync_airflow.airflow_compat.task_instances import write_xcom
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
@@ -64,10 +64,12 @@ class TaskInstanceInThread:
 
     :param ti: that of the trigger, with its task: Airflow sets it for a task that
         started in the triggerer.
+    :param warn: called with a message if Airflow does not respond.
     """
 
-    def __init__(self, ti: Any) -> None:
+    def __init__(self, ti: Any, warn: Callable[[str], object]) -> None:
         self._ti = ti
+        self._warn = warn
         self.is_left = False
 
     def __getattr__(self, name: str) -> Any:
@@ -90,11 +92,12 @@ class TaskInstanceInThread:
         """
         if self.is_left:
             raise asyncio.CancelledError
-        call_airflow(partial(write_xcom, self._ti, key, value))
+        call_slow_airflow(partial(write_xcom, self._ti, key, value), self._warn)
 
     def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
         """Return an XCom."""
-        return call_airflow(partial(self._ti.xcom_pull, *args, **kwargs))
+        pull = partial(self._ti.xcom_pull, *args, **kwargs)
+        return call_slow_airflow(pull, self._warn)
 
 
 @dataclass(kw_only=True)
@@ -120,7 +123,7 @@ class TaskEnd:
         :param code: is called with the context. What it returns is the XCom
             ``return_value``.
         """
-        ti = TaskInstanceInThread(self.ti)
+        ti = TaskInstanceInThread(self.ti, self.log.warning)
         # In the trigger's own context: by that, Airflow writes the lines to the log of
         # the task.
         run = contextvars.copy_context().run

@@ -32,13 +32,25 @@ from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from polysync_airflow import __version__, records
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle.instructions import OnClear, TaskKey
-from polysync_airflow.execution.texts import clean_line, describe_validation_error
+from polysync_airflow.execution.texts import (
+    clean_line,
+    describe_validation_error,
+    is_storable_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +58,17 @@ PATH = "/dags/{dag_id}/clear-choice"
 # Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.
 MAX_BODY = 16 * 1024
 
+
+def _check_id(text: str) -> str:
+    if not is_storable_text(text):
+        raise ValueError("has a character that no id can have")
+    return text
+
+
 # As in Airflow's records.
-Id = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+Id = Annotated[
+    str, StringConstraints(min_length=1, max_length=250), AfterValidator(_check_id)
+]
 
 
 class Change(BaseModel):
@@ -109,6 +130,23 @@ def refuse_other_sites(request: Request) -> None:
         raise HTTPException(415, "The body must be application/json.")
 
 
+def remember_user(request: Request, _: User) -> None:
+    """Remember that the request comes from a user: Airflow has accepted its token."""
+    request.state.is_of_user = True
+
+
+def refuse_unstorable(request: Request) -> None:
+    """
+    Refuse a URL with a character that no id can have. PostgreSQL fails at a question
+    about one, and Airflow asks about the DAG before an endpoint checks its arguments.
+    """
+    values = [*request.path_params.values()]
+    for name, value in request.query_params.multi_items():
+        values += [name, value]
+    if not all(map(is_storable_text, values)):
+        raise HTTPException(422, "The URL has a character that no id can have.")
+
+
 async def read_change(request: Request) -> Change:
     """Return the body of a request. What is too long is not read to its end."""
     body = bytearray()
@@ -117,7 +155,9 @@ async def read_change(request: Request) -> Change:
         if len(body) > MAX_BODY:
             raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes.")
     try:
-        return Change.model_validate_json(bytes(body))
+        return Change.model_validate(read_json(bytes(body), "The body"))
+    except UnreadableJsonError as error:
+        raise HTTPException(422, str(error)) from None
     except ValidationError as error:
         raise HTTPException(422, describe_validation_error(error)) from None
 
@@ -128,16 +168,18 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 
 async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
     # Whoever may not clear the task just looks at it: nothing has failed, so there is
-    # no error in the console of the browser. A file that is refused is an error.
+    # no error in the console of the browser. A token that Airflow refuses is an error,
+    # and so is a file that is refused.
+    is_of_user = getattr(request.state, "is_of_user", False)
     is_look = request.method == "GET" and "dag_id" in request.path_params
-    if is_look and refusal.status_code == HTTPStatus.FORBIDDEN:
+    if is_of_user and is_look and refusal.status_code == HTTPStatus.FORBIDDEN:
         return JSONResponse({"may_clear": False})
     return await http_exception_handler(request, refusal)
 
 
 @router.get(PATH)
 def get_clear_choice(
-    dag_id: str, run_id: Id, task_id: Id, map_index: int = -1
+    dag_id: Id, run_id: Id, task_id: Id, map_index: int = -1
 ) -> dict[str, Any]:
     """
     Return what was chosen for the next clear, and whether the task has a record.
@@ -153,7 +195,7 @@ def get_clear_choice(
 
 @router.put(PATH, dependencies=[Depends(refuse_other_sites)])
 def put_clear_choice(
-    dag_id: str, change: Annotated[Change, Depends(read_change)], user: User
+    dag_id: Id, change: Annotated[Change, Depends(read_change)], user: User
 ) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
@@ -216,7 +258,7 @@ def create_app() -> FastAPI:
     """Return the application. It runs behind Airflow's authentication."""
     app = FastAPI(
         title="Polysync",
-        dependencies=[Depends(get_user)],
+        dependencies=[Depends(remember_user), Depends(refuse_unstorable)],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

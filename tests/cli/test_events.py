@@ -261,7 +261,7 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     change, unreadable = map(json.loads, done.out.splitlines())
     assert (done.code, done.err) == (0, "2 messages; none was deleted\n")
     assert (change["state"], change["pipeline_name"]) == ("Success", "myPipeline-123")
-    assert unreadable["unreadable"] == "it is not JSON"
+    assert unreadable["unreadable"].startswith("it is not JSON")
     assert "s3cret" not in done.out
     assert first.out.count("\n") == 1
     assert [

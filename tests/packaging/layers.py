@@ -30,7 +30,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution": (
-        {"clock", "texts"},
+        {"clock", "json_input", "texts"},
         {"models"},
         {"console", "prices"},
         {"events", "parameters", "waiter"},

@@ -20,7 +20,6 @@ Everything here is pure.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -43,6 +42,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
 )
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
     outputs_by_step,
@@ -56,7 +56,7 @@ MAX_OUTPUTS: Final = 50
 MAX_NAME_LENGTH: Final = 256
 MAX_FAILURE_LENGTH: Final = 256
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
-MAX_BODY_LENGTH: Final = 1024 * 1024
+MAX_BODY_BYTES: Final = 1024 * 1024
 # The XCom of the task is a dict of texts.
 Outputs = dict[str, str]
 
@@ -104,13 +104,9 @@ class CallbackMessage(models.FrozenModel):
 def parse_message(body: str) -> CallbackMessage | None:
     """Return the message of a callback step; None for any other message."""
     try:
-        return (
-            CallbackMessage.model_validate(json.loads(body))
-            if len(body) <= MAX_BODY_LENGTH
-            else None
-        )
-    except (ValueError, RecursionError):
-        # A ValidationError is a ValueError, too.
+        content = read_json(body, "the message", max_bytes=MAX_BODY_BYTES)
+        return CallbackMessage.model_validate(content)
+    except (UnreadableJsonError, ValidationError):
         return None
 
 

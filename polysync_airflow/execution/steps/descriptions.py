@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from polysync_airflow.execution import console, models, texts
+from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.parameters import DEFER_BUILD
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.states import PolysyncState, state_of_step
@@ -322,6 +323,13 @@ _OF_LIST: Final = StepRow.model_fields.keys() & {
 _ROWS: Final = TypeAdapter(
     Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=DEFER_BUILD
 )
+_ORDER: Final = TypeAdapter(
+    Annotated[
+        list[tuple[str, str | None, str | None, str | None, bool]],
+        Field(max_length=MAX_ROWS),
+    ],
+    config=DEFER_BUILD,
+)
 
 
 def parse_rows(value: Any) -> list[StepRow]:
@@ -346,10 +354,16 @@ def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
 
 
 def order_of(text: str) -> list[DeclaredStep]:
-    """Return the steps of which ``order_text`` has made a text."""
+    """
+    Return the steps of which ``order_text`` has made a text; none if somebody has
+    changed it.
+    """
+    try:
+        rows = _ORDER.validate_python(read_json(text, "the order of the steps"))
+    except (UnreadableJsonError, ValidationError):
+        return []
     return [
-        DeclaredStep(*row)._replace(not_selected=left_out)
-        for *row, left_out in json.loads(text)
+        DeclaredStep(*row)._replace(not_selected=left_out) for *row, left_out in rows
     ]
 
 

@@ -113,7 +113,13 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
     ("change", "expected"),
     [
         ({"region_name": None}, ["- region_name: Field required; fill it in"]),
-        ({"region_name": "Frankfurt"}, ["- region_name: String should match"]),
+        (
+            {"region_name": "Frankfurt"},
+            [
+                "- region_name: not the name of an AWS region, such as eu-central-1;"
+                " correct it."
+            ],
+        ),
         (
             {"auth_method": "saml"},
             ["- auth_method: give one of access_key, assume_role"],

@@ -26,11 +26,11 @@ from polysync_airflow.execution.pipelines import declared_parameters, definition
         ),
         (
             '{"Parameters": [{"Name": "P", "Type": "Float", "DefaultValue": NaN}]}',
-            "finite number",
+            "is not JSON: NaN is no number of JSON",
         ),
         (
             '{"Parameters": [{"Name": "P", "Type": "Float", "DefaultValue": Infinity}]}',
-            "finite number",
+            "is not JSON: Infinity is no number of JSON",
         ),
         ('{"Parameters": {"Name": "P"}}', "valid list"),
         ('{"Parameters": [{"Type": "String"}]}', "Parameters.0.Name: Field required"),

@@ -148,7 +148,7 @@ def nested_objects(depth: int) -> bytes:
         (b"[-Infinity]", "it is not JSON: -Infinity is no number"),
         (b"[1e999]", "^it has a number that is too large$"),
         (b"9" * 5000, "it is not JSON"),
-        (nested(MAX_DEPTH + 2), "it is nested too deeply"),
+        (nested(MAX_DEPTH + 1), "it is nested too deeply"),
         (nested(100_000), "it is nested too deeply"),
         (nested_objects(MAX_DEPTH + 1), "it is nested too deeply"),
         (b'"' + b"x" * (MAX_BYTES - 1) + b'"', "it has more than 262,144 bytes"),
@@ -174,7 +174,7 @@ def test_files_that_no_database_stores(content: bytes, problem: str) -> None:
 
 def test_files_that_are_valid() -> None:
     """Texts and keys are cleaned, and nothing is cut."""
-    assert parse(nested(MAX_DEPTH + 1))
+    assert parse(nested(MAX_DEPTH))
     assert parse(nested_objects(MAX_DEPTH))
     assert len(parse(b'"' + b"x" * (MAX_BYTES - 2) + b'"')) == MAX_BYTES - 2
     assert parse(b'{"a\\u0000": ["\\ud800", 1, 0.5, true, null]}') == {

@@ -14,7 +14,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
 )
 from polysync_airflow.execution.steps.callbacks import (
-    MAX_BODY_LENGTH,
+    MAX_BODY_BYTES,
     Situation,
     answer_token,
     failure_reason,
@@ -132,10 +132,10 @@ def test_other_messages(body: str) -> None:
 
 def test_large_message() -> None:
     """SQS allows a MiB. A longer text is not read."""
-    body = json.dumps({**BODY, "arguments": {"x": "y" * MAX_BODY_LENGTH}})
+    body = json.dumps({**BODY, "arguments": {"x": "y" * MAX_BODY_BYTES}})
 
     assert parse_message(body) is None
-    for length, is_read in ((MAX_BODY_LENGTH, True), (MAX_BODY_LENGTH + 1, False)):
+    for length, is_read in ((MAX_BODY_BYTES, True), (MAX_BODY_BYTES + 1, False)):
         assert (parse_message(json.dumps(BODY).ljust(length)) is not None) is is_read
 
 

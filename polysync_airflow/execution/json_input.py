@@ -1,0 +1,107 @@
+"""
+Reads JSON that others have written: Variables, XComs, connections, arguments of
+triggers, messages of queues, pipeline definitions and files.
+
+``json.loads`` raises different errors for what cannot be read: a ``RecursionError`` for
+a text of many brackets, a ``ValueError`` for an integer of more than 4,300 digits. It
+reads ``NaN``, which is no JSON. Here, all of this is one error, whose text names what
+was read.
+
+An integer may still have more than 64 bits, and a text a NUL or half a surrogate pair:
+``texts.storable`` returns what Airflow stores of them.
+
+Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import Any, Final, NoReturn
+
+# A definition has 1 MiB, and a record with the longest parameters 3 MiB.
+MAX_BYTES: Final = 4 * 1024 * 1024
+# Airflow and pydantic go through a value with functions that call themselves, and the
+# stack of Python ends at 1,000 calls.
+MAX_DEPTH: Final = 100
+_MAX_BYTES_OF_CHARACTER: Final = 4
+
+
+class UnreadableJsonError(ValueError):
+    """
+    Raised when a text of others cannot be read. The message has no part of the text.
+    """
+
+
+def read_json(
+    content: object,
+    what: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_depth: int = MAX_DEPTH,
+) -> Any:
+    """
+    Return the value of a JSON text.
+
+    :param content: the text, or its bytes; anything else is an error, too.
+    :param what: what is read, as the error begins: ``the definition``.
+    :param max_bytes: how long the text may be.
+    :param max_depth: how many objects and lists may be inside of each other.
+    :raises UnreadableJsonError: the content is not JSON, or exceeds a limit.
+    """
+    if not isinstance(content, (str, bytes)):
+        raise UnreadableJsonError(f"{what} is no text")
+    if _is_longer(content, max_bytes):
+        raise UnreadableJsonError(f"{what} has more than {max_bytes:,} bytes")
+    try:
+        value = json.loads(content, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise _too_deep(what) from None
+    except OverflowError:
+        raise UnreadableJsonError(f"{what} has a number that is too large") from None
+    except ValueError as error:
+        raise UnreadableJsonError(f"{what} is not JSON: {error}") from None
+    if _is_deeper(value, max_depth):
+        raise _too_deep(what)
+    return value
+
+
+def _too_deep(what: str) -> UnreadableJsonError:
+    return UnreadableJsonError(f"{what} is nested too deeply")
+
+
+def _is_longer(content: str | bytes, max_bytes: int) -> bool:
+    if len(content) > max_bytes:
+        return True
+    if (
+        isinstance(content, bytes)
+        or _MAX_BYTES_OF_CHARACTER * len(content) <= max_bytes
+    ):
+        return False
+    return len(content.encode("utf-8", "surrogatepass")) > max_bytes
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise OverflowError
+    return number
+
+
+def _is_deeper(value: Any, max_depth: int) -> bool:
+    # One level after the other: a function that calls itself would fail, too.
+    level = [value]
+    for _ in range(max_depth + 1):
+        level = [each for each in level if isinstance(each, (dict, list))]
+        if not level:
+            return False
+        level = [inner for each in level for inner in _members(each)]
+    return True
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Any:
+    return value.values() if isinstance(value, dict) else value

@@ -92,6 +92,19 @@ STORED_CLASS_PATHS = {
 }
 # It has the names that Airflow imports when it looks for providers.
 AIRFLOWS_FILE = "provider_info.json"
+DECODERS = {"load", "loads", "JSONDecoder", "decoder", "scanner"}
+DECODERS_OF_OWN_JSON = {
+    "execution.json_input",
+    # Files of this package and of botocore.
+    "aws.sessions",
+    "exceptions",
+    "execution.events",
+    "get_provider_info",
+    # What the same process has encoded.
+    "execution.steps.progress",
+    "sensors.base",
+    "triggers.waits",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EMULATOR_MODULES = sorted(EMULATOR.rglob("*.py"))
 
@@ -465,6 +478,31 @@ def test_the_emulators_engine_is_pure() -> None:
         (path for path in engine if path.stem != "clock"),
         lambda name: name.split(".")[0] in impure,
     )
+
+
+def test_json_from_outside_is_read_in_one_way() -> None:
+    """
+    ``json.loads`` raises a ``RecursionError`` for a text of many brackets. What others
+    have written is read by ``read_json``; the modules that are named here decode their
+    own texts.
+    """
+    found = {
+        name_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if _decodes_json(node)
+    }
+
+    assert found == DECODERS_OF_OWN_JSON
+
+
+def _decodes_json(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        is_of_json = ast.unparse(node.value) == "json" and node.attr in DECODERS
+        return is_of_json or node.attr.endswith("validate_json")
+    if isinstance(node, ast.Import):
+        return any(each.name == "json" and each.asname for each in node.names)
+    return isinstance(node, ast.ImportFrom) and node.module == "json"
 
 
 def test_no_file_names_the_host_of_a_package_index() -> None:

@@ -263,7 +263,6 @@ class PolysyncBaseHook(AwsBaseHook):
     def _check_regions(self, wrapper: AwsConnectionWrapper) -> None:
         regions = {
             "region_name": wrapper.region_name,
-            "session_kwargs.region_name": wrapper.session_kwargs.get("region_name"),
             "config_kwargs.region_name": getattr(
                 wrapper.botocore_config, "region_name", None
             ),

@@ -59,8 +59,8 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
     logged = lines(caplog)
     assert len(logged) == len(poison)
     assert all("SQS moves it to the dead-letter queue" in line for line in logged)
-    assert {line.rpartition(": ")[2] for line in logged} == {
-        "it is not JSON.",
+    assert {line.partition(" dead-letter queue: ")[2] for line in logged} == {
+        "it is not JSON: Expecting value: line 1 column 1 (char 0).",
         "it is an event 'Object Created' of 'aws.s3', for which there are no watchers.",
         "it has more than 262,144 bytes.",
     }

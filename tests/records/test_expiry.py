@@ -16,6 +16,7 @@ from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli.command_line import main
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import KEY_PREFIX, RECORD, TASK, StoredTask
+from tests.fakes.evil_json import EVIL
 
 NOW = datetime.now(UTC)
 OLD, YOUNG = NOW - timedelta(days=31), NOW - timedelta(days=29)
@@ -78,11 +79,15 @@ VALUES = {
     "young": record_of(YOUNG),
     "other": record_of(OLD, dag_id="other"),
     "without a start": json.dumps({TASK: json.loads(record_of(OLD))[TASK], RECORD: {}}),
+    # What is no record.
+    **EVIL,
     "number as DAG": record_of(OLD, dag_id=7),
     "surprise": record_of(OLD, surprise=1),
-    "typed": "typed by a person",
-    "list": "[]",
+    "NUL in a DAG": record_of(OLD, dag_id="\x00"),
+    "half a character in a run": record_of(OLD, run_id="\ud800"),
+    "map index": record_of(OLD, map_index=2**70),
 }
+RECORDS = {"old", "young", "other", "without a start"}
 
 
 @pytest.fixture
@@ -102,18 +107,56 @@ def variables(airflow_database: None) -> Iterator[None]:
 @pytest.mark.usefixtures("variables")
 def test_command_deletes_only_old_records(capsys: pytest.CaptureFixture[str]) -> None:
     """What is not a record may be needed by whoever wrote it."""
-    assert main(["records", "--dag-id", "gone"]) == 0
+    assert main(["records", "--dag-id", "gone"]) == 1
     assert "3 Variables.\n" in capsys.readouterr().out
 
-    assert main(["records", "--dag-id", "gone", "--older-than", "30d"]) == 0
+    assert main(["records", "--dag-id", "gone", "--older-than", "30d"]) == 1
     assert (
         capsys.readouterr().out
         == f"{KEY_PREFIX}old  (DAG run: deleted, ended {OLD:%Y-%m-%dT%H:%M:%S}+00:00)\n1 Variables deleted.\n"
     )
     assert own_keys() == VALUES.keys() - {"old"}
 
-    assert main(["records", "--dag-id", "gone", "--older-than", "12h"]) == 0
+    assert main(["records", "--dag-id", "gone", "--older-than", "12h"]) == 1
     assert own_keys() == VALUES.keys() - {"old", "young"}
+
+
+@pytest.mark.usefixtures("variables")
+def test_what_is_no_record_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The command goes on after it, says why it is none, and ends with the exit code 1.
+    """
+    assert main(["records", "--output", "json"]) == 1
+
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    found = {each["key"].removeprefix(KEY_PREFIX) for each in document["records"]}
+    assert found >= RECORDS
+    problems = {
+        each["key"].removeprefix(KEY_PREFIX): each["problem"]
+        for each in document["unreadable"]
+    }
+    assert problems.keys() >= VALUES.keys() - RECORDS
+    assert not problems.keys() & RECORDS
+    assert problems["nested"] == "it is nested too deeply"
+    assert problems["list"] == "it names no task"
+    assert problems["NUL in a DAG"] == "it names a task that Airflow cannot have"
+    for key in problems:
+        assert f"error: the Variable {KEY_PREFIX}{key} holds no record: " in printed.err
+
+
+@pytest.mark.usefixtures("variables")
+def test_readable_records_alone_are_no_error() -> None:
+    """The exit code is 0 again when somebody has removed the others."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        for name in VALUES.keys() - RECORDS:
+            key = f"{KEY_PREFIX}{name}"
+            session.query(Variable).filter(Variable.key == key).delete()
+
+    assert main(["records"]) == 0
 
 
 def own_keys() -> set[str]:

@@ -14,6 +14,7 @@ import pytest
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.triggers import poller, schedule
 from sagemaker_emulator import EmulatorServer
+from tests.fakes.evil_json import nested_value
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 
@@ -39,6 +40,10 @@ INVALID: list[dict[str, Any]] = [
     {"region_name": "us east"},
     {"pipeline_name": ["x"]},
     {"polysync_conn_id": ""},
+    {"execution_arn": nested_value()},
+    {"declared_steps": nested_value()},
+    {"step_task_ids": nested_value()},
+    {"deadline": 10**400},
 ]
 
 

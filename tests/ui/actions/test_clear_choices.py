@@ -4,11 +4,15 @@ The endpoint that stores what the next clear of a task does, on Airflow's own da
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
+import jwt
 import pytest
 from cryptography.fernet import Fernet
 
@@ -20,6 +24,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.records import RECORD, from_stored, to_stored, to_variable
 from tests.execution.lifecycle.builders import stored
+from tests.fakes.evil_json import EVIL, NESTED
 from tests.ui.stored_tasks import remove_task, store_task, stored_variable
 
 if not CAPABILITIES.react_apps:
@@ -189,6 +194,145 @@ def test_who_may_clear_may_choose(
     assert (variable()[0] == to_text(RECORDED)) is (status != 200)
 
 
+SECRET = "secret-of-the-api-server" * 3
+NOW = int(time.time())
+CLAIMS = {
+    "sub": "pat",
+    "role": "admin",
+    "aud": "apache-airflow",
+    "iat": NOW - 60,
+    "nbf": NOW - 60,
+    "exp": NOW + 600,
+}
+
+
+def token(secret: str = SECRET, **changes: Any) -> str:
+    """Return a token as Airflow makes it, with some claims changed."""
+    claims = {**CLAIMS, **changes}
+    given = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(given, secret, algorithm="HS512")
+
+
+def unsigned(text: str) -> str:
+    """Return a token whose header and payload are a text."""
+    part = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return f"{part}.{part}.x"
+
+
+TOKENS: dict[str, tuple[str | None, set[int]]] = {
+    "missing": (None, {401}),
+    "expired": (token(exp=NOW - 600), {401}),
+    "another key": (token("another-secret" * 5), {403}),
+    "another audience": (token(aud="another"), {403}),
+    "no user": (token(sub=None), {403}),
+    "no expiry": (token(exp=None), {403}),
+    "text": ("typed", {403}),
+    "parts": ("a.b.c", {403}),
+    "nested": (unsigned(NESTED), {403}),
+    "infinite": (unsigned('{"alg": "HS512", "exp": 1e999}'), {403}),
+    "long": ("a" * 20_000, {403}),
+}
+ENDPOINTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", URL, {"params": {"run_id": TASK.run_id, "task_id": TASK.task_id}}),
+    ("GET", URL, {}),
+    ("PUT", URL, {"json": {}}),
+    ("PUT", URL, {"content": b"{", "headers": {"Sec-Fetch-Site": "cross-site"}}),
+    ("GET", "/build/sagemaker.js", {}),
+    ("GET", "/dags/%00/clear-choice", {}),
+]
+
+
+@pytest.fixture
+def token_status(
+    airflow_database: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """
+    Returns a function that sends a request with a token, which Airflow's own code
+    checks, and returns the status of the response.
+    """
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import (
+        SimpleAuthManager,
+    )
+    from airflow.api_fastapi.core_api import security
+    from fastapi.testclient import TestClient
+
+    from polysync_airflow.ui.app import create_app
+
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", SECRET)
+    monkeypatch.setattr(security, "get_auth_manager", SimpleAuthManager)
+    client = TestClient(create_app())
+
+    def send(place: str, sent: str | None, method: str, url: str, more: Any) -> int:
+        headers = dict(more.get("headers", {}))
+        if sent is not None:
+            name = "Cookie" if place == "cookie" else "Authorization"
+            prefix = "_token=" if place == "cookie" else "Bearer "
+            headers[name] = f"{prefix}{sent}"
+        return client.request(method, url, **{**more, "headers": headers}).status_code
+
+    return send
+
+
+@pytest.mark.parametrize("place", ["cookie", "header"])
+@pytest.mark.parametrize("kind", TOKENS)
+def test_refused_token_is_refused_everywhere(
+    kind: str, place: str, token_status: Callable[..., int]
+) -> None:
+    """
+    Before anything else is looked at. It is not the answer to somebody who may only not
+    clear the task.
+    """
+    sent, statuses = TOKENS[kind]
+
+    for method, url, more in ENDPOINTS:
+        assert token_status(place, sent, method, url, more) in statuses, (method, url)
+
+
+def test_accepted_token(token_status: Callable[..., int]) -> None:
+    """What is refused in the test before is refused because of the token."""
+    found = [token_status("cookie", token(), *each) for each in ENDPOINTS]
+
+    assert found == [200, 422, 422, 403, 404, 422]
+
+
+UNSTORABLE = ["\x00", "a\x00b"]
+
+
+@pytest.mark.parametrize("text", UNSTORABLE)
+def test_ids_that_no_database_has(text: str, put_task: PutTask, call: Call) -> None:
+    """PostgreSQL fails at a NUL. Airflow asks about the DAG, so it is refused before."""
+    put_task()
+    path = f"/dags/{quote(text)}/clear-choice"
+    problem = {"detail": "The URL has a character that no id can have."}
+
+    for role in ("user", "viewer"):
+        assert call("GET", role, path, params=READ) == (422, problem)
+        assert call("PUT", role, path, json=body()) == (422, problem)
+        for name in READ:
+            found = call("GET", role, params={**READ, name: text})
+            assert found == (422, problem)
+        assert call("GET", role, params={**READ, text: "x"}) == (422, problem)
+    for name in READ:
+        for wrong in (text, "\ud800"):
+            sent = json.dumps(body(**{name: wrong}))
+            headers = {"Content-Type": "application/json"}
+            status, answer = call(content=sent, headers=headers)
+            assert status == 422
+            assert answer["detail"].startswith(f"{name}: ")
+    assert variable()[0] == to_text(RECORDED)
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_record_that_cannot_be_read(kind: str, put_task: PutTask, call: Call) -> None:
+    """The answer says what is wrong, and the record stays as it is."""
+    put_task(value=EVIL[kind])
+
+    for status, answer in (call("GET", params=READ), call(json=body())):
+        assert status == 409
+        assert "is damaged" in answer["detail"]
+    assert variable()[0] == EVIL[kind]
+
+
 def test_refused_file_is_an_error() -> None:
     """
     A browser must not take the answer to somebody who may not clear a task for a
@@ -279,8 +423,16 @@ def test_invalid_values_are_named(
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(b"", 422), (b"[]", 422), (b"{", 422), (b"\xff", 422), (b" " * 17_000, 413)],
-    ids=["empty", "list", "no end", "no text", "long"],
+    [
+        (b"", 422),
+        (b"[]", 422),
+        (b"{", 422),
+        (b"\xff", 422),
+        (NESTED.encode(), 422),
+        (b'{"map_index": ' + b"9" * 5000 + b"}", 422),
+        (b" " * 17_000, 413),
+    ],
+    ids=["empty", "list", "no end", "no text", "nested", "digits", "long"],
 )
 def test_bodies_that_are_no_change(
     content: bytes, status: int, put_task: PutTask, call: Call

@@ -1,0 +1,89 @@
+"""JSON of others is read, or refused with one error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.json_input import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    UnreadableJsonError,
+    read_json,
+)
+from tests.fakes.evil_json import FOREIGN, NESTED, UNREADABLE, nested_value
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_cannot_be_read_is_one_error(kind: str) -> None:
+    """Its text names what was read, is short, and has no part of it."""
+    content = UNREADABLE[kind]
+
+    for given in (content, content.encode()):
+        with pytest.raises(UnreadableJsonError) as caught:
+            read_json(given, "the record")
+
+        text = str(caught.value)
+        assert text.startswith("the record ")
+        assert len(text) < 200
+        assert "person" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (NESTED, "^it is nested too deeply$"),
+        ("NaN", "^it is not JSON: NaN is no number of JSON$"),
+        ("[-Infinity]", "^it is not JSON: -Infinity is no number of JSON$"),
+        ("[-1e999]", "^it has a number that is too large$"),
+        ("9" * 5000, "^it is not JSON: Exceeds the limit"),
+        ("{", "^it is not JSON: Expecting property name"),
+        (b"\xff\xfe\x00", "^it is not JSON: "),
+        (None, "^it is no text$"),
+        ({"a": 1}, "^it is no text$"),
+        (7, "^it is no text$"),
+        ('"' + "x" * MAX_BYTES, "^it has more than 4,194,304 bytes$"),
+    ],
+)
+def test_error_says_why(content: Any, problem: str) -> None:
+    """The reasons that ``json.loads`` has no, or another, error for are among them."""
+    with pytest.raises(UnreadableJsonError, match=problem):
+        read_json(content, "it")
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_other_json_is_read(kind: str) -> None:
+    """Also a NUL, half a surrogate pair, and an integer of more than 64 bits."""
+    assert read_json(FOREIGN[kind], "it") == json.loads(FOREIGN[kind])
+
+
+def test_depth_is_that_of_lists_and_objects() -> None:
+    """The limit itself is allowed, and many lists beside each other are."""
+    for content in ("[" * MAX_DEPTH + "]" * MAX_DEPTH, "[[]," * 50 + "1" + "]" * 50):
+        assert read_json(content, "it") == json.loads(content)
+    assert read_json(json.dumps([[]] * 1000), "it") == [[]] * 1000
+    for limit, is_read in ((3, True), (2, False)):
+        if is_read:
+            assert read_json('[{"a": []}]', "it", max_depth=limit)
+        else:
+            with pytest.raises(UnreadableJsonError, match="nested too deeply"):
+                read_json('[{"a": []}]', "it", max_depth=limit)
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{EURO SIGN}", "\ud800"])
+def test_limit_counts_bytes(letter: str) -> None:
+    """A character has up to four of them."""
+    content = f'"{letter * 10}"'
+    size = len(content.encode("utf-8", "surrogatepass"))
+
+    assert read_json(content, "it", max_bytes=size) == letter * 10
+    with pytest.raises(UnreadableJsonError, match="more than"):
+        read_json(content, "it", max_bytes=size - 1)
+
+
+def test_nested_value_is_nested() -> None:
+    """The tests of other doors get what Python cannot show."""
+    with pytest.raises(RecursionError):
+        repr(nested_value())

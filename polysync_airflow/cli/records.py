@@ -33,27 +33,18 @@ def main(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     found: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
-    deleted = " deleted" if options.older_than else ""
     try:
         for key in variable_keys(KEY_PREFIX):
             try:
                 task = _handle(key, options.dag_id, options.older_than)
             except StoredRecordError as error:
-                write_error(
-                    f"the Variable {clean_line(key)} holds no record: {error}. It was"
-                    " left as it is: look at it under Admin > Variables"
-                )
                 unreadable.append({"key": key, "problem": str(error)})
+                _write_unreadable(key, error)
                 continue
             if task:
-                ended_at = task.ended_at and task.ended_at.isoformat(timespec="seconds")
-                state = {"dag_run_state": task.dag_run_state, "ended_at": ended_at}
-                found.append({"key": key, **asdict(task.key), **state})
+                found.append(_members_of(key, task))
                 if options.output == "text":
-                    run = task.dag_run_state or "deleted"
-                    if ended_at:
-                        run = f"{run}, ended {ended_at}"
-                    write_result(f"{clean_line(key)}  (DAG run: {run})\n")
+                    _write_line(key, task)
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
         write_error(
@@ -63,13 +54,35 @@ def main(options: argparse.Namespace) -> int:
             " migrate"
         )
         return ERROR
-    document = {
-        "deleted": bool(deleted),
-        "records": found,
-        "unreadable": unreadable,
-    }
-    write(options, document, [f"{len(found)} Variables{deleted}."])
+    deletes = options.older_than is not None
+    document = {"deleted": deletes, "records": found, "unreadable": unreadable}
+    end = " deleted" if deletes else ""
+    write(options, document, [f"{len(found)} Variables{end}."])
     return FAILED if unreadable else OK
+
+
+def _members_of(key: str, task: StoredTask) -> dict[str, Any]:
+    """Return what the JSON has of a record."""
+    return {
+        "key": key,
+        **asdict(task.key),
+        "dag_run_state": task.dag_run_state,
+        "ended_at": task.ended_at and task.ended_at.isoformat(timespec="seconds"),
+    }
+
+
+def _write_line(key: str, task: StoredTask) -> None:
+    run = task.dag_run_state or "deleted"
+    if task.ended_at:
+        run += f", ended {task.ended_at.isoformat(timespec='seconds')}"
+    write_result(f"{clean_line(key)}  (DAG run: {run})\n")
+
+
+def _write_unreadable(key: str, error: StoredRecordError) -> None:
+    write_error(
+        f"the Variable {clean_line(key)} holds no record: {error}. It was left as it"
+        " is: look at it under Admin > Variables"
+    )
 
 
 def _handle(

@@ -16,7 +16,12 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from polysync_airflow.airflow_compat import supervisor
-from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
+from polysync_airflow.airflow_compat.supervisor import (
+    NoResponseError,
+    call_airflow,
+    call_slow_airflow,
+    use_event_loop,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -161,11 +166,55 @@ def test_call_has_a_time_limit_in_a_triggerer(
 
     async def run_triggerer() -> None:
         use_event_loop()
-        with pytest.raises(TimeoutError):
+        text = r"^Airflow has not responded to the triggerer within 0 s$"
+        with pytest.raises(NoResponseError, match=text):
             await asyncio.to_thread(call_airflow, lambda: released.wait(20))
         released.set()
 
     asyncio.run(run_triggerer())
+
+
+@pytest.mark.parametrize(("slow_calls", "is_answered"), [(2, True), (3, False)])
+def test_slow_airflow_is_asked_again(
+    slow_calls: int, is_answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few times. The error of the function itself is raised at once."""
+    monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: False)
+    monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.2)
+    released = threading.Event()
+    calls: list[int] = []
+    warnings: list[str] = []
+
+    def read() -> str:
+        calls.append(1)
+        if len(calls) <= slow_calls:
+            released.wait(20)
+        return "answer"
+
+    def fail() -> None:
+        calls.append(1)
+        raise TimeoutError("of its own")
+
+    async def run_triggerer() -> Any:
+        use_event_loop()
+        try:
+            return await asyncio.to_thread(call_slow_airflow, read, warnings.append)
+        finally:
+            released.set()
+            calls.clear()
+            with pytest.raises(TimeoutError, match=r"^of its own$"):
+                await asyncio.to_thread(call_slow_airflow, fail, warnings.append)
+
+    if is_answered:
+        assert asyncio.run(run_triggerer()) == "answer"
+    else:
+        with pytest.raises(NoResponseError):
+            asyncio.run(run_triggerer())
+
+    assert calls == [1]
+    assert warnings == [
+        "Airflow has not responded to the triggerer within 0 s, asking again"
+    ] * (supervisor.MAX_CALLS - 1)
 
 
 def test_call_has_the_context_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:

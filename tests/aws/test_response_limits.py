@@ -82,6 +82,22 @@ def test_response_that_comes_in_time_is_read(monkeypatch: pytest.MonkeyPatch) ->
     assert description.status == "Executing"
 
 
+def test_silence_after_many_bytes_is_a_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came in a burst allows a longer response, but no longer silence."""
+    body = BODY[:-1] + b" " * 2 * 1024 * 1024 + BODY[-1:]
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with dripping(head + body[:-1], body[-1:], 60) as (url, _), takes(0.35, 8):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with pytest.raises(SageMakerApiError) as caught:
+            PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
+
+    assert caught.value.error_code == "ReadTimeoutError"
+
+
 def test_time_limit_ends_a_call_before_its_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -73,7 +73,7 @@ def test_table_that_is_not_valid(change: dict[str, Any], field: str) -> None:
 
 def test_text_that_is_no_table() -> None:
     """Neither JSON of another type, nor a text without end."""
-    with pytest.raises(ValueError, match="^it is not JSON"):
+    with pytest.raises(ValueError, match=r"^it is not JSON"):
         HourlyPrices.parse("{")
-    with pytest.raises(ValueError, match="^it has more than"):
+    with pytest.raises(ValueError, match=r"^it has more than"):
         HourlyPrices.parse(b" " * (MAX_BYTES + 1))

@@ -6,16 +6,19 @@ that takes over.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.models.crypto import get_fernet
 from airflow.providers.common.compat.sdk import DAG, Asset, XComArg
 from airflow.triggers.base import TaskSuccessEvent
 
 from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import ParametersError
@@ -26,6 +29,8 @@ from polysync_airflow.sensors import base as sensors_base
 from polysync_airflow.start_in_triggerer.whole_task import WAIT_KEY, XCOM_KEYS
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import check_dag
+from tests.fakes.evil_json import NESTED, nested_value
+from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.sensors.registry import GROUP, Registry, version
 from tests.sensors.sessions import HOUR, at, make_sensor, run_sensor, start_execution
 from tests.tasks import EmulatedTime, TaskInstance
@@ -310,7 +315,19 @@ def test_next_triggerer_goes_on_with_the_same_deadline(
 
 
 @needs_triggerer
-@pytest.mark.parametrize("kept", ["nonsense", 7, "gAAAAA==", None])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "nonsense",
+        7,
+        "gAAAAA==",
+        None,
+        nested_value(200),
+        get_fernet().encrypt(NESTED.encode()).decode(),
+        get_fernet().encrypt(b'["a", 1]').decode(),
+    ],
+    ids=["text", "number", "no token", "none", "nested", "nested text", "short list"],
+)
 def test_damaged_wait_begins_again(
     kept: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -338,6 +355,43 @@ def test_wait_of_another_try_is_not_continued(
     )
 
     assert run.result == arn
+
+
+@needs_triggerer
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_slow_airflow_is_asked_again(
+    is_answered: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A fresh triggerer on a busy machine gets no answer to its first question. If none
+    comes at all, the error says so.
+    """
+    monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.5)
+    answer, released = SimulatedAirflow.xcom, threading.Event()
+    asked: list[Any] = []
+
+    def answer_late(airflow: SimulatedAirflow, *key: Any) -> Any:
+        asked.append(key)
+        if not is_answered or len(asked) == 1:
+            released.wait(30)
+        return answer(airflow, *key)
+
+    sensor = make_sensor("triggerer", execution_arn=start_execution())
+    monkeypatch.setattr(SimulatedAirflow, "xcom", answer_late)
+
+    try:
+        run = run_sensor(sensor)
+    finally:
+        released.set()
+
+    if is_answered:
+        assert type(run.event) is TaskSuccessEvent
+    else:
+        assert str(run.error).startswith("Airflow has not responded to the triggerer")
+        assert len(asked) == supervisor.MAX_CALLS
 
 
 @needs_triggerer

@@ -363,7 +363,14 @@ def order_of(text: str) -> list[DeclaredStep]:
     except (UnreadableJsonError, ValidationError):
         return []
     return [
-        DeclaredStep(*row)._replace(not_selected=left_out) for *row, left_out in rows
+        DeclaredStep(
+            name=name,
+            type=kind,
+            condition=condition,
+            branch=branch,
+            not_selected=not_selected,
+        )
+        for name, kind, condition, branch, not_selected in rows
     ]
 
 

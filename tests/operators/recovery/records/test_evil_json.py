@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import (
-    PipelineExecutionTimeoutError,
-    StoredRecordError,
-)
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.records import from_variable
 from sagemaker_emulator import EmulatorServer

@@ -92,15 +92,30 @@ _STATUS_CODES: Final = {
     StoredRecordError: 409,
 }
 User = Annotated[BaseUser, Depends(get_user)]
-# The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path
-# of the URL.
+
+
+def refuse_unstorable(request: Request) -> None:
+    """
+    Refuse a URL with a character that no id can have. PostgreSQL fails at a question
+    about one, and Airflow asks about the DAG before an endpoint checks its arguments.
+    """
+    values = [*request.path_params.values()]
+    for name, value in request.query_params.multi_items():
+        values += [name, value]
+    if not all(map(is_storable_text, values)):
+        raise HTTPException(422, "The URL has a character that no id can have.")
+
+
 router = APIRouter(
     dependencies=[
+        Depends(refuse_unstorable),
+        # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from
+        # the path of the URL.
         Depends(
             requires_access_dag(
                 method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE
             )
-        )
+        ),
     ]
 )
 
@@ -133,18 +148,6 @@ def refuse_other_sites(request: Request) -> None:
 def remember_user(request: Request, _: User) -> None:
     """Remember that the request comes from a user: Airflow has accepted its token."""
     request.state.is_of_user = True
-
-
-def refuse_unstorable(request: Request) -> None:
-    """
-    Refuse a URL with a character that no id can have. PostgreSQL fails at a question
-    about one, and Airflow asks about the DAG before an endpoint checks its arguments.
-    """
-    values = [*request.path_params.values()]
-    for name, value in request.query_params.multi_items():
-        values += [name, value]
-    if not all(map(is_storable_text, values)):
-        raise HTTPException(422, "The URL has a character that no id can have.")
 
 
 async def read_change(request: Request) -> Change:
@@ -258,7 +261,7 @@ def create_app() -> FastAPI:
     """Return the application. It runs behind Airflow's authentication."""
     app = FastAPI(
         title="Polysync",
-        dependencies=[Depends(remember_user), Depends(refuse_unstorable)],
+        dependencies=[Depends(remember_user)],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

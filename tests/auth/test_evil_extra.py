@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth.base_hook import LiveConnection
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -31,7 +32,10 @@ def make_hook(monkeypatch: pytest.MonkeyPatch) -> MakeHook:
     """
 
     def make(conn_type: str, extra: str) -> PolysyncSageMakerHook:
-        found = Connection(conn_id="mine", conn_type=conn_type, extra=extra)
+        found = Connection(conn_id="mine", conn_type=conn_type)
+        # Airflow 2 reads what is set by its name, but not what its database returns.
+        name = "extra" if CAPABILITIES.task_sdk else "_extra"
+        setattr(found, name, extra)
         get = staticmethod(lambda _: found)
         monkeypatch.setattr(PolysyncSageMakerHook, "get_connection", get)
         return PolysyncSageMakerHook("mine")

@@ -12,7 +12,7 @@ import pytest
 
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
-from polysync_airflow.records import from_variable
+from polysync_airflow.records import from_stored, from_variable
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.evil_json import EVIL, NESTED, nested_value
@@ -46,6 +46,15 @@ def test_variable_is_a_damaged_record(kind: str) -> None:
         from_variable(EVIL[kind], Task().key, place="the Variable")
 
     assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize(
+    "value", [nested_value(), {"request": nested_value()}], ids=["all", "request"]
+)
+def test_xcom_is_a_damaged_record(value: Any) -> None:
+    """The task of a group keeps its record in one, which Airflow has decoded."""
+    with pytest.raises(StoredRecordError, match="is damaged"):
+        from_stored(value, Task().key, place="the XCom")
 
 
 @IN_BOTH_MODES

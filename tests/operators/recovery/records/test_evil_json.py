@@ -12,7 +12,7 @@ import pytest
 
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
-from polysync_airflow.records import from_stored, from_variable
+from polysync_airflow.records import KEY_PREFIX, from_stored, from_variable
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.evil_json import EVIL, NESTED, nested_value
@@ -36,7 +36,12 @@ Overwrite = Callable[[], None]
 @pytest.fixture
 def overwrite(monkeypatch: pytest.MonkeyPatch) -> Overwrite:
     """Returns a function after which each record is nested brackets."""
-    return lambda: monkeypatch.setattr(SimulatedAirflow, "variable", lambda *_: NESTED)
+    stored = SimulatedAirflow.variable
+
+    def read(airflow: SimulatedAirflow, key: str) -> str | None:
+        return NESTED if key.startswith(KEY_PREFIX) else stored(airflow, key)
+
+    return lambda: monkeypatch.setattr(SimulatedAirflow, "variable", read)
 
 
 @pytest.mark.parametrize("kind", EVIL)

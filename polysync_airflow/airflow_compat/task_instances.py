@@ -12,7 +12,7 @@ from copy import copy
 from datetime import datetime
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from airflow.providers.common.compat.sdk import (
     Asset,

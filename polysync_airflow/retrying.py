@@ -166,6 +166,20 @@ def next_retry(
     return f"in at least {format_seconds(shortest.total_seconds())}"
 
 
+def may_retry_refusal(policy: RetryPolicy | None, context: Context) -> bool:
+    """
+    Return whether a retry may follow if AWS refuses for good to say how an execution
+    is.
+
+    Asked before that happens, so a policy of the DAG author's counts as one that
+    retries.
+    """
+    ti = context["ti"]
+    if ti.try_number > ti.max_tries:
+        return False
+    return type(policy) is not PolysyncRetryPolicy or bool(policy.retry_after)
+
+
 def _decision(
     policy: RetryPolicy | None, error: Exception, context: Context
 ) -> RetryDecision:

@@ -44,6 +44,7 @@ class FailedStep(models.FrozenModel):
 
 
 StopReason = Literal["ended_task", "timeout", "failure"]
+StopProcess = Literal["worker", "triggerer"]
 
 
 class RequestedStop(models.FrozenModel):
@@ -64,7 +65,7 @@ class RequestedStop(models.FrozenModel):
 
     requested_at: models.UtcTime
     reason: StopReason
-    process: Literal["worker", "triggerer"]
+    process: StopProcess
     result: Literal["requested", "accepted", "failed"] = "requested"
     seen_at: models.UtcTime | None = None
     error: texts.ReasonText | None = None

@@ -68,7 +68,13 @@ from polysync_airflow.execution.texts import (
     describe_validation_error,
     format_seconds,
 )
-from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
+from polysync_airflow.states import (
+    STATE_OF_STATUS,
+    STATUS_STOPPING,
+    PolysyncState,
+    has_ended,
+    state_of,
+)
 
 # The scheduler may fail a task that is resumed while the scheduler still records the
 # deferral ("finished with state success, but ... queued"). No wait polls earlier than
@@ -364,6 +370,29 @@ class EndOfWait(models.StrictModel):
     operation: NameText | None = None
 
 
+class StopBeforeEvent(models.StrictModel):
+    """
+    The stop that a trigger has requested before it fired its event.
+
+    :param requested_at: when, by the clock of its host.
+    :param status: AWS's status of the execution after the request.
+    """
+
+    requested_at: models.UtcTime
+    status: NameText
+
+    @property
+    def text(self) -> str:
+        """What became of the execution, as a sentence."""
+        at = f"{self.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+        if self.status == STATUS_STOPPING:
+            return f"The triggerer requested the stop of the execution at {at}."
+        return (
+            f"The triggerer found at {at} that no stop is needed: the execution has"
+            f" ended (AWS status {self.status})."
+        )
+
+
 class ExecutionEvent(EndOfWait):
     """
     How a wait ended. Both modes, deferred and on a worker, pass it to
@@ -387,6 +416,8 @@ class ExecutionEvent(EndOfWait):
         start, and in events of an earlier version.
     :param known_steps: the statuses by step that the trigger has logged; None if the
         task must read the XCom ``steps``.
+    :param stop: the stop that the trigger has requested because the execution has not
+        ended; None if it has requested none, or if its stop failed.
     """
 
     outcome: Literal["ended", "timed_out", "refused"]
@@ -404,6 +435,8 @@ class ExecutionEvent(EndOfWait):
         Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None,
         Field(exclude=True),
     ] = None
+    # Only in the events of triggers that have stopped an execution.
+    stop: Annotated[StopBeforeEvent | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -772,6 +805,7 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
+    stop_on_refusal: Annotated[bool, Field(strict=True)] = False
     progress_interval: (
         Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
     ) = None

@@ -28,6 +28,7 @@ from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_pa
 from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
+from polysync_airflow.retrying import may_retry_refusal
 from polysync_airflow.states import has_ended, state_of
 
 if TYPE_CHECKING:
@@ -420,7 +421,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 record.arn, record.request.pipeline_name, attempt=record.resumes
             )
             end = self._wait_for_end(
-                waiter, method_name="execute_after_end", stop_on_kill=stop_on_kill
+                waiter,
+                method_name="execute_after_end",
+                stop_on_kill=stop_on_kill,
+                stop_on_refusal=not may_retry_refusal(self.retry_policy, context),
             )
             reporting.raise_unless_ended(end)
 
@@ -450,6 +454,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
             stop_on_kill=choices.stop_on_kill,
+            stop_on_refusal=not may_retry_refusal(self.retry_policy, context),
             progress_interval=choices.progress_interval,
             declared_steps=reporter.declared_steps,
             after_poll=reporter.after_poll,

@@ -5,7 +5,8 @@ or to end, for an execution that others start, and for the approval of a model.
 They poll nothing themselves (``poller``), and what they decide is decided in
 ``execution/``.
 
-A trigger whose task has ended stops its execution (``stopping``).
+A trigger stops its execution (``stopping``) if its task has ended, and if its wait ends
+before the execution.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
@@ -24,7 +25,9 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.execution import clock, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
+from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL
+from polysync_airflow.execution.outcome import StopReason
 from polysync_airflow.execution.parameters import (
     MIN_PROGRESS_INTERVAL,
     check_trigger_arguments,
@@ -41,17 +44,18 @@ from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import SharedClient
 from polysync_airflow.triggers.schedule import Step, StepChanges
 from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.stopping import TriggerStop
+from polysync_airflow.triggers.stopping import StopAtEndOfWait, StopOfEndedTask
 
 
 class WaitTrigger(BaseTrigger):
     """
     Wait, then fire one event.
 
-    ``run`` only polls, since Airflow may run a trigger twice at the same time while
-    triggers move between triggerers. The class path and the arguments are stored in
-    Airflow's database: they are public, and hold no credentials. Each argument is an
-    attribute, which the model checks before AWS is called.
+    Airflow may run a trigger twice at the same time while triggers move between
+    triggerers: whatever ``run`` does can be done twice. The class path and the
+    arguments are stored in Airflow's database: they are public, and hold no
+    credentials. Each argument is an attribute, which the model checks before AWS is
+    called.
     """
 
     arguments_model: ClassVar[type[BaseModel]]
@@ -141,6 +145,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     """
     Wait for a SageMaker pipeline execution to end, then fire one event.
 
+    With ``stop_on_kill``, an execution that has not ended at the deadline is stopped
+    before the event is fired, whether or not Airflow goes on with the task.
+
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param polysync_conn_id: Airflow connection.
@@ -152,7 +159,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
-        deferred task.
+        deferred task, and at the deadline.
+    :param stop_on_refusal: with ``stop_on_kill``, stop it also when AWS refuses the
+        polls for good: no retry follows that could go on with it.
     :param progress_interval: seconds, or a timedelta, between two lists of the steps;
         None for none.
     :param declared_steps: the steps that the definition declares, as ``order_text``
@@ -168,6 +177,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     arguments_model: ClassVar[type[waiter.TriggerArguments]] = waiter.TriggerArguments
     __module__ = "polysync_airflow.triggers"
     _pusher: StepPusher | None = None
+    # How the wait for the execution has ended; None before.
+    _end: waiter.ExecutionEvent | None = None
 
     def __init__(
         self,
@@ -181,6 +192,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         deadline: float,
         attempt: int = 0,
         stop_on_kill: bool = False,
+        stop_on_refusal: bool = False,
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
@@ -195,6 +207,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
+        self.stop_on_refusal = stop_on_refusal
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
         self.step_task_ids = step_task_ids
@@ -223,6 +236,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         payload = super()._handle(step)
+        if isinstance(step, waiter.Finish):
+            self._end = step.event
         steps = step.steps if isinstance(step, StepChanges) else None
         if (
             self.pushes_steps
@@ -252,6 +267,41 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             and len(progress.known) <= descriptions.MAX_ORDER_LENGTH
         ):
             payload["known_steps"] = json.loads(progress.known)
+        stopped = await self._stop_before_event()
+        if stopped:
+            payload["stop"] = stopped.model_dump(mode="json")
+
+    async def _stop_before_event(self) -> waiter.StopBeforeEvent | None:
+        end = self._end
+        # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
+        if end is None or self.task_instance is None:
+            return None
+        is_stopped = decisions.stops_before_event(
+            end,
+            stop_on_kill=self.stop_on_kill,
+            stop_on_refusal=self.stop_on_refusal,
+        )
+        if not is_stopped:
+            return None
+        reason: StopReason = "failure"
+        if end.outcome == "timed_out":
+            reason = "timeout"
+        stop = StopAtEndOfWait(
+            ti=self.task_instance,
+            waiter=self._execution_waiter(),
+            client=self._client(),
+            log=self.log,
+            reason=reason,
+        )
+        return await stop.before_event()
+
+    def _client(self) -> SharedClient:
+        if self._poller:
+            return self._poller.client
+        return SharedClient(self.polysync_conn_id, self.region_name)
+
+    def _execution_waiter(self) -> waiter.ExecutionWaiter:
+        return cast("waiter.ExecutionWaiter", self._waiter())
 
     def _close(self) -> None:
         if self._pusher:
@@ -261,13 +311,10 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        wait: Any = self._waiter()
-        shared = self._poller and self._poller.client
-        client = shared or SharedClient(self.polysync_conn_id, self.region_name)
-        stop = TriggerStop(
+        stop = StopOfEndedTask(
             ti=self.task_instance,
-            waiter=wait,
-            client=client,
+            waiter=self._execution_waiter(),
+            client=self._client(),
             log=self.log,
             step_task_ids=self.step_task_ids or (),
         )

@@ -42,7 +42,13 @@ clear, or once a retry is due.
 5. Before each stop, Airflow is asked who decides about the execution. The stop is
    announced in the record first, so that a later try tells it from a cancellation by a
    user.
-6. Where Airflow does not say, the execution is left to the next try or to the failure
+6. A trigger whose wait has reached its deadline stops the execution before it fires its
+   event: nobody may go on with the task for days, for example because its DAG is
+   paused. After a refusal that lasts, it does so only if no retry may follow, which the
+   worker has found out before the deferral: a retry would go on with the execution. If
+   the stop fails, the worker requests it again. If it succeeds, the event says so, and
+   the worker requests none.
+7. Where Airflow does not say, the execution is left to the next try or to the failure
    callback in the DAG processor, which know: a process that was frozen or cut off must
    not stop what a later try has gone on with.
 
@@ -65,7 +71,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     RecoveryChoices,
     StoredExecution,
 )
-from polysync_airflow.execution.models import LATEST, StartRequest
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, LATEST, StartRequest
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -393,6 +399,8 @@ class Owner(Enum):
     LATER_TRY = auto()
     # The trigger of the same try in another triggerer, or that of a later try.
     OTHER_TRIGGER = auto()
+    # The worker to which Airflow returns the deferred task.
+    WORKER = auto()
     # Airflow does not say, for example because the process was away for longer than its
     # token is valid.
     UNKNOWN = auto()
@@ -412,6 +420,16 @@ def keeps_xcoms(state: str | None) -> bool:
     try deletes them.
     """
     return is_over(state) and state != DELETED
+
+
+def may_store(owner: Owner, state: str | None) -> bool:
+    """
+    Return whether a process that has no context of the task may write the record and
+    the XComs: no other process writes them meanwhile.
+    """
+    if owner is Owner.THIS_TRY:
+        return True
+    return owner is Owner.NOBODY and keeps_xcoms(state)
 
 
 def owner_by_record(
@@ -463,13 +481,39 @@ def owner_of_deferred(
         return Owner.OTHER_TRIGGER
     if state == _RUNNING:
         return Owner.LATER_TRY
-    if stored is None:
-        return Owner.NOBODY
     # A triggerer that was suspended may learn only after the next try that its trigger
     # has moved.
-    if stored.execution_arn != arn or stored.try_number > try_number:
+    if _has_later_try(stored, arn, try_number):
         return Owner.LATER_TRY
     return Owner.NOBODY
+
+
+def owner_at_end_of_wait(
+    state: str | None, stored: StoredExecution | None, arn: str, try_number: int
+) -> Owner:
+    """
+    Return who decides about the execution of a deferred task whose trigger has waited
+    to the end.
+
+    While triggers move between triggerers, the same one may run twice, and both may
+    come here: they send the same stop. After the first event, the worker decides.
+
+    :param arn: the execution.
+    """
+    if _has_later_try(stored, arn, try_number):
+        return Owner.LATER_TRY
+    if state == DEFERRED:
+        return Owner.THIS_TRY
+    if is_over(state):
+        return Owner.NOBODY
+    return Owner.WORKER
+
+
+def _has_later_try(stored: StoredExecution | None, arn: str, try_number: int) -> bool:
+    """Return whether the record says that a later try has gone on from a trigger's."""
+    if stored is None:
+        return False
+    return stored.execution_arn != arn or stored.try_number > try_number
 
 
 def owner_of_dead_process(
@@ -560,6 +604,9 @@ _LEFT: Final = {
     Owner.OTHER_TRIGGER: (
         "The task is still deferred: another triggerer has its "
         "trigger, or a later try has taken its place. Nothing is stopped."
+    ),
+    Owner.WORKER: (
+        "Airflow has gone on with the task meanwhile: the trigger stops nothing."
     ),
     Owner.UNKNOWN: (
         "It is not stopped, because Airflow does not say whether a later try has it."
@@ -655,8 +702,41 @@ def leave(
     return replace(leaving, exit=Exit.ANNOUNCE_STOP)
 
 
+# ---- a trigger
+
+
+def leave_in_triggerer(try_number: int) -> Leaving:
+    """
+    Return the first action of a trigger with ``stop_on_kill`` that no longer waits.
+    """
+    return Leaving(Exit.ANNOUNCE_STOP, try_number, stop_on_kill=True)
+
+
+def stops_before_event(
+    end: ExecutionEvent, *, stop_on_kill: bool, stop_on_refusal: bool
+) -> bool:
+    """
+    Return whether a trigger stops the execution before it fires its event (rule 6).
+
+    :param stop_on_refusal: whether no retry follows if AWS refuses the polls for good.
+    """
+    if not stop_on_kill:
+        return False
+    if end.outcome == "timed_out":
+        return True
+    # Whoever has deleted the connection does not want it to be used, and a retry may
+    # follow: the connection may come back.
+    is_deleted = end.error_code == CONNECTION_NOT_FOUND
+    return end.outcome == "refused" and stop_on_refusal and not is_deleted
+
+
+# ---- the end of a wait
+
+
 def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
     """Return whether ``after_wait`` depends on the record."""
+    if end.stop:
+        return False
     if end.outcome == "ended":
         return _is_cancelled(end)
     return stop_on_kill
@@ -682,6 +762,8 @@ def after_wait(
     if end.outcome == "ended":
         return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
     leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    if end.stop:
+        return leaving._done(end.stop.text)
     if not stop_on_kill:
         return leaving._done(KEPT)
     if problem:

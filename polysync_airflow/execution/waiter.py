@@ -386,10 +386,10 @@ class StopBeforeEvent(models.StrictModel):
         """What became of the execution, as a sentence."""
         at = f"{self.requested_at:%Y-%m-%d %H:%M:%S} UTC"
         if self.status == STATUS_STOPPING:
-            return f"The triggerer requested the stop of the execution at {at}."
+            return f"The execution was asked to stop by the triggerer, at {at}."
         return (
-            f"The triggerer found at {at} that no stop is needed: the execution has"
-            f" ended (AWS status {self.status})."
+            f"No stop was needed when the triggerer asked for it, at {at}: the"
+            f" execution has ended or is stopping (AWS status {self.status})."
         )
 
 

@@ -297,7 +297,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        reporting.raise_unless_ended(check_event(ExecutionEvent, event))
+        end = check_event(ExecutionEvent, event)
+        # The failure callback has nothing to do if the trigger has stopped it.
+        self.this_try.is_handled = end.stop is not None
+        reporting.raise_unless_ended(end)
         return self.execute(context)
 
     @base.apply_retry_policy

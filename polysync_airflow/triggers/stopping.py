@@ -128,7 +128,8 @@ class StopAtEndOfWait(TriggerStop):
 
     def _stop(self) -> StopBeforeEvent | None:
         leaving = self.carry_out(decisions.leave_in_triggerer(self.ti.try_number))
-        self.log.warning("%s Execution: %s", leaving.text, self._arn)
+        text = "The wait has ended before the execution. %s Execution: %s"
+        self.log.warning(text, leaving.text, self._arn)
         result = self.result
         if result is None or self.requested_at is None or result.status is None:
             return None

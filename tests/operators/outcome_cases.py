@@ -84,7 +84,9 @@ def _comparable(run: Run) -> Any:
     text = re.sub(r"\d{4}-\d\d-\d\dT[^']*", "TIME", text)
     # At the end of a wait, the triggerer stops the execution before the worker can.
     text = re.sub(r"'process': '\w+'", "PROCESS", text)
-    text = re.sub(r"( by| when) the triggerer( asked for it)?, at [-0-9: ]* UTC", "", text)
+    text = re.sub(
+        r"( by| when) the triggerer( asked for it)?, at [-0-9: ]* UTC", "", text
+    )
     return (
         re.sub(r"after \d+ s|'seconds': [\d.]+", "SECONDS", text)
         if run.error is None

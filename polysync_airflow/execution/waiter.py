@@ -370,6 +370,10 @@ class EndOfWait(models.StrictModel):
     operation: NameText | None = None
 
 
+# How a wait ends before its execution.
+UnendedOutcome = Literal["timed_out", "refused"]
+
+
 class StopBeforeEvent(models.StrictModel):
     """
     The stop that a trigger has requested before it fired its event.
@@ -805,7 +809,7 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
-    stop_on_refusal: Annotated[bool, Field(strict=True)] = False
+    stop_at: Annotated[tuple[UnendedOutcome, ...], Field(max_length=2)] = ()
     progress_interval: (
         Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
     ) = None

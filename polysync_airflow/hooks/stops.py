@@ -290,12 +290,20 @@ class StopByKey(ReportedStop):
 
     def _announce(self, leaving: Leaving) -> Owner:
         try:
-            situation = call_airflow(self._ask_airflow)
+            situation = self._look()
         except Exception as error:
             text = "Airflow does not say whose execution this is: %s. Execution: %s"
             self.log.warning(text, error, self.execution_arn)
             return Owner.UNKNOWN
         return self._announce_in(situation, leaving)
+
+    def _look(self) -> Situation:
+        """
+        Ask Airflow who decides about the execution, before the stop.
+
+        :raises Exception: Airflow does not respond.
+        """
+        return call_airflow(self._ask_airflow)
 
     def _announce_in(self, situation: Situation, leaving: Leaving) -> Owner:
         self._situation = situation

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_states
 from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.lifecycle import decisions
-from polysync_airflow.execution.lifecycle.decisions import Leaving, Owner
+from polysync_airflow.execution.lifecycle.decisions import Owner
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
@@ -30,6 +30,8 @@ from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.threads import ThreadPools
+
+Result = TypeVar("Result")
 
 # How long ``on_kill`` waits for the answer to the request, at most.
 ON_KILL_SECONDS: Final = 20.0
@@ -78,7 +80,7 @@ class TriggerStop(StopByKey):
         run = contextvars.copy_context().run
         return submit_stop(self.client.key[0], run, function, *arguments)
 
-    def _retry_airflow(self, function: Callable[[], Any]) -> Any:
+    def _retry_airflow(self, function: Callable[[], Result]) -> Result:
         for seconds in STATE_RETRY_SECONDS:
             try:
                 return call_airflow(function)
@@ -107,7 +109,7 @@ class StopAtEndOfWait(TriggerStop):
         to decide.
         """
         asked = self._submit(self._stop)
-        future = asyncio.wrap_future(asked)
+        future: asyncio.Future[StopBeforeEvent | None] = asyncio.wrap_future(asked)
         # The thread must not be cancelled with this coroutine.
         await asyncio.wait((future,), timeout=BEFORE_EVENT_SECONDS)
         if not future.done():
@@ -117,7 +119,13 @@ class StopAtEndOfWait(TriggerStop):
                 self._arn,
             )
             return None
-        return future.result()
+        try:
+            return future.result()
+        except Exception as error:
+            # The event must not be lost.
+            text = "The trigger has not stopped the execution %s: %s: %s"
+            self.log.warning(text, self._arn, type(error).__name__, error)
+            return None
 
     def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
         return decisions.owner_at_end_of_wait(
@@ -135,14 +143,8 @@ class StopAtEndOfWait(TriggerStop):
             return None
         return StopBeforeEvent(requested_at=self.requested_at, status=result.status)
 
-    def _announce(self, leaving: Leaving) -> Owner:
-        try:
-            situation = self._retry_airflow(self._ask_airflow)
-        except Exception as error:
-            text = "Airflow does not say whose execution this is: %s. Execution: %s"
-            self.log.warning(text, error, self._arn)
-            return Owner.UNKNOWN
-        return self._announce_in(situation, leaving)
+    def _look(self) -> Situation:
+        return self._retry_airflow(self._ask_airflow)
 
     def _withdraw(self) -> None:
         if not self._is_late:
@@ -270,14 +272,13 @@ class StopOfEndedTask(TriggerStop):
             )
         return self._is_left
 
-    def _announce(self, leaving: Leaving) -> Owner:
+    def _look(self) -> Situation:
         state = self._state
         stored = None
         # A trigger that has only moved needs no record, which spares a request.
         if state != decisions.DEFERRED:
             stored = self._read_record()
-        situation = Situation(state, stored, self._owner(state, stored))
-        return self._announce_in(situation, leaving)
+        return Situation(state, stored, self._owner(state, stored))
 
     def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
         return decisions.owner_of_deferred(state, stored, self._arn, self.ti.try_number)

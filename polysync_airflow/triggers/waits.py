@@ -145,9 +145,6 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     """
     Wait for a SageMaker pipeline execution to end, then fire one event.
 
-    With ``stop_on_kill``, an execution that has not ended at the deadline is stopped
-    before the event is fired, whether or not Airflow goes on with the task.
-
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param polysync_conn_id: Airflow connection.
@@ -159,9 +156,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
-        deferred task, and at the deadline.
-    :param stop_on_refusal: with ``stop_on_kill``, stop it also when AWS refuses the
-        polls for good: no retry follows that could go on with it.
+        deferred task.
+    :param stop_at: how the wait ends if the trigger stops the execution before it fires
+        its event: ``timed_out``, ``refused`` (AWS refuses the polls for good), or both.
     :param progress_interval: seconds, or a timedelta, between two lists of the steps;
         None for none.
     :param declared_steps: the steps that the definition declares, as ``order_text``
@@ -192,7 +189,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         deadline: float,
         attempt: int = 0,
         stop_on_kill: bool = False,
-        stop_on_refusal: bool = False,
+        stop_at: Sequence[waiter.UnendedOutcome] = (),
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
@@ -207,7 +204,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
-        self.stop_on_refusal = stop_on_refusal
+        self.stop_at = list(stop_at)
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
         self.step_task_ids = step_task_ids
@@ -276,12 +273,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if end is None or self.task_instance is None:
             return None
-        is_stopped = decisions.stops_before_event(
-            end,
-            stop_on_kill=self.stop_on_kill,
-            stop_on_refusal=self.stop_on_refusal,
-        )
-        if not is_stopped:
+        if not decisions.stops_before_event(end, self.stop_at):
             return None
         reason: StopReason = "failure"
         if end.outcome == "timed_out":

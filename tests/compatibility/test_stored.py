@@ -174,7 +174,8 @@ def test_a_stored_trigger_row_is_run(
     assert trigger.serialize()[0] == row["classpath"]
     # Later arguments have a default value, with which the trigger does what that
     # version did.
-    assert trigger.serialize()[1].keys() - kwargs.keys() == {"progress_interval"}
+    added = trigger.serialize()[1].keys() - kwargs.keys()
+    assert added == {"progress_interval", "stop_at"}
     assert trigger.progress_interval is None
 
 

@@ -29,7 +29,7 @@ KWARGS = {
     "deadline": 1_750_003_600.0,
     "attempt": 1,
     "stop_on_kill": True,
-    "stop_on_refusal": True,
+    "stop_at": ["timed_out"],
     "progress_interval": 60.0,
 }
 

@@ -44,10 +44,10 @@ clear, or once a retry is due.
    user.
 6. A trigger whose wait has reached its deadline stops the execution before it fires its
    event: nobody may go on with the task for days, for example because its DAG is
-   paused. After a refusal that lasts, it does so only if no retry may follow, which the
-   worker has found out before the deferral: a retry would go on with the execution. If
-   the stop fails, the worker requests it again. If it succeeds, the event says so, and
-   the worker requests none.
+   paused. If the stop fails, the worker requests it again. If it succeeds, the event
+   says so, and the worker requests none. After a refusal that lasts, or in the wait for
+   the execution of an earlier try, the trigger stops it only if no retry may go on with
+   it. A trigger cannot know that, so the worker says it at the deferral.
 7. Where Airflow does not say, the execution is left to the next try or to the failure
    callback in the DAG processor, which know: a process that was frozen or cut off must
    not stop what a later try has gone on with.
@@ -58,7 +58,7 @@ trigger, and the failure callback.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -72,7 +72,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StoredExecution,
 )
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, LATEST, StartRequest
-from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.execution.waiter import ExecutionEvent, UnendedOutcome
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 
@@ -712,22 +712,49 @@ def leave_in_triggerer(try_number: int) -> Leaving:
     return Leaving(Exit.ANNOUNCE_STOP, try_number, stop_on_kill=True)
 
 
-def stops_before_event(
-    end: ExecutionEvent, *, stop_on_kill: bool, stop_on_refusal: bool
-) -> bool:
+def outcomes_to_stop_at(
+    *, stop_on_kill: bool, may_retry_refusal: bool
+) -> list[UnendedOutcome]:
     """
-    Return whether a trigger stops the execution before it fires its event (rule 6).
+    Return the outcomes of a wait at which the trigger stops the execution before it
+    fires its event (rule 6).
 
-    :param stop_on_refusal: whether no retry follows if AWS refuses the polls for good.
+    :param may_retry_refusal: whether a retry may follow if AWS refuses the polls for
+        good.
     """
     if not stop_on_kill:
-        return False
-    if end.outcome == "timed_out":
-        return True
+        return []
+    if may_retry_refusal:
+        return ["timed_out"]
+    return ["timed_out", "refused"]
+
+
+def outcomes_to_stop_earlier_at(
+    *, stop_on_kill: bool, is_last_try: bool, may_retry_refusal: bool
+) -> list[UnendedOutcome]:
+    """
+    Return the same for a wait for the execution of an earlier try, which each retry
+    waits for anew.
+    """
+    outcomes = outcomes_to_stop_at(
+        stop_on_kill=stop_on_kill, may_retry_refusal=may_retry_refusal
+    )
+    if is_last_try:
+        return outcomes
+    return [outcome for outcome in outcomes if outcome != "timed_out"]
+
+
+def stops_before_event(
+    end: ExecutionEvent, outcomes: Collection[UnendedOutcome]
+) -> bool:
+    """
+    Return whether a trigger stops the execution before it fires its event.
+
+    :param outcomes: those at which it does.
+    """
     # Whoever has deleted the connection does not want it to be used, and a retry may
     # follow: the connection may come back.
-    is_deleted = end.error_code == CONNECTION_NOT_FOUND
-    return end.outcome == "refused" and stop_on_refusal and not is_deleted
+    return end.outcome in outcomes and end.error_code != CONNECTION_NOT_FOUND
 
 
 # ---- the end of a wait

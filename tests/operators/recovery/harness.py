@@ -194,7 +194,8 @@ class Task:
         Run the trigger of a deferral to its end, and return its event, which Airflow
         stores. The state of the task stays, as it does until Airflow handles the event.
         """
-        return asyncio.run(fire(*deferral.trigger.serialize(), self.ti))
+        class_path, arguments = deferral.trigger.serialize()
+        return asyncio.run(fire(class_path, arguments, self.ti))
 
     def resume(self, deferral: TaskDeferred, event: Any) -> Run:
         """Deliver an event, and run the session that ends the try."""

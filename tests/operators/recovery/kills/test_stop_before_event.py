@@ -195,7 +195,8 @@ def test_later_try_keeps_its_execution(
     task.arguments["timeout"] = 2 * HOUR
     of_second_try = task.defer()
 
-    event = asyncio.run(fire(*of_first_try.trigger.serialize(), first))
+    class_path, arguments = of_first_try.trigger.serialize()
+    event = asyncio.run(fire(class_path, arguments, first))
 
     assert "stop" not in event
     assert calls(emulator, STOP) == []
@@ -216,8 +217,9 @@ def test_two_triggerers_make_one_stop(
     emulator.control.add_fault("latency", STOP, delay=0.2)
 
     async def run_twice() -> list[Any]:
-        trigger = deferral.trigger.serialize()
-        return await asyncio.gather(*(fire(*trigger, task.ti) for _ in range(2)))
+        class_path, arguments = deferral.trigger.serialize()
+        twice = [fire(class_path, arguments, task.ti) for _ in range(2)]
+        return await asyncio.gather(*twice)
 
     events = asyncio.run(run_twice())
 
@@ -382,6 +384,28 @@ def test_event_does_not_wait_for_a_stop_that_hangs(
     assert task.record["stop_requested_by"] == 1
 
 
+def test_error_in_the_stop_does_not_cost_the_event(
+    make_deferred: MakeDeferred,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without its event, the task would fail without a reason."""
+    task = make_deferred()
+    deferral = task.defer()
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping.StopAtEndOfWait, "carry_out", fail)
+        event = task.fire(deferral)
+
+    assert "stop" not in event
+    assert "was asked to stop" in str(task.resume(deferral, event).error)
+    assert calls(emulator, STOP) == [STOP]
+
+
 def test_wait_for_an_earlier_execution_ends_with_a_stop(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -412,6 +436,40 @@ def test_wait_for_an_earlier_execution_ends_with_a_stop(
     assert len(tokens(emulator, STOP)) == stops
     assert len(set(tokens(emulator, STOP))) == 1
     assert execution_log.statuses == ["Stopping"]
+
+
+def test_retry_waits_for_an_earlier_execution_again(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """So it is asked to stop only as long as the clear asks for it."""
+    arguments = {"pipeline_name": "callback-lambda", "timeout": HOUR}
+    arguments["pipeline_parameters"] = {"Approver": "me"}
+    task = Task(deferrable=True, arguments=arguments, retries=1)
+    task.defer()
+    emulated_time.sleep(120)
+    task.clear()
+    deferral = task.defer()
+    stops = calls(emulator, STOP)
+
+    event = task.fire(deferral)
+
+    assert event["outcome"] == "timed_out"
+    assert "stop" not in event
+    assert calls(emulator, STOP) == stops
+
+
+def test_task_of_a_group_of_steps_loses_its_execution(
+    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """Its time is up, whichever of the steps were cleared."""
+    task = make_deferred()
+    path, arguments = task.defer().trigger.serialize()
+    arguments["step_task_ids"] = ["steps.Merge"]
+
+    event = asyncio.run(fire(path, arguments, task.ti))
+
+    assert event["stop"]["status"] == "Stopping"
+    assert calls(emulator, STOP) == [STOP]
 
 
 def refused(task: Task, emulator: EmulatorServer, **error: Any) -> Any:

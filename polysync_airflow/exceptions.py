@@ -48,6 +48,8 @@ NO_CONNECTION: Final = "EndpointConnectionError"
 PAGINATION: Final = "PaginationError"
 RESPONSE_TOO_LARGE: Final = "ResponseTooLargeError"
 RESOURCE_NOT_FOUND: Final = "ResourceNotFound"
+# Not a code of AWS: the resource is in another account than the connection.
+OTHER_ACCOUNT: Final = "OtherAccount"
 THROTTLING: Final = "ThrottlingException"
 VALIDATION: Final = "ValidationException"
 

@@ -20,8 +20,9 @@ CONFIG_SECTION = "polysync_sagemaker"
 ALLOWED_IDENTITY_FOLDERS = (CONFIG_SECTION, "allowed_identity_folders")
 ALLOWED_ENDPOINT_HOSTS = (CONFIG_SECTION, "allowed_endpoint_hosts")
 ALLOWED_APPLICATIONS = (CONFIG_SECTION, "allowed_applications")
-ACCEPT_UNSIGNED_RECORDS = (CONFIG_SECTION, "accept_unsigned_records")
 HOURLY_PRICES = (CONFIG_SECTION, "hourly_prices")
+# The name of this deployment, in place of an identity that it gives itself.
+DEPLOYMENT = (CONFIG_SECTION, "deployment")
 
 
 def get_provider_info() -> dict[str, Any]:

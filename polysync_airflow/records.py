@@ -26,13 +26,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context, Variable, conf
 from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.deployment import (
+    DEPLOYMENT_KEY,
+    configured_name,
+    create_deployment,
+    identity_of,
+    read_deployment,
+)
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import instructions
@@ -43,7 +50,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
 )
 from polysync_airflow.execution.texts import describe_validation_error
-from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
+from polysync_airflow.get_provider_info import DEPLOYMENT
 
 if TYPE_CHECKING:
     # It imports the models of Airflow's database, which workers must not use.
@@ -54,7 +61,6 @@ log = logging.getLogger(__name__)
 SIGNATURE: Final = "signature"
 # Keeps this HMAC apart from every other use of the Fernet key.
 _PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
-_MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
 _FERNET_KEY_BYTES: Final = 32
 # What Airflow's SDK returns if no key is set: the default of its configuration
 # template, not filled in.
@@ -90,22 +96,6 @@ def warn_of_no_key() -> None:
 def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
     """Return a record with its signature."""
     return {**values, SIGNATURE: _digest(values, task, key)}
-
-
-def task_marks(task: TaskKey) -> tuple[str, ...]:
-    """
-    Return what tells the executions of a task instance from those of the same one in
-    another deployment.
-
-    :return: a mark for each key of the deployment, the current one first; empty if it
-        has no key.
-    :raises PolysyncError: a key is set, but is not a Fernet key.
-    """
-    content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
-    return tuple(
-        instructions.task_mark(hmac.digest(key, content, "sha256").hex())
-        for key in signing_keys()
-    )
 
 
 def is_genuine(
@@ -154,8 +144,6 @@ RECORD_KEY: Final = "polysync_execution"
 
 def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
-    # An earlier version refuses a field that it does not know, so only what is set is
-    # stored.
     values = record.model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
     return signed(values, task, keys[0]) if keys else values
@@ -178,21 +166,16 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
         problems = describe_validation_error(error)
         raise _refused(f"is damaged ({problems})", place) from None
     keys = signing_keys()
-    is_accepted = not keys or (
-        signature is None and conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
-    )
-    if not is_accepted and not is_genuine(values, signature, task, keys):
+    if keys and not is_genuine(values, signature, task, keys):
         raise _refused(f"is not proven: {_why_not_genuine(signature)}", place, record)
     return record
 
 
 def _why_not_genuine(signature: Any) -> str:
     if signature is None:
-        section, option = ACCEPT_UNSIGNED_RECORDS
         return (
-            "it has no signature. Somebody edited it, or an earlier version of this"
-            f" provider wrote it (then set [{section}] {option} = True until the tasks"
-            " of that version have ended)"
+            "it has no signature. Somebody edited it, or [core] fernet_key was not set"
+            " on the host that wrote it"
         )
     return (
         "its signature is not that of this task. Somebody edited it or copied it from"
@@ -217,20 +200,34 @@ def _refused(
     )
 
 
-def task_identity(context: Context) -> instructions.TaskIdentity:
+def check_deployment(
+    record: StoredExecution, deployment: str | None, *, place: str
+) -> None:
     """
-    Return the identity of a task instance. For a worker.
+    Refuse a record that a task of another deployment wrote, for example one in a copy
+    of its database. Its execution is neither continued nor stopped.
 
-    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    :param deployment: the identity of this deployment; None if it has none, because its
+        Variable was deleted. A copy of a database has the Variable.
+    :raises StoredRecordError: the record is that of another deployment.
     """
-    key = TaskKey.of(context["ti"])
-    incarnation = instructions.Incarnation.model_validate(
+    if deployment in (None, record.deployment):
+        return
+    section, option = DEPLOYMENT
+    raise _refused(
+        f"is that of another deployment of Airflow ({record.deployment}, and this one"
+        f" is {deployment}). If it is that of this one, whose address or Variable"
+        f" {DEPLOYMENT_KEY} has changed, set [{section}] {option} ="
+        f" {record.deployment}",
+        place,
+    )
+
+
+def incarnation_of(context: Context) -> instructions.Incarnation:
+    """Return the incarnation of a task instance. For a worker."""
+    return instructions.Incarnation.model_validate(
         task_instances.read_incarnation(context)
     )
-    # A test run begins at its date, also the next time: it must not get the execution
-    # of the last time.
-    nonce = uuid.uuid4().hex if task_instances.is_start_planned(context) else ""
-    return instructions.TaskIdentity(key, incarnation, task_marks(key), nonce)
 
 
 KEY_PREFIX: Final = f"{RECORD_KEY}."
@@ -286,20 +283,6 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
     return from_stored(text if record is None else record, task, place=place)
 
 
-def proven_record(value: Any, ti: Any) -> StoredExecution | None:
-    """
-    Return the record that an XCom holds for a task instance; None if there is none that
-    is proven.
-    """
-    if value is None:
-        return None
-    try:
-        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
-    except StoredRecordError as error:
-        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
-        return None
-
-
 def read_record(ti: Any) -> StoredExecution | None:
     """
     Return the record of a task instance; None if there is none, or if it is not proven.
@@ -343,13 +326,11 @@ class RecordStore:
     """
 
     def __init__(self, context: Context, *, confirmed_at: float = -math.inf) -> None:
+        self._context = context
         self._ti: Any = context["ti"]
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
         self.place = place_of(self._key)
-        # Where earlier versions of this provider kept the record, on Airflow 3.3.
-        self._earlier_store: Any = context.get("task_state_store")
-        self._is_in_earlier_store = False
         self._last_known: StoredExecution | None = None
         self._confirmed_at = confirmed_at
         # Whether the record has a stop of this process, while its main thread may still
@@ -363,6 +344,33 @@ class RecordStore:
         """The number of this try."""
         return int(self._ti.try_number)
 
+    @cached_property
+    def identity(self) -> instructions.TaskIdentity:
+        """
+        What tells the starts of this task instance from all others. For a worker.
+
+        :raises PolysyncError: Airflow does not store the identity of the deployment.
+        :raises Exception: Airflow does not respond.
+        """
+        # A test run begins at its date, also the next time: it must not get the
+        # execution of the last time.
+        nonce = ""
+        if task_instances.is_start_planned(self._context):
+            nonce = uuid.uuid4().hex
+        if self._deployment is None:
+            recorded = self._last_known.deployment if self._last_known else None
+            self._deployment = create_deployment(recorded)
+        return instructions.TaskIdentity(
+            key=self._task,
+            deployment=self._deployment,
+            incarnation=incarnation_of(self._context),
+            nonce=nonce,
+        )
+
+    @cached_property
+    def _deployment(self) -> str | None:
+        return read_deployment()
+
     def read(self) -> StoredExecution | None:
         """
         Return the record that earlier tries stored; None if there is none, or if it
@@ -371,12 +379,21 @@ class RecordStore:
         self._last_known = self._read_if_proven()
         return self._last_known
 
-    def claim(self) -> StoredExecution | None:
-        """Return what ``read`` returns, for a try that begins."""
-        if self.try_number == 1:
-            # No earlier try of an earlier version can have left a record there.
-            self._earlier_store = None
-        return self.read()
+    def proven_record(self, value: Any) -> StoredExecution | None:
+        """
+        Return the record that an XCom holds for this task instance; None if there is
+        none that is proven.
+        """
+        if value is None:
+            return None
+        place = f"the XCom {RECORD_KEY!r}"
+        try:
+            record = from_stored(value, self._task, place=place)
+            check_deployment(record, self._deployment, place=place)
+        except StoredRecordError as error:
+            log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+            return None
+        return record
 
     def confirm(self, seconds: float = CONFIRMED_SECONDS) -> None:
         """
@@ -405,7 +422,6 @@ class RecordStore:
         """
         self.confirm()
         self._put(record)
-        self._forget_earlier_record()
 
     def delete(self) -> None:
         """
@@ -416,7 +432,6 @@ class RecordStore:
         """
         self.confirm()
         Variable.delete(self._key)
-        self._forget_earlier_record()
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
@@ -494,18 +509,11 @@ class RecordStore:
 
     def _read(self) -> StoredExecution | None:
         text = task_instances.get_variable(self._key)
-        if text is not None:
-            return from_variable(text, self._task, place=self.place)
-        value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
-        if value is None:
-            # It is not written there any more.
-            self._earlier_store = None
+        if text is None:
             return None
-        self._is_in_earlier_store = True
-        place = (
-            f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
-        )
-        return from_stored(value, self._task, place=place)
+        record = from_variable(text, self._task, place=self.place)
+        check_deployment(record, self._deployment, place=self.place)
+        return record
 
     def _read_if_proven(self) -> StoredExecution | None:
         # This try holds a record of its own. What somebody else has written in its
@@ -529,12 +537,6 @@ class RecordStore:
         )
         Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
-
-    def _forget_earlier_record(self) -> None:
-        # It would count again after the deletion of the Variable.
-        if self._is_in_earlier_store:
-            self._earlier_store.delete(RECORD_KEY)
-            self._is_in_earlier_store = False
 
     def _unknown(self, error: Exception) -> Owner:
         log.warning(
@@ -660,6 +662,17 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         variable.replace(to_variable(to_stored(changed, task), task))
 
 
+def deployment_of_database() -> str | None:
+    """Return the identity of this deployment. For commands and the API server."""
+    name = configured_name()
+    if name is not None:
+        return name
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
+        return identity_of(variable.value)
+
+
 def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
     if not variable.exists:
         raise NoRecordError("The task has no record of an execution.")
@@ -669,4 +682,7 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
             f"The Variable {variable_key(task)!r} cannot be decrypted with the"
             " deployment's Fernet key ([core] fernet_key)."
         )
-    return from_variable(text, task, place=place_of(variable_key(task)))
+    place = place_of(variable_key(task))
+    record = from_variable(text, task, place=place)
+    check_deployment(record, deployment_of_database(), place=place)
+    return record

@@ -26,6 +26,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.clock import Clock
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import delivered, pulled
+from tests.fakes.airflow_service import DEPLOYMENT
 from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW
 
@@ -103,6 +104,7 @@ class TaskInstance:
         all tries that are alive.
     :param store: the Variable with the record, which all tries share.
     :param task_state_store: that of Airflow 3.3; None in other versions.
+    :param deployment: the Variable that identifies its deployment of Airflow.
     :param state: returns the state of the task instance.
     :param status_code: with which Airflow refuses the requests of this try.
     :param interval: the data interval of its DAG run; None if it has none.
@@ -120,6 +122,7 @@ class TaskInstance:
     xcoms: dict[str, Any] = field(default_factory=dict)
     store: JsonStore = field(default_factory=JsonStore)
     task_state_store: JsonStore | None = None
+    deployment: str | None = DEPLOYMENT
     latest: Callable[[], TaskInstance] | None = None
     state: Callable[[], str | None] = lambda: "running"
     dag_run: DagRun = field(default_factory=DagRun)

@@ -1,13 +1,17 @@
 """
 The command ``polysync check``: it tests a connection as the button of the connection
-form does.
+form does, and shows what identifies this deployment of Airflow.
 """
 
 from __future__ import annotations
 
 import argparse
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from polysync_airflow.cli import output
+from polysync_airflow.execution.texts import clean_line
+from polysync_airflow.records import deployment_of_database
 
 
 def main(options: argparse.Namespace) -> int:
@@ -16,6 +20,20 @@ def main(options: argparse.Namespace) -> int:
     """
     with output.airflow_in_use():
         usable, report = output.hook(options).test_connection()
+        deployment, said_of_deployment = _deployment()
     lines = report.split(" -- ")
-    output.write(options, {"usable": usable, "report": lines}, lines)
+    document = {"usable": usable, "report": lines, "deployment": deployment}
+    output.write(options, document, [*lines, f"Deployment: {said_of_deployment}"])
     return output.OK if usable else output.FAILED
+
+
+def _deployment() -> tuple[str | None, str]:
+    """Return the identity of this deployment, if it is known, and what is said of it."""
+    try:
+        identity = deployment_of_database()
+    except SQLAlchemyError as error:
+        reason = clean_line(str(getattr(error, "orig", None) or error))
+        return None, f"not known, since Airflow's database cannot be used: {reason}"
+    if identity is None:
+        return None, "none yet; the first task that starts an execution identifies it"
+    return identity, identity

@@ -58,6 +58,8 @@ REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # mistake.
 MIN_POLL_INTERVAL = 1.0
 MAX_POLL_INTERVAL = 24 * 3600.0
+# A list of steps costs a call for each execution.
+MIN_PROGRESS_INTERVAL = 10.0
 # Seconds since the epoch, from 2001 to 2286: numbers that can be added up and converted
 # to dates.
 MIN_TIMESTAMP = 1e9

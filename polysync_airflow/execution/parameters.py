@@ -70,8 +70,6 @@ class Choices(models.StrictModel):
             ) from None
 
 
-# A list of steps costs a call for each execution.
-MIN_PROGRESS_INTERVAL: Final = 10.0
 # The arguments of an operator that become the start request.
 REQUEST_ARGUMENTS: Final = tuple(
     name for name in models.StartRequest.model_fields if name != "client_request_token"

@@ -46,7 +46,6 @@ from typing import (
 )
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -56,9 +55,11 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
     CredentialsError,
     PolysyncError,
     TriggerEventError,
+    has_code,
     is_throttling,
 )
 from polysync_airflow.execution import models
@@ -89,6 +90,8 @@ THROTTLING_BACKOFF_SECONDS: Final = 1.0
 MAX_DOUBLINGS: Final = 16
 # How long the polls of a wait that shares them fail before the log of its task says so.
 QUIET_SECONDS: Final = 300.0
+# For how long AWS may not know an execution whose ARN it has returned.
+LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
 # 41 s after the deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
@@ -112,12 +115,15 @@ class Failures:
     :param since: when the first of them failed, in seconds since the epoch.
     :param last: the error of the last one.
     :param logged: the error that the log of the task has; None if it has none.
+    :param last_since: since when all of them have had the last error, in seconds since
+        the epoch.
     """
 
     count: int = 0
     since: float = 0.0
     last: str = ""
     logged: str | None = None
+    last_since: float = 0.0
 
     def add(
         self, error: PolysyncError, now: float, *, shared: bool
@@ -127,8 +133,14 @@ class Failures:
 
         :param shared: the polls are shared with other waits.
         """
-        since, text = self.since if self.count else now, str(error)
-        failures = Failures(self.count + 1, since, text, self.logged)
+        text = str(error)
+        since = now
+        last_since = now
+        if self.count:
+            since = self.since
+        if self.count and text == self.last:
+            last_since = self.last_since
+        failures = Failures(self.count + 1, since, text, self.logged, last_since)
         if text == self.logged or (shared and now - since < QUIET_SECONDS):
             return failures, ()
         duration = f" for {format_seconds(now - since)}" if shared else ""
@@ -337,7 +349,7 @@ class Waiter(ABC, Generic[Response, Event]):
     ) -> Wait[Self] | Finish[Event]:
         failures, lines = self.failures.add(error, now, shared=self.rate_limited)
         updated = replace(self, failures=failures)
-        if error.permanent:
+        if updated.is_refused(error, now):
             return Finish(updated.event("refused", str(error), error))
         if now >= self.deadline:
             text = self.timeout_text(f"the last poll failed: {error}")
@@ -349,6 +361,14 @@ class Waiter(ABC, Generic[Response, Event]):
             rate_limited=self.rate_limited,
         )
         return updated._wait(seconds, now, lines)
+
+    def is_refused(self, error: PolysyncError, now: float) -> bool:
+        """
+        Return whether an error ends the wait, because no later poll can succeed.
+
+        :param error: that of the last poll, which ``failures`` has.
+        """
+        return error.permanent
 
     def _wait(
         self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()
@@ -417,7 +437,7 @@ class ExecutionEvent(EndOfWait):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param attempt_started_at: when the attempt began, if it is a resume; None for the
-        start, and in events of an earlier version.
+        start.
     :param known_steps: the statuses by step that the trigger has logged; None if the
         task must read the XCom ``steps``.
     :param stop: the stop that the trigger has requested because the execution has not
@@ -433,14 +453,10 @@ class ExecutionEvent(EndOfWait):
     ended_at: models.UtcTime | None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
-    # Not in all events, since a worker of the release before refuses a member that it
-    # does not know.
-    known_steps: Annotated[
-        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None,
-        Field(exclude=True),
-    ] = None
-    # Only in the events of triggers that have stopped an execution.
-    stop: Annotated[StopBeforeEvent | None, Field(exclude=True)] = None
+    known_steps: (
+        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None
+    ) = None
+    stop: StopBeforeEvent | None = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -523,6 +539,14 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
             started_at=response.created_at or self.started_at,
             warned_statuses=warned if status in STATE_OF_STATUS else warned | {status},
         )
+
+    def is_refused(self, error: PolysyncError, now: float) -> bool:
+        """
+        Return whether an error ends the wait. AWS may not know the execution yet.
+        """
+        if has_code(error, RESOURCE_NOT_FOUND):
+            return now - self.failures.last_since >= LAG_SECONDS
+        return error.permanent
 
     def lines_about(
         self, response: models.ExecutionDescription, now: float
@@ -758,21 +782,24 @@ class Deletion:
 # ---- the arguments of stored triggers, which others can edit in Airflow's database
 
 
-# An earlier version accepted every positive value: the nearest one that is valid now is
-# used.
 Interval = Annotated[
     float,
-    Field(strict=True, gt=0, allow_inf_nan=False),
-    AfterValidator(
-        lambda seconds: min(
-            max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL
-        )
+    Field(
+        strict=True,
+        ge=models.MIN_POLL_INTERVAL,
+        le=models.MAX_POLL_INTERVAL,
+        allow_inf_nan=False,
     ),
 ]
-Deadline = Annotated[
+
+ProgressInterval = Annotated[
     float,
-    Field(strict=True, ge=models.MIN_TIMESTAMP, allow_inf_nan=False),
-    AfterValidator(lambda seconds: min(seconds, models.MAX_TIMESTAMP)),
+    Field(
+        strict=True,
+        ge=models.MIN_PROGRESS_INTERVAL,
+        le=models.MAX_POLL_INTERVAL,
+        allow_inf_nan=False,
+    ),
 ]
 
 
@@ -784,7 +811,7 @@ class WaitArguments(models.StrictModel):
     polysync_conn_id: models.ConnectionId
     region_name: models.RegionName | None
     poll_interval: Interval
-    deadline: Deadline
+    deadline: models.Timestamp
 
     def waiter(self) -> Waiter[Any, Any]:
         """
@@ -809,12 +836,10 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
-    stop_at: Annotated[tuple[UnendedOutcome, ...], Field(max_length=2)] = ()
-    progress_interval: (
-        Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
-    ) = None
-    declared_steps: str | None = None
-    step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None = None
+    stop_at: Annotated[tuple[UnendedOutcome, ...], Field(max_length=2)]
+    progress_interval: ProgressInterval | None
+    declared_steps: str | None
+    step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None
 
 
 class ResourceArguments(WaitArguments):

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -297,12 +297,54 @@ class ExecutionMethods(HookCalls):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
 
-        :raises SageMakerApiError: the call failed.
+        :raises SageMakerApiError: the call failed. Its code is ``OtherAccount`` if the
+            execution is in another account than the one that the connection signs in
+            to.
         """
         operation = "DescribePipelineExecution"
-        return parse(
-            ExecutionDescription, operation, self._call_on(execution_arn, operation)
+        try:
+            response = self._call_on(execution_arn, operation)
+        except exceptions.SageMakerApiError as error:
+            raise self._named_account(error, execution_arn) from None
+        return parse(ExecutionDescription, operation, response)
+
+    def _named_account(
+        self, error: exceptions.SageMakerApiError, execution_arn: str
+    ) -> exceptions.SageMakerApiError:
+        """
+        Return the error of a call about an execution, or the one that names both
+        accounts if the execution is in another one.
+        """
+        if not exceptions.has_code(
+            error,
+            exceptions.ACCESS_DENIED,
+            exceptions.RESOURCE_NOT_FOUND,
+            exceptions.VALIDATION,
+        ):
+            return error
+        account = execution_arn.split(":")[4]
+        if self._account in (None, account):
+            return error
+        return exceptions.SageMakerApiError(
+            f"{error.operation} failed: execution {execution_arn} is in account"
+            f" {account}, but connection {self.polysync_conn_id!r} signs in to account"
+            f" {self._account}. Let the connection sign in to account {account} again."
+            " If that execution is to be given up, delete the record of its task"
+            " (polysync records lists them), and clear the task.",
+            error_code=exceptions.OTHER_ACCOUNT,
+            operation=error.operation,
+            permanent=True,
         )
+
+    @cached_property
+    def _account(self) -> str | None:
+        """The account that the connection signs in to; None if STS does not tell it."""
+        try:
+            account: str = self.get_caller_identity()["Account"]
+        except exceptions.CredentialsError as error:
+            self.log.debug("The account is not known: %s", error)
+            return None
+        return account
 
     def poll_pipeline_execution(
         self, execution_arn: str

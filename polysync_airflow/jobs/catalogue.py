@@ -50,7 +50,7 @@ class CatalogueJob(models.StrictModel):
     """
     A job of a catalogue file.
 
-    :param role_arn: the pipeline's role; None in a file of an earlier version.
+    :param role_arn: the pipeline's role; None if AWS does not tell it.
     :param execution_display_name: what people have written: the display name of
         executions that a DAG of the job starts; None for unique names.
     :param description: the pipeline's description, or what people have written in its
@@ -60,7 +60,7 @@ class CatalogueJob(models.StrictModel):
     :param parameters: the declared parameters, in the definition's order.
     :param parameters_error: why the parameters could not be read; None if they were.
     :param steps: the declared steps, in the definition's order, without what loops run;
-        none in a file of an earlier version.
+        none if they could not be read.
     """
 
     name: models.PipelineName
@@ -156,9 +156,9 @@ def steps_of(job: CatalogueJob) -> list[JobStep]:
     """
     if not job.steps:
         raise CatalogueError(
-            f"The catalogue has no steps of the job {job.name}: an earlier version has"
-            " written the file, or the definition could not be read. Write the file"
-            " again, and read the warnings: polysync jobs import <file>"
+            f"The catalogue has no steps of the job {job.name}: the definition could"
+            " not be read, or somebody has removed them. Write the file again, and read"
+            " the warnings: polysync jobs import <file>"
         )
     return job.steps
 

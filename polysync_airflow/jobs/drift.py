@@ -207,8 +207,7 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
 
 
 def _compare_steps(before: CatalogueJob, after: Job) -> Iterator[Drift]:
-    # A file of an earlier version has none, and AWS may have some that a catalogue
-    # cannot have.
+    # One of them cannot be read, or AWS has steps that a catalogue cannot have.
     if not before.steps or not after.steps:
         return
     job = before.name

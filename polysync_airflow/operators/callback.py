@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import EXECUTION_LINKS
@@ -188,7 +187,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
 
         # Each poll may list the steps: half of its interval, because polls are not
         # exactly on time.
-        progress_interval = max(MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
+        progress_interval = max(models.MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 

@@ -305,7 +305,7 @@ def sent_parameters(
     :param hook: the hook for the region of the execution.
     :param warn: called with a format and its arguments if AWS does not tell them.
     """
-    # This try has sent them, or an earlier version wrote the record.
+    # This try has sent them.
     if record.request.pipeline_parameters:
         return record.request.pipeline_parameters
     try:

@@ -30,11 +30,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Instruction,
     OnCompletedWithFailures,
 )
-from polysync_airflow.execution.parameters import (
-    MIN_PROGRESS_INTERVAL,
-    Seconds,
-    seconds,
-)
+from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators import base
@@ -95,8 +91,7 @@ def push_started(
     task_log: Any,
 ) -> outcome.ExecutionRecord:
     """
-    Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution
-    exists.
+    Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
 
     :param hook: a hook with the task's connection.
     :param now: what is known of the execution, which an earlier try may have started.
@@ -129,7 +124,7 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
     )
-    push_run(context, run)
+    ti.xcom_push("run", storable_run(run, log.warning))
     return run
 
 
@@ -267,7 +262,8 @@ class ReportChoices(base.LimitChoices):
     on_completed_with_failures: OnCompletedWithFailures
     on_cancelled: outcome.OnCancelled
     progress_interval: Annotated[
-        Seconds | None, seconds(MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL)
+        Seconds | None,
+        seconds(models.MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL),
     ]
     property_files: Annotated[
         Annotated[bool, Field(strict=True)]

@@ -275,6 +275,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 context, self.hook, instruction, parameters, self.log
             )
             if not choices.wait_for_completion:
+                context["ti"].xcom_push("state", self.known_run.state)
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
                 return record.arn
@@ -318,7 +319,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Push the outcome of the execution, and succeed, fail or skip accordingly.
 
         :param started: what is known from before a deferral: the XCom ``run`` and the
-            declared steps. None in tasks that the release before has deferred.
+            declared steps. None if the task has waited on the worker.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         this_try = self.this_try

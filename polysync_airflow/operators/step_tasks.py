@@ -131,16 +131,18 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         from polysync_airflow.execution.lifecycle.decisions import (
             is_of_other_incarnation,
         )
-        from polysync_airflow.records import task_identity
+        from polysync_airflow.records import incarnation_of
 
         record = self._read_record(context)
-        if (
-            record is None
-            or record.execution_arn is None
-            or record.epoch == ti.max_tries
-        ):
+        if record is None or record.epoch == ti.max_tries:
             return None
-        incarnation = task_identity(context).incarnation
+        if record.execution_arn is None:
+            # An earlier clear has sent a start, and its response is not known. What is
+            # repeated now follows from the execution that it was to replace.
+            record = record.replaces
+        if record is None or record.execution_arn is None:
+            return None
+        incarnation = incarnation_of(context)
         if is_of_other_incarnation(
             record, incarnation, ti.try_number
         ) or record.choice_in(ti.max_tries):
@@ -199,8 +201,8 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         store, ti = records.RecordStore(context), context["ti"]
         record = store.read()
         if record is None and store.lost is None:
-            record = records.proven_record(
-                read_xcom(self._first_task(ti), records.RECORD_KEY), ti
+            record = store.proven_record(
+                read_xcom(self._first_task(ti), records.RECORD_KEY)
             )
             if record:
                 # From now on, the try continues with it as with that of a try that has

@@ -54,7 +54,7 @@ from polysync_airflow.operators.execution_calls import (
     sent_parameters,
 )
 from polysync_airflow.operators.worker_stop import WorkerStop
-from polysync_airflow.records import RecordStore, task_identity
+from polysync_airflow.records import RecordStore
 from polysync_airflow.retrying import next_retry
 
 # How long a killed process waits for Airflow to say whose execution it is.
@@ -143,7 +143,7 @@ class TaskTry:
         )
         store = RecordStore(context)
         self._store = store
-        record = store.claim()
+        record = store.read()
         instruction = self._enter(
             store, machine.begin(self._try(context, store), record)
         )
@@ -155,7 +155,7 @@ class TaskTry:
         return Try(
             number=store.try_number,
             epoch=context["ti"].max_tries,
-            task=task_identity(context),
+            task=store.identity,
             choices=self.choices,
             lost=store.lost,
         )
@@ -164,6 +164,9 @@ class TaskTry:
         self, store: RecordStore, calls: ExecutionCalls, instruction: Instruction
     ) -> Instruction:
         """Do what an instruction says, and return the one that follows."""
+        if instruction.delay:
+            self.sleep(instruction.delay)
+            self.raise_if_killed()
         if instruction.command in instructions.COSTS_MONEY:
             store.confirm()
         event = calls.perform(instruction)
@@ -187,6 +190,8 @@ class TaskTry:
         write_lines(self.log, instruction.lines)
         if instruction.store is Store.WRITE:
             store.write(instruction.known)
+        elif instruction.store is Store.RESTORE:
+            store.write(instruction.restored)
         elif instruction.store is Store.DELETE:
             store.delete()
         if instruction.error:
@@ -297,8 +302,7 @@ class TaskTry:
         claims = None
         if store.lost:
             claims = store.lost.record
-        task = task_identity(context)
-        record = lookup.own_record_of(execution, task, claims, pipeline_name)
+        record = lookup.own_record_of(execution, store.identity, claims, pipeline_name)
         if record is None:
             return None
         return record.model_copy(update={"try_number": store.try_number})

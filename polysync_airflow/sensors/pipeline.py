@@ -16,10 +16,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import OnCancelled
-from polysync_airflow.execution.parameters import (
-    MIN_PROGRESS_INTERVAL,
-    storable_parameters,
-)
+from polysync_airflow.execution.parameters import storable_parameters
 from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
@@ -203,7 +200,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     @property
     def _list_seconds(self) -> float | None:
         if self.step_name:
-            return max(self.choices.poke_interval, MIN_PROGRESS_INTERVAL)
+            return max(self.choices.poke_interval, models.MIN_PROGRESS_INTERVAL)
         return super()._list_seconds
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:

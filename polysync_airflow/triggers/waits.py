@@ -26,12 +26,8 @@ from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.execution import clock, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import decisions
-from polysync_airflow.execution.models import MAX_POLL_INTERVAL
 from polysync_airflow.execution.outcome import StopReason
-from polysync_airflow.execution.parameters import (
-    MIN_PROGRESS_INTERVAL,
-    check_trigger_arguments,
-)
+from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
@@ -209,15 +205,6 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.declared_steps = declared_steps
         self.step_task_ids = step_task_ids
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class path and the arguments."""
-        path, arguments = super().serialize()
-        for name in ("declared_steps", "step_task_ids"):
-            if getattr(self, name) is None:
-                # The release before does not know it.
-                arguments.pop(name, None)
-        return path, arguments
-
     def _find_poller(self) -> poller.ExecutionPoller:
         return poller.poller_for(
             poller.ExecutionPoller, self.polysync_conn_id, self.region_name
@@ -227,7 +214,6 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         interval = self.progress_interval
         if interval is None:
             return None
-        interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
         resumed_at = self.since if self.attempt else None
         return Progress(interval, resumed_at=resumed_at, is_awaited=self.awaits_step)
 
@@ -256,7 +242,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
         if self._pusher:
             await self._pusher.finish()
-        # Only a worker that has given the declared steps knows this member.
+        # Without the declared steps, the task reads the XCom ``steps``.
         is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
         if (
             is_wanted

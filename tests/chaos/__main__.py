@@ -21,16 +21,9 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.cases import (
-    ALL_CASES,
-    AMAZON_CASES,
-    CASES,
-    RELEASE_CASES,
-    UPGRADE_CASES,
-)
+from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, UPGRADE_CASES
 from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome
-from tests.chaos.deployment import release_before
 from tests.chaos.deployment.airflow_deployment import (
     CELERY,
     EXECUTORS,
@@ -67,7 +60,7 @@ def main() -> int:
     parser = _parser()
     options = parser.parse_args()
     _continue_on_chosen_version(parser, options)
-    cases = _without_missing_release(_selected_cases(options))
+    cases = _selected_cases(options)
     raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
     print(f"Starting {DESCRIPTIONS[options.executor]}; logs in {home}", flush=True)
@@ -200,19 +193,6 @@ def _selected_cases(options: argparse.Namespace) -> list[Case]:
     return [
         case for case in available if any(_matches(case, number) for number in numbers)
     ]
-
-
-def _without_missing_release(cases: list[Case]) -> list[Case]:
-    skipped = (
-        []
-        if release_before.is_available()
-        else [case for case in cases if case in RELEASE_CASES]
-    )
-    for case in skipped:
-        print(
-            f"{case.number} {case.title}: skipped, because git has no commit {release_before.COMMIT}"
-        )
-    return [case for case in cases if case not in skipped]
 
 
 def _upgrade(text: str) -> tuple[str, str]:

@@ -278,8 +278,36 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert lines[0].startswith("Signed in as arn:aws:")
     assert "ListPipelines: granted" in lines
     document = json.loads(polysync("check", "--output", "json").out)
-    assert (document["usable"], document["report"][1:]) == (True, lines[1:])
+    assert (document["usable"], document["report"][1:]) == (True, lines[1:-1])
     assert "StartPipelineExecution: granted" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "line"),
+    [
+        (
+            "",
+            None,
+            "Deployment: none yet; the first task that starts an execution identifies"
+            " it",
+        ),
+        ("prod", "prod", "Deployment: prod"),
+    ],
+)
+def test_check_shows_what_identifies_the_deployment(
+    name: str,
+    identity: str | None,
+    line: str,
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy of a database may need a name of its own."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", name)
+
+    lines = polysync("check").out.splitlines()
+    document = json.loads(polysync("check", "--output", "json").out)
+
+    assert (lines[-1], document["deployment"]) == (line, identity)
 
 
 def test_check_fails_without_a_permission(
@@ -327,7 +355,7 @@ def test_check_with_an_instance_profile_off_aws(
     assert result.out.startswith(
         "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS"
     )
-    assert result.out.count("\n") == 1
+    assert result.out.count("\n") == 2
     assert (result.err, [record for record in caplog.records if record.exc_info]) == (
         "",
         [],

@@ -1,1 +1,1 @@
-"""Tests that this version reads what earlier versions stored in Airflow's database."""
+"""What users see and what is stored, so that a change of it is a decision."""

@@ -324,8 +324,8 @@ def test_job_without_a_group_of_steps_breaks_only_itself(
     arguments: str, message: str, tmp_path: Path
 ) -> None:
     """
-    A file of an earlier version, or an argument that the group sets, is an import error
-    of this job.
+    A job without steps, or an argument that the group sets, is an import error of this
+    job.
     """
     code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
     steps = STEPS if "deferrable" in arguments else []

@@ -15,11 +15,7 @@ from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.events import read_message
 from polysync_airflow.execution.lifecycle.decisions import Action, next_action
-from polysync_airflow.execution.lifecycle.instructions import (
-    RecoveryChoices,
-    StoredExecution,
-)
-from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.steps.descriptions import (
@@ -31,14 +27,8 @@ from polysync_airflow.execution.steps.descriptions import (
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import EMULATOR_DOCS, Page, page
 from tests.execution.events import samples
+from tests.execution.lifecycle.builders import stored
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
-REQUEST = StartRequest(
-    pipeline_name="fanout",
-    pipeline_parameters={},
-    execution_display_name="x",
-    client_request_token=f"polysync-{'0' * 36}",
-)
 PROJECT = Path(__file__).parents[2]
 RETRIES = page("explanation/one-execution-per-task.md").rows(
     "What a retry and a cleared task do"
@@ -112,12 +102,7 @@ def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -
     text = documented[status]
     if text == "the same" and status != "CompletedWithFailures":
         text = RETRIES["Stopping"].split("|")[0].strip()
-    stored = StoredExecution(
-        epoch=0,
-        region_name="us-east-1",
-        request=REQUEST,
-        execution_arn=f"{ARN}/execution/abcdefghijkl",
-    )
+    record = stored(epoch=0)
 
     choices = RecoveryChoices(
         retry_mode="resume",
@@ -126,7 +111,7 @@ def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -
         stop_on_kill=True,
     )
 
-    action = next_action(stored, int(cleared), status, choices)
+    action = next_action(record, int(cleared), status, choices)
 
     phrases = {
         Action.REATTACH: "takes its result"

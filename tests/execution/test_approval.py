@@ -250,7 +250,7 @@ def test_texts_of_others_begin_no_line() -> None:
 
 
 def test_stored_arguments_are_those_of_a_shared_wait() -> None:
-    """They keep the name that an earlier version has stored."""
+    """The resource has the name of the argument of the sensor."""
     stored = {
         "polysync_conn_id": "team",
         "region_name": "us-east-1",

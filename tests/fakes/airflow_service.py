@@ -14,12 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
+# What the Variable that identifies the deployment of these tests has.
+DEPLOYMENT: Final = "tests"
 MISSING: Any = object()
 
 

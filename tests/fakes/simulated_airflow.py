@@ -13,10 +13,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import RECORD, RECORD_KEY, TASK, variable_key
 from tests.fakes.airflow_encoding import pulled
-from tests.fakes.airflow_service import MISSING, AirflowService
+from tests.fakes.airflow_service import DEPLOYMENT, MISSING, AirflowService
 
 if TYPE_CHECKING:
     from tests.tasks import TaskInstance
@@ -118,6 +119,12 @@ class SimulatedAirflow(AirflowService):
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
         self._raise_if_cut_off()
+        if key == DEPLOYMENT_KEY:
+            return self._processes[-1].deployment if self._processes else DEPLOYMENT
+        return self.record_text(key)
+
+    def record_text(self, key: str) -> str | None:
+        """Return the text of the Variable with a record; None if there is none."""
         ti = self._find_by_variable(key)
         value = ti.store.get(RECORD_KEY)
         return (
@@ -130,6 +137,9 @@ class SimulatedAirflow(AirflowService):
         """Store a Variable."""
         self._raise_if_cut_off()
         assert description
+        if key == DEPLOYMENT_KEY:
+            self._processes[-1].deployment = value
+            return
         ti = self._find_by_variable(key)
         self._raise_if_deleted(ti)
         ti.store.set(RECORD_KEY, json.loads(value)[RECORD])

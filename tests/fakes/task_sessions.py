@@ -27,8 +27,9 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
 
+from polysync_airflow.deployment import DEPLOYMENT_KEY
 from tests.fakes.airflow_encoding import delivered, pulled
-from tests.fakes.airflow_service import AirflowService, Channel
+from tests.fakes.airflow_service import DEPLOYMENT, AirflowService, Channel
 
 # What each deferred task costs, whichever operator it has.
 _OF_AIRFLOW: Final = {
@@ -53,7 +54,7 @@ class TaskSessions(AirflowService):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[tuple[str, str | None]] = []
         self.xcoms: dict[str, Any] = {}
-        self._variables: dict[str, str] = {}
+        self._variables: dict[str, str] = {DEPLOYMENT_KEY: DEPLOYMENT}
         monkeypatch.setattr(
             task_runner, "SUPERVISOR_COMMS", _CountedChannel(self), raising=False
         )

@@ -24,6 +24,9 @@ NAMES = (
     "deadline",
     "attempt",
     "stop_on_kill",
+    "progress_interval",
+    "declared_steps",
+    "step_task_ids",
 )
 
 

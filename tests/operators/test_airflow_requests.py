@@ -63,10 +63,11 @@ def test_deferred_task_sends_few_requests(
     sessions.run(operator)
 
     assert sessions.counts == {
-        # Five when the execution exists, one by the trigger, five at the end.
-        "SetXCom": 11,
-        # The record: when the try begins, with the request, with the ARN, and deleted.
-        "GetVariable": 1,
+        # Four when the execution exists, one by the trigger, five at the end.
+        "SetXCom": 10,
+        # The record: when the try begins, with the request, with the ARN, and deleted;
+        # and the identity of the deployment.
+        "GetVariable": 2,
         "PutVariable": 2,
         "DeleteVariable": 1,
         # Whether this try is the current one, before the request is stored and sent.

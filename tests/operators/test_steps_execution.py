@@ -593,42 +593,10 @@ def test_next_try_that_begins_keeps_its_execution(
     assert execution_log.statuses == ["Succeeded"]
 
 
-def test_trigger_of_an_earlier_release_stops_as_it_did(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    It knows no tasks of steps, and it gets no argument that the earlier release would
-    not accept.
-    """
-    init = PolysyncPipelineExecutionTrigger.__init__
-
-    def init_of_earlier_release(
-        self: Any, *, step_task_ids: Any = None, **arguments: Any
-    ) -> None:
-        init(self, **arguments)
-
-    monkeypatch.setattr(
-        PolysyncPipelineExecutionTrigger, "__init__", init_of_earlier_release
-    )
-    run = make_run({"B": {"duration": None}})
-
-    looks = clear_and_hold(run, emulated_time, monkeypatch, lambda: False)
-
-    trigger = run.runs["g.execution"].trigger
-    assert trigger
-    assert "step_task_ids" not in trigger[1]
-    assert looks == [False]
-    assert calls(emulator, *CHANGES) == [START, STOP]
-
-
 def test_trigger_knows_the_tasks_of_the_steps(
     make_run: Make, emulator: EmulatorServer
 ) -> None:
-    """That of a task without steps does not, so that an earlier release can run it."""
+    """They are among what Airflow stores."""
     run = make_run()
     succeed(run)
 

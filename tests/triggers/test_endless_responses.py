@@ -23,7 +23,7 @@ from polysync_airflow.triggers import poller
 from tests.aws.fake_sagemaker import Body, Respond, answering
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
-from tests.triggers.test_poller import events_of, make_trigger
+from tests.triggers.test_poller import accept_short_intervals, events_of, make_trigger
 from tests.triggers.test_poller_failures import wait_until_no_thread_is_left
 
 DESCRIBE, LIST, LIST_STEPS = (
@@ -58,8 +58,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setattr(
         "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
     )
-    monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
-    monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
+    accept_short_intervals(monkeypatch)
     monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.25)
     monkeypatch.setattr(poller, "_CONFIG", poller._CONFIG.merge(Config(read_timeout=1)))
     servers = []

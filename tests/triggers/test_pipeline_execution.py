@@ -31,6 +31,8 @@ KWARGS = {
     "stop_on_kill": True,
     "stop_at": ["timed_out"],
     "progress_interval": 60.0,
+    "declared_steps": None,
+    "step_task_ids": None,
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from polysync_airflow.auth import base_hook
 from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.execution.waiter import TriggerArguments
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from polysync_airflow.triggers.poller import SharedClient
@@ -56,6 +57,20 @@ def make_trigger(
     times = {"poll_interval": 60.0, "since": now, "deadline": now + 7 * 3600}
     return PolysyncPipelineExecutionTrigger(
         execution_arn=arn, **{**kwargs, **times, **arguments}
+    )
+
+
+class AnyIntervals(TriggerArguments):
+    """Arguments with intervals that are too short for a deployment."""
+
+    poll_interval: float
+    progress_interval: float | None
+
+
+def accept_short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test that runs in real time be short."""
+    monkeypatch.setattr(
+        PolysyncPipelineExecutionTrigger, "arguments_model", AnyIntervals
     )
 
 

@@ -19,6 +19,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import (
+    accept_short_intervals,
     all_events,
     events_of,
     gate,  # noqa: F401 # fixture
@@ -119,7 +120,7 @@ def test_few_lists_run_at_the_same_time(
     monkeypatch.setattr(
         "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
     )
-    monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
+    accept_short_intervals(monkeypatch)
     arns = start_executions(emulator, 3 * at_once, "churn-tuning")
     call, lock = PolysyncSageMakerHook.call, threading.Lock()
     begun: list[float] = []

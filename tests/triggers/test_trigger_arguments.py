@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth import base_hook
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.triggers import poller, schedule
 from sagemaker_emulator import EmulatorServer
@@ -26,9 +25,14 @@ INVALID: list[dict[str, Any]] = [
     },
     {"poll_interval": "30"},
     {"poll_interval": 0},
+    {"poll_interval": 0.1},
+    {"poll_interval": 1e300},
     {"poll_interval": math.inf},
+    {"progress_interval": 9},
+    {"progress_interval": 1e300},
     {"since": math.nan},
     {"deadline": math.inf},
+    {"deadline": 1e300},
     {"deadline": None},
     {"attempt": -1},
     {"stop_on_kill": "yes"},
@@ -96,48 +100,3 @@ def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
     assert isinstance(error, ZeroDivisionError)
     assert [event["outcome"] for event in events] == ["ended"]
     assert poller._POLLERS == {}
-
-
-def test_long_times_of_earlier_versions_are_limited(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    An earlier version accepted intervals and timeouts of any length: such a task is
-    finished.
-    """
-    monkeypatch.setattr(base_hook, "READ_SECONDS", 3600)
-    (arn,) = start_executions(emulator, 1)
-
-    trigger = make_trigger(
-        arn, emulated_time.time(), poll_interval=1e300, deadline=1e300
-    )
-    ((event,),) = all_events([trigger], gate)
-
-    assert event["outcome"] == "ended"
-    assert sum(emulated_time.slept) <= 24 * 3600
-
-
-def test_short_intervals_of_earlier_versions_are_raised(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-) -> None:
-    """
-    An earlier version accepted any interval above zero: such a task is finished, with
-    one poll per second.
-    """
-    emulator.control.put_scenario(
-        {"steps": {name: {"duration": 20} for name in ("Shard0", "Shard3", "Merge")}}
-    )
-    (arn,) = start_executions(emulator, 1)
-
-    ((event,),) = all_events(
-        [make_trigger(arn, emulated_time.time(), poll_interval=0.1)], gate
-    )
-
-    assert event["outcome"] == "ended"
-    seconds = sum(emulated_time.slept)
-    assert len(emulator.control.calls("DescribePipelineExecution")) <= seconds + 2

@@ -320,8 +320,6 @@ def is_of_other_incarnation(
     :param try_number: the number of this try.
     """
     recorded = record.incarnation
-    if recorded is None:
-        return False
     if recorded.region != incarnation.region:
         return True
     if recorded.dag_run_started_at == incarnation.dag_run_started_at:
@@ -383,7 +381,7 @@ _WITH_LATER_TRY: Final = (
     "up_for_reschedule",
 )
 
-# In records of earlier versions.
+# Airflow does not tell the start of every DAG run.
 _UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -548,10 +546,7 @@ def _is_of_later_try(
 
 
 def _dag_run_started_at(record: StoredExecution) -> datetime:
-    incarnation = record.incarnation
-    if incarnation is None or incarnation.dag_run_started_at is None:
-        return _UNKNOWN_START
-    return incarnation.dag_run_started_at
+    return record.incarnation.dag_run_started_at or _UNKNOWN_START
 
 
 def _is_of_same_execution(stored: StoredExecution, record: StoredExecution) -> bool:

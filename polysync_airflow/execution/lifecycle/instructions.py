@@ -73,6 +73,10 @@ class ClearChoice(models.StrictModel):
 NO_EPOCH: Final = -1
 
 
+# A name that an administrator gives, or a digest.
+DEPLOYMENT_PATTERN: Final = r"[A-Za-z0-9._-]{1,64}"
+
+
 class StoredExecution(models.StrictModel):
     """
     The record that the tries of a task share in a Variable of Airflow, where users can
@@ -80,8 +84,8 @@ class StoredExecution(models.StrictModel):
 
     :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the
         task begins a new epoch.
-    :param incarnation: that of the task instance that wrote the record; None if an
-        earlier version did.
+    :param deployment: the Airflow deployment whose task instance wrote the record.
+    :param incarnation: that of the task instance that wrote the record.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
     :param execution_arn: ARN of the execution; None until AWS has responded.
@@ -89,30 +93,43 @@ class StoredExecution(models.StrictModel):
     :param resume_token: client request token of the last resume; None before the first
         one.
     :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
-    :param try_number: the try that wrote the record last; 0 in records of an earlier
-        version.
+    :param try_number: the try that wrote the record last; 0 if none has written it yet,
+        because it was made from what AWS says.
     :param stop_requested_by: the try that has asked AWS to stop this attempt of the
         execution; None if no try has.
     :param replaced_by_epoch: the epoch whose tries wait for the end of this execution,
         to start a new one in its place; None if no epoch does.
     :param clear_choice: what a user chose for the clear that follows, or that began
-        this epoch; None for ``on_clear``. An earlier version refuses a record that has
-        it.
+        this epoch; None for ``on_clear``.
+    :param replaces: the record of the execution that this one replaces, until AWS has
+        accepted the start: if AWS refuses it, that record counts again.
     """
 
     version: Literal[1] = 1
+    deployment: Annotated[str, StringConstraints(pattern=f"^{DEPLOYMENT_PATTERN}$")]
     epoch: Annotated[int, Field(ge=NO_EPOCH)]
-    incarnation: Incarnation | None = None
+    incarnation: Incarnation
     region_name: Annotated[str, StringConstraints(min_length=1)]
     request: models.StartRequest
     execution_arn: models.ExecutionArn | None = None
     resumes: Annotated[int, Field(ge=0)] = 0
     resume_token: models.RequestToken | None = None
     resumed_at: models.UtcTime | None = None
-    try_number: Annotated[int, Field(ge=0)] = 0
+    try_number: Annotated[int, Field(ge=0)]
     stop_requested_by: Annotated[int, Field(ge=0)] | None = None
     replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
     clear_choice: ClearChoice | None = None
+    replaces: StoredExecution | None = None
+
+    @model_validator(mode="after")
+    def _only_a_start_replaces(self) -> StoredExecution:
+        if self.replaces is None:
+            return self
+        if self.execution_arn is not None:
+            raise ValueError("replaces must not be set once the execution has an ARN")
+        if self.replaces.execution_arn is None:
+            raise ValueError("replaces must have an execution_arn")
+        return self
 
     @model_validator(mode="after")
     def _resumes_have_a_token(self) -> StoredExecution:
@@ -165,6 +182,18 @@ class StoredExecution(models.StrictModel):
             return self
         request = self.request.model_copy(update={"pipeline_parameters": {}})
         return self.model_copy(update={"request": request})
+
+    def restored_after(self, start: StoredExecution) -> StoredExecution:
+        """
+        Return this record as it counts again, now that AWS has refused the start that
+        was to replace its execution.
+
+        :param start: the record of that start, which may have a choice of the user.
+        """
+        choice = start.clear_choice or self.clear_choice
+        return self.model_copy(
+            update={"try_number": start.try_number, "clear_choice": choice}
+        )
 
     @property
     def arn(self) -> str:
@@ -234,8 +263,7 @@ class StartName(NamedTuple):
     """
     What the display name of an execution says of its start.
 
-    :param task_mark: see ``TaskIdentity``.
-    :param incarnation_mark: a digest of the task instance and its incarnation.
+    :param task_mark: see ``TaskIdentity``, as for ``incarnation_mark``.
     """
 
     task_mark: str
@@ -249,16 +277,15 @@ class TaskIdentity:
     """
     What the starts of a task instance have in common.
 
-    :param task_marks: digests of the task instance, made with the keys of the
-        deployment, the current one first. Another deployment with the same DAG has
-        other ones.
+    :param deployment: what tells the Airflow deployment from another one with the same
+        DAGs and run ids.
     :param nonce: set if the start of the DAG run does not tell it from another one with
         the same run id.
     """
 
     key: TaskKey
+    deployment: str
     incarnation: Incarnation
-    task_marks: tuple[str, ...] = ()
     nonce: str = ""
 
     def token(self, epoch: int, number: int) -> str:
@@ -280,15 +307,20 @@ class TaskIdentity:
         key = self.key
         text = re.sub(r"[^A-Za-z0-9]+", "-", f"{key.dag_id}/{key.task_id}/{key.run_id}")
         index = () if key.map_index < 0 else (str(key.map_index),)
-        mark = self.task_marks[0] if self.task_marks else task_mark(digest(key))
-        end = "-".join((*index, mark, self.incarnation_mark, str(epoch), str(number)))
+        marks = (self.task_mark, self.incarnation_mark)
+        end = "-".join((*index, *marks, str(epoch), str(number)))
         text = text[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip("-")
         return f"{text}-{end}".lstrip("-")
 
     @property
+    def task_mark(self) -> str:
+        """A digest of the deployment and the task instance, for the display name."""
+        return _digest(self.key, self.deployment)[:_TASK_DIGITS]
+
+    @property
     def incarnation_mark(self) -> str:
-        """A digest of the task instance and its incarnation, for the display name."""
-        return self._digest()[:_INCARNATION_DIGITS]
+        """The same with the incarnation of the task instance."""
+        return self._digest_of_incarnation()[:_INCARNATION_DIGITS]
 
     def next_number(self, record: StoredExecution | None, epoch: int) -> int:
         """Return the number of the next start of an epoch, after that of a record."""
@@ -302,29 +334,20 @@ class TaskIdentity:
         )
 
     def _token_prefix(self, epoch: int) -> str:
-        return f"polysync-{self._digest(epoch)[:40]}"
+        return f"polysync-{self._digest_of_incarnation(epoch)[:40]}"
 
-    def _digest(self, *parts: int) -> str:
+    def _digest_of_incarnation(self, *parts: int) -> str:
         started_at = self.incarnation.dag_run_started_at
         run = (
             started_at.isoformat() if started_at else None,
             self.incarnation.region,
             self.nonce,
         )
-        return digest(self.key, *run, *parts)
+        return _digest(self.key, self.deployment, *run, *parts)
 
 
-def digest(key: TaskKey, *parts: object) -> str:
-    """
-    Return a digest of a task instance and of what else tells its starts apart, as
-    hexadecimal digits.
-    """
+def _digest(key: TaskKey, *parts: object) -> str:
     return hashlib.sha256(json.dumps([astuple(key), *parts]).encode()).hexdigest()
-
-
-def task_mark(hexadecimal: str) -> str:
-    """Return the digits of a keyed digest that stand in a display name."""
-    return hexadecimal[:_TASK_DIGITS]
 
 
 def read_name(*texts: str | None) -> StartName | None:
@@ -415,7 +438,10 @@ class Store(Enum):
     """What becomes of the stored record before an action."""
 
     KEEP = auto()
+    # The record of the instruction is stored.
     WRITE = auto()
+    # The record that a refused start was to replace is stored again.
+    RESTORE = auto()
     DELETE = auto()
 
 
@@ -511,8 +537,12 @@ class Instruction:
         if there is none.
     :param started_at: when the execution was started, by AWS's clock; None if it is not
         known.
+    :param replaced: the record of the execution that a new start replaces, until AWS
+        has accepted that start; None if there is none.
     :param start_number: how many starts of the epoch came before the one that is
         prepared.
+    :param times_unknown: how often AWS did not know the execution that is described.
+    :param delay: how many seconds to wait before the action.
     :param store: what to do with the stored record before the action.
     """
 
@@ -521,7 +551,10 @@ class Instruction:
     record: StoredExecution | None = None
     description: models.ExecutionDescription | None = None
     started_at: datetime | None = None
+    replaced: StoredExecution | None = None
     start_number: int = 0
+    times_unknown: int = 0
+    delay: float = 0.0
     store: Store = Store.KEEP
     lines: tuple[LogLine, ...] = ()
     error: PolysyncError | None = None
@@ -532,6 +565,13 @@ class Instruction:
         if self.record is None:
             raise LookupError(f"{self.command} has no record")
         return self.record
+
+    @property
+    def restored(self) -> StoredExecution:
+        """The record that a refused start was to replace, where there is one."""
+        if self.replaced is None:
+            raise LookupError(f"{self.command} has no record to restore")
+        return self.replaced
 
     @property
     def attempt_started_at(self) -> datetime | None:
@@ -546,7 +586,7 @@ class Instruction:
             self,
             command=command,
             lines=lines,
-            **{"store": Store.KEEP, "error": None, **changes},
+            **{"delay": 0.0, "store": Store.KEEP, "error": None, **changes},
         )
 
     def write(
@@ -562,9 +602,20 @@ class Instruction:
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(command, *lines, record=record, store=Store.WRITE, **known)
 
-    def without_record(self) -> Instruction:
-        """Return the same instruction, before which the record is deleted."""
-        return replace(self, record=None, store=Store.DELETE)
+    def without_start(self) -> Instruction:
+        """
+        Return the same instruction, before which the record becomes what it was before
+        the start: AWS has certainly not accepted it.
+        """
+        start = self.known
+        if start.replaces is None:
+            return replace(self, record=None, store=Store.DELETE)
+        return replace(
+            self,
+            record=None,
+            replaced=start.replaces.restored_after(start),
+            store=Store.RESTORE,
+        )
 
 
 def info(text: str) -> LogLine:

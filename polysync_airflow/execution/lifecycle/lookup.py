@@ -31,7 +31,6 @@ from typing import Final
 
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
-    Incarnation,
     LookedUp,
     StartName,
     StoredExecution,
@@ -117,13 +116,14 @@ def own_record_of(
     if name is None:
         return None
     incarnations = [task.incarnation]
-    if claims and claims.incarnation:
+    if claims:
         incarnations.append(claims.incarnation)
     for incarnation in incarnations:
         own = replace(task, incarnation=incarnation)
         if name.incarnation_mark == own.incarnation_mark:
             token = own.token(name.epoch, name.number)
-            return _record_of(execution, token, pipeline_name, name.epoch, incarnation)
+            record = _record_of(execution, own, token, pipeline_name)
+            return record.model_copy(update={"epoch": name.epoch})
     return None
 
 
@@ -147,21 +147,24 @@ def _records_of_others(
     records = []
     for execution in executions:
         name = _name_of(execution)
-        if name and name.task_mark in task_try.task.task_marks:
-            # Nobody knows its token, and nobody needs it: an execution with an ARN is
-            # not started again.
-            token = "-".join(("polysync", *map(str, name)))
-            records.append(_record_of(execution, token, pipeline_name, NO_EPOCH, None))
+        if name is None or name.task_mark != task_try.task.task_mark:
+            continue
+        # Nobody knows its token, and nobody needs it: an execution with an ARN is not
+        # started again.
+        token = "-".join(("polysync", *map(str, name)))
+        record = _record_of(execution, task_try.task, token, pipeline_name)
+        replaced = {"replaced_by_epoch": task_try.epoch}
+        records.append(record.model_copy(update=replaced))
     return records
 
 
 def _record_of(
     execution: ExecutionDescription,
+    task: TaskIdentity,
     token: str,
     pipeline_name: str,
-    epoch: int,
-    incarnation: Incarnation | None,
 ) -> StoredExecution:
+    """Return the record of an execution, without the epoch that has started it."""
     request = StartRequest(
         pipeline_name=pipeline_name,
         pipeline_parameters={},
@@ -169,11 +172,13 @@ def _record_of(
         client_request_token=token,
     )
     return StoredExecution(
-        epoch=epoch,
-        incarnation=incarnation,
+        deployment=task.deployment,
+        epoch=NO_EPOCH,
+        incarnation=task.incarnation,
         region_name=region_from_arn(execution.execution_arn),
         request=request,
         execution_arn=execution.execution_arn,
+        try_number=0,
     )
 
 

@@ -31,10 +31,14 @@ Rules:
    record, or one that cannot be believed, looks in AWS for the execution of the earlier
    tries. If it finds none, it sends the token that they would have sent. So a lost
    record starts nothing a second time.
-9. If AWS knows the token from a request with other parameters, the execution is looked
-   up.
-10. The record is deleted if AWS has not started an execution for it, and by a task that
-    succeeds.
+9. If AWS answers a start with a conflict, the execution is looked up: AWS may know the
+   token from a request with other parameters.
+10. The record keeps the one that it replaces until AWS has accepted the new start. If
+    AWS has certainly not started an execution, the record is what it was before: that
+    one, or none. A task that succeeds deletes it.
+11. An execution whose ARN AWS has returned is not replaced because AWS does not know
+    it. It is described again for as long as AWS may lag; then the try fails, and
+    nothing is started beside it. A clear starts a new one.
 
 All transitions are in the table at the end: for each command and each event, what may
 follow. ``lookup.py`` has what AWS says if the record is missing. ``decisions.py``
@@ -86,12 +90,16 @@ from polysync_airflow.execution.lifecycle.lookup import (
     find,
     is_blocked,
 )
-from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 # AWS's clock, which its response and the execution's creation time have in common, has
 # seconds.
 _NEWLY_CREATED: Final = timedelta(minutes=1)
+# After how many seconds each, and how often, an execution is described again that AWS
+# does not know.
+ASK_AGAIN_SECONDS: Final = 5.0
+MAX_TIMES_UNKNOWN: Final = int(LAG_SECONDS / ASK_AGAIN_SECONDS)
 
 
 def after(instruction: Instruction, event: Event) -> Instruction:
@@ -197,22 +205,33 @@ def _looked_up_request(instruction: Instruction, event: LookedUp) -> Instruction
         )
         return instruction.next(Command.RESEND_START, line)
     line = info(f"Found by the name of the earlier start request: execution {arn}")
-    return instruction.write(Command.DESCRIBE, line, changes={"execution_arn": arn})
+    changes = {"execution_arn": arn, "replaces": None}
+    return instruction.write(Command.DESCRIBE, line, changes=changes)
 
 
 def _looked_up_started(instruction: Instruction, event: LookedUp) -> Instruction:
-    """AWS knows the token of the try from a request with other parameters."""
-    record = find(instruction.task_try, event)
+    """AWS may know the token of the start from a request with other parameters."""
+    task_try = instruction.task_try
+    record = find(task_try, event)
     if record:
-        return _take_over(instruction.task_try, record, _found_line(record))
-    error = PolysyncError(
-        "An earlier try of this task has started an execution with other arguments:"
-        f" AWS knows its client token. None of the newest {MAX_LOOKED_AT} executions of"
-        f" pipeline {event.pipeline_name} has the name of this task, so nothing was"
-        " started. Look for the execution in the SageMaker console, stop it there if"
-        " it runs, and clear the task."
+        return _take_over(task_try, record, _found_line(record))
+    problem = (
+        "AWS has answered the start with ConflictException for a minute: another change"
+        f" of pipeline {event.pipeline_name} is in progress, or an earlier try of this"
+        " task has started an execution with other arguments, of which AWS knows the"
+        f" client token. None of the newest {MAX_LOOKED_AT} executions of the pipeline"
+        " has the name of this task."
     )
-    return instruction.next(Command.FAIL, error=error).without_record()
+    if instruction.known.epoch != task_try.epoch:
+        return _prepare_after_refusal(instruction, warning(problem))
+    # The record stays: AWS may have accepted the request although it says otherwise.
+    error = PolysyncError(
+        f"{problem} The next try sends the same request again. If that ends in the same"
+        " way, look for the execution in the SageMaker console, stop it there if it"
+        " runs, and clear the task.",
+        permanent=False,
+    )
+    return instruction.next(Command.FAIL, error=error)
 
 
 def _found_line(record: StoredExecution) -> LogLine:
@@ -228,11 +247,13 @@ def _found_line(record: StoredExecution) -> LogLine:
 def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
     task_try = instruction.task_try
     record = StoredExecution(
+        deployment=task_try.task.deployment,
         epoch=task_try.epoch,
         incarnation=task_try.task.incarnation,
         region_name=event.region_name,
         request=event.request,
         try_number=task_try.number,
+        replaces=instruction.replaced,
     )
     return instruction.next(
         Command.START, record=record, description=None, store=Store.WRITE
@@ -240,19 +261,22 @@ def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
 
 
 def _prepare_again(instruction: Instruction, *lines: LogLine) -> Instruction:
-    """
-    Begin a new execution. The record stays until that of the new one takes its place.
-    """
+    """Begin a new execution in place of that of the record."""
     task_try = instruction.task_try
-    number = task_try.task.next_number(instruction.record, task_try.epoch)
+    record = instruction.known
     return instruction.next(
-        Command.PREPARE, *lines, record=None, description=None, start_number=number
+        Command.PREPARE,
+        *lines,
+        record=None,
+        replaced=record,
+        description=None,
+        start_number=task_try.task.next_number(record, task_try.epoch),
     )
 
 
 def _killed_before_start(instruction: Instruction, event: Killed) -> Instruction:
     # The request was not sent, so the next try must not resend it.
-    return _killed(instruction, event).without_record()
+    return _killed(instruction, event).without_start()
 
 
 def _started(instruction: Instruction, event: Accepted) -> Instruction:
@@ -263,7 +287,7 @@ def _started(instruction: Instruction, event: Accepted) -> Instruction:
         command = Command.WATCH
     pipeline_name = instruction.known.request.pipeline_name
     line = info(f"Started: execution {event.arn} (pipeline {pipeline_name})")
-    changes = {"execution_arn": event.arn}
+    changes = {"execution_arn": event.arn, "replaces": None}
     return instruction.write(command, line, changes=changes, started_at=event.at)
 
 
@@ -289,12 +313,12 @@ def _start_refused(instruction: Instruction, event: Refused) -> Instruction:
         return instruction.next(Command.FAIL, error=error)
     # AWS refused the only request: there is no execution, and the next try must not
     # resend it.
-    return instruction.next(Command.FAIL, error=error).without_record()
+    return instruction.next(Command.FAIL, error=error).without_start()
 
 
 def _resent(instruction: Instruction, event: Accepted) -> Instruction:
     line = info(f"Found by the earlier start request: execution {event.arn}")
-    changes = {"execution_arn": event.arn}
+    changes = {"execution_arn": event.arn, "replaces": None}
     return instruction.write(Command.DESCRIBE, line, changes=changes)
 
 
@@ -309,12 +333,24 @@ def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
         return instruction.next(Command.FAIL, error=error)
     record = instruction.known
     if record.epoch == instruction.task_try.epoch:
-        return instruction.next(Command.FAIL, error=error).without_record()
+        return instruction.next(Command.FAIL, error=error).without_start()
     line = warning(
         f"Pipeline {record.request.pipeline_name}: the earlier request did not start an"
         f" execution: {error}"
     )
-    return _prepare_again(instruction, line).without_record()
+    return _prepare_after_refusal(instruction, line)
+
+
+def _prepare_after_refusal(instruction: Instruction, line: LogLine) -> Instruction:
+    """
+    Go on after a clear, where AWS does not accept the request of an earlier epoch: with
+    the execution that it was to replace, or with a new one.
+    """
+    start = instruction.known
+    if start.replaces is None:
+        return instruction.next(Command.PREPARE, line).without_start()
+    replaced = start.replaces.restored_after(start)
+    return _take_over(instruction.task_try, replaced, line)
 
 
 # ---- the execution of an earlier try
@@ -328,7 +364,10 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
         instruction.known, task_try.epoch, description.status, task_try.choices
     )
     instruction = replace(
-        instruction, description=description, started_at=description.created_at
+        instruction,
+        description=description,
+        started_at=description.created_at,
+        times_unknown=0,
     )
     match action:
         case Action.START:
@@ -350,13 +389,42 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
 
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
-    if not has_code(event.error, RESOURCE_NOT_FOUND):
-        return instruction.next(Command.FAIL, error=event.error)
+    error = event.error
+    record = instruction.known
+    if not has_code(error, RESOURCE_NOT_FOUND):
+        return instruction.next(Command.FAIL, error=error)
+    if instruction.times_unknown < MAX_TIMES_UNKNOWN:
+        return _ask_again(instruction, error)
+    if record.epoch == instruction.task_try.epoch:
+        # AWS has returned its ARN, so it exists, or has existed.
+        text = (
+            f"{error} The execution may run: nothing was started beside it. To start a"
+            f" new execution, clear the task. Execution: {record.arn}"
+        )
+        unknown = PolysyncError(text, permanent=error.permanent)
+        return instruction.next(Command.FAIL, error=unknown)
     line = warning(
-        f"The execution of an earlier try no longer exists: {event.error} "
-        f"Execution: {instruction.known.arn}"
+        f"AWS does not know the execution of an earlier try: {error} A new one is"
+        f" started in its place. Execution: {record.arn}"
     )
     return _prepare_again(instruction, line)
+
+
+def _ask_again(instruction: Instruction, error: PolysyncError) -> Instruction:
+    """Describe an execution again that AWS does not know yet."""
+    lines: tuple[LogLine, ...] = ()
+    if instruction.times_unknown == 0:
+        line = warning(
+            "AWS does not know the execution, perhaps not yet. Asking again for"
+            f" {LAG_SECONDS:g} s: {error} Execution: {instruction.known.arn}"
+        )
+        lines = (line,)
+    return instruction.next(
+        instruction.command,
+        *lines,
+        times_unknown=instruction.times_unknown + 1,
+        delay=ASK_AGAIN_SECONDS,
+    )
 
 
 def _reattach(instruction: Instruction, event: Described) -> Instruction:
@@ -537,7 +605,13 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     Command.RESEND_START: {
         Accepted: Transition(_resent, {Command.DESCRIBE}),
         Refused: Transition(
-            _resend_refused, {Command.LOOK_UP_STARTED, Command.PREPARE, Command.FAIL}
+            _resend_refused,
+            {
+                Command.LOOK_UP_STARTED,
+                Command.DESCRIBE,
+                Command.PREPARE,
+                Command.FAIL,
+            },
         ),
     },
     # It is known: its status decides.
@@ -553,7 +627,9 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
                 Command.PREPARE,
             },
         ),
-        Refused: Transition(_describe_refused, {Command.PREPARE, Command.FAIL}),
+        Refused: Transition(
+            _describe_refused, {Command.DESCRIBE, Command.PREPARE, Command.FAIL}
+        ),
     },
     Command.STOP: {
         Accepted: Transition(_stop_requested, {Command.WAIT_FOR_END}),
@@ -575,7 +651,9 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
         Refused: Transition(_described_started_refused, {Command.WATCH}),
     },
     Command.LOOK_UP_STARTED: {
-        LookedUp: Transition(_looked_up_started, {Command.DESCRIBE, Command.FAIL}),
+        LookedUp: Transition(
+            _looked_up_started, {Command.DESCRIBE, Command.PREPARE, Command.FAIL}
+        ),
     },
     # A resume.
     Command.RESUME: {
@@ -590,14 +668,19 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     },
     Command.DESCRIBE_RESUMED: {
         Described: Transition(_described_resumed, {Command.WATCH, Command.RESUME}),
-        Refused: Transition(_describe_refused, {Command.PREPARE, Command.FAIL}),
+        Refused: Transition(
+            _describe_refused, {Command.DESCRIBE_RESUMED, Command.FAIL}
+        ),
     },
     Command.DESCRIBE_REFUSED: {
         Described: Transition(
             _described_refused,
             {Command.WATCH, Command.STOP, Command.WAIT_FOR_END, Command.PREPARE},
         ),
-        Refused: Transition(_describe_refused, {Command.PREPARE, Command.FAIL}),
+        Refused: Transition(
+            _describe_refused,
+            {Command.DESCRIBE_REFUSED, Command.PREPARE, Command.FAIL},
+        ),
     },
     # The start has ended: only a kill may follow.
     Command.WATCH: {},

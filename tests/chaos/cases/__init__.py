@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.chaos.cases.change_cases import CHANGE_CASES, RELEASE_CASES, UPGRADE_CASES
+from tests.chaos.cases.change_cases import CHANGE_CASES, UPGRADE_CASES
 from tests.chaos.cases.group_cases import GROUP_CASES
 from tests.chaos.cases.pod_cases import POD_CASES
 from tests.chaos.cases.task_cases import TASK_CASES
@@ -16,10 +16,9 @@ CASES: Final = (
     *POD_CASES,
     *CHANGE_CASES,
     *GROUP_CASES,
-    *RELEASE_CASES,
 )
 ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
 # The test cases that the amazon provider's operators are measured in.
 AMAZON_CASES: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")
 
-__all__ = ["ALL_CASES", "AMAZON_CASES", "CASES", "RELEASE_CASES", "UPGRADE_CASES"]
+__all__ = ["ALL_CASES", "AMAZON_CASES", "CASES", "UPGRADE_CASES"]

@@ -1,6 +1,6 @@
 """
 The test cases about what people do around a task that waits: other DAG runs, deletions,
-edits, other releases.
+edits, another Airflow.
 """
 
 from __future__ import annotations
@@ -16,16 +16,8 @@ from tests.chaos.cases.case import (
     Case,
     Expected,
 )
-from tests.chaos.deployment.airflow_deployment import AirflowDeployment
-from tests.chaos.scenarios import asset_events, changes, users
+from tests.chaos.scenarios import asset_events, changes, upgrades, users
 from tests.chaos.scenarios.shared import Scenario, start_and_defer, start_and_poll
-from tests.chaos.scenarios.upgrades import (
-    RETURN,
-    and_cleared,
-    before_retry,
-    on_release_before,
-    while_deferred,
-)
 
 DELETED: Final = Expected(STOPPED, state=None, tries=None, stops=True)
 RENAMED: Final = Expected(("Stopped", "Succeeded"), state=None, stops=True)
@@ -186,76 +178,26 @@ CHANGE_CASES: Final = (
     ),
 )
 
-UPGRADE: Final = AirflowDeployment.upgrade_from_release_before
-# They need the release before, which a shallow clone does not have. All of them go
-# through the same two changes.
-RELEASE_CASES: Final = (
-    _change(
-        "46a",
-        "return to the release before while the task is deferred",
-        while_deferred(RETURN),
-        # The older worker does not know an argument of the end, and the retry takes the
-        # result.
-        Expected(tries=2, forgotten=False),
-        "46",
-    ),
-    _change(
-        "46b",
-        "return while the task, killed after the start, waits for its retry",
-        before_retry(RETURN),
-        # A retry that begins before the API server responds again counts, too.
-        Expected(tries=None, forgotten=False),
-        "46",
-    ),
-    _change(
-        "46c",
-        "as 46a, user clears the task",
-        and_cleared(RETURN),
-        Expected(("Stopped", "Succeeded"), tries=2, stops=True, forgotten=False),
-        "46",
-    ),
-    _change(
-        "46d",
-        "upgrade from the release before while the task is deferred",
-        on_release_before(while_deferred(UPGRADE)),
-        Expected(),
-        "46",
-    ),
-    _change(
-        "46e",
-        "upgrade while the task, killed after the start, waits for its retry",
-        on_release_before(before_retry(UPGRADE)),
-        Expected(tries=None),
-        "46",
-    ),
-    _change(
-        "46f",
-        "as 46d, user clears the task",
-        on_release_before(and_cleared(UPGRADE)),
-        REPLACED,
-        "46",
-    ),
-)
 # Cases of the option --upgrade. All of them go through the same upgrade of Airflow.
 UPGRADE_CASES: Final = (
     _change(
         "50a",
         "upgrade of Airflow while the task is deferred",
-        while_deferred(AirflowDeployment.upgrade),
+        upgrades.while_deferred,
         Expected(),
         "50",
     ),
     _change(
         "50b",
         "upgrade of Airflow while the task, killed after the start, waits for its retry",
-        before_retry(AirflowDeployment.upgrade),
+        upgrades.before_retry,
         SUCCESS_AFTER_RETRY,
         "50",
     ),
     _change(
         "50c",
         "as 50a, user clears the task afterwards",
-        and_cleared(AirflowDeployment.upgrade),
+        upgrades.and_cleared,
         REPLACED,
         "50",
     ),

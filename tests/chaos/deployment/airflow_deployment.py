@@ -8,7 +8,6 @@ cluster whose pods are processes.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -24,7 +23,6 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from tests.chaos import markers
-from tests.chaos.deployment import release_before
 from tests.chaos.deployment.call_log import CallLog
 from tests.chaos.deployment.edited_dags import EditedDags
 from tests.chaos.deployment.kubernetes.api import LoopbackCluster
@@ -155,25 +153,6 @@ class AirflowDeployment:
         self.airflow.upgrade(Path(sys.executable))
         self._jobs = {FIRST: self._new_job(FIRST, before)}
         self.start_triggerer(SECOND)
-
-    def return_to_release_before(self) -> None:
-        """
-        Replace the package by the release before, and restart all components.
-
-        :raises ProcessError: if git has no such release, or Airflow is not healthy in
-            time.
-        """
-        package = release_before.export(self._home / "release-before")
-        self.airflow.env[PYTHONPATH] = f"{package}{os.pathsep}{REPOSITORY}"
-        self.upgrade()
-
-    def upgrade_from_release_before(self) -> None:
-        """
-        Replace the release before by the package of the repository, and restart all
-        components.
-        """
-        self.airflow.env[PYTHONPATH] = str(REPOSITORY)
-        self.upgrade()
 
     def variables(self) -> set[str]:
         """Return the keys of all Variables."""

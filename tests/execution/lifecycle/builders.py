@@ -19,7 +19,7 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdef
 NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 INCARNATION = Incarnation(dag_run_started_at=EARLIER)
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
-TASK = TaskIdentity(KEY, INCARNATION, ("0123456789",))
+TASK = TaskIdentity(KEY, "prod", INCARNATION)
 START_TOKEN, RESUME_TOKEN = TASK.token(2, 0), "polysync-".ljust(40, "1")
 REQUEST = StartRequest(
     pipeline_name="fanout",
@@ -49,7 +49,7 @@ def make_try(
     return Try(
         number,
         epoch,
-        TaskIdentity(KEY, incarnation, TASK.task_marks),
+        TaskIdentity(KEY, "prod", incarnation),
         choose(**choices),
     )
 
@@ -60,6 +60,7 @@ def stored(**changes: Any) -> StoredExecution:
     changes.
     """
     record = StoredExecution(
+        deployment="prod",
         epoch=2,
         incarnation=INCARNATION,
         region_name="us-east-1",

@@ -217,16 +217,6 @@ def test_incarnation_of_a_task_instance(
     assert is_of_other_incarnation(stored(), incarnation, number) is is_other
 
 
-def test_record_of_an_earlier_version_is_that_of_the_task() -> None:
-    """
-    It does not say from which incarnation it is; the try that takes it over writes its
-    own.
-    """
-    now = begin(make_try(3, 2), stored(incarnation=None))
-
-    assert now.record == stored(try_number=3)
-
-
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize(
     ("record", "command"),

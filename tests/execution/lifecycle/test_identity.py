@@ -24,21 +24,22 @@ from tests.execution.lifecycle.builders import REQUEST, stored
 
 STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
-TASK = TaskIdentity(KEY, Incarnation(dag_run_started_at=STARTED), ("0123456789",))
+TASK = TaskIdentity(KEY, "prod", Incarnation(dag_run_started_at=STARTED))
 
 
 def test_token_stays_the_same_in_every_release() -> None:
     """AWS knows the tokens of the tasks that run during an upgrade."""
-    assert TASK.token(2, 0) == "polysync-5edbe72db77b737a473fee3e5688b8953a0ce768-0"
+    assert TASK.token(2, 0) == "polysync-2236a42f0113d3bdd77629c53af42d854c308575-0"
     assert (
         TASK.display_name(2, 11)
-        == "retraining-train-scheduled-2026-01-01T00-00-00-00-00-0123456789-548cb89b8c49-2-11"
+        == "retraining-train-scheduled-2026-01-01T00-00-00-00-00-64f7ffa057-5bac58bfb1ed-2-11"
     )
 
 
 @pytest.mark.parametrize(
     "changed",
     [
+        replace(TASK, deployment="staging"),
         replace(TASK, key=replace(KEY, dag_id="other")),
         replace(TASK, key=replace(KEY, run_id="other")),
         replace(TASK, key=replace(KEY, task_id="other")),
@@ -81,10 +82,8 @@ def test_each_start_has_a_token_of_its_own() -> None:
     [
         (TASK.token(2, 0), 1),
         (TASK.token(2, 10), 11),
-        # Another epoch; an earlier release; another task; nothing that this version has
-        # written.
+        # Another epoch; another task; a token that the task has not made.
         (TASK.token(1, 4), 0),
-        ("polysync-1f0ce0b5-3f0e-4b5e-8f5e-0c5a5b1c2d3e", 0),
         (replace(TASK, nonce="x").token(2, 4), 0),
         (f"{TASK.token(2, 0)}x", 0),
     ],
@@ -113,15 +112,12 @@ KEYS: list[tuple[Any, ...]] = [
 ]
 
 
-@pytest.mark.parametrize("marks", [("0123456789", "9876543210"), ()])
-def test_default_display_names_are_valid_unique_and_read_back(
-    marks: tuple[str, ...],
-) -> None:
+def test_default_display_names_are_valid_unique_and_read_back() -> None:
     """
     Run ids are not valid names and long ids are cut, but no two starts have the same
     name.
     """
-    tasks = [TaskIdentity(TaskKey(*key), TASK.incarnation, marks) for key in KEYS]
+    tasks = [TaskIdentity(TaskKey(*key), "prod", TASK.incarnation) for key in KEYS]
     names = {
         (task, number): task.display_name(12, number)
         for task in tasks
@@ -134,16 +130,7 @@ def test_default_display_names_are_valid_unique_and_read_back(
         assert len(name) <= 82
         start = read_name(name)
         assert start is not None
-        assert (start.incarnation_mark, start.epoch, start.number) == (
-            task.incarnation_mark,
-            12,
-            number,
-        )
-        assert (
-            start.task_mark == "0123456789"
-            if marks
-            else re.fullmatch("[0-9a-f]{10}", start.task_mark)
-        )
+        assert start == (task.task_mark, task.incarnation_mark, 12, number)
     assert names[tasks[0], 0].startswith(
         "retraining-train-scheduled-2026-01-01T00-00-00-00-0"
     )
@@ -152,21 +139,22 @@ def test_default_display_names_are_valid_unique_and_read_back(
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        (("_d", "r_", "Xt", -1), "d-Xt-r-0123456789-{}-2-0"),
-        (("X", "r", "t", 0), "X-t-r-0-0123456789-{}-2-0"),
-        (("d", "r", "t", 3), "d-t-r-3-0123456789-{}-2-0"),
-        (("X" * 99, "r", "t", -1), "X" * 54 + "-0123456789-{}-2-0"),
+        (("_d", "r_", "Xt", -1), "d-Xt-r-{}-2-0"),
+        (("X", "r", "t", 0), "X-t-r-0-{}-2-0"),
+        (("d", "r", "t", 3), "d-t-r-3-{}-2-0"),
+        (("X" * 99, "r", "t", -1), "X" * 54 + "-{}-2-0"),
         # Cut at a hyphen, and right before one.
-        (("d-" * 99, "r", "t", -1), "d-" * 26 + "d-0123456789-{}-2-0"),
-        (("dd-" + "d-" * 99, "r", "t", -1), "dd-" + "d-" * 25 + "d-0123456789-{}-2-0"),
-        (("_", "-", ".", -1), "0123456789-{}-2-0"),
+        (("d-" * 99, "r", "t", -1), "d-" * 26 + "d-{}-2-0"),
+        (("dd-" + "d-" * 99, "r", "t", -1), "dd-" + "d-" * 25 + "d-{}-2-0"),
+        (("_", "-", ".", -1), "{}-2-0"),
     ],
 )
 def test_default_display_name(key: tuple[Any, ...], name: str) -> None:
     """It has what AWS accepts of DAG, task and run, as much as there is room for."""
     task = replace(TASK, key=TaskKey(*key))
 
-    assert task.display_name(2, 0) == name.format(task.incarnation_mark)
+    marks = f"{task.task_mark}-{task.incarnation_mark}"
+    assert task.display_name(2, 0) == name.format(marks)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +168,7 @@ def test_owner_of_an_execution(texts: tuple[str | None, ...]) -> None:
     given = [text and text.format(name) for text in texts]
 
     assert owner_text(*given) == name.removesuffix(
-        f"-0123456789-{TASK.incarnation_mark}-2-0"
+        f"-{TASK.task_mark}-{TASK.incarnation_mark}-2-0"
     )
 
 

@@ -49,7 +49,7 @@ BEFORE = INCARNATION.model_copy(
 # The same task instance before its DAG run was cleared; in another deployment; another
 # task.
 TASK_BEFORE = replace(TASK, incarnation=BEFORE)
-ELSEWHERE = replace(TASK_BEFORE, task_marks=("abcdefabcd",))
+ELSEWHERE = replace(TASK_BEFORE, deployment="staging")
 OTHER_TASK = replace(
     ELSEWHERE, key=replace(TASK.key, task_id="evaluate"), incarnation=INCARNATION
 )
@@ -68,11 +68,12 @@ def look(
     *,
     of: Try | None = None,
     command: Command = Command.LOOK_UP,
+    record: StoredExecution | None = None,
 ) -> Instruction:
     """
     Return what a try does after a look; by default, it is a retry without a record.
     """
-    now = Instruction(command, of or make_try(3, 2))
+    now = Instruction(command, of or make_try(3, 2), record)
     return after(now, LookedUp("fanout", executions, claimed))
 
 
@@ -215,8 +216,7 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
     mark = TASK_BEFORE.incarnation_mark
     assert (
-        record.request.client_request_token
-        == f"polysync-{TASK.task_marks[0]}-{mark}-2-0"
+        record.request.client_request_token == f"polysync-{TASK.task_mark}-{mark}-2-0"
     )
 
 
@@ -265,18 +265,6 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     assert after(now, LookedUp("fanout", others)).command is Command.RESEND_START
 
 
-def test_older_key_of_the_deployment_counts_too() -> None:
-    """During a rotation, a deployment has two keys."""
-    task = replace(TASK, task_marks=("9999999999", *TASK.task_marks))
-
-    now = look(
-        [listed(2, 0, task=TASK_BEFORE, status="Executing")],
-        of=replace(make_try(3, 2), task=task),
-    )
-
-    assert now.known.epoch == NO_EPOCH
-
-
 def test_record_that_is_not_proven_names_its_incarnation() -> None:
     """
     After a rotation of the key, a clear of a DAG run that has ended finds what it
@@ -286,9 +274,7 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
         update={"dag_run_started_at": EARLIER, "clear_number": 1}
     )
     of = make_try(3, 4, cleared)
-    of = replace(
-        of, task=replace(of.task, task_marks=()), lost=lost(stored(incarnation=BEFORE))
-    )
+    of = replace(of, lost=lost(stored(incarnation=BEFORE)))
 
     now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
@@ -345,18 +331,51 @@ def test_claimed_execution_is_believed_by_its_name() -> None:
     assert (now.command, now.record) == (Command.DESCRIBE, found_record())
 
 
-def test_execution_of_a_used_token_that_is_not_found_fails_the_try() -> None:
-    """Nothing is started, and nothing is sent again by the next try."""
-    now = look([], command=Command.LOOK_UP_STARTED)
+PROBLEM = (
+    "AWS has answered the start with ConflictException for a minute: another change of"
+    " pipeline fanout is in progress, or an earlier try of this task has started an"
+    " execution with other arguments, of which AWS knows the client token. None of the"
+    " newest 300 executions of the pipeline has the name of this task."
+)
 
-    assert (now.command, now.record, now.store) == (Command.FAIL, None, Store.DELETE)
-    assert now.error is not None
-    assert now.error.permanent
-    assert str(now.error) == (
-        "An earlier try of this task has started an execution with other arguments: AWS knows its client token. "
-        "None of the newest 300 executions of pipeline fanout has the name of this task, so nothing was started. "
-        "Look for the execution in the SageMaker console, stop it there if it runs, and clear the task."
+
+def test_conflict_that_lasts_uses_the_retries() -> None:
+    """The record stays, so that the next try sends the same request again."""
+    now = look([], command=Command.LOOK_UP_STARTED, record=UNKNOWN_ARN)
+
+    assert (now.command, now.record, now.store) == (
+        Command.FAIL,
+        UNKNOWN_ARN,
+        Store.KEEP,
     )
+    assert now.error is not None
+    assert not now.error.permanent
+    assert str(now.error) == (
+        f"{PROBLEM} The next try sends the same request again. If that ends in the same"
+        " way, look for the execution in the SageMaker console, stop it there if it"
+        " runs, and clear the task."
+    )
+
+
+def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
+    """The user has looked for the execution, as the error says."""
+    record = stored(epoch=1, execution_arn=None)
+
+    now = look([], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert (now.command, now.store) == (Command.PREPARE, Store.DELETE)
+    assert [line.text for line in now.lines] == [PROBLEM]
+
+
+def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
+    """As if that start had never been requested."""
+    replaces = stored(epoch=0, execution_arn=f"{ARN}1")
+    record = stored(epoch=1, execution_arn=None, replaces=replaces)
+
+    now = look([], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
+    assert now.known.execution_arn == f"{ARN}1"
 
 
 # ---- a start whose token AWS knows already

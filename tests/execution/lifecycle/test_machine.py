@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
+    ClearChoice,
     Command,
     Described,
     Event,
@@ -95,6 +97,7 @@ def test_request_is_stored_before_it_is_sent() -> None:
         None,
     )
     assert now.record == StoredExecution(
+        deployment="prod",
         epoch=2,
         incarnation=INCARNATION,
         region_name="eu-west-1",
@@ -175,38 +178,12 @@ REFUSALS: list[tuple[Command, StoredExecution, int, Refused, Command, Store]] = 
         Command.FAIL,
         Store.KEEP,
     ),
-    # The record of an execution that is gone stays until that of the new one takes its
-    # place.
-    (
-        Command.DESCRIBE,
-        stored(),
-        2,
-        refused("ResourceNotFound"),
-        Command.PREPARE,
-        Store.KEEP,
-    ),
     (
         Command.DESCRIBE,
         stored(),
         2,
         refused("AccessDeniedException"),
         Command.FAIL,
-        Store.KEEP,
-    ),
-    (
-        Command.DESCRIBE_REFUSED,
-        resumed(),
-        2,
-        refused("ResourceNotFound"),
-        Command.PREPARE,
-        Store.KEEP,
-    ),
-    (
-        Command.DESCRIBE_RESUMED,
-        resumed(),
-        2,
-        refused("ResourceNotFound"),
-        Command.PREPARE,
         Store.KEEP,
     ),
     (
@@ -279,7 +256,6 @@ def test_refusal(
 
 def test_lines_about_refusals() -> None:
     """They say which execution is concerned, why, and what follows."""
-    gone = after(at(Command.DESCRIBE, stored()), refused("ResourceNotFound"))
     resume = after(at(Command.RESUME, resumed()), refused("ValidationException"))
     start = after(
         at(Command.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException")
@@ -288,13 +264,9 @@ def test_lines_about_refusals() -> None:
 
     assert [
         (line.level, line.text)
-        for now in (gone, resume, start, replaced)
+        for now in (resume, start, replaced)
         for line in now.lines
     ] == [
-        (
-            WARNING,
-            f"The execution of an earlier try no longer exists: AWS said no Execution: {ARN}",
-        ),
         (WARNING, f"The execution cannot be resumed: AWS said no Execution: {ARN}"),
         (
             WARNING,
@@ -305,6 +277,170 @@ def test_lines_about_refusals() -> None:
             f"A new execution, which repeats every step, is started in place of execution {ARN}",
         ),
     ]
+
+
+REPLACED = stored(epoch=1, execution_arn=f"{ARN}1", try_number=1)
+START_IN_PLACE = stored(execution_arn=None, replaces=REPLACED)
+
+
+def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
+    """The record of the new start has that of the execution before it."""
+    prepared = after(
+        at(Command.DESCRIBE, stored(), epoch=3), Described(NOW, describe("Failed"))
+    )
+    started = after(prepared, Prepared(REQUEST, "us-east-1"))
+    accepted = after(started, Accepted(NOW, ARN))
+
+    assert (prepared.command, prepared.record) == (Command.PREPARE, None)
+    assert (started.command, started.store) == (Command.START, Store.WRITE)
+    assert started.known.replaces == stored(try_number=2)
+    assert accepted.known.replaces is None
+
+
+@pytest.mark.parametrize(
+    ("command", "event", "next_command"),
+    [
+        (Command.START, refused("ValidationException"), Command.FAIL),
+        (Command.START, refused("ResourceLimitExceeded"), Command.FAIL),
+        (Command.START, Killed(), Command.FAIL),
+        (Command.RESEND_START, refused("ValidationException"), Command.FAIL),
+    ],
+)
+def test_refused_start_leaves_what_was_there(
+    command: Command, event: Event, next_command: Command
+) -> None:
+    """
+    A later clear resumes the execution that was not replaced. Nothing is left to stop.
+    """
+    now = after(at(command, START_IN_PLACE), event)
+
+    assert (now.command, now.record, now.store) == (next_command, None, Store.RESTORE)
+    assert now.restored == REPLACED.model_copy(update={"try_number": 2})
+
+
+def test_choice_of_a_user_outlives_the_refused_start() -> None:
+    """The user chose while the record had the start."""
+    choice = ClearChoice(on_clear="resume")
+    start = START_IN_PLACE.model_copy(update={"clear_choice": choice})
+
+    now = after(at(Command.START, start), refused("ValidationException"))
+
+    assert now.restored.clear_choice == choice
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_start_that_may_have_been_accepted_keeps_both(repeated: bool) -> None:
+    """The next try sends it again."""
+    refusal = refused(repeated=repeated, transient=not repeated)
+
+    now = after(at(Command.START, START_IN_PLACE), refusal)
+
+    assert (now.record, now.store) == (START_IN_PLACE, Store.KEEP)
+
+
+def test_clear_goes_on_with_what_the_refused_start_was_to_replace() -> None:
+    """As if the start had never been requested."""
+    now = after(
+        at(Command.RESEND_START, START_IN_PLACE, epoch=3),
+        refused("ValidationException"),
+    )
+
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
+    assert now.record == REPLACED.model_copy(update={"try_number": 3})
+
+
+@pytest.mark.parametrize(
+    ("record", "replaces", "problem"),
+    [
+        (stored(), REPLACED, "replaces must not be set once"),
+        (UNKNOWN_ARN, UNKNOWN_ARN, "replaces must have an execution_arn"),
+    ],
+)
+def test_record_with_a_wrong_replacement_is_damaged(
+    record: StoredExecution, replaces: StoredExecution, problem: str
+) -> None:
+    """Users can edit it."""
+    values = record.model_dump() | {"replaces": replaces.model_dump()}
+
+    with pytest.raises(ValidationError, match=problem):
+        StoredExecution.model_validate(values)
+
+
+# ---- an execution that AWS does not know
+
+DESCRIBES = {
+    Command.DESCRIBE: stored(),
+    Command.DESCRIBE_REFUSED: resumed(),
+    Command.DESCRIBE_RESUMED: resumed(),
+}
+UNKNOWN = refused("ResourceNotFound")
+
+
+@pytest.mark.parametrize("command", DESCRIBES)
+def test_aws_is_asked_again_for_an_execution_that_it_does_not_know(
+    command: Command,
+) -> None:
+    """For a minute; one warning says so."""
+    instruction = at(command, DESCRIBES[command])
+    asked = []
+    while True:
+        instruction = after(instruction, UNKNOWN)
+        if instruction.command is not command:
+            break
+        asked.append((instruction.delay, len(instruction.lines)))
+
+    assert asked == [(5, 1), *[(5, 0)] * 11]
+    assert instruction.command is Command.FAIL
+
+
+@pytest.mark.parametrize("command", DESCRIBES)
+def test_nothing_is_started_beside_an_execution_that_aws_does_not_know(
+    command: Command,
+) -> None:
+    """In the same epoch. The record stays."""
+    record = DESCRIBES[command]
+    instruction = replace(at(command, record), times_unknown=12)
+
+    now = after(instruction, UNKNOWN)
+
+    assert (now.command, now.record, now.store) == (Command.FAIL, record, Store.KEEP)
+    assert str(now.error) == (
+        "AWS said no The execution may run: nothing was started beside it. To start a"
+        f" new execution, clear the task. Execution: {ARN}"
+    )
+
+
+@pytest.mark.parametrize("command", [Command.DESCRIBE, Command.DESCRIBE_REFUSED])
+def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) -> None:
+    """The user wants a new one; a warning names the old one."""
+    record = DESCRIBES[command]
+    instruction = replace(at(command, record, epoch=3), times_unknown=12)
+
+    now = after(instruction, UNKNOWN)
+
+    assert (now.command, now.record, now.replaced) == (Command.PREPARE, None, record)
+    assert [(line.level, line.text) for line in now.lines] == [
+        (
+            WARNING,
+            "AWS does not know the execution of an earlier try: AWS said no A new one"
+            f" is started in its place. Execution: {ARN}",
+        )
+    ]
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_execution_of_another_account_fails_also_a_cleared_task(epoch: int) -> None:
+    """It may run where this connection cannot see it."""
+    now = after(at(Command.DESCRIBE, stored(), epoch=epoch), refused("OtherAccount"))
+
+    assert (now.command, now.store) == (Command.FAIL, Store.KEEP)
+
+
+def test_description_counts_the_next_answers_anew() -> None:
+    """AWS may lag again later in the try."""
+    instruction = replace(at(Command.DESCRIBE, stored()), times_unknown=12)
+
+    assert after(instruction, described("Executing")).times_unknown == 0
 
 
 def test_resent_start_describes_its_execution() -> None:

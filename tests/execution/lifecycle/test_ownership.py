@@ -176,9 +176,9 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
         )
 
 
-def test_owner_of_a_record_of_an_earlier_version() -> None:
-    """It does not name the DAG run's start. The next try has written it."""
-    earlier = RECORD.model_copy(update={"incarnation": None})
+def test_owner_of_a_record_without_the_start_of_the_dag_run() -> None:
+    """Airflow did not tell it. The next try has written it."""
+    earlier = RECORD.model_copy(update={"incarnation": Incarnation()})
 
     assert (
         owner_by_record(earlier, 2, "failed", earlier, is_current=True) is Owner.NOBODY

@@ -21,10 +21,9 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
     OnClear,
     RetryMode,
-    StoredExecution,
 )
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.execution.lifecycle.builders import ARN, REQUEST, choose
+from tests.execution.lifecycle.builders import ARN, REQUEST, choose, stored
 
 # "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
@@ -88,15 +87,13 @@ def test_action_is_the_one_in_the_table(epoch: str, status: str) -> None:
     Exactly one row of the table matches each combination, and ``next_action`` returns
     its action.
     """
-    stored = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN
-    )
+    record = stored()
     token = "polysync-".ljust(40, "1")
-    resumed = stored.model_copy(update={"resumes": 1, "resume_token": token})
+    resumed = record.model_copy(update={"resumes": 1, "resume_token": token})
     options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
     for resume, retry_mode, on_clear, failures, may_stop in options:
         action = next_action(
-            resumed if resume == "open" else stored,
+            resumed if resume == "open" else record,
             2 if epoch == "same" else 3,
             status,
             choose(
@@ -267,24 +264,16 @@ def test_message_promises_no_resume_after_a_fail_step(
 
 def test_smaller_epoch_is_a_new_epoch() -> None:
     """A user who lowers ``retries`` and clears the task gets a new execution too."""
-    stored = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN
-    )
+    record = stored()
 
-    assert next_action(stored, 1, "Succeeded", choose()) is Action.START
-    assert next_action(stored, 1, "Executing", choose()) is Action.STOP
+    assert next_action(record, 1, "Succeeded", choose()) is Action.START
+    assert next_action(record, 1, "Executing", choose()) is Action.STOP
 
 
 @pytest.mark.parametrize("status", ["Failed", "CompletedWithFailures"])
 def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
     """It was running when the user cleared the task. A later clear decides again."""
-    replaced = StoredExecution(
-        epoch=2,
-        region_name="us-east-1",
-        request=REQUEST,
-        execution_arn=ARN,
-        replaced_by_epoch=3,
-    )
+    replaced = stored(replaced_by_epoch=3)
 
     assert next_action(replaced, 3, status, choose(on_clear="resume")) is Action.START
     assert next_action(replaced, 4, status, choose(on_clear="resume")) is Action.RESUME
@@ -295,9 +284,7 @@ def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(
     status: str,
 ) -> None:
     """Its choice follows from the status, which may have changed since."""
-    plain = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN
-    )
+    plain = stored()
 
     waits = next_action(plain, 3, status, choose(stop_on_clear=False))
     resumes = next_action(
@@ -316,9 +303,7 @@ def test_group_of_steps_replaces_what_a_user_or_an_earlier_try_has_given_up(
     of_epoch: Any,
 ) -> None:
     """Whatever the tasks of the steps say."""
-    record = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN, **of_epoch
-    )
+    record = stored(**of_epoch)
 
     for on_clear in ON_CLEAR:
         choices = choose(stop_on_clear=False, on_clear=on_clear)
@@ -334,9 +319,7 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
     Who chose to resume wants the end of this execution, as a retry does: somebody may
     have resumed it elsewhere.
     """
-    plain = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN
-    )
+    plain = stored()
     for chosen, on_clear, failures in product(ON_CLEAR, ON_CLEAR, FAILURES):
         choices = choose(on_clear=on_clear, on_completed_with_failures=failures)
 
@@ -368,25 +351,14 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
 def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
     """It was stopped for a new one, and may have failed meanwhile."""
     choice = ClearChoice(on_clear="resume", epoch=3)
-    replaced = StoredExecution(
-        epoch=2,
-        region_name="us-east-1",
-        request=REQUEST,
-        execution_arn=ARN,
-        replaced_by_epoch=3,
-        clear_choice=choice,
-    )
+    replaced = stored(replaced_by_epoch=3, clear_choice=choice)
 
     assert next_action(replaced, 3, "Failed", choose()) is Action.START
 
 
 def test_resume_with_response_is_no_longer_open() -> None:
     """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
-    answered = StoredExecution(
-        epoch=2,
-        region_name="us-east-1",
-        request=REQUEST,
-        execution_arn=ARN,
+    answered = stored(
         resumes=1,
         resume_token="polysync-".ljust(40, "1"),
         resumed_at=datetime(2026, 1, 1, tzinfo=UTC),

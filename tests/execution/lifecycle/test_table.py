@@ -26,6 +26,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StoredExecution,
 )
 from polysync_airflow.execution.lifecycle.machine import (
+    MAX_TIMES_UNKNOWN,
     TRANSITIONS,
     after,
     begin,
@@ -43,7 +44,7 @@ from tests.execution.lifecycle.builders import (
     resumed,
     stored,
 )
-from tests.execution.lifecycle.test_machine import UNKNOWN_ARN, refused
+from tests.execution.lifecycle.test_machine import START_IN_PLACE, UNKNOWN_ARN, refused
 
 WITH_ARN: list[StoredExecution | None] = [
     stored(),
@@ -55,13 +56,13 @@ WITH_ARN: list[StoredExecution | None] = [
 # What may be known when a command is given.
 RECORDS: dict[Command, list[StoredExecution | None]] = {
     Command.LOOK_UP: [None, UNKNOWN_ARN],
-    Command.RESEND_START: [UNKNOWN_ARN],
+    Command.RESEND_START: [UNKNOWN_ARN, START_IN_PLACE],
     Command.DESCRIBE: WITH_ARN,
     Command.STOP: [stored()],
     Command.PREPARE: [None],
     Command.START: [UNKNOWN_ARN],
     Command.DESCRIBE_STARTED: [stored()],
-    Command.LOOK_UP_STARTED: [UNKNOWN_ARN],
+    Command.LOOK_UP_STARTED: [UNKNOWN_ARN, START_IN_PLACE],
     Command.RESUME: [resumed()],
     Command.RESEND_RESUME: [resumed()],
     Command.DESCRIBE_RESUMED: [resumed(resumed_at=NOW)],
@@ -89,7 +90,7 @@ EXPECTED_EVENTS: dict[Command, set[type[Event]]] = {
     for command, transitions in TRANSITIONS.items()
 }
 # Their record is of the epoch of this try.
-STARTED_BY_THIS_TRY = {Command.START, Command.DESCRIBE_STARTED}
+OF_THIS_EPOCH = {Command.START, Command.DESCRIBE_STARTED, Command.DESCRIBE_RESUMED}
 
 
 def instructions_of(command: Command) -> Iterator[Instruction]:
@@ -105,10 +106,11 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
             task_try = make_try(number, epoch, **choices)
             for each in RECORDS[command]:
                 record = each
-                if each and command in STARTED_BY_THIS_TRY:
+                if each and command in OF_THIS_EPOCH:
                     record = each.model_copy(update={"epoch": epoch})
                 instruction = Instruction(command, task_try, record, started_at=NOW)
                 yield instruction
+                yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
                 if record is None:
                     lost = StoredRecordError("lost", record=None)
                     yield replace(instruction, task_try=replace(task_try, lost=lost))

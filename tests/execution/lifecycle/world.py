@@ -15,7 +15,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
-from zlib import crc32
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.exceptions import (
@@ -110,7 +109,6 @@ class Airflow:
         self.stored: StoredExecution | None = None
         # Why the record cannot be believed: its key was rotated, or it was damaged.
         self.lost: StoredRecordError | None = None
-        self.keys = 1
         self.parameter = "1"
         # What a user chose in place of ``on_clear``, by the epoch that its clear began;
         # None if that may be lost.
@@ -120,8 +118,7 @@ class Airflow:
     @property
     def task(self) -> TaskIdentity:
         """The identity of the task instance."""
-        run = crc32(self.key.run_id.encode()) % 16**5
-        return TaskIdentity(self.key, self.incarnation, (f"{self.keys:05x}{run:05x}",))
+        return TaskIdentity(self.key, "prod", self.incarnation)
 
     @property
     def running(self) -> list[Execution]:
@@ -143,7 +140,6 @@ class Airflow:
             if self.stored and how != "deleted"
             else None
         )
-        self.keys += how == "rotated"
         self.stored = None
         # With the record, the choice for this clear is lost.
         self.chosen.pop(self.max_tries, None)
@@ -341,6 +337,8 @@ class TryProcess:
         if now.store is Store.WRITE:
             self._put(now.known)
             self.wrote = True
+        elif now.store is Store.RESTORE:
+            self._put(now.restored)
         elif now.store is Store.DELETE:
             self.airflow.stored = None
         yield f"stored for {now.command.name}"

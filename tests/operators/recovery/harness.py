@@ -32,6 +32,7 @@ from polysync_airflow.states import has_ended
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.sagemaker.store import ExecutionRecord
+from tests.fakes.airflow_service import DEPLOYMENT
 from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import (
@@ -103,6 +104,7 @@ class Task:
     try_number: int = 0
     state: str = "scheduled"
     dag_run: DagRun = field(default_factory=DagRun)
+    deployment: str | None = DEPLOYMENT
 
     def __post_init__(self) -> None:
         self.max_tries = self.retries
@@ -176,6 +178,7 @@ class Task:
             latest=lambda: self.ti,
             state=lambda: self.state,
             dag_run=self.dag_run,
+            deployment=self.deployment,
         )
         return self.ti
 
@@ -333,7 +336,8 @@ class RequestInterceptor:
             operation = (
                 target.decode() if isinstance(target, bytes) else target
             ).rpartition(".")[2]
-            body = json.loads(request.body or b"{}")
+            # STS has another protocol.
+            body = json.loads(request.body or b"{}") if operation else {}
             self._run_actions("before", operation, body)
             response = send(session, request)
             self._run_actions("after", operation, body)

@@ -107,14 +107,6 @@ CASES: dict[str, dict[str, Any]] = {
     # Each run has a connection of its own.
     "45a": {"polysync_conn_id": PIPELINE, "retry_delay": timedelta(seconds=20)},
     "45b": {"polysync_conn_id": PIPELINE, "retries": 1},
-    # With it, the trigger has an argument that the release before does not know.
-    "46a": {"progress_interval": None},
-    "46b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=150)},
-    "46c": {"progress_interval": None},
-    "46d": {},
-    # The cases before end meanwhile.
-    "46e": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=300)},
-    "46f": {},
     "50a": {},
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},

@@ -149,7 +149,7 @@ def test_worker_repeats_a_stop_that_was_refused(
 
     event = task.fire(deferral)
 
-    assert "stop" not in event
+    assert event["stop"] is None
     assert "stop_requested_by" not in task.record
     assert run_of(task)["stop"]["result"] == "failed"
     assert execution_log.statuses == ["Executing"]
@@ -198,7 +198,7 @@ def test_later_try_keeps_its_execution(
     class_path, arguments = of_first_try.trigger.serialize()
     event = asyncio.run(fire(class_path, arguments, first))
 
-    assert "stop" not in event
+    assert event["stop"] is None
     assert calls(emulator, STOP) == []
     assert execution_log.statuses == ["Executing"]
     task.fire(of_second_try)
@@ -246,7 +246,7 @@ def test_trigger_is_silent_after_the_event_of_another(
 
     event = task.fire(deferral)
 
-    assert "stop" not in event
+    assert event["stop"] is None
     assert calls(emulator, STOP) == []
 
 
@@ -292,7 +292,7 @@ def test_worker_stops_if_airflow_does_not_answer_the_trigger(
         patch.setattr(SimulatedAirflow, refuses.__name__, fail)
         event = task.fire(deferral)
 
-    assert "stop" not in event
+    assert event["stop"] is None
     assert calls(emulator, STOP) == []
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     assert calls(emulator, STOP) == [STOP]
@@ -368,7 +368,7 @@ def test_event_does_not_wait_for_a_stop_that_hangs(
 
     event = task.fire(deferral)
 
-    assert "stop" not in event
+    assert event["stop"] is None
     assert is_sent.wait(LONG)
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     for operation in (STOP, DESCRIBE):
@@ -401,7 +401,7 @@ def test_error_in_the_stop_does_not_cost_the_event(
         patch.setattr(stopping.StopAtEndOfWait, "carry_out", fail)
         event = task.fire(deferral)
 
-    assert "stop" not in event
+    assert event["stop"] is None
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     assert calls(emulator, STOP) == [STOP]
 
@@ -454,7 +454,7 @@ def test_retry_waits_for_an_earlier_execution_again(
     event = task.fire(deferral)
 
     assert event["outcome"] == "timed_out"
-    assert "stop" not in event
+    assert event["stop"] is None
     assert calls(emulator, STOP) == stops
 
 

@@ -126,18 +126,3 @@ def test_choice_of_a_deleted_dag_run_is_gone(
 
     assert task.last_record["stop_requested_by"] == 1
     assert "clear_choice" not in task.last_record
-
-
-@pytest.mark.parametrize("on_clear", ["new", "resume"])
-def test_records_without_a_choice_have_the_form_of_earlier_versions(
-    on_clear: str, make_task: MakeTask, emulator: EmulatorServer
-) -> None:
-    """
-    During a rolling upgrade, an older worker can read what a newer one has stored.
-    """
-    task = make_task(on_clear=on_clear, retries=0)
-    fail(task, emulator, MERGE_FAILS)
-
-    assert "clear_choice" not in task.last_record
-    assert None not in task.last_record.values()
-    assert None not in task.last_record["request"].values()

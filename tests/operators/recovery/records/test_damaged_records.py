@@ -36,7 +36,9 @@ EXECUTION = (
 )
 RECORD: dict[str, Any] = {
     "version": 1,
+    "deployment": "prod",
     "epoch": 2,
+    "incarnation": {"dag_run_started_at": "2026-01-01T00:00:00Z", "clear_number": 0},
     "region_name": "us-east-1",
     "request": {
         "pipeline_name": "fanout",
@@ -54,11 +56,13 @@ RECORD: dict[str, Any] = {
     "resumes": 1,
     "resume_token": "polysync-11111111-1111-4111-8111-111111111111",
     "resumed_at": "2026-01-01T00:00:00Z",
+    "try_number": 2,
 }
 # Invalid values of each field; ABSENT if the field is required.
 INVALID: dict[str, list[Any]] = {
     "version": [2, "one", None, [1]],
     "epoch": [ABSENT, None, -2, 1.5, "two", [2]],
+    "incarnation": [ABSENT, None, "2026-01-01T00:00:00Z", {"clear_number": -1}],
     "region_name": [ABSENT, None, "", 7, ["us-east-1"]],
     "request": [ABSENT, None, "fanout", [], 7],
     "request.pipeline_name": [ABSENT, None, "", "no spaces", 7, "-x"],
@@ -91,6 +95,7 @@ INVALID: dict[str, list[Any]] = {
     "resumes": [None, -1, 1.5, "twice"],
     "resume_token": ["", "short", 7],
     "resumed_at": ["yesterday", [], {}],
+    "try_number": [ABSENT, None, -1, 1.5],
     "surprise": [1],
     "request.surprise": [1],
 }

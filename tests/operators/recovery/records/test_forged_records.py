@@ -35,7 +35,6 @@ from tests.operators.recovery.harness import (
 from tests.tasks import DagRun, EmulatedTime
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
-ACCEPT_UNSIGNED = "AIRFLOW__POLYSYNC_SAGEMAKER__ACCEPT_UNSIGNED_RECORDS"
 ANOTHER_ARN = (
     "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/abcdefghijkl"
 )
@@ -255,10 +254,7 @@ def test_deferred_execution_is_stopped_after_a_key_rotation(
 
 
 def without_signature(record: dict[str, Any]) -> dict[str, Any]:
-    """
-    Return the record as an earlier version wrote it, or a deployment without a key
-    writes it.
-    """
+    """Return the record as a deployment without a key writes it."""
     return {name: value for name, value in record.items() if name != "signature"}
 
 
@@ -268,20 +264,15 @@ def test_record_without_a_signature(
     emulated_time: EmulatedTime,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    Removing the signature is an edit like others; the warning names the option for an
-    upgrade.
-    """
+    """Removing it is an edit like others; a host without a key writes none."""
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
 
-    option = "set [polysync_sagemaker] accept_unsigned_records = True"
-    assert_not_used(task, without_signature(record), caplog, option)
+    reason = "it has no signature. Somebody edited it, or [core] fernet_key was not set"
+    assert_not_used(task, without_signature(record), caplog, reason)
 
 
-@pytest.mark.parametrize("because", ["of the option", "no key is configured"])
-def test_record_without_a_signature_is_continued(
-    because: str,
+def test_record_without_a_signature_is_continued_without_a_key(
     make_task: MakeTask,
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
@@ -289,14 +280,8 @@ def test_record_without_a_signature_is_continued(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    A record of an earlier version, or of a deployment without a key: the retry
-    reattaches.
-    """
-    if because == "of the option":
-        monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
-    else:
-        monkeypatch.delenv(FERNET_KEY)
+    """The retry reattaches: such a deployment can prove nothing."""
+    monkeypatch.delenv(FERNET_KEY)
     task = make_task()
     record = without_signature(crash_while_waiting(task, emulated_time))
     emulator.control.clear_calls()
@@ -306,26 +291,6 @@ def test_record_without_a_signature_is_continued(
     assert calls(emulator, *CHANGES) == []
     assert execution_log.statuses == ["Succeeded"]
     assert "is not proven" not in caplog.text
-
-
-def test_option_does_not_excuse_a_wrong_signature(
-    make_task: MakeTask,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """
-    The option is about records that no version has signed, not about records that were
-    edited.
-    """
-    monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
-    task = make_task()
-    record = crash_while_waiting(task, emulated_time)
-
-    assert_not_used(
-        task, {**record, "epoch": 7}, caplog, "its signature is not that of this task"
-    )
 
 
 def test_nothing_starts_with_a_key_that_cannot_be_used(

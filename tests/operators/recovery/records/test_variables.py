@@ -104,7 +104,7 @@ def test_damaged_variable_is_a_warning(
     emulated_time.after(100, crash)
     task.next_try()
     with monkeypatch.context() as patched:
-        patched.setattr(simulated_airflow, "variable", lambda _: text)
+        patched.setattr(simulated_airflow, "record_text", lambda _: text)
 
         run = task.next_try()
 

@@ -1,0 +1,131 @@
+"""The identity of an Airflow deployment: who makes it, and what changes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from polysync_airflow import deployment
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.deployment import DEPLOYMENT_KEY, create_deployment, identity_of
+from polysync_airflow.exceptions import PolysyncError
+from tests.tasks import EmulatedTime
+
+SECTION = "API" if CAPABILITIES.task_sdk else "WEBSERVER"
+BASE_URL = f"AIRFLOW__{SECTION}__BASE_URL"
+NAME = "AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT"
+PROD = "https://prod.example.com"
+
+
+@pytest.fixture
+def variables(
+    monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime
+) -> dict[str, str]:
+    """The Variables of the deployment."""
+    values: dict[str, str] = {}
+
+    def store(key: str, value: str, *, description: str) -> None:
+        assert description
+        values[key] = value
+
+    monkeypatch.setattr(deployment.task_instances, "get_variable", values.get)
+    monkeypatch.setattr(deployment.Variable, "set", store)
+    return values
+
+
+def test_first_task_makes_the_identity(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is random, and the Variable also has the address of the API server."""
+    monkeypatch.setenv(BASE_URL, f"{PROD}/")
+
+    made = create_deployment(None)
+
+    assert variables == {DEPLOYMENT_KEY: f"{made} {PROD}"}
+    assert deployment.read_deployment() == made
+    assert create_deployment(None) != made
+
+
+def test_two_first_tasks_get_the_same_identity(
+    variables: dict[str, str], emulated_time: EmulatedTime
+) -> None:
+    """Each reads what is stored a moment after its own write."""
+    theirs = "0123456789abcdef"
+    emulated_time.after(1, lambda: variables.update({DEPLOYMENT_KEY: theirs}))
+
+    assert create_deployment(None) == theirs
+
+
+def test_deleted_variable_gets_the_identity_of_the_record(
+    variables: dict[str, str],
+) -> None:
+    """Otherwise the tasks that run would not find their executions."""
+    assert create_deployment("0123456789abcdef") == "0123456789abcdef"
+
+
+def test_variable_that_is_not_stored_starts_nothing(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names it."""
+    monkeypatch.setattr(deployment.Variable, "set", lambda *_, **__: None)
+
+    with pytest.raises(PolysyncError, match="does not return the Variable 'polysync_"):
+        create_deployment(None)
+
+
+@pytest.mark.parametrize(
+    ("stored", "base_url", "is_same"),
+    [
+        (f"abc {PROD}", PROD, True),
+        (f"abc {PROD}", f"{PROD}/", True),
+        # A host where no address is configured, or only that of one's own machine.
+        (f"abc {PROD}", "", True),
+        (f"abc {PROD}", "http://localhost:8080", True),
+        # The first task had none.
+        ("abc", PROD, True),
+        # A copy of the database.
+        (f"abc {PROD}", "https://staging.example.com", False),
+    ],
+)
+def test_another_address_is_another_deployment(
+    stored: str, base_url: str, is_same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an address is configured."""
+    monkeypatch.setenv(BASE_URL, base_url)
+
+    identity = identity_of(stored)
+
+    assert identity is not None
+    assert (identity == "abc") is is_same
+    assert identity == identity_of(stored)
+
+
+@pytest.mark.parametrize("stored", [None, "", " ", "a\0b", "ü", "x" * 65])
+def test_variable_without_an_identity(stored: str | None) -> None:
+    """Somebody has deleted or edited it."""
+    assert identity_of(stored) is None
+
+
+def test_option_names_the_deployment(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the Variable and the address are."""
+    variables[DEPLOYMENT_KEY] = "abc"
+    monkeypatch.setenv(NAME, "prod")
+
+    assert deployment.read_deployment() == "prod"
+
+
+def test_invalid_name_is_refused(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the option, its value and what is valid."""
+    monkeypatch.setenv(NAME, "our prod")
+
+    with pytest.raises(PolysyncError) as caught:
+        deployment.read_deployment()
+
+    assert str(caught.value) == (
+        "[polysync_sagemaker] deployment = 'our prod' is not valid: use 1 to 64"
+        " letters, digits, hyphens, underscores and dots, such as prod. Nothing was"
+        " started."
+    )

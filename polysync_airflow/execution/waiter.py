@@ -69,13 +69,7 @@ from polysync_airflow.execution.texts import (
     describe_validation_error,
     format_seconds,
 )
-from polysync_airflow.states import (
-    STATE_OF_STATUS,
-    STATUS_STOPPING,
-    PolysyncState,
-    has_ended,
-    state_of,
-)
+from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the
 # deferral ("finished with state success, but ... queued"). No wait polls earlier than
@@ -390,33 +384,6 @@ class EndOfWait(models.StrictModel):
     operation: NameText | None = None
 
 
-# How a wait ends before its execution.
-UnendedOutcome = Literal["timed_out", "refused"]
-
-
-class StopBeforeEvent(models.StrictModel):
-    """
-    The stop that a trigger has requested before it fired its event.
-
-    :param requested_at: when, by the clock of its host.
-    :param status: AWS's status of the execution after the request.
-    """
-
-    requested_at: models.UtcTime
-    status: NameText
-
-    @property
-    def text(self) -> str:
-        """What became of the execution, as a sentence."""
-        at = f"{self.requested_at:%Y-%m-%d %H:%M:%S} UTC"
-        if self.status == STATUS_STOPPING:
-            return f"The execution was asked to stop by the triggerer, at {at}."
-        return (
-            f"No stop was needed when the triggerer asked for it, at {at}: the"
-            f" execution has ended or is stopping (AWS status {self.status})."
-        )
-
-
 class ExecutionEvent(EndOfWait):
     """
     How a wait ended. Both modes, deferred and on a worker, pass it to
@@ -456,7 +423,7 @@ class ExecutionEvent(EndOfWait):
     known_steps: (
         Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None
     ) = None
-    stop: StopBeforeEvent | None = None
+    stop: models.StopBeforeEvent | None = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -836,7 +803,7 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
-    stop_at: Annotated[tuple[UnendedOutcome, ...], Field(max_length=2)]
+    stop_at: Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=2)]
     progress_interval: ProgressInterval | None
     declared_steps: str | None
     step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None

@@ -20,11 +20,8 @@ from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.decisions import Owner
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.waiter import (
-    ExecutionEvent,
-    ExecutionWaiter,
-    StopBeforeEvent,
-)
+from polysync_airflow.execution.models import StopBeforeEvent
+from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks.stops import Situation, StopByKey
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import PollingHook, SharedClient

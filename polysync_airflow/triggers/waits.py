@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import use_event_loop
-from polysync_airflow.execution import clock, waiter
+from polysync_airflow.execution import clock, models, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.outcome import StopReason
@@ -185,7 +185,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         deadline: float,
         attempt: int = 0,
         stop_on_kill: bool = False,
-        stop_at: Sequence[waiter.UnendedOutcome] = (),
+        stop_at: Sequence[models.UnendedOutcome] = (),
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
@@ -200,10 +200,16 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
-        self.stop_at = list(stop_at)
+        # A tuple: the garbage collector does not look at one of texts.
+        self.stop_at = tuple(stop_at)
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
         self.step_task_ids = step_task_ids
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class path and the arguments."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "stop_at": list(self.stop_at)}
 
     def _find_poller(self) -> poller.ExecutionPoller:
         return poller.poller_for(
@@ -254,7 +260,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         if stopped:
             payload["stop"] = stopped.model_dump(mode="json")
 
-    async def _stop_before_event(self) -> waiter.StopBeforeEvent | None:
+    async def _stop_before_event(self) -> models.StopBeforeEvent | None:
         end = self._end
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if end is None or self.task_instance is None:

@@ -71,8 +71,13 @@ from polysync_airflow.execution.lifecycle.instructions import (
     RecoveryChoices,
     StoredExecution,
 )
-from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, LATEST, StartRequest
-from polysync_airflow.execution.waiter import ExecutionEvent, UnendedOutcome
+from polysync_airflow.execution.models import (
+    CONNECTION_NOT_FOUND,
+    LATEST,
+    StartRequest,
+    UnendedOutcome,
+)
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 

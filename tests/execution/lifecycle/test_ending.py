@@ -23,8 +23,8 @@ from polysync_airflow.execution.lifecycle.decisions import (
     stops_before_event,
 )
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.models import CONNECTION_NOT_FOUND
-from polysync_airflow.execution.waiter import ExecutionEvent, StopBeforeEvent
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
+from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import ARN, stored
 
 KEPT = "The execution keeps running because stop_on_kill=False."

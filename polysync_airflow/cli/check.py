@@ -20,15 +20,15 @@ def main(options: argparse.Namespace) -> int:
     """
     with output.airflow_in_use():
         usable, report = output.hook(options).test_connection()
-        deployment, said_of_deployment = _deployment()
+        deployment, line = _deployment()
     lines = report.split(" -- ")
     document = {"usable": usable, "report": lines, "deployment": deployment}
-    output.write(options, document, [*lines, f"Deployment: {said_of_deployment}"])
+    output.write(options, document, [*lines, f"Deployment: {line}"])
     return output.OK if usable else output.FAILED
 
 
 def _deployment() -> tuple[str | None, str]:
-    """Return the identity of this deployment, if it is known, and what is said of it."""
+    """Return the identity of this deployment, if it has one, and a line about it."""
     try:
         identity = deployment_of_database()
     except SQLAlchemyError as error:

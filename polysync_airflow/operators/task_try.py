@@ -273,13 +273,17 @@ class TaskTry:
         self, context: Context, store: RecordStore, end: ExecutionEvent
     ) -> tuple[StoredExecution | None, str | None]:
         """
-        Return the record of an execution that has not ended, if AWS says that it is
-        this task's.
+        Return the record of an execution that has not ended, made anew: that of this
+        try was deleted, or cannot be believed.
 
         :return: the record, or why there is none.
         """
         try:
-            record = self._record_by_name(context, store, end)
+            record: StoredExecution | None
+            if store.lost is None:
+                record = self._record_of_wait(context, store, end)
+            else:
+                record = self._record_by_name(store, end)
             if record:
                 store.write(record)
                 return record, None
@@ -289,8 +293,22 @@ class TaskTry:
             return None, store.lost.problem
         return None, None
 
-    def _record_by_name(
+    def _record_of_wait(
         self, context: Context, store: RecordStore, end: ExecutionEvent
+    ) -> StoredExecution:
+        """
+        Return the record of the execution in the event, which this try's own trigger
+        has sent.
+        """
+        arn = end.execution_arn
+        pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
+        record = lookup.record_of_wait(arn, end.attempt, store.identity, pipeline_name)
+        epoch = context["ti"].max_tries
+        changes = {"epoch": epoch, "try_number": store.try_number}
+        return record.model_copy(update=changes)
+
+    def _record_by_name(
+        self, store: RecordStore, end: ExecutionEvent
     ) -> StoredExecution | None:
         """
         Return the record of an execution whose name says that this task has started it.

@@ -15,15 +15,17 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variable_keys
-from polysync_airflow.cli import output
+from polysync_airflow.cli import check, output
 from polysync_airflow.cli.command_line import ELSEWHERE
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import KEY_PREFIX, TASK
@@ -282,32 +284,41 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert "StartPipelineExecution: granted" in lines
 
 
-@pytest.mark.parametrize(
-    ("name", "identity", "line"),
-    [
-        (
-            "",
-            None,
-            "Deployment: none yet; the first task that starts an execution identifies"
-            " it",
-        ),
-        ("prod", "prod", "Deployment: prod"),
-    ],
-)
 def test_check_shows_what_identifies_the_deployment(
-    name: str,
-    identity: str | None,
-    line: str,
-    polysync: Polysync,
-    monkeypatch: pytest.MonkeyPatch,
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of a database may need a name of its own."""
-    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", name)
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "prod")
 
     lines = polysync("check").out.splitlines()
     document = json.loads(polysync("check", "--output", "json").out)
 
-    assert (lines[-1], document["deployment"]) == (line, identity)
+    assert (lines[-1], document["deployment"]) == ("Deployment: prod", "prod")
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (
+            None,
+            "none yet; the first task that starts an execution identifies it",
+        ),
+        (
+            OperationalError("SELECT", {}, Exception("no such table")),
+            "not known, since Airflow's database cannot be used: no such table",
+        ),
+    ],
+)
+def test_check_without_an_identity_of_the_deployment(
+    answer: Any, line: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the connection is what counts."""
+    monkeypatch.setattr(check, "deployment_of_database", Mock(side_effect=[answer]))
+
+    result = polysync("check")
+
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == f"Deployment: {line}"
 
 
 def test_check_fails_without_a_permission(

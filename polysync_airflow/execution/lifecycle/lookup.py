@@ -122,9 +122,26 @@ def own_record_of(
         own = replace(task, incarnation=incarnation)
         if name.incarnation_mark == own.incarnation_mark:
             token = own.token(name.epoch, name.number)
-            record = _record_of(execution, own, token, pipeline_name)
+            record = _record_of(execution.execution_arn, own, token, pipeline_name)
             return record.model_copy(update={"epoch": name.epoch})
     return None
+
+
+def record_of_wait(
+    execution_arn: str, attempt: int, task: TaskIdentity, pipeline_name: str
+) -> StoredExecution:
+    """
+    Return the record of the execution that a task instance has waited for, where
+    somebody has deleted its record meanwhile: the task knows the ARN.
+
+    :param attempt: how often the execution was resumed.
+    """
+    # Nobody needs the tokens: an execution with an ARN is not started again.
+    token = f"polysync-{task.task_mark}-{task.incarnation_mark}-deleted"
+    record = _record_of(execution_arn, task, token, pipeline_name)
+    if attempt == 0:
+        return record
+    return record.model_copy(update={"resumes": attempt, "resume_token": token})
 
 
 def _own_records(
@@ -152,14 +169,16 @@ def _records_of_others(
         # Nobody knows its token, and nobody needs it: an execution with an ARN is not
         # started again.
         token = "-".join(("polysync", *map(str, name)))
-        record = _record_of(execution, task_try.task, token, pipeline_name)
+        record = _record_of(
+            execution.execution_arn, task_try.task, token, pipeline_name
+        )
         replaced = {"replaced_by_epoch": task_try.epoch}
         records.append(record.model_copy(update=replaced))
     return records
 
 
 def _record_of(
-    execution: ExecutionDescription,
+    execution_arn: str,
     task: TaskIdentity,
     token: str,
     pipeline_name: str,
@@ -175,9 +194,9 @@ def _record_of(
         deployment=task.deployment,
         epoch=NO_EPOCH,
         incarnation=task.incarnation,
-        region_name=region_from_arn(execution.execution_arn),
+        region_name=region_from_arn(execution_arn),
         request=request,
-        execution_arn=execution.execution_arn,
+        execution_arn=execution_arn,
         try_number=0,
     )
 

@@ -20,6 +20,7 @@ from tests.operators.recovery.harness import (
     CHANGES,
     DESCRIBE,
     MERGE_FAILS_ONCE,
+    NEVER_ENDS,
     RETRY,
     START,
     STOP,
@@ -304,3 +305,30 @@ def test_conflict_that_lasts_uses_the_retries(
     assert state == "up_for_retry"
     assert second.error is None
     assert execution_log.statuses == ["Succeeded"]
+
+
+# ---- a record that is deleted while the task waits
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{}, {"execution_display_name": "nightly", "execution_description": "Nightly"}],
+    ids=["default names", "names of one's own"],
+)
+def test_timeout_stops_an_execution_whose_record_was_deleted(
+    names: dict[str, str],
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The task knows the ARN, on a worker and by the event of its trigger."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = make_task(retries=0, timeout=1000, **names)
+    emulated_time.after(100, lambda: task.store.delete(RECORD_KEY))
+
+    task.next_try()
+
+    assert calls(emulator, STOP) == [STOP]
+    emulator.control.advance(60)
+    assert execution_log.running == []

@@ -31,13 +31,27 @@ from __future__ import annotations
 
 import copyreg
 import json
+import sys
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+# The pure core and its tests do not need Airflow. Where it is installed, the errors are
+# Airflow's as well: DAG authors catch them so, and Airflow 2.11 lets a task whose state
+# somebody has set meanwhile keep it only after an AirflowException.
+try:
+    from airflow.providers.common.compat.sdk import (
+        AirflowException,
+        AirflowFailException,
+    )
+except ImportError:
+    if sys.modules.get("airflow"):
+        # Airflow is installed, but cannot be used.
+        raise
+    AirflowException = Exception  # type: ignore[assignment, misc]
+    AirflowFailException = Exception  # type: ignore[assignment, misc]
 
 # The error codes that decide what the provider does, as SageMaker spells them.
 ACCESS_DENIED: Final = "AccessDeniedException"

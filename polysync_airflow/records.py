@@ -51,6 +51,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import DEPLOYMENT
+from polysync_airflow.states import DELETED
 
 if TYPE_CHECKING:
     # It imports the models of Airflow's database, which workers must not use.
@@ -444,7 +445,7 @@ class RecordStore:
         owner, stored, state = self.owner(record)
         # A task instance that was deleted has no later try, and Airflow 3.4 does not
         # let it write.
-        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != task_instances.DELETED:
+        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != DELETED:
             try:
                 self.store_announcement(record, stored)
             except Exception as error:
@@ -486,9 +487,7 @@ class RecordStore:
         try:
             stored = self._read_if_proven()
             state = task_instances.read_state(self._ti)
-            is_current = state != task_instances.DELETED and task_instances.is_current(
-                self._ti
-            )
+            is_current = state != DELETED and task_instances.is_current(self._ti)
         except Exception as error:
             return self._unknown(error), None, None
         owner = owner_by_record(

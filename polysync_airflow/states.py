@@ -1,5 +1,6 @@
 """
-The states of an execution, and the table that maps AWS's statuses to them.
+The states of an execution, the table that maps AWS's statuses to them, and a state of
+task instances that Airflow lacks.
 
 AWS has *statuses* (``Executing``, ``CompletedWithFailures``); Polysync has *states*
 (``Running``, ``Failed``). ``execution/waiter.py`` decides what a wait does after each
@@ -36,6 +37,9 @@ STATUS_STARTING: Final = "Starting"  # of steps only
 STATUS_EXECUTING: Final = "Executing"
 STATUS_STOPPING: Final = "Stopping"
 STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
+
+# In place of Airflow's state of a task instance that does not exist any longer.
+DELETED: Final = "deleted"
 
 
 def state_of(status: str | None) -> PolysyncState:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from airflow.providers.common.compat.sdk import Variable
 
 from polysync_airflow import deployment
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.deployment import DEPLOYMENT_KEY, create_deployment, identity_of
 from polysync_airflow.exceptions import PolysyncError
@@ -27,8 +29,8 @@ def variables(
         assert description
         values[key] = value
 
-    monkeypatch.setattr(deployment.task_instances, "get_variable", values.get)
-    monkeypatch.setattr(deployment.Variable, "set", store)
+    monkeypatch.setattr(task_instances, "get_variable", values.get)
+    monkeypatch.setattr(Variable, "set", store)
     return values
 
 
@@ -66,7 +68,7 @@ def test_variable_that_is_not_stored_starts_nothing(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names it."""
-    monkeypatch.setattr(deployment.Variable, "set", lambda *_, **__: None)
+    monkeypatch.setattr(Variable, "set", lambda *_, **__: None)
 
     with pytest.raises(PolysyncError, match="does not return the Variable 'polysync_"):
         create_deployment(None)

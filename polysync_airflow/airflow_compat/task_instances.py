@@ -12,7 +12,7 @@ from copy import copy
 from datetime import datetime
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import (
     Asset,
@@ -23,9 +23,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-
-# Not a state of Airflow's.
-DELETED: Final = "deleted"
+from polysync_airflow.states import DELETED
 
 
 def read_state(ti: Any) -> str | None:

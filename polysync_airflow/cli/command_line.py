@@ -4,11 +4,11 @@ Runs a command line: finds the module of a command, and turns errors into exit c
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import importlib.metadata
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Final
 
@@ -63,9 +63,47 @@ def _run(arguments: Sequence[str]) -> int:
         return output.OK
     # Airflow's loggers keep the stream that they find; stdout is for the result.
     with redirect_stdout(sys.stderr):
-        command = importlib.import_module(f"polysync_airflow.cli.{options.module}")
-    code: int = command.main(options)
-    return code
+        command = _command_of(options.module)
+    return command(options)
+
+
+def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
+    """
+    Return the function that runs the commands of a module. Only this one is imported:
+    most of them import Airflow.
+
+    :param module: the ``in`` of the command in ``commands.toml``.
+    """
+    match module:
+        case "check":
+            from polysync_airflow.cli import check
+
+            return check.main
+        case "events":
+            from polysync_airflow.cli import events
+
+            return events.main
+        case "executions":
+            from polysync_airflow.cli import executions
+
+            return executions.main
+        case "iam":
+            from polysync_airflow.cli import iam
+
+            return iam.main
+        case "jobs":
+            from polysync_airflow.cli import jobs
+
+            return jobs.main
+        case "prices":
+            from polysync_airflow.cli import prices
+
+            return prices.main
+        case "records":
+            from polysync_airflow.cli import records
+
+            return records.main
+    raise ValueError(f"commands.toml names the module {module}, which runs no command")
 
 
 def _run_elsewhere(name: str, arguments: Sequence[str]) -> int:

@@ -2,7 +2,8 @@
 The pure core of the provider: models, parameters, and the decisions of a wait and of a
 new try.
 
-The modules make no calls to AWS or Airflow, and receive the time as an argument:
+The modules make no calls to AWS or Airflow, need neither Airflow nor boto3 to be
+installed, and receive the time as an argument:
 requests and responses (``models``), pipelines, their definitions and selections
 (``pipelines``), arguments (``parameters``), texts and numbers of others (``texts``),
 and the only source of time (``clock``). ``waiter`` decides after each poll, for all

@@ -426,9 +426,7 @@ class StepTaskArguments(models.StrictModel):
     polysync_conn_id: models.ConnectionId
     region_name: models.RegionName | None = None
     poll_interval: Interval
-    property_files: bool | tuple[str, ...] = False
     retries: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)] = 0
-    ends_task: Annotated[bool, Field(strict=True)] = False
 
     def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
         """
@@ -443,12 +441,29 @@ class StepTaskArguments(models.StrictModel):
             # The first try after a clear waits in the same way: a triggerer does not
             # know whether it is one.
             is_retry=self.retries > 0 and ti.try_number > 1,
-            ends_task=self.ends_task,
             poll_interval=self.poll_interval,
             since=now,
             deadline=now + MAX_SECONDS,
             rate_limited=True,
         )
+
+
+class StepTaskEndArguments(StepTaskArguments):
+    """
+    The same of the trigger that runs the whole task, without a worker.
+
+    :param property_files: which property files of the step the task reads at its end.
+    """
+
+    property_files: bool | tuple[str, ...] = False
+
+    def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
+        """
+        Return the wait of a task instance.
+
+        :param now: in seconds since the epoch.
+        """
+        return replace(super().waiter_of(ti, now), ends_task=True)
 
 
 # ---- a clear

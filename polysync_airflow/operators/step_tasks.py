@@ -62,6 +62,10 @@ MAX_TASKS_IN_TRIGGERER: Final = 200
 # In ``dag.test()``.
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+# The class path that Airflow stores of the trigger that runs a whole task.
+_TRIGGER_OF_WHOLE_TASK: Final = (
+    "polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger"
+)
 
 
 class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
@@ -283,9 +287,12 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self.poll_interval = poll_interval
         self.property_files = property_files
         if CAPABILITIES.start_from_trigger:
+            trigger_kwargs = self._trigger_kwargs
+            if property_files:
+                trigger_kwargs["property_files"] = property_files
             self.start_trigger_args = StartTriggerArgs(
-                trigger_cls="polysync_airflow.triggers.PolysyncStepTaskTrigger",
-                trigger_kwargs={**self._trigger_kwargs, "ends_task": True},
+                trigger_cls=_TRIGGER_OF_WHOLE_TASK,
+                trigger_kwargs=trigger_kwargs,
                 next_method="execute_failed",
             )
 
@@ -304,10 +311,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
     def _trigger_kwargs(self) -> dict[str, Any]:
         # What has its default is left out: Airflow copies the arguments of all steps
         # for each that starts.
-        others = {
-            name: getattr(self, name)
-            for name in ("region_name", "property_files", "retries")
-        }
+        others = {"region_name": self.region_name, "retries": self.retries}
         return {
             "execution_task_id": self.execution_task_id,
             "step_name": self.step_name,

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
@@ -39,6 +39,11 @@ from polysync_airflow.execution.waiter import (
     check_event,
 )
 from polysync_airflow.operators import base
+
+# The class path that Airflow stores of the trigger that runs a whole task.
+_TRIGGER_OF_WHOLE_TASK: Final = (
+    "polysync_airflow.start_in_triggerer.PolysyncTaskTrigger"
+)
 
 
 class SensorChoices(base.LimitChoices):
@@ -75,8 +80,9 @@ class _StartTriggerArgs:
             "task_class": type(sensor).__name__,
             "arguments": json.loads(arguments),
         }
-        path = "polysync_airflow.triggers.PolysyncTaskTrigger"
-        return StartTriggerArgs(path, "execute_failed", trigger_kwargs)
+        return StartTriggerArgs(
+            _TRIGGER_OF_WHOLE_TASK, "execute_failed", trigger_kwargs
+        )
 
 
 class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):

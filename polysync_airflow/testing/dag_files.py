@@ -88,8 +88,8 @@ class MetadataDatabase:
         else:
             db.initdb()
         # The first task of a process imports these.
-        for name in ("hooks", "operators", "triggers"):
-            import_module(f"polysync_airflow.{name}")
+        from polysync_airflow import hooks, operators, triggers  # noqa: F401
+
         self.task_api = _start_task_api()
 
 

@@ -7,9 +7,8 @@ client, a pure schedule (``schedule``), an asyncio task, and a few threads that 
 AWS. What it does is counted and logged (``activity``). A trigger (``waits``) subscribes
 to it and waits for the steps that concern its task. It shows the steps of a deferred
 task, and ends the executions of tasks that were ended. Code of a task that ends in the
-triggerer (``task_end``) runs in threads (``threads``), as all that blocks, also that of
-one which has started there (``whole_task``). The tasks of a group, one for each step,
-share the polls of their execution (``step_tasks``).
+triggerer (``task_end``) runs in threads (``threads``), as all that blocks. The tasks of
+a group, one for each step, share the polls of their execution (``step_tasks``).
 """
 
 from polysync_airflow.triggers.step_tasks import PolysyncStepTaskTrigger
@@ -20,7 +19,6 @@ from polysync_airflow.triggers.waits import (
     PolysyncPipelineSearchTrigger,
     PolysyncPipelineStepTrigger,
 )
-from polysync_airflow.triggers.whole_task import PolysyncTaskTrigger
 
 __all__ = [
     "PolysyncCallbackStepTrigger",
@@ -29,5 +27,4 @@ __all__ = [
     "PolysyncPipelineSearchTrigger",
     "PolysyncPipelineStepTrigger",
     "PolysyncStepTaskTrigger",
-    "PolysyncTaskTrigger",
 ]

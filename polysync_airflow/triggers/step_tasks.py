@@ -12,20 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
-from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import TriggerEvent
-from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import (
-    read_state,
-    read_xcom,
-    without_dag,
-)
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -38,7 +30,6 @@ from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.schedule import Step, Subscription
-from polysync_airflow.triggers.task_end import TaskEnd
 from polysync_airflow.triggers.waits import WaitTrigger
 
 # The executions of so many groups are kept.
@@ -208,13 +199,12 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds between two lists of the steps. All tasks of an
         execution share them.
-    :param property_files: which property files the task reads when it ends here.
     :param retries: how many retries the task has.
-    :param ends_task: whether the task has started here, and ends here, without a
-        worker.
     """
 
-    arguments_model: ClassVar[type[BaseModel]] = step_tasks.StepTaskArguments
+    arguments_model: ClassVar[type[step_tasks.StepTaskArguments]] = (
+        step_tasks.StepTaskArguments
+    )
     __module__ = "polysync_airflow.triggers"
 
     def __init__(
@@ -225,9 +215,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         polysync_conn_id: str,
         region_name: str | None = None,
         poll_interval: float,
-        property_files: bool | Sequence[str] = False,
         retries: int = 0,
-        ends_task: bool = False,
     ) -> None:
         super().__init__()
         self.execution_task_id = execution_task_id
@@ -235,9 +223,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.poll_interval = poll_interval
-        self.property_files = property_files
         self.retries = retries
-        self.ends_task = ends_task
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, and yield the event."""
@@ -246,8 +232,6 @@ class PolysyncStepTaskTrigger(WaitTrigger):
             # each as well: it would wait for the execution task for ever.
             yield TriggerEvent(WITHOUT_TRIGGERER)  # type: ignore[no-untyped-call]
             return
-        if self.ends_task:
-            self.task_instance = without_dag(self.task_instance)
         async with aclosing(super().run()) as events:
             async for event in events:
                 yield event
@@ -264,9 +248,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         return self._end if has_ended else None
 
     def _waiter(self) -> step_tasks.StepTaskWaiter:
-        arguments = check_trigger_arguments(
-            step_tasks.StepTaskArguments, self.serialize()[1]
-        )
+        arguments = check_trigger_arguments(self.arguments_model, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
 
     def _find_poller(self) -> StepTaskPoller:
@@ -278,32 +260,3 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         if isinstance(step, Finish):
             self._end = step.event
         return super()._handle(step)
-
-    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
-        if not self.ends_task:
-            return await super()._fired_event(payload)
-        ti: Any = self.task_instance
-        ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
-        end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
-        event = await end.run(self._end_task)
-        if isinstance(event, TaskDeferred):
-            raise TypeError("the end of a step's task does not defer")
-        return event
-
-    def _end_task(self, context: Context) -> Any:
-        """Run the code of the task, in a thread."""
-        # By its name: the operators are above the triggers, which most processes use
-        # without them.
-        operator = import_module(
-            "polysync_airflow.operators.step_tasks"
-        ).PolysyncPipelineStepOperator
-        arguments = {
-            name: value
-            for name, value in self.serialize()[1].items()
-            if name != "ends_task"
-        }
-        task = operator(task_id=context["ti"].task_id, **arguments)
-        shared: Any = self._poller
-        return task.end(
-            context, self._end, None if self.property_files else shared.client.hook
-        )

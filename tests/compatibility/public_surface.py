@@ -25,7 +25,7 @@ from unittest import mock
 
 from pydantic import BaseModel
 
-from polysync_airflow import triggers
+from polysync_airflow import start_in_triggerer, triggers
 from polysync_airflow.cli import main as command_line
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import StartRequest
@@ -41,6 +41,7 @@ MODULES: Final = (
     "operators",
     "sensors",
     "triggers",
+    "start_in_triggerer",
     "hooks",
     "events",
     "dags",
@@ -176,16 +177,11 @@ def _signature(value: Any) -> str:
 
 def _triggers() -> str:
     lines = []
-    for name in triggers.__all__:
-        trigger = getattr(triggers, name)
-        names = [
-            each
-            for each in inspect.signature(trigger.__init__).parameters
-            if each not in ("self", "kwargs")
-        ]
-        lines.append(
-            f"{trigger.__module__.partition('.')[0]}.triggers.{name}: {', '.join(names)}"
-        )
+    for module in (triggers, start_in_triggerer):
+        for name in module.__all__:
+            parameters = inspect.signature(getattr(module, name).__init__).parameters
+            names = [each for each in parameters if each not in ("self", "kwargs")]
+            lines.append(f"{module.__name__}.{name}: {', '.join(names)}")
     return _section("stored triggers", "\n".join(lines))
 
 

@@ -62,6 +62,7 @@ def outcome(step: Wait[Any] | Finish[Any]) -> str:
     return step.event.outcome if isinstance(step, Finish) else "wait"
 
 
+# Those of the service model: tests/aws/test_service_model_values.py.
 STATUSES = ("Pending", "InProgress", "Completed", "Failed", "Deleting", "Archived")
 APPROVALS = ("Approved", "Rejected", "PendingManualApproval", None, "Perhaps")
 
@@ -87,21 +88,6 @@ def test_every_pair_of_statuses(status: str, approval: str | None) -> None:
     # The deadline ends the wait only in place of going on.
     late = outcome(WAIT.decide(described(status, approval), 1e9 + 3600))
     assert late == ("timed_out" if expected == "wait" else expected)
-
-
-def test_statuses_are_those_of_the_service_model() -> None:
-    """A new status of AWS's fails this test."""
-    from sagemaker_emulator.sagemaker.validation import service_model
-
-    enums = {
-        name: set(service_model().shape_for(name).metadata["enum"])
-        for name in ("ModelPackageStatus", "ModelApprovalStatus")
-    }
-
-    assert enums["ModelPackageStatus"] == set(STATUSES) - {"Archived"}
-    assert enums["ModelApprovalStatus"] == {each for each in APPROVALS if each} - {
-        "Perhaps"
-    }
 
 
 def test_each_change_is_logged_once() -> None:

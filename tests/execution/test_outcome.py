@@ -20,7 +20,6 @@ from polysync_airflow.execution.outcome import (
 )
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent
-from polysync_airflow.operators.start import RESUME_BUTTON
 from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
@@ -129,7 +128,7 @@ def message(
         "Failed",
         choose(retry_mode=retry_mode, on_clear=on_clear),
         retry,
-        button=RESUME_BUTTON,
+        button='or the tab\'s "Resume failed steps" ',
     )
     end = ExecutionEvent(
         outcome="ended",

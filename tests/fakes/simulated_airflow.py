@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import RECORD, RECORD_KEY, TASK, variable_key
+from polysync_airflow.states import DELETED
 from tests.fakes.airflow_encoding import pulled
 from tests.fakes.airflow_service import DEPLOYMENT, MISSING, AirflowService
 

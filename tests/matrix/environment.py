@@ -38,8 +38,12 @@ TEST_PACKAGES: Final = (
     "redis",
     "playwright",
 )
-# For the chaos suite, which runs KubernetesExecutor on Airflow 3 only.
-KUBERNETES: Final = "apache-airflow-providers-cncf-kubernetes"
+# For tests that run on Airflow 3 only: of the chaos suite with KubernetesExecutor, and of
+# the tab with the auth manager of FAB.
+PROVIDERS: Final = (
+    "apache-airflow-providers-cncf-kubernetes",
+    "apache-airflow-providers-fab",
+)
 
 
 class Environment:
@@ -75,7 +79,7 @@ class Environment:
         packages += (
             TEST_PACKAGES
             if self.version.startswith("2.")
-            else (*TEST_PACKAGES, KUBERNETES)
+            else (*TEST_PACKAGES, *PROVIDERS)
         )
         self._call(*install, "--constraint", str(self.constraints), *packages)
         self._ready.touch()

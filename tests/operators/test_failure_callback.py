@@ -353,5 +353,5 @@ def test_execution_stopped_by_the_task_is_not_stopped_again(
 
     run_failure_callbacks(task, run.ti)
 
-    assert run.xcoms["state"] == "Running"
+    assert run.xcoms["run"]["state"] == "Running"
     assert len(emulator.control.calls("StopPipelineExecution")) == 1

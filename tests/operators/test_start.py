@@ -126,7 +126,7 @@ def test_xcoms_and_link_are_pushed_before_the_wait(
     assert snapshots[0]["console_url"] == url
     if CAPABILITIES.links_are_xcoms:
         assert snapshots[0][PolysyncPipelineExecutionLink().xcom_key] == url
-    assert snapshots[0]["state"] == "Running"
+    assert snapshots[0]["run"]["state"] == "Running"
     assert {key: run.xcoms[key] for key in ("execution_arn", "console_url")} == {
         "execution_arn": arn,
         "console_url": url,

@@ -6,10 +6,10 @@ from __future__ import annotations
 # lower layers, and a folder is in one layer as a whole.
 # docs/explanation/architecture.md says what each entry is responsible for.
 LAYERS = (
-    {"airflow_compat"},
-    {"__init__", "exceptions", "metrics", "states", "get_provider_info"},
+    {"__init__", "exceptions", "states", "get_provider_info"},
     {"execution"},
-    {"aws", "deployment", "lineage", "links", "retrying"},
+    {"airflow_compat"},
+    {"aws", "deployment", "lineage", "links", "metrics", "retrying"},
     {"records"},
     {"auth", "ui"},
     {"hooks"},
@@ -17,6 +17,7 @@ LAYERS = (
     {"operators"},
     {"task_groups"},
     {"dags", "notifications", "sensors"},
+    {"start_in_triggerer"},
     {"cli", "testing"},
 )
 # The order inside the folders whose modules build on each other, lowest layer first. A
@@ -73,6 +74,7 @@ FOLDER_LAYERS = {
         {"step_tasks"},
         {"__init__"},
     ),
+    "start_in_triggerer": ({"step_tasks", "whole_task"}, {"__init__"}),
     "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),
     "operators": (
         {"base"},
@@ -89,7 +91,7 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
-        {"check", "events", "executions", "iam", "jobs", "records", "verify"},
+        {"check", "events", "executions", "iam", "jobs", "prices", "records", "verify"},
         {"command_line"},
         {"__init__"},
     ),

@@ -23,7 +23,7 @@ from polysync_airflow.operators import base
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
-from polysync_airflow.triggers.whole_task import WAIT_KEY, XCOM_KEYS
+from polysync_airflow.start_in_triggerer.whole_task import WAIT_KEY, XCOM_KEYS
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import check_dag
 from tests.sensors.registry import GROUP, Registry, version

@@ -122,7 +122,7 @@ async def dags_kept(path: str) -> int:
     ("path", "kept"),
     [
         (f"{__name__}.PlainTrigger", COUNT),
-        ("polysync_airflow.triggers.PolysyncStepTaskTrigger", 0),
+        ("polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger", 0),
     ],
     ids=["plain", "step"],
 )

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import declared_steps
 from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
 from polysync_airflow.triggers import PolysyncStepTaskTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
@@ -111,7 +113,11 @@ class ExecutionTask:
 
 
 def make_trigger(
-    step_name: str, *, try_number: int = 1, **arguments: Any
+    step_name: str,
+    *,
+    trigger_class: type[PolysyncStepTaskTrigger] = PolysyncStepTaskTrigger,
+    try_number: int = 1,
+    **arguments: Any,
 ) -> PolysyncStepTaskTrigger:
     """Return the trigger of a step's task."""
     kwargs = {
@@ -119,7 +125,7 @@ def make_trigger(
         "polysync_conn_id": "polysync_default",
         "region_name": None,
     }
-    trigger = PolysyncStepTaskTrigger(
+    trigger = trigger_class(
         step_name=step_name, **{**kwargs, "poll_interval": 60.0, **arguments}
     )
     trigger.task_instance = TaskInstance(step_name, try_number=try_number)  # type: ignore[assignment]
@@ -280,7 +286,9 @@ def test_new_task_is_decided_by_the_list_of_the_others(
         while not frozen.is_set():
             await asyncio.sleep(0.001)
         before = len(task.calls())
-        at_once = await event_of(make_trigger("Other", ends_task=True))
+        at_once = await event_of(
+            make_trigger("Other", trigger_class=PolysyncStepTaskEndTrigger)
+        )
         assert len(task.calls()) == before > 0
         frozen.clear()
         later = await event_of(make_trigger("Prepare"))
@@ -518,11 +526,10 @@ def test_two_triggerers(emulator: EmulatorServer, emulated_time: EmulatedTime) -
         {"poll_interval": 0},
         {"poll_interval": "30"},
         {"poll_interval": math.inf},
-        {"property_files": "all"},
-        {"property_files": [1]},
+        {"trigger_class": PolysyncStepTaskEndTrigger, "property_files": "all"},
+        {"trigger_class": PolysyncStepTaskEndTrigger, "property_files": [1]},
         {"retries": -1},
         {"retries": "2"},
-        {"ends_task": "yes"},
     ],
     ids=str,
 )
@@ -539,19 +546,38 @@ def test_invalid_arguments_fail_their_own_wait_only(
     error, event = events_of([edited, make_trigger("Prepare")])
 
     assert isinstance(error, ParametersError)
-    assert next(iter(arguments)) in str(error)
+    assert list(arguments)[-1] in str(error)
     assert event["outcome"] == "success"
 
 
-def test_stored_trigger_is_the_same() -> None:
+@pytest.mark.parametrize(
+    ("trigger_class", "arguments", "path"),
+    [
+        (
+            PolysyncStepTaskTrigger,
+            {},
+            "polysync_airflow.triggers.PolysyncStepTaskTrigger",
+        ),
+        (
+            PolysyncStepTaskEndTrigger,
+            {"property_files": ["Eval"]},
+            "polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger",
+        ),
+    ],
+)
+def test_stored_trigger_is_the_same(
+    trigger_class: type[PolysyncStepTaskTrigger], arguments: dict[str, Any], path: str
+) -> None:
     """After a restart of the triggerer."""
-    trigger = make_trigger("Train", property_files=["Eval"], retries=2, ends_task=True)
+    trigger = make_trigger("Train", trigger_class=trigger_class, retries=2, **arguments)
 
-    path, arguments = trigger.serialize()
-    again = PolysyncStepTaskTrigger(**json.loads(json.dumps(arguments)))
+    stored = trigger.serialize()
+    again = trigger_class(**json.loads(json.dumps(stored[1])))
 
-    assert path == "polysync_airflow.triggers.PolysyncStepTaskTrigger"
-    assert again.serialize() == (path, arguments)
+    assert stored[0] == path
+    assert arguments.items() <= stored[1].items()
+    assert resolve_name(path) is trigger_class
+    assert again.serialize() == stored
 
 
 # ---- what it costs

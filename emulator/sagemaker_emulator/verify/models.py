@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -117,11 +117,7 @@ class Belief:
         return f"{self.subject}.{self.name}"
 
 
-_TEXT: Final = (
-    files("sagemaker_emulator.verify")
-    .joinpath("beliefs.toml")
-    .read_text(encoding="utf-8")
-)
+_TEXT: Final = Path(__file__).with_name("beliefs.toml").read_text(encoding="utf-8")
 _TABLES: Final[Mapping[str, Mapping[str, Any]]] = tomllib.loads(_TEXT)
 #: The subjects, as titles of tables.
 SUBJECTS: Final = {subject: str(table["title"]) for subject, table in _TABLES.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib import import_module
 from typing import Final
 
 from sagemaker_emulator.verify.account import Account
@@ -17,7 +16,36 @@ from sagemaker_emulator.verify.models import (
     Seen,
     Verdict,
 )
+from sagemaker_emulator.verify.scenarios import (
+    callbacks,
+    events,
+    jobs,
+    links,
+    lists,
+    outcomes,
+    parameters,
+    permissions,
+    resumes,
+    selections,
+    starts,
+    stops,
+)
 
+# The modules with the scenarios, by the subject of a belief.
+_SCENARIOS: Final = {
+    "callback": callbacks,
+    "event": events,
+    "job": jobs,
+    "link": links,
+    "list": lists,
+    "outcome": outcomes,
+    "parameter": parameters,
+    "permission": permissions,
+    "resume": resumes,
+    "selection": selections,
+    "start": starts,
+    "stop": stops,
+}
 Listener = Callable[[Result], object]
 # Each scenario waits most of the time, and has one or two executions at a time. An
 # account can run twenty.
@@ -85,10 +113,8 @@ def _check(beliefs: Sequence[Belief], account: Account) -> list[Result]:
     try:
         if (option := beliefs[0].option) and option not in account.options:
             raise NotCheckedError(f"{option} is not given")
-        scenarios = import_module(
-            f"sagemaker_emulator.verify.scenarios.{beliefs[0].subject}s"
-        )
-        for observed in getattr(scenarios, beliefs[0].scenario)(account):
+        scenario = getattr(_SCENARIOS[beliefs[0].subject], beliefs[0].scenario)
+        for observed in scenario(account):
             found |= observed
             if found.keys() >= {belief.name for belief in beliefs}:
                 break

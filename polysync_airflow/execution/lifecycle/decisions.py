@@ -65,7 +65,6 @@ from enum import Enum, auto
 from typing import Final
 
 from polysync_airflow import states
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.instructions import (
     RecoveryChoices,
@@ -78,7 +77,7 @@ from polysync_airflow.execution.models import (
     UnendedOutcome,
 )
 from polysync_airflow.execution.waiter import ExecutionEvent
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import DELETED, PolysyncState, has_ended, state_of
 
 
 class Action(Enum):

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.decisions import (
     Owner,
     is_over,
@@ -23,6 +22,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
     StoredExecution,
 )
+from polysync_airflow.states import DELETED
 from tests.execution.lifecycle.builders import EARLIER, stored
 
 RECORD = stored()

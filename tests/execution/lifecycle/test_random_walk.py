@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryChoices
+from polysync_airflow.states import DELETED
 from tests.execution.lifecycle.world import ALLOWED, Airflow, TryProcess, end_deferred
 
 # For a longer search: POLYSYNC_WALKS=100000.

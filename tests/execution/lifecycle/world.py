@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.exceptions import (
     PolysyncError,
     SageMakerApiError,
@@ -58,7 +57,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.states import has_ended
+from polysync_airflow.states import DELETED, has_ended
 from tests.execution.lifecycle.aws import Aws, Execution, api_error, event_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

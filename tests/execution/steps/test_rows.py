@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.session import Session
 
 from polysync_airflow.execution.console import is_console_url
 from polysync_airflow.execution.pipelines import MAX_STEPS, DeclaredStep, declared_steps
@@ -245,31 +244,6 @@ def test_outputs_of_each_kind(
     assert outputs_by_step([step("It", Metadata=metadata)]) == (
         {"It": outputs} if outputs else {}
     )
-
-
-def test_every_kind_of_botocore_is_in_the_table() -> None:
-    """
-    Each has a page or a reason why not, and the members from which its job is read.
-    """
-    metadata: Any = (
-        Session()
-        .get_service_model("sagemaker")
-        .shape_for("PipelineExecutionStepMetadata")
-    )
-    unknown = metadata.members.keys() - STEP_KINDS.keys()
-    assert not unknown, (
-        f"botocore has kinds of steps that are not in execution/steps/kinds.toml: {', '.join(unknown)}. Add "
-        "them there, to the table in docs/reference/xcoms.md, and to engine/durations.py of the emulator."
-    )
-    for name, shape in metadata.members.items():
-        kind = STEP_KINDS[name]
-        assert (kind.page is None) != (kind.no_page is None), (
-            f"{name} needs either page or no_page"
-        )
-        if kind.page or kind.log_group:
-            assert (kind.id_member or kind.job_member) in shape.members, name
-        assert kind.id_member is None or kind.id_member in shape.members, name
-        assert "Arn" not in shape.members or kind.job_member == "Arn", name
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)

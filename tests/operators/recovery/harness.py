@@ -23,12 +23,11 @@ from airflow.providers.common.compat.sdk import (
 from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import CONFIRMED_SECONDS, RECORD_KEY
-from polysync_airflow.states import has_ended
+from polysync_airflow.states import DELETED, has_ended
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.sagemaker.store import ExecutionRecord

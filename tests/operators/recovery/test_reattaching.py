@@ -152,7 +152,7 @@ def test_reattaching_without_waiting(
 
     assert run.error is None
     assert run.result == execution_log.arns[0]
-    assert run.xcoms["state"] == "Running"
+    assert run.xcoms["run"]["state"] == "Running"
     assert calls(emulator, START, STOP) == [START]
     assert execution_log.statuses == ["Executing"]
     assert emulated_time.slept == []

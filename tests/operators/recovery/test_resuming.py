@@ -162,7 +162,7 @@ def test_known_steps_are_shown_before_the_next_list(
     known = {
         step["name"]: (step["state"], step["seconds"]) for step in first.xcoms["steps"]
     }
-    assert waiting.xcoms["state"] == "Running"
+    assert waiting.xcoms["run"]["state"] == "Running"
     assert shown == {**known, "Merge": ("NotStarted", None)}
     assert known["Merge"][0] == "Failed"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -19,15 +18,9 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StoredExecution,
     TaskKey,
 )
-from polysync_airflow.records import (
-    RECORD,
-    from_stored,
-    to_stored,
-    to_variable,
-    variable_key,
-)
+from polysync_airflow.records import RECORD, from_stored, to_stored, to_variable
 from tests.execution.lifecycle.builders import stored
-from tests.system.airflow.versions import INSTALLED
+from tests.ui.stored_tasks import remove_task, store_task, stored_variable
 
 if not CAPABILITIES.react_apps:
     pytest.skip("this Airflow has no tabs of plugins", allow_module_level=True)
@@ -54,43 +47,14 @@ Call = Callable[..., tuple[int, Any]]
 @pytest.fixture
 def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
     """Returns a function that stores a task instance and its record."""
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import delete, insert, text
-
-    def remove() -> None:
-        with create_session() as session:
-            session.execute(
-                delete(TaskInstance).where(TaskInstance.dag_id == TASK.dag_id)
-            )
-            session.execute(delete(Variable).where(Variable.key == variable_key(TASK)))
 
     def put(
         state: str | None = "failed", value: str | None = to_text(RECORDED)
     ) -> None:
-        remove()
-        with create_session() as session:
-            # Its DAG and its DAG run do not exist.
-            session.execute(text("PRAGMA foreign_keys = OFF"))
-            key = {
-                name: value
-                for name, value in asdict(TASK).items()
-                if name != "map_index"
-            }
-            row = {**key, INSTALLED.map_index: TASK.map_index, "state": state}
-            row |= {"pool": "default_pool", "try_number": 1, "pool_slots": 1}
-            session.execute(insert(TaskInstance.__table__).values(row))
-            if value is not None:
-                values = {
-                    "key": variable_key(TASK),
-                    "val": value,
-                    "description": "of try 1",
-                }
-                session.add(Variable(**values))  # type: ignore[no-untyped-call]
+        store_task(TASK, state, value)
 
     yield put
-    remove()
+    remove_task(TASK)
 
 
 @pytest.fixture
@@ -141,14 +105,8 @@ def body(on_clear: Any = "resume", **changes: Any) -> dict[str, Any]:
 
 
 def variable() -> Any:
-    """Return the row of the Variable; None if there is none."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        row = session.scalar(select(Variable).where(Variable.key == variable_key(TASK)))
-        return row and (row.get_val(), row.description)
+    """Return value and description of the Variable; None if there is none."""
+    return stored_variable(TASK)
 
 
 def record() -> StoredExecution:

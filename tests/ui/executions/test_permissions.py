@@ -1,44 +1,51 @@
 """
-The page of a person who may see some DAGs only, in an Airflow that runs under a path of
-a reverse proxy.
+The page of a person who may see some DAGs only, in an Airflow that has FAB as its auth
+manager and runs under a path of a reverse proxy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.ui import arranged
-from tests.ui.airflow_site import NEEDS_TABS, PASSWORDS, ApiServer, Site, login_settings
+from tests.ui.airflow_site import ApiServer, Site
 from tests.ui.executions.test_rows import arrange
-from tests.ui.tab_page import TabPage
+from tests.ui.fab.users import AUTH_MANAGER, HIDDEN, add_users, has_fab, password_of
+from tests.ui.tab_page import EXECUTIONS, TabPage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Response
 
-pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.nightly,
+    pytest.mark.skipif(
+        not has_fab(), reason="this Airflow has no tabs of plugins, or no FAB"
+    ),
+]
 
 BASE_PATH = "/team/airflow/"
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def half_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """An Airflow whose viewer may see half of the DAGs, each with an execution."""
-    home = tmp_path_factory.mktemp("half")
-    manager = "tests.ui.executions.auth_manager.HalfAuthManager"
+def fab_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An Airflow with the users of FAB, and four DAGs with an execution each."""
+    import sqlalchemy
+    from sqlalchemy.orm import Session
+
     airflow = ApiServer(
-        home, {**login_settings(home), "AIRFLOW__CORE__AUTH_MANAGER": manager}
+        tmp_path_factory.mktemp("fab"), {"AIRFLOW__CORE__AUTH_MANAGER": AUTH_MANAGER}
     )
-    airflow.env |= {
-        "AIRFLOW__API__BASE_URL": f"{airflow.url}{BASE_PATH}",
-        "PYTHONPATH": str(ROOT),
-    }
+    airflow.env["AIRFLOW__API__BASE_URL"] = f"{airflow.url}{BASE_PATH}"
     with airflow:
-        site = Site(airflow, BASE_PATH, login=("ann", PASSWORDS["ann"]))
+        engine = sqlalchemy.create_engine(airflow.database)
+        with Session(engine) as session:
+            add_users(session)
+        engine.dispose()
+        site = Site(airflow, BASE_PATH, login=("admin", password_of("admin")))
         for number in range(4):
             xcoms = arranged.running()
             xcoms.run["pipeline_name"] = f"pipeline-{number:02}"
@@ -47,21 +54,38 @@ def half_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.close()
 
 
-@pytest.mark.parametrize(("name", "visible"), [("vic", [2, 0]), ("ann", [3, 2, 1, 0])])
-def test_only_what_the_viewer_may_see(
-    half_site: Site, new_page: Callable[..., TabPage], name: str, visible: list[int]
+@pytest.fixture
+def sign_in(
+    fab_site: Site, new_page: Callable[..., TabPage]
+) -> Callable[[str], TabPage]:
+    """Returns a function that opens a browser window, and signs a user in."""
+
+    def open_window(user: str) -> TabPage:
+        page = new_page(fab_site)
+        page.sign_in(user, password_of(user))
+        page.console_errors.clear()
+        # FAB's page for the sign-in has an error of its own.
+        page.script_errors.clear()
+        return page
+
+    return open_window
+
+
+@pytest.mark.parametrize(
+    ("user", "visible"), [("editor", [2, 0]), ("viewer", [3, 2, 1, 0])]
+)
+def test_only_what_the_user_may_see(
+    sign_in: Callable[[str], TabPage], user: str, visible: list[int]
 ) -> None:
     """No row, and no response, has anything of a DAG that the person may not see."""
-    page = new_page(half_site)
-    page.sign_in(name, PASSWORDS[name])
+    page = sign_in(user)
     bodies: list[str] = []
 
     def record(response: Response) -> None:
-        if "/taskInstances" in response.url:
+        if "/api/v2/dags/" in response.url:
             bodies.append(response.text())
 
     page.page.on("response", record)
-    page.console_errors.clear()
 
     page.open_executions()
 
@@ -71,23 +95,38 @@ def test_only_what_the_viewer_may_see(
     ]
     assert [row[3] for row in rows] == [f"pipeline-{number:02}" for number in visible]
     page.wait_for(f": 1 to {len(visible)} of {len(visible)}.")
-    hidden = [f"retraining_{number:02}" for number in range(4) if number not in visible]
+    hidden = [
+        name
+        for number in range(4)
+        if number not in visible
+        for name in (f"retraining_{number:02}", f"pipeline-{number:02}")
+    ]
     assert len(bodies) > 2
     assert not any(
-        dag_id in text for text in (*bodies, *page.api_requests) for dag_id in hidden
+        name in text for text in (*bodies, *page.api_requests) for name in hidden
     )
     assert all(f"{BASE_PATH}api/v2/" in url for url in page.api_requests)
     assert page.console_errors == []
 
 
-def test_filters_find_no_hidden_dag(
-    half_site: Site, new_page: Callable[..., TabPage]
-) -> None:
+def test_filters_find_no_hidden_dag(sign_in: Callable[[str], TabPage]) -> None:
     """Whoever names a DAG that is hidden learns nothing of it."""
-    page = new_page(half_site)
-    page.sign_in("vic", PASSWORDS["vic"])
+    page = sign_in("editor")
 
-    page.open_executions("?dag=retraining_01")
+    page.open_executions(f"?dag={HIDDEN[0]}")
 
     page.wait_for("No execution among these tasks has what the filters ask for.")
     assert page.rows() == []
+
+
+@pytest.mark.parametrize("user", ["viewer without plugins", "nobody"])
+def test_without_a_permission_for_plugins(
+    fab_site: Site, sign_in: Callable[[str], TabPage], user: str
+) -> None:
+    """Airflow shows the page no more than one that does not exist."""
+    page = sign_in(user)
+
+    page.page.goto(f"{fab_site.url}{EXECUTIONS}")
+
+    page.page.get_by_text("Page Not Found").wait_for()
+    assert page.tab.count() == 0

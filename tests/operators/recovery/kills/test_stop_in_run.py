@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator, worker_stop
+from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping, threads
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution

@@ -9,7 +9,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from importlib import import_module
 from traceback import format_exception
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from airflow.models.crypto import get_fernet
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from polysync_airflow import sensors
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import delete_xcom, read_xcom
 from polysync_airflow.triggers import waits
@@ -58,7 +58,7 @@ class PolysyncTaskTrigger(BaseTrigger):
     :param arguments: those of its constructor, as JSON; templates are not rendered yet.
     """
 
-    __module__ = "polysync_airflow.triggers"
+    __module__ = "polysync_airflow.start_in_triggerer"
 
     def __init__(self, *, task_class: str, arguments: dict[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
@@ -114,8 +114,7 @@ class PolysyncTaskTrigger(BaseTrigger):
         where it goes on.
         """
         ti: Any = self.task_instance
-        # The sensors are in a higher layer. This package has no other classes.
-        make = getattr(import_module("polysync_airflow.sensors"), self.task_class)
+        make = getattr(sensors, self.task_class)
         task = make(
             task_id=ti.task_id,
             retry_policy=RetryPolicyWithoutDelays(),

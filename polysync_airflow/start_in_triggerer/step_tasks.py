@@ -1,0 +1,62 @@
+"""The trigger that runs the task of a step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context, TaskDeferred
+from airflow.triggers.base import TriggerEvent
+
+from polysync_airflow.airflow_compat.task_instances import without_dag
+from polysync_airflow.execution.step_tasks import StepTaskEndArguments
+from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
+from polysync_airflow.triggers import PolysyncStepTaskTrigger
+from polysync_airflow.triggers.task_end import TaskEnd
+
+
+class PolysyncStepTaskEndTrigger(PolysyncStepTaskTrigger):
+    """
+    Wait for the end of one step of an execution, then end the task of the step.
+
+    :param property_files: which property files of the step the task reads at its end.
+    :param arguments: those of ``PolysyncStepTaskTrigger``.
+    """
+
+    arguments_model = StepTaskEndArguments
+    __module__ = "polysync_airflow.start_in_triggerer"
+
+    def __init__(
+        self, *, property_files: bool | Sequence[str] = False, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
+        self.property_files = property_files
+
+    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
+        """Wait for the end of the step, end the task, and yield the event."""
+        if self.task_instance is not None:
+            self.task_instance = without_dag(self.task_instance)
+        async with aclosing(super().run()) as events:
+            async for event in events:
+                yield event
+
+    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
+        ti: Any = self.task_instance
+        ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
+        end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
+        event = await end.run(self._end_task)
+        if isinstance(event, TaskDeferred):
+            raise TypeError("the end of a step's task does not defer")
+        return event
+
+    def _end_task(self, context: Context) -> Any:
+        """Run the code of the task, in a thread."""
+        task = PolysyncPipelineStepOperator(
+            task_id=context["ti"].task_id, **self.serialize()[1]
+        )
+        shared: Any = self._poller
+        return task.end(
+            context, self._end, None if self.property_files else shared.client.hook
+        )

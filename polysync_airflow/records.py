@@ -448,12 +448,25 @@ class RecordStore:
         # A task instance that was deleted has no later try, and Airflow 3.4 does not
         # let it write.
         if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != DELETED:
-            self._has_announced = True
             try:
-                self._put(record.with_choice_of(stored))
+                self.store_announcement(record, stored)
             except Exception as error:
                 return self._unknown(error)
         return owner
+
+    def store_announcement(
+        self, record: StoredExecution, stored: StoredExecution | None
+    ) -> None:
+        """
+        Store that this process is going to stop the execution, which it has asked
+        Airflow about.
+
+        :param record: the record with the number of this try.
+        :param stored: the record that Airflow has now.
+        :raises Exception: Airflow does not respond.
+        """
+        self._has_announced = True
+        self._put(record.with_choice_of(stored))
 
     def withdraw_stop(self, record: StoredExecution) -> None:
         """

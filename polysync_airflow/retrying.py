@@ -145,7 +145,7 @@ def next_retry(
     none follows.
     """
     ti, task = context["ti"], cast("BaseOperator", context["task"])
-    if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
+    if is_last_try(context) or isinstance(error, AirflowFailException):
         return None
     decision = _decision(policy, error, context)
     if decision.action is RetryAction.FAIL:
@@ -164,6 +164,25 @@ def next_retry(
         delay, longest, cast("timedelta | None", task.max_retry_delay) or longest
     )
     return f"in at least {format_seconds(shortest.total_seconds())}"
+
+
+def is_last_try(context: Context) -> bool:
+    """Return whether Airflow starts no other try, whatever a retry policy says."""
+    ti = context["ti"]
+    return bool(ti.try_number > ti.max_tries)
+
+
+def may_retry_refusal(policy: RetryPolicy | None, context: Context) -> bool:
+    """
+    Return whether a retry may follow if AWS refuses for good to say how an execution
+    is.
+
+    Asked before that happens, so a policy of the DAG author's counts as one that
+    retries.
+    """
+    if is_last_try(context):
+        return False
+    return type(policy) is not PolysyncRetryPolicy or bool(policy.retry_after)
 
 
 def _decision(

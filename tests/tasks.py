@@ -110,6 +110,7 @@ class TaskInstance:
     :param interval: the data interval of its DAG run; None if it has none.
     :param first_session: when the first session of a try began that was rescheduled.
     :param task: the task, which a triggerer knows if the task has started there.
+    :param is_deferred: whether its trigger runs in place of its process.
     """
 
     task_id: str
@@ -132,6 +133,7 @@ class TaskInstance:
     first_session: datetime | None = None
     task: Any = None
     id: uuid.UUID = field(default_factory=uuid.uuid4)
+    is_deferred: bool = False
 
     def __post_init__(self) -> None:
         AIRFLOW.instances.append(self)
@@ -310,6 +312,12 @@ async def fire(
         **json.loads(json.dumps(kwargs))
     )
     trigger.task_instance = ti
-    events = [event async for event in trigger.run()]
+    if ti:
+        ti.is_deferred = True
+    try:
+        events = [event async for event in trigger.run()]
+    finally:
+        if ti:
+            ti.is_deferred = False
     assert len(events) == 1
     return delivered(events[0].payload)

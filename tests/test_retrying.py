@@ -30,7 +30,7 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
     hint_for,
 )
-from polysync_airflow.retrying import PolysyncRetryPolicy, next_retry
+from polysync_airflow.retrying import PolysyncRetryPolicy, may_retry_refusal, next_retry
 
 RETRIES = 3
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -399,6 +399,33 @@ def test_announced_retry_has_the_delay_of_the_policy() -> None:
     )
 
     assert announced == ("in 10 min" if CAPABILITIES.retry_policy else "in 1 s")
+
+
+class PolicyOfAnAuthor(PolysyncRetryPolicy):
+    """A policy that may retry anything."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "may_retry"),
+    [
+        (PolysyncRetryPolicy(), False),
+        (PolysyncRetryPolicy(retry_after={"AccessDeniedException": MINUTE}), True),
+        (PolicyOfAnAuthor(), True),
+        (None, True),
+    ],
+    ids=str,
+)
+def test_retry_after_a_refusal(policy: Any, may_retry: bool) -> None:
+    """
+    Only of the provider's own policy is it known before that it retries none, and of
+    the last try.
+    """
+    ti = SimpleNamespace(try_number=RETRIES, max_tries=RETRIES)
+    context: Any = {"ti": ti}
+    assert may_retry_refusal(policy, context) is may_retry
+
+    ti.try_number = RETRIES + 1
+    assert not may_retry_refusal(policy, context)
 
 
 def test_hints_are_consistent() -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from polysync_airflow.execution import texts
+from polysync_airflow.states import STATUS_STOPPING
 
 # Limits:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
@@ -457,3 +458,30 @@ class ExecutionDescription(FrozenModel):
     mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")
     )
+
+
+# How a wait ends before its execution.
+UnendedOutcome = Literal["timed_out", "refused"]
+
+
+class StopBeforeEvent(StrictModel):
+    """
+    The stop that a trigger has requested before it fired its event.
+
+    :param requested_at: when, by the clock of its host.
+    :param status: AWS's status of the execution after the request.
+    """
+
+    requested_at: UtcTime
+    status: texts.NameText
+
+    @property
+    def text(self) -> str:
+        """What became of the execution, as a sentence."""
+        at = f"{self.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+        if self.status == STATUS_STOPPING:
+            return f"The execution was asked to stop by the triggerer, at {at}."
+        return (
+            f"No stop was needed when the triggerer asked for it, at {at}: the"
+            f" execution has ended or is stopping (AWS status {self.status})."
+        )

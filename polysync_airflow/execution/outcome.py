@@ -44,6 +44,7 @@ class FailedStep(models.FrozenModel):
 
 
 StopReason = Literal["ended_task", "timeout", "failure"]
+StopProcess = Literal["worker", "triggerer"]
 
 
 class RequestedStop(models.FrozenModel):
@@ -64,7 +65,7 @@ class RequestedStop(models.FrozenModel):
 
     requested_at: models.UtcTime
     reason: StopReason
-    process: Literal["worker", "triggerer"]
+    process: StopProcess
     result: Literal["requested", "accepted", "failed"] = "requested"
     seen_at: models.UtcTime | None = None
     error: texts.ReasonText | None = None
@@ -99,10 +100,14 @@ class ExecutionRecord(models.FrozenModel):
 
     def ended(self, end: ExecutionEvent) -> ExecutionRecord:
         """Return what is known after the end of a wait."""
+        status = end.status
+        if end.outcome != "ended" and self.stop and self.stop.result == "accepted":
+            # The answer to the stop is newer than the last poll.
+            status = self.status
         changes = {
             "pipeline_name": self.pipeline_name or end.pipeline_name or "",
-            "state": state_of(end.status).value,
-            "status": end.status,
+            "state": state_of(status).value,
+            "status": status,
             "message": end.message,
             "started_at": end.started_at or self.started_at,
             "attempt_started_at": end.attempt_started_at,

@@ -407,6 +407,8 @@ class ExecutionEvent(EndOfWait):
         start.
     :param known_steps: the statuses by step that the trigger has logged; None if the
         task must read the XCom ``steps``.
+    :param stop: the stop that the trigger has requested because the execution has not
+        ended; None if it has requested none, or if its stop failed.
     """
 
     outcome: Literal["ended", "timed_out", "refused"]
@@ -421,6 +423,7 @@ class ExecutionEvent(EndOfWait):
     known_steps: (
         Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None
     ) = None
+    stop: models.StopBeforeEvent | None = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -800,6 +803,7 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
+    stop_at: Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=2)]
     progress_interval: ProgressInterval | None
     declared_steps: str | None
     step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None

@@ -45,7 +45,7 @@ def stop_orphaned_execution(context: Context) -> None:
         leave,
         owner_of_dead_process,
     )
-    from polysync_airflow.operators.worker_stop import stop_recorded_execution
+    from polysync_airflow.hooks.stops import stop_recorded_execution
     from polysync_airflow.records import read_record
 
     ti = context["ti"]

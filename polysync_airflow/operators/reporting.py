@@ -184,7 +184,9 @@ def raise_unless_ended(end: ExecutionEvent) -> None:
         "This is the execution of an earlier try. No new execution was started"
         " beside it."
     )
-    raise outcome.unended_error(end, outcome.outcome_message(end, notes=(note,)))
+    stopped = end.stop.text if end.stop else None
+    message = outcome.outcome_message(end, notes=(note, stopped))
+    raise outcome.unended_error(end, message)
 
 
 MAX_MODEL_PACKAGES: Final = 100

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.decisions import (
+    next_step,
+    outcomes_to_stop_at,
+    outcomes_to_stop_earlier_at,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     OnClear,
@@ -28,6 +32,7 @@ from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_pa
 from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
+from polysync_airflow.retrying import is_last_try, may_retry_refusal
 from polysync_airflow.states import has_ended, state_of
 
 if TYPE_CHECKING:
@@ -297,7 +302,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        reporting.raise_unless_ended(check_event(ExecutionEvent, event))
+        end = check_event(ExecutionEvent, event)
+        # The failure callback has nothing to do if the trigger has stopped it.
+        self.this_try.is_handled = end.stop is not None
+        reporting.raise_unless_ended(end)
         return self.execute(context)
 
     @base.apply_retry_policy
@@ -424,7 +432,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 record.arn, record.request.pipeline_name, attempt=record.resumes
             )
             end = self._wait_for_end(
-                waiter, method_name="execute_after_end", stop_on_kill=stop_on_kill
+                waiter,
+                method_name="execute_after_end",
+                stop_on_kill=stop_on_kill,
+                stop_at=outcomes_to_stop_earlier_at(
+                    stop_on_kill=stop_on_kill,
+                    is_last_try=is_last_try(context),
+                    may_retry_refusal=may_retry_refusal(self.retry_policy, context),
+                ),
             )
             reporting.raise_unless_ended(end)
 
@@ -454,6 +469,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
             stop_on_kill=choices.stop_on_kill,
+            stop_at=outcomes_to_stop_at(
+                stop_on_kill=choices.stop_on_kill,
+                may_retry_refusal=may_retry_refusal(self.retry_policy, context),
+            ),
             progress_interval=choices.progress_interval,
             declared_steps=reporter.declared_steps,
             after_poll=reporter.after_poll,

@@ -101,8 +101,7 @@ class TaskTry:
     _is_killed: bool = False
     _is_shutdown: bool = False
     _sleeps: bool = False
-    # The record with the stop that this process has requested, and that stop.
-    _announced: StoredExecution | None = None
+    # The stop that this process requests, or has requested.
     _stop: WorkerStop | None = None
 
     @property
@@ -255,7 +254,8 @@ class TaskTry:
         Return the record of this try's execution; after a deferral, it is read again.
         """
         if self._store and self._instruction:
-            return self._store, self._announced or self._instruction.record
+            announced = self._stop and self._stop.announced
+            return self._store, announced or self._instruction.record
         store = RecordStore(context)
         return store, store.read()
 
@@ -447,7 +447,7 @@ class TaskTry:
         leaving = self._carry_out(leaving, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
         self.log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
-        if answered and self._stop and record.execution_arn:
+        if answered and record.execution_arn and self._stop and self._stop.announced:
             self._stop.follow()
         return leaving.handled
 
@@ -467,30 +467,20 @@ class TaskTry:
             owner, *_ = store.owner(record)
             leaving = leaving.owned_by(owner)
         self._is_shutdown |= leaving.is_shutdown
-        announced = leaving.announced(record)
-        if leaving.exit is Exit.ANNOUNCE_STOP:
-            leaving = leaving.owned_by(store.announce_stop(announced))
-        if answered:
-            answered.set()
-        if leaving.exit is Exit.STOP:
-            self._announced = announced
-            self._stop = WorkerStop(
-                ti=self._ti,
-                log=self.log,
-                reason=reason,
-                record=record,
-                hook_for_region=self.hook_for_region,
-                is_killed=answered is not None,
-            )
-            result = self._stop.request()
-            leaving = leaving.stop_requested(
-                result.text, failed=result.error is not None
-            )
-        if leaving.exit is Exit.WITHDRAW_STOP:
-            self._announced = None
-            self._stop = None
-            store.withdraw_stop(record)
-        return leaving
+        if leaving.exit is not Exit.ANNOUNCE_STOP:
+            if answered:
+                answered.set()
+            return leaving
+        self._stop = WorkerStop(
+            ti=self._ti,
+            log=self.log,
+            reason=reason,
+            store=store,
+            record=record,
+            hook_for_region=self.hook_for_region,
+            answered=answered,
+        )
+        return self._stop.carry_out(leaving)
 
 
 def _has_begun(instruction: Instruction, event: Event) -> bool:

@@ -8,79 +8,32 @@ the stop is seen only if it comes soon.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import lookup
-from polysync_airflow.execution.lifecycle.instructions import LookedUp, StoredExecution
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.lifecycle.decisions import Leaving, Owner
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
     Finish,
     Wait,
 )
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import StopResult, stop_execution
-from polysync_airflow.hooks.stops import ReportedStop
+from polysync_airflow.hooks.executions import StopResult
+from polysync_airflow.hooks.stops import ReportedStop, stop_recorded_execution
 from polysync_airflow.operators.execution_calls import HookForRegion
 from polysync_airflow.operators.reporting import pull_run, push_run
+from polysync_airflow.records import RecordStore
 
 STORE_TIMEOUT_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 1.0
 MAX_LOOKS: Final = 3
-
-
-def stop_recorded_execution(
-    record: StoredExecution,
-    hook_for_region: HookForRegion,
-    warn: Callable[[str], object],
-) -> StopResult:
-    """
-    Stop the execution that runs, or may run, because of a record. Raises no
-    ``PolysyncError`` of AWS's.
-
-    :param warn: called with a message when a request is retried.
-    """
-    try:
-        arn = record.execution_arn or call_with_retry(
-            lambda: _arn_of(record, hook_for_region(record.region_name)),
-            until=clock.time() + STOP_TIMEOUT_SECONDS,
-            warn=warn,
-        )
-        # The connection may have been deleted meanwhile.
-        hook = hook_for_region(models.region_from_arn(arn))
-    except PolysyncError as error:
-        text = f"The execution may still be running: it cannot be stopped: {error}"
-        return StopResult(text, error=str(error))
-    result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
-    if record.execution_arn is None:
-        return result._replace(text=f"{result.text} Execution: {arn}")
-    return result
-
-
-def _arn_of(record: StoredExecution, hook: PolysyncSageMakerHook) -> str:
-    """
-    Return the ARN of the execution that a stored request has started, or may have
-    started.
-    """
-    request = record.request
-    with suppress(SageMakerApiError):
-        # AWS may have forgotten the client token.
-        newest, _ = hook.list_pipeline_executions(request.pipeline_name)
-        arn = lookup.arn_of(record, LookedUp(request.pipeline_name, newest))
-        if arn:
-            return arn
-    # AWS returns the ARN if it knows the client token. If not, this starts an
-    # execution, which is then stopped.
-    return hook.start_pipeline_execution(request)
 
 
 @dataclass(kw_only=True)
@@ -88,15 +41,30 @@ class WorkerStop(ReportedStop):
     """
     The stop of the execution of a try on a worker.
 
+    :param ti: the task instance.
+    :param store: where the record is.
     :param record: the record of the execution.
-    :param is_killed: whether the process has little time.
+    :param answered: set when Airflow has said whose execution it is, if the process is
+        killed and has little time; None if it is not.
     """
 
-    process: ClassVar[Literal["worker", "triggerer"]] = "worker"
+    process: ClassVar[StopProcess] = "worker"
 
+    ti: Any
+    store: RecordStore
     record: StoredExecution
     hook_for_region: HookForRegion
-    is_killed: bool
+    answered: threading.Event | None = None
+    _announced: StoredExecution | None = field(default=None, init=False)
+
+    @property
+    def announced(self) -> StoredExecution | None:
+        """
+        The record with the stop that is requested; None if none is, or if it failed.
+        """
+        if self.requested_at is None:
+            return None
+        return self._announced
 
     def follow(self) -> None:
         """Look a few times for the end of the execution, and store it."""
@@ -127,6 +95,17 @@ class WorkerStop(ReportedStop):
             attempt=self.record.resumes,
         )
 
+    def _announce(self, leaving: Leaving) -> Owner:
+        self._announced = leaving.announced(self.record)
+        owner = self.store.announce_stop(self._announced)
+        if self.answered:
+            self.answered.set()
+        return owner
+
+    def _withdraw(self) -> None:
+        self._announced = None
+        self.store.withdraw_stop(self.record)
+
     def _ask_aws(self) -> StopResult:
         return stop_recorded_execution(
             self.record, self.hook_for_region, self.log.warning
@@ -136,7 +115,7 @@ class WorkerStop(ReportedStop):
         self, function: Callable[[], ExecutionRecord | None]
     ) -> ExecutionRecord | None:
         timeout = None
-        if self.is_killed:
+        if self.answered:
             timeout = STORE_TIMEOUT_SECONDS
         try:
             return call_in_daemon_thread(function).result(timeout)

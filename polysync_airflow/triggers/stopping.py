@@ -1,10 +1,7 @@
 """
-The stop of the execution of a trigger whose task has ended.
+The stops that triggers request: of a task that has ended, and at the end of a wait.
 
-A thread asks Airflow whose execution it is, and AWS to stop it. Airflow does not wait
-for this: it cancels ``on_kill`` after about a second, and at the latest after 30. How
-the stop ends is then seen by the poller, so that it takes no thread, however many tasks
-have been ended.
+A thread asks Airflow whose execution it is, and AWS to stop it.
 """
 
 from __future__ import annotations
@@ -13,33 +10,31 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import (
-    read_state,
-    read_states,
-    read_xcom,
-    write_xcom,
-)
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.airflow_compat.task_instances import read_state, read_states
 from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.lifecycle import decisions
+from polysync_airflow.execution.lifecycle.decisions import Owner
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
+from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
-from polysync_airflow.hooks.executions import StopResult, stop_execution
-from polysync_airflow.hooks.stops import ReportedStop
+from polysync_airflow.hooks.stops import Situation, StopByKey
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.poller import SharedClient
+from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.threads import ThreadPools
 
+Result = TypeVar("Result")
+
 # How long ``on_kill`` waits for the answer to the request, at most.
 ON_KILL_SECONDS: Final = 20.0
-# Seconds between the requests for the task's state, when Airflow does not return it.
+# How long an event waits for it. The worker requests a stop that takes longer again.
+BEFORE_EVENT_SECONDS: Final = 600.0
+# Seconds between the requests to Airflow, when it does not say whose execution it is.
 STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # How long the end of a stop is waited for. AWS gives the container of a job two
 # minutes.
@@ -51,34 +46,127 @@ submit_stop: Final = ThreadPools("polysync-stop").submit
 FOLLOWING: Final[set[asyncio.Task[None]]] = set()
 
 
-class Situation(NamedTuple):
-    """The state of the task, and who decides about its execution."""
-
-    state: str | None
-    owner: decisions.Owner
-
-
 @dataclass(kw_only=True)
-class TriggerStop(ReportedStop):
+class TriggerStop(StopByKey):
     """
     The stop of the execution of a trigger.
 
     :param waiter: the wait of the trigger, for the same attempt of the execution.
     :param client: what its poller calls AWS with.
+    """
+
+    waiter: ExecutionWaiter
+    client: SharedClient
+    execution_arn: str = field(init=False)
+    attempt: int = field(init=False)
+    hook_for_region: Callable[[str | None], PollingHook] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.execution_arn = self.waiter.execution_arn
+        self.attempt = self.waiter.attempt
+        # The client is one for the region of the execution.
+        self.hook_for_region = lambda _: self.client.hook
+
+    @property
+    def _arn(self) -> str:
+        return self.execution_arn
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        # In the trigger's own context: by that, Airflow writes the lines to the log of
+        # the task.
+        run = contextvars.copy_context().run
+        return submit_stop(self.client.key[0], run, function, *arguments)
+
+    def _retry_airflow(self, function: Callable[[], Result]) -> Result:
+        for seconds in STATE_RETRY_SECONDS:
+            try:
+                return call_airflow(function)
+            except Exception as error:
+                text = "Airflow does not return the task's state, retrying in %s s: %s"
+                self.log.warning(text, seconds, error)
+                clock.sleep(seconds)
+        return call_airflow(function)
+
+
+@dataclass(kw_only=True)
+class StopAtEndOfWait(TriggerStop):
+    """
+    The stop of an execution that has not ended when the wait for it ends, before the
+    event of the trigger.
+
+    Airflow may not go on with the task for days, for example because its DAG is paused.
+    """
+
+    # Whether the event is fired without it. The worker decides from then on.
+    _is_late: bool = field(default=False, init=False)
+
+    async def before_event(self) -> StopBeforeEvent | None:
+        """
+        Stop the execution; return what the event says of it, or None if the worker has
+        to decide.
+        """
+        asked = self._submit(self._stop)
+        future: asyncio.Future[StopBeforeEvent | None] = asyncio.wrap_future(asked)
+        # The thread must not be cancelled with this coroutine.
+        await asyncio.wait((future,), timeout=BEFORE_EVENT_SECONDS)
+        if not future.done():
+            self._is_late = True
+            self.log.warning(
+                "The stop of the execution is still on its way. Execution: %s",
+                self._arn,
+            )
+            return None
+        try:
+            return future.result()
+        except Exception as error:
+            # The event must not be lost.
+            text = "The trigger has not stopped the execution %s: %s: %s"
+            self.log.warning(text, self._arn, type(error).__name__, error)
+            return None
+
+    def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
+        return decisions.owner_at_end_of_wait(
+            state, stored, self._arn, self.ti.try_number
+        )
+
+    # ---- in a thread
+
+    def _stop(self) -> StopBeforeEvent | None:
+        leaving = self.carry_out(decisions.leave_in_triggerer(self.ti.try_number))
+        text = "The wait has ended before the execution. %s Execution: %s"
+        self.log.warning(text, leaving.text, self._arn)
+        result = self.result
+        if result is None or self.requested_at is None or result.status is None:
+            return None
+        return StopBeforeEvent(requested_at=self.requested_at, status=result.status)
+
+    def _look(self) -> Situation:
+        return self._retry_airflow(self._ask_airflow)
+
+    def _withdraw(self) -> None:
+        if not self._is_late:
+            super()._withdraw()
+
+
+@dataclass(kw_only=True)
+class StopOfEndedTask(TriggerStop):
+    """
+    The stop of the execution of a deferred task that a user, or the DAG run, has ended.
+
+    Airflow does not wait for this: it cancels ``on_kill`` after about a second, and at
+    the latest after 30. How the stop ends is then seen by the poller, so that it takes
+    no thread, however many tasks have been ended.
+
     :param step_task_ids: the tasks of the steps, if the task is that of a group of
         them.
     """
 
-    process: ClassVar[Literal["worker", "triggerer"]] = "triggerer"
-
-    waiter: ExecutionWaiter
-    client: SharedClient
     step_task_ids: Sequence[str] = ()
     # Whether the next try of a task that was cleared with some of its steps goes on
     # with the execution.
-    _is_left: bool = False
-    # What Airflow has just said, so that the announcement needs not ask again.
-    _situation: Situation | None = None
+    _is_left: bool = field(default=False, init=False)
+    # The state in which the task was ended.
+    _state: str | None = field(default=None, init=False)
 
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
@@ -98,16 +186,6 @@ class TriggerStop(ReportedStop):
                 )
         if asked.done():
             asked.result()
-
-    @property
-    def _arn(self) -> str:
-        return self.waiter.execution_arn
-
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        # In the trigger's own context: by that, Airflow writes the lines to the log of
-        # the task.
-        run = contextvars.copy_context().run
-        return submit_stop(self.client.key[0], run, function, *arguments)
 
     async def _follow(self, asked: Future[bool]) -> None:
         until = clock.time() + FOLLOW_SECONDS
@@ -153,7 +231,7 @@ class TriggerStop(ReportedStop):
         it.
         """
         try:
-            state = self._task_state()
+            self._state = self._retry_airflow(lambda: read_state(self.ti))
         except Exception as error:
             self.log.error(
                 "The execution may still be running: Airflow does not return the task's"
@@ -163,21 +241,19 @@ class TriggerStop(ReportedStop):
                 self._arn,
             )
             return False
-        if self._is_left_to_next_try(state):
+        if self._is_left_to_next_try(self._state):
             return False
-        # A trigger that has only moved needs no record, which spares a request.
-        record = None
-        if state != decisions.DEFERRED:
-            record = self._record()
-        situation = self._situation_of(state, record)
-        leaving = decisions.leave(record, self.ti.try_number, stop_on_kill=True)
-        leaving = leaving.owned_by(situation.owner)
-        if leaving.exit is not decisions.Exit.STOP:
+        leaving = self.carry_out(decisions.leave_in_triggerer(self.ti.try_number))
+        if self.result is None:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
-        self._situation = situation
-        result = self.request()
-        return result.error is None
+        self.log.warning(
+            "Task was ended (state %s). %s Execution: %s",
+            self._state,
+            leaving.text,
+            self._arn,
+        )
+        return self.result.error is None
 
     def _is_left_to_next_try(self, state: str | None) -> bool:
         was_left = self._is_left
@@ -193,26 +269,24 @@ class TriggerStop(ReportedStop):
             )
         return self._is_left
 
-    def _ask_aws(self) -> StopResult:
-        result = self._stop()
-        state = self._situation and self._situation.state
-        self.log.warning(
-            "Task was ended (state %s). %s Execution: %s", state, result.text, self._arn
-        )
-        # It is old by now: Airflow is asked again before the next change.
-        self._situation = None
-        return result
+    def _look(self) -> Situation:
+        state = self._state
+        stored = None
+        # A trigger that has only moved needs no record, which spares a request.
+        if state != decisions.DEFERRED:
+            stored = self._read_record()
+        return Situation(state, stored, self._owner(state, stored))
 
-    def _stop(self) -> StopResult:
+    def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
+        return decisions.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
+
+    def _read_record(self) -> StoredExecution | None:
+        # Without it, the state decides: nobody else stops the execution.
         try:
-            hook = self.client.hook
-        except PolysyncError as error:
-            # No wait of this process has ever read the connection.
-            text = f"The execution may still be running: it cannot be stopped: {error}"
-            return StopResult(text, error=str(error))
-        return stop_execution(
-            hook, self._arn, attempt=self.waiter.attempt, warn=self.log.warning
-        )
+            return call_airflow(super()._read_record)
+        except Exception as error:
+            self.log.warning("The record of the task cannot be read: %s", error)
+            return None
 
     def _tell_end(self, end: ExecutionEvent) -> None:
         run = self.store_end(end)
@@ -223,64 +297,6 @@ class TriggerStop(ReportedStop):
         if not isinstance(steps, Exception):
             pusher = StepPusher(self.ti, self._arn, self.log.warning)
             call_airflow(partial(pusher.store, steps))
-
-    # ---- the XCom ``run``
-
-    def _call_airflow(
-        self, function: Callable[[], ExecutionRecord | None]
-    ) -> ExecutionRecord | None:
-        return call_airflow(function)
-
-    def _read_run(self) -> ExecutionRecord | None:
-        situation = self._situation or self._ask_airflow()
-        if situation.owner is not decisions.Owner.NOBODY:
-            return None
-        if not decisions.keeps_xcoms(situation.state):
-            return None
-        run = parse_run(read_xcom(self.ti, "run"), self.log.warning)
-        if run is None:
-            return None
-        if run.execution_arn != self._arn or run.resumes != self.waiter.attempt:
-            return None
-        return run
-
-    def _write_run(self, run: ExecutionRecord) -> None:
-        write_xcom(self.ti, "state", run.state)
-        write_xcom(self.ti, "run", run.model_dump(mode="json"))
-
-    # ---- what Airflow says
-
-    def _ask_airflow(self) -> Situation:
-        state = read_state(self.ti)
-        return self._situation_of(state, self._record())
-
-    def _situation_of(
-        self, state: str | None, record: StoredExecution | None
-    ) -> Situation:
-        owner = decisions.owner_of_deferred(
-            state, record, self._arn, self.ti.try_number
-        )
-        return Situation(state, owner)
-
-    def _record(self) -> StoredExecution | None:
-        # Imported here, because only few triggers are killed.
-        from polysync_airflow.records import read_record
-
-        try:
-            return call_airflow(lambda: read_record(self.ti))
-        except Exception as error:
-            self.log.warning("The record of the task cannot be read: %s", error)
-            return None
-
-    def _task_state(self) -> str | None:
-        for seconds in STATE_RETRY_SECONDS:
-            try:
-                return call_airflow(lambda: read_state(self.ti))
-            except Exception as error:
-                text = "Airflow does not return the task's state, retrying in %s s: %s"
-                self.log.warning(text, seconds, error)
-                clock.sleep(seconds)
-        return call_airflow(lambda: read_state(self.ti))
 
 
 async def _result_of(future: Future[Any]) -> Any:

@@ -5,7 +5,8 @@ or to end, for an execution that others start, and for the approval of a model.
 They poll nothing themselves (``poller``), and what they decide is decided in
 ``execution/``.
 
-A trigger whose task has ended stops its execution (``stopping``).
+A trigger stops its execution (``stopping``) if its task has ended, and if its wait ends
+before the execution.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import use_event_loop
-from polysync_airflow.execution import clock, waiter
+from polysync_airflow.execution import clock, models, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
+from polysync_airflow.execution.lifecycle import decisions
+from polysync_airflow.execution.outcome import StopReason
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.steps import descriptions
@@ -37,17 +40,18 @@ from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import SharedClient
 from polysync_airflow.triggers.schedule import Step, StepChanges
 from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.stopping import TriggerStop
+from polysync_airflow.triggers.stopping import StopAtEndOfWait, StopOfEndedTask
 
 
 class WaitTrigger(BaseTrigger):
     """
     Wait, then fire one event.
 
-    ``run`` only polls, since Airflow may run a trigger twice at the same time while
-    triggers move between triggerers. The class path and the arguments are stored in
-    Airflow's database: they are public, and hold no credentials. Each argument is an
-    attribute, which the model checks before AWS is called.
+    Airflow may run a trigger twice at the same time while triggers move between
+    triggerers: whatever ``run`` does can be done twice. The class path and the
+    arguments are stored in Airflow's database: they are public, and hold no
+    credentials. Each argument is an attribute, which the model checks before AWS is
+    called.
     """
 
     arguments_model: ClassVar[type[BaseModel]]
@@ -149,6 +153,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
         deferred task.
+    :param stop_at: how the wait ends if the trigger stops the execution before it fires
+        its event: ``timed_out``, ``refused`` (AWS refuses the polls for good), or both.
     :param progress_interval: seconds, or a timedelta, between two lists of the steps;
         None for none.
     :param declared_steps: the steps that the definition declares, as ``order_text``
@@ -164,6 +170,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     arguments_model: ClassVar[type[waiter.TriggerArguments]] = waiter.TriggerArguments
     __module__ = "polysync_airflow.triggers"
     _pusher: StepPusher | None = None
+    # How the wait for the execution has ended; None before.
+    _end: waiter.ExecutionEvent | None = None
 
     def __init__(
         self,
@@ -177,6 +185,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         deadline: float,
         attempt: int = 0,
         stop_on_kill: bool = False,
+        stop_at: Sequence[models.UnendedOutcome] = (),
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
@@ -191,9 +200,16 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
+        # A tuple: the garbage collector does not look at one of texts.
+        self.stop_at = tuple(stop_at)
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
         self.step_task_ids = step_task_ids
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class path and the arguments."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "stop_at": list(self.stop_at)}
 
     def _find_poller(self) -> poller.ExecutionPoller:
         return poller.poller_for(
@@ -209,6 +225,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         payload = super()._handle(step)
+        if isinstance(step, waiter.Finish):
+            self._end = step.event
         steps = step.steps if isinstance(step, StepChanges) else None
         if (
             self.pushes_steps
@@ -238,6 +256,36 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             and len(progress.known) <= descriptions.MAX_ORDER_LENGTH
         ):
             payload["known_steps"] = json.loads(progress.known)
+        stopped = await self._stop_before_event()
+        if stopped:
+            payload["stop"] = stopped.model_dump(mode="json")
+
+    async def _stop_before_event(self) -> models.StopBeforeEvent | None:
+        end = self._end
+        # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
+        if end is None or self.task_instance is None:
+            return None
+        if not decisions.stops_before_event(end, self.stop_at):
+            return None
+        reason: StopReason = "failure"
+        if end.outcome == "timed_out":
+            reason = "timeout"
+        stop = StopAtEndOfWait(
+            ti=self.task_instance,
+            waiter=self._execution_waiter(),
+            client=self._client(),
+            log=self.log,
+            reason=reason,
+        )
+        return await stop.before_event()
+
+    def _client(self) -> SharedClient:
+        if self._poller:
+            return self._poller.client
+        return SharedClient(self.polysync_conn_id, self.region_name)
+
+    def _execution_waiter(self) -> waiter.ExecutionWaiter:
+        return cast("waiter.ExecutionWaiter", self._waiter())
 
     def _close(self) -> None:
         if self._pusher:
@@ -247,13 +295,10 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        wait: Any = self._waiter()
-        shared = self._poller and self._poller.client
-        client = shared or SharedClient(self.polysync_conn_id, self.region_name)
-        stop = TriggerStop(
+        stop = StopOfEndedTask(
             ti=self.task_instance,
-            waiter=wait,
-            client=client,
+            waiter=self._execution_waiter(),
+            client=self._client(),
             log=self.log,
             step_task_ids=self.step_task_ids or (),
         )

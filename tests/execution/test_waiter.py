@@ -518,6 +518,7 @@ STORED: dict[str, Any] = {
     "deadline": 1.76e9,
     "attempt": 2,
     "stop_on_kill": True,
+    "stop_at": ["timed_out", "refused"],
     "progress_interval": 60.0,
     "declared_steps": None,
     "step_task_ids": None,

@@ -64,8 +64,13 @@ class SimulatedAirflow(AirflowService):
         Return the state of a task instance; MISSING if there is no such task instance.
         """
         self._raise_if_cut_off()
-        state = self._find(TaskKey(dag_id, run_id, task_id, map_index)).state()
-        return MISSING if state == DELETED else state
+        ti = self._find(TaskKey(dag_id, run_id, task_id, map_index))
+        state = ti.state()
+        if state == DELETED:
+            return MISSING
+        if state == "running" and ti.is_deferred:
+            return "deferred"
+        return state
 
     def is_current(self, ti_id: uuid.UUID) -> bool:
         """

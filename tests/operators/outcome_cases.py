@@ -82,6 +82,11 @@ def _comparable(run: Run) -> Any:
     result = repr((type(run.error), str(run.error), run.result, xcoms))
     text = re.sub(r"execution/[a-z0-9]{12}", "execution/ID", result)
     text = re.sub(r"\d{4}-\d\d-\d\dT[^']*", "TIME", text)
+    # At the end of a wait, the triggerer stops the execution before the worker can.
+    text = re.sub(r"'process': '\w+'", "PROCESS", text)
+    text = re.sub(
+        r"( by| when) the triggerer( asked for it)?, at [-0-9: ]* UTC", "", text
+    )
     return (
         re.sub(r"after \d+ s|'seconds': [\d.]+", "SECONDS", text)
         if run.error is None
@@ -94,6 +99,10 @@ def comparable_log(logs: list[Any]) -> list[str]:
     lines = [f"{entry['log_level']}: {entry['event']}" for entry in logs]
     lines = [re.sub(r"execution/[a-z0-9]{12}", "execution/ID", line) for line in lines]
     # Which changes of the status are seen depends on the times of the polls, and a
-    # triggerer says for all waits that polls fail.
-    other = r"info: \w+( -> \w+)?: Pipeline |\w+: (Polls? (failed|succeed|fail|have)|Poller of )"
+    # triggerer says for all waits that polls fail. What it says of its stop is in the
+    # error of the task.
+    other = (
+        r"info: \w+( -> \w+)?: Pipeline |\w+: (Polls? (failed|succeed|fail|have)|Poller"
+        r" of )|warning: The wait has ended before the execution"
+    )
     return [line for line in lines if not re.match(other, line)]

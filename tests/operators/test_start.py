@@ -348,7 +348,7 @@ def test_execution_timeout_on_the_worker_is_a_timeout(
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert "last AWS status: Executing" in str(run.error)
-    assert run.xcoms["run"]["status"] == "Executing"
+    assert run.xcoms["run"]["status"] == "Stopping"
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 

@@ -127,7 +127,7 @@ CASES = [
     ),
     Case(
         "timeout, but the execution had ended",
-        "Unknown",
+        "Success",
         (fault("throttle", seconds=30 * MINUTES + 0.5),),
         {"timeout": 30 * MINUTES},
         exceptions.PipelineExecutionTimeoutError,
@@ -137,7 +137,7 @@ CASES = [
     Case("throttled for some time", "Success", (fault("throttle", count=5),)),
     Case(
         "poll refused permanently",
-        "Unknown",
+        "Running",
         (fault("error", code="AccessDeniedException", message="not you"),),
         error=exceptions.SageMakerApiError,
         texts=("sagemaker:DescribePipelineExecution", "asked to stop"),

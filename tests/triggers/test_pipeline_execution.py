@@ -29,6 +29,7 @@ KWARGS = {
     "deadline": 1_750_003_600.0,
     "attempt": 1,
     "stop_on_kill": True,
+    "stop_at": ["timed_out"],
     "progress_interval": 60.0,
     "declared_steps": None,
     "step_task_ids": None,

@@ -42,7 +42,13 @@ clear, or once a retry is due.
 5. Before each stop, Airflow is asked who decides about the execution. The stop is
    announced in the record first, so that a later try tells it from a cancellation by a
    user.
-6. Where Airflow does not say, the execution is left to the next try or to the failure
+6. A trigger whose wait has reached its deadline stops the execution before it fires its
+   event: nobody may go on with the task for days, for example because its DAG is
+   paused. If the stop fails, the worker requests it again. If it succeeds, the event
+   says so, and the worker requests none. After a refusal that lasts, or in the wait for
+   the execution of an earlier try, the trigger stops it only if no retry may go on with
+   it. A trigger cannot know that, so the worker says it at the deferral.
+7. Where Airflow does not say, the execution is left to the next try or to the failure
    callback in the DAG processor, which know: a process that was frozen or cut off must
    not stop what a later try has gone on with.
 
@@ -52,7 +58,7 @@ trigger, and the failure callback.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -64,7 +70,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     RecoveryChoices,
     StoredExecution,
 )
-from polysync_airflow.execution.models import LATEST, StartRequest
+from polysync_airflow.execution.models import (
+    CONNECTION_NOT_FOUND,
+    LATEST,
+    StartRequest,
+    UnendedOutcome,
+)
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import DELETED, PolysyncState, has_ended, state_of
 
@@ -390,6 +401,8 @@ class Owner(Enum):
     LATER_TRY = auto()
     # The trigger of the same try in another triggerer, or that of a later try.
     OTHER_TRIGGER = auto()
+    # The worker to which Airflow returns the deferred task.
+    WORKER = auto()
     # Airflow does not say, for example because the process was away for longer than its
     # token is valid.
     UNKNOWN = auto()
@@ -409,6 +422,16 @@ def keeps_xcoms(state: str | None) -> bool:
     try deletes them.
     """
     return is_over(state) and state != DELETED
+
+
+def may_store(owner: Owner, state: str | None) -> bool:
+    """
+    Return whether a process that has no context of the task may write the record and
+    the XComs: no other process writes them meanwhile.
+    """
+    if owner is Owner.THIS_TRY:
+        return True
+    return owner is Owner.NOBODY and keeps_xcoms(state)
 
 
 def owner_by_record(
@@ -460,13 +483,39 @@ def owner_of_deferred(
         return Owner.OTHER_TRIGGER
     if state == _RUNNING:
         return Owner.LATER_TRY
-    if stored is None:
-        return Owner.NOBODY
     # A triggerer that was suspended may learn only after the next try that its trigger
     # has moved.
-    if stored.execution_arn != arn or stored.try_number > try_number:
+    if _has_later_try(stored, arn, try_number):
         return Owner.LATER_TRY
     return Owner.NOBODY
+
+
+def owner_at_end_of_wait(
+    state: str | None, stored: StoredExecution | None, arn: str, try_number: int
+) -> Owner:
+    """
+    Return who decides about the execution of a deferred task whose trigger has waited
+    to the end.
+
+    While triggers move between triggerers, the same one may run twice, and both may
+    come here: they send the same stop. After the first event, the worker decides.
+
+    :param arn: the execution.
+    """
+    if _has_later_try(stored, arn, try_number):
+        return Owner.LATER_TRY
+    if state == DEFERRED:
+        return Owner.THIS_TRY
+    if is_over(state):
+        return Owner.NOBODY
+    return Owner.WORKER
+
+
+def _has_later_try(stored: StoredExecution | None, arn: str, try_number: int) -> bool:
+    """Return whether the record says that a later try has gone on from a trigger's."""
+    if stored is None:
+        return False
+    return stored.execution_arn != arn or stored.try_number > try_number
 
 
 def owner_of_dead_process(
@@ -554,6 +603,9 @@ _LEFT: Final = {
     Owner.OTHER_TRIGGER: (
         "The task is still deferred: another triggerer has its "
         "trigger, or a later try has taken its place. Nothing is stopped."
+    ),
+    Owner.WORKER: (
+        "Airflow has gone on with the task meanwhile: the trigger stops nothing."
     ),
     Owner.UNKNOWN: (
         "It is not stopped, because Airflow does not say whether a later try has it."
@@ -649,8 +701,68 @@ def leave(
     return replace(leaving, exit=Exit.ANNOUNCE_STOP)
 
 
+# ---- a trigger
+
+
+def leave_in_triggerer(try_number: int) -> Leaving:
+    """
+    Return the first action of a trigger with ``stop_on_kill`` that no longer waits.
+    """
+    return Leaving(Exit.ANNOUNCE_STOP, try_number, stop_on_kill=True)
+
+
+def outcomes_to_stop_at(
+    *, stop_on_kill: bool, may_retry_refusal: bool
+) -> list[UnendedOutcome]:
+    """
+    Return the outcomes of a wait at which the trigger stops the execution before it
+    fires its event (rule 6).
+
+    :param may_retry_refusal: whether a retry may follow if AWS refuses the polls for
+        good.
+    """
+    if not stop_on_kill:
+        return []
+    if may_retry_refusal:
+        return ["timed_out"]
+    return ["timed_out", "refused"]
+
+
+def outcomes_to_stop_earlier_at(
+    *, stop_on_kill: bool, is_last_try: bool, may_retry_refusal: bool
+) -> list[UnendedOutcome]:
+    """
+    Return the same for a wait for the execution of an earlier try, which each retry
+    waits for anew.
+    """
+    outcomes = outcomes_to_stop_at(
+        stop_on_kill=stop_on_kill, may_retry_refusal=may_retry_refusal
+    )
+    if is_last_try:
+        return outcomes
+    return [outcome for outcome in outcomes if outcome != "timed_out"]
+
+
+def stops_before_event(
+    end: ExecutionEvent, outcomes: Collection[UnendedOutcome]
+) -> bool:
+    """
+    Return whether a trigger stops the execution before it fires its event.
+
+    :param outcomes: those at which it does.
+    """
+    # Whoever has deleted the connection does not want it to be used, and a retry may
+    # follow: the connection may come back.
+    return end.outcome in outcomes and end.error_code != CONNECTION_NOT_FOUND
+
+
+# ---- the end of a wait
+
+
 def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
     """Return whether ``after_wait`` depends on the record."""
+    if end.stop:
+        return False
     if end.outcome == "ended":
         return _is_cancelled(end)
     return stop_on_kill
@@ -676,6 +788,8 @@ def after_wait(
     if end.outcome == "ended":
         return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
     leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    if end.stop:
+        return leaving._done(end.stop.text)
     if not stop_on_kill:
         return leaving._done(KEPT)
     if problem:

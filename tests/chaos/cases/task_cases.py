@@ -158,6 +158,17 @@ TASK_CASES: Final = (
         short=(),
     ),
     Case(
+        "9d",
+        "execution_timeout passes while the DAG of the deferred task is paused",
+        executions.timeout_passes_while_paused,
+        FAILED_AND_STOPPED,
+        LONG,
+        exclusive=True,
+        outage="9d",
+        short=ONLY_LOCAL,
+        executors=ONLY_LOCAL,
+    ),
+    Case(
         "10",
         "third step fails, retry_mode=resume",
         executions.failed_and_resumed,

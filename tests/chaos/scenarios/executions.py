@@ -6,16 +6,19 @@ timeouts, throttling.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Final
 
 from tests.chaos.run import Run, Steps
 from tests.chaos.scenarios.shared import (
     DESCRIBE,
+    ENDED,
     MANY_TASKS_TIMEOUT,
     START,
     Scenario,
     clear,
     sleep,
+    start_and_defer,
     wait_for_end,
     wait_for_failure,
     wait_for_kill,
@@ -24,6 +27,7 @@ from tests.chaos.scenarios.shared import (
 # The number of attempts of botocore in the retry mode that the hook sets.
 ATTEMPTS: Final = 3
 RETRY: Final = "RetryPipelineExecution"
+STOP: Final = "StopPipelineExecution"
 THROTTLED_SECONDS: Final = 120.0
 
 
@@ -163,6 +167,27 @@ def timeout_passes(run: Run) -> Steps:
     run.start()
     yield from wait_for_end(run)
     run.require(bool(run.calls(DESCRIBE)), "the timeout passed before the first poll")
+
+
+def timeout_passes_while_paused(run: Run) -> Steps:
+    """
+    A timeout of the DAG file passes while the DAG is paused, so that nothing resumes
+    the task: the trigger alone stops the execution. Later, the task ends.
+    """
+    client = run.deployment.client
+    yield from start_and_defer(run)
+    yield from run.meet("the DAG is paused", partial(client.pause, run.dag_id))
+    start = time.monotonic()
+    yield from run.until("the execution has ended", lambda: not run.running_statuses())
+    run.remarks.append(
+        f"ended {time.monotonic() - start:.0f} s after the pause, task"
+        f" {', '.join(run.states())}"
+    )
+    run.require(not run.all_in(*ENDED), "the task has ended while its DAG was paused")
+    yield from run.meet("the DAG is unpaused", partial(client.unpause, run.dag_id))
+    yield from wait_for_end(run)
+    stops = len(run.calls(STOP))
+    run.require(stops == 1, f"{stops} requests to stop, expected 1")
 
 
 def all_calls_throttled(run: Run) -> Steps:

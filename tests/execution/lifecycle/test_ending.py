@@ -6,6 +6,7 @@ table.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Literal
 
 import pytest
@@ -15,9 +16,14 @@ from polysync_airflow.execution.lifecycle.decisions import (
     Owner,
     after_wait,
     leave,
+    leave_in_triggerer,
     needs_record,
+    outcomes_to_stop_at,
+    outcomes_to_stop_earlier_at,
+    stops_before_event,
 )
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import ARN, stored
 
@@ -35,6 +41,9 @@ UNKNOWN = (
     "It is not stopped, because Airflow does not say whether a later try has it. The next try, or the failure "
     "callback in the DAG processor, decides."
 )
+
+
+RESUMED = "Airflow has gone on with the task meanwhile: the trigger stops nothing."
 
 
 def test_without_an_execution_there_is_nothing_to_do() -> None:
@@ -90,6 +99,7 @@ OWNERS: list[tuple[dict[str, bool], Owner, Exit, str, str, bool]] = [
     (FAILED, Owner.NOBODY, Exit.STOP, "", KEPT, True),
     (FAILED, Owner.LATER_TRY, Exit.DONE, LATER, LATER, True),
     (FAILED, Owner.OTHER_TRIGGER, Exit.DONE, MOVED, MOVED, True),
+    (FAILED, Owner.WORKER, Exit.DONE, RESUMED, RESUMED, True),
     (FAILED, Owner.UNKNOWN, Exit.DONE, UNKNOWN, UNKNOWN, False),
     (RETRIED_LATER, Owner.THIS_TRY, Exit.DONE, RETRIED, RETRIED, True),
     (RETRIED_LATER, Owner.LATER_TRY, Exit.DONE, RETRIED, RETRIED, True),
@@ -279,6 +289,93 @@ def test_execution_is_left_to_a_retry_unless_its_time_is_up(
         after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).exit
         is action
     )
+
+
+AT = datetime(2026, 11, 29, 20, 30, 5, tzinfo=UTC)
+ASKED = "The execution was asked to stop by the triggerer, at 2026-11-29 20:30:05 UTC."
+NOT_NEEDED = (
+    "No stop was needed when the triggerer asked for it, at 2026-11-29 20:30:05 UTC:"
+    " the execution has ended or is stopping (AWS status Succeeded)."
+)
+
+
+@pytest.mark.parametrize("outcome", ["timed_out", "refused"])
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+@pytest.mark.parametrize(
+    ("status", "text"), [("Stopping", ASKED), ("Succeeded", NOT_NEEDED)]
+)
+def test_execution_that_the_trigger_has_stopped(
+    outcome: Literal["timed_out", "refused"],
+    stop_on_kill: bool,
+    status: str,
+    text: str,
+) -> None:
+    """The worker stops it no second time, whatever its record says by now."""
+    stop = StopBeforeEvent(requested_at=AT, status=status)
+    end = event(outcome, "Executing").model_copy(update={"stop": stop})
+
+    for record in (stored(), OTHER, None):
+        leaving = after_wait(
+            end, record, 2, stop_on_kill=stop_on_kill, retry_follows=True
+        )
+        assert (leaving.exit, leaving.text, leaving.handled) == (Exit.DONE, text, True)
+    assert not needs_record(end, stop_on_kill=True)
+
+
+@pytest.mark.parametrize(
+    ("is_last_try", "may_retry_refusal", "outcomes", "outcomes_of_earlier"),
+    [
+        (True, False, ["timed_out", "refused"], ["timed_out", "refused"]),
+        (False, False, ["timed_out", "refused"], ["refused"]),
+        (False, True, ["timed_out"], []),
+    ],
+)
+def test_outcomes_at_which_the_trigger_stops(
+    is_last_try: bool,
+    may_retry_refusal: bool,
+    outcomes: list[str],
+    outcomes_of_earlier: list[str],
+) -> None:
+    """
+    The time of this try's execution is up; to that of an earlier try, and to one that
+    cannot be polled, a retry may come back.
+    """
+    for stop_on_kill in (True, False):
+        stops = {"stop_on_kill": stop_on_kill, "may_retry_refusal": may_retry_refusal}
+        own = outcomes_to_stop_at(**stops)
+        earlier = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
+        expected = (outcomes, outcomes_of_earlier) if stop_on_kill else ([], [])
+        assert (own, earlier) == expected
+
+
+def test_trigger_stops_before_its_event() -> None:
+    """Only at the outcomes that the worker has named."""
+    timed_out = event("timed_out", "Executing")
+    refused = event("refused", None)
+
+    assert stops_before_event(timed_out, ["timed_out"])
+    assert not stops_before_event(refused, ["timed_out"])
+    assert stops_before_event(refused, ["timed_out", "refused"])
+    assert not stops_before_event(timed_out, [])
+    assert not stops_before_event(event("ended", "Failed"), ["timed_out", "refused"])
+
+
+def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
+    """The connection may come back, and a retry goes on."""
+    end = event("refused", "Executing")
+    end = end.model_copy(update={"error_code": CONNECTION_NOT_FOUND})
+
+    assert not stops_before_event(end, ["timed_out", "refused"])
+
+
+def test_trigger_announces_its_stop_first() -> None:
+    """With the number of its try; Airflow says whose execution it is."""
+    leaving = leave_in_triggerer(3)
+
+    assert leaving.exit is Exit.ANNOUNCE_STOP
+    assert leaving.announced(stored()) == stored(stop_requested_by=3)
+    assert leaving.owned_by(Owner.THIS_TRY).exit is Exit.STOP
+    assert leaving.owned_by(Owner.NOBODY).exit is Exit.STOP
 
 
 @pytest.mark.parametrize(

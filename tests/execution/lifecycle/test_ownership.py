@@ -12,6 +12,8 @@ from polysync_airflow.execution.lifecycle.decisions import (
     Owner,
     is_over,
     keeps_xcoms,
+    may_store,
+    owner_at_end_of_wait,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
@@ -217,6 +219,35 @@ def test_owner_of_deferred_task(
 ) -> None:
     """Airflow ends a trigger when the task ends, and when the trigger moves."""
     assert owner_of_deferred(state, record, RECORD.arn, 2) is owner
+
+
+@pytest.mark.parametrize(
+    ("state", "owner"),
+    [
+        ("deferred", Owner.THIS_TRY),
+        *((s, Owner.WORKER) for s in WITH_LATER_TRY if s != "deferred"),
+        *((s, Owner.NOBODY) for s in WITHOUT),
+    ],
+)
+def test_owner_at_the_end_of_a_wait(state: str | None, owner: Owner) -> None:
+    """
+    It is this try, until Airflow goes on with the task: that of a later try is in the
+    record.
+    """
+    for record in (RECORD, OF_AN_EARLIER_TRY, None):
+        assert owner_at_end_of_wait(state, record, RECORD.arn, 2) is owner
+    for record in (OF_A_LATER_TRY, WITH_ANOTHER_ARN):
+        later = owner_at_end_of_wait(state, record, RECORD.arn, 2)
+        assert later is Owner.LATER_TRY
+
+
+@pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
+def test_what_a_process_without_context_may_store(state: str | None) -> None:
+    """Its own try's, or that of a task which no process runs any more."""
+    stored_by = [owner for owner in Owner if may_store(owner, state)]
+
+    of_ended_task = [Owner.NOBODY] if state in WITHOUT[:-1] else []
+    assert stored_by == [Owner.THIS_TRY, *of_ended_task]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ execution log.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
+    TaskDeferred,
 )
 from botocore.httpsession import URLLib3Session
 
@@ -31,7 +33,16 @@ from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.sagemaker.store import ExecutionRecord
 from tests.fakes.airflow_service import DEPLOYMENT
 from tests.fakes.json_store import JsonStore
-from tests.tasks import DagRun, Run, TaskInstance, run_task
+from tests.fakes.simulated_airflow import AIRFLOW
+from tests.tasks import (
+    DagRun,
+    Run,
+    TaskInstance,
+    allow_execute_in_this_thread,
+    cause_of,
+    fire,
+    run_task,
+)
 
 NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
@@ -139,9 +150,23 @@ class Task:
         The new try has no XComs of earlier tries, but the record is kept.
         """
         operator = self.operator
+        ti = self._begin_try()
+        try:
+            run = run_task(operator, ti)
+        except CrashError as crash_error:
+            run = Run(ti, error=crash_error)
+        except AirflowTaskTimeout as timeout:
+            # Like ``_execute_task`` in airflow/sdk/execution_time/task_runner.py.
+            operator.on_kill()
+            run = Run(ti, error=timeout)
+        if ti is self.ti and self.state == "running":
+            self.state = self._state_after(run)
+        return run
+
+    def _begin_try(self) -> TaskInstance:
         self.try_number += 1
         self.state = "running"
-        ti = self.ti = TaskInstance(
+        self.ti = TaskInstance(
             self.task_id,
             self.dag_id,
             self.run_id,
@@ -154,16 +179,40 @@ class Task:
             dag_run=self.dag_run,
             deployment=self.deployment,
         )
-        try:
-            run = run_task(operator, ti)
-        except CrashError as crash_error:
-            run = Run(ti, error=crash_error)
-        except AirflowTaskTimeout as timeout:
-            # Like ``_execute_task`` in airflow/sdk/execution_time/task_runner.py.
-            operator.on_kill()
-            run = Run(ti, error=timeout)
-        if ti is self.ti and self.state == "running":
-            self.state = self._state_after(run)
+        return self.ti
+
+    def defer(self) -> TaskDeferred:
+        """Run the first session of the next try, which defers."""
+        operator = self.prepare_try()
+        ti = self._begin_try()
+        allow_execute_in_this_thread()
+        with AIRFLOW.process(ti), pytest.raises(TaskDeferred) as deferral:
+            operator.execute(ti.context(operator))
+        self.state = "deferred"
+        return deferral.value
+
+    def fire(self, deferral: TaskDeferred) -> Any:
+        """
+        Run the trigger of a deferral to its end, and return its event, which Airflow
+        stores. The state of the task stays, as it does until Airflow handles the event.
+        """
+        class_path, arguments = deferral.trigger.serialize()
+        return asyncio.run(fire(class_path, arguments, self.ti))
+
+    def resume(self, deferral: TaskDeferred, event: Any) -> Run:
+        """Deliver an event, and run the session that ends the try."""
+        self.state = "running"
+        operator = self._make_operator({})
+        run = Run(self.ti, event=event, operator=operator)
+        context = self.ti.context(operator)
+        method = getattr(operator, deferral.method_name)
+        with AIRFLOW.process(self.ti):
+            allow_execute_in_this_thread()
+            try:
+                run.result = method(context, event, **(deferral.kwargs or {}))
+            except Exception as error:
+                run.error = cause_of(error)
+        self.state = self._state_after(run)
         return run
 
     def next_try(self, **arguments: Any) -> Run:

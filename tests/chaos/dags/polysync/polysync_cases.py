@@ -57,6 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
         "deferrable": False,
     },
     "9c": {},
+    "9d": {"execution_timeout": timedelta(seconds=90), "retries": 0},
     "10": {"retry_mode": "resume"},
     "11": {"retry_mode": "new"},
     "12": {

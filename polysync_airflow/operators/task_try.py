@@ -467,6 +467,8 @@ class TaskTry:
             owner, *_ = store.owner(record)
             leaving = leaving.owned_by(owner)
         self._is_shutdown |= leaving.is_shutdown
+        if leaving.exit is Exit.END_EPOCH:
+            store.announce_stop(leaving.announced(record))
         if leaving.exit is not Exit.ANNOUNCE_STOP:
             if answered:
                 answered.set()

@@ -587,6 +587,9 @@ class Exit(Enum):
     STOP = auto()
     # Store the record as it was: the stop that was announced has failed.
     WITHDRAW_STOP = auto()
+    # Store that the epoch of the execution has ended, which keeps running: a user has
+    # cleared or ended the task, and the next try must not take itself for a retry.
+    END_EPOCH = auto()
 
 
 SHUTTING_DOWN: Final = (
@@ -644,7 +647,9 @@ class Leaving:
         return self.exit is Exit.BEGIN_AGAIN
 
     def announced(self, record: StoredExecution) -> StoredExecution:
-        """Return the record to store before the stop."""
+        """Return the record to store before the stop, or in place of it."""
+        if self.exit is Exit.END_EPOCH:
+            return record.model_copy(update={"epoch": instructions.NO_EPOCH})
         return record.model_copy(update={"stop_requested_by": self.try_number})
 
     def owned_by(self, owner: Owner) -> Leaving:
@@ -659,7 +664,7 @@ class Leaving:
         if owner in _LEFT:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
         if not self.stop_on_kill:
-            return self._done(KEPT)
+            return self._kept(owner)
         if self.exit is Exit.ASK_OWNER:
             return replace(self, exit=Exit.ANNOUNCE_STOP)
         return replace(self, exit=Exit.STOP)
@@ -673,6 +678,12 @@ class Leaving:
         if failed:
             return replace(self, exit=Exit.WITHDRAW_STOP, text=text)
         return replace(self, exit=Exit.DONE, text=text)
+
+    def _kept(self, owner: Owner) -> Leaving:
+        # A clear of a running task does not raise ``max_tries``.
+        if self.exit is Exit.ASK_OWNER and owner is Owner.NOBODY:
+            return replace(self, exit=Exit.END_EPOCH, text=KEPT)
+        return self._done(KEPT)
 
     def _done(self, text: str, *, handled: bool = True) -> Leaving:
         return replace(self, exit=Exit.DONE, text=text, handled=handled)

@@ -22,7 +22,7 @@ from polysync_airflow.execution.lifecycle.decisions import (
     outcomes_to_stop_earlier_at,
     stops_before_event,
 )
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, StoredExecution
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import ARN, stored
@@ -136,8 +136,18 @@ def test_action_by_owner(
     ).owned_by(owner)
 
     assert (leaving.exit, leaving.text, leaving.handled) == (action, stopped, handled)
-    assert (left.exit, left.text, left.handled) == (Exit.DONE, kept, handled)
+    exit_without_stop = Exit.DONE
+    if action is Exit.ANNOUNCE_STOP:
+        exit_without_stop = Exit.END_EPOCH
+    assert (left.exit, left.text, left.handled) == (exit_without_stop, kept, handled)
     assert leaving.is_shutdown is left.is_shutdown is (stopped == SHUTTING_DOWN)
+
+
+def test_clear_ends_the_epoch_of_an_execution_that_is_kept() -> None:
+    """The next try must not take itself for a retry, which would go on with it."""
+    leaving = leave(stored(), 2, stop_on_kill=False, **SIGNALLED).owned_by(Owner.NOBODY)
+
+    assert leaving.announced(stored()) == stored(epoch=NO_EPOCH)
 
 
 @pytest.mark.parametrize("why", [RETRIED_LATER, SIGNALLED])

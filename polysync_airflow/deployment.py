@@ -11,6 +11,10 @@ the API server: the Variable keeps that of the deployment in which it was writte
 another address makes another deployment. Where no address is configured, the Variable
 decides alone. The option ``[polysync_sagemaker] deployment`` gives the identity a name
 in place of all this.
+
+A key of a Variable is unique among the teams of a deployment, and each sees only its
+own Variables and those without a team. So each team has an identity of its own, unless
+there is a Variable without a team.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import hashlib
 import logging
 import re
 import uuid
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -45,42 +50,69 @@ _DIGITS: Final = 16
 _SETTLE_SECONDS: Final = 2.0
 
 
-def read_deployment() -> str | None:
+def deployment_keys(team: str | None) -> list[str]:
+    """
+    Return the keys of the Variables that may have the identity, the first one first.
+
+    :param team: the team of the task; None if it has none.
+    """
+    if team is None:
+        return [DEPLOYMENT_KEY]
+    return [f"{DEPLOYMENT_KEY}.{team}", DEPLOYMENT_KEY]
+
+
+def read_deployment(team: str | None) -> str | None:
     """
     Return the identity of this deployment; None if it has none, because no task has
     started an execution, or because the Variable was deleted.
 
+    :param team: the team of the task; None if it has none.
     :raises PolysyncError: the option ``deployment`` is not valid.
     :raises Exception: Airflow does not respond.
+    """
+    return find_deployment(team, task_instances.get_variable)
+
+
+def find_deployment(team: str | None, read: Callable[[str], str | None]) -> str | None:
+    """
+    Return what ``read_deployment`` returns.
+
+    :param read: returns the value of a Variable by its key, None if there is none.
     """
     name = configured_name()
     if name is not None:
         return name
-    return identity_of(task_instances.get_variable(DEPLOYMENT_KEY))
+    for key in deployment_keys(team):
+        identity = identity_of(read(key))
+        if identity is not None:
+            return identity
+    return None
 
 
-def create_deployment(recorded: str | None) -> str:
+def create_deployment(recorded: str | None, team: str | None) -> str:
     """
     Give this deployment an identity, and return it. For a worker.
 
     :param recorded: the identity in the record of a task of this database: the Variable
         was deleted; None for a new one.
+    :param team: the team of the task; None if it has none.
     :raises PolysyncError: Airflow does not store the Variable.
     :raises Exception: Airflow does not respond.
     """
     identity = recorded or uuid.uuid4().hex[:_DIGITS]
     value = f"{identity} {base_url() or ''}".rstrip()
-    Variable.set(DEPLOYMENT_KEY, value, description=_DESCRIPTION)
+    key = deployment_keys(team)[0]
+    Variable.set(key, value, description=_DESCRIPTION)
     clock.sleep(_SETTLE_SECONDS)
-    deployment = read_deployment()
+    deployment = read_deployment(team)
     if deployment is None:
         raise PolysyncError(
-            f"Airflow does not return the Variable {DEPLOYMENT_KEY!r}, which was just"
+            f"Airflow does not return the Variable {key!r}, which was just"
             " stored. Nothing was started. Look whether something deletes it, or set"
             f" [{DEPLOYMENT[0]}] {DEPLOYMENT[1]} to a name of this deployment.",
             permanent=False,
         )
-    log.info("This deployment is %s (Variable %s)", deployment, DEPLOYMENT_KEY)
+    log.info("This deployment is %s (Variable %s)", deployment, key)
     return deployment
 
 

@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from airflow.providers.common.compat.sdk import Context, Variable, conf
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.airflow_compat import task_instances, teams
 from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
     configured_name,
     create_deployment,
-    identity_of,
+    find_deployment,
     read_deployment,
 )
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
@@ -325,6 +325,11 @@ class RecordStore:
     Variable of any other task is kept: its clear needs it, whichever DAG runs have come
     since.
 
+    Airflow hides the Variables of a team from the DAG processor and the triggerer. So
+    the record of its tasks has a copy for them: an XCom, which Airflow deletes when the
+    next try begins, and which that try writes again. Airflow also hides them from the
+    process of a try that it has replaced.
+
     :param confirmed_at: when Airflow has confirmed that this try is the current one.
     """
 
@@ -334,6 +339,8 @@ class RecordStore:
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
         self.place = place_of(self._key)
+        self._is_copied = teams.may_be_hidden(context)
+        self._is_on_worker = "dag_run" in context
         self._last_known: StoredExecution | None = None
         self._confirmed_at = confirmed_at
         # Whether the record has a stop of this process, while its main thread may still
@@ -362,7 +369,8 @@ class RecordStore:
             nonce = uuid.uuid4().hex
         if self._deployment is None:
             recorded = self._last_known.deployment if self._last_known else None
-            self._deployment = create_deployment(recorded)
+            team = teams.team_of(self._context)
+            self._deployment = create_deployment(recorded, team)
         return instructions.TaskIdentity(
             key=self._task,
             deployment=self._deployment,
@@ -372,7 +380,10 @@ class RecordStore:
 
     @cached_property
     def _deployment(self) -> str | None:
-        return read_deployment()
+        if self._is_copied and not self._is_on_worker:
+            # Airflow hides the Variable of the team.
+            return configured_name()
+        return read_deployment(teams.team_of(self._context))
 
     def read(self) -> StoredExecution | None:
         """
@@ -425,6 +436,8 @@ class RecordStore:
         """
         self.confirm()
         self._put(record)
+        if self._is_copied:
+            self._put_copy(record)
 
     def delete(self) -> None:
         """
@@ -434,7 +447,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         self.confirm()
-        Variable.delete(self._key)
+        self._delete()
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
@@ -466,7 +479,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         self._has_announced = True
-        self._put(record.with_choice_of(stored))
+        self._put_of_stop(record.with_choice_of(stored))
 
     def withdraw_stop(self, record: StoredExecution) -> None:
         """
@@ -475,7 +488,7 @@ class RecordStore:
         """
         try:
             if self._read_if_proven() == self._last_known:
-                self._put(record.with_choice_of(self._last_known))
+                self._put_of_stop(record.with_choice_of(self._last_known))
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
@@ -504,12 +517,14 @@ class RecordStore:
         """
         try:
             self.confirm(CONFIRMED_SECONDS_OF_SUCCESS)
-            Variable.delete(self._key)
+            self._delete()
         except Exception as error:
             log.warning("The record of this task cannot be deleted: %s", error)
 
     def _read(self) -> StoredExecution | None:
         text = task_instances.get_variable(self._key)
+        if text is None and self._is_copied:
+            return self._read_hidden()
         if text is None:
             return None
         record = from_variable(text, self._task, place=self.place)
@@ -538,6 +553,36 @@ class RecordStore:
         )
         Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
+
+    def _put_copy(self, record: StoredExecution) -> None:
+        value = to_stored(record.without_values(), self._task)
+        task_instances.write_xcom(self._ti, RECORD_KEY, value)
+
+    def _put_of_stop(self, record: StoredExecution) -> None:
+        # Only the next try must know of the stop, and reads the Variable. Airflow lets
+        # a worker whose try it has replaced write no XCom of a team.
+        self._put(record)
+        if self._is_copied and not self._is_on_worker:
+            self._put_copy(record)
+
+    def _read_hidden(self) -> StoredExecution | None:
+        """
+        Return the record in a Variable that Airflow hides from this process; None if
+        there is none.
+        """
+        if not self._is_on_worker:
+            copy = task_instances.read_xcom(self._ti, RECORD_KEY)
+            return self.proven_record(copy)
+        if self._last_known and teams.is_hidden_variable(self._key):
+            # Of a later try that has ended, it would name an execution for which
+            # nobody waits either.
+            return self._last_known
+        return None
+
+    def _delete(self) -> None:
+        Variable.delete(self._key)
+        if self._is_copied:
+            task_instances.delete_xcom(self._ti, RECORD_KEY)
 
     def _unknown(self, error: Exception) -> Owner:
         log.warning(
@@ -676,14 +721,11 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
 
 
 def deployment_of_database() -> str | None:
-    """Return the identity of this deployment. For commands and the API server."""
-    name = configured_name()
-    if name is not None:
-        return name
+    """Return the identity of this deployment, without teams. For commands."""
     from polysync_airflow.airflow_compat.database import stored_variable
 
     with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
-        return identity_of(variable.value)
+        return find_deployment(None, variable.value_of)
 
 
 def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
@@ -697,5 +739,6 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
         )
     place = place_of(variable_key(task))
     record = from_variable(text, task, place=place)
-    check_deployment(record, deployment_of_database(), place=place)
+    deployment = find_deployment(variable.team, variable.value_of)
+    check_deployment(record, deployment, place=place)
     return record

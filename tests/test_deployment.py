@@ -40,11 +40,11 @@ def test_first_task_makes_the_identity(
     """It is random, and the Variable also has the address of the API server."""
     monkeypatch.setenv(BASE_URL, f"{PROD}/")
 
-    made = create_deployment(None)
+    made = create_deployment(None, None)
 
     assert variables == {DEPLOYMENT_KEY: f"{made} {PROD}"}
-    assert deployment.read_deployment() == made
-    assert create_deployment(None) != made
+    assert deployment.read_deployment(None) == made
+    assert create_deployment(None, None) != made
 
 
 def test_two_first_tasks_get_the_same_identity(
@@ -54,14 +54,55 @@ def test_two_first_tasks_get_the_same_identity(
     theirs = "0123456789abcdef"
     emulated_time.after(1, lambda: variables.update({DEPLOYMENT_KEY: theirs}))
 
-    assert create_deployment(None) == theirs
+    assert create_deployment(None, None) == theirs
 
 
 def test_deleted_variable_gets_the_identity_of_the_record(
     variables: dict[str, str],
 ) -> None:
     """Otherwise the tasks that run would not find their executions."""
-    assert create_deployment("0123456789abcdef") == "0123456789abcdef"
+    assert create_deployment("0123456789abcdef", None) == "0123456789abcdef"
+
+
+def test_each_team_has_an_identity_of_its_own(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A Variable of another team is not found, and a write with its key would change it.
+    """
+    visible = dict(variables)
+
+    def switch_to(team: str) -> None:
+        visible.clear()
+        for key, value in variables.items():
+            if key.endswith(f".{team}") or "." not in key:
+                visible[key] = value
+
+    def store(key: str, value: str, *, description: str) -> None:
+        variables[key] = value
+        visible[key] = value
+
+    monkeypatch.setattr(task_instances, "get_variable", visible.get)
+    monkeypatch.setattr(Variable, "set", store)
+    ours = create_deployment(None, "a")
+    switch_to("b")
+
+    theirs = create_deployment(None, "b")
+
+    assert theirs != ours
+    assert deployment.read_deployment("b") == theirs
+    switch_to("a")
+    assert deployment.read_deployment("a") == ours
+
+
+def test_identity_from_before_there_were_teams_is_kept(
+    variables: dict[str, str],
+) -> None:
+    """All teams see a Variable without a team."""
+    made = create_deployment(None, None)
+
+    assert deployment.read_deployment("a") == made
+    assert variables.keys() == {DEPLOYMENT_KEY}
 
 
 def test_variable_that_is_not_stored_starts_nothing(
@@ -71,7 +112,7 @@ def test_variable_that_is_not_stored_starts_nothing(
     monkeypatch.setattr(Variable, "set", lambda *_, **__: None)
 
     with pytest.raises(PolysyncError, match="does not return the Variable 'polysync_"):
-        create_deployment(None)
+        create_deployment(None, None)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +155,7 @@ def test_option_names_the_deployment(
     variables[DEPLOYMENT_KEY] = "abc"
     monkeypatch.setenv(NAME, "prod")
 
-    assert deployment.read_deployment() == "prod"
+    assert deployment.read_deployment(None) == "prod"
 
 
 def test_invalid_name_is_refused(
@@ -124,7 +165,7 @@ def test_invalid_name_is_refused(
     monkeypatch.setenv(NAME, "our prod")
 
     with pytest.raises(PolysyncError) as caught:
-        deployment.read_deployment()
+        deployment.read_deployment(None)
 
     assert str(caught.value) == (
         "[polysync_sagemaker] deployment = 'our prod' is not valid: use 1 to 64"

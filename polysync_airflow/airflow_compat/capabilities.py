@@ -32,6 +32,7 @@ class Capabilities(NamedTuple):
         their events are stored.
     :param start_from_trigger: a task can start in the triggerer, which knows its task
         and DAG run.
+    :param variable_keys: tasks, triggers and callbacks can list the keys of Variables.
     :param react_apps: a plugin can add a tab with a React component of its own to the
         page of a task instance.
     """
@@ -44,6 +45,7 @@ class Capabilities(NamedTuple):
     failure_callback_is_final: bool
     shared_event_streams: bool
     start_from_trigger: bool
+    variable_keys: bool
     react_apps: bool
 
 
@@ -93,6 +95,7 @@ def capabilities_of(version: str) -> Capabilities:
         failure_callback_is_final=is_3_3 or not is_3,
         shared_event_streams=is_3_3,
         start_from_trigger=is_3_3,
+        variable_keys=is_3_3,
         react_apps=is_3,
     )
 

@@ -6,30 +6,53 @@ Tasks and triggers do not use it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from polysync_airflow.airflow_compat.teams import is_multi_team
+
+log = logging.getLogger(__name__)
 
 
-def use_connections_of_the_database() -> None:
+def use_connection_of_the_database(connection_id: str) -> None:
     """
-    Let this process find the connections of Airflow's database, beside those of the
+    Let this process find a connection of Airflow's database, beside those of the
     environment.
 
-    Airflow 3 looks for them there only in a process with this environment variable,
-    which Airflow's own command ``airflow connections test`` sets too
+    Airflow 3 looks for it there only in a process with this environment variable, which
+    Airflow's own command ``airflow connections test`` sets too
     (``ensure_secrets_backend_loaded`` in airflow/sdk/execution_time/supervisor.py).
     Airflow 2 always looks there.
+
+    Airflow finds the connection of a team for a task of the team only, so this process
+    gets that as an environment variable.
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    if not is_multi_team():
+        return
+    query = select(Connection).where(
+        Connection.conn_id == connection_id, Connection.team_name.is_not(None)
+    )
+    try:
+        with create_session() as session:
+            of_team = session.scalar(query)
+            if of_team:
+                name = f"AIRFLOW_CONN_{connection_id.upper()}"
+                os.environ.setdefault(name, of_team.as_json())
+    except SQLAlchemyError as error:
+        log.warning("The connections of teams cannot be read: %s", error)
 
 
 def variable_keys(prefix: str) -> list[str]:
@@ -66,6 +89,21 @@ class StoredVariable:
         """
         value: str | None = self._row.get_val() if self.exists else None
         return value
+
+    def value_of(self, key: str) -> str | None:
+        """
+        Return the value of another Variable; None as above.
+
+        In the same session: the end of a second one would end this one, too.
+        """
+        row: Any = self._session.scalar(select(Variable).where(Variable.key == key))
+        return None if row is None else StoredVariable(self._session, row).value
+
+    @property
+    def team(self) -> str | None:
+        """The team that has it; None if none has, or if there is no such Variable."""
+        team: str | None = getattr(self._row, "team_name", None)
+        return team
 
     def replace(self, value: str) -> None:
         """

@@ -38,6 +38,7 @@ from polysync_airflow.airflow_compat.supervisor import (
     is_missing,
     mask_secret,
 )
+from polysync_airflow.airflow_compat.teams import hint_at_hidden_connection
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
 from polysync_airflow.auth.connection import (
     BaseCredentials,
@@ -168,7 +169,8 @@ class PolysyncBaseHook(AwsBaseHook):
             raise CredentialsError(
                 f"polysync_conn_id = {self.polysync_conn_id!r}: there is no such"
                 " connection. Add it under Admin > Connections with the type Polysync"
-                " SageMaker, or correct the id.",
+                " SageMaker, or correct the id."
+                f"{hint_at_hidden_connection()}",
                 permanent=False,
             ) from error
         if connection.conn_type not in (self.conn_type, AwsBaseHook.conn_type):
@@ -578,7 +580,7 @@ class LiveConnection(Generic[Hook]):
         self._read_at = clock.monotonic()
         # Of the last read, if it failed.
         self._error: PolysyncError | None = None
-        self._deletion = Deletion(connection_id)
+        self._deletion = Deletion(connection_id, hint=hint_at_hidden_connection())
 
     @property
     def hook(self) -> Hook:

@@ -9,7 +9,9 @@ import argparse
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.cli import output
+from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import deployment_of_database
 
@@ -18,7 +20,7 @@ def main(options: argparse.Namespace) -> int:
     """
     Test a connection, and return the exit code: 1 if the connection cannot be used.
     """
-    with output.airflow_in_use():
+    with output.airflow_in_use(options.conn_id):
         usable, report = output.hook(options).test_connection()
         deployment, line = _deployment()
     lines = report.split(" -- ")
@@ -34,6 +36,8 @@ def _deployment() -> tuple[str | None, str]:
     except SQLAlchemyError as error:
         reason = clean_line(str(getattr(error, "orig", None) or error))
         return None, f"not known, since Airflow's database cannot be used: {reason}"
+    if identity is None and is_multi_team():
+        return None, f"each team has its own, in a Variable {DEPLOYMENT_KEY}.<team>"
     if identity is None:
         return None, "none yet; the first task that starts an execution identifies it"
     return identity, identity

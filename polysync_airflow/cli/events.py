@@ -48,7 +48,7 @@ def _setup(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _tail(options: argparse.Namespace) -> int:
-    with output.airflow_in_use():
+    with output.airflow_in_use(options.conn_id):
         from polysync_airflow.events.queue import EventQueue
         from polysync_airflow.execution.events import check_watch
 

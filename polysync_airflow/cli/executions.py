@@ -50,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
             f"--region {options.region}: the execution is in {region}, so leave it out"
         )
     hook = PolysyncSageMakerHook(options.conn_id, region, config=REPORT_CONFIG)
-    with output.airflow_in_use():
+    with output.airflow_in_use(options.conn_id):
         seen = hook.describe_pipeline_execution(arn)
     return {"show": _show, "stop": _stop, "watch": _watch}[options.command](
         options, hook, seen
@@ -79,7 +79,7 @@ def _list(options: argparse.Namespace) -> int:
         [options.pipeline] if options.pipeline else []
     )
     since = options.since and clock.now() - options.since
-    with output.airflow_in_use("Pipelines read:") as on_item:
+    with output.airflow_in_use(options.conn_id, "Pipelines read:") as on_item:
         hook = output.hook(options)
         with importer.concurrent_calls(hook) as calls:
             names = given or [
@@ -134,7 +134,7 @@ def _show(
     Write an execution and its steps. What AWS refuses is left out, with a warning.
     """
     arn, end = seen.execution_arn, _waiter(seen).updated(seen).end_of(seen, 0)
-    with output.airflow_in_use():
+    with output.airflow_in_use(options.conn_id):
         values = _optional({}, hook.list_pipeline_parameters_for_execution, arn)
         steps = _optional([], hook.list_pipeline_execution_steps, arn)
         declared = _optional([], hook.describe_pipeline_definition_for_execution, arn)
@@ -194,7 +194,7 @@ def _stop(
             output.write_message(text)
         elif not output.confirms(options, text, f"Stop {seen.execution_arn}?"):
             return output.FAILED
-        with output.airflow_in_use():
+        with output.airflow_in_use(options.conn_id):
             status = request_stop(hook, seen.execution_arn)
     result = stop_result(status)
     facts |= {

@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     path = options.catalogue
-    with output.airflow_in_use(TITLE) as on_described:
+    with output.airflow_in_use(options.conn_id, TITLE) as on_described:
         scope, before = catalogue.Scope(options.prefix), None
         # Not after minutes of calls to AWS.
         if path and not path.resolve().parent.is_dir():
@@ -85,7 +85,7 @@ def _write_summary(update: catalogue.Update, target: str) -> None:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    with output.airflow_in_use(TITLE) as on_described:
+    with output.airflow_in_use(options.conn_id, TITLE) as on_described:
         before = catalogue.read_catalogue(options.catalogue)
         jobs, _ = _imported(options, before, on_described)
         found = drift.compare(before, jobs, catalogue.Scope(options.prefix))

@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
     """
     prices: dict[str, dict[str, float]] = {}
     currencies: set[str] = set()
-    with output.airflow_in_use("Products read:") as on_item:
+    with output.airflow_in_use(options.conn_id, "Products read:") as on_item:
         for region in options.regions:
             prices[region], found = _prices_in(options.conn_id, region, on_item)
             currencies |= found

@@ -28,7 +28,7 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
     :return: what ``sagemaker_emulator.verify.session.Session`` has.
     :raises ValueError: nobody can sign in with it.
     """
-    with airflow_in_use():
+    with airflow_in_use(connection_id):
         from polysync_airflow.exceptions import PolysyncError
         from polysync_airflow.hooks import PolysyncSageMakerHook
 

@@ -717,10 +717,13 @@ class Deletion:
     A single "not found" proves nothing: Airflow says the same if its database does not
     respond. So it counts only if no read has found the connection for
     ``DELETED_AFTER_SECONDS``.
+
+    :param hint: a sentence about other reasons why it may not be found.
     """
 
-    def __init__(self, connection_id: str) -> None:
+    def __init__(self, connection_id: str, hint: str = "") -> None:
         self._id = connection_id
+        self._hint = hint
         # The first of the reads since which it has not been found; None if the last one
         # found it.
         self._missing_since: float | None = None
@@ -741,7 +744,7 @@ class Deletion:
                 f"polysync_conn_id = {self._id!r}: the connection was deleted or"
                 f" renamed. Airflow has not found it for {format_seconds(now - since)}."
                 " Add it again under Admin > Connections. If no retry follows, clear"
-                " the task."
+                f" the task.{self._hint}"
             )
             self.error.error_code = models.CONNECTION_NOT_FOUND
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import shorten
@@ -109,6 +110,8 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
+        if deferrable:
+            warn_of_hidden_connection(polysync_conn_id)
         if not callable(python_callable):
             raise ParametersError(
                 f"python_callable = {shorten(python_callable)} is not valid: give a"

@@ -59,7 +59,11 @@ def stop_orphaned_execution(context: Context) -> None:
     leaving = leave(
         record, ti.try_number, stop_on_kill=task.choices.stop_on_kill
     ).owned_by(owner)
-    if record is None or leaving.exit is not Exit.STOP:
+    if record is None:
+        if not retry_follows and not task.this_try.is_executed:
+            log.warning("The task has failed. %s", _why_no_record(task, ti))
+        return
+    if leaving.exit is not Exit.STOP:
         return
     is_rendered = mapped or task.this_try.is_executed
     result = stop_recorded_execution(
@@ -69,6 +73,29 @@ def stop_orphaned_execution(context: Context) -> None:
         "The process of the task has died. %s Execution: %s",
         result.text,
         record.execution_arn or "its ARN is not known",
+    )
+
+
+def _why_no_record(task: Any, ti: Any) -> str:
+    from polysync_airflow.airflow_compat.teams import is_hidden_variable, is_multi_team
+    from polysync_airflow.execution.lifecycle.instructions import TaskKey
+    from polysync_airflow.records import RECORD_KEY, variable_key
+
+    key = variable_key(TaskKey.of(ti))
+    if is_multi_team() and is_hidden_variable(key):
+        return (
+            "An execution of an earlier try may still be running: its record is the"
+            f" Variable {key!r} of a team, which Airflow hides from the DAG processor,"
+            f" and the copy, the XCom {RECORD_KEY!r}, does not exist, because the last"
+            " try has ended before it could write it. Look for the executions of the"
+            f" pipeline {task.pipeline_name!r} in the SageMaker console, and stop the"
+            " one that no task waits for."
+        )
+    return (
+        f"No execution is stopped: there is no valid record, the Variable {key!r}."
+        " Either none was started, or somebody has deleted or edited the record. If you"
+        f" are not sure, look for the executions of the pipeline {task.pipeline_name!r}"
+        " in the SageMaker console."
     )
 
 

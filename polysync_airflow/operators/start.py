@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
+from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import (
     next_step,
@@ -218,6 +219,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.property_files = property_files
         self.validate_parameters = validate_parameters
         _ = self.choices  # raises an error if one is not valid
+        # Also for a task that waits on a worker: its failure callback needs it.
+        warn_of_hidden_connection(polysync_conn_id)
         self.on_failure_callback = with_own_callback(self.on_failure_callback)
 
     @cached_property
@@ -253,6 +256,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             kwargs["pipeline_parameters"] = storable_parameters(
                 "pipeline_parameters", kwargs["pipeline_parameters"]
             )
+        warn_of_hidden_connection(
+            kwargs.get("polysync_conn_id", base.DEFAULT_CONNECTION)
+        )
         made = super().partial(**kwargs)
         made.kwargs["on_failure_callback"] = with_own_callback(
             made.kwargs.get("on_failure_callback")

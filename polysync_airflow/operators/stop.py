@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import Context, XComArg
 
+from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import described, outcome_message, unended_error
@@ -92,6 +93,8 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
+        if deferrable:
+            warn_of_hidden_connection(polysync_conn_id)
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import (
     ModelApprovalError,
@@ -111,6 +112,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.start_from_trigger = start_from_trigger
         _ = self.choices  # raises an error if one is not valid
         base.check_start_in_triggerer(self)
+        if deferrable or start_from_trigger:
+            warn_of_hidden_connection(polysync_conn_id)
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import OnCancelled
@@ -179,6 +180,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.start_from_trigger = start_from_trigger
         _ = self.choices  # raises an error if one is not valid
         base.check_start_in_triggerer(self)
+        if deferrable or start_from_trigger:
+            warn_of_hidden_connection(polysync_conn_id)
         self._check_which_arguments(is_given=lambda value: value is not None)
 
     @property

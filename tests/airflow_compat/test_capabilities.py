@@ -36,10 +36,10 @@ import polysync_airflow.triggers
         ("2.12.0", 1),
         ("3.2.0", 4),
         ("3.2.2", 4),
-        ("3.3.0b1", 9),
-        ("3.3.2", 9),
-        ("3.10.0", 9),
-        ("4.0.0", 9),
+        ("3.3.0b1", 10),
+        ("3.3.2", 10),
+        ("3.10.0", 10),
+        ("4.0.0", 10),
     ],
 )
 def test_supported_versions(version: str, features: int) -> None:

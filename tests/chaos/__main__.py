@@ -29,6 +29,7 @@ from tests.chaos.deployment.airflow_deployment import (
     EXECUTORS,
     LOCAL,
     PODS,
+    TEAM,
     AirflowDeployment,
 )
 from tests.chaos.report import details, table
@@ -46,6 +47,7 @@ AIRFLOW_3: Final = [version for version in VERSIONS if not version.startswith("2
 DESCRIPTIONS: Final = {
     LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
     PODS: "PostgreSQL, the emulator, a Kubernetes API and Airflow with KubernetesExecutor and two triggerers",
+    TEAM: "PostgreSQL, the emulator and Airflow with a team: LocalExecutor and two triggerers of the team",
     CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
 }
 

@@ -506,6 +506,15 @@ def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
         )
 
 
+def test_error_of_a_deleted_connection_ends_with_a_hint() -> None:
+    """What else may be the reason, which this module does not know."""
+    deletion = Deletion("team", " Or it is hidden.")
+    for now in (0, DELETED_AFTER_SECONDS):
+        deletion.after_read(now, is_missing=True)
+
+    assert str(deletion.error).endswith("clear the task. Or it is hidden.")
+
+
 # ---- the arguments of stored triggers
 
 STORED: dict[str, Any] = {

@@ -76,6 +76,10 @@ class AirflowService(ABC):
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
 
+    def variable_keys(self) -> list[str]:
+        """Return the keys of all Variables, also of those that Airflow hides."""
+        return []
+
     @abstractmethod
     def put_variable(self, key: str, value: str, description: str) -> None:
         """Store a Variable."""
@@ -211,6 +215,14 @@ class Channel:
                 error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key}
             )
         return VariableResult(key=msg.key, value=value)
+
+    def _answer_GetVariableKeys(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import VariableKeysResult
+
+        found = [
+            key for key in self._service.variable_keys() if key.startswith(msg.prefix)
+        ]
+        return VariableKeysResult(keys=found[: msg.limit], total_entries=len(found))
 
     def _answer_PutVariable(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import OKResponse

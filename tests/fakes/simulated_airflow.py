@@ -37,6 +37,9 @@ class SimulatedAirflow(AirflowService):
     """
     Knows the task instances of a test, by their tries.
 
+    If ``has_teams``, they belong to a team: Airflow shows a Variable to the current try
+    on its worker only, and hides XComs from a try that it has replaced.
+
     The record in the Variable of a task instance is in its ``store``, where tests look
     for it and edit it.
     """
@@ -44,11 +47,13 @@ class SimulatedAirflow(AirflowService):
     def __init__(self) -> None:
         self.instances: list[TaskInstance] = []
         self._processes: list[TaskInstance] = []
+        self.has_teams = False
 
     def clear(self) -> None:
         """Forget all task instances."""
         self.instances.clear()
         self._processes.clear()
+        self.has_teams = False
 
     @contextmanager
     def process(self, ti: TaskInstance) -> Iterator[None]:
@@ -78,7 +83,9 @@ class SimulatedAirflow(AirflowService):
         gives it another one.
         """
         self._raise_if_cut_off()
-        ti = next(each for each in self.instances if each.id == ti_id)
+        return self._has_id(next(each for each in self.instances if each.id == ti_id))
+
+    def _has_id(self, ti: TaskInstance) -> bool:
         return self._find(TaskKey.of(ti)) is ti and ti.state() not in _WITH_NEW_ID
 
     def try_number(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
@@ -93,6 +100,7 @@ class SimulatedAirflow(AirflowService):
         self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
     ) -> Any:
         """Return the value of an XCom."""
+        self._raise_if_hidden()
         return self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms.get(key)
 
     def put_xcom(
@@ -106,6 +114,7 @@ class SimulatedAirflow(AirflowService):
     ) -> None:
         """Store an XCom."""
         self._raise_if_cut_off()
+        self._raise_if_hidden()
         ti = self._find(TaskKey(dag_id, run_id, task_id, map_index))
         self._raise_if_deleted(ti)
         ti.xcoms[key] = pulled(value)
@@ -119,6 +128,10 @@ class SimulatedAirflow(AirflowService):
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
         self._raise_if_cut_off()
+        if self.has_teams and not (
+            self._processes and self._has_id(self._processes[-1])
+        ):
+            return None
         if key == DEPLOYMENT_KEY:
             return self._processes[-1].deployment if self._processes else DEPLOYMENT
         return self.record_text(key)
@@ -132,6 +145,14 @@ class SimulatedAirflow(AirflowService):
             if value is None
             else json.dumps({TASK: asdict(TaskKey.of(ti)), RECORD: value})
         )
+
+    def variable_keys(self) -> list[str]:
+        """Return the keys of all Variables."""
+        return [
+            variable_key(TaskKey.of(ti))
+            for ti in self.instances
+            if ti.store.get(RECORD_KEY) is not None
+        ]
 
     def put_variable(self, key: str, value: str, description: str) -> None:
         """Store a Variable."""
@@ -152,6 +173,12 @@ class SimulatedAirflow(AirflowService):
     def _raise_if_cut_off(self) -> None:
         if self._processes and (status_code := self._processes[-1].status_code):
             raise AirflowApiError(status_code)
+
+    def _raise_if_hidden(self) -> None:
+        # The triggerer and the DAG processor, which have no process here, see all.
+        asking = self._processes[-1] if self._processes else None
+        if self.has_teams and asking and not self._has_id(asking):
+            raise AirflowApiError(403)
 
     @staticmethod
     def _raise_if_deleted(ti: TaskInstance) -> None:

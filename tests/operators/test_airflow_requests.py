@@ -79,6 +79,30 @@ def test_deferred_task_sends_few_requests(
     )
 
 
+def test_task_of_a_team_sends_four_requests_more(
+    operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    For the copy of its record, which its triggerer and the DAG processor can read: with
+    the request, with the ARN, and deleted.
+    """
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+    sessions = TaskSessions(monkeypatch)
+
+    sessions.run(operator)
+
+    assert sessions.counts == {
+        "SetXCom": 12,
+        # Airflow reads an XCom that it deletes.
+        "GetXCom": 1,
+        "DeleteXCom": 1,
+        "GetVariable": 2,
+        "PutVariable": 2,
+        "DeleteVariable": 1,
+        "ValidateInletsAndOutlets": 1,
+    }
+
+
 def test_custom_xcom_backend_costs_a_request_for_each_button(
     operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

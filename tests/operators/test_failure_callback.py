@@ -9,8 +9,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
+from polysync_airflow.records import variable_key
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.operators.recovery.harness import RequestInterceptor
@@ -133,6 +135,46 @@ def test_record_of_before_a_key_rotation_stops_nothing(
     run_failure_callbacks(make_task(), ti)
 
     assert emulator.control.calls("StopPipelineExecution") == []
+
+
+@pytest.mark.parametrize(("try_number", "lines"), [(1, 0), (2, 1)])
+def test_callback_without_a_record_says_so(
+    try_number: int,
+    lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It says what to check, unless a retry follows, as Airflow 3.2 calls it then, too."""
+    capabilities = CAPABILITIES._replace(failure_callback_is_final=False)
+    monkeypatch.setattr(failure_callback, "CAPABILITIES", capabilities)
+    ti = TaskInstance("train", try_number=try_number, max_tries=1)
+
+    run_failure_callbacks(make_task(), ti)
+
+    key = variable_key(TaskKey.of(ti))
+    assert [line for line in caplog.messages if "failed" in line] == lines * [
+        f"The task has failed. No execution is stopped: there is no valid record, the Variable {key!r}."
+        " Either none was started, or somebody has deleted or edited the record. If you are not sure,"
+        " look for the executions of the pipeline 'fanout' in the SageMaker console."
+    ]
+
+
+def test_callback_on_a_worker_without_a_record_says_nothing(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """AWS has refused the start, as the error of the task says."""
+    emulator.control.add_fault(
+        "error", "StartPipelineExecution", code="ValidationException", message="no"
+    )
+    task = make_task()
+    run = run_task(task)
+    caplog.clear()
+
+    run_failure_callbacks(task, run.ti)
+
+    assert caplog.messages == []
 
 
 def test_stop_on_kill_false_keeps_the_execution(

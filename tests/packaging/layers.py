@@ -25,8 +25,10 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"database", "sdk", "task_instances"},
+        {"sdk", "task_instances"},
         {"supervisor"},
+        {"teams"},
+        {"database"},
         {"__init__"},
     ),
     "execution": (

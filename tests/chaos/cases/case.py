@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.deployment.airflow_deployment import CELERY, LOCAL, PODS
+from tests.chaos.deployment.airflow_deployment import CELERY, LOCAL, PODS, TEAM
 from tests.chaos.scenarios.shared import Scenario
 
 # Step duration, in seconds, of executions that do not end during the test unless they
 # are stopped.
 LONG: Final = 200.0
 LOCAL_AND_CELERY: Final = (LOCAL, CELERY)
+ALSO_OF_TEAM: Final = (*LOCAL_AND_CELERY, TEAM)
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,4 @@ REPLACED: Final = Expected(("Stopped", "Succeeded"), tries=2, stops=True)
 ONLY_LOCAL: Final = (LOCAL,)
 ONLY_CELERY: Final = (CELERY,)
 ONLY_PODS: Final = (PODS,)
+ONLY_TEAM: Final = (TEAM,)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from tests.chaos.cases.case import (
+    FAILED_AND_STOPPED,
     LONG,
     ONLY_LOCAL,
+    ONLY_TEAM,
     REPLACED,
     STOPPED,
     SUCCESS_AFTER_RETRY,
@@ -162,6 +164,21 @@ CHANGE_CASES: Final = (
         "connection deleted until the user clears the task",
         changes.connection_deleted_until_clear,
         Expected(("Stopped", "Succeeded"), tries=3, stops=True),
+    ),
+    Case(
+        "48a",
+        "the connection belongs to the team of the task, synchronous mode",
+        changes.connection_of_team,
+        Expected(),
+        executors=ONLY_TEAM,
+    ),
+    Case(
+        "48b",
+        "the connection belongs to the team of the task, deferred mode",
+        changes.connection_of_team_in_triggerer,
+        FAILED_AND_STOPPED,
+        LONG,
+        executors=ONLY_TEAM,
     ),
     Case(
         "47",

@@ -9,6 +9,7 @@ import signal
 from typing import Final
 
 from tests.chaos.cases.case import (
+    ALSO_OF_TEAM,
     FAILED_AND_STOPPED,
     LONG,
     ONLY_CELERY,
@@ -51,6 +52,7 @@ TASK_CASES: Final = (
         "kill -9 after AWS processed the start",
         executions.killed_at_kill_point,
         SUCCESS_AFTER_RETRY,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "3a",
@@ -79,6 +81,7 @@ TASK_CASES: Final = (
         workers.worker_killed,
         SUCCESS_AFTER_RETRY,
         seconds=20,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "6a",
@@ -114,6 +117,7 @@ TASK_CASES: Final = (
         FAILED_AND_STOPPED,
         LONG,
         short=ONLY_LOCAL,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "8b",
@@ -124,7 +128,14 @@ TASK_CASES: Final = (
         LONG,
         short=(),
     ),
-    Case("8c", "user clears the deferred task", users.user_clears, REPLACED, LONG),
+    Case(
+        "8c",
+        "user clears the deferred task",
+        users.user_clears,
+        REPLACED,
+        LONG,
+        executors=ALSO_OF_TEAM,
+    ),
     Case(
         "8d",
         "user fails the DAG run of the deferred task",
@@ -140,6 +151,7 @@ TASK_CASES: Final = (
         FAILED_AND_STOPPED,
         LONG,
         short=ONLY_LOCAL,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "9b",
@@ -215,6 +227,7 @@ TASK_CASES: Final = (
         workers.worker_killed_and_cleared,
         REPLACED,
         LONG,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "15b",
@@ -230,6 +243,7 @@ TASK_CASES: Final = (
         workers.worker_killed,
         FAILED_AND_STOPPED,
         LONG,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "16b",
@@ -238,6 +252,7 @@ TASK_CASES: Final = (
         FAILED_AND_STOPPED,
         LONG,
         short=ONLY_CELERY,
+        executors=ALSO_OF_TEAM,
     ),
     Case(
         "17a",

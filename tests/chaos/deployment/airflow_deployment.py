@@ -46,7 +46,8 @@ DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
 VARIABLES: Final = text("SELECT key FROM variable")
 REPOSITORY: Final = Path(__file__).parents[3]
 PYTHONPATH: Final = "PYTHONPATH"
-LOCAL, CELERY, PODS = EXECUTORS = ("local", "celery", "pods")
+LOCAL, CELERY, PODS, TEAM = EXECUTORS = ("local", "celery", "pods", "team")
+TEAM_NAME: Final = "polysync_team"
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS: Final = ("worker-1", "worker-2")
 # Emulated time is real time, because deadlines and overlapping executions are checked
@@ -69,7 +70,8 @@ class AirflowDeployment:
 
     :param home: an empty folder for logs, settings and marker files.
     :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
-    :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``.
+    :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``; or ``team``
+        for the LocalExecutor of a team, which has all DAGs and triggerers.
     :param python: the interpreter of the environment with Airflow, until `upgrade`.
     """
 
@@ -409,6 +411,7 @@ class AirflowDeployment:
             components=("api-server", "dag-processor", "scheduler", FIRST),
             database=database,
             python=self._python,
+            team=TEAM_NAME if self.executor == TEAM else None,
         )
 
     def _executor_settings(self, database: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.chaos.deployment.airflow_deployment import TEAM_NAME
 from tests.chaos.run import TASK, Run, Steps
 from tests.chaos.scenarios.shared import (
     SHORT_STEP,
@@ -20,6 +21,8 @@ from tests.chaos.scenarios.shared import (
 )
 
 EDITED_VALUE = "edited"
+# Of the error that says which connections a triggerer does not find.
+HIDDEN_CONNECTION = "multi_team"
 
 
 def dag_deleted(run: Run) -> Steps:
@@ -117,6 +120,22 @@ def connection_deleted_until_clear(run: Run) -> Steps:
     yield from clear(run)
 
 
+def connection_of_team(run: Run) -> Steps:
+    """The connection belongs to the team of the task, which waits in its worker."""
+    _create_connection(run, team_name=TEAM_NAME)
+    run.start()
+    yield from wait_for_end(run)
+
+
+def connection_of_team_in_triggerer(run: Run) -> Steps:
+    """The task defers, and Airflow hides the connection of its team from triggerers."""
+    yield from connection_of_team(run)
+    run.require(
+        run.task_log_has(HIDDEN_CONNECTION, try_number=1),
+        f"the log of the task does not say: {HIDDEN_CONNECTION}",
+    )
+
+
 def _wait_for_stop(run: Run) -> Steps:
     yield from run.until("nothing is left in Airflow", lambda: not run.tasks())
     yield from run.until(
@@ -157,7 +176,7 @@ def _defer_and_delete_connection(run: Run) -> Steps:
     run.deployment.client.delete_connection(run.pipeline)
 
 
-def _create_connection(run: Run) -> None:
+def _create_connection(run: Run, **more: str) -> None:
     run.deployment.client.create_connection(
-        run.pipeline, run.deployment.emulator.connection
+        run.pipeline, {**run.deployment.emulator.connection, **more}
     )

@@ -34,6 +34,8 @@ class FakeSupervisor(SimulatedAirflow):
         self.state, self.map_index = state, map_index
         # The record of the task instance.
         self.record: Any = None
+        # Whether it is the Variable of a team.
+        self.hides_record = False
         # The keys of the task instances whose states were requested.
         self.requests: list[tuple[str, str, str, int]] = []
         self.state_error: Exception | None = None
@@ -71,6 +73,8 @@ class FakeSupervisor(SimulatedAirflow):
             return super().variable(key)
         if self.variable_error:
             raise self.variable_error
+        if self.hides_record:
+            return None
         return self.record and to_variable(self.record, task)
 
     def put_xcom(

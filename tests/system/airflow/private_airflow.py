@@ -20,7 +20,7 @@ from typing import Any, Final
 import httpx
 
 from tests.system.airflow.client import AirflowError
-from tests.system.airflow.versions import INSTALLED, environment
+from tests.system.airflow.versions import INSTALLED, environment, team_settings
 from tests.system.process.sessions import (
     ProcessError,
     ProcessSession,
@@ -76,6 +76,8 @@ class PrivateAirflow:
         ``home``.
     :param python: the interpreter of the environment with Airflow; by default that of
         this process.
+    :param team: the team that has all DAGs and triggerers; None for a deployment
+        without teams.
     :param on_wait: called with what the start waits for, each time that this changes.
     """
 
@@ -89,12 +91,14 @@ class PrivateAirflow:
         components: Sequence[str] = STANDALONE,
         database: str | None = None,
         python: Path = Path(sys.executable),
+        team: str | None = None,
         on_wait: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = home
         self._on_wait, self._waits_for = on_wait, ""
         self._python = python
         self._initial_components = components
+        self._team = team
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         # Five seconds, the default, are too short for a busy machine.
@@ -108,6 +112,8 @@ class PrivateAirflow:
                 for name, content in connections.items()
             },
         }
+        if team is not None:
+            self.env |= team_settings(team, self.env)
         self.client = INSTALLED.client(self.url, database)
         self.components: dict[str, ProcessSession] = {}
 
@@ -124,6 +130,8 @@ class PrivateAirflow:
             migration.wait(MIGRATION_TIMEOUT)
         finally:
             end_all([migration])
+        if self._team is not None:
+            self.command("teams", "sync")
         for name in self._initial_components:
             self.start_component(name)
         if not wait_until(self._healthy, timeout=START_TIMEOUT, interval=0.5):
@@ -162,12 +170,21 @@ class PrivateAirflow:
         if name in self.components:
             self.components[name].kill()
         kind = _kind(name)
-        # Celery workers of the same machine must have different names.
-        options = ("--celery-hostname", name) if kind == "worker" else ()
-        component = self.components[name] = self._spawn(
-            name, (*COMPONENTS[kind], *options), settings
+        component = self._spawn(
+            name, (*COMPONENTS[kind], *self._options(name)), settings
         )
+        self.components[name] = component
         return component
+
+    def _options(self, name: str) -> tuple[str, ...]:
+        kind = _kind(name)
+        if kind == "worker":
+            # Celery workers of the same machine must have different names.
+            return ("--celery-hostname", name)
+        if kind == "triggerer" and self._team is not None:
+            # A triggerer without a team does not run the triggers of teams.
+            return ("--team-name", self._team)
+        return ()
 
     def stop(self) -> None:
         """

@@ -106,6 +106,29 @@ def _bundles(_home: Path, folders: Sequence[Path]) -> Options:
     return {"dag_processor": {"dag_bundle_config_list": json.dumps(bundles)}}
 
 
+def team_settings(team: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the settings with which a team has all DAGs, and an executor of its own.
+
+    Airflow has teams from 3.3 on.
+
+    :param settings: those of the deployment, with its bundles and its executor.
+    """
+    bundles_setting = _variable("dag_processor", "dag_bundle_config_list")
+    bundles = json.loads(settings[bundles_setting])
+    executor = settings[_variable("core", "executor")]
+    server_url = settings[_variable("core", "execution_api_server_url")]
+    return {
+        _variable("core", "multi_team"): "True",
+        _variable("core", "executor"): f"{executor};{team}={executor}",
+        # The executor of a team reads the options of its team only.
+        _variable(f"{team}___core", "execution_api_server_url"): server_url,
+        bundles_setting: json.dumps(
+            [{**bundle, "team_name": team} for bundle in bundles]
+        ),
+    }
+
+
 def _linked_folders(home: Path, folders: Sequence[Path]) -> Options:
     """
     Airflow 2 has one folder with DAG files, and its web server reads its security

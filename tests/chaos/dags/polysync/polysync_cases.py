@@ -107,6 +107,8 @@ CASES: dict[str, dict[str, Any]] = {
     # Each run has a connection of its own.
     "45a": {"polysync_conn_id": PIPELINE, "retry_delay": timedelta(seconds=20)},
     "45b": {"polysync_conn_id": PIPELINE, "retries": 1},
+    "48a": {"polysync_conn_id": PIPELINE, "deferrable": False},
+    "48b": {"polysync_conn_id": PIPELINE, "retries": 0},
     "50a": {},
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},

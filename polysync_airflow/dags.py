@@ -216,7 +216,14 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
         return None
     try:
         typed = typed_value(parameter, value)
-        return typed if name in given or _fits(parameter, typed) else None
+        if _fits(parameter, typed):
+            return typed
+        if name in given:
+            limits = _LIMITS[parameter.type]
+            raise ValueError(
+                f"is not between {limits['minimum']} and {limits['maximum']}"
+            )
+        return None
     except ValueError as problem:
         where = f"parameters[{name!r}]" if name in given else f"the default of {name!r}"
         raise ParametersError(f"{where} = {texts.shorten(value)} {problem}") from None

@@ -24,7 +24,7 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import Variable, conf
@@ -45,9 +45,14 @@ _DESCRIPTION: Final = (
     " their executions."
 )
 _DIGITS: Final = 16
-# Two tasks may be the first ones of a deployment at the same time. What is stored after
-# this time is the value of the one that has written last, and counts for both.
-_SETTLE_SECONDS: Final = 2.0
+# Two tasks may be the first ones of a deployment at the same time, and Airflow stores
+# the value of each. The last one counts, so a value counts only after this time.
+SETTLE_SECONDS: Final = 5.0
+_MAX_READS: Final = 10
+_STORED: Final = re.compile(
+    rf"(?P<identity>{DEPLOYMENT_PATTERN})(?: (?P<stored_at>[0-9]{{1,12}}))?"
+    r"(?: (?P<url>\S+))?"
+)
 
 
 def deployment_keys(team: str | None) -> list[str]:
@@ -82,38 +87,43 @@ def find_deployment(team: str | None, read: Callable[[str], str | None]) -> str 
     name = configured_name()
     if name is not None:
         return name
-    for key in deployment_keys(team):
-        identity = identity_of(read(key))
-        if identity is not None:
-            return identity
-    return None
+    stored = _find_stored(team, read)
+    if stored is None:
+        return None
+    return stored.identity
 
 
-def create_deployment(recorded: str | None, team: str | None) -> str:
+def ensure_deployment(recorded: str | None, team: str | None) -> str:
     """
-    Give this deployment an identity, and return it. For a worker.
+    Return the identity of this deployment, which its first task makes. For a worker.
 
-    :param recorded: the identity in the record of a task of this database: the Variable
-        was deleted; None for a new one.
+    :param recorded: the identity in the record of a task of this database, for a
+        Variable that was deleted; None for a new one.
     :param team: the team of the task; None if it has none.
-    :raises PolysyncError: Airflow does not store the Variable.
+    :raises PolysyncError: the option ``deployment`` is not valid, or Airflow does not
+        store the Variable.
     :raises Exception: Airflow does not respond.
     """
-    identity = recorded or uuid.uuid4().hex[:_DIGITS]
-    value = f"{identity} {base_url() or ''}".rstrip()
-    key = deployment_keys(team)[0]
-    Variable.set(key, value, description=_DESCRIPTION)
-    clock.sleep(_SETTLE_SECONDS)
-    deployment = read_deployment(team)
-    if deployment is None:
-        raise PolysyncError(
-            f"Airflow does not return the Variable {key!r}, which was just"
-            " stored. Nothing was started. Look whether something deletes it, or set"
-            f" [{DEPLOYMENT[0]}] {DEPLOYMENT[1]} to a name of this deployment.",
-            permanent=False,
-        )
-    log.info("This deployment is %s (Variable %s)", deployment, key)
-    return deployment
+    name = configured_name()
+    if name is not None:
+        return name
+    for reads in range(_MAX_READS):
+        stored = _find_stored(team, task_instances.get_variable)
+        if stored is None:
+            if reads == 0:
+                _store(recorded or uuid.uuid4().hex[:_DIGITS], team)
+            clock.sleep(SETTLE_SECONDS)
+            continue
+        seconds = stored.seconds_to_settle()
+        if seconds <= 0:
+            return stored.identity
+        clock.sleep(seconds)
+    raise PolysyncError(
+        f"Airflow does not keep the Variable {deployment_keys(team)[0]!r}, which was"
+        " just stored. Nothing was started. Look what changes or deletes it, or set"
+        f" [{DEPLOYMENT[0]}] {DEPLOYMENT[1]} to a name of this deployment.",
+        permanent=False,
+    )
 
 
 def identity_of(stored: str | None) -> str | None:
@@ -125,14 +135,57 @@ def identity_of(stored: str | None) -> str | None:
         none.
     :return: None if the Variable has no identity.
     """
-    identity, _, stored_url = (stored or "").partition(" ")
-    if not re.fullmatch(DEPLOYMENT_PATTERN, identity):
+    parsed = _parse(stored)
+    if parsed is None:
         return None
+    return parsed.identity
+
+
+class _Stored(NamedTuple):
+    """
+    What a Variable says.
+
+    :param stored_at: when it was stored, in seconds since the epoch.
+    """
+
+    identity: str
+    stored_at: float
+
+    def seconds_to_settle(self) -> float:
+        """Return for how many seconds another task may still replace the value."""
+        seconds = self.stored_at + SETTLE_SECONDS - clock.time()
+        # The clocks of two hosts may differ.
+        return min(seconds, SETTLE_SECONDS)
+
+
+def _find_stored(team: str | None, read: Callable[[str], str | None]) -> _Stored | None:
+    for key in deployment_keys(team):
+        stored = _parse(read(key))
+        if stored is not None:
+            return stored
+    return None
+
+
+def _store(identity: str, team: str | None) -> None:
+    value = f"{identity} {clock.time():.0f} {base_url() or ''}".rstrip()
+    key = deployment_keys(team)[0]
+    Variable.set(key, value, description=_DESCRIPTION)
+    log.info("Stored an identity of this deployment in the Variable %s", key)
+
+
+def _parse(text: str | None) -> _Stored | None:
+    found = _STORED.fullmatch(text or "")
+    if found is None:
+        return None
+    identity = found["identity"]
+    stored_url = found["url"]
+    stored_at = float(found["stored_at"] or 0)
     own_url = base_url()
-    if own_url is None or own_url == stored_url or not stored_url:
-        return identity
-    # The database is a copy, or the address has changed.
-    return hashlib.sha256(f"{identity} {own_url}".encode()).hexdigest()[:_DIGITS]
+    if own_url is not None and stored_url is not None and own_url != stored_url:
+        # The database is a copy, or the address has changed.
+        content = f"{identity} {own_url}".encode()
+        identity = hashlib.sha256(content).hexdigest()[:_DIGITS]
+    return _Stored(identity, stored_at)
 
 
 def configured_name() -> str | None:

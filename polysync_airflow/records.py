@@ -36,7 +36,7 @@ from polysync_airflow.airflow_compat import task_instances, teams
 from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
     configured_name,
-    create_deployment,
+    ensure_deployment,
     find_deployment,
     read_deployment,
 )
@@ -367,16 +367,21 @@ class RecordStore:
         nonce = ""
         if task_instances.is_start_planned(self._context):
             nonce = uuid.uuid4().hex
-        if self._deployment is None:
-            recorded = self._last_known.deployment if self._last_known else None
-            team = teams.team_of(self._context)
-            self._deployment = create_deployment(recorded, team)
         return instructions.TaskIdentity(
             key=self._task,
-            deployment=self._deployment,
+            deployment=self._own_deployment(),
             incarnation=incarnation_of(self._context),
             nonce=nonce,
         )
+
+    def _own_deployment(self) -> str:
+        """Return the identity of this deployment, which its first task makes."""
+        recorded = self._last_known.deployment if self._last_known else None
+        if recorded and recorded == self._deployment:
+            # It was read with the record.
+            return recorded
+        self._deployment = ensure_deployment(recorded, teams.team_of(self._context))
+        return self._deployment
 
     @cached_property
     def _deployment(self) -> str | None:

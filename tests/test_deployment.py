@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from airflow.providers.common.compat.sdk import Variable
 
 from polysync_airflow import deployment
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.deployment import DEPLOYMENT_KEY, create_deployment, identity_of
+from polysync_airflow.deployment import (
+    DEPLOYMENT_KEY,
+    SETTLE_SECONDS,
+    ensure_deployment,
+    identity_of,
+)
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock
 from tests.tasks import EmulatedTime
 
 SECTION = "API" if CAPABILITIES.task_sdk else "WEBSERVER"
@@ -40,28 +48,56 @@ def test_first_task_makes_the_identity(
     """It is random, and the Variable also has the address of the API server."""
     monkeypatch.setenv(BASE_URL, f"{PROD}/")
 
-    made = create_deployment(None, None)
+    made = ensure_deployment(None, None)
 
-    assert variables == {DEPLOYMENT_KEY: f"{made} {PROD}"}
+    assert re.fullmatch(rf"{made} [0-9]+ {PROD}", variables[DEPLOYMENT_KEY])
     assert deployment.read_deployment(None) == made
-    assert create_deployment(None, None) != made
+    assert ensure_deployment(None, None) == made
+    variables.clear()
+    assert ensure_deployment(None, None) != made
 
 
-def test_two_first_tasks_get_the_same_identity(
+def test_tasks_that_come_first_at_the_same_time_get_the_same_identity(
     variables: dict[str, str], emulated_time: EmulatedTime
 ) -> None:
-    """Each reads what is stored a moment after its own write."""
+    """A slower one may replace the value, also while others wait for it to settle."""
+    now = clock.time()
     theirs = "0123456789abcdef"
-    emulated_time.after(1, lambda: variables.update({DEPLOYMENT_KEY: theirs}))
 
-    assert create_deployment(None, None) == theirs
+    def replace_value() -> None:
+        variables[DEPLOYMENT_KEY] = f"{theirs} {now + 3:.0f}"
+
+    emulated_time.after(3, replace_value)
+
+    assert ensure_deployment(None, None) == theirs
+    assert clock.time() >= now + 3 + SETTLE_SECONDS
+
+
+def test_young_identity_is_read_again_before_it_counts(
+    variables: dict[str, str], emulated_time: EmulatedTime
+) -> None:
+    """A third task has found the value of the first one."""
+    variables[DEPLOYMENT_KEY] = f"first {clock.time():.0f}"
+    value = f"second {clock.time() + 2:.0f}"
+    emulated_time.after(2, lambda: variables.update({DEPLOYMENT_KEY: value}))
+
+    assert ensure_deployment(None, None) == "second"
+
+
+def test_clock_of_another_host_delays_no_start_for_long(
+    variables: dict[str, str], emulated_time: EmulatedTime
+) -> None:
+    """It may be ahead of that of this host."""
+    variables[DEPLOYMENT_KEY] = f"first {clock.time() + 10:.0f}"
+
+    assert ensure_deployment(None, None) == "first"
 
 
 def test_deleted_variable_gets_the_identity_of_the_record(
     variables: dict[str, str],
 ) -> None:
     """Otherwise the tasks that run would not find their executions."""
-    assert create_deployment("0123456789abcdef", None) == "0123456789abcdef"
+    assert ensure_deployment("0123456789abcdef", None) == "0123456789abcdef"
 
 
 def test_each_team_has_an_identity_of_its_own(
@@ -84,10 +120,10 @@ def test_each_team_has_an_identity_of_its_own(
 
     monkeypatch.setattr(task_instances, "get_variable", visible.get)
     monkeypatch.setattr(Variable, "set", store)
-    ours = create_deployment(None, "a")
+    ours = ensure_deployment(None, "a")
     switch_to("b")
 
-    theirs = create_deployment(None, "b")
+    theirs = ensure_deployment(None, "b")
 
     assert theirs != ours
     assert deployment.read_deployment("b") == theirs
@@ -99,7 +135,7 @@ def test_identity_from_before_there_were_teams_is_kept(
     variables: dict[str, str],
 ) -> None:
     """All teams see a Variable without a team."""
-    made = create_deployment(None, None)
+    made = ensure_deployment(None, None)
 
     assert deployment.read_deployment("a") == made
     assert variables.keys() == {DEPLOYMENT_KEY}
@@ -111,22 +147,22 @@ def test_variable_that_is_not_stored_starts_nothing(
     """The error names it."""
     monkeypatch.setattr(Variable, "set", lambda *_, **__: None)
 
-    with pytest.raises(PolysyncError, match="does not return the Variable 'polysync_"):
-        create_deployment(None, None)
+    with pytest.raises(PolysyncError, match="does not keep the Variable 'polysync_"):
+        ensure_deployment(None, None)
 
 
 @pytest.mark.parametrize(
     ("stored", "base_url", "is_same"),
     [
-        (f"abc {PROD}", PROD, True),
-        (f"abc {PROD}", f"{PROD}/", True),
+        (f"abc 1767225600 {PROD}", PROD, True),
+        (f"abc 1767225600 {PROD}", f"{PROD}/", True),
         # A host where no address is configured, or only that of one's own machine.
-        (f"abc {PROD}", "", True),
-        (f"abc {PROD}", "http://localhost:8080", True),
+        (f"abc 1767225600 {PROD}", "", True),
+        (f"abc 1767225600 {PROD}", "http://localhost:8080", True),
         # The first task had none.
         ("abc", PROD, True),
         # A copy of the database.
-        (f"abc {PROD}", "https://staging.example.com", False),
+        (f"abc 1767225600 {PROD}", "https://staging.example.com", False),
     ],
 )
 def test_another_address_is_another_deployment(

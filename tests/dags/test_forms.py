@@ -218,3 +218,20 @@ def test_job_without_readable_parameters_has_no_form() -> None:
         ParametersError, match="could not be imported: the definition is not JSON"
     ):
         job_form(job("churn", parameters_error="the definition is not JSON"), {})
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "limits"),
+    [
+        ("Integer", 2**31, "-2147483648 and 2147483647"),
+        ("Float", -(2**63) - 1, "-9223372036854775808 and 18446744073709551615"),
+    ],
+)
+def test_given_value_that_no_form_accepts_is_an_error(
+    type_: str, value: int, limits: str
+) -> None:
+    """Airflow could not send the DAG, or its form would refuse its own default."""
+    with pytest.raises(ParametersError) as caught:
+        job_form(job("churn", parameter("P", type_, default=1)), {"P": value})
+
+    assert str(caught.value) == f"parameters['P'] = {value} is not between {limits}"

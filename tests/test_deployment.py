@@ -70,7 +70,7 @@ def test_tasks_that_come_first_at_the_same_time_get_the_same_identity(
     emulated_time.after(3, replace_value)
 
     assert ensure_deployment(None, None) == theirs
-    assert clock.time() >= now + 3 + SETTLE_SECONDS
+    assert clock.time() >= now + 2 + SETTLE_SECONDS
 
 
 def test_young_identity_is_read_again_before_it_counts(

@@ -39,6 +39,7 @@
 #   make bench                run all benchmarks, compared with the Amazon provider; takes some hours.
 #                             ARGS="triggers --executions 1000 --pipelines 20" runs one part; ARGS=-h lists the parts
 #   make bench-page           measure how long the page of all executions takes with 10,000 executions of 50 DAGs
+#   make bench-marks          measure what a mark of a DAG run with 1,000 tasks pays for the listener of the watch
 #   make bench-sign-in        measure how long 200 triggers that sign in at the same time stall a triggerer, compared
 #                             with the Amazon provider
 #   make bench-events         measure how soon a DAG starts after an event, and what a killed triggerer loses
@@ -104,7 +105,7 @@ INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EM
 
 .PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator test-docs mutants test-browser test-system test-clients test-accessibility \
         test-aiobotocore lint docs licences release screenshots nightly mutants-drivers \
-        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-page bench-sign-in bench-events constraints clean
+        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-page bench-marks bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -202,6 +203,9 @@ bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 
 bench-page: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.ui.page_benchmark $(ARGS)
+
+bench-marks: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.watch.mark_cost $(ARGS)
 
 bench-events: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.system.events $(ARGS)

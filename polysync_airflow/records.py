@@ -50,6 +50,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StoredExecution,
     TaskKey,
 )
+from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.texts import describe_validation_error, is_storable_text
 from polysync_airflow.get_provider_info import DEPLOYMENT
@@ -249,12 +250,24 @@ def variable_key(task: TaskKey) -> str:
     allow.
     """
     index = () if task.map_index < 0 else (str(task.map_index),)
-    parts = (task.dag_id, task.task_id, *index, task.run_id)
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", ".".join(parts))[:_READABLE_CHARACTERS]
+    readable = _readable(task.dag_id, task.task_id, *index, task.run_id)
     unique = hashlib.sha256(
         json.dumps(asdict(task), sort_keys=True).encode()
     ).hexdigest()[:16]
     return f"{KEY_PREFIX}{readable}.{unique}"
+
+
+def dag_prefix(dag_id: str) -> str:
+    """
+    Return how the keys of the Variables of a DAG begin; those of a DAG ``<dag>.<more>``
+    begin so, too.
+    """
+    return f"{KEY_PREFIX}{_readable(dag_id, '')}"
+
+
+def _readable(*parts: str) -> str:
+    text = re.sub(r"[^A-Za-z0-9_.-]+", "_", ".".join(parts))
+    return text[:_READABLE_CHARACTERS]
 
 
 def place_of(key: str) -> str:
@@ -284,6 +297,24 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
     record = value.get(RECORD) if isinstance(value, dict) else value
     # A Variable without a record in it is damaged, which is not the same as no record.
     return from_stored(text if record is None else record, task, place=place)
+
+
+def task_in(text: str) -> TaskKey:
+    """
+    Return the task instance whose record the text of a Variable says to hold.
+
+    :raises StoredRecordError: it holds no record of a task. The message says why.
+    """
+    try:
+        value = read_json(text, "it")
+        key = TaskKey(**value[TASK])
+    except UnreadableJsonError as error:
+        raise StoredRecordError(str(error)) from None
+    except (KeyError, TypeError):
+        raise StoredRecordError("it names no task") from None
+    if not _may_exist(key):
+        raise StoredRecordError("it names a task that Airflow cannot have")
+    return key
 
 
 def read_record(ti: Any) -> StoredExecution | None:
@@ -602,11 +633,6 @@ class RecordStore:
 # A running try and the API server must not overwrite each other: the API server writes
 # only if the task has ended.
 
-# In all other states, a try of the task runs or is on its way.
-ENDED_STATES: Final = frozenset(
-    {"success", "failed", "skipped", "upstream_failed", "removed"}
-)
-
 
 class StoredTask(NamedTuple):
     """
@@ -642,20 +668,12 @@ def stored_task(variable: StoredVariable) -> StoredTask | None:
         return None
     if variable.value is None:
         raise StoredRecordError("it cannot be decrypted with [core] fernet_key")
-    try:
-        value = read_json(variable.value, "it")
-        key = TaskKey(**value[TASK])
-    except UnreadableJsonError as error:
-        raise StoredRecordError(str(error)) from None
-    except (KeyError, TypeError):
-        raise StoredRecordError("it names no task") from None
-    if not _may_exist(key):
-        raise StoredRecordError("it names a task that Airflow cannot have")
+    key = task_in(variable.value)
     state, ended_at = variable.dag_run(key.dag_id, key.run_id)
     states = tuple(variable.states_of(**asdict(key)))
-    return StoredTask(
-        key, state, _started_at(value) if state is None else ended_at, states
-    )
+    if state is None:
+        ended_at = _started_at(read_json(variable.value, "it"))
+    return StoredTask(key, state, ended_at, states)
 
 
 def _may_exist(key: TaskKey) -> bool:
@@ -731,6 +749,23 @@ def deployment_of_database() -> str | None:
 
     with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
         return find_deployment(None, variable.value_of)
+
+
+def stored_record(task: TaskKey) -> StoredExecution | None:
+    """
+    Return the record of a task instance; None if there is none. For commands.
+
+    :raises StoredRecordError: the record is damaged, or was not written by this task,
+        or is that of another deployment.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
+        the record.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(variable_key(task), lock=False) as variable:
+        if not variable.exists:
+            return None
+        return _record_in(variable, task)
 
 
 def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:

@@ -95,6 +95,7 @@ def test_all_examples_are_covered() -> None:
         "answer_callback_step",
         "react_to_others",
         "delete_old_records",
+        "stop_orphans",
         "steps_as_tasks",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)

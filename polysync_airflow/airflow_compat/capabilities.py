@@ -35,6 +35,11 @@ class Capabilities(NamedTuple):
     :param variable_keys: tasks, triggers and callbacks can list the keys of Variables.
     :param react_apps: a plugin can add a tab with a React component of its own to the
         page of a task instance.
+    :param triggerer_callbacks: listeners in the scheduler and in the API server can let
+        a triggerer call a coroutine function.
+    :param callbacks_need_session: a row for that is queued with its session.
+    :param run_marks_skip_tasks: a DAG run that is marked as success skips its tasks
+        that wait, and calls the listeners of tasks for those that run.
     """
 
     task_sdk: bool
@@ -47,6 +52,9 @@ class Capabilities(NamedTuple):
     start_from_trigger: bool
     variable_keys: bool
     react_apps: bool
+    triggerer_callbacks: bool
+    callbacks_need_session: bool
+    run_marks_skip_tasks: bool
 
 
 # A test compares it with the versions of ``make matrix``.
@@ -97,6 +105,9 @@ def capabilities_of(version: str) -> Capabilities:
         start_from_trigger=is_3_3,
         variable_keys=is_3_3,
         react_apps=is_3,
+        triggerer_callbacks=is_3,
+        callbacks_need_session=is_3_3,
+        run_marks_skip_tasks=is_3_3,
     )
 
 

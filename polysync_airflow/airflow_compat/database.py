@@ -21,6 +21,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.teams import is_multi_team
 
 log = logging.getLogger(__name__)
@@ -134,17 +135,23 @@ class StoredVariable:
         Return the state of a task instance, or of each of its passes in a loop; empty
         if there is none.
         """
-        key = {
-            "dag_id": dag_id,
-            "run_id": run_id,
-            "task_id": task_id,
-            "map_index": map_index,
-        }
-        states = self._session.scalars(select(TaskInstance.state).filter_by(**key))
-        return [
-            None if state is None else str(getattr(state, "value", state))
-            for state in states
-        ]
+        tries = self.tries_of(
+            dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index
+        )
+        return [state for state, _ in tries]
+
+    def tries_of(self, **key: Any) -> list[tuple[str | None, int]]:
+        """
+        Return the state and the number of the newest try of a task instance, or of each
+        of its passes in a loop, the highest number last; empty if there is none.
+        """
+        query = select(TaskInstance.state, TaskInstance.try_number).filter_by(**key)
+        rows = self._session.execute(query.order_by(TaskInstance.try_number))
+        tries = []
+        for state, number in rows:
+            text = None if state is None else str(getattr(state, "value", state))
+            tries.append((text, number))
+        return tries
 
 
 @contextmanager
@@ -155,3 +162,39 @@ def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
         yield StoredVariable(
             session, session.scalar(query.with_for_update() if lock else query)
         )
+
+
+def read_xcom(key: str, **task: Any) -> Any:
+    """
+    Return the value of an XCom of a task instance; None if there is none.
+
+    :param task: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    """
+    model = _xcom_model()
+    with create_session() as session:
+        if not CAPABILITIES.task_sdk:
+            return model.get_one(key=key, session=session, **task)
+        query = select(model.value).filter_by(key=key, **task)
+        return session.scalar(query)
+
+
+def write_xcom(key: str, value: Any, **task: Any) -> None:
+    """
+    Store an XCom of a task instance, which must exist.
+
+    :param value: its value, as JSON.
+    """
+    # As the API server stores it, on Airflow 3.
+    more = {"serialize": False} if CAPABILITIES.task_sdk else {}
+    with create_session() as session:
+        _xcom_model().set(key=key, value=value, session=session, **task, **more)
+
+
+def _xcom_model() -> Any:
+    if not CAPABILITIES.task_sdk:
+        from airflow.models.xcom import XCom
+
+        return XCom
+    from airflow.models.xcom import XComModel
+
+    return XComModel

@@ -95,14 +95,14 @@ def confirms(options: argparse.Namespace, text: str, question: str) -> bool:
 
 @contextmanager
 def airflow_in_use(
-    connection_id: str,
+    connection_id: str | None,
     title: str = "Waiting for AWS",
 ) -> Iterator[Callable[[object], None]]:
     """
     Let a command use Airflow. What its loggers write to stdout, which is for the
     result, goes to stderr.
 
-    :param connection_id: the connection of the command.
+    :param connection_id: the connection of the command; None if it has several.
     :param title: what is counted while the command takes longer than two seconds.
     :return: a function to call with the name of each item that is done.
     """
@@ -118,7 +118,8 @@ def airflow_in_use(
                 use_connection_of_the_database,
             )
 
-            use_connection_of_the_database(connection_id)
+            if connection_id is not None:
+                use_connection_of_the_database(connection_id)
             with _progress(title) as on_item:
                 yield on_item
     finally:

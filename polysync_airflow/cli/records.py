@@ -1,5 +1,6 @@
 """
-The command ``polysync records``: the Variables that hold the records of executions.
+The command ``polysync records``: the Variables that hold the records of executions, and
+the executions that they have left.
 
 A task that has succeeded has no record. One that has failed keeps its own, which its
 clear needs, until this command deletes it.
@@ -8,9 +9,10 @@ clear needs, until this command deletes it.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,8 +21,10 @@ from polysync_airflow.cli.output import (
     ERROR,
     FAILED,
     OK,
+    airflow_in_use,
     write,
     write_error,
+    write_json,
     write_result,
 )
 from polysync_airflow.exceptions import StoredRecordError
@@ -28,23 +32,32 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
 
+if TYPE_CHECKING:
+    from polysync_airflow.watch.sweep import Result, Swept
+
+# What a sweep has nothing to say of, unless all of it is asked for as JSON.
+_QUIET: Final = frozenset({"kept", "over"})
+_SWEPT: Final = {
+    "stopped": "stopped",
+    "orphaned": "would be stopped",
+    "failed": "may still be running",
+    "unreadable": "ignored",
+}
+
 
 def main(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    found: list[dict[str, Any]] = []
-    unreadable: list[dict[str, str]] = []
+    if options.dry_run and not options.stop_orphans:
+        options.parser.error("--dry-run needs --stop-orphans")
+    if options.stop_orphans and options.older_than:
+        options.parser.error(
+            "--older-than and --stop-orphans are two commands: stop the executions"
+            " first, then delete the records"
+        )
     try:
-        for key in variable_keys(KEY_PREFIX):
-            try:
-                task = _handle(key, options.dag_id, options.older_than)
-            except StoredRecordError as error:
-                unreadable.append({"key": key, "problem": str(error)})
-                _write_unreadable(key, error)
-                continue
-            if task:
-                found.append(_members_of(key, task))
-                if options.output == "text":
-                    _write_line(key, task)
+        if options.stop_orphans:
+            return _sweep(options)
+        return _list_or_delete(options)
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
         write_error(
@@ -54,6 +67,25 @@ def main(options: argparse.Namespace) -> int:
             " migrate"
         )
         return ERROR
+
+
+# ---- the records
+
+
+def _list_or_delete(options: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = []
+    unreadable: list[dict[str, str]] = []
+    for key in variable_keys(KEY_PREFIX):
+        try:
+            task = _handle(key, options.dag_id, options.older_than)
+        except StoredRecordError as error:
+            unreadable.append({"key": key, "problem": str(error)})
+            _write_unreadable(key, error)
+            continue
+        if task:
+            found.append(_members_of(key, task))
+            if options.output == "text":
+                _write_line(key, task)
     deletes = options.older_than is not None
     document = {"deleted": deletes, "records": found, "unreadable": unreadable}
     end = " deleted" if deletes else ""
@@ -105,3 +137,62 @@ def _handle(
                 return None
             variable.delete()
     return task
+
+
+# ---- the executions that they have left
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    found = _find(options)
+    counts = Counter(swept.result for swept in found)
+    if options.output == "json":
+        rows = [_row(swept) for swept in found]
+        write_json({"version": 1, "dry_run": options.dry_run, "executions": rows})
+    else:
+        for swept in found:
+            if swept.result not in _QUIET:
+                write_result(_line(swept))
+        write_result(_summary(counts, is_dry=options.dry_run))
+    return FAILED if counts["failed"] else OK
+
+
+def _find(options: argparse.Namespace) -> list[Swept]:
+    from polysync_airflow.watch import sweep
+
+    make = sweep.find_orphans if options.dry_run else sweep.stop_orphans
+    found = []
+    with airflow_in_use(None, "Records examined:") as on_item:
+        for swept in make(options.dag_id):
+            on_item(swept.key)
+            found.append(swept)
+    return found
+
+
+def _row(swept: Swept) -> dict[str, Any]:
+    task: dict[str, Any] = dict.fromkeys(("dag_id", "run_id", "task_id", "map_index"))
+    if swept.task is not None:
+        task = asdict(swept.task)
+    return {
+        "key": swept.key,
+        **task,
+        "execution_arn": swept.execution_arn,
+        "status": swept.status,
+        "result": swept.result,
+        "text": swept.text,
+    }
+
+
+def _line(swept: Swept) -> str:
+    subject = swept.execution_arn or "execution without a known ARN"
+    text = clean_line(f"{_SWEPT[swept.result]}: {subject}  {swept.text}")
+    return f"{text} Record: {clean_line(swept.key)}\n"
+
+
+def _summary(counts: Counter[Result], *, is_dry: bool) -> str:
+    stopped = f"{counts['stopped']} executions stopped"
+    if is_dry:
+        stopped = f"{counts['orphaned']} executions would be stopped"
+    return (
+        f"{counts.total()} records: {stopped}, {counts['failed']} failed,"
+        f" {counts['unreadable']} ignored.\n"
+    )

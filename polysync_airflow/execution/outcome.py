@@ -44,7 +44,7 @@ class FailedStep(models.FrozenModel):
 
 
 StopReason = Literal["ended_task", "timeout", "failure"]
-StopProcess = Literal["worker", "triggerer"]
+StopProcess = Literal["worker", "triggerer", "command"]
 
 
 class RequestedStop(models.FrozenModel):

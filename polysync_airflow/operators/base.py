@@ -211,6 +211,7 @@ class TryChoices(RecoveryChoices):
     """What the DAG author chose about the executions of a task's tries."""
 
     validate_parameters: Flag
+    wait_for_completion: Flag
 
 
 class Chosen(Generic[Chosen_co]):

@@ -43,6 +43,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
     StoredExecution,
     Try,
+    UnattendedStop,
 )
 from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.waiter import ExecutionEvent
@@ -158,6 +159,15 @@ class TaskTry:
             task=store.identity,
             choices=self.choices,
             lost=store.lost,
+            unattended_stop=self._unattended_stop(),
+        )
+
+    def _unattended_stop(self) -> UnattendedStop | None:
+        if not self.choices.stop_on_kill:
+            return None
+        return UnattendedStop(
+            polysync_conn_id=self.hook_for_region(None).polysync_conn_id,
+            after_success=self.choices.wait_for_completion,
         )
 
     def _carry_on(
@@ -323,7 +333,11 @@ class TaskTry:
         record = lookup.own_record_of(execution, store.identity, claims, pipeline_name)
         if record is None:
             return None
-        return record.model_copy(update={"try_number": store.try_number})
+        changes = {
+            "try_number": store.try_number,
+            "unattended_stop": self._unattended_stop(),
+        }
+        return record.model_copy(update=changes)
 
     # ---- the end: what becomes of the execution
 

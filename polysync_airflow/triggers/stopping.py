@@ -197,7 +197,7 @@ class StopOfEndedTask(TriggerStop):
                 await asyncio.sleep(seconds)
                 is_accepted = await _result_of(self._submit(self._stop_if_nobodys))
             if is_accepted:
-                end = await self._wait_for_end()
+                end = await end_of_stop(self.waiter, self.client.key)
                 await _result_of(self._submit(self._tell_end, end))
         except Exception as error:
             self.log.warning(
@@ -206,22 +206,6 @@ class StopOfEndedTask(TriggerStop):
                 error,
                 self._arn,
             )
-
-    async def _wait_for_end(self) -> ExecutionEvent:
-        executions = poller.poller_for(poller.ExecutionPoller, *self.client.key)
-        deadline = clock.time() + FOLLOW_SECONDS
-        followed = replace(
-            self.waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline
-        )
-        subscription = executions.subscribe(followed)
-        try:
-            step = await subscription.next_step()
-            while not isinstance(step, waiter.Finish):
-                step = await subscription.next_step()
-            end: ExecutionEvent = step.event
-            return end
-        finally:
-            executions.unsubscribe(subscription)
 
     # ---- in a thread
 
@@ -297,6 +281,31 @@ class StopOfEndedTask(TriggerStop):
         if not isinstance(steps, Exception):
             pusher = StepPusher(self.ti, self._arn, self.log.warning)
             call_airflow(partial(pusher.store, steps))
+
+
+async def end_of_stop(
+    wait: ExecutionWaiter, client_key: tuple[str, str | None]
+) -> ExecutionEvent:
+    """
+    Wait until an execution that is being stopped has ended, or for ``FOLLOW_SECONDS``.
+
+    The poller sees it, so that it takes no thread.
+
+    :param wait: has the execution and its attempt.
+    :param client_key: the connection and the region.
+    """
+    executions = poller.poller_for(poller.ExecutionPoller, *client_key)
+    deadline = clock.time() + FOLLOW_SECONDS
+    followed = replace(wait, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
+    subscription = executions.subscribe(followed)
+    try:
+        step = await subscription.next_step()
+        while not isinstance(step, waiter.Finish):
+            step = await subscription.next_step()
+        end: ExecutionEvent = step.event
+        return end
+    finally:
+        executions.unsubscribe(subscription)
 
 
 async def _result_of(future: Future[Any]) -> Any:

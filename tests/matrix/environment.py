@@ -37,6 +37,9 @@ TEST_PACKAGES: Final = (
     "psutil",
     "redis",
     "playwright",
+    # Of the chaos suite, which Airflow 2 does not install.
+    "starlette",
+    "uvicorn",
 )
 # For tests that run on Airflow 3 only: of the chaos suite with KubernetesExecutor, and of
 # the tab with the auth manager of FAB.

@@ -14,7 +14,7 @@ LAYERS = (
     {"auth", "ui"},
     {"hooks"},
     {"events", "jobs", "triggers"},
-    {"operators"},
+    {"operators", "watch"},
     {"task_groups"},
     {"dags", "notifications", "sensors"},
     {"start_in_triggerer"},
@@ -25,7 +25,7 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"sdk", "task_instances"},
+        {"listeners", "sdk", "task_instances"},
         {"supervisor"},
         {"teams"},
         {"database"},
@@ -46,7 +46,7 @@ FOLDER_LAYERS = {
     "execution.lifecycle": (
         {"instructions"},
         {"decisions", "lookup"},
-        {"machine"},
+        {"machine", "orphans"},
         {"__init__"},
     ),
     "execution.steps": ({"descriptions"}, {"callbacks", "progress"}, {"__init__"}),
@@ -74,6 +74,11 @@ FOLDER_LAYERS = {
         {"stopping"},
         {"waits"},
         {"step_tasks"},
+        {"__init__"},
+    ),
+    "watch": (
+        {"listeners", "orphan"},
+        {"callback", "plugin", "sweep"},
         {"__init__"},
     ),
     "start_in_triggerer": ({"step_tasks", "whole_task"}, {"__init__"}),

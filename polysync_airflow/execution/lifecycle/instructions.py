@@ -52,6 +52,8 @@ class Incarnation(models.StrictModel):
     region: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
+# Airflow's column for it is as long.
+_MAX_CONNECTION_ID: Final = 250
 # What a cleared task does if its execution has failed.
 OnClear = Literal["new", "resume"]
 
@@ -67,6 +69,21 @@ class ClearChoice(models.StrictModel):
 
     on_clear: OnClear
     epoch: Annotated[int, Field(ge=0)] | None = None
+
+
+class UnattendedStop(models.StrictModel):
+    """
+    How an execution is stopped when no process of its task is left to do it.
+
+    :param polysync_conn_id: the connection of the task.
+    :param after_success: whether also the success of the task, as which a user may mark
+        it, ends its execution. With ``wait_for_completion=False``, it does not.
+    """
+
+    polysync_conn_id: Annotated[
+        str, StringConstraints(min_length=1, max_length=_MAX_CONNECTION_ID)
+    ]
+    after_success: bool = True
 
 
 # That of a record which was written for another incarnation of the task instance.
@@ -103,6 +120,8 @@ class StoredExecution(models.StrictModel):
         this epoch; None for ``on_clear``.
     :param replaces: the record of the execution that this one replaces, until AWS has
         accepted the start: if AWS refuses it, that record counts again.
+    :param unattended_stop: how the execution is stopped when no process of the task is
+        left; None if it goes on then, because of ``stop_on_kill=False``.
     """
 
     version: Literal[1] = 1
@@ -120,6 +139,7 @@ class StoredExecution(models.StrictModel):
     replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
     clear_choice: ClearChoice | None = None
     replaces: StoredExecution | None = None
+    unattended_stop: UnattendedStop | None = None
 
     @model_validator(mode="after")
     def _only_a_start_replaces(self) -> StoredExecution:
@@ -519,6 +539,7 @@ class Try:
     :param epoch: Airflow's ``max_tries``.
     :param lost: why the record that is stored cannot be believed; None if it can, or if
         none is stored.
+    :param unattended_stop: what the records of this try say.
     """
 
     number: int
@@ -526,6 +547,7 @@ class Try:
     task: TaskIdentity
     choices: RecoveryChoices
     lost: StoredRecordError | None = None
+    unattended_stop: UnattendedStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -598,6 +620,7 @@ class Instruction:
         writer = {
             "try_number": self.task_try.number,
             "incarnation": self.task_try.task.incarnation,
+            "unattended_stop": self.task_try.unattended_stop,
         }
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(command, *lines, record=record, store=Store.WRITE, **known)

@@ -254,6 +254,7 @@ def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
         request=event.request,
         try_number=task_try.number,
         replaces=instruction.replaced,
+        unattended_stop=task_try.unattended_stop,
     )
     return instruction.next(
         Command.START, record=record, description=None, store=Store.WRITE

@@ -8,6 +8,7 @@ from tests.chaos.cases.change_cases import CHANGE_CASES, UPGRADE_CASES
 from tests.chaos.cases.group_cases import GROUP_CASES
 from tests.chaos.cases.pod_cases import POD_CASES
 from tests.chaos.cases.task_cases import TASK_CASES
+from tests.chaos.cases.watch_cases import WATCH_CASES
 from tests.chaos.cases.worker_cases import WORKER_CASES
 
 CASES: Final = (
@@ -16,6 +17,7 @@ CASES: Final = (
     *POD_CASES,
     *CHANGE_CASES,
     *GROUP_CASES,
+    *WATCH_CASES,
 )
 ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
 # The test cases that the amazon provider's operators are measured in.

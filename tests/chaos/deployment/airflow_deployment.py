@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -161,6 +162,12 @@ class AirflowDeployment:
         engine = create_engine(self.database.url, poolclass=NullPool)
         with engine.connect() as connection:
             return set(connection.execute(VARIABLES).scalars())
+
+    def stop_orphans(self) -> None:
+        """Run ``polysync records --stop-orphans`` beside Airflow's components."""
+        command = [str(self._python.parent / "polysync"), "records", "--stop-orphans"]
+        environment = self.airflow.environment()
+        subprocess.run(command, check=True, env=environment, cwd=self._home)
 
     def kill_triggerers(self) -> None:
         """Kill both triggerers with SIGKILL."""

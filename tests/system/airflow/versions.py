@@ -53,6 +53,8 @@ class AirflowVersion:
     :param fails_runs_again: seconds in which the scheduler may set a DAG run that has
         failed to failed once more. A clear that comes before is lost.
     :param scoped_tabs: whether only the tasks that a plugin names have its tab.
+    :param watches: whether Airflow tells a plugin of the end of tasks that have no
+        process.
     """
 
     client: Callable[[str, str], AirflowClient]
@@ -69,6 +71,7 @@ class AirflowVersion:
     map_index: str = "map_index"
     fails_runs_again: float = 0
     scoped_tabs: bool = False
+    watches: bool = True
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
@@ -213,6 +216,7 @@ _TWO: Final = AirflowVersion(
     connection_forms=False,
     stored_secrets=False,
     fails_runs_again=5,
+    watches=False,
 )
 
 

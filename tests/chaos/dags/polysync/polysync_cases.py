@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset
@@ -113,6 +113,10 @@ CASES: dict[str, dict[str, Any]] = {
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},
 }
+# They end before their retry.
+for number in ("60a", "60b", "60c", "60d", "60e", "60f", "60g"):
+    CASES[number] = {**SYNCHRONOUS, "retry_delay": timedelta(seconds=600)}
+CASES["60h"] = {"pre_execute": kill_at_deferral(), "retries": 0}
 BARE_POD = {"pod_template_file": str(BARE_POD_TEMPLATE)}
 # The cases in a pod with and without an entry point.
 POD_CASES: dict[str, dict[str, Any]] = {
@@ -151,7 +155,7 @@ MAPPED_TASKS: dict[str, tuple[int, dict[str, Any]]] = {
     "27": (50, {}),
     "38": (20, {}),
 }
-DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
+DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90), "60c": timedelta(seconds=180)}
 
 COMMON: dict[str, Any] = {
     "task_id": "start",
@@ -172,7 +176,9 @@ for case, options in CASES.items():
 
 # The event that starts a DAG run names the pipeline. Airflow 2 calls assets datasets.
 EVENTS = "(triggering_asset_events or triggering_dataset_events).values()"
-with DAG(dag_id="polysync_47", schedule=[Asset("polysync_47")]):
+# Airflow 2 wants a start from each DAG with a schedule.
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+with DAG(dag_id="polysync_47", schedule=[Asset("polysync_47")], start_date=BEGIN):
     PolysyncStartPipelineOperator.partial(
         **{
             **COMMON,

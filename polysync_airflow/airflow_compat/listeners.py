@@ -1,0 +1,178 @@
+"""
+What a plugin's listeners may do in the scheduler and in the API server: read and add
+rows in the transaction of their caller.
+
+Both call them before the commit, with an object of their own session. A statement that
+fails there ends the scheduler, even if its exception is caught, unless it is in a
+savepoint. What the caller has changed and not flushed is not seen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+# Only these processes have imported these modules, however they were started.
+_SCHEDULER: Final = "airflow.jobs.scheduler_job_runner"
+_API_SERVER: Final = "airflow.api_fastapi.main"
+
+
+def is_told_of_ends() -> bool:
+    """
+    Return whether Airflow tells the listeners of this process how DAG runs and tasks
+    end, with a session: in the scheduler and in the API server of Airflow 3.
+
+    In no other process may there be a listener: where DAG files are parsed, Airflow
+    refuses tasks with ``end_from_trigger=True`` if there is one (``bag_dag`` in
+    airflow/dag_processing/dagbag.py).
+    """
+    is_server = _SCHEDULER in sys.modules or _API_SERVER in sys.modules
+    return CAPABILITIES.triggerer_callbacks and is_server
+
+
+def remove_in_tasks(listener: Any) -> None:
+    """
+    Remove a listener from each process that the scheduler forks: with LocalExecutor,
+    tasks run there, and parse their DAG file.
+    """
+    if _API_SERVER in sys.modules:
+        # It forks only itself.
+        return
+
+    def remove() -> None:
+        from airflow.listeners.listener import get_listener_manager
+
+        plugins = get_listener_manager().pm
+        if plugins.is_registered(listener):
+            plugins.unregister(listener)
+
+    os.register_at_fork(after_in_child=remove)
+
+
+def session_of(row: Any) -> Any:
+    """
+    Return the session of what a listener was called with; None if it is no row of the
+    database, as in the process of a task.
+    """
+    if not hasattr(row, "_sa_instance_state"):
+        return None
+    from sqlalchemy.orm import object_session
+
+    return object_session(row)
+
+
+@contextmanager
+def savepoint(session: Any) -> Iterator[Any]:
+    """
+    Yield a session of one's own in a savepoint of another one's transaction. An error
+    undoes what it has done, and nothing else.
+
+    The other session notices nothing: the scheduler raises an error if one of its own
+    savepoints ends (``CommitProhibitorGuard`` in airflow/utils/sqlalchemy.py).
+    """
+    from sqlalchemy.orm import Session
+
+    connection = session.connection()
+    with Session(connection, join_transaction_mode="create_savepoint") as own:
+        yield own
+        own.commit()
+
+
+def variable_keys_in(session: Any, prefix: str) -> set[str]:
+    """Return the keys of the Variables that begin with a prefix."""
+    from airflow.models.variable import Variable
+    from sqlalchemy import select
+
+    query = select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True))
+    return set(session.scalars(query))
+
+
+class EndedTask(NamedTuple):
+    """What identifies a task instance of a DAG run."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+
+def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
+    """
+    Return the task instances of a DAG run, without those that have succeeded by
+    themselves.
+
+    From Airflow 3.3 on, no mark of a DAG run makes a task succeed without a call for
+    the task itself.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import or_, select
+
+    query = select(TaskInstance.task_id, TaskInstance.map_index).where(
+        TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
+    )
+    if CAPABILITIES.run_marks_skip_tasks:
+        is_other = TaskInstance.state != "success"
+        query = query.where(or_(TaskInstance.state.is_(None), is_other))
+    rows: Sequence[Any] = session.execute(query).all()
+    return [EndedTask(dag_id, run_id, row.task_id, row.map_index) for row in rows]
+
+
+def let_triggerer_call(
+    session: Any, path: str, arguments: Mapping[str, Any], dag_id: str
+) -> None:
+    """
+    Let a triggerer call a coroutine function, if the transaction is committed.
+
+    With several triggerers, Airflow 3.2 and 3.3 call it in each of them.
+
+    :param path: the import path of the function.
+    :param arguments: its keyword arguments, as JSON.
+    :param dag_id: the DAG whose team has the triggerer.
+    """
+    from airflow.models.callback import TriggererCallback
+
+    definition: Any = _CallbackDefinition(path, dict(arguments))
+    callback: Any = TriggererCallback(definition)
+    if _has_teams():
+        callback.bundle_name = _bundle_of(session, dag_id)
+    if CAPABILITIES.callbacks_need_session:
+        callback.queue(session=session)
+    else:
+        callback.queue()
+    session.add(callback)
+
+
+class _CallbackDefinition(NamedTuple):
+    """
+    What Airflow's ``AsyncCallback`` is. That one would import the function, for which
+    the scheduler and the API server have no use.
+    """
+
+    path: str
+    kwargs: dict[str, Any]
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what the row stores."""
+        return self._asdict()
+
+
+def _has_teams() -> bool:
+    from airflow.configuration import conf
+
+    has_teams: bool = conf.getboolean("core", "multi_team", fallback=False)
+    return has_teams
+
+
+def _bundle_of(session: Any, dag_id: str) -> str | None:
+    from airflow.models.dag import DagModel
+    from sqlalchemy import select
+
+    name: str | None = session.scalar(
+        select(DagModel.bundle_name).where(DagModel.dag_id == dag_id)
+    )
+    return name

@@ -1,0 +1,141 @@
+"""
+Whether an execution is stopped by somebody who is no process of its task: a triggerer
+that was told of the task's end, or a sweep.
+
+Its task may have ended, or have been deleted, while none of its processes ran, for
+example between two tries.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from polysync_airflow.execution.lifecycle.decisions import Owner
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.states import is_stoppable
+
+# In all other states, a try of the task runs or is on its way.
+ENDED_STATES: Final = frozenset(
+    {"success", "failed", "skipped", "upstream_failed", "removed"}
+)
+
+
+class SeenTask(NamedTuple):
+    """
+    What Airflow says of the task instance of a record.
+
+    :param exists: False if it was deleted.
+    :param state: its state, if it exists.
+    :param try_number: the number of its newest try; None if Airflow does not say.
+    """
+
+    exists: bool
+    state: str | None = None
+    try_number: int | None = None
+
+
+DELETED_TASK: Final = SeenTask(exists=False)
+
+
+class Finding(Enum):
+    """What is done with an execution."""
+
+    # Its task, or the choice of the DAG author, keeps it.
+    KEEP = auto()
+    # It does not run any more, or is stopping.
+    OVER = auto()
+    STOP = auto()
+
+
+class Verdict(NamedTuple):
+    """
+    What is done with an execution, and why.
+
+    :param text: the reason, as a sentence.
+    """
+
+    finding: Finding
+    text: str
+
+
+def judge_task(record: StoredExecution, task: SeenTask) -> Verdict:
+    """Return what is done with the execution of a record, by what Airflow says."""
+    stop = record.unattended_stop
+    if stop is None:
+        return Verdict(
+            Finding.KEEP, "The execution keeps running because stop_on_kill=False."
+        )
+    if not task.exists:
+        return Verdict(Finding.STOP, "The task was deleted.")
+    if _is_replaced(record, task):
+        return Verdict(
+            Finding.STOP, "The DAG run was deleted, and created again with the same id."
+        )
+    if task.state not in ENDED_STATES:
+        return Verdict(
+            Finding.KEEP,
+            f"The task has not ended (state {task.state}): its own tries decide.",
+        )
+    if task.state == "success" and not stop.after_success:
+        return Verdict(
+            Finding.KEEP,
+            "The task has succeeded with wait_for_completion=False: the execution goes"
+            " on.",
+        )
+    return Verdict(Finding.STOP, f"The task has ended (state {task.state}).")
+
+
+def with_status(verdict: Verdict, status: str | None) -> Verdict:
+    """
+    Return what is done with an execution, now that AWS was asked.
+
+    :param status: AWS's status of the execution; None if AWS does not say.
+    """
+    if verdict.finding is not Finding.STOP or status is None or is_stoppable(status):
+        return verdict
+    return Verdict(
+        Finding.OVER,
+        f"{verdict.text} No stop is needed: the execution has ended or is stopping (AWS"
+        f" status {status}).",
+    )
+
+
+def owner_of_orphan(
+    stored: StoredExecution | None, examined: StoredExecution, task: SeenTask
+) -> Owner:
+    """
+    Return who decides about an execution that was examined, now that Airflow was asked
+    again.
+
+    :param stored: the record now; None if there is none that is proven.
+    :param examined: the record as it was, with the ARN of the execution.
+    """
+    if stored is None or not _is_of_same_try(stored, examined):
+        return Owner.LATER_TRY
+    if judge_task(stored, task).finding is not Finding.STOP:
+        return Owner.LATER_TRY
+    return Owner.NOBODY
+
+
+def _is_of_same_try(stored: StoredExecution, examined: StoredExecution) -> bool:
+    """
+    Return whether a record is still about the same attempt of the same execution, and
+    no other try has written it.
+    """
+    return (
+        stored.execution_arn in (None, examined.execution_arn)
+        and stored.request.client_request_token == examined.request.client_request_token
+        and stored.resumes == examined.resumes
+        and stored.try_number == examined.try_number
+    )
+
+
+def _is_replaced(record: StoredExecution, task: SeenTask) -> bool:
+    """
+    Return whether the task instance is another one than that which wrote the record.
+
+    A clear and a retry never take back the number of a try: only a task instance that
+    was created anew counts from the beginning.
+    """
+    return task.try_number is not None and task.try_number < record.try_number

@@ -1,0 +1,176 @@
+"""
+What a triggerer does for a row that a listener has added: it looks after one execution.
+
+Airflow stores the import path and the argument of the function. The function may be
+called again, and in several triggerers at once: the stop is one for AWS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
+from polysync_airflow.airflow_compat.task_instances import (
+    read_state,
+    read_xcom,
+    write_xcom,
+)
+from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
+from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
+from polysync_airflow.execution.waiter import ExecutionWaiter
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.states import DELETED
+from polysync_airflow.triggers.poller import PollingHook
+from polysync_airflow.triggers.stopping import (
+    FOLLOW_POLL_SECONDS,
+    FOLLOW_SECONDS,
+    FOLLOWING,
+    end_of_stop,
+)
+from polysync_airflow.triggers.threads import ThreadPools
+from polysync_airflow.watch.orphan import (
+    AirflowAccess,
+    Choose,
+    Examined,
+    OrphanStop,
+    Watch,
+    ti_of,
+)
+
+log = logging.getLogger(__name__)
+
+# Seconds between the looks, when Airflow does not respond.
+RETRY_SECONDS: Final = (1.0, 4.0, 15.0, 60.0)
+# Beside those of the triggers' own stops.
+_submit: Final = ThreadPools("polysync-watch").submit
+
+
+async def stop_if_left(**task: Any) -> str:
+    """
+    Stop the execution of a task that has ended, if nobody else will stop it.
+
+    :param task: the fields of the key of the task instance.
+    :return: what was found: ``keep``, ``over`` or ``stop``. Airflow stores it.
+    """
+    use_event_loop()
+    finding, stop = await _in_thread(_look_after, TaskKey(**task))
+    if stop is not None and stop.result is not None and stop.result.error is None:
+        # Airflow calls this function again where it still runs.
+        following = asyncio.create_task(_follow(stop))
+        FOLLOWING.add(following)
+        following.add_done_callback(FOLLOWING.discard)
+    name: str = finding.name.lower()
+    return name
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    run = contextvars.copy_context().run
+    asked = _submit("", run, function, *arguments)
+    # The thread must not be cancelled with this coroutine.
+    return await asyncio.shield(asyncio.wrap_future(asked))
+
+
+def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
+    watch = Watch(TriggererAccess(), _connect, log)
+    examined = _examine(watch, task)
+    text = examined.verdict.text
+    stop = None
+    if examined.verdict.finding is Finding.STOP:
+        stopped, stop = watch.stop(examined)
+        text = f"{text} {stopped}"
+    log.info("%s Task: %s. Execution: %s", text, task, examined.execution_arn)
+    return examined.verdict.finding, stop
+
+
+async def _follow(stop: OrphanStop) -> None:
+    """Wait for the end of an execution that was asked to stop, and store it."""
+    try:
+        record = stop.record
+        region = models.region_from_arn(record.arn)
+        wait = ExecutionWaiter(
+            execution_arn=record.arn,
+            pipeline_name=record.request.pipeline_name,
+            poll_interval=FOLLOW_POLL_SECONDS,
+            since=clock.time(),
+            deadline=clock.time() + FOLLOW_SECONDS,
+            attempt=record.resumes,
+        )
+        end = await end_of_stop(wait, (stop.connection_id, region))
+        await _in_thread(stop.store_end, end)
+    except Exception as error:
+        log.warning(
+            "What became of the stop could not be stored: %s: %s. Execution: %s",
+            type(error).__name__,
+            error,
+            stop.record.execution_arn,
+        )
+
+
+def _examine(watch: Watch, task: TaskKey) -> Examined:
+    for seconds in RETRY_SECONDS:
+        try:
+            return watch.examine(task)
+        except Exception as error:
+            log.warning(
+                "%s cannot be looked after, retrying in %s s: %s: %s",
+                task,
+                seconds,
+                type(error).__name__,
+                error,
+            )
+            clock.sleep(seconds)
+    return watch.examine(task)
+
+
+def _connect(connection_id: str, region_name: str) -> PolysyncSageMakerHook:
+    return PollingHook(connection_id, region_name)
+
+
+class TriggererAccess(AirflowAccess):
+    """Reaches Airflow as a trigger does, in any thread."""
+
+    process: ClassVar[StopProcess] = "triggerer"
+
+    def read_record(self, task: TaskKey) -> StoredExecution | None:
+        """Return the record of a task instance; None if there is none."""
+        return call_airflow(lambda: read_record(ti_of(task, 0)))
+
+    def see(self, task: TaskKey) -> SeenTask:
+        """Return what Airflow says of a task instance now."""
+        state = call_airflow(lambda: read_state(task))
+        if state == DELETED:
+            return DELETED_TASK
+        return SeenTask(exists=True, state=state)
+
+    def replace_record(self, task: TaskKey, choose: Choose) -> None:
+        """Replace the record of a task instance, if a function says so."""
+        call_airflow(lambda: self._replace_record(task, choose))
+
+    def _replace_record(self, task: TaskKey, choose: Choose) -> None:
+        seen = self.see(task)
+        context: Any = {"ti": ti_of(task, 0)}
+        stored = RecordStore(context).read()
+        chosen = choose(stored, seen)
+        if chosen is not None:
+            context = {"ti": ti_of(task, chosen.try_number)}
+            RecordStore(context).store_announcement(chosen, stored)
+
+    def read_run(self, task: TaskKey) -> Any:
+        """Return the XCom ``run``."""
+        return call_airflow(lambda: read_xcom(task, "run"))
+
+    def write_run(self, task: TaskKey, run: ExecutionRecord) -> None:
+        """Push ``run``, and ``state``."""
+
+        def write() -> None:
+            write_xcom(task, "state", run.state)
+            write_xcom(task, "run", run.model_dump(mode="json"))
+
+        call_airflow(write)

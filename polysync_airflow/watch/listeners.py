@@ -1,0 +1,133 @@
+"""
+The listener that the scheduler and the API server call when a DAG run or a task ends.
+
+It only looks which records of executions are stored for it, and adds a row for each by
+which a triggerer calls ``callback.stop_if_left``. It runs in the transaction of its
+caller, which must not wait, and must not fail because of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from airflow.listeners import hookimpl
+
+from polysync_airflow.airflow_compat import listeners
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.records import dag_prefix, variable_key
+
+log = logging.getLogger(__name__)
+
+# Airflow stores it, so it must not change while a row waits. A triggerer imports it.
+CALLBACK: Final = f"{__package__}.callback.stop_if_left"
+
+
+class EndListener:
+    """
+    Lets a triggerer look after each execution that the end of a DAG run or of a task
+    may leave.
+
+    A task that ends by itself decides about its execution in its own process, and
+    deletes its record if it succeeds. So there is something to look after if its record
+    is stored, and the task
+
+    - ends by a user, in the API server,
+    - has not succeeded when its DAG run ends: a user or ``dagrun_timeout`` may have
+      ended both, or its process was killed.
+    """
+
+    def __init__(self) -> None:
+        # The keys of a DAG's records, and those that have a row, for as long as a
+        # transaction lasts: it may end a thousand tasks.
+        self._known: WeakKeyDictionary[Any, dict[str, set[str]]] = WeakKeyDictionary()
+        self._told: set[str] = set()
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
+        """Look after the tasks of a DAG run."""
+        self._guarded(self._run_ended, dag_run)
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
+        """Look after the tasks of a DAG run."""
+        self._guarded(self._run_ended, dag_run)
+
+    @hookimpl
+    def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:
+        """Look after a task that somebody has marked."""
+        self._guarded(self._task_ended, task_instance)
+
+    @hookimpl
+    def on_task_instance_failed(
+        self, previous_state: Any, task_instance: Any, error: Any
+    ) -> None:
+        """Look after a task that somebody has marked, or that has lost its process."""
+        self._guarded(self._task_ended, task_instance)
+
+    @hookimpl
+    def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
+        """Look after a task that somebody has marked."""
+        self._guarded(self._task_ended, task_instance)
+
+    def _guarded(self, look: Callable[[Any, Any], None], row: Any) -> None:
+        """
+        Look after what has ended. An error is logged once for each kind, and undoes
+        nothing of the caller.
+        """
+        try:
+            session = listeners.session_of(row)
+            if session is not None:
+                look(session, row)
+        except Exception as error:
+            kind = type(error).__name__
+            if kind not in self._told:
+                self._told.add(kind)
+                log.warning(
+                    "A triggerer could not be told to look after the executions of DAG"
+                    " run %s of DAG %s: %s: %s. Schedule: polysync records"
+                    " --stop-orphans. More errors of this kind are not logged.",
+                    row.run_id,
+                    row.dag_id,
+                    kind,
+                    error,
+                )
+
+    def _run_ended(self, session: Any, dag_run: Any) -> None:
+        keys = self._keys(session, dag_run.dag_id)
+        if not keys:
+            return
+        with listeners.savepoint(session) as own:
+            tasks = listeners.unattended_tasks(own, dag_run.dag_id, dag_run.run_id)
+        for task in map(TaskKey.of, tasks):
+            self._look_after(session, keys, task)
+
+    def _task_ended(self, session: Any, task_instance: Any) -> None:
+        state = task_instance.state
+        if str(getattr(state, "value", state)) not in ENDED_STATES:
+            return
+        keys = self._keys(session, task_instance.dag_id)
+        if keys:
+            self._look_after(session, keys, TaskKey.of(task_instance))
+
+    def _look_after(self, session: Any, keys: set[str], task: TaskKey) -> None:
+        key = variable_key(task)
+        if key not in keys:
+            return
+        with listeners.savepoint(session) as own:
+            listeners.let_triggerer_call(own, CALLBACK, asdict(task), task.dag_id)
+        # One end has up to three calls.
+        keys.remove(key)
+
+    def _keys(self, session: Any, dag_id: str) -> set[str]:
+        """Return the keys of a DAG's records that have no row in this transaction."""
+        session.connection()  # begins a transaction, if there is none
+        known = self._known.setdefault(session.get_transaction(), {})
+        if dag_id not in known:
+            with listeners.savepoint(session) as own:
+                known[dag_id] = listeners.variable_keys_in(own, dag_prefix(dag_id))
+        return known[dag_id]

@@ -1,0 +1,312 @@
+"""
+The look after one execution by its record, and its stop, for any process that reaches
+Airflow in a way of its own.
+
+``execution/lifecycle/orphans.py`` decides. Airflow is asked twice: before AWS, and
+again before the stop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, ClassVar, Final
+
+from polysync_airflow.aws.responses import PAGE_SIZE
+from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
+from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.lifecycle import decisions, lookup, orphans
+from polysync_airflow.execution.lifecycle.decisions import Leaving, Owner
+from polysync_airflow.execution.lifecycle.instructions import (
+    LookedUp,
+    StoredExecution,
+    TaskKey,
+    UnattendedStop,
+)
+from polysync_airflow.execution.lifecycle.orphans import Finding, SeenTask, Verdict
+from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess, parse_run
+from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
+from polysync_airflow.hooks.stops import ReportedStop, stop_known_execution
+
+# How long transient errors of AWS's are retried before the execution is stopped
+# without its status.
+DESCRIBE_SECONDS: Final = 60.0
+
+# Returns the hook for a connection and a region.
+Connect = Callable[[str, str], ExecutionMethods]
+# Returns the record to store in place of the one that is stored; None for none.
+Choose = Callable[[StoredExecution | None, SeenTask], StoredExecution | None]
+
+
+class AirflowAccess(ABC):
+    """
+    How a process reaches Airflow. All methods raise an error if Airflow does not
+    respond.
+    """
+
+    process: ClassVar[StopProcess]
+
+    @abstractmethod
+    def read_record(self, task: TaskKey) -> StoredExecution | None:
+        """
+        Return the record of a task instance; None if there is none.
+
+        :raises StoredRecordError: it cannot be believed.
+        """
+
+    @abstractmethod
+    def see(self, task: TaskKey) -> SeenTask:
+        """Return what Airflow says of a task instance now."""
+
+    @abstractmethod
+    def replace_record(self, task: TaskKey, choose: Choose) -> None:
+        """Replace the record of a task instance, if a function says so."""
+
+    @abstractmethod
+    def read_run(self, task: TaskKey) -> Any:
+        """Return the XCom ``run``."""
+
+    @abstractmethod
+    def write_run(self, task: TaskKey, run: ExecutionRecord) -> None:
+        """Push ``run``, and ``state``."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """
+    What was found out about the execution of a record.
+
+    :param record: the record, with the ARN of the execution if AWS knows it; None if
+        there is none.
+    :param status: AWS's status of the execution; None if it is not known.
+    """
+
+    task: TaskKey
+    verdict: Verdict
+    record: StoredExecution | None = None
+    status: str | None = None
+
+    @property
+    def execution_arn(self) -> str | None:
+        """The ARN of the execution; None if it is not known."""
+        if self.record is None:
+            return None
+        return self.record.execution_arn
+
+
+@dataclass(frozen=True)
+class Watch:
+    """
+    Looks after executions whose task may have ended without one of its processes.
+
+    :param connect: returns the hook for a connection and a region.
+    :param log: the log of the process.
+    """
+
+    access: AirflowAccess
+    connect: Connect
+    log: Any
+
+    def examine(self, task: TaskKey) -> Examined:
+        """
+        Find out whether the execution of a task instance is to be stopped.
+
+        :raises StoredRecordError: the record cannot be believed.
+        :raises PolysyncError: the connection cannot be used.
+        :raises Exception: Airflow does not respond.
+        """
+        record = self.access.read_record(task)
+        if record is None:
+            verdict = Verdict(Finding.KEEP, "There is no record that is proven.")
+            return Examined(task, verdict)
+        verdict = orphans.judge_task(record, self.access.see(task))
+        examined = Examined(task, verdict, record)
+        stop = record.unattended_stop
+        if verdict.finding is not Finding.STOP or stop is None:
+            return examined
+        return self._ask_aws(examined, record, stop)
+
+    def stop(self, examined: Examined) -> tuple[str, OrphanStop]:
+        """
+        Stop the execution that was examined, unless a user or a later try has it now.
+
+        :return: what became of it as a sentence, and the stop, whose ``result`` is None
+            if AWS was not asked.
+        """
+        task = examined.task
+        record = examined.record
+        if record is None or record.unattended_stop is None:
+            raise LookupError(f"{task} has no record")
+        stop = OrphanStop(
+            log=self.log,
+            task=task,
+            record=record,
+            connection_id=record.unattended_stop.polysync_conn_id,
+            access=self.access,
+            hook_for_region=partial(
+                self._hook, record.unattended_stop, record.region_name
+            ),
+        )
+        leaving = decisions.leave(record, record.try_number, stop_on_kill=True)
+        return stop.carry_out(leaving).text, stop
+
+    def _hook(
+        self, stop: UnattendedStop, own_region: str, region: str | None
+    ) -> ExecutionMethods:
+        return self.connect(stop.polysync_conn_id, region or own_region)
+
+    def _ask_aws(
+        self, examined: Examined, record: StoredExecution, stop: UnattendedStop
+    ) -> Examined:
+        arn = record.execution_arn or self._find(record, stop)
+        if arn is None:
+            text = f"{examined.verdict.text} AWS lists no execution of its request."
+            verdict = Verdict(Finding.OVER, text)
+            return Examined(examined.task, verdict, record)
+        known = record.model_copy(update={"execution_arn": arn})
+        status = None
+        verdict = examined.verdict
+        try:
+            status = self._describe(arn, record, stop).status
+        except SageMakerApiError as error:
+            if has_code(error, RESOURCE_NOT_FOUND):
+                text = f"{verdict.text} AWS does not know the execution."
+                verdict = Verdict(Finding.OVER, text)
+            else:
+                self.log.warning(
+                    "The status of an execution is not known, so it is stopped: %s"
+                    " Execution: %s",
+                    error,
+                    arn,
+                )
+        verdict = orphans.with_status(verdict, status)
+        return Examined(examined.task, verdict, known, status)
+
+    def _describe(
+        self, arn: str, record: StoredExecution, stop: UnattendedStop
+    ) -> models.ExecutionDescription:
+        hook = self._hook(stop, record.region_name, models.region_from_arn(arn))
+        return call_with_retry(
+            partial(hook.describe_pipeline_execution, arn),
+            until=clock.time() + DESCRIBE_SECONDS,
+            warn=self.log.warning,
+        )
+
+    def _find(self, record: StoredExecution, stop: UnattendedStop) -> str | None:
+        """
+        Return the ARN of the execution of a request to which AWS's response is not
+        known; None if AWS lists none.
+
+        The request is not sent again: nobody would wait for what it may start.
+        """
+        hook = self._hook(stop, record.region_name, None)
+        pipeline_name = record.request.pipeline_name
+        token = None
+        for _ in range(lookup.MAX_LOOKED_AT // PAGE_SIZE):
+            page, token = call_with_retry(
+                partial(hook.list_pipeline_executions, pipeline_name, page_token=token),
+                until=clock.time() + DESCRIBE_SECONDS,
+                warn=self.log.warning,
+            )
+            arn = lookup.arn_of(record, LookedUp(pipeline_name, page))
+            if arn or not token:
+                return arn
+        return None
+
+
+@dataclass(kw_only=True)
+class OrphanStop(ReportedStop):
+    """
+    The stop of an execution that no process of its task is left to stop.
+
+    :param record: the record of the execution, as it was examined.
+    :param connection_id: the connection of the task.
+    """
+
+    task: TaskKey
+    record: StoredExecution
+    connection_id: str
+    access: AirflowAccess
+    hook_for_region: Callable[[str | None], ExecutionMethods]
+    # What Airflow has said last of the task.
+    _seen: SeenTask = field(default=orphans.DELETED_TASK, init=False)
+    _owner: Owner = field(default=Owner.UNKNOWN, init=False)
+
+    @property
+    def process(self) -> StopProcess:  # type: ignore[override]
+        """The process that asks for the stop."""
+        return self.access.process
+
+    def _announce(self, leaving: Leaving) -> Owner:
+        def announce(
+            stored: StoredExecution | None, seen: SeenTask
+        ) -> StoredExecution | None:
+            self._seen = seen
+            self._owner = orphans.owner_of_orphan(stored, self.record, seen)
+            if stored is None or self._owner is not Owner.NOBODY or not seen.exists:
+                return None
+            return leaving.announced(stored)
+
+        try:
+            self.access.replace_record(self.task, announce)
+        except Exception as error:
+            self.log.warning(
+                "The stop cannot be announced in the record: %s: %s. Execution: %s",
+                type(error).__name__,
+                error,
+                self.record.execution_arn,
+            )
+        return self._owner
+
+    def _withdraw(self) -> None:
+        def withdraw(
+            stored: StoredExecution | None, seen: SeenTask
+        ) -> StoredExecution | None:
+            owner = orphans.owner_of_orphan(stored, self.record, seen)
+            if stored is None or owner is not Owner.NOBODY or not seen.exists:
+                return None
+            before = self.record.stop_requested_by
+            return stored.model_copy(update={"stop_requested_by": before})
+
+        try:
+            self.access.replace_record(self.task, withdraw)
+        except Exception as error:
+            self.log.warning("The record cannot be updated: %s", error)
+
+    def _ask_aws(self) -> StopResult:
+        return stop_known_execution(
+            self.record.arn, self.record.resumes, self.hook_for_region, self.log.warning
+        )
+
+    def _call_airflow(
+        self, function: Callable[[], ExecutionRecord | None]
+    ) -> ExecutionRecord | None:
+        return function()
+
+    def _read_run(self) -> ExecutionRecord | None:
+        if not self._seen.exists:
+            return None
+        run = parse_run(self.access.read_run(self.task), self.log.warning)
+        if run is None or run.execution_arn != self.record.execution_arn:
+            return None
+        if run.resumes != self.record.resumes:
+            return None
+        return run
+
+    def _write_run(self, run: ExecutionRecord) -> None:
+        self.access.write_run(self.task, run)
+
+
+def ti_of(task: TaskKey, try_number: int) -> Any:
+    """Return what has the key of a task instance and the number of a try."""
+    return SimpleNamespace(
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        map_index=task.map_index,
+        try_number=try_number,
+    )

@@ -1,0 +1,209 @@
+"""
+The sweep over all records, for ``polysync records --stop-orphans``: it also finds what
+Airflow has told no listener.
+
+It runs beside Airflow's components, with access to the database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from polysync_airflow.airflow_compat.database import (
+    read_xcom,
+    stored_variable,
+    use_connection_of_the_database,
+    variable_keys,
+    write_xcom,
+)
+from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.orphans import (
+    DELETED_TASK,
+    ENDED_STATES,
+    Finding,
+    SeenTask,
+)
+from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.records import (
+    KEY_PREFIX,
+    from_variable,
+    place_of,
+    stored_record,
+    stored_task,
+    to_stored,
+    to_variable,
+    variable_key,
+)
+from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
+
+log = logging.getLogger(__name__)
+
+# ``kept``: its task decides. ``over``: it does not run any more. ``orphaned``: it would
+# have been stopped. ``failed``: it may still be running, although it should not.
+Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
+
+
+class Swept(NamedTuple):
+    """
+    What became of the execution of a record.
+
+    :param text: what was found and done, as sentences.
+    """
+
+    key: str
+    result: Result
+    text: str
+    task: TaskKey | None = None
+    execution_arn: str | None = None
+    status: str | None = None
+
+
+def find_orphans(dag_id: str | None) -> Iterator[Swept]:
+    """
+    Yield what is found out about each recorded execution. Nothing is stopped.
+
+    :param dag_id: only those of this DAG; None for all.
+    """
+    watch = _watch()
+    for key in variable_keys(KEY_PREFIX):
+        swept, _ = _examine(watch, key, dag_id)
+        if swept:
+            yield swept
+
+
+def stop_orphans(dag_id: str | None) -> Iterator[Swept]:
+    """
+    Stop each recorded execution whose task has ended or is gone; yield what became of
+    each.
+
+    :param dag_id: only those of this DAG; None for all.
+    """
+    watch = _watch()
+    for key in variable_keys(KEY_PREFIX):
+        swept, examined = _examine(watch, key, dag_id)
+        if swept and examined and swept.result == "orphaned":
+            swept = _stop(watch, swept, examined)
+        if swept:
+            yield swept
+
+
+def _watch() -> Watch:
+    @cache
+    def connect(connection_id: str, region_name: str) -> PolysyncSageMakerHook:
+        use_connection_of_the_database(connection_id)
+        return PolysyncSageMakerHook(connection_id, region_name, config=REPORT_CONFIG)
+
+    return Watch(DatabaseAccess(), connect, log)
+
+
+def _examine(
+    watch: Watch, key: str, dag_id: str | None
+) -> tuple[Swept | None, Examined | None]:
+    """Return None and None if the record is of another DAG, or is gone."""
+    try:
+        task = _task_of(key)
+        if task is None or dag_id not in (None, task.dag_id):
+            return None, None
+        examined = watch.examine(task)
+    except StoredRecordError as error:
+        return Swept(key, "unreadable", error.problem or str(error)), None
+    except PolysyncError as error:
+        return Swept(key, "failed", f"It cannot be examined: {error}"), None
+    results: dict[Finding, Result] = {
+        Finding.KEEP: "kept",
+        Finding.OVER: "over",
+        Finding.STOP: "orphaned",
+    }
+    swept = Swept(
+        key,
+        results[examined.verdict.finding],
+        examined.verdict.text,
+        examined.task,
+        examined.execution_arn,
+        examined.status,
+    )
+    return swept, examined
+
+
+def _task_of(key: str) -> TaskKey | None:
+    """
+    Return the task instance of a record; None if there is no such Variable any more.
+
+    :raises StoredRecordError: it holds no record, or not that of its key.
+    """
+    with stored_variable(key, lock=False) as variable:
+        stored = stored_task(variable)
+    if stored is None:
+        return None
+    if variable_key(stored.key) != key:
+        raise StoredRecordError("it is not the record of the task of its key")
+    return stored.key
+
+
+def _stop(watch: Watch, swept: Swept, examined: Examined) -> Swept:
+    text, stop = watch.stop(examined)
+    answer = stop.result
+    text = f"{swept.text} {text}"
+    if answer is None:
+        return swept._replace(result="kept", text=text)
+    if answer.error:
+        return swept._replace(result="failed", text=text)
+    return swept._replace(result="stopped", text=text, status=answer.status)
+
+
+class DatabaseAccess(AirflowAccess):
+    """Reaches Airflow by its database."""
+
+    process: ClassVar[StopProcess] = "command"
+
+    def read_record(self, task: TaskKey) -> StoredExecution | None:
+        """Return the record of a task instance; None if there is none."""
+        return stored_record(task)
+
+    def see(self, task: TaskKey) -> SeenTask:
+        """Return what Airflow says of a task instance now."""
+        with stored_variable("", lock=False) as variable:
+            return _seen(variable, task)
+
+    def replace_record(self, task: TaskKey, choose: Choose) -> None:
+        """
+        Replace the record of a task instance, if a function says so. Meanwhile, nobody
+        else can change it.
+        """
+        key = variable_key(task)
+        with stored_variable(key, lock=True) as variable:
+            text = variable.value
+            stored = None
+            if text is not None:
+                stored = from_variable(text, task, place=place_of(key))
+            chosen = choose(stored, _seen(variable, task))
+            if chosen is not None:
+                variable.replace(to_variable(to_stored(chosen, task), task))
+
+    def read_run(self, task: TaskKey) -> Any:
+        """Return the XCom ``run``."""
+        return read_xcom("run", **asdict(task))
+
+    def write_run(self, task: TaskKey, run: ExecutionRecord) -> None:
+        """Push ``run``, and ``state``."""
+        write_xcom("state", run.state, **asdict(task))
+        write_xcom("run", run.model_dump(mode="json"), **asdict(task))
+
+
+def _seen(variable: Any, task: TaskKey) -> SeenTask:
+    tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
+    if not tries:
+        return DELETED_TASK
+    # A loop has several passes. If one has not ended, the task has not.
+    state, number = tries[-1]
+    for other, _ in tries:
+        if other not in ENDED_STATES:
+            state = other
+    return SeenTask(exists=True, state=state, try_number=number)

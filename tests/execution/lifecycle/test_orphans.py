@@ -1,0 +1,156 @@
+"""Which executions are stopped when no process of their task is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.decisions import Owner
+from polysync_airflow.execution.lifecycle.instructions import (
+    Incarnation,
+    StoredExecution,
+    UnattendedStop,
+)
+from polysync_airflow.execution.lifecycle.orphans import (
+    DELETED_TASK,
+    Finding,
+    SeenTask,
+    Verdict,
+    judge_task,
+    owner_of_orphan,
+    with_status,
+)
+from polysync_airflow.execution.models import StartRequest
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+OTHER_ARN = f"{ARN[:-1]}m"
+CONNECTION = "polysync_default"
+STOPPED = UnattendedStop(polysync_conn_id=CONNECTION)
+KEPT_AFTER_SUCCESS = UnattendedStop(polysync_conn_id=CONNECTION, after_success=False)
+
+
+RESUME_TOKEN = "polysync-resume-0123456789abcdef0123"
+
+
+def request(token: str) -> StartRequest:
+    """Return a start request."""
+    return StartRequest(
+        pipeline_name="fanout",
+        pipeline_parameters={},
+        execution_display_name="fanout",
+        client_request_token=token,
+    )
+
+
+OTHER_REQUEST = request("polysync-fedcba9876543210fedcba9876543210")
+
+
+def record(**changes: Any) -> StoredExecution:
+    """Return the record of a second try."""
+    values: dict[str, Any] = {
+        "epoch": 2,
+        "deployment": "0123456789abcdef",
+        "incarnation": Incarnation(),
+        "region_name": "us-east-1",
+        "request": request("polysync-0123456789abcdef0123456789abcdef"),
+        "execution_arn": ARN,
+        "try_number": 2,
+        "unattended_stop": STOPPED,
+    }
+    return StoredExecution(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("task", "stop", "finding"),
+    [
+        # Ended, whoever has ended it.
+        (SeenTask(True, "failed"), STOPPED, Finding.STOP),
+        (SeenTask(True, "skipped"), STOPPED, Finding.STOP),
+        (SeenTask(True, "success"), STOPPED, Finding.STOP),
+        (SeenTask(True, "upstream_failed"), STOPPED, Finding.STOP),
+        (SeenTask(True, "removed"), STOPPED, Finding.STOP),
+        (DELETED_TASK, STOPPED, Finding.STOP),
+        # A try runs, or is on its way.
+        (SeenTask(True, None), STOPPED, Finding.KEEP),
+        (SeenTask(True, "scheduled"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "queued"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "running"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "restarting"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "deferred"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "up_for_retry"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "up_for_reschedule"), STOPPED, Finding.KEEP),
+        (SeenTask(True, "of a later Airflow"), STOPPED, Finding.KEEP),
+        # wait_for_completion=False: its success leaves the execution alone.
+        (SeenTask(True, "success"), KEPT_AFTER_SUCCESS, Finding.KEEP),
+        (SeenTask(True, "failed"), KEPT_AFTER_SUCCESS, Finding.STOP),
+        (DELETED_TASK, KEPT_AFTER_SUCCESS, Finding.STOP),
+        # stop_on_kill=False
+        (SeenTask(True, "failed"), None, Finding.KEEP),
+        (DELETED_TASK, None, Finding.KEEP),
+        # The number of its newest try is known.
+        (SeenTask(True, "failed", 2), STOPPED, Finding.STOP),
+        (SeenTask(True, "up_for_retry", 2), STOPPED, Finding.KEEP),
+        (SeenTask(True, "running", 3), STOPPED, Finding.KEEP),
+        # The DAG run was deleted, and created again: it has begun to count anew.
+        (SeenTask(True, None, 0), STOPPED, Finding.STOP),
+        (SeenTask(True, "running", 1), STOPPED, Finding.STOP),
+        (SeenTask(True, "running", 1), None, Finding.KEEP),
+    ],
+)
+def test_task(task: SeenTask, stop: UnattendedStop | None, finding: Finding) -> None:
+    """Only what nobody else may go on with is stopped."""
+    verdict = judge_task(record(unattended_stop=stop), task)
+
+    assert verdict.finding is finding
+    assert verdict.text.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "after"),
+    [
+        (Finding.STOP, "Executing", Finding.STOP),
+        (Finding.STOP, None, Finding.STOP),
+        (Finding.STOP, "OfALaterAws", Finding.STOP),
+        (Finding.STOP, "Stopping", Finding.OVER),
+        (Finding.STOP, "Stopped", Finding.OVER),
+        (Finding.STOP, "Succeeded", Finding.OVER),
+        (Finding.STOP, "Failed", Finding.OVER),
+        (Finding.KEEP, "Executing", Finding.KEEP),
+        (Finding.KEEP, "Failed", Finding.KEEP),
+    ],
+)
+def test_status(before: Finding, status: str | None, after: Finding) -> None:
+    """AWS's status can spare a stop, and asks for none."""
+    assert with_status(Verdict(before, "."), status).finding is after
+
+
+FAILED = SeenTask(True, "failed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "task", "owner"),
+    [
+        ({}, FAILED, Owner.NOBODY),
+        ({}, DELETED_TASK, Owner.NOBODY),
+        # The ARN was found in AWS's list meanwhile.
+        ({"execution_arn": None}, FAILED, Owner.NOBODY),
+        ({"stop_requested_by": 2}, FAILED, Owner.NOBODY),
+        # A later try, a resume, another execution, another choice.
+        ({"execution_arn": OTHER_ARN}, FAILED, Owner.LATER_TRY),
+        ({"try_number": 3}, FAILED, Owner.LATER_TRY),
+        ({"resumes": 1, "resume_token": RESUME_TOKEN}, FAILED, Owner.LATER_TRY),
+        ({"request": OTHER_REQUEST}, FAILED, Owner.LATER_TRY),
+        ({"unattended_stop": None}, FAILED, Owner.LATER_TRY),
+        # A clear.
+        ({}, SeenTask(True, None), Owner.LATER_TRY),
+        ({}, SeenTask(True, "running"), Owner.LATER_TRY),
+        # It has succeeded, and has deleted the record.
+        (None, FAILED, Owner.LATER_TRY),
+    ],
+)
+def test_owner(changes: dict[str, Any] | None, task: SeenTask, owner: Owner) -> None:
+    """Whoever goes on with the execution between the looks is noticed."""
+    stored = None if changes is None else record(**changes)
+
+    assert owner_of_orphan(stored, record(), task) is owner

@@ -1,0 +1,343 @@
+"""
+Which rows the listener adds in the transaction of the scheduler or of the API server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select, text
+
+from polysync_airflow.airflow_compat import listeners as compat
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.records import KEY_PREFIX, variable_key
+
+if not CAPABILITIES.triggerer_callbacks:
+    pytest.skip("this Airflow tells no listener of ends", allow_module_level=True)
+
+from airflow.models.callback import TriggererCallback
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.models.variable import Variable
+from airflow.utils.session import create_session
+
+from polysync_airflow.watch.listeners import CALLBACK, EndListener
+
+DAG_ID = "watched"
+RUN_ID = "manual__1"
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+
+@pytest.fixture
+def session() -> Iterator[Any]:
+    """A session of the caller, with a DAG run; all is deleted again."""
+    with create_session() as made:
+        _delete_all(made)
+        add_run(made)
+        made.commit()
+        yield made
+        made.rollback()
+        _delete_all(made)
+
+
+def _delete_all(session: Any) -> None:
+    for model in (TaskInstance, DagRun):
+        session.query(model).filter_by(dag_id=DAG_ID).delete()
+    session.query(TriggererCallback).delete()
+    session.query(Trigger).delete()
+    session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
+    session.commit()
+
+
+def add_run(session: Any, run_id: str = RUN_ID) -> None:
+    """Store a DAG run."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    values = {
+        "dag_id": DAG_ID,
+        "run_id": run_id,
+        "state": "running",
+        "run_type": "manual",
+        "run_after": now,
+        "queued_at": now,
+        "start_date": now,
+        "clear_number": 0,
+        "log_template_id": 1,
+    }
+    session.execute(DagRun.__table__.insert().values(**values))
+
+
+def add_task(
+    session: Any,
+    state: str | None,
+    task_id: str = "train",
+    map_index: int = -1,
+    *,
+    has_record: bool = True,
+) -> TaskKey:
+    """Store a task instance, and that it has a record."""
+    from sqlalchemy import insert
+    from uuid6 import uuid7
+
+    index = (
+        "region_index"
+        if "region_index" in TaskInstance.__table__.columns
+        else "map_index"
+    )
+    values = {
+        "id": uuid7(),
+        "dag_id": DAG_ID,
+        "run_id": RUN_ID,
+        "task_id": task_id,
+        index: map_index,
+        "state": state,
+        "pool": "default_pool",
+        "pool_slots": 1,
+        "max_tries": 2,
+        "try_number": 1,
+    }
+    session.execute(insert(TaskInstance.__table__).values(**values))
+    key = TaskKey(DAG_ID, RUN_ID, task_id, map_index)
+    if has_record:
+        session.add(Variable(key=variable_key(key), val="{}"))  # type: ignore[no-untyped-call]
+    session.commit()
+    return key
+
+
+def dag_run(session: Any) -> Any:
+    """Return the DAG run as the caller has it."""
+    return session.scalar(select(DagRun).filter_by(dag_id=DAG_ID, run_id=RUN_ID))
+
+
+def task_instance(session: Any, key: TaskKey, state: str) -> Any:
+    """Return a task instance that the caller has marked."""
+    query = select(TaskInstance).filter_by(
+        dag_id=key.dag_id, run_id=key.run_id, task_id=key.task_id
+    )
+    ti = session.scalar(query.where(TaskInstance.map_index == key.map_index))
+    ti.state = state
+    return ti
+
+
+def told(session: Any) -> list[str]:
+    """Return the keys of the records of which a triggerer is told."""
+    rows = session.scalars(select(TriggererCallback)).all()
+    assert {row.data["path"] for row in rows} <= {CALLBACK}
+    assert all(row.trigger is not None for row in rows)
+    return sorted(variable_key(TaskKey(**row.data["kwargs"])) for row in rows)
+
+
+def statements_of(session: Any) -> list[str]:
+    """Return the list to which the statements of a session are added."""
+    found: list[str] = []
+
+    def before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    event.listen(session.connection().engine, "before_cursor_execute", before)
+    return found
+
+
+@pytest.mark.parametrize("end", ["on_dag_run_failed", "on_dag_run_success"])
+@pytest.mark.parametrize(
+    "state", ["up_for_retry", "scheduled", "deferred", "skipped", "failed", "removed"]
+)
+def test_run_that_ends_with_a_record(session: Any, end: str, state: str) -> None:
+    """A mark of a run, and dagrun_timeout, may leave the execution of its task."""
+    key = add_task(session, state)
+
+    getattr(EndListener(), end)(dag_run(session), "marked")
+    session.commit()
+
+    assert told(session) == [variable_key(key)]
+
+
+def test_mapped_tasks(session: Any) -> None:
+    """Each has a record of its own."""
+    keys = [add_task(session, "skipped", map_index=index) for index in (0, 1)]
+
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    session.commit()
+
+    assert told(session) == sorted(map(variable_key, keys))
+
+
+@pytest.mark.skipif(
+    not CAPABILITIES.run_marks_skip_tasks, reason="a mark makes waiting tasks succeed"
+)
+def test_success_in_a_run_that_ends(session: Any) -> None:
+    """A group of steps keeps the record of its success, and needs no row at its end."""
+    add_task(session, "success")
+
+    EndListener().on_dag_run_success(dag_run(session), "ended")
+    session.commit()
+
+    assert told(session) == []
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "skipped"])
+def test_task_that_is_marked(session: Any, state: str) -> None:
+    """Whatever state it had before."""
+    key = add_task(session, "up_for_retry")
+    ti = task_instance(session, key, state)
+    more = {"error": "marked"} if state == "failed" else {}
+
+    getattr(EndListener(), f"on_task_instance_{state}")(None, ti, **more)
+    session.commit()
+
+    assert told(session) == [variable_key(key)]
+
+
+def test_failure_with_a_retry(session: Any) -> None:
+    """The scheduler says that a task has failed also if a retry follows."""
+    key = add_task(session, "running")
+    ti = task_instance(session, key, "up_for_retry")
+
+    EndListener().on_task_instance_failed("running", ti, "its process has died")
+    session.commit()
+
+    assert told(session) == []
+
+
+def test_one_end_with_three_calls(session: Any) -> None:
+    """In one transaction, they add one row."""
+    key = add_task(session, "up_for_retry")
+    ti = task_instance(session, key, "failed")
+    listener = EndListener()
+
+    listener.on_task_instance_failed(None, ti, "marked")
+    listener.on_dag_run_failed(dag_run(session), "marked")
+    session.commit()
+    assert len(told(session)) == 1
+
+    listener.on_dag_run_failed(dag_run(session), "the run has ended")
+    session.commit()
+    assert len(told(session)) == 2
+
+
+def test_rolled_back(session: Any) -> None:
+    """The row exists if the end does."""
+    key = add_task(session, "up_for_retry")
+    ti = task_instance(session, key, "failed")
+    session.flush()  # with SQLite, this begins the transaction
+
+    EndListener().on_task_instance_failed(None, ti, "marked")
+    session.rollback()
+
+    assert told(session) == []
+
+
+def test_nothing_of_ours(session: Any) -> None:
+    """A run without a record costs one query, and its tasks none."""
+    key = add_task(session, "skipped", has_record=False)
+    run, ti = dag_run(session), task_instance(session, key, "skipped")
+    session.flush()
+    statements = statements_of(session)
+    listener = EndListener()
+
+    for _ in range(3):
+        listener.on_task_instance_skipped(None, ti)
+    listener.on_dag_run_failed(run, "marked")
+
+    selects = [each for each in statements if each.startswith("SELECT")]
+    assert len(selects) == 1
+    assert len(statements) == 3  # with the savepoint, and its end
+    session.commit()
+    assert told(session) == []
+
+
+def test_records_of_other_runs(session: Any) -> None:
+    """They are left alone, and so are those of a DAG whose name begins alike."""
+    add_task(session, "failed", has_record=False)
+    others = [
+        TaskKey(DAG_ID, "manual__2", "train", -1),
+        TaskKey(f"{DAG_ID}.more", RUN_ID, "train", -1),
+    ]
+    for other in others:
+        session.add(Variable(key=variable_key(other), val="{}"))  # type: ignore[no-untyped-call]
+    session.commit()
+
+    EndListener().on_dag_run_failed(dag_run(session), "ended")
+    session.commit()
+
+    assert told(session) == []
+
+
+@pytest.mark.parametrize(
+    "part", ["variable_keys_in", "unattended_tasks", "let_triggerer_call"]
+)
+def test_statement_that_fails(
+    session: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+) -> None:
+    """The caller's transaction is not harmed, and the log says so once."""
+    add_task(session, "skipped")
+    run = dag_run(session)
+    session.execute(
+        DagRun.__table__.update().where(DagRun.run_id == RUN_ID).values(state="failed")
+    )
+
+    def fail(own: Any, *_: Any, **__: Any) -> None:
+        own.execute(text("SELECT 1 FROM no_such_table"))
+
+    monkeypatch.setattr(compat, part, fail)
+    listener = EndListener()
+    with caplog.at_level(logging.WARNING):
+        listener.on_dag_run_failed(run, "marked")
+        listener.on_dag_run_failed(run, "marked")
+    session.commit()
+
+    query = select(DagRun.state).where(DagRun.run_id == RUN_ID)
+    assert session.scalar(query) == "failed"
+    assert told(session) == []
+    (line,) = [each for each in caplog.messages if "polysync records" in each]
+    assert f"DAG run {RUN_ID} of DAG {DAG_ID}: OperationalError" in line
+
+
+def test_row_that_fails(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the savepoint has added before the error is not left, either."""
+    add_task(session, "skipped")
+
+    def add_and_fail(own: Any, *arguments: Any) -> None:
+        let(own, *arguments)
+        own.flush()
+        raise LookupError
+
+    let = compat.let_triggerer_call
+    monkeypatch.setattr(compat, "let_triggerer_call", add_and_fail)
+
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    session.commit()
+
+    assert session.scalar(select(func.count()).select_from(Trigger)) == 0
+
+
+def test_commits_of_the_scheduler(session: Any) -> None:
+    """The scheduler allows no commit of its session, and the savepoint is none."""
+    from airflow.utils.sqlalchemy import prohibit_commit
+
+    key = add_task(session, "skipped")
+    with prohibit_commit(session) as guard:  # type: ignore[no-untyped-call]
+        EndListener().on_dag_run_failed(dag_run(session), "timed out")
+        guard.commit()
+
+    assert told(session) == [variable_key(key)]
+
+
+def test_process_of_a_task(caplog: pytest.LogCaptureFixture) -> None:
+    """There, the listener gets no row of the database, and does nothing."""
+    ti = SimpleNamespace(
+        dag_id=DAG_ID, run_id=RUN_ID, task_id="train", map_index=-1, state="failed"
+    )
+
+    EndListener().on_task_instance_failed(None, ti, ValueError())
+
+    assert caplog.messages == []

@@ -1,0 +1,116 @@
+"""In which processes the plugin of the watch registers its listener."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from types import ModuleType
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.watch.plugin import PolysyncWatchPlugin
+
+NEEDS_CALLBACKS = pytest.mark.skipif(
+    not CAPABILITIES.triggerer_callbacks,
+    reason="this Airflow tells no listener of ends",
+)
+SCHEDULER = "airflow.jobs.scheduler_job_runner"
+API_SERVER = "airflow.api_fastapi.main"
+# A scheduler whose LocalExecutor forks a process for a task.
+FORK = """
+import os, sys, types
+sys.modules["airflow.jobs.scheduler_job_runner"] = types.ModuleType("scheduler")
+from airflow.listeners.listener import get_listener_manager
+def ours():
+    plugins = get_listener_manager().pm.get_plugins()
+    return [each for each in plugins if type(each).__name__ == "EndListener"]
+assert len(ours()) == 1
+child = os.fork()
+if not child:
+    os._exit(len(ours()))
+assert os.waitpid(child, 0)[1] == 0
+assert len(ours()) == 1
+"""
+# What the API server and the scheduler import for the listener.
+IMPORT = """
+import json, sys
+import airflow.models.taskinstance
+before = set(sys.modules)
+import polysync_airflow.watch.plugin, polysync_airflow.watch.listeners
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_airflow_loads_the_plugin() -> None:
+    """The entry point names the plugin."""
+    (entry_point,) = entry_points(group="airflow.plugins", name="polysync_watch")
+
+    assert entry_point.load() is PolysyncWatchPlugin
+
+
+@NEEDS_CALLBACKS
+@pytest.mark.parametrize("module", [SCHEDULER, API_SERVER])
+def test_processes_with_a_listener(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """The scheduler and the API server, by what they have imported."""
+    monkeypatch.setitem(sys.modules, API_SERVER, ModuleType(API_SERVER))
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+
+    names = [type(each).__name__ for each in PolysyncWatchPlugin().listeners]
+
+    assert names == ["EndListener"]
+
+
+def test_processes_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where Airflow parses a DAG file, it refuses tasks with ``end_from_trigger=True`` if
+    there is a listener.
+    """
+    for module in (SCHEDULER, API_SERVER):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    assert PolysyncWatchPlugin().listeners == []
+
+
+@NEEDS_CALLBACKS
+def test_interface_that_has_changed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so once, with what to do, and Airflow starts."""
+    monkeypatch.setitem(sys.modules, API_SERVER, ModuleType(API_SERVER))
+    monkeypatch.setitem(sys.modules, "polysync_airflow.watch.listeners", None)
+    plugin = PolysyncWatchPlugin()
+
+    with caplog.at_level(logging.WARNING):
+        assert plugin.listeners == plugin.listeners == []
+
+    (line,) = caplog.messages
+    assert "polysync records --stop-orphans" in line
+
+
+@NEEDS_CALLBACKS
+@pytest.mark.nightly
+def test_tasks_of_local_executor_have_no_listener() -> None:
+    """Their processes are forks of the scheduler, and parse DAG files."""
+    subprocess.run([sys.executable, "-c", FORK], check=True)
+
+
+@NEEDS_CALLBACKS
+@pytest.mark.nightly
+def test_import_is_cheap() -> None:
+    """Scheduler and API server import neither boto3 nor what waits or calls AWS."""
+    output = subprocess.run(
+        [sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True
+    ).stdout
+    imported = json.loads(output.splitlines()[-1])
+
+    packages = {name.split(".")[0] for name in imported}
+    assert not packages & {"boto3", "botocore", "fastapi"}
+    ours = [name for name in imported if name.startswith("polysync_airflow.")]
+    folders = {name.split(".")[1] for name in ours}
+    assert not folders & {"aws", "auth", "hooks", "triggers", "operators"}

@@ -23,7 +23,7 @@ from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
 from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
-from polysync_airflow.execution.waiter import ExecutionWaiter
+from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import DELETED
@@ -78,7 +78,7 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
-    watch = Watch(TriggererAccess(), _connect, log)
+    watch = Watch(TriggererAccess(), _connect, log, lag_seconds=LAG_SECONDS)
     examined = _examine(watch, task)
     text = examined.verdict.text
     stop = None

@@ -27,6 +27,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     UnattendedStop,
 )
+from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
 from polysync_airflow.execution.lifecycle.orphans import Finding, SeenTask, Verdict
 from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess, parse_run
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
@@ -105,11 +106,14 @@ class Watch:
 
     :param connect: returns the hook for a connection and a region.
     :param log: the log of the process.
+    :param lag_seconds: for how long AWS is asked again for an execution that it does
+        not know: it may have been started a moment ago.
     """
 
     access: AirflowAccess
     connect: Connect
     log: Any
+    lag_seconds: float
 
     def examine(self, task: TaskKey) -> Examined:
         """
@@ -162,7 +166,9 @@ class Watch:
     def _ask_aws(
         self, examined: Examined, record: StoredExecution, stop: UnattendedStop
     ) -> Examined:
-        arn = record.execution_arn or self._find(record, stop)
+        arn = record.execution_arn
+        if arn is None:
+            arn = self._ask_again(lambda: self._find(record, stop))
         if arn is None:
             text = f"{examined.verdict.text} AWS lists no execution of its request."
             verdict = Verdict(Finding.OVER, text)
@@ -171,30 +177,45 @@ class Watch:
         status = None
         verdict = examined.verdict
         try:
-            status = self._describe(arn, record, stop).status
+            status = self._ask_again(lambda: self._status_of(arn, record, stop))
         except SageMakerApiError as error:
-            if has_code(error, RESOURCE_NOT_FOUND):
+            self.log.warning(
+                "The status of an execution is not known, so it is stopped: %s"
+                " Execution: %s",
+                error,
+                arn,
+            )
+        else:
+            if status is None:
                 text = f"{verdict.text} AWS does not know the execution."
                 verdict = Verdict(Finding.OVER, text)
-            else:
-                self.log.warning(
-                    "The status of an execution is not known, so it is stopped: %s"
-                    " Execution: %s",
-                    error,
-                    arn,
-                )
         verdict = orphans.with_status(verdict, status)
         return Examined(examined.task, verdict, known, status)
 
-    def _describe(
+    def _ask_again(self, look: Callable[[], str | None]) -> str | None:
+        """Return what AWS says; None if it still does not know the execution."""
+        until = clock.time() + self.lag_seconds
+        while True:
+            found = look()
+            if found is not None or clock.time() >= until:
+                return found
+            clock.sleep(ASK_AGAIN_SECONDS)
+
+    def _status_of(
         self, arn: str, record: StoredExecution, stop: UnattendedStop
-    ) -> models.ExecutionDescription:
+    ) -> str | None:
+        """Return the status of an execution; None if AWS does not know it."""
         hook = self._hook(stop, record.region_name, models.region_from_arn(arn))
-        return call_with_retry(
-            partial(hook.describe_pipeline_execution, arn),
-            until=clock.time() + DESCRIBE_SECONDS,
-            warn=self.log.warning,
-        )
+        try:
+            return call_with_retry(
+                partial(hook.describe_pipeline_execution, arn),
+                until=clock.time() + DESCRIBE_SECONDS,
+                warn=self.log.warning,
+            ).status
+        except SageMakerApiError as error:
+            if has_code(error, RESOURCE_NOT_FOUND):
+                return None
+            raise
 
     def _find(self, record: StoredExecution, stop: UnattendedStop) -> str | None:
         """

@@ -100,7 +100,8 @@ def _watch() -> Watch:
         use_connection_of_the_database(connection_id)
         return PolysyncSageMakerHook(connection_id, region_name, config=REPORT_CONFIG)
 
-    return Watch(DatabaseAccess(), connect, log)
+    # The next sweep asks again.
+    return Watch(DatabaseAccess(), connect, log, lag_seconds=0)
 
 
 def _examine(

@@ -217,6 +217,29 @@ def test_start_without_a_response(
     assert calls(emulator, START) == [START]
 
 
+@pytest.mark.parametrize(
+    ("times", "finding", "status"), [(5, "stop", "Stopping"), (99, "over", "Executing")]
+)
+def test_execution_that_aws_does_not_know_yet(
+    times: int,
+    finding: str,
+    status: str,
+    lost: Callable[..., Task],
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """It may have been started a moment ago, so AWS is asked again for a minute."""
+    task = lost()
+    task.state = "failed"
+    emulator.control.add_fault(
+        "error", DESCRIBE, code="ResourceNotFound", message="No such", count=times
+    )
+
+    assert look_after(task) == finding
+
+    assert execution_log.statuses == [status]
+
+
 def test_start_that_was_never_sent(
     emulator: EmulatorServer, interceptor: RequestInterceptor
 ) -> None:

@@ -14,7 +14,8 @@ Rules of a try that knows the status of that execution:
    still runs, the user wants a new one in its place, and the try stops it first. Who
    chose to resume it wants its end, in the same way as a retry. A group of steps
    chooses by the status (``stop_on_clear=False``): it waits for the end, to choose
-   again, or it resumes.
+   again, or it resumes. An execution that another task instance with the same key has
+   started is replaced, unless the user chose to resume it.
 4. While AWS has not responded to a resume, the next try sends the same request again,
    whatever ``retry_mode``, ``on_clear`` and ``on_completed_with_failures`` say: a
    process that was frozen may still send it, so nothing may be started beside it.
@@ -67,6 +68,7 @@ from typing import Final
 from polysync_airflow import states
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
     RecoveryChoices,
     StoredExecution,
 )
@@ -146,6 +148,10 @@ def _after_clear(
     if choice:
         return _replace(record, status, choices)
 
+    if record.epoch == NO_EPOCH and record.replaced_by_epoch is not None:
+        # Another task instance with the same key has started it. Its first try was to
+        # replace it, and has not come to that.
+        return _replace(record, status, choices)
     if not choices.stop_on_clear:
         return _go_on_with_group(status, choices)
     if choices.on_clear == "resume" and not _counts_as_success(status, choices):

@@ -214,7 +214,13 @@ def _looked_up_started(instruction: Instruction, event: LookedUp) -> Instruction
     task_try = instruction.task_try
     record = find(task_try, event)
     if record:
+        # The record that is there may have a choice of the user.
+        choice = {"clear_choice": instruction.known.clear_choice}
+        record = record.model_copy(update=choice)
         return _take_over(task_try, record, _found_line(record))
+    if arn_of(instruction.known, event):
+        # It is of an earlier epoch, and has ended: there is its record, so it counts.
+        return _looked_up_request(instruction, event)
     problem = (
         "AWS has answered the start with ConflictException for a minute: another change"
         f" of pipeline {event.pipeline_name} is in progress, or an earlier try of this"

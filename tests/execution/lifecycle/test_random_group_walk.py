@@ -49,8 +49,8 @@ class GroupAirflow(Airflow):
     group's first task.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         # The tasks of the steps that have not ended after a clear.
         self.cleared: tuple[str, ...] = ALL
         # The XComs of the first task.
@@ -152,6 +152,9 @@ class GroupTry(TryProcess):
             airflow.first_look = first.model_dump(mode="json")
         return clear
 
+    def _check_is_wanted(self, arn: str) -> None:
+        """Check nothing: which steps were cleared decides, and not ``on_clear``."""
+
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
         """Check that the try does what was cleared."""
         epoch, record = before.task_try.epoch, before.known
@@ -160,11 +163,9 @@ class GroupTry(TryProcess):
             assert now.command is not Command.STOP, (
                 "some steps were cleared, and the execution is stopped"
             )
-        if (
-            self.clear is None
-            or status != "Failed"
-            or epoch in (record.epoch, record.replaced_by_epoch)
-        ):
+        if self.clear is None or status != "Failed":
+            return
+        if self._is_decided(record, epoch):
             return
         if not record.choice_in(epoch):
             action = self.clear.action
@@ -193,7 +194,13 @@ class GroupWalk(Walk):
         )
 
     def _airflow(self, retries: int) -> GroupAirflow:
-        return GroupAirflow(self.random, self.choices, retries)
+        return GroupAirflow(
+            self.random,
+            self.choices,
+            retries,
+            self.aws,
+            has_own_names=self.scenario.has_own_names,
+        )
 
     def run(self) -> None:
         """Run the task to its end, and let all that is left of it come to an end."""

@@ -1,23 +1,41 @@
 """
 Random walks over what can happen to a task: the promise, checked on the core alone.
+
+A seed chooses the scenario of a walk, so that what needs several rare things at once
+happens often enough: each block of walks reaches each row of the table of transitions.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from random import Random
 
 import pytest
 
 from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryChoices
+from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.states import DELETED
-from tests.execution.lifecycle.world import ALLOWED, Airflow, TryProcess, end_deferred
+from tests.execution.lifecycle.aws import Aws, Weather
+from tests.execution.lifecycle.world import (
+    ALLOWED,
+    Airflow,
+    Row,
+    TryProcess,
+    end_deferred,
+)
 
 # For a longer search: POLYSYNC_WALKS=100000.
-WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
+DEFAULT_WALKS = 4500
+WALKS = int(os.environ.get("POLYSYNC_WALKS", str(DEFAULT_WALKS)))
 # For several processes. A block of a longer search takes less time than a test may.
 BLOCKS = max(3, WALKS // 5_000)
+# How often each of three blocks reaches each row of the table of transitions, at least:
+# 50 times in all.
+MIN_REACHED = 17
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
     f"sending {each.name}"
@@ -28,6 +46,7 @@ BEFORE_A_REQUEST = [
         Command.RESEND_RESUME,
     )
 ]
+BEFORE_A_RESUME = BEFORE_A_REQUEST[2:]
 BEFORE_THE_FIRST_WRITE = [
     "before the record is read",
     "when the record is read",
@@ -36,14 +55,120 @@ BEFORE_THE_FIRST_WRITE = [
 ]
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """
+    What happens in a walk, and how likely it is.
+
+    :param dies: before the walk, at which steps the processes of the first tries die,
+        one after the other; their executions fail.
+    :param deaths: how much likelier than usual a process is disturbed.
+    :param losses: the record is lost between two tries.
+    :param marks: a user marks or clears the task while it waits for its retry.
+    :param outside: somebody resumes or stops an execution outside of Airflow.
+    :param races: the same, while a process is about to resume it.
+    :param others: other task instances start executions of the same pipeline.
+    :param choices: what the author chose.
+    """
+
+    weather: Weather = Weather()
+    dies: tuple[str, ...] = ()
+    deaths: float = 1.0
+    losses: float = 0.15
+    marks: float = 0.1
+    outside: float = 0.05
+    races: float = 0.05
+    others: float = 0.2
+    has_own_names: bool = False
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+
+# A first try that nothing disturbs.
+THE_END = "the end"
+RESUMES = {"retry_mode": "resume", "on_clear": "resume"}
+RESUMES_RETRIES = {"retry_mode": "resume", "on_clear": "new"}
+SCENARIOS = [
+    Scenario(),
+    # Nobody knows whether AWS has accepted a resume.
+    Scenario(
+        Weather(failed=0.1, lost=0.2, unknown=0.1, gone=0.05),
+        dies=(THE_END, "sending RESUME"),
+        deaths=0.2,
+        losses=0,
+        marks=0.9,
+        choices=RESUMES,
+    ),
+    Scenario(
+        Weather(lost=0.2, unknown=0.1),
+        dies=(THE_END, "after RESUME"),
+        deaths=0.2,
+        losses=0,
+        marks=0.9,
+        choices=RESUMES,
+    ),
+    # AWS refuses resumes, or somebody else resumes the execution.
+    Scenario(
+        Weather(refused=0.2, gone=0.15),
+        dies=(THE_END, "sending RESUME"),
+        deaths=0.1,
+        losses=0,
+        marks=0.9,
+        races=0.6,
+        choices=RESUMES_RETRIES,
+    ),
+    # AWS refuses a start that is to replace an execution.
+    Scenario(
+        Weather(failed=0.1, refused=0.5, quota=0.2),
+        dies=(THE_END, "sending START"),
+        deaths=0.2,
+        losses=0,
+        marks=0.9,
+        choices={"retry_mode": "new"},
+    ),
+    # AWS answers starts with conflicts.
+    Scenario(
+        Weather(failed=0.1, conflict=0.8),
+        dies=("sending START",),
+        deaths=0.3,
+        losses=0.1,
+        marks=0.9,
+    ),
+    # AWS does not know executions.
+    Scenario(Weather(unknown=0.2, gone=0.05, refused=0.3), deaths=0.2, marks=0.3),
+    # Records are lost or edited.
+    Scenario(dies=("waiting",), losses=0.7, marks=0.5, others=0.6),
+    # Only tokens tell which execution is whose.
+    Scenario(
+        dies=(THE_END,),
+        deaths=0.2,
+        losses=0.7,
+        others=0.1,
+        has_own_names=True,
+    ),
+    Scenario(
+        dies=("waiting",),
+        deaths=0.2,
+        losses=0.7,
+        marks=0.3,
+        outside=0.7,
+        others=0.1,
+        has_own_names=True,
+    ),
+]
+
+
 class Walk:
     """One task with what happens to it, chosen by a seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = random = Random(seed)
+        self.scenario = random.choice(SCENARIOS)
         self.choices = self._choices()
-        self.airflow = self._airflow(random.randint(0, 3))
-        self.later_runs = 0
+        self.aws = Aws(random, self.scenario.weather)
+        self.airflow = self._airflow(random.randint(0, 3) + len(self.scenario.dies))
+        self.others = 0
+        # The executions of other task instances, with the tokens that those have sent.
+        self.foreign: dict[str, set[str]] = {}
         # Known limit: nobody finds the execution of a deleted DAG run whose record is
         # lost, too.
         self.is_lost = self.is_created_again = False
@@ -56,7 +181,7 @@ class Walk:
                 (BEFORE_THE_FIRST_WRITE, 0.5),
             ]
         )
-        self.clears = random.randint(0, 2)
+        self.clears = random.randint(0, 2) + bool(self.scenario.dies)
         # Executions of which nobody knows any more who could stop them.
         self.unknown: set[str] = set()
         # Known limit: without its record, AWS may take the stop of a resumed execution
@@ -70,34 +195,68 @@ class Walk:
             on_clear=random.choice(["new", "resume"]),
             on_completed_with_failures=random.choice(["fail", "succeed"]),
             stop_on_kill=random.random() < 0.85,
-        )
+        ).model_copy(update=self.scenario.choices)
 
     def _airflow(self, retries: int) -> Airflow:
-        return Airflow(self.random, self.choices, retries)
+        return Airflow(
+            self.random,
+            self.choices,
+            retries,
+            self.aws,
+            has_own_names=self.scenario.has_own_names,
+        )
+
+    @property
+    def is_blind(self) -> bool:
+        """
+        Whether the record was lost of an execution that no name tells.
+
+        Known limit: only its epoch finds it, by its token.
+        """
+        return self.is_lost and self.scenario.has_own_names
 
     def run(self) -> None:
         """Run the task to its end, and let all that is left of it come to an end."""
         airflow = self.airflow
+        self._play()
         while True:
             self.unknown.clear()
             process = airflow.begin_try()
             self._run_try(process)
             died = airflow.history[-2:] == ["crash", "-> failed"]
             is_stopped = died and airflow.stored and not self.is_created_again
-            if airflow.state == "failed" and not process.wrote and not is_stopped:
+            self._between_tries()
+            has_not_looked = not process.wrote and not is_stopped
+            if airflow.state == "failed" and (has_not_looked or self.is_blind):
                 # Known limits: the last process is ended before it could write
                 # anything; or the record is lost, and it ends before it has looked in
                 # AWS.
                 self.unknown.update(each.arn for each in airflow.running)
-            self._between_tries()
             if airflow.state in ("success", "failed"):
-                if not self.clears:
+                if not self.clears or self.is_blind:
                     break
                 self.clears -= 1
                 self._choose()
                 airflow.clear()
         for process in list(self.frozen):
             self._finish(process)
+
+    def _play(self) -> None:
+        """Do what the scenario says, without anything else that happens."""
+        airflow = self.airflow
+        for last_step in self.scenario.dies:
+            if airflow.state == "failed":
+                airflow.clear()
+            process = airflow.begin_try()
+            for step in itertools.takewhile(
+                lambda step: step != last_step, process.steps
+            ):
+                airflow.history.append(step)
+                if step == "waiting":
+                    airflow.fail_executions()
+            if airflow.state == "running":
+                self._crash(process)
+        self._between_tries()
 
     def _choose(self) -> None:
         """
@@ -115,40 +274,107 @@ class Walk:
 
         Not while a process is frozen: it may still send what nobody knows of any more.
         """
-        random, airflow = self.random, self.airflow
-        while random.random() < 0.2:
-            self._run_later_dag_run()
+        random = self.random
+        airflow = self.airflow
+        while random.random() < self.scenario.others:
+            self._run_other()
         if self.frozen or airflow.try_number == 0 or airflow.state == "success":
             return
-        if random.random() < 0.15 and not self.is_created_again:
+        while random.random() < 0.4:
+            airflow.progress()
+        if random.random() < self.scenario.outside:
+            self._act_outside()
+        if airflow.state == "up_for_retry" and random.random() < self.scenario.marks:
+            self._mark_or_clear()
+        if random.random() < self.scenario.losses and self._may_lose_record():
             self.is_lost = True
             airflow.lose_record()
             self.stopped_before.update(
                 each.arn for each in airflow.aws.executions if each.stops
             )
-        if random.random() < 0.2:
+        if random.random() < 0.2 and not self.scenario.has_own_names:
             airflow.history.append("tokens forgotten")
             airflow.aws.forget_tokens()
         if random.random() < 0.3:
             airflow.parameter = f"{airflow.parameter}1"
 
-    def _run_later_dag_run(self) -> None:
+    def _may_lose_record(self) -> bool:
+        if self.is_created_again:
+            return False
+        airflow = self.airflow
+        if not self.scenario.has_own_names:
+            return True
+        stored = airflow.stored
+        if stored is None or stored.execution_arn is None:
+            return False
+        return airflow.state != "failed"
+
+    def _mark_or_clear(self) -> None:
+        """A user marks or clears a task that waits for its retry."""
+        airflow = self.airflow
+        if self.is_blind:
+            return
+        if self.clears and self.random.random() < 0.7:
+            self.clears -= 1
+            airflow.clear()
+            return
+        airflow.history.append("marked while it waits for its retry")
+        airflow.end_try("failed")
+        airflow.stop_left()
+
+    def _act_outside(self) -> None:
         """
-        The task of a later DAG run starts its execution, and waits for its end: nobody
-        else notices.
+        Somebody resumes or stops the execution of the record in AWS's console.
+
+        Known limit: not that of an older record, around the start of a new one.
         """
-        before, aws = self.airflow.stored, self.airflow.aws
-        self.later_runs += 1
-        later = Airflow(self.random, self.choices, 0, f"later{self.later_runs}", aws)
-        own = {each.arn for each in aws.executions}
-        for step in later.begin_try().steps:
+        stored = self.airflow.stored
+        if stored is None or stored.execution_arn is None:
+            return
+        execution = self.aws.find(stored.execution_arn)
+        if self.frozen or not self.airflow.owns(execution):
+            return
+        if execution.status == "Executing":
+            self.airflow.history.append("stopped outside of Airflow")
+            execution.status = "Stopping"
+        elif execution.has_failed and not execution.stops:
+            # Known limit: AWS may take the next stop for the one that it has made.
+            self.airflow.history.append("resumed outside of Airflow")
+            execution.status = self.random.choice(["Executing", "Stopping"])
+            # It is theirs, if nobody clears the task.
+            self.unknown.add(execution.arn)
+            if stored.resume_is_pending:
+                # The same limit.
+                self.stopped_before.add(execution.arn)
+
+    def _run_other(self) -> None:
+        """
+        The task of a later DAG run, or the same one of another deployment, starts its
+        execution: nobody else touches it.
+        """
+        before = self.airflow.stored
+        self.others += 1
+        run_id = f"later{self.others}"
+        deployment = "prod"
+        if self.random.random() < 0.5:
+            run_id = "today"
+            deployment = f"staging{self.others}"
+        other = Airflow(
+            self.random,
+            self.choices,
+            0,
+            self.aws,
+            run_id=run_id,
+            deployment=deployment,
+            has_own_names=self.scenario.has_own_names,
+        )
+        steps = other.begin_try().steps
+        for step in itertools.takewhile(lambda step: step != "waiting", steps):
             assert self.airflow.stored == before, (
-                f"a later DAG run has changed the record: {step}"
+                f"another task instance has changed the record: {step}"
             )
-            for each in aws.running:
-                if each.arn not in own:
-                    each.status = "Succeeded"
-        assert later.stored is None or later.state == "failed"
+        for each in filter(other.owns, self.aws.executions):
+            self.foreign[each.arn] = set(each.tokens)
 
     def _run_try(self, process: TryProcess) -> None:
         for step in process.steps:
@@ -156,13 +382,15 @@ class Walk:
             self.airflow.history.append(step)
             self._check(step)
             self._let_time_pass(step)
+            if step in BEFORE_A_RESUME and self.random.random() < self.scenario.races:
+                self._act_outside()
             if not self._is_overwritten(process) and not self._disturb(process, step):
                 return
 
     def _let_time_pass(self, step: str) -> None:
         random = self.random
-        while random.random() < (0.5 if step == "waiting" else 0.1):
-            self.airflow.aws.progress()
+        while random.random() < (0.5 if step == "waiting" else 0.05):
+            self.airflow.progress()
             self._check("progress")
         while self.frozen and random.random() < self.thaws:
             self._step_frozen()
@@ -180,18 +408,23 @@ class Walk:
     def _disturb(self, process: TryProcess, step: str) -> bool:
         """Let something happen; return False if the process does not go on."""
         airflow = self.airflow
-        chance = self.random.random()
+        deaths = self.scenario.deaths
+        is_frozen = step in self.likely_freezes and self.random.random() < 0.15 * deaths
+        chance = self.random.random() / deaths
         if chance < 0.03:
             self._crash(process)
         elif chance < 0.05:
             self._kill(process)
         elif chance < 0.06:
             self._clear_while_running(process)
-        elif chance < 0.07 and not self.frozen and not self.is_lost:
-            self._create_again(process)
-        elif airflow.try_number <= airflow.max_tries and (
-            chance < 0.08 or (chance > 0.85 and step in self.likely_freezes)
+        elif (
+            chance < 0.07
+            and not self.frozen
+            and not self.is_lost
+            and not self.scenario.has_own_names
         ):
+            self._create_again(process)
+        elif airflow.try_number <= airflow.max_tries and (chance < 0.08 or is_frozen):
             airflow.history.append("frozen")
             self.frozen.append(process)
             process.is_confirmed = False
@@ -209,7 +442,7 @@ class Walk:
         airflow.history.append("crash")
         airflow.fail_or_retry()
         if airflow.state == "failed":
-            airflow.run_failure_callback()
+            airflow.stop_left()
 
     def _kill(self, process: TryProcess) -> None:
         """A user marks the task as failed."""
@@ -231,7 +464,7 @@ class Walk:
             airflow.history.append(f"{step} of an evicted process")
             self._check(airflow.history[-1])
             if self.random.random() < 0.3:
-                airflow.aws.progress()
+                airflow.progress()
         if airflow.state == "running":
             self._crash(process)
         if (
@@ -316,15 +549,17 @@ class Walk:
         for step in itertools.islice(process.steps, 1000):
             self._check(f"{step} of a process that ends")
             if self.random.random() < 0.5:
-                self.airflow.aws.progress()
+                self.airflow.progress()
         if process in self.frozen:
             self.frozen.remove(process)
 
     def _check(self, moment: str) -> None:
         running = self.airflow.running
-        assert len(running) <= 1, f"{moment}: two executions run\n" + "\n".join(
-            self.airflow.history
-        )
+        assert len(running) <= 1, f"{moment}: two executions run"
+        for arn, tokens in self.foreign.items():
+            assert self.aws.find(arn).tokens <= tokens, (
+                f"{moment}: the execution of another task instance was touched"
+            )
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -333,18 +568,33 @@ def test_at_most_one_execution_runs_and_none_is_left(block: int) -> None:
     Whatever dies, is frozen, killed or cleared at any point: one execution at a time,
     and none after the end.
     """
-    walk_all(Walk, block)
+    reached = walk_all(Walk, block)
+
+    rows = {
+        (command, event, following): reached[command, event, following]
+        for command, transitions in TRANSITIONS.items()
+        for event, transition in transitions.items()
+        for following in transition.follows
+    }
+    rare = {row: times for row, times in rows.items() if times < MIN_REACHED}
+    assert rare == {}
 
 
-def walk_all(kind: type[Walk], block: int) -> None:
-    """Run the walks of a block, and check what each has left."""
+def walk_all(kind: type[Walk], block: int) -> Counter[Row]:
+    """
+    Run the walks of a block, and check what each has left. Return how often they have
+    reached each row of the table of transitions.
+    """
+    reached: Counter[Row] = Counter()
     for seed in range(block, WALKS, BLOCKS):
         walk = kind(seed)
 
         try:
             walk.run()
         except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}") from None
+            history = "\n".join(walk.airflow.history)
+            raise AssertionError(f"seed {seed}: {error}\n{history}") from None
+        reached += walk.airflow.rows
 
         executing = [
             each for each in walk.airflow.aws.executions if each.status == "Executing"
@@ -358,3 +608,4 @@ def walk_all(kind: type[Walk], block: int) -> None:
             assert left == [], f"seed {seed}: an execution is left\n" + "\n".join(
                 walk.airflow.history
             )
+    return reached

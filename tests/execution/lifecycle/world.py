@@ -10,13 +10,16 @@ instances, begins tries, and runs the failure callback. Nothing here takes time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 from polysync_airflow.exceptions import (
+    CONFLICT,
+    RESOURCE_NOT_FOUND,
     PolysyncError,
     SageMakerApiError,
     StoredRecordError,
@@ -58,9 +61,16 @@ from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
-from tests.execution.lifecycle.aws import Aws, Execution, api_error, event_of
+from tests.execution.lifecycle.aws import (
+    NOW,
+    Aws,
+    Execution,
+    api_error,
+    event_of,
+)
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+# A command, what happened, and the command that followed.
+Row = tuple[Command, type[Event], Command]
 
 
 class LostResponseError(Exception):
@@ -82,7 +92,9 @@ class Airflow:
     """
     One task instance: its tries, record store and XComs.
 
-    :param aws: where it starts its executions, beside those of other DAG runs.
+    :param aws: where it starts its executions, beside those of others.
+    :param has_own_names: whether the author has given the display name and the
+        description, so that no name says which start has made an execution.
     """
 
     def __init__(
@@ -90,14 +102,19 @@ class Airflow:
         random: Random,
         choices: RecoveryChoices,
         retries: int,
+        aws: Aws,
+        *,
         run_id: str = "today",
-        aws: Aws | None = None,
+        deployment: str = "prod",
+        has_own_names: bool = False,
     ) -> None:
         self.random = random
         self.choices = choices
         self.retries = retries
         self.key = TaskKey("retraining", run_id, "train", -1)
-        self.aws = aws or Aws(random)
+        self.deployment = deployment
+        self.has_own_names = has_own_names
+        self.aws = aws
         self.max_tries = retries
         self.try_number = 0
         # The try whose task instance Airflow knows; None right after a clear of the
@@ -113,38 +130,81 @@ class Airflow:
         # None if that may be lost.
         self.chosen: dict[int, OnClear | None] = {}
         self.history: list[str] = []
+        # The incarnations that have sent each client token.
+        self.tokens: dict[str, Incarnation] = {}
+        # The latest start that AWS has accepted, while the record should tell of it,
+        # and the epoch in which a try has last gone on with it.
+        self.latest: Execution | None = None
+        self.latest_epoch = 0
+        # Those that had ended, and those that had failed, before the last clear.
+        self.ended_before: set[str] = set()
+        self.failed_before: set[str] = set()
+        # Those whose resume AWS has refused, or which it did not know any more.
+        self.not_resumable: set[str] = set()
+        # How often each row of the table of transitions was reached.
+        self.rows: Counter[Row] = Counter()
 
     @property
     def task(self) -> TaskIdentity:
         """The identity of the task instance."""
-        return TaskIdentity(self.key, "prod", self.incarnation)
+        return TaskIdentity(self.key, self.deployment, self.incarnation)
 
     @property
     def running(self) -> list[Execution]:
         """The executions of this task instance that have not ended."""
-        own = f"-{self.key.run_id}-"
-        return [
-            each
-            for each in self.aws.running
-            if each.request and own in each.request.execution_display_name
-        ]
+        return [each for each in self.aws.running if self.owns(each)]
+
+    def owns(self, execution: Execution) -> bool:
+        """Return whether this task instance has sent the start of an execution."""
+        request = execution.request
+        return request is not None and request.client_request_token in self.tokens
+
+    def progress(self) -> None:
+        """Let an execution of this task instance go on."""
+        if self.running:
+            self.aws.progress(self.random.choice(self.running))
+
+    def fail_executions(self) -> None:
+        """Let all executions of this task instance fail."""
+        for each in self.running:
+            each.status = "Failed"
 
     def lose_record(self) -> None:
-        """Lose the record, or what proves it."""
-        how = self.random.choice(["deleted", "damaged", "rotated"])
+        """
+        Lose the record, or what proves it: it was deleted, it is damaged or that of
+        another deployment, the key was rotated, or somebody has edited it.
+        """
+        ways = ["deleted", "damaged", "rotated", "edited"]
+        if self.has_own_names and not self.task.next_number(
+            self.stored, self.max_tries
+        ):
+            # Known limit: if only a token of another epoch tells the execution, nobody
+            # finds it without what the record says.
+            ways = ["rotated"]
+        how = self.random.choice(ways)
         self.history.append(f"record {how}")
-        record = self.stored if how == "rotated" else None
-        self.lost = (
-            StoredRecordError("", record=record)
-            if self.stored and how != "deleted"
-            else None
-        )
+        self.lost = None
+        if self.stored and how != "deleted":
+            claims = {
+                "damaged": None,
+                "rotated": self.stored,
+                "edited": self._edited(self.stored),
+            }
+            self.lost = StoredRecordError("", record=claims[how])
         self.stored = None
+        self.latest = None
         # With the record, the choice for this clear is lost.
         self.chosen.pop(self.max_tries, None)
 
+    def _edited(self, record: StoredExecution) -> StoredExecution:
+        """Return a record with the execution of somebody else, or of an old start."""
+        others = [each.arn for each in self.aws.executions]
+        arn = self.random.choice([*others, record.execution_arn])
+        return record.model_copy(update={"execution_arn": arn, "replaces": None})
+
     def begin_try(self) -> TryProcess:
         """Begin the next try."""
+        self.aws.pass_time()
         self.try_number += 1
         self.current, self.state = self.try_number, "running"
         self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
@@ -157,6 +217,7 @@ class Airflow:
     def forget_record(self) -> None:
         """Delete the record of a task that succeeds."""
         self.stored, self.lost = None, None
+        self.latest = None
 
     def end_try(self, state: str) -> None:
         """
@@ -180,7 +241,10 @@ class Airflow:
             self.history.append(f"chosen: {on_clear}")
 
     def clear(self) -> None:
-        """Clear the task, as a user does when it has ended."""
+        """Clear the task, as a user does when it has ended, or waits for a retry."""
+        executions = self.aws.executions
+        self.ended_before = {each.arn for each in executions if has_ended(each.status)}
+        self.failed_before = {each.arn for each in executions if each.has_failed}
         self.max_tries = self.try_number + self.retries
         choice = self.stored.clear_choice if self.stored else None
         if choice and choice.epoch is None:
@@ -190,6 +254,7 @@ class Airflow:
 
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id. The record stays."""
+        self.latest = None
         self.incarnation = Incarnation(
             dag_run_started_at=NOW + timedelta(days=len(self.history))
         )
@@ -198,15 +263,32 @@ class Airflow:
         self.chosen.clear()
         self.history.append("created again")
 
-    def run_failure_callback(self) -> None:
-        """Run what the DAG processor runs when the process of the last try has died."""
+    def stop_left(self) -> None:
+        """
+        Do what somebody does who is no process of the task: the DAG processor when the
+        process of the last try has died, or a watch when no process has noticed the end
+        of the task.
+        """
         record = self.stored
         owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
         leaving = leave(
             record, self.try_number, stop_on_kill=self.choices.stop_on_kill
         ).owned_by(owner)
         if record and leaving.exit is Exit.STOP:
-            stop_recorded(self.aws, record)
+            self.stop(record)
+
+    def stop(self, record: StoredExecution) -> None:
+        """Stop the execution of a record; without its ARN, it may begin only now."""
+        aws = self.aws
+        if record.execution_arn is None:
+            self.latest = None
+        with suppress(SageMakerApiError):
+            seen = LookedUp("fanout", aws.list())
+            arn = record.execution_arn or arn_of(record, seen)
+            if arn is None:
+                arn = aws.start(record.request)
+            while not aws.stop(arn, record.resumes):
+                pass
 
 
 class TryProcess:
@@ -241,7 +323,7 @@ class TryProcess:
             while True:
                 yield from self._enter(now)
                 if self.killed and now.command in NOT_WHEN_KILLED:
-                    now = after(now, Killed())
+                    now = self._after(now, Killed())
                     continue
                 if now.error:
                     raise now.error
@@ -254,9 +336,10 @@ class TryProcess:
                     yield f"sending {now.command.name}"
                 event = self._call(now)
                 yield f"after {now.command.name}"
-                before, now = now, after(now, event)
+                before, now = now, self._after(now, event)
                 if before.command is Command.DESCRIBE and isinstance(event, Described):
                     self._check_choice(before, event.description.status, now)
+            self._take(now)
             end = yield from self._wait(now)
             if now.command is Command.WAIT_FOR_END:
                 continue
@@ -268,6 +351,12 @@ class TryProcess:
             self.now = None
             yield from self._end(failed=end.status != "Succeeded")
             return
+
+    def _after(self, instruction: Instruction, event: Event) -> Instruction:
+        following = after(instruction, event)
+        row = (instruction.command, type(event), following.command)
+        self.airflow.rows[row] += 1
+        return following
 
     def _begin(self) -> Generator[str, None, Instruction]:
         airflow = self.airflow
@@ -298,33 +387,90 @@ class TryProcess:
         if airflow.current == self.number and airflow.state == "running":
             airflow.fail_or_retry() if failed else airflow.end_try("success")
 
+    def _take(self, now: Instruction) -> None:
+        """Check that the execution is one with which the try may go on."""
+        airflow = self.airflow
+        arn = now.known.arn
+        execution = self.aws.find(arn)
+        assert airflow.owns(execution), "the execution is that of another task instance"
+        if now.command is not Command.WATCH:
+            return
+        assert execution.request is not None
+        token = execution.request.client_request_token
+        if airflow.chosen.get(self.epoch, "new") != "new":
+            # Whoever chose to resume it has made it this one's.
+            airflow.tokens[token] = self.task.incarnation
+        assert airflow.tokens[token] == self.task.incarnation, (
+            "the execution is that of an earlier task instance with the same key"
+        )
+        self._check_is_wanted(arn)
+        if execution is airflow.latest:
+            airflow.latest_epoch = self.epoch
+
+    def _check_is_wanted(self, arn: str) -> None:
+        """Check that a clear does not take an old result, unless that is wanted."""
+        airflow = self.airflow
+        wanted = airflow.chosen.get(self.epoch, airflow.choices.on_clear)
+        if self.epoch == airflow.max_tries and wanted == "new":
+            assert arn not in airflow.ended_before, "the clear takes an old result"
+
+    def _check_is_not_paid_twice(self, epoch: int) -> None:
+        """
+        Check that a start does not repeat the steps of an execution that the author, or
+        the user, wants to be resumed.
+        """
+        airflow = self.airflow
+        latest = airflow.latest
+        if latest is None or not latest.has_failed or epoch != airflow.max_tries:
+            return
+        if latest.arn in airflow.not_resumable:
+            return
+        wanted: OnClear | None = airflow.choices.retry_mode
+        if epoch != airflow.latest_epoch:
+            if latest.arn not in airflow.failed_before:
+                # It ran at the clear: whatever its end is, a new one follows.
+                return
+            wanted = airflow.chosen.get(epoch, airflow.choices.on_clear)
+        counts_as_success = (
+            latest.status == "CompletedWithFailures"
+            and airflow.choices.on_completed_with_failures == "succeed"
+        )
+        assert wanted != "resume" or counts_as_success, (
+            f"a start in place of {latest.arn}, which is to be resumed"
+        )
+
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
         """
         Check that a clear does what the user chose, or else what ``on_clear`` says.
         """
-        epoch, record, choices = (
-            before.task_try.epoch,
-            before.known,
-            self.airflow.choices,
-        )
+        epoch = before.task_try.epoch
+        choices = self.airflow.choices
         is_of_the_clear = epoch == self.airflow.max_tries
-        if (
-            status != "Failed"
-            or not is_of_the_clear
-            or epoch in (record.epoch, record.replaced_by_epoch)
-        ):
+        if status != "Failed" or not is_of_the_clear:
+            return
+        if self._is_decided(before.known, epoch):
             return
         wanted = self.airflow.chosen.get(epoch, choices.on_clear)
         if wanted is None:
             return
-        does = (
-            (Command.RESUME, Command.RESEND_RESUME)
-            if wanted == "resume"
-            else (Command.PREPARE, Command.RESEND_RESUME)
-        )
+        does = (Command.PREPARE, Command.RESEND_RESUME)
+        if wanted == "resume":
+            does = (Command.RESUME, Command.RESEND_RESUME)
         assert now.command in does, (
             f"the clear wants {wanted}, but the try does {now.command.name}"
         )
+
+    def _is_decided(self, record: StoredExecution, epoch: int) -> bool:
+        """
+        Return whether a clear chooses nothing: a try of its epoch has already done so,
+        or the execution is that of an earlier task instance with the same key.
+        """
+        if epoch in (record.epoch, record.replaced_by_epoch):
+            return True
+        request = self.aws.find(record.arn).request
+        assert request is not None
+        started_by = self.airflow.tokens[request.client_request_token]
+        return started_by != self.task.incarnation
 
     def _enter(self, now: Instruction) -> Iterator[str]:
         if now.command is not Command.START:
@@ -344,50 +490,100 @@ class TryProcess:
 
     def _call(self, now: Instruction) -> Event:
         """Do what an instruction says, against AWS."""
+        weather = self.aws.weather
         chance = self.airflow.random.random()
+        is_lost = chance < weather.failed + weather.lost
         if now.command is Command.PREPARE:
-            return Prepared(make_request(now, self.airflow.parameter), "us-east-1")
+            if chance < weather.failed / 3:
+                return Refused(PolysyncError("not valid", permanent=True))
+            return Prepared(make_request(now, self.airflow), "us-east-1")
         if now.command in (Command.LOOK_UP, Command.LOOK_UP_STARTED):
-            if chance < 0.03:
+            if chance < weather.failed:
                 return Refused(api_error("ThrottlingException", transient=True))
             return self._look_up(now)
-        record = now.known
-        if chance < 0.03:
+        self._check_is_written(now)
+        if chance < weather.failed:
             # Before AWS has processed it; then it is not known whether it has.
             return Refused(
                 api_error("InternalFailure", transient=True), was_repeated=True
             )
-        lost = 0.03 <= chance < 0.06
         try:
-            event = self._processed(now, record)
+            event = self._processed(now, now.known)
         except SageMakerApiError as error:
+            self._note_refusal(now, error)
             return Refused(error)
-        return (
-            Refused(
-                api_error("ConnectionClosedError", transient=True), was_repeated=True
-            )
-            if lost
-            else event
-        )
+        if is_lost:
+            lost = api_error("ConnectionClosedError", transient=True)
+            return Refused(lost, was_repeated=True)
+        return event
+
+    def _check_is_written(self, now: Instruction) -> None:
+        """
+        Check that the record has what a request that costs money needs, unless another
+        process has written meanwhile.
+        """
+        stored = self.airflow.stored
+        if now.command not in COSTS_MONEY or not self._is_current:
+            return
+        if stored is None or stored.try_number != self.number:
+            return
+        record = now.known
+        sent = (record.request.client_request_token, record.resume_token)
+        written = (stored.request.client_request_token, stored.resume_token)
+        assert written == sent, f"{now.command.name} before its token is stored"
+
+    def _note_refusal(self, now: Instruction, error: SageMakerApiError) -> None:
+        if now.command in (Command.RESUME, Command.RESEND_RESUME):
+            self.airflow.not_resumable.add(now.known.arn)
+        if error.error_code == RESOURCE_NOT_FOUND:
+            self.airflow.not_resumable.add(now.known.arn)
 
     def _look_up(self, now: Instruction) -> LookedUp:
         lost = now.task_try.lost
-        claimed = lost.record.execution_arn if lost and lost.record else None
-        described = self.aws.describe(self.aws.find(claimed)) if claimed else None
-        return LookedUp("fanout", self.aws.list(), described)
+        claimed = None
+        if lost and lost.record and lost.record.execution_arn:
+            claimed = self.aws.entry(self.aws.find(lost.record.execution_arn))
+        return LookedUp("fanout", self.aws.list(), claimed)
 
     def _processed(self, now: Instruction, record: StoredExecution) -> Event:
         aws = self.aws
         if now.command in (Command.START, Command.RESEND_START):
-            return Accepted(NOW, aws.start(record.request))
+            return Accepted(aws.now, self._start(now, record.request))
         if now.command in (Command.RESUME, Command.RESEND_RESUME):
             aws.resume(record.arn, record.resume_token or "")
+            self.airflow.latest_epoch = record.epoch
         elif now.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
         else:
-            return Described(NOW, aws.describe(aws.find(record.arn)))
-        return Accepted(NOW)
+            if record.epoch != now.task_try.epoch:
+                aws.end_gone()
+            return Described(aws.now, aws.describe(record.arn))
+        return Accepted(aws.now)
+
+    def _start(self, now: Instruction, request: StartRequest) -> str:
+        airflow, aws = self.airflow, self.aws
+        token = request.client_request_token
+        known = aws.started_with(token)
+        chance = airflow.random.random()
+        # Known limit: a conflict that lasts says nothing of a start that AWS has
+        # accepted, if no name does.
+        is_hidden = airflow.has_own_names and known
+        if not is_hidden and chance < aws.weather.conflict / 2:
+            raise api_error(CONFLICT, transient=True)
+        if now.command is Command.RESEND_START and chance > 1 - aws.weather.quota:
+            # Before AWS looks at the token.
+            raise api_error("ResourceLimitExceeded")
+        arn = aws.start(request)
+        if known is None:
+            if now.command is Command.START:
+                self._check_is_not_paid_twice(now.task_try.epoch)
+            is_of_this_run = airflow.tokens[token] == airflow.incarnation
+            airflow.latest = aws.find(arn) if is_of_this_run else None
+            airflow.latest_epoch = now.known.epoch
+        if not airflow.has_own_names and chance < aws.weather.conflict:
+            raise api_error(CONFLICT, transient=True)
+        return arn
 
     def _wait(self, now: Instruction) -> Any:
         """
@@ -428,7 +624,7 @@ class TryProcess:
             leaving = leaving.owned_by(self._announce(leaving, record))
         yield "before the stop"
         if leaving.exit is Exit.STOP:
-            stop_recorded(self.aws, record)
+            self.airflow.stop(record)
 
     def _announce(self, leaving: Leaving, record: StoredExecution) -> Owner:
         owner = self._owner(record)
@@ -473,23 +669,20 @@ class TryProcess:
         self.airflow.lost = None
 
 
-def stop_recorded(aws: Aws, record: StoredExecution) -> None:
-    """Stop the execution of a record."""
-    with suppress(SageMakerApiError):
-        seen = LookedUp("fanout", aws.list())
-        arn = record.execution_arn or arn_of(record, seen) or aws.start(record.request)
-        while not aws.stop(arn, record.resumes):
-            pass
-
-
-def make_request(now: Instruction, parameter: str) -> StartRequest:
+def make_request(now: Instruction, airflow: Airflow) -> StartRequest:
     """Return the start request of a try."""
     start = (now.task_try.epoch, now.start_number)
+    task = now.task_try.task
+    token = task.token(*start)
+    airflow.tokens[token] = task.incarnation
+    name = task.display_name(*start)
+    if airflow.has_own_names:
+        name = "training"
     return StartRequest(
         pipeline_name="fanout",
-        pipeline_parameters={"Day": parameter},
-        execution_display_name=now.task_try.task.display_name(*start),
-        client_request_token=now.task_try.task.token(*start),
+        pipeline_parameters={"Day": airflow.parameter},
+        execution_display_name=name,
+        client_request_token=token,
     )
 
 
@@ -500,4 +693,4 @@ def end_deferred(airflow: Airflow, record: StoredExecution, number: int) -> None
         airflow.stored, number, stop_on_kill=airflow.choices.stop_on_kill
     ).owned_by(owner)
     if leaving.exit is Exit.STOP:
-        stop_recorded(airflow.aws, record)
+        airflow.stop(record)

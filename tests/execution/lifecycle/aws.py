@@ -29,7 +29,8 @@ class Weather:
 
     :param failed: it fails before it has processed a request.
     :param lost: it has processed a request, and its response is lost.
-    :param refused: it refuses a new start or resume, each time.
+    :param refused: it refuses a new start, each time.
+    :param refused_resumes: it refuses a new resume, each time.
     :param quota: it refuses a start, this time.
     :param conflict: it answers a start with a conflict, whether it accepts it or not.
     :param unknown: it does not know an execution for some time.
@@ -39,6 +40,7 @@ class Weather:
     failed: float = 0.03
     lost: float = 0.03
     refused: float = 0.03
+    refused_resumes: float = 0.03
     quota: float = 0.02
     conflict: float = 0.01
     unknown: float = 0.02
@@ -52,12 +54,14 @@ class Execution:
 
     :param created_at: when it was started.
     :param unknown: how many more times AWS answers that it does not know it.
+    :param lagged_at: when AWS did not know it for some time.
     """
 
     arn: str
     created_at: datetime = NOW
     status: str = "Executing"
     unknown: float = 0
+    lagged_at: datetime | None = None
     tokens: set[str] = field(default_factory=set)
     request: StartRequest | None = None
 
@@ -101,7 +105,7 @@ class Aws:
             return known.arn
         if self._happens(self.weather.quota):
             raise api_error("ResourceLimitExceeded")
-        self._refuse(token, VALIDATION)
+        self._refuse(token, VALIDATION, self.weather.refused)
         arn = f"{ARN}{len(self.executions)}"
         new = Execution(arn, self.now, tokens={token}, request=request)
         self.executions.append(new)
@@ -146,9 +150,11 @@ class Aws:
     def describe(self, arn: str) -> ExecutionDescription:
         """Describe an execution, if AWS knows it (yet)."""
         execution = self.find(arn)
-        if not execution.unknown and self._happens(self.weather.unknown):
-            # As long as a try asks again.
+        has_lagged = execution.lagged_at == self.now
+        if not has_lagged and self._happens(self.weather.unknown):
+            # Not longer than a try asks again.
             execution.unknown = self._random.randint(1, MAX_TIMES_UNKNOWN)
+            execution.lagged_at = self.now
         if self._happens(self.weather.gone):
             execution.unknown = inf
         if execution.unknown:
@@ -178,7 +184,7 @@ class Aws:
             return
         if not execution.has_failed:
             raise api_error(VALIDATION)
-        self._refuse(token, "AccessDeniedException")
+        self._refuse(token, "AccessDeniedException", self.weather.refused_resumes)
         execution.tokens.add(token)
         execution.status = "Executing"
 
@@ -195,9 +201,9 @@ class Aws:
             execution.status = "Stopping"
         return True
 
-    def _refuse(self, token: str, code: str) -> None:
+    def _refuse(self, token: str, code: str, likelihood: float) -> None:
         """Refuse a new token, sometimes."""
-        if token in self._refused or self._happens(self.weather.refused):
+        if token in self._refused or self._happens(likelihood):
             self._refused.add(token)
             raise api_error(code)
 

@@ -16,6 +16,7 @@ from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     Accepted,
+    ClearChoice,
     Command,
     Described,
     Instruction,
@@ -135,10 +136,15 @@ def replace_status(
     return execution.model_copy(update={"status": status})
 
 
-@pytest.mark.parametrize("command", [Command.LOOK_UP, Command.LOOK_UP_STARTED])
-def test_own_execution_takes_the_place_of_the_record(command: Command) -> None:
+@pytest.mark.parametrize(
+    ("command", "record"),
+    [(Command.LOOK_UP, None), (Command.LOOK_UP_STARTED, UNKNOWN_ARN)],
+)
+def test_own_execution_takes_the_place_of_the_record(
+    command: Command, record: StoredExecution | None
+) -> None:
     """It is stored before it is described, and the log says how it was found."""
-    now = look([listed(2, 0)], command=command)
+    now = look([listed(2, 0)], command=command, record=record)
 
     assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
     assert now.record == found_record()
@@ -376,6 +382,42 @@ def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
 
     assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
     assert now.known.execution_arn == f"{ARN}1"
+
+
+def start_of_earlier_epoch(**changes: Any) -> StoredExecution:
+    """Return the record of a start of epoch 1, whose response is not known."""
+    names = {
+        "execution_display_name": TASK.display_name(1, 0),
+        "client_request_token": TASK.token(1, 0),
+    }
+    request = REQUEST.model_copy(update=names)
+    return stored(epoch=1, execution_arn=None, request=request, **changes)
+
+
+def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
+    """AWS has accepted that start, so the clear does not pay for its steps again."""
+    record = start_of_earlier_epoch()
+    ended = listed(1, 0, status="Failed")
+
+    now = look([ended], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
+    assert now.record == record.model_copy(
+        update={"execution_arn": ARN, "try_number": 3}
+    )
+
+
+@pytest.mark.parametrize("status", ["Executing", "Failed"])
+def test_choice_of_a_clear_outlasts_a_conflict(status: str) -> None:
+    """The record that has it is there."""
+    choice = ClearChoice(on_clear="resume", epoch=2)
+    record = start_of_earlier_epoch(clear_choice=choice)
+    execution = listed(1, 0, status=status)
+
+    now = look([execution], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert now.command is Command.DESCRIBE
+    assert now.known.clear_choice == choice
 
 
 # ---- a start whose token AWS knows already

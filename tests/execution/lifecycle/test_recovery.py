@@ -18,6 +18,7 @@ from polysync_airflow.execution.lifecycle.decisions import (
     unused_arguments,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
     ClearChoice,
     OnClear,
     RetryMode,
@@ -277,6 +278,21 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
 
     assert next_action(replaced, 3, status, choose(on_clear="resume")) is Action.START
     assert next_action(replaced, 4, status, choose(on_clear="resume")) is Action.RESUME
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_execution_of_an_earlier_task_instance_is_not_resumed_by_a_later_clear(
+    group: bool,
+) -> None:
+    """Its first try has ended before it could replace it. Only a choice resumes it."""
+    record = stored(epoch=NO_EPOCH, replaced_by_epoch=2)
+    choices = choose(on_clear="resume", stop_on_clear=not group)
+
+    assert next_action(record, 3, "Failed", choices) is Action.START
+
+    choice = ClearChoice(on_clear="resume")
+    chosen = record.model_copy(update={"clear_choice": choice})
+    assert next_action(chosen, 3, "Failed", choices) is Action.RESUME
 
 
 @pytest.mark.parametrize("status", STATUSES)

@@ -33,7 +33,7 @@ from polysync_airflow.execution.lifecycle.machine import (
     transition_of,
 )
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.documentation.state_chart import state_chart
+from tests.documentation.state_chart import PICTURE, PLACES, arrows, state_chart
 from tests.execution.lifecycle.builders import (
     ARN,
     NOW,
@@ -160,12 +160,22 @@ def test_every_command_is_reached_and_ends() -> None:
     assert ends == ENDS_THE_START | {Command.FAIL}
 
 
-def test_chart_has_every_transition() -> None:
-    """The chart in the documentation is printed from the table."""
-    lines = state_chart().splitlines()
+def test_picture_in_the_documentation_is_drawn_from_the_table() -> None:
+    """``python -m tests.documentation.state_chart`` draws it again."""
+    assert PICTURE.read_text() == state_chart()
 
-    assert lines[0] == "stateDiagram-v2"
-    assert "    START --> WATCH: Accepted" in lines
-    assert "    START --> LOOK_UP_STARTED: Refused" in lines
-    named = {word for line in lines[1:] for word in line.replace(":", " ").split()}
-    assert {command.name for command in Command} <= named
+
+def test_picture_has_every_transition() -> None:
+    """Each command has a place, and only FAIL, which may follow on each, is drawn once."""
+    drawn = {(arrow.command, arrow.event, arrow.following) for arrow in arrows()}
+
+    assert {*PLACES, Command.FAIL} == set(Command)
+    assert drawn == {
+        (command, event, following)
+        for command, transitions in TRANSITIONS.items()
+        for event, transition in transitions.items()
+        for following in transition.follows - {Command.FAIL}
+    }
+    picture = state_chart()
+    assert all(f">{command.name}</text>" in picture for command in Command)
+    assert picture.count('<path class="') == len(drawn) + 1

@@ -10,7 +10,7 @@ instances, begins tries, and runs the failure callback. Nothing here takes time.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -61,13 +61,7 @@ from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
-from tests.execution.lifecycle.aws import (
-    NOW,
-    Aws,
-    Execution,
-    api_error,
-    event_of,
-)
+from tests.execution.lifecycle.aws import NOW, Aws, Execution, api_error, event_of
 
 # A command, what happened, and the command that followed.
 Row = tuple[Command, type[Event], Command]
@@ -139,6 +133,10 @@ class Airflow:
         # Those that had ended, and those that had failed, before the last clear.
         self.ended_before: set[str] = set()
         self.failed_before: set[str] = set()
+        # Those with which a try has gone on, and those that one has stopped, by the
+        # epoch.
+        self.taken: dict[int, set[str]] = defaultdict(set)
+        self.to_be_replaced: dict[int, set[str]] = defaultdict(set)
         # Those whose resume AWS has refused, or which it did not know any more.
         self.not_resumable: set[str] = set()
         # How often each row of the table of transitions was reached.
@@ -192,7 +190,7 @@ class Airflow:
             }
             self.lost = StoredRecordError("", record=claims[how])
         self.stored = None
-        self.latest = None
+        self.forget_history()
         # With the record, the choice for this clear is lost.
         self.chosen.pop(self.max_tries, None)
 
@@ -233,6 +231,12 @@ class Airflow:
         """Fail the try; a retry follows if one is left."""
         self.end_try("up_for_retry" if self.try_number <= self.max_tries else "failed")
 
+    def forget_history(self) -> None:
+        """Forget what the record should tell."""
+        self.latest = None
+        self.taken.clear()
+        self.to_be_replaced.clear()
+
     def choose(self, on_clear: OnClear | None) -> None:
         """Store, or withdraw, what the next clear does."""
         if self.stored:
@@ -254,13 +258,13 @@ class Airflow:
 
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id. The record stays."""
-        self.latest = None
         self.incarnation = Incarnation(
             dag_run_started_at=NOW + timedelta(days=len(self.history))
         )
         self.current, self.state = None, "scheduled"
         self.try_number, self.max_tries = 0, self.retries
         self.chosen.clear()
+        self.forget_history()
         self.history.append("created again")
 
     def stop_left(self) -> None:
@@ -356,7 +360,24 @@ class TryProcess:
         following = after(instruction, event)
         row = (instruction.command, type(event), following.command)
         self.airflow.rows[row] += 1
+        if isinstance(event, Described) and instruction.command is Command.DESCRIBE:
+            self._check_decision(event.description.status, following)
         return following
+
+    def _check_decision(self, status: str, following: Instruction) -> None:
+        """Check what a try does by the status of the execution of the earlier tries."""
+        airflow = self.airflow
+        if status == "Stopping":
+            assert following.command is Command.WAIT_FOR_END, "it ends as if cancelled"
+        if following.command is Command.STOP:
+            arn = following.known.arn
+            assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
+            airflow.to_be_replaced[self.epoch].add(arn)
+        if following.command is Command.RESUME:
+            arn = following.known.arn
+            assert arn not in airflow.to_be_replaced[self.epoch], (
+                "an execution is resumed that was stopped to be replaced"
+            )
 
     def _begin(self) -> Generator[str, None, Instruction]:
         airflow = self.airflow
@@ -404,6 +425,7 @@ class TryProcess:
             "the execution is that of an earlier task instance with the same key"
         )
         self._check_is_wanted(arn)
+        airflow.taken[self.epoch].add(arn)
         if execution is airflow.latest:
             airflow.latest_epoch = self.epoch
 
@@ -658,8 +680,10 @@ class TryProcess:
         )
 
     def _put(self, record: StoredExecution) -> None:
-        # Known limit: a process of before the clear, which was frozen right before its
-        # write, writes over the choice when it goes on.
+        # Known limit: a process that was frozen right before its write writes over the
+        # record of a later try, and over the choice of a clear, when it goes on.
+        if not self._is_current:
+            self.airflow.forget_history()
         if (
             self.epoch != self.airflow.max_tries
             and self.airflow.max_tries in self.airflow.chosen

@@ -445,7 +445,7 @@ class TryProcess:
         latest = airflow.latest
         if latest is None or not latest.has_failed or epoch != airflow.max_tries:
             return
-        if latest.arn in airflow.not_resumable:
+        if latest.arn in airflow.not_resumable | airflow.to_be_replaced[epoch]:
             return
         wanted: OnClear | None = airflow.choices.retry_mode
         if epoch != airflow.latest_epoch:

@@ -26,6 +26,7 @@ from tests.execution.lifecycle.world import (
     Row,
     TryProcess,
     end_deferred,
+    time_out_in_triggerer,
 )
 
 # For a longer search: POLYSYNC_WALKS=100000.
@@ -548,11 +549,19 @@ class Walk:
         self.airflow.create_again()
 
     def _defer(self, process: TryProcess) -> bool:
-        """Defer; the trigger may move, and a user may end or clear the task."""
+        """
+        Defer. The trigger may move, or may time out while the DAG is paused, and a user
+        may end or clear the task.
+        """
         airflow, record = self.airflow, process.now.known if process.now else None
         assert record is not None
         airflow.state = "deferred"
         airflow.history.append("deferred")
+        if self.random.random() < 0.3:
+            airflow.history.append("paused until a user ends the task")
+            time_out_in_triggerer(airflow, record, process.number)
+            airflow.end_try("failed")
+            return False
         if self.random.random() < 0.5:
             before = set(airflow.aws.find(record.arn).tokens)
             end_deferred(airflow, record, process.number)

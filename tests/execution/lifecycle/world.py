@@ -30,6 +30,8 @@ from polysync_airflow.execution.lifecycle.decisions import (
     Owner,
     after_wait,
     leave,
+    leave_in_triggerer,
+    owner_at_end_of_wait,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
@@ -718,3 +720,18 @@ def end_deferred(airflow: Airflow, record: StoredExecution, number: int) -> None
     ).owned_by(owner)
     if leaving.exit is Exit.STOP:
         airflow.stop(record)
+
+
+def time_out_in_triggerer(
+    airflow: Airflow, record: StoredExecution, number: int
+) -> None:
+    """Run what the trigger of a try does when its wait has reached the deadline."""
+    if not airflow.choices.stop_on_kill:
+        return
+    owner = owner_at_end_of_wait(airflow.state, airflow.stored, record.arn, number)
+    leaving = leave_in_triggerer(number).owned_by(owner)
+    if leaving.exit is not Exit.STOP:
+        return
+    if airflow.stored:
+        airflow.stored = leaving.announced(airflow.stored)
+    airflow.stop(record)

@@ -154,8 +154,15 @@ SCENARIOS = [
         losses=0.1,
         marks=0.9,
     ),
-    # AWS does not know executions.
-    Scenario(2, Weather(unknown=0.2, gone=0.05), deaths=0.2, marks=0.3),
+    # AWS does not know executions that run.
+    Scenario(
+        3,
+        Weather(unknown=0.2, gone=0.2),
+        dies=("waiting",),
+        deaths=0.1,
+        losses=0,
+        marks=0.3,
+    ),
     # Records are lost or edited.
     Scenario(3, dies=("waiting",), losses=0.7, marks=0.5, others=0.6),
     # Only tokens tell which execution is whose.

@@ -357,7 +357,7 @@ class Walk:
             return
         airflow.history.append("marked while it waits for its retry")
         airflow.end_try("failed")
-        airflow.stop_left()
+        airflow.watch()
 
     def _clear_while_frozen(self) -> None:
         """A user clears the task while it waits for its retry."""

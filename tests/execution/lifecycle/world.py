@@ -58,9 +58,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskIdentity,
     TaskKey,
     Try,
+    UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.orphans import SeenTask, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
 from tests.execution.lifecycle.aws import NOW, Aws, Execution, api_error, event_of
@@ -271,9 +273,7 @@ class Airflow:
 
     def stop_left(self) -> None:
         """
-        Do what somebody does who is no process of the task: the DAG processor when the
-        process of the last try has died, or a watch when no process has noticed the end
-        of the task.
+        Do what the DAG processor does when the process of the last try has died.
         """
         record = self.stored
         owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
@@ -281,6 +281,16 @@ class Airflow:
             record, self.try_number, stop_on_kill=self.choices.stop_on_kill
         ).owned_by(owner)
         if record and leaving.exit is Exit.STOP:
+            self.stop(record)
+
+    def watch(self) -> None:
+        """
+        Do what a triggerer, or a sweep, does when the task has ended while no process of
+        it ran.
+        """
+        record = self.stored
+        task = SeenTask(exists=True, state=self.state, try_number=self.try_number)
+        if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
             self.stop(record)
 
     def stop(self, record: StoredExecution) -> None:
@@ -387,7 +397,13 @@ class TryProcess:
         yield "before the record is read"
         stored, lost = airflow.stored, airflow.lost
         yield "when the record is read"
-        return begin(Try(self.number, self.epoch, self.task, choices, lost), stored)
+        unattended_stop = None
+        if choices.stop_on_kill:
+            unattended_stop = UnattendedStop(polysync_conn_id="aws")
+        task_try = Try(
+            self.number, self.epoch, self.task, choices, lost, unattended_stop
+        )
+        return begin(task_try, stored)
 
     def _chosen(self) -> Generator[str, None, RecoveryChoices]:
         """

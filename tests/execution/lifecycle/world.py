@@ -387,6 +387,7 @@ class TryProcess:
             airflow.to_be_replaced[self.epoch].add(arn)
         if following.command is Command.RESUME:
             arn = following.known.arn
+            self._adopt(arn)
             assert arn not in airflow.to_be_replaced[self.epoch], (
                 "an execution is resumed that was stopped to be replaced"
             )
@@ -436,9 +437,7 @@ class TryProcess:
             return
         assert execution.request is not None
         token = execution.request.client_request_token
-        if airflow.chosen.get(self.epoch, "new") != "new":
-            # Whoever chose to resume it has made it this one's.
-            airflow.tokens[token] = self.task.incarnation
+        self._adopt(arn)
         assert airflow.tokens[token] == self.task.incarnation, (
             "the execution is that of an earlier task instance with the same key"
         )
@@ -446,6 +445,13 @@ class TryProcess:
         airflow.taken[self.epoch].add(arn)
         if execution is airflow.latest:
             airflow.latest_epoch = self.epoch
+
+    def _adopt(self, arn: str) -> None:
+        """Make an execution this task instance's, if the user chose to resume it."""
+        request = self.aws.find(arn).request
+        if request and self.airflow.chosen.get(self.epoch, "new") != "new":
+            token = request.client_request_token
+            self.airflow.tokens[token] = self.task.incarnation
 
     def _check_is_wanted(self, arn: str) -> None:
         """Check that a clear does not take an old result, unless that is wanted."""

@@ -344,7 +344,10 @@ class Walk:
         stored = airflow.stored
         if stored is None or stored.execution_arn is None:
             return False
-        return airflow.state != "failed"
+        # Known limit: the token of the first start of an epoch may resume what a later
+        # one has replaced.
+        is_first = airflow.task.next_number(stored, airflow.max_tries) <= 1
+        return is_first and airflow.state != "failed"
 
     def _mark_or_clear(self) -> None:
         """A user marks or clears a task that waits for its retry."""

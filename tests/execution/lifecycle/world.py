@@ -384,7 +384,6 @@ class TryProcess:
         if following.command is Command.STOP:
             arn = following.known.arn
             assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
-            airflow.to_be_replaced[self.epoch].add(arn)
         if following.command is Command.RESUME:
             arn = following.known.arn
             self._adopt(arn)
@@ -528,6 +527,8 @@ class TryProcess:
         if now.store is Store.WRITE:
             self._put(now.known)
             self.wrote = True
+            if now.command is Command.STOP:
+                self.airflow.to_be_replaced[self.epoch].add(now.known.arn)
         elif now.store is Store.RESTORE:
             self._put(now.restored)
         elif now.store is Store.DELETE:

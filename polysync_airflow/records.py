@@ -44,7 +44,7 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.decisions import Owner, owner_by_record
+from polysync_airflow.execution.lifecycle.ending import Owner, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import (
     OnClear,
     StoredExecution,

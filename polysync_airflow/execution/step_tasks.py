@@ -59,7 +59,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution import waiter as waiting
-from polysync_airflow.execution.lifecycle.decisions import DEFERRED, is_over
+from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import (

@@ -3,7 +3,7 @@ The stop of an execution that its task no longer needs, whichever process asks f
 
 A stop is announced, requested and recorded here only. ``ReportedStop`` has the order.
 ``StopByKey`` is for a process that has no context of the task, such as a triggerer.
-Whether there is a stop is decided in ``execution/lifecycle/decisions.py``.
+Whether there is a stop is decided in ``execution/lifecycle/ending.py``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from polysync_airflow.airflow_compat.task_instances import (
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import decisions, lookup
-from polysync_airflow.execution.lifecycle.decisions import Exit, Leaving, Owner
+from polysync_airflow.execution.lifecycle import ending, lookup
+from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, Owner
 from polysync_airflow.execution.lifecycle.instructions import LookedUp, StoredExecution
 from polysync_airflow.execution.outcome import (
     ExecutionRecord,
@@ -308,7 +308,7 @@ class StopByKey(ReportedStop):
     def _announce_in(self, situation: Situation, leaving: Leaving) -> Owner:
         self._situation = situation
         stored = situation.stored
-        if stored is None or not decisions.may_store(situation.owner, situation.state):
+        if stored is None or not ending.may_store(situation.owner, situation.state):
             return situation.owner
         store = _store_of(self.ti)
         announced = leaving.announced(stored)
@@ -348,7 +348,7 @@ class StopByKey(ReportedStop):
 
     def _read_run(self) -> ExecutionRecord | None:
         situation = self._situation or self._ask_airflow()
-        if not decisions.may_store(situation.owner, situation.state):
+        if not ending.may_store(situation.owner, situation.state):
             return None
         run = parse_run(read_xcom(self.ti, "run"), self.log.warning)
         if run is None or run.execution_arn != self.execution_arn:

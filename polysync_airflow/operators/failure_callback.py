@@ -40,7 +40,7 @@ def stop_orphaned_execution(context: Context) -> None:
     if task.this_try.is_handled:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.lifecycle.decisions import (
+    from polysync_airflow.execution.lifecycle.ending import (
         Exit,
         leave,
         owner_of_dead_process,

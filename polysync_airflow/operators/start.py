@@ -16,8 +16,8 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import (
-    next_step,
+from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.ending import (
     outcomes_to_stop_at,
     outcomes_to_stop_earlier_at,
 )

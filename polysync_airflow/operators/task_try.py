@@ -26,13 +26,8 @@ from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import (
-    decisions,
-    instructions,
-    lookup,
-    machine,
-)
-from polysync_airflow.execution.lifecycle.decisions import Exit, Leaving
+from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
+from polysync_airflow.execution.lifecycle.ending import Exit, Leaving
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Command,
@@ -313,8 +308,11 @@ class TaskTry:
         arn = end.execution_arn
         pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
         record = lookup.record_of_wait(arn, end.attempt, store.identity, pipeline_name)
-        epoch = context["ti"].max_tries
-        changes = {"epoch": epoch, "try_number": store.try_number}
+        changes = {
+            "epoch": context["ti"].max_tries,
+            "try_number": store.try_number,
+            "unattended_stop": self._unattended_stop(),
+        }
         return record.model_copy(update=changes)
 
     def _record_by_name(
@@ -354,11 +352,11 @@ class TaskTry:
         stop_on_kill = self.choices.stop_on_kill
         record = None
         problem = None
-        if decisions.needs_record(end, stop_on_kill=stop_on_kill):
+        if ending.needs_record(end, stop_on_kill=stop_on_kill):
             self._store, record = self.own_record(context)
             if record is None and end.outcome != "ended":
                 record, problem = self._confirm(context, self._store, end)
-        leaving = decisions.after_wait(
+        leaving = ending.after_wait(
             end,
             record,
             context["ti"].try_number,
@@ -451,7 +449,7 @@ class TaskTry:
         record = self.record
         if store is None or record is None:
             return True
-        leaving = decisions.leave(
+        leaving = ending.leave(
             record,
             store.try_number,
             stop_on_kill=self.choices.stop_on_kill,

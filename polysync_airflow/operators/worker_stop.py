@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.decisions import Leaving, Owner
+from polysync_airflow.execution.lifecycle.ending import Leaving, Owner
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
 from polysync_airflow.execution.waiter import (

@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_states
 from polysync_airflow.execution import clock, step_tasks, waiter
-from polysync_airflow.execution.lifecycle import decisions
-from polysync_airflow.execution.lifecycle.decisions import Owner
+from polysync_airflow.execution.lifecycle import ending
+from polysync_airflow.execution.lifecycle.ending import Owner
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
@@ -125,14 +125,12 @@ class StopAtEndOfWait(TriggerStop):
             return None
 
     def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
-        return decisions.owner_at_end_of_wait(
-            state, stored, self._arn, self.ti.try_number
-        )
+        return ending.owner_at_end_of_wait(state, stored, self._arn, self.ti.try_number)
 
     # ---- in a thread
 
     def _stop(self) -> StopBeforeEvent | None:
-        leaving = self.carry_out(decisions.leave_in_triggerer(self.ti.try_number))
+        leaving = self.carry_out(ending.leave_in_triggerer(self.ti.try_number))
         text = "The wait has ended before the execution. %s Execution: %s"
         self.log.warning(text, leaving.text, self._arn)
         result = self.result
@@ -227,7 +225,7 @@ class StopOfEndedTask(TriggerStop):
             return False
         if self._is_left_to_next_try(self._state):
             return False
-        leaving = self.carry_out(decisions.leave_in_triggerer(self.ti.try_number))
+        leaving = self.carry_out(ending.leave_in_triggerer(self.ti.try_number))
         if self.result is None:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
@@ -257,12 +255,12 @@ class StopOfEndedTask(TriggerStop):
         state = self._state
         stored = None
         # A trigger that has only moved needs no record, which spares a request.
-        if state != decisions.DEFERRED:
+        if state != ending.DEFERRED:
             stored = self._read_record()
         return Situation(state, stored, self._owner(state, stored))
 
     def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
-        return decisions.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
+        return ending.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
 
     def _read_record(self) -> StoredExecution | None:
         # Without it, the state decides: nobody else stops the execution.

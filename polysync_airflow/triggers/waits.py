@@ -25,7 +25,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.execution import clock, models, waiter
 from polysync_airflow.execution.approval import ApprovalTriggerArguments
-from polysync_airflow.execution.lifecycle import decisions
+from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.outcome import StopReason
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import SearchArguments
@@ -265,7 +265,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if end is None or self.task_instance is None:
             return None
-        if not decisions.stops_before_event(end, self.stop_at):
+        if not ending.stops_before_event(end, self.stop_at):
             return None
         reason: StopReason = "failure"
         if end.outcome == "timed_out":

@@ -19,8 +19,8 @@ from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import decisions, lookup, orphans
-from polysync_airflow.execution.lifecycle.decisions import Leaving, Owner
+from polysync_airflow.execution.lifecycle import ending, lookup, orphans
+from polysync_airflow.execution.lifecycle.ending import Leaving, Owner
 from polysync_airflow.execution.lifecycle.instructions import (
     LookedUp,
     StoredExecution,
@@ -155,7 +155,7 @@ class Watch:
                 self._hook, record.unattended_stop, record.region_name
             ),
         )
-        leaving = decisions.leave(record, record.try_number, stop_on_kill=True)
+        leaving = ending.leave(record, record.try_number, stop_on_kill=True)
         return stop.carry_out(leaving).text, stop
 
     def _hook(

@@ -45,7 +45,7 @@ FOLDER_LAYERS = {
     ),
     "execution.lifecycle": (
         {"instructions"},
-        {"decisions", "lookup"},
+        {"decisions", "ending", "lookup"},
         {"machine", "orphans"},
         {"__init__"},
     ),

@@ -6,6 +6,7 @@ end.
   instructions), the record of an execution, the identity of a start.
 - ``machine``: how a try begins, and the table of all transitions.
 - ``lookup``: the execution of the earlier tries, where their record is missing.
-- ``decisions``: what the status of that execution decides, and what becomes of one
-  whose task no longer waits for it.
+- ``decisions``: what the status of that execution decides.
+- ``ending``: what becomes of an execution that a process no longer waits for.
+- ``orphans``: the same where no process of its task runs.
 """

@@ -1,7 +1,7 @@
 """
 What happens to a try (events), what it does next (instructions), and the record of the
 execution, which the tries of a task share and users can edit in Airflow: the vocabulary
-of ``machine.py`` and ``decisions.py``.
+of the modules beside this one.
 
 The identity of a start is its task instance, and the how many-th start of an epoch it
 is. The client token and the default display name follow from it. So a try that finds no

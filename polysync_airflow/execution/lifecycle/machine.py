@@ -42,9 +42,9 @@ Rules:
 
 All transitions are in the table at the end: for each command and each event, what may
 follow. ``lookup.py`` has what AWS says if the record is missing. ``decisions.py``
-decides by the status of an execution, and about one that its task no longer needs,
-``../waiter.py`` about polls. Everything here is pure: it calls neither Airflow nor AWS.
-The driver is ``operators/task_try.py``.
+decides by the status of an execution, ``ending.py`` about one that its task no longer
+needs, ``../waiter.py`` about polls. Everything here is pure: it calls neither Airflow
+nor AWS. The driver is ``operators/task_try.py``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from polysync_airflow.execution.lifecycle.decisions import Owner
+from polysync_airflow.execution.lifecycle.ending import Owner
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.states import is_stoppable
 

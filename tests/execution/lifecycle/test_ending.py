@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.decisions import (
+from polysync_airflow.execution.lifecycle.ending import (
     Exit,
     Owner,
     after_wait,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.decisions import Owner
+from polysync_airflow.execution.lifecycle.ending import Owner
 from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
     StoredExecution,

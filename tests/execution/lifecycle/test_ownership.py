@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.decisions import (
+from polysync_airflow.execution.lifecycle.ending import (
     Owner,
     is_over,
     keeps_xcoms,

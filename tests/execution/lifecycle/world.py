@@ -24,7 +24,7 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     StoredRecordError,
 )
-from polysync_airflow.execution.lifecycle.decisions import (
+from polysync_airflow.execution.lifecycle.ending import (
     Exit,
     Leaving,
     Owner,

@@ -1,0 +1,516 @@
+"""
+What becomes of an execution that nobody waits for.
+
+Rules of a process that no longer waits: on a worker, in a triggerer, or in the DAG
+processor. ``state`` is the state of the task instance now; None if it has been cleared.
+``stored`` is the proven record in the store now; None if there is none. Only a worker
+can ask whether its try is still the current one of the task instance: not after a
+clear, or once a retry is due.
+
+1. An execution whose wait has ended with its own end is reported. If an earlier try of
+   the task had asked for its stop, that is no decision of a user: the task begins
+   again.
+2. Any other execution is stopped, unless ``stop_on_kill=False``, or somebody else goes
+   on with it.
+3. A failed try leaves its execution to the retry, if one follows, also if it failed
+   because it could not poll any longer. If a user has cleared the task meanwhile, none
+   does. After a timeout, the execution is stopped.
+4. A signal says nothing about its sender. If Airflow still has the task instance as
+   running in this try, nobody has ended the task: its worker is shutting down, for
+   example because a node is drained. Then the execution goes on, the try ends with an
+   error, and rule 3 decides.
+5. Before each stop, Airflow is asked who decides about the execution. The stop is
+   announced in the record first, so that a later try tells it from a cancellation by a
+   user.
+6. A trigger whose wait has reached its deadline stops the execution before it fires its
+   event: nobody may go on with the task for days, for example because its DAG is
+   paused. If the stop fails, the worker requests it again. If it succeeds, the event
+   says so, and the worker requests none. After a refusal that lasts, or in the wait for
+   the execution of an earlier try, the trigger stops it only if no retry may go on with
+   it. A trigger cannot know that, so the worker says it at the deferral.
+7. Where Airflow does not say, the execution is left to the next try or to the failure
+   callback in the DAG processor, which know: a process that was frozen or cut off must
+   not stop what a later try has gone on with.
+
+Everything here is pure. The drivers are ``operators/task_try.py`` on a worker, the
+trigger, and the failure callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Final
+
+from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, UnendedOutcome
+from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.states import DELETED, PolysyncState, state_of
+
+# States of a task instance that has a later try, or gets one. In all other states, a
+# user has cleared or ended the task.
+_RUNNING: Final = "running"
+DEFERRED: Final = "deferred"
+_WITH_LATER_TRY: Final = (
+    "scheduled",
+    "queued",
+    _RUNNING,
+    DEFERRED,
+    "up_for_retry",
+    "up_for_reschedule",
+)
+
+# Airflow does not tell the start of every DAG run.
+_UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Owner(Enum):
+    """Who decides about the execution of a try."""
+
+    # The task instance is still that of this try.
+    THIS_TRY = auto()
+    # A user has cleared, ended or deleted the task, and no later try has begun. Only
+    # this try can stop it.
+    NOBODY = auto()
+    # A later try decides.
+    LATER_TRY = auto()
+    # The trigger of the same try in another triggerer, or that of a later try.
+    OTHER_TRIGGER = auto()
+    # The worker to which Airflow returns the deferred task.
+    WORKER = auto()
+    # Airflow does not say, for example because the process was away for longer than its
+    # token is valid.
+    UNKNOWN = auto()
+
+
+def is_over(state: str | None) -> bool:
+    """
+    Return whether a task has ended, or was cleared or deleted, so that no try runs or
+    is on its way.
+    """
+    return state not in _WITH_LATER_TRY
+
+
+def keeps_xcoms(state: str | None) -> bool:
+    """
+    Return whether a task that its try has left keeps the XComs of this try: no later
+    try deletes them.
+    """
+    return is_over(state) and state != DELETED
+
+
+def may_store(owner: Owner, state: str | None) -> bool:
+    """
+    Return whether a process that has no context of the task may write the record and
+    the XComs: no other process writes them meanwhile.
+    """
+    if owner is Owner.THIS_TRY:
+        return True
+    return owner is Owner.NOBODY and keeps_xcoms(state)
+
+
+def owner_by_record(
+    record: StoredExecution,
+    try_number: int,
+    state: str | None,
+    stored: StoredExecution | None,
+    *,
+    is_current: bool,
+) -> Owner:
+    """
+    Return who decides about the execution of a try, as its own process sees it.
+
+    A try that has gone on with the execution has written its number into the stored
+    record. If the task has ended since, and the later try has no response to a request
+    that this one has sent late, only this one knows what AWS has begun.
+
+    :param is_current: whether this try is still the current one of the task instance.
+    """
+    if stored and _is_of_later_try(stored, record, try_number):
+        if is_over(state) and _is_unanswered(stored, record):
+            return Owner.NOBODY
+        return Owner.LATER_TRY
+    if state == _RUNNING and is_current:
+        return Owner.THIS_TRY
+    if not is_over(state):
+        return Owner.LATER_TRY
+    if is_current or stored or state == DELETED:
+        return Owner.NOBODY
+    # Without a record, a later try may have succeeded and deleted it.
+    return Owner.LATER_TRY
+
+
+def owner_of_deferred(
+    state: str | None, stored: StoredExecution | None, arn: str, try_number: int
+) -> Owner:
+    """
+    Return who decides about the execution of a deferred task whose trigger Airflow has
+    ended.
+
+    If the task is still deferred, its trigger has only moved to another triggerer
+    (Airflow 3.4 no longer reports that), or the task was cleared: then its new try has
+    stopped this execution, or waits for it. A try that is at work reads the record
+    itself.
+
+    :param arn: the execution.
+    """
+    if state == DEFERRED:
+        return Owner.OTHER_TRIGGER
+    if state == _RUNNING:
+        return Owner.LATER_TRY
+    # A triggerer that was suspended may learn only after the next try that its trigger
+    # has moved.
+    if _has_later_try(stored, arn, try_number):
+        return Owner.LATER_TRY
+    return Owner.NOBODY
+
+
+def owner_at_end_of_wait(
+    state: str | None, stored: StoredExecution | None, arn: str, try_number: int
+) -> Owner:
+    """
+    Return who decides about the execution of a deferred task whose trigger has waited
+    to the end.
+
+    While triggers move between triggerers, the same one may run twice, and both may
+    come here: they send the same stop. After the first event, the worker decides.
+
+    :param arn: the execution.
+    """
+    if _has_later_try(stored, arn, try_number):
+        return Owner.LATER_TRY
+    if state == DEFERRED:
+        return Owner.THIS_TRY
+    if is_over(state):
+        return Owner.NOBODY
+    return Owner.WORKER
+
+
+def _has_later_try(stored: StoredExecution | None, arn: str, try_number: int) -> bool:
+    """Return whether the record says that a later try has gone on from a trigger's."""
+    if stored is None:
+        return False
+    return stored.execution_arn != arn or stored.try_number > try_number
+
+
+def owner_of_dead_process(
+    stored: StoredExecution | None, try_number: int, *, retry_follows: bool
+) -> Owner:
+    """
+    Return who decides about the execution of a try whose process has died, as the DAG
+    processor sees it.
+    """
+    if retry_follows:
+        return Owner.LATER_TRY
+    if stored is None or stored.try_number > try_number:
+        return Owner.LATER_TRY
+    return Owner.NOBODY
+
+
+def _is_of_later_try(
+    stored: StoredExecution, record: StoredExecution, try_number: int
+) -> bool:
+    """
+    Return whether a later try has written the stored record, or its execution is
+    another one.
+    """
+    if not _is_of_same_execution(stored, record):
+        return True
+    # The record that a process reads after a deferral may already be that of a later
+    # try, so its own number counts. A DAG run that was created again counts its tries
+    # from 1 again.
+    written_by = (_dag_run_started_at(stored), stored.try_number)
+    this_try = (_dag_run_started_at(record), try_number)
+    return written_by > this_try
+
+
+def _dag_run_started_at(record: StoredExecution) -> datetime:
+    return record.incarnation.dag_run_started_at or _UNKNOWN_START
+
+
+def _is_of_same_execution(stored: StoredExecution, record: StoredExecution) -> bool:
+    return stored.request.client_request_token == record.request.client_request_token
+
+
+def _is_unanswered(stored: StoredExecution, record: StoredExecution) -> bool:
+    """
+    Return whether the try that wrote the stored record does not know what AWS has
+    responded to the same request.
+    """
+    if not _is_of_same_execution(stored, record):
+        return False
+    if stored.execution_arn is None:
+        return True
+    if stored.resumes < record.resumes:
+        return True
+    return stored.resume_is_pending and stored.resume_token == record.resume_token
+
+
+class Exit(Enum):
+    """What a process does with the execution that it no longer waits for."""
+
+    # Nothing is left to do: ``text`` says what became of the execution; it is empty if
+    # there is none.
+    DONE = auto()
+    # Begin the task again: an earlier try of it has stopped the execution.
+    BEGIN_AGAIN = auto()
+    # Ask Airflow who decides about the execution.
+    ASK_OWNER = auto()
+    # The same, and store that a stop is going to be requested.
+    ANNOUNCE_STOP = auto()
+    # Stop the execution.
+    STOP = auto()
+    # Store the record as it was: the stop that was announced has failed.
+    WITHDRAW_STOP = auto()
+    # Store that the epoch of the execution has ended, which keeps running: a user has
+    # cleared or ended the task, and the next try must not take itself for a retry.
+    END_EPOCH = auto()
+
+
+SHUTTING_DOWN: Final = (
+    "Nobody has ended the task, so its worker is shutting down: the execution goes on."
+)
+KEPT: Final = "The execution keeps running because stop_on_kill=False."
+LEFT_TO_RETRY: Final = "The next try continues with the execution."
+_OTHER_RECORD: Final = (
+    "The execution was not stopped, because the record of this task is missing or names"
+    " another."
+)
+_LEFT: Final = {
+    Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
+    Owner.OTHER_TRIGGER: (
+        "The task is still deferred: another triggerer has its "
+        "trigger, or a later try has taken its place. Nothing is stopped."
+    ),
+    Owner.WORKER: (
+        "Airflow has gone on with the task meanwhile: the trigger stops nothing."
+    ),
+    Owner.UNKNOWN: (
+        "It is not stopped, because Airflow does not say whether a later try has it."
+        " The next try, or the failure callback in the DAG processor, decides."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """
+    The next action of a process that no longer waits for an execution.
+
+    :param retry_follows: whether Airflow starts another try.
+    :param is_signalled: whether the process has received a signal that ends it.
+    :param text: what became of the execution, as a sentence.
+    :param handled: whether nobody else has to decide about the execution.
+    :param is_shutdown: whether the process ends because its worker shuts down.
+    :param is_own_stop: whether the execution ended because this try stopped it, and not
+        because of a user.
+    """
+
+    exit: Exit
+    try_number: int
+    stop_on_kill: bool
+    retry_follows: bool = False
+    is_signalled: bool = False
+    text: str = ""
+    handled: bool = True
+    is_shutdown: bool = False
+    is_own_stop: bool = False
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether the task begins again."""
+        return self.exit is Exit.BEGIN_AGAIN
+
+    def announced(self, record: StoredExecution) -> StoredExecution:
+        """Return the record to store before the stop, or in place of it."""
+        if self.exit is Exit.END_EPOCH:
+            return record.model_copy(update={"epoch": instructions.NO_EPOCH})
+        return record.model_copy(update={"stop_requested_by": self.try_number})
+
+    def owned_by(self, owner: Owner) -> Leaving:
+        """
+        Return the next action, now that it is known who decides about the execution.
+        """
+        if self.is_signalled and owner is Owner.THIS_TRY:
+            return replace(self._done(SHUTTING_DOWN), is_shutdown=True)
+        if self.retry_follows and owner is not Owner.NOBODY:
+            # If Airflow does not say, the retry will know.
+            return self._done(LEFT_TO_RETRY)
+        if owner in _LEFT:
+            return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
+        if not self.stop_on_kill:
+            return self._kept(owner)
+        if self.exit is Exit.ASK_OWNER:
+            return replace(self, exit=Exit.ANNOUNCE_STOP)
+        return replace(self, exit=Exit.STOP)
+
+    def stop_requested(self, text: str, *, failed: bool) -> Leaving:
+        """
+        Return the next action, now that AWS has responded to the stop.
+
+        :param text: what AWS has responded, as a sentence.
+        """
+        if failed:
+            return replace(self, exit=Exit.WITHDRAW_STOP, text=text)
+        return replace(self, exit=Exit.DONE, text=text)
+
+    def _kept(self, owner: Owner) -> Leaving:
+        # A clear of a running task does not raise ``max_tries``.
+        if self.exit is Exit.ASK_OWNER and owner is Owner.NOBODY:
+            return replace(self, exit=Exit.END_EPOCH, text=KEPT)
+        return self._done(KEPT)
+
+    def _done(self, text: str, *, handled: bool = True) -> Leaving:
+        return replace(self, exit=Exit.DONE, text=text, handled=handled)
+
+
+def leave(
+    record: StoredExecution | None,
+    try_number: int,
+    *,
+    stop_on_kill: bool,
+    retry_follows: bool = False,
+    is_signalled: bool = False,
+) -> Leaving:
+    """
+    Return the first action of a try on a worker that ends before its execution.
+
+    :param is_signalled: whether the process has received a signal that ends it.
+    """
+    leaving = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows, is_signalled)
+    if record is None:
+        return leaving
+    if retry_follows or is_signalled:
+        return replace(leaving, exit=Exit.ASK_OWNER)
+    if not stop_on_kill:
+        return leaving._done(KEPT)
+    return replace(leaving, exit=Exit.ANNOUNCE_STOP)
+
+
+# ---- a trigger
+
+
+def leave_in_triggerer(try_number: int) -> Leaving:
+    """
+    Return the first action of a trigger with ``stop_on_kill`` that no longer waits.
+    """
+    return Leaving(Exit.ANNOUNCE_STOP, try_number, stop_on_kill=True)
+
+
+def outcomes_to_stop_at(
+    *, stop_on_kill: bool, may_retry_refusal: bool
+) -> list[UnendedOutcome]:
+    """
+    Return the outcomes of a wait at which the trigger stops the execution before it
+    fires its event (rule 6).
+
+    :param may_retry_refusal: whether a retry may follow if AWS refuses the polls for
+        good.
+    """
+    if not stop_on_kill:
+        return []
+    if may_retry_refusal:
+        return ["timed_out"]
+    return ["timed_out", "refused"]
+
+
+def outcomes_to_stop_earlier_at(
+    *, stop_on_kill: bool, is_last_try: bool, may_retry_refusal: bool
+) -> list[UnendedOutcome]:
+    """
+    Return the same for a wait for the execution of an earlier try, which each retry
+    waits for anew.
+    """
+    outcomes = outcomes_to_stop_at(
+        stop_on_kill=stop_on_kill, may_retry_refusal=may_retry_refusal
+    )
+    if is_last_try:
+        return outcomes
+    return [outcome for outcome in outcomes if outcome != "timed_out"]
+
+
+def stops_before_event(
+    end: ExecutionEvent, outcomes: Collection[UnendedOutcome]
+) -> bool:
+    """
+    Return whether a trigger stops the execution before it fires its event.
+
+    :param outcomes: those at which it does.
+    """
+    # Whoever has deleted the connection does not want it to be used, and a retry may
+    # follow: the connection may come back.
+    return end.outcome in outcomes and end.error_code != CONNECTION_NOT_FOUND
+
+
+# ---- the end of a wait
+
+
+def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
+    """Return whether ``after_wait`` depends on the record."""
+    if end.stop:
+        return False
+    if end.outcome == "ended":
+        return _is_cancelled(end)
+    return stop_on_kill
+
+
+def after_wait(
+    end: ExecutionEvent,
+    record: StoredExecution | None,
+    try_number: int,
+    *,
+    stop_on_kill: bool,
+    retry_follows: bool = False,
+    problem: str | None = None,
+) -> Leaving:
+    """
+    Return the first action after the end of a wait.
+
+    :param record: the record, if ``needs_record``; None if there is none, or if it
+        cannot be believed.
+    :param retry_follows: whether Airflow starts another try if the polls are refused.
+    :param problem: why it cannot be believed.
+    """
+    if end.outcome == "ended":
+        return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
+    leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    if end.stop:
+        return leaving._done(end.stop.text)
+    if not stop_on_kill:
+        return leaving._done(KEPT)
+    if problem:
+        return leaving._done(f"The execution was not stopped: {problem}", handled=False)
+    if record is None or record.execution_arn != end.execution_arn:
+        return leaving._done(_OTHER_RECORD, handled=False)
+    is_left_to_retry = retry_follows and end.outcome == "refused"
+    return leave(record, try_number, stop_on_kill=True, retry_follows=is_left_to_retry)
+
+
+def _after_own_end(
+    end: ExecutionEvent,
+    record: StoredExecution | None,
+    try_number: int,
+    *,
+    stop_on_kill: bool,
+) -> Leaving:
+    """
+    Rule 1 of a process that no longer waits: was it a user who has stopped the
+    execution?
+    """
+    leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    if record is None or not _is_cancelled(end):
+        # Without a proven record, the cancellation is somebody's.
+        return leaving
+    stopped_by = record.stop_requested_by
+    if stopped_by and stopped_by < try_number:
+        # The earlier try may have been cut off from Airflow between its decision and
+        # its request, while this one went on with the execution.
+        return replace(leaving, exit=Exit.BEGIN_AGAIN)
+    return replace(leaving, is_own_stop=stopped_by == try_number)
+
+
+def _is_cancelled(end: ExecutionEvent) -> bool:
+    return state_of(end.status) is PolysyncState.CANCELLED

@@ -315,6 +315,41 @@ def test_clear_of_a_succeeded_step_selects(
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
 
 
+@pytest.mark.parametrize("ends_as", ["Succeeded", "Failed"])
+def test_second_clear_of_a_step_selects_again(
+    ends_as: str,
+    make_run: Make,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """A refused start leaves the execution from which it selects."""
+    scenario: dict[str, Any] = {}
+    if ends_as == "Failed":
+        scenario = {"End": {"fail": {"reason": "No space", "times": 1}}}
+    run = make_run(scenario, retries=0)
+    run.run()
+    set_scenario(emulator, {})
+    emulator.control.add_fault(
+        "error",
+        START,
+        code="ResourceLimitExceeded",
+        message="20 executions run",
+        count=1,
+    )
+    run.clear("g.Join")
+    run.run()
+    assert run.states["g.execution"] == "failed"
+
+    run.clear("g.Join")
+    run.run()
+
+    source = execution_log.arns[0]
+    selection = (["Join", "End"], source)
+    # The log of calls does not have what was refused.
+    assert selections(emulator) == [None, None, selection]
+    assert run.states["g.execution"] == "success"
+
+
 @pytest.mark.parametrize(
     ("ends_as", "cleared", "text"),
     [

@@ -28,6 +28,7 @@ from tests.chaos.deployment.airflow_deployment import (
     CELERY,
     EXECUTORS,
     LOCAL,
+    NO_KEY,
     PODS,
     TEAM,
     AirflowDeployment,
@@ -48,6 +49,7 @@ DESCRIPTIONS: Final = {
     LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
     PODS: "PostgreSQL, the emulator, a Kubernetes API and Airflow with KubernetesExecutor and two triggerers",
     TEAM: "PostgreSQL, the emulator and Airflow with a team: LocalExecutor and two triggerers of the team",
+    NO_KEY: "PostgreSQL, the emulator and Airflow with LocalExecutor, two triggerers and no Fernet key",
     CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
 }
 

@@ -23,6 +23,16 @@ from tests.chaos import markers
 PreExecute = Callable[[Any], None]
 
 
+def kill_at_begin() -> PreExecute:
+    """Kill the process before the operator has stored or asked anything."""
+
+    def kill(context: Any) -> None:
+        if _is_active(context, 1):
+            _kill_own_process(_pipeline(context), operation="execute")
+
+    return kill
+
+
 def kill_at_call(
     operation: str, *, after_response: bool, try_number: int = 1
 ) -> PreExecute:

@@ -467,6 +467,10 @@ class Run:
         """Clear the task, as a user does in the UI."""
         self.deployment.client.clear_task(self.dag_id, self._run_id, TASK)
 
+    def clear_dag_run(self) -> None:
+        """Clear the DAG run, as a user does in the UI."""
+        self.deployment.client.clear_run(self.dag_id, self._run_id)
+
     def fail_dag_run(self) -> None:
         """Mark the DAG run as failed, as a user does in the UI."""
         self.deployment.client.mark_run(self.dag_id, self._run_id, "failed")

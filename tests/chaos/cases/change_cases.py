@@ -1,6 +1,6 @@
 """
 The test cases about what people do around a task that waits: other DAG runs, deletions,
-edits, another Airflow.
+edits, another Airflow before or beside it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.chaos.cases.case import (
+    ALSO_WITHOUT_KEY,
     FAILED_AND_STOPPED,
     LONG,
     ONLY_LOCAL,
@@ -18,7 +19,8 @@ from tests.chaos.cases.case import (
     Case,
     Expected,
 )
-from tests.chaos.scenarios import asset_events, changes, upgrades, users
+from tests.chaos.deployment.airflow_deployment import NO_KEY
+from tests.chaos.scenarios import asset_events, changes, deployments, upgrades, users
 from tests.chaos.scenarios.shared import Scenario, start_and_defer, start_and_poll
 
 DELETED: Final = Expected(STOPPED, state=None, tries=None, stops=True)
@@ -71,6 +73,16 @@ def _change(
         short=ONLY_LOCAL if short else (),
         executors=ONLY_LOCAL,
     )
+
+
+def _beside_staging(number: str, title: str, scenario: Scenario, tries: int) -> Case:
+    """
+    Return a test case with a second deployment.
+
+    :param tries: those of the first deployment.
+    """
+    expected = Expected(tries=tries)
+    return _change(number, title, scenario, expected, "46")
 
 
 CHANGE_CASES: Final = (
@@ -165,6 +177,30 @@ CHANGE_CASES: Final = (
         changes.connection_deleted_until_clear,
         Expected(("Stopped", "Succeeded"), tries=3, stops=True),
     ),
+    _beside_staging(
+        "46a",
+        "staging has the same Fernet key and run id, its first start is refused",
+        deployments.start_refused(start_and_defer),
+        tries=1,
+    ),
+    _beside_staging(
+        "46b",
+        "as 46a, synchronous mode",
+        deployments.start_refused(start_and_poll),
+        tries=1,
+    ),
+    _beside_staging(
+        "46c",
+        "as 46a, the first process of each deployment is killed instead",
+        deployments.processes_killed,
+        tries=2,
+    ),
+    _beside_staging(
+        "46d",
+        "as 46c, synchronous mode",
+        deployments.processes_killed,
+        tries=2,
+    ),
     Case(
         "48a",
         "the connection belongs to the team of the task, synchronous mode",
@@ -179,6 +215,24 @@ CHANGE_CASES: Final = (
         FAILED_AND_STOPPED,
         LONG,
         executors=ONLY_TEAM,
+    ),
+    Case(
+        "49a",
+        "wait_for_completion=False, DAG run has succeeded, user clears it",
+        users.user_clears_ended_run,
+        REPLACED,
+        LONG,
+        short=(NO_KEY,),
+        executors=ALSO_WITHOUT_KEY,
+    ),
+    Case(
+        "49b",
+        "as 49a, synchronous mode",
+        users.user_clears_ended_run,
+        REPLACED,
+        LONG,
+        short=(NO_KEY,),
+        executors=ALSO_WITHOUT_KEY,
     ),
     Case(
         "47",

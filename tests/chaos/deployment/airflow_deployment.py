@@ -3,7 +3,8 @@ The deployment whose processes the suite kills: PostgreSQL, the emulator, and an
 with two triggerers.
 
 With CeleryExecutor, Redis and two Celery workers are added; with KubernetesExecutor, a
-cluster whose pods are processes.
+cluster whose pods are processes. A second Airflow, ``staging``, may run beside it, with
+a database of its own, and the same Fernet key, DAGs and emulator.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import boto3
+from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -47,10 +49,17 @@ DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
 VARIABLES: Final = text("SELECT key FROM variable")
 REPOSITORY: Final = Path(__file__).parents[3]
 PYTHONPATH: Final = "PYTHONPATH"
-LOCAL, CELERY, PODS, TEAM = EXECUTORS = ("local", "celery", "pods", "team")
+LOCAL, CELERY, PODS, TEAM, NO_KEY = EXECUTORS = (
+    "local",
+    "celery",
+    "pods",
+    "team",
+    "no-key",
+)
 TEAM_NAME: Final = "polysync_team"
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS: Final = ("worker-1", "worker-2")
+STAGING: Final = "staging"
 # Emulated time is real time, because deadlines and overlapping executions are checked
 # in real seconds.
 SPEED: Final = 1.0
@@ -71,8 +80,9 @@ class AirflowDeployment:
 
     :param home: an empty folder for logs, settings and marker files.
     :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
-    :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``; or ``team``
-        for the LocalExecutor of a team, which has all DAGs and triggerers.
+    :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``; ``team`` for
+        the LocalExecutor of a team, which has all DAGs and triggerers; or ``no-key``
+        for LocalExecutor without a Fernet key.
     :param python: the interpreter of the environment with Airflow, until `upgrade`.
     """
 
@@ -92,6 +102,8 @@ class AirflowDeployment:
         self.markers.mkdir()
         self._stack = ExitStack()
         self._home = home
+        self._fernet_key = "" if executor == NO_KEY else Fernet.generate_key().decode()
+        self._staging: PrivateAirflow | None = None
         self._cluster_folder = home / "cluster"
         self.edited = EditedDags(home / "edited")
         self._jobs: dict[str, int] = {}
@@ -109,7 +121,12 @@ class AirflowDeployment:
                     self._home, speed=SPEED, definitions=self._empty_folder()
                 )
             )
-            airflow = self._airflow(self.database.url)
+            airflow = self._airflow(
+                self._home,
+                self.database.url,
+                self.markers,
+                ("api-server", "dag-processor", "scheduler", FIRST),
+            )
             if self.executor == PODS:
                 _install_entry_point()
                 self._cluster = LoopbackCluster(
@@ -156,6 +173,31 @@ class AirflowDeployment:
         self.airflow.upgrade(Path(sys.executable))
         self._jobs = {FIRST: self._new_job(FIRST, before)}
         self.start_triggerer(SECOND)
+
+    @property
+    def staging(self) -> PrivateAirflow:
+        """The Airflow that `start_staging` has started."""
+        assert self._staging, "staging was not started"
+        return self._staging
+
+    def start_staging(self) -> None:
+        """
+        Start a second Airflow, which a deployment can start once: another database and
+        one triggerer, but the same Fernet key, DAGs, connections and emulator.
+
+        :raises ProcessError: if it is not healthy in time.
+        """
+        home = self._home / STAGING
+        marker_folder = home / "markers"
+        marker_folder.mkdir(parents=True)
+        self._staging = self._stack.enter_context(
+            self._airflow(
+                home,
+                self.database.create_database(STAGING),
+                marker_folder,
+                ("api-server", "dag-processor", "scheduler", "triggerer"),
+            )
+        )
 
     def variables(self) -> set[str]:
         """Return the keys of all Variables."""
@@ -394,13 +436,19 @@ class AirflowDeployment:
         folder.mkdir()
         return folder
 
-    def _airflow(self, database: str) -> PrivateAirflow:
+    def _airflow(
+        self,
+        home: Path,
+        database: str,
+        marker_folder: Path,
+        components: Sequence[str],
+    ) -> PrivateAirflow:
         emulator = self.emulator.connection
         extra = {
             name: emulator["extra"][name] for name in ("region_name", "endpoint_url")
         }
         return PrivateAirflow(
-            self._home,
+            home,
             dag_folders=[DAG_FOLDERS / self.provider, self.edited.folder],
             connections={
                 "polysync_default": emulator,
@@ -409,13 +457,14 @@ class AirflowDeployment:
             settings={
                 **SETTINGS,
                 **self._executor_settings(database),
-                markers.FOLDER_VARIABLE: str(self.markers),
+                "AIRFLOW__CORE__FERNET_KEY": self._fernet_key,
+                markers.FOLDER_VARIABLE: str(marker_folder),
                 PYTHONPATH: str(REPOSITORY),
                 # otherwise, the package in the current folder would come before the one
                 # there
                 "PYTHONSAFEPATH": "1",
             },
-            components=("api-server", "dag-processor", "scheduler", FIRST),
+            components=components,
             database=database,
             python=self._python,
             team=TEAM_NAME if self.executor == TEAM else None,

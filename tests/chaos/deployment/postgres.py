@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from tests.chaos.deployment.packages import PackageInstaller, run
 from tests.system.process.sessions import (
@@ -45,8 +47,9 @@ class PostgresServer:
     """
 
     def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
-        self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
-        self._programs, self._folder, self._user = programs, folder, user
+        self._folder = folder
+        self.url = self._url("postgres")
+        self._programs, self._user = programs, user
         self._data = folder / "data"
         initdb = (
             str(programs / "initdb"),
@@ -90,6 +93,15 @@ class PostgresServer:
                 f"PostgreSQL was not ready in {START_TIMEOUT:.0f} s.\n{self._server.log_tail()}"
             )
 
+    def create_database(self, name: str) -> str:
+        """Create another database, and return its SQLAlchemy URL."""
+        engine = create_engine(
+            self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return self._url(name)
+
     def kill(self) -> None:
         """
         Kill all processes of the server with SIGKILL. Committed data survives, because
@@ -114,6 +126,9 @@ class PostgresServer:
         self._server.signal(signal.SIGINT)
         wait_until(lambda: not self._server.members(), timeout=START_TIMEOUT)
         end_all([self._server])
+
+    def _url(self, database: str) -> str:
+        return f"postgresql+psycopg2://{DATABASE_USER}@/{database}?host={self._folder}"
 
     def _serve(self) -> ProcessSession:
         # Faster without fsync: the data need not survive a crash of the machine.

@@ -103,6 +103,26 @@ def marked_then_cleared_after_later_run(start: Scenario) -> Scenario:
     return scenario
 
 
+def user_clears_ended_run(run: Run) -> Steps:
+    """
+    The task does not wait for its execution (``wait_for_completion=False``), so its DAG
+    run succeeds, and a user clears it while the execution runs.
+    """
+    run.start()
+    yield from run.until(
+        "the DAG run has succeeded", lambda: run.dag_run_state() == "success"
+    )
+    run.require(
+        run.running_statuses() == ["Executing"], f"before the clear: {run.state_line()}"
+    )
+    run.require(not run.records(), "a task that has succeeded has a record")
+    run.seconds = SHORT_STEP
+    run.set_steps()
+    run.clear_dag_run()
+    yield from run.until("a second execution exists", lambda: len(run.executions()) > 1)
+    yield from wait_for_end(run)
+
+
 def _succeed_in_later_run(run: Run, left: list[str]) -> Steps:
     """
     Let another DAG run of the same DAG start the same pipeline, and succeed.

@@ -112,13 +112,20 @@ class AirflowClient(ABC):
         """Pause a DAG, so that none of its tasks begins."""
         self._parse(self._http.patch(self._dag(dag_id), json={"is_paused": True}))
 
-    def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None) -> str:
+    def trigger(
+        self,
+        dag_id: str,
+        *,
+        conf: dict[str, Any] | None = None,
+        run_id: str | None = None,
+    ) -> str:
         """
         Trigger a DAG run.
 
+        :param run_id: its id; by default a new one.
         :return: the run id.
         """
-        run_id = f"manual__{uuid4()}"
+        run_id = run_id or f"manual__{uuid4()}"
         body = {**self.new_run, "conf": conf or {}, "dag_run_id": run_id}
         self._write("POST", f"{self._dag(dag_id)}/dagRuns", body)
         return run_id
@@ -215,6 +222,11 @@ class AirflowClient(ABC):
         self._parse(
             self._http.post(f"{self._dag(dag_id)}/clearTaskInstances", json=body)
         )
+
+    def clear_run(self, dag_id: str, run_id: str) -> None:
+        """Clear all tasks of a DAG run, as a user does in the UI."""
+        body = {"dry_run": False}
+        self._parse(self._http.post(f"{self._run(dag_id, run_id)}/clear", json=body))
 
     def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
         """Set the state of a DAG run, as a user does in the UI."""

@@ -1,0 +1,102 @@
+"""
+Scenarios with a second deployment beside the first one: it has the same Fernet key,
+DAGs and run ids, and starts the same pipelines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.chaos.run import TASK, Run, Steps
+from tests.chaos.scenarios.shared import (
+    ENDED,
+    START,
+    Scenario,
+    release,
+    wait_for_kill,
+    wait_for_second_try,
+)
+
+REFUSAL = {
+    "code": "ResourceLimitExceeded",
+    "message": "The account-level limit was reached.",
+}
+
+
+def start_refused(start: Scenario) -> Scenario:
+    """
+    AWS refuses the first start of staging, while the execution of the first deployment
+    runs. So the retry in staging has no record.
+
+    :param start: how the task of the first deployment waits.
+    """
+
+    def scenario(run: Run) -> Steps:
+        yield from _start_staging(run)
+        yield from start(run)
+        run.deployment.emulator.control.add_fault(
+            "error", START, pipeline=run.pipeline, count=1, **REFUSAL
+        )
+        yield from _retry_in_staging(run)
+        refused = sum(call["fault"] == "error" for call in run.calls(START))
+        run.require(refused == 1, f"{refused} starts were refused, expected 1")
+
+    return scenario
+
+
+def processes_killed(run: Run) -> Steps:
+    """
+    In each deployment, the process of the first try is killed before it has stored
+    anything. When the retry of the first deployment waits, staging begins.
+    """
+    yield from _start_staging(run)
+    run.start()
+    yield from wait_for_kill(run)
+    yield from wait_for_second_try(run)
+    yield from _retry_in_staging(run)
+
+
+def _start_staging(run: Run) -> Steps:
+    deployment = run.deployment
+    yield from run.meet("staging is started", deployment.start_staging)
+    deployment.staging.client.wait_for_dag(run.dag_id)
+
+
+def _retry_in_staging(run: Run) -> Steps:
+    """
+    Trigger the DAG in staging with the same run id. The retry starts an execution of
+    its own, and then both end.
+    """
+    (own,) = (execution.arn for execution in run.executions())
+    client = run.deployment.staging.client
+    (run_id,) = run.run_ids
+    client.trigger(run.dag_id, conf={"pipeline": run.pipeline}, run_id=run_id)
+
+    def task() -> dict[str, Any]:
+        return next(iter(client.tasks(run.dag_id, run_id)), {})
+
+    def execution() -> str | None:
+        arn: str | None = client.xcom(run.dag_id, run_id, TASK, "execution_arn")
+        return arn
+
+    yield from run.until(
+        "the retry in staging has an execution",
+        lambda: task().get("try_number", 0) > 1 and execution() is not None,
+    )
+    running = run.running_statuses()
+    run.require(
+        running == ["Executing", "Executing"],
+        f"beside the retry in staging: {run.state_line()}",
+    )
+    yield from release(run)
+    yield from run.until(
+        "the task in staging has ended", lambda: task()["state"] in ENDED
+    )
+    run.require(task()["state"] == "success", f"the task in staging: {task()['state']}")
+    statuses = {execution.arn: execution.status for execution in run.executions()}
+    run.require(
+        statuses == {own: "Succeeded", execution(): "Succeeded"},
+        f"of staging: {execution()}, of the first deployment: {own}; all: {statuses}",
+    )
+    run.others = set(statuses) - {own}
+    yield from run.meet("staging is stopped", run.deployment.staging.stop)

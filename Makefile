@@ -31,6 +31,7 @@
 #                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). ARGS="--executor celery" takes
 #                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor, and
 #                             ARGS="--executor pods" KubernetesExecutor, with an API whose pods are processes.
+#                             ARGS="--executor no-key" has LocalExecutor and no Fernet key.
 #                             ARGS="--airflow 3.4.0b2" takes one of the versions of make matrix, and
 #                             ARGS="--upgrade 3.3.1:3.4.0b2" runs the cases of an upgrade of Airflow. Installs
 #                             PostgreSQL and Redis if they are missing.

@@ -124,7 +124,7 @@ def test_pictures_are_used_and_small() -> None:
         (each.path.parent / link).resolve()
         for each in pages()
         for link in each.links
-        if link.endswith(".png")
+        if link.endswith((".png", ".svg"))
     }
 
     pictures = set((DOCS / "images").iterdir())

@@ -434,7 +434,7 @@ class Walk:
             self._let_time_pass(step)
             if step in BEFORE_A_RESUME and self.random.random() < self.scenario.races:
                 self._act_outside()
-            if not self._is_overwritten(process) and not self._disturb(process, step):
+            if not process.is_overwritten and not self._disturb(process, step):
                 return
 
     def _let_time_pass(self, step: str) -> None:
@@ -444,16 +444,6 @@ class Walk:
             self._check("progress")
         while self.frozen and random.random() < self.thaws:
             self._step_frozen()
-
-    def _is_overwritten(self, process: TryProcess) -> bool:
-        """
-        Return whether a process that was frozen right before its write has written over
-        the record of this one.
-
-        Known limit: if this one does not write again, nobody knows its execution.
-        """
-        stored = self.airflow.stored
-        return bool(process.wrote and stored and stored.try_number < process.number)
 
     def _disturb(self, process: TryProcess, step: str) -> bool:
         """Let something happen; return False if the process does not go on."""

@@ -395,9 +395,10 @@ class TryProcess:
         if following.command is Command.STOP:
             arn = following.known.arn
             assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
+        if following.command in (Command.RESUME, Command.RESEND_RESUME):
+            self._adopt(following.known.arn)
         if following.command is Command.RESUME:
             arn = following.known.arn
-            self._adopt(arn)
             assert arn not in airflow.to_be_replaced[self.epoch], (
                 "an execution is resumed that was stopped to be replaced"
             )
@@ -551,7 +552,7 @@ class TryProcess:
         """Do what an instruction says, against AWS."""
         weather = self.aws.weather
         chance = self.airflow.random.random()
-        is_lost = chance < weather.failed + weather.lost
+        is_lost = chance < weather.failed + weather.lost and not self.is_overwritten
         if now.command is Command.PREPARE:
             if chance < weather.failed / 3:
                 return Refused(PolysyncError("not valid", permanent=True))
@@ -575,6 +576,17 @@ class TryProcess:
             lost = api_error("ConnectionClosedError", transient=True)
             return Refused(lost, was_repeated=True)
         return event
+
+    @property
+    def is_overwritten(self) -> bool:
+        """
+        Whether a process that was frozen right before its write has written over the
+        record of this one.
+
+        Known limit: if this one does not write again, nobody knows its execution.
+        """
+        stored = self.airflow.stored
+        return bool(self.wrote and stored and stored.try_number < self.number)
 
     def _check_is_written(self, now: Instruction) -> None:
         """

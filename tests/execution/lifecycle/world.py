@@ -540,7 +540,8 @@ class TryProcess:
             self.wrote = True
             # Known limit: a process that was frozen right before this write marks what a
             # later try may already go on with.
-            if now.command is Command.STOP and self._may_write:
+            is_replaced = now.command in (Command.STOP, Command.WAIT_FOR_END)
+            if is_replaced and self._may_write:
                 self.airflow.to_be_replaced[self.epoch].add(now.known.arn)
         elif now.store is Store.RESTORE:
             self._put(now.restored)

@@ -158,6 +158,10 @@ class GroupTry(TryProcess):
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
         """Check that the try does what was cleared."""
         epoch, record = before.task_try.epoch, before.known
+        if now.command is Command.RESEND_RESUME:
+            # Known limit: since this try has chosen, a process that was frozen right
+            # before its write may have stored that it is about to resume.
+            self.settles = True
         is_of_the_clear = self.clear and self.epoch == self.airflow.max_tries
         if is_of_the_clear and self.airflow.cleared != ALL and not self.settles:
             assert now.command is not Command.STOP, (

@@ -48,6 +48,7 @@ BEFORE_A_REQUEST = [
         Command.RESEND_RESUME,
     )
 ]
+BEFORE_A_START = BEFORE_A_REQUEST[:2]
 BEFORE_A_RESUME = BEFORE_A_REQUEST[2:]
 BEFORE_THE_FIRST_WRITE = [
     "before the record is read",
@@ -270,7 +271,8 @@ class Walk:
                 self._choose()
                 airflow.clear()
         for process in list(self.frozen):
-            self._finish(process)
+            if not self._is_given_up(process):
+                self._finish(process)
 
     def _play(self) -> None:
         """Do what the scenario says, without anything else that happens."""
@@ -432,7 +434,7 @@ class Walk:
             self._let_time_pass(step)
             if step in BEFORE_A_RESUME and self.random.random() < self.scenario.races:
                 self._act_outside()
-            if not self._is_overwritten(process) and not self._disturb(process, step):
+            if not process.is_overwritten and not self._disturb(process, step):
                 return
 
     def _let_time_pass(self, step: str) -> None:
@@ -442,16 +444,6 @@ class Walk:
             self._check("progress")
         while self.frozen and random.random() < self.thaws:
             self._step_frozen()
-
-    def _is_overwritten(self, process: TryProcess) -> bool:
-        """
-        Return whether a process that was frozen right before its write has written over
-        the record of this one.
-
-        Known limit: if this one does not write again, nobody knows its execution.
-        """
-        stored = self.airflow.stored
-        return bool(process.wrote and stored and stored.try_number < process.number)
 
     def _disturb(self, process: TryProcess, step: str) -> bool:
         """Let something happen; return False if the process does not go on."""
@@ -588,7 +580,9 @@ class Walk:
     def _step_frozen(self) -> None:
         process, airflow = self.random.choice(self.frozen), self.airflow
         process.is_confirmed = False
-        if self.random.random() < 0.2:
+        if self._is_given_up(process):
+            self.frozen.remove(process)
+        elif self.random.random() < 0.2:
             process.kill()
             self._finish(process)
         elif (
@@ -603,6 +597,23 @@ class Walk:
             if not process.at:
                 self.frozen.remove(process)
         self._check("a frozen process goes on")
+
+    def _is_given_up(self, process: TryProcess) -> bool:
+        """
+        Return whether a process is about to send a start of an earlier epoch that a
+        later try has given up, because AWS answered it with conflicts.
+
+        Known limit: it starts an execution beside that of the later try.
+        """
+        if process.at not in BEFORE_A_START or process.now is None:
+            return False
+        record, stored = process.now.known, self.airflow.stored
+        if record.epoch == self.airflow.max_tries:
+            return False
+        token = record.request.client_request_token
+        if stored and stored.request.client_request_token == token:
+            return False
+        return self.aws.started_with(token) is None
 
     def _finish(self, process: TryProcess) -> None:
         for step in itertools.islice(process.steps, 1000):

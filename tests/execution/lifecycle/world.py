@@ -241,6 +241,14 @@ class Airflow:
         self.taken.clear()
         self.to_be_replaced.clear()
 
+    def note_epoch(self, arn: str, epoch: int) -> None:
+        """
+        Note the epoch of a try that goes on with an execution. A process of an earlier
+        epoch that was frozen changes nothing.
+        """
+        if self.latest and self.latest.arn == arn:
+            self.latest_epoch = max(self.latest_epoch, epoch)
+
     def choose(self, on_clear: OnClear | None) -> None:
         """Store, or withdraw, what the next clear does."""
         if self.stored:
@@ -381,12 +389,16 @@ class TryProcess:
         airflow = self.airflow
         if status == "Stopping":
             assert following.command is Command.WAIT_FOR_END, "it ends as if cancelled"
+        if not self._may_write:
+            # It writes before a stop and before a resume, and Airflow refuses that.
+            return
         if following.command is Command.STOP:
             arn = following.known.arn
             assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
+        if following.command in (Command.RESUME, Command.RESEND_RESUME):
+            self._adopt(following.known.arn)
         if following.command is Command.RESUME:
             arn = following.known.arn
-            self._adopt(arn)
             assert arn not in airflow.to_be_replaced[self.epoch], (
                 "an execution is resumed that was stopped to be replaced"
             )
@@ -419,7 +431,7 @@ class TryProcess:
         it has succeeded.
         """
         airflow = self.airflow
-        if not failed and (self.is_confirmed or self._is_current):
+        if not failed and self._may_write:
             yield "before the record is forgotten"
             airflow.forget_record()
             yield "before Airflow knows of the success"
@@ -442,8 +454,7 @@ class TryProcess:
         )
         self._check_is_wanted(arn)
         airflow.taken[self.epoch].add(arn)
-        if execution is airflow.latest:
-            airflow.latest_epoch = self.epoch
+        airflow.note_epoch(arn, self.epoch)
 
     def _adopt(self, arn: str) -> None:
         """Make an execution this task instance's, if the user chose to resume it."""
@@ -527,7 +538,10 @@ class TryProcess:
         if now.store is Store.WRITE:
             self._put(now.known)
             self.wrote = True
-            if now.command is Command.STOP:
+            # Known limit: a process that was frozen right before this write marks what a
+            # later try may already go on with.
+            is_replaced = now.command in (Command.STOP, Command.WAIT_FOR_END)
+            if is_replaced and self._may_write:
                 self.airflow.to_be_replaced[self.epoch].add(now.known.arn)
         elif now.store is Store.RESTORE:
             self._put(now.restored)
@@ -539,7 +553,7 @@ class TryProcess:
         """Do what an instruction says, against AWS."""
         weather = self.aws.weather
         chance = self.airflow.random.random()
-        is_lost = chance < weather.failed + weather.lost
+        is_lost = chance < weather.failed + weather.lost and not self.is_overwritten
         if now.command is Command.PREPARE:
             if chance < weather.failed / 3:
                 return Refused(PolysyncError("not valid", permanent=True))
@@ -563,6 +577,17 @@ class TryProcess:
             lost = api_error("ConnectionClosedError", transient=True)
             return Refused(lost, was_repeated=True)
         return event
+
+    @property
+    def is_overwritten(self) -> bool:
+        """
+        Whether a process that was frozen right before its write has written over the
+        record of this one.
+
+        Known limit: if this one does not write again, nobody knows its execution.
+        """
+        stored = self.airflow.stored
+        return bool(self.wrote and stored and stored.try_number < self.number)
 
     def _check_is_written(self, now: Instruction) -> None:
         """
@@ -598,7 +623,7 @@ class TryProcess:
             return Accepted(aws.now, self._start(now, record.request))
         if now.command in (Command.RESUME, Command.RESEND_RESUME):
             aws.resume(record.arn, record.resume_token or "")
-            self.airflow.latest_epoch = record.epoch
+            self.airflow.note_epoch(record.arn, record.epoch)
         elif now.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
@@ -691,9 +716,17 @@ class TryProcess:
         Ask Airflow whether this try is the current one, unless it has said so a moment
         ago.
         """
-        if not self.is_confirmed and not self._is_current:
+        if not self._may_write:
             raise ReplacedError
         self.is_confirmed = True
+
+    @property
+    def _may_write(self) -> bool:
+        """
+        Whether Airflow says that this try is the current one, or has said so a moment
+        ago.
+        """
+        return self.is_confirmed or self._is_current
 
     @property
     def _is_current(self) -> bool:

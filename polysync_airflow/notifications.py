@@ -11,11 +11,11 @@ from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.exceptions import PipelineExecutionError, PolysyncError
 from polysync_airflow.execution.console import is_console_url
-from polysync_airflow.execution.outcome import MAX_REASONS, ExecutionRecord
+from polysync_airflow.execution.outcome import MAX_REASONS, RunSummary
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 from polysync_airflow.operators.base import pull_own
-from polysync_airflow.operators.reporting import pull_run
+from polysync_airflow.operators.reporting import pull_run_summary
 
 
 def failure_text(context: Context) -> str:
@@ -29,7 +29,7 @@ def failure_text(context: Context) -> str:
     :param context: what Airflow passes to the callback.
     """
     ti: Any = context["ti"]
-    error, run = _error_of(context), pull_run(context)
+    error, run = _error_of(context), pull_run_summary(context)
     lines = [_subject(ti), *_verdict(error, run)]
     if run:
         lines.extend(_execution(run, context))
@@ -54,7 +54,7 @@ def _subject(ti: Any) -> str:
     return f"{subject} (try {ti.try_number}, run {clean_line(ti.run_id)})."
 
 
-def _verdict(error: Any, run: ExecutionRecord | None) -> Iterator[str]:
+def _verdict(error: Any, run: RunSummary | None) -> Iterator[str]:
     if isinstance(error, PipelineExecutionError) and run:
         # Its other lines are in the log of the task. The reasons and links are those of
         # the record.
@@ -66,7 +66,7 @@ def _verdict(error: Any, run: ExecutionRecord | None) -> Iterator[str]:
         yield "Airflow names no error. The process of the task may have died."
 
 
-def _execution(run: ExecutionRecord, context: Context) -> Iterator[str]:
+def _execution(run: RunSummary, context: Context) -> Iterator[str]:
     for step in run.failed_steps[:MAX_REASONS]:
         yield (
             f"Step {clean_line(step.name)}:"

@@ -2,7 +2,7 @@
 The record of a task's execution, kept between the tries in a Variable for each task
 instance.
 
-Its fields are defined by ``StoredExecution`` in
+Its fields are defined by ``ExecutionRecord`` in
 ``execution/lifecycle/instructions.py``. Airflow's users can edit it, so it is signed,
 and a task believes only what it has written itself. The signature is an HMAC with
 Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers
@@ -46,8 +46,8 @@ from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.ending import Owner, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
     OnClear,
-    StoredExecution,
     TaskKey,
 )
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
@@ -146,14 +146,14 @@ def _decoded(fernet_key: str) -> bytes:
 RECORD_KEY: Final = "polysync_execution"
 
 
-def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
+def to_stored(record: ExecutionRecord, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
     values = record.model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
     return signed(values, task, keys[0]) if keys else values
 
 
-def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
+def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
     """
     Return the record that a stored value holds.
 
@@ -165,7 +165,7 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
     values = dict(value) if isinstance(value, Mapping) else value
     signature = values.pop(SIGNATURE, None) if isinstance(values, dict) else None
     try:
-        record = StoredExecution.model_validate(values)
+        record = ExecutionRecord.model_validate(values)
     except ValidationError as error:
         problems = describe_validation_error(error)
         raise _refused(f"is damaged ({problems})", place) from None
@@ -189,7 +189,7 @@ def _why_not_genuine(signature: Any) -> str:
 
 
 def _refused(
-    problem: str, place: str, record: StoredExecution | None = None
+    problem: str, place: str, record: ExecutionRecord | None = None
 ) -> StoredRecordError:
     problem = (
         "The record that earlier tries of this task stored about their execution"
@@ -205,7 +205,7 @@ def _refused(
 
 
 def check_deployment(
-    record: StoredExecution, deployment: str | None, *, place: str
+    record: ExecutionRecord, deployment: str | None, *, place: str
 ) -> None:
     """
     Refuse a record that a task of another deployment wrote, for example one in a copy
@@ -284,7 +284,7 @@ def to_variable(value: dict[str, Any], task: TaskKey) -> str:
     return json.dumps({TASK: asdict(task), RECORD: value})
 
 
-def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
+def from_variable(text: str, task: TaskKey, *, place: str) -> ExecutionRecord:
     """
     Return the record that the text of a Variable holds.
 
@@ -317,7 +317,7 @@ def task_in(text: str) -> TaskKey:
     return key
 
 
-def read_record(ti: Any) -> StoredExecution | None:
+def read_record(ti: Any) -> ExecutionRecord | None:
     """
     Return the record of a task instance; None if there is none, or if it is not proven.
 
@@ -372,13 +372,13 @@ class RecordStore:
         self.place = place_of(self._key)
         self._is_copied = teams.may_be_hidden(context)
         self._is_on_worker = "dag_run" in context
-        self._last_known: StoredExecution | None = None
+        self._last_known: ExecutionRecord | None = None
         self._confirmed_at = confirmed_at
         # Whether the record has a stop of this process, while its main thread may still
         # go on.
         self._has_announced = False
         # Why the record that is stored cannot be believed.
-        self.lost: StoredRecordError | None = None
+        self.unproven: StoredRecordError | None = None
 
     @property
     def try_number(self) -> int:
@@ -421,7 +421,7 @@ class RecordStore:
             return configured_name()
         return read_deployment(teams.team_of(self._context))
 
-    def read(self) -> StoredExecution | None:
+    def read(self) -> ExecutionRecord | None:
         """
         Return the record that earlier tries stored; None if there is none, or if it
         cannot be believed.
@@ -429,7 +429,7 @@ class RecordStore:
         self._last_known = self._read_if_proven()
         return self._last_known
 
-    def proven_record(self, value: Any) -> StoredExecution | None:
+    def proven_record(self, value: Any) -> ExecutionRecord | None:
         """
         Return the record that an XCom holds for this task instance; None if there is
         none that is proven.
@@ -463,7 +463,7 @@ class RecordStore:
             )
         self._confirmed_at = self._confirmed_at if is_known else now
 
-    def write(self, record: StoredExecution) -> None:
+    def write(self, record: ExecutionRecord) -> None:
         """
         Store the record.
 
@@ -485,7 +485,7 @@ class RecordStore:
         self.confirm()
         self._delete()
 
-    def announce_stop(self, record: StoredExecution) -> Owner:
+    def announce_stop(self, record: ExecutionRecord) -> Owner:
         """
         Find out whether this try may stop its execution, and store that it is going to
         do so.
@@ -504,7 +504,7 @@ class RecordStore:
         return owner
 
     def store_announcement(
-        self, record: StoredExecution, stored: StoredExecution | None
+        self, record: ExecutionRecord, stored: ExecutionRecord | None
     ) -> None:
         """
         Store that this process is going to stop the execution, which it has asked
@@ -517,7 +517,7 @@ class RecordStore:
         self._has_announced = True
         self._put_of_stop(record.with_choice_of(stored))
 
-    def withdraw_stop(self, record: StoredExecution) -> None:
+    def withdraw_stop(self, record: ExecutionRecord) -> None:
         """
         Store that a stop that was announced has failed. Raises no error: the task ends
         with its own.
@@ -529,8 +529,8 @@ class RecordStore:
             log.warning("The record cannot be updated: %s", error)
 
     def owner(
-        self, record: StoredExecution
-    ) -> tuple[Owner, StoredExecution | None, str | None]:
+        self, record: ExecutionRecord
+    ) -> tuple[Owner, ExecutionRecord | None, str | None]:
         """
         Return who decides about the execution of this try, the stored record, and the
         task's state.
@@ -557,7 +557,7 @@ class RecordStore:
         except Exception as error:
             log.warning("The record of this task cannot be deleted: %s", error)
 
-    def _read(self) -> StoredExecution | None:
+    def _read(self) -> ExecutionRecord | None:
         text = task_instances.get_variable(self._key)
         if text is None and self._is_copied:
             return self._read_hidden()
@@ -567,19 +567,19 @@ class RecordStore:
         check_deployment(record, self._deployment, place=self.place)
         return record
 
-    def _read_if_proven(self) -> StoredExecution | None:
+    def _read_if_proven(self) -> ExecutionRecord | None:
         # This try holds a record of its own. What somebody else has written in its
         # place must not keep it from its work, and above all not from the stop of its
         # execution.
         try:
             return self._read()
         except StoredRecordError as error:
-            if self.lost is None:
+            if self.unproven is None:
                 log.warning("%s It is not used: %s.", error.problem, self.place)
-            self.lost = error
+            self.unproven = error
             return None
 
-    def _put(self, record: StoredExecution) -> None:
+    def _put(self, record: ExecutionRecord) -> None:
         record = record.without_values()
         value = to_stored(record, self._task)
         description = (
@@ -590,18 +590,18 @@ class RecordStore:
         Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
 
-    def _put_copy(self, record: StoredExecution) -> None:
+    def _put_copy(self, record: ExecutionRecord) -> None:
         value = to_stored(record.without_values(), self._task)
         task_instances.write_xcom(self._ti, RECORD_KEY, value)
 
-    def _put_of_stop(self, record: StoredExecution) -> None:
+    def _put_of_stop(self, record: ExecutionRecord) -> None:
         # Only the next try must know of the stop, and reads the Variable. Airflow lets
         # a worker whose try it has replaced write no XCom of a team.
         self._put(record)
         if self._is_copied and not self._is_on_worker:
             self._put_copy(record)
 
-    def _read_hidden(self) -> StoredExecution | None:
+    def _read_hidden(self) -> ExecutionRecord | None:
         """
         Return the record in a Variable that Airflow hides from this process; None if
         there is none.
@@ -751,7 +751,7 @@ def deployment_of_database() -> str | None:
         return find_deployment(None, variable.value_of)
 
 
-def stored_record(task: TaskKey) -> StoredExecution | None:
+def stored_record(task: TaskKey) -> ExecutionRecord | None:
     """
     Return the record of a task instance; None if there is none. For commands.
 
@@ -768,7 +768,7 @@ def stored_record(task: TaskKey) -> StoredExecution | None:
         return _record_in(variable, task)
 
 
-def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
+def _record_in(variable: StoredVariable, task: TaskKey) -> ExecutionRecord:
     if not variable.exists:
         raise NoRecordError("The task has no record of an execution.")
     text = variable.value

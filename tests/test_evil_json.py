@@ -19,7 +19,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution.events import UnreadableMessageError, read_message
 from polysync_airflow.execution.json_input import UnreadableJsonError
-from polysync_airflow.execution.outcome import parse_run
+from polysync_airflow.execution.outcome import parse_run_summary
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.pipelines import (
     declared_parameters,
@@ -102,7 +102,7 @@ NESTED_MEMBERS: dict[str, Any] = {
     "surprise": nested_value(),
 }
 VALUES: dict[str, tuple[Callable[[Any], Any], tuple[type[Exception], ...]]] = {
-    "run": (lambda value: parse_run(value, ignore), ()),
+    "run": (lambda value: parse_run_summary(value, ignore), ()),
     "steps": (parse_rows, ()),
     "steps, one of them": (lambda value: parse_rows([value]), ()),
     "first look": (lambda value: first_look(value, ARN, 0, ()), ()),

@@ -103,7 +103,7 @@ DECODERS_OF_OWN_JSON = {
     # What the same process has encoded.
     "execution.steps.progress",
     "sensors.base",
-    "triggers.waits",
+    "triggers.wait_triggers",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EMULATOR_MODULES = sorted(EMULATOR.rglob("*.py"))

@@ -92,7 +92,7 @@ class Delivery:
     handles: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-class Outage:
+class FailureLog:
     """
     Logs one line when calls begin to fail, and one when they work again.
 
@@ -157,13 +157,13 @@ class EventProducer(SharedStreamProducer):
             connection=watch.polysync_conn_id, region=watch.region or "default"
         )
         self._reported_at = clock.monotonic()
-        self._receiving = Outage(
+        self._receiving = FailureLog(
             f"Messages of the queue {watch.queue_url} cannot be received"
         )
-        self._deleting = Outage(
+        self._deleting = FailureLog(
             f"Messages of the queue {watch.queue_url} cannot be deleted"
         )
-        self._holding = Outage(
+        self._holding = FailureLog(
             f"Messages of the queue {watch.queue_url} cannot be held"
         )
 
@@ -327,7 +327,10 @@ class EventProducer(SharedStreamProducer):
             self._has_room.set()
 
     async def _call(
-        self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage
+        self,
+        call: Callable[[Sequence[str]], None],
+        handles: list[str],
+        outage: FailureLog,
     ) -> bool:
         try:
             await _in_thread(partial(call, handles))

@@ -71,7 +71,7 @@ class RequestedStop(models.FrozenModel):
     error: texts.ReasonText | None = None
 
 
-class ExecutionRecord(models.FrozenModel):
+class RunSummary(models.FrozenModel):
     """
     The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC.
     """
@@ -98,7 +98,7 @@ class ExecutionRecord(models.FrozenModel):
     mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
 
-    def ended(self, end: ExecutionEvent) -> ExecutionRecord:
+    def ended(self, end: ExecutionEvent) -> RunSummary:
         """Return what is known after the end of a wait."""
         status = end.status
         if end.outcome != "ended" and self.stop and self.stop.result == "accepted":
@@ -117,7 +117,7 @@ class ExecutionRecord(models.FrozenModel):
         }
         return self.model_copy(update=changes)
 
-    def stop_requested(self, stop: RequestedStop) -> ExecutionRecord:
+    def stop_requested(self, stop: RequestedStop) -> RunSummary:
         """
         Return what is known before a stop is requested; of repeated requests, the first
         one counts.
@@ -130,7 +130,7 @@ class ExecutionRecord(models.FrozenModel):
 
     def stop_answered(
         self, status: str | None, error: str | None, now: datetime
-    ) -> ExecutionRecord:
+    ) -> RunSummary:
         """
         Return what is known when AWS has answered the request.
 
@@ -150,7 +150,7 @@ class ExecutionRecord(models.FrozenModel):
             update=changes
         )
 
-    def stop_followed(self, end: ExecutionEvent, now: datetime) -> ExecutionRecord:
+    def stop_followed(self, end: ExecutionEvent, now: datetime) -> RunSummary:
         """
         Return what is known when somebody has waited for the end of a stop, which may
         not have come.
@@ -165,7 +165,7 @@ class ExecutionRecord(models.FrozenModel):
             update={"status": end.status or self.status}
         )
 
-    def _with_stop(self, **changes: Any) -> ExecutionRecord:
+    def _with_stop(self, **changes: Any) -> RunSummary:
         if self.stop is None:
             return self
         return self.model_copy(
@@ -197,14 +197,14 @@ def described(
     *,
     pipeline_name: str | None = None,
     parameters: Mapping[str, str] | None = None,
-) -> ExecutionRecord:
+) -> RunSummary:
     """
     Return ``run`` of an execution that the task has not started.
 
     :param pipeline_name: the name of its pipeline; None for that in its ARN.
     :param parameters: its parameters; None if they are not known.
     """
-    return ExecutionRecord(
+    return RunSummary(
         execution_arn=description.execution_arn,
         pipeline_name=pipeline_name
         or models.pipeline_name_of(description.execution_arn),
@@ -217,7 +217,7 @@ def described(
     )
 
 
-def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | None:
+def parse_run_summary(value: Any, warn: Callable[[str], object]) -> RunSummary | None:
     """
     Return the XCom ``run``; None if there is none, or if somebody has changed it to
     something else.
@@ -225,7 +225,7 @@ def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | No
     :param warn: called with a message in that case.
     """
     try:
-        return None if value is None else ExecutionRecord.model_validate(value)
+        return None if value is None else RunSummary.model_validate(value)
     except ValidationError as error:
         problems = texts.describe_validation_error(error)
         warn(

@@ -1,8 +1,8 @@
 """
 The arguments of operators and of stored triggers, validated before AWS is called.
 
-What is the same in each try of a task is frozen in choices. Each core declares the
-choices that it uses, as a class of its own. An operator has one class that inherits
+What is the same in each try of a task is frozen in options. Each core declares the
+options that it uses, as a class of its own. An operator has one class that inherits
 from those of its cores, and passes its value on whole. Defaults are in the operator's
 signature only.
 """
@@ -39,7 +39,7 @@ def seconds(minimum: float, maximum: float) -> Any:
     return Field(ge=minimum, le=maximum, strict=True, description=cure)
 
 
-class Choices(models.StrictModel):
+class Options(models.StrictModel):
     """
     Base class. The ``description`` of a field says which values are valid, unless it is
     a ``Literal``.
@@ -48,7 +48,7 @@ class Choices(models.StrictModel):
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
         """
-        Return the choices among the arguments of an operator.
+        Return the options among the arguments of an operator.
 
         :param arguments: the arguments by name; others are ignored.
         :raises ParametersError: an argument is not valid. The error names it, its

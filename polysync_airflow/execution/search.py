@@ -269,7 +269,7 @@ def look(
     listed: Iterable[ListedExecution] | PolysyncError,
     parameters_of: ParametersOf,
     at: float,
-) -> Looked | PolysyncError:
+) -> SearchPage | PolysyncError:
     """
     Return what a look brings a search.
 
@@ -279,7 +279,7 @@ def look(
     if isinstance(listed, PolysyncError):
         return listed
     try:
-        return Looked(pick(waiter.search, listed, parameters_of), at)
+        return SearchPage(pick(waiter.search, listed, parameters_of), at)
     except PolysyncError as error:
         return error
 
@@ -342,7 +342,7 @@ def describe_search(search: Search) -> str:
     return texts.clean_line(" ".join(part for part in parts if part))
 
 
-class Looked(NamedTuple):
+class SearchPage(NamedTuple):
     """
     What a look at AWS's list has brought.
 
@@ -355,7 +355,7 @@ class Looked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchWaiter(Waiter[Looked, SearchEvent]):
+class SearchWaiter(Waiter[SearchPage, SearchEvent]):
     """
     The state of a search. It began when its ``search`` says.
 
@@ -403,11 +403,11 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
         end = self.search.created_before
         return end.timestamp() + LIST_LAG_SECONDS if end else math.inf
 
-    def updated(self, response: Looked) -> SearchWaiter:
+    def updated(self, response: SearchPage) -> SearchWaiter:
         """Return the state after a look."""
         return replace(self, listed_until=response.at)
 
-    def lines_about(self, response: Looked, now: float) -> tuple[LogLine, ...]:
+    def lines_about(self, response: SearchPage, now: float) -> tuple[LogLine, ...]:
         """Return a line if what was found may not be what the next look finds."""
         if response.found is None or self._is_final(response.found, now):
             return ()
@@ -416,7 +416,7 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
             LogLine(logging.INFO, f"Found, but AWS may still list another one: {arn}"),
         )
 
-    def end_of(self, response: Looked, now: float) -> SearchEvent | None:
+    def end_of(self, response: SearchPage, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
         if response.found and self._is_final(response.found, now):
             arn = response.found.execution_arn
@@ -453,7 +453,7 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
         return SearchEvent(
             outcome=outcome,
             began_at=self.search.began_at,
-            message=f"{message} Looked for: {describe_search(self.search)}.",
+            message=f"{message} SearchPage for: {describe_search(self.search)}.",
             **error_fields(error),
         )
 

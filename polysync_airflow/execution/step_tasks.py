@@ -61,7 +61,7 @@ from polysync_airflow.execution import models, texts
 from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import (
     MAX_STEPS,
     SOURCE_STATUSES,
@@ -86,7 +86,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 _WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry")
 
 
-def is_current(state: str | None, run: ExecutionRecord | None) -> bool:
+def is_current(state: str | None, run: RunSummary | None) -> bool:
     """
     Return whether the XCom ``run`` is that of the current try of the execution task.
 
@@ -102,7 +102,7 @@ def is_finished(state: str | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StepsSnapshot:
     """
     What a poll for all tasks of a group has seen.
 
@@ -117,7 +117,7 @@ class Seen:
     """
 
     state: str | None
-    run: ExecutionRecord | None = None
+    run: RunSummary | None = None
     status: str | None = None
     is_declared: bool = False
     rows: Mapping[str, StepRow] = field(default_factory=dict)
@@ -136,12 +136,12 @@ class Seen:
 
 def seen_of(
     state: str | None,
-    run: ExecutionRecord,
+    run: RunSummary,
     order: Sequence[DeclaredStep | StepRow],
     steps: Sequence[StepDescription],
     status: str | None,
     due: float | None = None,
-) -> Seen:
+) -> StepsSnapshot:
     """
     Return what a poll has seen of an execution.
 
@@ -150,7 +150,7 @@ def seen_of(
     rows = {
         row.name: row for row in descriptions.rows_of(steps, order, run.execution_arn)
     }
-    return Seen(state, run, status, bool(order), rows, steps, due)
+    return StepsSnapshot(state, run, status, bool(order), rows, steps, due)
 
 
 Verdict = Literal["success", "skipped", "unknown", "failed", "refused", "timed_out"]
@@ -178,7 +178,9 @@ class StepTaskEvent(EndOfWait):
     description: StepDescription | None = Field(None, exclude=True)
 
 
-def verdict_of(name: str, seen: Seen, *, is_retry: bool) -> tuple[Verdict, str] | None:
+def verdict_of(
+    name: str, seen: StepsSnapshot, *, is_retry: bool
+) -> tuple[Verdict, str] | None:
     """
     Return how the task of a step ends, and why; None if it waits on. The rules are
     those at the top.
@@ -207,7 +209,7 @@ def verdict_of(name: str, seen: Seen, *, is_retry: bool) -> tuple[Verdict, str] 
 
 
 def _of_failed(
-    row: StepRow, seen: Seen, run: ExecutionRecord, *, is_retry: bool
+    row: StepRow, seen: StepsSnapshot, run: RunSummary, *, is_retry: bool
 ) -> tuple[Verdict, str] | None:
     resumed_at = run.attempt_started_at
     is_old = bool(resumed_at and row.ended_at and row.ended_at < resumed_at)
@@ -221,7 +223,7 @@ def _of_failed(
 
 
 def _of_unbegun(
-    name: str, row: StepRow | None, seen: Seen
+    name: str, row: StepRow | None, seen: StepsSnapshot
 ) -> tuple[Verdict, str] | None:
     if row is None and seen.is_declared:
         return (
@@ -247,7 +249,7 @@ def _of_unbegun(
     return _of_unended(name, seen)
 
 
-def _of_unended(name: str, seen: Seen) -> tuple[Verdict, str] | None:
+def _of_unended(name: str, seen: StepsSnapshot) -> tuple[Verdict, str] | None:
     """
     Return the verdict about a step that has not ended, or not begun, though its
     execution has ended.
@@ -284,7 +286,7 @@ def _success_text(row: StepRow) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
+class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
     """
     The state of the wait of a step's task.
 
@@ -325,7 +327,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         return 0.0 if self.ends_task else waiting.FIRST_POLL_DELAY_SECONDS
 
     def decide(
-        self, response: Seen | PolysyncError, now: float
+        self, response: StepsSnapshot | PolysyncError, now: float
     ) -> Wait[StepTaskWaiter] | Finish[StepTaskEvent]:
         """
         Return the instruction after a poll: the next one lists the steps, whoever has
@@ -336,17 +338,17 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         )
         if (
             isinstance(step, Wait)
-            and isinstance(response, Seen)
+            and isinstance(response, StepsSnapshot)
             and response.due is not None
         ):
             return replace(step, seconds=max(0.0, response.due - now))
         return step
 
-    def verdict(self, seen: Seen) -> tuple[Verdict, str] | None:
+    def verdict(self, seen: StepsSnapshot) -> tuple[Verdict, str] | None:
         """Return how the task ends with what was seen; None if it waits on."""
         return verdict_of(self.step_name, seen, is_retry=self.is_retry)
 
-    def updated(self, response: Seen) -> Self:
+    def updated(self, response: StepsSnapshot) -> Self:
         """Return the state after a poll."""
         if response.run is None:
             return self
@@ -354,7 +356,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         arn, name = response.run.execution_arn, response.run.pipeline_name
         return replace(self, known=known, execution_arn=arn, pipeline_name=name)
 
-    def lines_about(self, response: Seen, now: float) -> tuple[LogLine, ...]:
+    def lines_about(self, response: StepsSnapshot, now: float) -> tuple[LogLine, ...]:
         """
         Return lines about the execution, once, and about changes of the step and of
         those that it runs.
@@ -369,7 +371,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         return (*lines, *self._changes(response, run)[1])
 
     def _changes(
-        self, seen: Seen, run: ExecutionRecord
+        self, seen: StepsSnapshot, run: RunSummary
     ) -> tuple[str, Sequence[LogLine]]:
         steps = [
             each for each in seen.steps if self.step_name in (each.name, each.loop)
@@ -379,7 +381,7 @@ class StepTaskWaiter(Waiter[Seen, StepTaskEvent]):
         )
         return changes_of(self.known, steps, resumed_at)
 
-    def end_of(self, response: Seen, now: float) -> StepTaskEvent | None:
+    def end_of(self, response: StepsSnapshot, now: float) -> StepTaskEvent | None:
         """Return the event if the step is at its end."""
         verdict = self.verdict(response)
         if verdict is None:
@@ -512,8 +514,8 @@ class Clear(NamedTuple):
     steps: Sequence[str] = ()
 
     @property
-    def choices(self) -> dict[str, Any]:
-        """What the lifecycle gets as the choices of the DAG's author."""
+    def options(self) -> dict[str, Any]:
+        """What the lifecycle gets as the options of the DAG's author."""
         on_clear = "resume" if self.action == "resume" else "new"
         return {"on_clear": on_clear, "stop_on_clear": self.action in ("new", "select")}
 

@@ -27,14 +27,17 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending, lookup
-from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, Owner
-from polysync_airflow.execution.lifecycle.instructions import LookedUp, StoredExecution
-from polysync_airflow.execution.outcome import (
+from polysync_airflow.execution.lifecycle.ending import EndAction, Owner, TryEnd
+from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
+    ExecutionsListed,
+)
+from polysync_airflow.execution.outcome import (
     RequestedStop,
+    RunSummary,
     StopProcess,
     StopReason,
-    parse_run,
+    parse_run_summary,
 )
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks.executions import (
@@ -44,14 +47,14 @@ from polysync_airflow.hooks.executions import (
 )
 from polysync_airflow.records import RecordStore
 
-ChangeOfRun = Callable[[ExecutionRecord], ExecutionRecord]
+ChangeOfRun = Callable[[RunSummary], RunSummary]
 # Returns the hook for a region; None is the task's own region. May raise a
 # ``PolysyncError``: the connection may have been deleted.
 StoppingHook = Callable[[str | None], ExecutionMethods]
 
 
 def stop_recorded_execution(
-    record: StoredExecution,
+    record: ExecutionRecord,
     hook_for_region: StoppingHook,
     warn: Callable[[str], object],
 ) -> StopResult:
@@ -102,7 +105,7 @@ def _not_stopped(error: PolysyncError) -> StopResult:
     return StopResult(text, error=str(error))
 
 
-def _arn_of(record: StoredExecution, hook: ExecutionMethods) -> str:
+def _arn_of(record: ExecutionRecord, hook: ExecutionMethods) -> str:
     """
     Return the ARN of the execution that a stored request has started, or may have
     started.
@@ -111,7 +114,7 @@ def _arn_of(record: StoredExecution, hook: ExecutionMethods) -> str:
     with suppress(SageMakerApiError):
         # AWS may have forgotten the client token.
         newest, _ = hook.list_pipeline_executions(request.pipeline_name)
-        arn = lookup.arn_of(record, LookedUp(request.pipeline_name, newest))
+        arn = lookup.arn_of(record, ExecutionsListed(request.pipeline_name, newest))
         if arn:
             return arn
     # AWS returns the ARN if it knows the client token. If not, this starts an
@@ -147,22 +150,22 @@ class ReportedStop(ABC):
     # A change that Airflow stores late does not replace a later one.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def carry_out(self, leaving: Leaving) -> Leaving:
+    def carry_out(self, try_end: TryEnd) -> TryEnd:
         """
         Do what the core says about the execution, up to its stop.
 
-        :param leaving: the first action; ``Exit.ANNOUNCE_STOP`` for a stop.
+        :param try_end: the first action; ``EndAction.ANNOUNCE_STOP`` for a stop.
         :return: what became of the execution.
         """
-        if leaving.exit is Exit.ANNOUNCE_STOP:
-            leaving = leaving.owned_by(self._announce(leaving))
-        if leaving.exit is Exit.STOP:
+        if try_end.action is EndAction.ANNOUNCE_STOP:
+            try_end = try_end.owned_by(self._announce(try_end))
+        if try_end.action is EndAction.STOP:
             result = self.request()
             failed = result.error is not None
-            leaving = leaving.stop_requested(result.text, failed=failed)
-        if leaving.exit is Exit.WITHDRAW_STOP:
+            try_end = try_end.stop_requested(result.text, failed=failed)
+        if try_end.action is EndAction.WITHDRAW_STOP:
             self._withdraw()
-        return leaving
+        return try_end
 
     def request(self) -> StopResult:
         """Announce the stop in ``run``, ask AWS for it, and store the answer."""
@@ -178,13 +181,13 @@ class ReportedStop(ABC):
         )
         return result
 
-    def store_end(self, end: ExecutionEvent) -> ExecutionRecord | None:
+    def store_end(self, end: ExecutionEvent) -> RunSummary | None:
         """
         Store how the execution has ended; return ``run``, or None if it is not stored.
         """
         return self._change(lambda run: run.stop_followed(end, clock.now()))
 
-    def _change(self, change: ChangeOfRun) -> ExecutionRecord | None:
+    def _change(self, change: ChangeOfRun) -> RunSummary | None:
         try:
             return self._call_airflow(partial(self._change_run, change))
         except Exception as error:
@@ -192,7 +195,7 @@ class ReportedStop(ABC):
             self.log.warning(text, type(error).__name__, error)
             return None
 
-    def _change_run(self, change: ChangeOfRun) -> ExecutionRecord | None:
+    def _change_run(self, change: ChangeOfRun) -> RunSummary | None:
         with self._lock:
             run = self._read_run()
             if run is None:
@@ -204,10 +207,10 @@ class ReportedStop(ABC):
     # ---- what differs
 
     @abstractmethod
-    def _announce(self, leaving: Leaving) -> Owner:
+    def _announce(self, try_end: TryEnd) -> Owner:
         """
         Find out who decides about the execution. If this process does, store the record
-        that ``leaving.announced`` returns.
+        that ``try_end.announced`` returns.
 
         Raises no error: ``Owner.UNKNOWN`` if Airflow does not respond.
         """
@@ -222,20 +225,20 @@ class ReportedStop(ABC):
 
     @abstractmethod
     def _call_airflow(
-        self, function: Callable[[], ExecutionRecord | None]
-    ) -> ExecutionRecord | None:
+        self, function: Callable[[], RunSummary | None]
+    ) -> RunSummary | None:
         """Call a function that sends requests to Airflow."""
 
     @abstractmethod
-    def _read_run(self) -> ExecutionRecord | None:
+    def _read_run(self) -> RunSummary | None:
         """Return ``run``; None if it is not that of the execution that is stopped."""
 
     @abstractmethod
-    def _write_run(self, run: ExecutionRecord) -> None:
+    def _write_run(self, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
 
 
-class Situation(NamedTuple):
+class TaskSituation(NamedTuple):
     """
     What Airflow says of a task instance now.
 
@@ -245,7 +248,7 @@ class Situation(NamedTuple):
     """
 
     state: str | None
-    stored: StoredExecution | None
+    stored: ExecutionRecord | None
     owner: Owner
 
 
@@ -272,15 +275,15 @@ class StopByKey(ReportedStop):
     attempt: int
     hook_for_region: StoppingHook
     # Where the stop is announced, and the record before; None if it is not announced.
-    _announced: tuple[RecordStore, StoredExecution] | None = field(
+    _announced: tuple[RecordStore, ExecutionRecord] | None = field(
         default=None, init=False
     )
     # What Airflow has just said, so that the announcement in ``run`` needs not ask
     # again.
-    _situation: Situation | None = field(default=None, init=False)
+    _situation: TaskSituation | None = field(default=None, init=False)
 
     @abstractmethod
-    def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
+    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
         """
         Return who decides about the execution.
 
@@ -288,16 +291,16 @@ class StopByKey(ReportedStop):
         :param stored: the proven record now; None if there is none.
         """
 
-    def _announce(self, leaving: Leaving) -> Owner:
+    def _announce(self, try_end: TryEnd) -> Owner:
         try:
             situation = self._look()
         except Exception as error:
             text = "Airflow does not say whose execution this is: %s. Execution: %s"
             self.log.warning(text, error, self.execution_arn)
             return Owner.UNKNOWN
-        return self._announce_in(situation, leaving)
+        return self._announce_in(situation, try_end)
 
-    def _look(self) -> Situation:
+    def _look(self) -> TaskSituation:
         """
         Ask Airflow who decides about the execution, before the stop.
 
@@ -305,13 +308,13 @@ class StopByKey(ReportedStop):
         """
         return call_airflow(self._ask_airflow)
 
-    def _announce_in(self, situation: Situation, leaving: Leaving) -> Owner:
+    def _announce_in(self, situation: TaskSituation, try_end: TryEnd) -> Owner:
         self._situation = situation
         stored = situation.stored
         if stored is None or not ending.may_store(situation.owner, situation.state):
             return situation.owner
         store = _store_of(self.ti)
-        announced = leaving.announced(stored)
+        announced = try_end.announced(stored)
         try:
             call_airflow(partial(store.store_announcement, announced, stored))
         except Exception as error:
@@ -342,31 +345,31 @@ class StopByKey(ReportedStop):
         return result
 
     def _call_airflow(
-        self, function: Callable[[], ExecutionRecord | None]
-    ) -> ExecutionRecord | None:
+        self, function: Callable[[], RunSummary | None]
+    ) -> RunSummary | None:
         return call_airflow(function)
 
-    def _read_run(self) -> ExecutionRecord | None:
+    def _read_run(self) -> RunSummary | None:
         situation = self._situation or self._ask_airflow()
         if not ending.may_store(situation.owner, situation.state):
             return None
-        run = parse_run(read_xcom(self.ti, "run"), self.log.warning)
+        run = parse_run_summary(read_xcom(self.ti, "run"), self.log.warning)
         if run is None or run.execution_arn != self.execution_arn:
             return None
         if run.resumes != self.attempt:
             return None
         return run
 
-    def _write_run(self, run: ExecutionRecord) -> None:
+    def _write_run(self, run: RunSummary) -> None:
         write_xcom(self.ti, "state", run.state)
         write_xcom(self.ti, "run", run.model_dump(mode="json"))
 
-    def _ask_airflow(self) -> Situation:
+    def _ask_airflow(self) -> TaskSituation:
         state = read_state(self.ti)
         stored = self._read_record()
-        return Situation(state, stored, self._owner(state, stored))
+        return TaskSituation(state, stored, self._owner(state, stored))
 
-    def _read_record(self) -> StoredExecution | None:
+    def _read_record(self) -> ExecutionRecord | None:
         return _store_of(self.ti).read()
 
 

@@ -3,7 +3,7 @@ The operators: start an execution of a pipeline, stop an execution, answer a cal
 step, and import pipelines as jobs.
 
 ``base`` has the wait that they and the sensors share, ``reporting`` what is reported,
-``results`` what the steps have made. ``task_try`` is one try of a Start task,
+``results`` what the steps have made. ``try_runner`` is one try of a Start task,
 ``failure_callback`` is for tasks whose process has died, and ``parameter_check`` says
 what is wrong with a start.
 """

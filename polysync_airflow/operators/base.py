@@ -31,10 +31,10 @@ from polysync_airflow.airflow_compat.supervisor import (
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
+from polysync_airflow.execution.lifecycle.instructions import RecoveryOptions
 from polysync_airflow.execution.parameters import (
-    Choices,
     Flag,
+    Options,
     Seconds,
     check_execution_arn,
     seconds,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     # every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
+Options_co = TypeVar("Options_co", bound=Options, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
 AfterPoll = Callable[[Polled], object]
 
@@ -186,14 +186,14 @@ def apply_retry_policy(method: Method) -> Method:
     return cast("Method", run)
 
 
-class LimitChoices(Choices):
+class LimitOptions(Options):
     """How a task waits, and for how long."""
 
     deferrable: Flag
     timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
-class PollChoices(LimitChoices):
+class PollOptions(LimitOptions):
     """What the DAG author chose about polls."""
 
     poll_interval: Annotated[
@@ -201,28 +201,28 @@ class PollChoices(LimitChoices):
     ]
 
 
-class WaitChoices(PollChoices):
+class WaitOptions(PollOptions):
     """What the DAG author chose about the wait for the end of an execution."""
 
     wait_for_completion: Flag
 
 
-class TryChoices(RecoveryChoices):
+class TryOptions(RecoveryOptions):
     """What the DAG author chose about the executions of a task's tries."""
 
     validate_parameters: Flag
     wait_for_completion: Flag
 
 
-class Chosen(Generic[Chosen_co]):
+class ValidatedOptions(Generic[Options_co]):
     """What the DAG author chose for an operator, validated whenever it is read."""
 
-    def __init__(self, model: type[Chosen_co]) -> None:
+    def __init__(self, model: type[Options_co]) -> None:
         self._model = model
 
-    def __get__(self, operator: Any, owner: type) -> Chosen_co:
+    def __get__(self, operator: Any, owner: type) -> Options_co:
         if operator is None:
-            return cast("Chosen_co", self)
+            return cast("Options_co", self)
         return self._model.of(operator._attributes(self._model.model_fields))
 
 
@@ -231,7 +231,7 @@ class WaitingOperator(PolysyncOperator):
 
     polysync_conn_id: str
     region_name: str | None
-    choices: Chosen[LimitChoices]
+    options: ValidatedOptions[LimitOptions]
 
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
         # The attributes, because Airflow renders them, and a cluster policy may change
@@ -261,7 +261,7 @@ class WaitingOperator(PolysyncOperator):
     @property
     def _timeout_seconds(self) -> float:
         # Airflow's timer for execution_timeout does not run while a task is deferred.
-        timeout = self.choices.timeout
+        timeout = self.options.timeout
         return (
             min(timeout, self.execution_timeout.total_seconds())
             if self.execution_timeout
@@ -304,8 +304,8 @@ class ExecutionOperator(WaitingOperator):
     @property
     def _poll_seconds(self) -> float:
         """Seconds between two polls."""
-        choices: Any = self.choices
-        return float(choices.poll_interval)
+        options: Any = self.options
+        return float(options.poll_interval)
 
     def _check_execution(self, execution_arn: object) -> str:
         """
@@ -354,7 +354,7 @@ class ExecutionOperator(WaitingOperator):
         :param kwargs: what that method gets beside the event.
         :param more: further arguments of the trigger.
         """
-        if self.choices.deferrable:
+        if self.options.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
             trigger = PolysyncPipelineExecutionTrigger(

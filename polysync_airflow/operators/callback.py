@@ -78,7 +78,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"op_kwargs": "py"}
-    choices = base.Chosen(base.PollChoices)
+    options = base.ValidatedOptions(base.PollOptions)
     # As those of Airflow's PythonOperator: they may hold what cannot be copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
     operator_extra_links = EXECUTION_LINKS
@@ -109,7 +109,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         self.timeout = timeout
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
-        _ = self.choices  # raises an error if one is not valid
+        _ = self.options  # raises an error if one is not valid
         if deferrable:
             warn_of_hidden_connection(polysync_conn_id)
         if not callable(python_callable):
@@ -191,7 +191,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         # Each poll may list the steps: half of its interval, because polls are not
         # exactly on time.
         progress_interval = max(models.MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
-        if self.choices.deferrable:
+        if self.options.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
             arguments = self._trigger_arguments(

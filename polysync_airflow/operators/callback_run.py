@@ -28,9 +28,9 @@ from polysync_airflow.execution.outcome import outcome_message, refusal_error
 from polysync_airflow.execution.steps import callbacks
 from polysync_airflow.execution.steps.callbacks import (
     CallbackMessage,
+    CallbackStatus,
     Handling,
     ReceivedMessage,
-    Situation,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
@@ -399,7 +399,7 @@ class StepMessages:
 
 
 @dataclass
-class ServedStep:
+class CallbackResponder:
     """A callback step that waits for its answer."""
 
     run: StepRun
@@ -409,7 +409,7 @@ class ServedStep:
         run, queue = self.run, self.callback.queue
         self.arn, self.name, self.log = run.arn, run.name, run.log
         mask_secret(self.callback.token.get_secret_value())
-        waits = (Situation.RUNNING, Situation.STOPPING)
+        waits = (CallbackStatus.RUNNING, CallbackStatus.STOPPING)
         self._answer = Answer(
             run.hook,
             self.callback.token,
@@ -446,7 +446,7 @@ class ServedStep:
             self.callback.queue.url,
         )
         message = self._messages.receive(
-            lambda: self.run.look()[0] is not Situation.RUNNING, sleep
+            lambda: self.run.look()[0] is not CallbackStatus.RUNNING, sleep
         )
         if message is None:
             raise self._error_without_message()
@@ -539,7 +539,7 @@ class ServedStep:
         )
 
     def _error_without_message(self) -> Exception:
-        if self.run.look()[0] is not Situation.RUNNING:
+        if self.run.look()[0] is not CallbackStatus.RUNNING:
             return StepHasEndedError("The step no longer waits.")
         cure = (
             "look for another consumer of the queue, such as a Lambda function, which"
@@ -625,21 +625,21 @@ class StepRun:
         """
         while True:
             situation, step, status = self.look()
-            if situation is Situation.SUCCEEDED and step:
+            if situation is CallbackStatus.SUCCEEDED and step:
                 return self._take_answer(step)
             if situation not in (
-                Situation.NOT_BEGUN,
-                Situation.RUNNING,
-                Situation.STOPPING,
+                CallbackStatus.NOT_BEGUN,
+                CallbackStatus.RUNNING,
+                CallbackStatus.STOPPING,
             ):
                 self._clean_up(step)
                 raise self._error_of(situation, step, status)
             callback = callbacks.running_callback(step) if step else None
             if callback is None:
                 return None
-            served = ServedStep(self, callback)
+            served = CallbackResponder(self, callback)
             try:
-                if situation is Situation.STOPPING:
+                if situation is CallbackStatus.STOPPING:
                     raise served.answer_stop()
                 return served.serve(function, arguments, sleep)
             except StepHasEndedError:
@@ -679,7 +679,7 @@ class StepRun:
             status=end.status,
         )
 
-    def look(self) -> tuple[Situation, StepDescription | None, str]:
+    def look(self) -> tuple[CallbackStatus, StepDescription | None, str]:
         """
         Return the situation of the step, the step if AWS has begun it, and the
         execution's status.
@@ -690,7 +690,7 @@ class StepRun:
         ).status
         steps = self.retry(lambda: self.hook.list_pipeline_execution_steps(self.arn))
         step = callbacks.find_step(steps, self.name)
-        return callbacks.situation_of(step, status), step, status
+        return callbacks.callback_status(step, status), step, status
 
     def _raise_if_news(
         self,
@@ -725,20 +725,20 @@ class StepRun:
             callbacks.running_callback(step) if step and not self.is_first_try else None
         )
         if callback:
-            ServedStep(self, callback).delete_messages()
+            CallbackResponder(self, callback).delete_messages()
 
     def _error_of(
-        self, situation: Situation, step: StepDescription | None, status: str
+        self, situation: CallbackStatus, step: StepDescription | None, status: str
     ) -> exceptions.PolysyncError:
         where = f"\nExecution: {self.arn}"
-        if situation is Situation.FAILED and step:
+        if situation is CallbackStatus.FAILED and step:
             reason = clean_text(step.failure_reason or "AWS returned no reason")
             return exceptions.CallbackStepError(
                 f"Callback step {self.name} has already failed: {reason}\nThe function"
                 " was not called. To run the step again, resume the execution, then"
                 f" clear this task.{where}"
             )
-        if situation is Situation.CANCELLED:
+        if situation is CallbackStatus.CANCELLED:
             return exceptions.PipelineExecutionCancelledFailError(
                 f"The execution was stopped before callback step {self.name} was"
                 f" answered (AWS status {status}).{where}",

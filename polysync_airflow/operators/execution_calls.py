@@ -26,12 +26,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
     Event,
+    ExecutionRecord,
+    ExecutionsListed,
     Instruction,
-    LookedUp,
     Prepared,
     Refused,
-    StoredExecution,
-    Try,
+    TaskTry,
 )
 from polysync_airflow.execution.lifecycle.lookup import MAX_LOOKED_AT
 from polysync_airflow.execution.parameters import (
@@ -81,20 +81,20 @@ class ExecutionCalls:
             case Command.PREPARE:
                 return self._prepare(instruction)
             case Command.START:
-                return self._start(instruction.known)
+                return self._start(instruction.existing_record)
             case Command.RESEND_START:
-                return self._resend_start(instruction.known)
+                return self._resend_start(instruction.existing_record)
             case (
                 Command.DESCRIBE
                 | Command.DESCRIBE_STARTED
                 | Command.DESCRIBE_RESUMED
                 | Command.DESCRIBE_REFUSED
             ):
-                return self._describe(instruction.known)
+                return self._describe(instruction.existing_record)
             case Command.RESUME | Command.RESEND_RESUME:
                 return self._resume(instruction)
             case Command.STOP:
-                return self._stop(instruction.known)
+                return self._stop(instruction.existing_record)
             case Command.WATCH | Command.WAIT_FOR_END | Command.FAIL:
                 raise ValueError(
                     f"{instruction.command} ends the start: nothing is called"
@@ -102,7 +102,7 @@ class ExecutionCalls:
 
     # ---- the execution of the earlier tries
 
-    def _look_up(self, instruction: Instruction) -> LookedUp:
+    def _look_up(self, instruction: Instruction) -> ExecutionsListed:
         record = instruction.record
         if record:
             hook = self.hook_for_region(record.region_name)
@@ -112,18 +112,20 @@ class ExecutionCalls:
             pipeline_name = self.arguments["pipeline_name"]
         claimed = self._describe_claimed(instruction.task_try)
         listed = self._list_newest(hook, pipeline_name)
-        return LookedUp(pipeline_name, listed, claimed)
+        return ExecutionsListed(pipeline_name, listed, claimed)
 
-    def _describe_claimed(self, task_try: Try) -> models.ExecutionDescription | None:
+    def _describe_claimed(
+        self, task_try: TaskTry
+    ) -> models.ExecutionDescription | None:
         """
         Describe the execution that a record names which cannot be believed, if it
         exists.
         """
-        claims = task_try.lost and task_try.lost.record
-        if not claims or not claims.execution_arn:
+        unproven_record = task_try.unproven and task_try.unproven.record
+        if not unproven_record or not unproven_record.execution_arn:
             return None
         try:
-            return self._describe(claims).description
+            return self._describe(unproven_record).description
         except SageMakerApiError as error:
             if has_code(error, RESOURCE_NOT_FOUND):
                 return None
@@ -158,13 +160,13 @@ class ExecutionCalls:
             if not token:
                 return
 
-    def _describe(self, record: StoredExecution) -> Described:
+    def _describe(self, record: ExecutionRecord) -> Described:
         hook = self._hook_of(record)
         described_at = clock.now()
         describe = partial(hook.describe_pipeline_execution, record.arn)
         return Described(described_at, self._retry(describe))
 
-    def _stop(self, record: StoredExecution) -> Accepted:
+    def _stop(self, record: ExecutionRecord) -> Accepted:
         hook = self._hook_of(record)
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
         return Accepted(clock.now())
@@ -209,14 +211,14 @@ class ExecutionCalls:
             parameter_check.check_parameters(pipeline.definition, request)
         parameter_check.check_selection(pipeline.definition, request)
 
-    def _start(self, record: StoredExecution) -> Accepted:
+    def _start(self, record: ExecutionRecord) -> Accepted:
         try:
             return self._resend_start(record)
         except SageMakerApiError as error:
             hook = self.hook_for_region(record.region_name)
             raise parameter_check.explain_refusal(hook, record.request, error) from None
 
-    def _resend_start(self, record: StoredExecution) -> Accepted:
+    def _resend_start(self, record: ExecutionRecord) -> Accepted:
         hook = self.hook_for_region(record.region_name)
         arn = self._retry(partial(hook.start_pipeline_execution, record.request))
         return Accepted(hook.responded_at or clock.now(), arn)
@@ -224,7 +226,7 @@ class ExecutionCalls:
     # ---- a resume
 
     def _resume(self, instruction: Instruction) -> Accepted:
-        record = instruction.known
+        record = instruction.existing_record
         hook = self._hook_of(record)
         self._log_unused_arguments(instruction)
         self._log_steps(hook, record.arn)
@@ -238,7 +240,7 @@ class ExecutionCalls:
         return Accepted(hook.responded_at or clock.now())
 
     def _log_unused_arguments(self, instruction: Instruction) -> None:
-        record = instruction.known
+        record = instruction.existing_record
         try:
             current = self._make_request(self.hook_for_region(None), instruction)
             sent = sent_parameters(self._hook_of(record), record, self.log.warning)
@@ -284,7 +286,7 @@ class ExecutionCalls:
 
     # ---- what the calls share
 
-    def _hook_of(self, record: StoredExecution) -> PolysyncSageMakerHook:
+    def _hook_of(self, record: ExecutionRecord) -> PolysyncSageMakerHook:
         return self.hook_for_region(models.region_from_arn(record.arn))
 
     def _retry(self, call: Callable[[], Result]) -> Result:
@@ -296,7 +298,7 @@ class ExecutionCalls:
 
 
 def sent_parameters(
-    hook: PolysyncSageMakerHook, record: StoredExecution, warn: Callable[..., object]
+    hook: PolysyncSageMakerHook, record: ExecutionRecord, warn: Callable[..., object]
 ) -> Mapping[str, str]:
     """
     Return the parameters of an execution. Once its ARN is stored, the record does not

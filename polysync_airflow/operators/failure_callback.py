@@ -37,11 +37,11 @@ def stop_orphaned_execution(context: Context) -> None:
         # this map index, with rendered templates.
         context["task"].render_template_fields(context)
     task: Any = context["task"]
-    if task.this_try.is_handled:
+    if task.try_runner.is_handled:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.ending import (
-        Exit,
+        EndAction,
         leave,
         owner_of_dead_process,
     )
@@ -56,16 +56,16 @@ def stop_orphaned_execution(context: Context) -> None:
         not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
     )
     owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
-    leaving = leave(
-        record, ti.try_number, stop_on_kill=task.choices.stop_on_kill
+    try_end = leave(
+        record, ti.try_number, stop_on_kill=task.options.stop_on_kill
     ).owned_by(owner)
     if record is None:
-        if not retry_follows and not task.this_try.is_executed:
+        if not retry_follows and not task.try_runner.is_executed:
             log.warning("The task has failed. %s", _why_no_record(task, ti))
         return
-    if leaving.exit is not Exit.STOP:
+    if try_end.action is not EndAction.STOP:
         return
-    is_rendered = mapped or task.this_try.is_executed
+    is_rendered = mapped or task.try_runner.is_executed
     result = stop_recorded_execution(
         record, partial(_hook, task, context, is_rendered), log.warning
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
 from polysync_airflow.execution.models import ManagedBy, pipeline_name_of
-from polysync_airflow.execution.parameters import Choices
+from polysync_airflow.execution.parameters import Options
 from polysync_airflow.execution.texts import first_problems
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OnDrift = Literal["fail", "warn"]
 
 
-class ImportChoices(Choices):
+class ImportOptions(Options):
     """What the DAG author chose for an import."""
 
     on_drift: OnDrift
@@ -93,7 +93,7 @@ class PolysyncListImportOperator(PolysyncOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        ImportChoices.of({"on_drift": on_drift, "managed_by": managed_by})
+        ImportOptions.of({"on_drift": on_drift, "managed_by": managed_by})
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)

@@ -86,19 +86,21 @@ def push_links(
 def push_started(
     context: Context,
     hook: PolysyncSageMakerHook,
-    now: Instruction,
+    instruction: Instruction,
     parameters: Mapping[str, str],
     task_log: Any,
-) -> outcome.ExecutionRecord:
+) -> outcome.RunSummary:
     """
     Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
 
     :param hook: a hook with the task's connection.
-    :param now: what is known of the execution, which an earlier try may have started.
+    :param instruction: what is known of the execution, which an earlier try may have
+        started.
     :param parameters: its parameters.
     :return: the XCom ``run``.
     """
-    ti, record = context["ti"], now.known
+    ti = context["ti"]
+    record = instruction.existing_record
     request = record.request
     ti.xcom_push("execution_arn", record.arn)
     push_links(context, hook, record.arn, request.pipeline_name, task_log)
@@ -112,11 +114,11 @@ def push_started(
             "The steps that they need are those of: %s",
             request.source_execution or "no execution",
         )
-    run = outcome.ExecutionRecord(
+    run = outcome.RunSummary(
         execution_arn=record.arn,
         pipeline_name=request.pipeline_name,
         state=PolysyncState.RUNNING.value,
-        started_at=now.started_at,
+        started_at=instruction.started_at,
         attempt_started_at=record.resumed_at,
         parameters=parameters,
         resumes=record.resumes,
@@ -124,7 +126,7 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
     )
-    ti.xcom_push("run", storable_run(run, log.warning))
+    ti.xcom_push("run", storable_run_summary(run, log.warning))
     return run
 
 
@@ -133,8 +135,8 @@ def push_ended(
     end: ExecutionEvent,
     report: StepReport | None = None,
     *,
-    started: outcome.ExecutionRecord | None = None,
-) -> outcome.ExecutionRecord:
+    started: outcome.RunSummary | None = None,
+) -> outcome.RunSummary:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
@@ -144,9 +146,9 @@ def push_ended(
     """
     # What was sent at the start: the templates may render to other values now, for
     # example if they use the current time.
-    started = started or pull_run(context)
+    started = started or pull_run_summary(context)
     if started is None or started.execution_arn != end.execution_arn:
-        started = outcome.ExecutionRecord(
+        started = outcome.RunSummary(
             execution_arn=end.execution_arn,
             pipeline_name="",
             state=PolysyncState.UNKNOWN.value,
@@ -157,21 +159,21 @@ def push_ended(
     return run
 
 
-def pull_run(context: Context) -> outcome.ExecutionRecord | None:
+def pull_run_summary(context: Context) -> outcome.RunSummary | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed
     it to something else.
     """
-    return outcome.parse_run(base.pull_own(context, "run"), log.warning)
+    return outcome.parse_run_summary(base.pull_own(context, "run"), log.warning)
 
 
-def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
+def push_run(context: Context, run: outcome.RunSummary) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", storable_run(run, log.warning))
+    context["ti"].xcom_push("run", storable_run_summary(run, log.warning))
 
 
-def storable_run(run: outcome.ExecutionRecord, warn: Callable[[str], object]) -> Any:
+def storable_run_summary(run: outcome.RunSummary, warn: Callable[[str], object]) -> Any:
     """Return ``run`` in a form that Airflow can store."""
     return storable_xcom("run", run.model_dump(mode="json"), warn)
 
@@ -253,7 +255,7 @@ MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ReportChoices(base.LimitChoices):
+class ReportOptions(base.LimitOptions):
     """
     What the DAG author chose about the report of the end; see the arguments of the
     operator.
@@ -282,16 +284,16 @@ class ReportingOperator(base.ExecutionOperator):
 
     operator_extra_links = (*links.EXECUTION_LINKS, links.PolysyncFailedStepLogLink())
     ui_color = "#e5f1ff"
-    choices: base.Chosen[ReportChoices]
+    options: base.ValidatedOptions[ReportOptions]
     # The XCom ``run``, which this process has pushed or read; None while there is no
     # execution.
-    known_run: outcome.ExecutionRecord | None = None
+    run_summary: outcome.RunSummary | None = None
     # What the steps have read and written; None before the wait has ended.
     known_datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
     # The XCom ``run`` from before a deferral, and what is known of the steps.
-    started_run: outcome.ExecutionRecord | None = None
+    earlier_summary: outcome.RunSummary | None = None
     steps_before: tuple[str, Mapping[str, str]] | None = None
 
     @abstractmethod
@@ -352,8 +354,8 @@ class ReportingOperator(base.ExecutionOperator):
                 context, end.execution_arn, end.attempt_started_at
             )
         # A stop has changed what was read before it.
-        started = self.started_run if end.outcome == "ended" else None
-        self.known_run = push_ended(context, end, report, started=started)
+        started = self.earlier_summary if end.outcome == "ended" else None
+        self.run_summary = push_ended(context, end, report, started=started)
         self.known_datasets = report.datasets
         return report
 
@@ -405,18 +407,18 @@ class ReportingOperator(base.ExecutionOperator):
         }
         if end.outcome != "ended":
             return outcome.unended_error(end, message)
-        state, choices = state_of(end.status), self.choices
+        state, options = state_of(end.status), self.options
         if state is PolysyncState.CANCELLED:
             # A stop of our own is no decision of a user to cancel the execution, so the
             # task's retries apply.
-            on_cancelled = "retry" if is_own_stop else choices.on_cancelled
+            on_cancelled = "retry" if is_own_stop else options.on_cancelled
             if on_cancelled == "skip":
                 return AirflowSkipException(message)
             if on_cancelled == "retry":
                 return exceptions.PipelineExecutionCancelledError(message, **details)
             return exceptions.PipelineExecutionCancelledFailError(message, **details)
         fails = (
-            choices.on_completed_with_failures == "fail"
+            options.on_completed_with_failures == "fail"
             or end.status != STATUS_COMPLETED_WITH_FAILURES
         )
         if state is PolysyncState.SUCCESS or not fails:
@@ -440,7 +442,7 @@ class ReportingOperator(base.ExecutionOperator):
         """
         Seconds between two lists of the steps while the task waits; None for none.
         """
-        return self.choices.progress_interval
+        return self.options.progress_interval
 
     def _step_reporter(
         self,
@@ -478,7 +480,7 @@ class ReportingOperator(base.ExecutionOperator):
             return StepReport(notes=(note,), error=error)
         with_mlflow, files = (
             bool(self.mlflow_experiment_name),
-            self.choices.property_files,
+            self.options.property_files,
         )
         return reporter.report_end(
             files=files, with_mlflow=with_mlflow, before=self.steps_before

@@ -1,7 +1,7 @@
 """
 The operator that starts an execution of a pipeline.
 
-How a try gets its execution, and what becomes of it, is in ``task_try.py``;
+How a try gets its execution, and what becomes of it, is in ``try_runner.py``;
 the wait is in ``base.py``, and the report of the end in ``reporting.py``.
 """
 
@@ -28,7 +28,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     RetryMode,
 )
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import OnCancelled, parse_run
+from polysync_airflow.execution.outcome import OnCancelled, parse_run_summary
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.instructions import Instruction
-    from polysync_airflow.operators.task_try import TaskTry
+    from polysync_airflow.operators.try_runner import TryRunner
 
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
@@ -55,7 +55,7 @@ RESUME_BUTTON: Final = (
 )
 
 
-class StartChoices(base.WaitChoices, base.TryChoices, reporting.ReportChoices):
+class StartOptions(base.WaitOptions, base.TryOptions, reporting.ReportOptions):
     """
     What the DAG author chose for a start; the base classes are those of the modules
     that decide by it.
@@ -156,7 +156,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "pipeline_parameters": "json"
     }
-    choices = base.Chosen(StartChoices)
+    options = base.ValidatedOptions(StartOptions)
     # Whether a cleared task stops an execution that runs.
     stop_on_clear = True
 
@@ -218,17 +218,17 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.progress_interval = progress_interval
         self.property_files = property_files
         self.validate_parameters = validate_parameters
-        _ = self.choices  # raises an error if one is not valid
+        _ = self.options  # raises an error if one is not valid
         # Also for a task that waits on a worker: its failure callback needs it.
         warn_of_hidden_connection(polysync_conn_id)
         self.on_failure_callback = with_own_callback(self.on_failure_callback)
 
     @cached_property
-    def this_try(self) -> TaskTry:
+    def try_runner(self) -> TryRunner:
         """The state of the try that this process executes."""
-        from polysync_airflow.operators.task_try import TaskTry
+        from polysync_airflow.operators.try_runner import TryRunner
 
-        return TaskTry(self.choices, self.hook_for_region, self.log)
+        return TryRunner(self.options, self.hook_for_region, self.log)
 
     @property
     def pipeline_parameters(self) -> Any:
@@ -271,17 +271,17 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Start or reattach to an execution, push its XComs and, by default, wait for its
         end.
         """
-        this_try, choices = self.this_try, self.choices
-        this_try.is_executed = True
-        with this_try.stop_on_final_failure(context, self.retry_policy):
+        try_runner, options = self.try_runner, self.options
+        try_runner.is_executed = True
+        with try_runner.stop_on_final_failure(context, self.retry_policy):
             instruction = self._get_execution(context)
-            record = instruction.known
-            parameters = this_try.parameters_of(instruction)
-            self.known_run = reporting.push_started(
+            record = instruction.existing_record
+            parameters = try_runner.parameters_of(instruction)
+            self.run_summary = reporting.push_started(
                 context, self.hook, instruction, parameters, self.log
             )
-            if not choices.wait_for_completion:
-                context["ti"].xcom_push("state", self.known_run.state)
+            if not options.wait_for_completion:
+                context["ti"].xcom_push("state", self.run_summary.state)
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
                 return record.arn
@@ -297,7 +297,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         # Airflow calls this in its signal handler, or directly when execution_timeout
         # has passed.
-        self.this_try.kill(timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout))
+        self.try_runner.kill(
+            timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        )
 
     @base.apply_retry_policy
     def execute_after_end(
@@ -310,7 +312,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         end = check_event(ExecutionEvent, event)
         # The failure callback has nothing to do if the trigger has stopped it.
-        self.this_try.is_handled = end.stop is not None
+        self.try_runner.is_handled = end.stop is not None
         reporting.raise_unless_ended(end)
         return self.execute(context)
 
@@ -328,8 +330,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             declared steps. None if the task has waited on the worker.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        this_try = self.this_try
-        this_try.is_executed = True
+        try_runner = self.try_runner
+        try_runner.is_executed = True
         # Airflow's database has it, too.
         before = started if isinstance(started, dict) else {}
         self._know_started(context, before.get("run"))
@@ -339,19 +341,19 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.steps_before = (
             None if declared is None or known is None else (declared, known)
         )
-        leaving = this_try.finish(context, end, self.retry_policy)
+        try_end = try_runner.finish(context, end, self.retry_policy)
         self._count_end(end)
-        if leaving.begins_again:
+        if try_end.begins_again:
             return self.execute(context)
         arn = self._finish(
-            context, end, note=leaving.text, is_own_stop=leaving.is_own_stop
+            context, end, note=try_end.text, is_own_stop=try_end.is_own_stop
         )
         self._forget(context)
         return arn
 
     def _forget(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""
-        self.this_try.forget_record(context)
+        self.try_runner.forget_record(context)
 
     # Airflow's OpenLineage provider calls these. They make no call: what is known was
     # set before.
@@ -370,10 +372,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """Return what is known of the execution, and the datasets of its steps."""
         from polysync_airflow.lineage import of_execution
 
-        if self.known_run is None:
+        if self.run_summary is None:
             return self.get_openlineage_facets_on_start()
         return of_execution(
-            self.known_run,
+            self.run_summary,
             self.known_datasets,
             inlets=self.inlets,
             outlets=self.outlets,
@@ -402,12 +404,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Let lineage name the execution even if this process, which has not started it,
         fails early.
         """
-        self.started_run = None
-        if self.known_run:
+        self.earlier_summary = None
+        if self.run_summary:
             return
         try:
-            known = parse_run(run, self.log.warning) or reporting.pull_run(context)
-            self.started_run = self.known_run = known
+            known = parse_run_summary(
+                run, self.log.warning
+            ) or reporting.pull_run_summary(context)
+            self.earlier_summary = self.run_summary = known
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning(
@@ -419,7 +423,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self, status: str | None, retry: str | None, *, by_fail_step: bool
     ) -> str | None:
         return next_step(
-            status, self.choices, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
+            status, self.options, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
         )
 
     def _get_execution(self, context: Context) -> Instruction:
@@ -428,12 +432,15 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
-            instruction = self.this_try.get_execution(
+            instruction = self.try_runner.get_execution(
                 context, arguments, self._timeout_seconds
             )
             if instruction.command is not Command.WAIT_FOR_END:
                 return instruction
-            record, stop_on_kill = instruction.known, self.choices.stop_on_kill
+            record, stop_on_kill = (
+                instruction.existing_record,
+                self.options.stop_on_kill,
+            )
             waiter = self._make_waiter(
                 record.arn, record.request.pipeline_name, attempt=record.resumes
             )
@@ -452,7 +459,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     def _wait_for_execution(
         self, context: Context, instruction: Instruction
     ) -> ExecutionEvent:
-        record, choices = instruction.known, self.choices
+        record, options = instruction.existing_record, self.options
         reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
         waiter = self._make_waiter(
@@ -465,24 +472,24 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             step = waiter.decide(instruction.description, clock.time())
             if isinstance(step, Finish):
                 return step.event
-        self.this_try.raise_if_killed()
+        self.try_runner.raise_if_killed()
         run = (
-            reporting.storable_run(self.known_run, self.log.debug)
-            if self.known_run
+            reporting.storable_run_summary(self.run_summary, self.log.debug)
+            if self.run_summary
             else None
         )
         return self._wait_for_end(
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
-            stop_on_kill=choices.stop_on_kill,
+            stop_on_kill=options.stop_on_kill,
             stop_at=outcomes_to_stop_at(
-                stop_on_kill=choices.stop_on_kill,
+                stop_on_kill=options.stop_on_kill,
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
             ),
-            progress_interval=choices.progress_interval,
+            progress_interval=options.progress_interval,
             declared_steps=reporter.declared_steps,
             after_poll=reporter.after_poll,
         )
 
     def _sleep(self, seconds: float) -> None:
-        self.this_try.sleep(seconds)
+        self.try_runner.sleep(seconds)

@@ -42,7 +42,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+    from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
     from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -106,18 +106,18 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         asks for.
         """
         # The failure callback has nothing to do before there is an execution.
-        self.this_try.is_executed = True
+        self.try_runner.is_executed = True
         found = self._read_clear(context)
         if found:
             arn, clear = found
-            for name, choice in clear.choices.items():
+            for name, choice in clear.options.items():
                 setattr(self, name, choice)
             if clear.action == "select":
                 self.log.info(
                     "Repeated, as their tasks were cleared: %s", ", ".join(clear.steps)
                 )
                 self.selected_steps, self.source_execution = list(clear.steps), arn
-            self.this_try.choices = self.choices
+            self.try_runner.options = self.options
         return super().execute(context)
 
     def _read_clear(self, context: Context) -> tuple[str, Clear] | None:
@@ -165,7 +165,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             return self._decide(ti, arn, status, hook)
         except Exception as error:
             if has_ended(status):
-                self.this_try.is_handled = True
+                self.try_runner.is_handled = True
                 raise
             # Nobody else is responsible for the execution. If this try cannot go on
             # with it, it stops it.
@@ -195,7 +195,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             write_xcom(first_task, FIRST_LOOK_KEY, first.model_dump(mode="json"))
         return clear
 
-    def _read_record(self, context: Context) -> StoredExecution | None:
+    def _read_record(self, context: Context) -> ExecutionRecord | None:
         """
         Return the record of the earlier tries, also after a success; None if there is
         none.
@@ -204,7 +204,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
 
         store, ti = records.RecordStore(context), context["ti"]
         record = store.read()
-        if record is None and store.lost is None:
+        if record is None and store.unproven is None:
             record = store.proven_record(
                 read_xcom(self._first_task(ti), records.RECORD_KEY)
             )
@@ -220,7 +220,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """
         from polysync_airflow import records
 
-        ti, record = context["ti"], self.this_try.own_record(context)[1]
+        ti, record = context["ti"], self.try_runner.own_record(context)[1]
         if record:
             value = records.to_stored(record.without_values(), TaskKey.of(ti))
             write_xcom(self._first_task(ti), records.RECORD_KEY, value)

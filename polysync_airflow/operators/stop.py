@@ -20,7 +20,7 @@ from polysync_airflow.operators.reporting import push_ended, push_links, push_ru
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 
-class StopChoices(base.WaitChoices):
+class StopOptions(base.WaitOptions):
     """What the DAG author chose for a stop."""
 
     fail_if_not_running: Flag
@@ -67,7 +67,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
     )
     operator_extra_links = EXECUTION_LINKS
     ui_color = "#fdeaea"
-    choices = base.Chosen(StopChoices)
+    options = base.ValidatedOptions(StopOptions)
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         self.timeout = timeout
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
-        _ = self.choices  # raises an error if one is not valid
+        _ = self.options  # raises an error if one is not valid
         if deferrable:
             warn_of_hidden_connection(polysync_conn_id)
 
@@ -111,7 +111,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
             self.log,
         )
         status = self._request_stop(context)
-        if has_ended(status) or not self.choices.wait_for_completion:
+        if has_ended(status) or not self.options.wait_for_completion:
             return state_of(status).value
         event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
@@ -165,7 +165,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
                 f"The execution had already ended (AWS status {status}):"
                 f" {self.execution_arn}"
             )
-            if self.choices.fail_if_not_running:
+            if self.options.fail_if_not_running:
                 raise PipelineExecutionError(
                     message,
                     execution_arn=self.execution_arn,

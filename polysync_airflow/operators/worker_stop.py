@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.ending import Leaving, Owner
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
-from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
+from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
+from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
@@ -28,7 +28,7 @@ from polysync_airflow.execution.waiter import (
 from polysync_airflow.hooks.executions import StopResult
 from polysync_airflow.hooks.stops import ReportedStop, stop_recorded_execution
 from polysync_airflow.operators.execution_calls import HookForRegion
-from polysync_airflow.operators.reporting import pull_run, push_run
+from polysync_airflow.operators.reporting import pull_run_summary, push_run
 from polysync_airflow.records import RecordStore
 
 STORE_TIMEOUT_SECONDS: Final = 1.0
@@ -52,13 +52,13 @@ class WorkerStop(ReportedStop):
 
     ti: Any
     store: RecordStore
-    record: StoredExecution
+    record: ExecutionRecord
     hook_for_region: HookForRegion
     answered: threading.Event | None = None
-    _announced: StoredExecution | None = field(default=None, init=False)
+    _announced: ExecutionRecord | None = field(default=None, init=False)
 
     @property
-    def announced(self) -> StoredExecution | None:
+    def announced(self) -> ExecutionRecord | None:
         """
         The record with the stop that is requested; None if none is, or if it failed.
         """
@@ -95,8 +95,8 @@ class WorkerStop(ReportedStop):
             attempt=self.record.resumes,
         )
 
-    def _announce(self, leaving: Leaving) -> Owner:
-        self._announced = leaving.announced(self.record)
+    def _announce(self, try_end: TryEnd) -> Owner:
+        self._announced = try_end.announced(self.record)
         owner = self.store.announce_stop(self._announced)
         if self.answered:
             self.answered.set()
@@ -112,8 +112,8 @@ class WorkerStop(ReportedStop):
         )
 
     def _call_airflow(
-        self, function: Callable[[], ExecutionRecord | None]
-    ) -> ExecutionRecord | None:
+        self, function: Callable[[], RunSummary | None]
+    ) -> RunSummary | None:
         timeout = None
         if self.answered:
             timeout = STORE_TIMEOUT_SECONDS
@@ -125,13 +125,13 @@ class WorkerStop(ReportedStop):
             )
             return None
 
-    def _read_run(self) -> ExecutionRecord | None:
-        run = pull_run(self._context)
+    def _read_run(self) -> RunSummary | None:
+        run = pull_run_summary(self._context)
         if run is None or run.execution_arn != self.record.execution_arn:
             return None
         return run
 
-    def _write_run(self, run: ExecutionRecord) -> None:
+    def _write_run(self, run: RunSummary) -> None:
         push_run(self._context, run)
 
     @property

@@ -46,7 +46,7 @@ _TRIGGER_OF_WHOLE_TASK: Final = (
 )
 
 
-class SensorChoices(base.LimitChoices):
+class SensorOptions(base.LimitOptions):
     """What the DAG author chose for the wait of a sensor."""
 
     poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
@@ -74,7 +74,7 @@ class _StartTriggerArgs:
                     " a template, or leave out start_from_trigger."
                 )
         arguments = json.dumps(
-            {**fields, **sensor.choices.model_dump(mode="json")}, default=str
+            {**fields, **sensor.options.model_dump(mode="json")}, default=str
         )
         trigger_kwargs = {
             "task_class": type(sensor).__name__,
@@ -92,7 +92,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     """
 
     ui_color = "#e6f1f2"
-    choices = base.Chosen(SensorChoices)
+    options = base.ValidatedOptions(SensorOptions)
     # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide
     # all other errors.
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
@@ -129,13 +129,13 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         Whether each poll is made by another process, which does not know what was seen
         before.
         """
-        return self.mode == "reschedule" and not self.choices.deferrable
+        return self.mode == "reschedule" and not self.options.deferrable
 
     @property
     def _timeout_seconds(self) -> float:
         # Airflow counts execution_timeout for each session of a rescheduled task.
         return (
-            self.choices.timeout if self._is_rescheduled else super()._timeout_seconds
+            self.options.timeout if self._is_rescheduled else super()._timeout_seconds
         )
 
     @property
@@ -153,7 +153,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
             self._check_arguments(context)
             # A poll goes on after an error that may pass, and so without a connection.
             _ = self.hook.region_name
-            if not self.choices.deferrable:
+            if not self.options.deferrable:
                 return self._end(context, self._poke_until_end(context))
             return self._end_or_defer(context)
 
@@ -282,7 +282,7 @@ class ResourceSensor(PolysyncSensor):
 
         wait = self._wait or self.waiter_class(
             resource=self._resource(context),
-            poll_interval=self.choices.poke_interval,
+            poll_interval=self.options.poke_interval,
             since=self._began_at.timestamp(),
             deadline=self._deadline,
         )

@@ -24,14 +24,14 @@ from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.parameters import is_valid
 from polysync_airflow.operators import base
-from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
+from polysync_airflow.sensors.base import ResourceSensor, SensorOptions
 
 OnRejected = Literal["fail", "skip"]
 # In the task state store: the version that a rescheduled sensor has found.
 FOUND_KEY: Final = "polysync_model_package"
 
 
-class ApprovalChoices(SensorChoices):
+class ApprovalOptions(SensorOptions):
     """What the DAG author chose for the wait."""
 
     on_rejected: OnRejected
@@ -85,7 +85,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
-    choices = base.Chosen(ApprovalChoices)
+    options = base.ValidatedOptions(ApprovalOptions)
     waiter_class = approval.ApprovalWaiter
     message_of = approval.approval_message
 
@@ -110,7 +110,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.start_from_trigger = start_from_trigger
-        _ = self.choices  # raises an error if one is not valid
+        _ = self.options  # raises an error if one is not valid
         base.check_start_in_triggerer(self)
         if deferrable or start_from_trigger:
             warn_of_hidden_connection(polysync_conn_id)
@@ -210,7 +210,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         if end.outcome == "approved":
             self.log.info("%s", message)
             return arn
-        if end.outcome == "rejected" and self.choices.on_rejected == "skip":
+        if end.outcome == "rejected" and self.options.on_rejected == "skip":
             raise AirflowSkipException(message)
         error = ModelRejectedError if end.outcome == "rejected" else ModelApprovalError
         raise error(message, model_package_arn=arn)

@@ -26,7 +26,7 @@ from polysync_airflow.execution.waiter import (
     check_event,
 )
 from polysync_airflow.operators import base, reporting
-from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
+from polysync_airflow.sensors.base import PolysyncSensor, SensorOptions
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.results import StepReport, StepReporter
 
 
-class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
+class PipelineSensorOptions(SensorOptions, reporting.ReportOptions):
     """What the DAG author chose for the sensor."""
 
     which: Which
@@ -127,7 +127,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
-    choices = base.Chosen(PipelineSensorChoices)
+    options = base.ValidatedOptions(PipelineSensorOptions)
     # What is known in this process: the execution, or the search for it; and the wait
     # for it.
     _arn: str | None = None
@@ -178,7 +178,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.progress_interval = progress_interval
         self.property_files = property_files
         self.start_from_trigger = start_from_trigger
-        _ = self.choices  # raises an error if one is not valid
+        _ = self.options  # raises an error if one is not valid
         base.check_start_in_triggerer(self)
         if deferrable or start_from_trigger:
             warn_of_hidden_connection(polysync_conn_id)
@@ -198,12 +198,12 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     @property
     def _poll_seconds(self) -> float:
-        return self.choices.poke_interval
+        return self.options.poke_interval
 
     @property
     def _list_seconds(self) -> float | None:
         if self.step_name:
-            return max(self.choices.poke_interval, models.MIN_PROGRESS_INTERVAL)
+            return max(self.options.poke_interval, models.MIN_PROGRESS_INTERVAL)
         return super()._list_seconds
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:

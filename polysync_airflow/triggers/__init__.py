@@ -12,7 +12,7 @@ a group, one for each step, share the polls of their execution (``step_tasks``).
 """
 
 from polysync_airflow.triggers.step_tasks import PolysyncStepTaskTrigger
-from polysync_airflow.triggers.waits import (
+from polysync_airflow.triggers.wait_triggers import (
     PolysyncCallbackStepTrigger,
     PolysyncModelApprovalTrigger,
     PolysyncPipelineExecutionTrigger,

@@ -748,7 +748,7 @@ class SearchPoller(Poller):
 
     def poll(
         self, waiters: Sequence[search.SearchWaiter], is_wanted: Callable[[], bool]
-    ) -> list[search.Looked | PolysyncError]:
+    ) -> list[search.SearchPage | PolysyncError]:
         """List what is new in a pipeline, and return what each search finds in it."""
         at, name = clock.time(), waiters[0].group
         after = min(waiter.list_after for waiter in waiters)

@@ -22,7 +22,7 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import ExecutionRecord, parse_run
+from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.steps import descriptions
@@ -30,7 +30,7 @@ from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.schedule import Step, Subscription
-from polysync_airflow.triggers.waits import WaitTrigger
+from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The executions of so many groups are kept.
 MAX_KNOWN: Final = 1000
@@ -47,20 +47,20 @@ class KnownExecution:
     :param due: when its steps are listed next, in seconds since the epoch.
     """
 
-    run: ExecutionRecord
+    run: RunSummary
     order: Sequence[descriptions.StepRow]
     steps: Sequence[descriptions.StepDescription] = ()
     status: str | None = None
     due: float = 0.0
 
-    def is_of(self, run: ExecutionRecord) -> bool:
+    def is_of(self, run: RunSummary) -> bool:
         """
         Return whether this is the execution, in the same attempt, that an XCom ``run``
         names.
         """
         return _attempt_of(run) == _attempt_of(self.run)
 
-    def seen(self, state: str | None) -> step_tasks.Seen:
+    def seen(self, state: str | None) -> step_tasks.StepsSnapshot:
         """Return what was seen last, now that the execution task has a state."""
         due = None if has_ended(self.status) else self.due
         return step_tasks.seen_of(
@@ -68,7 +68,7 @@ class KnownExecution:
         )
 
 
-def _attempt_of(run: ExecutionRecord) -> tuple[str, int]:
+def _attempt_of(run: RunSummary) -> tuple[str, int]:
     return run.execution_arn, run.resumes
 
 
@@ -94,10 +94,12 @@ class StepTaskPoller(poller.Poller):
         self,
         waiters: Sequence[step_tasks.StepTaskWaiter],
         is_wanted: Callable[[], bool],
-    ) -> list[step_tasks.Seen | PolysyncError]:
+    ) -> list[step_tasks.StepsSnapshot | PolysyncError]:
         """Look at the execution of a group once, for all of its tasks."""
         try:
-            result: step_tasks.Seen | PolysyncError = self._look(waiters, is_wanted)
+            result: step_tasks.StepsSnapshot | PolysyncError = self._look(
+                waiters, is_wanted
+            )
         except PolysyncError as error:
             result = error
         except Exception as error:
@@ -112,7 +114,7 @@ class StepTaskPoller(poller.Poller):
         self, subscriptions: Sequence[Subscription], result: Any
     ) -> None:
         seen = result[0] if isinstance(result, list) else None
-        if isinstance(seen, step_tasks.Seen) and seen.run:
+        if isinstance(seen, step_tasks.StepsSnapshot) and seen.run:
             arn = seen.run.execution_arn
             # With the region of the execution, as its task waits for it.
             key = self.client.key[0], region_from_arn(arn)
@@ -125,13 +127,13 @@ class StepTaskPoller(poller.Poller):
         self,
         waiters: Sequence[step_tasks.StepTaskWaiter],
         is_wanted: Callable[[], bool],
-    ) -> step_tasks.Seen:
+    ) -> step_tasks.StepsSnapshot:
         task = waiters[0].execution_task
         known, state = self._known.get(task), None
         if known is None or has_ended(known.status):
             state, known = self._ask_airflow(task)
         if known is None:
-            return step_tasks.Seen(state)
+            return step_tasks.StepsSnapshot(state)
         if not has_ended(known.status) and known.due <= clock.time():
             self._ask_aws(known, is_wanted)
             known.due = clock.time() + waiters[0].poll_interval
@@ -140,7 +142,11 @@ class StepTaskPoller(poller.Poller):
             # Before a task ends: the execution task may have been cleared, or have
             # begun its next try.
             state, current = self._ask_airflow(task)
-            return current.seen(state) if current is known else step_tasks.Seen(state)
+            return (
+                current.seen(state)
+                if current is known
+                else step_tasks.StepsSnapshot(state)
+            )
         return seen
 
     def _ask_airflow(self, task: TaskKey) -> tuple[str | None, KnownExecution | None]:
@@ -150,7 +156,7 @@ class StepTaskPoller(poller.Poller):
         :return: None in place of the execution if the task has none in its current try.
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
-        run = parse_run(value, poller.log.warning)
+        run = parse_run_summary(value, poller.log.warning)
         known = self._known.pop(task, None)
         if run is None or not step_tasks.is_current(state, run):
             return state, None

@@ -19,10 +19,10 @@ from polysync_airflow.airflow_compat.task_instances import read_state, read_stat
 from polysync_airflow.execution import clock, step_tasks, waiter
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
-from polysync_airflow.hooks.stops import Situation, StopByKey
+from polysync_airflow.hooks.stops import StopByKey, TaskSituation
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
@@ -124,21 +124,21 @@ class StopAtEndOfWait(TriggerStop):
             self.log.warning(text, self._arn, type(error).__name__, error)
             return None
 
-    def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
+    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
         return ending.owner_at_end_of_wait(state, stored, self._arn, self.ti.try_number)
 
     # ---- in a thread
 
     def _stop(self) -> StopBeforeEvent | None:
-        leaving = self.carry_out(ending.leave_in_triggerer(self.ti.try_number))
+        try_end = self.carry_out(ending.end_in_triggerer(self.ti.try_number))
         text = "The wait has ended before the execution. %s Execution: %s"
-        self.log.warning(text, leaving.text, self._arn)
+        self.log.warning(text, try_end.text, self._arn)
         result = self.result
         if result is None or self.requested_at is None or result.status is None:
             return None
         return StopBeforeEvent(requested_at=self.requested_at, status=result.status)
 
-    def _look(self) -> Situation:
+    def _look(self) -> TaskSituation:
         return self._retry_airflow(self._ask_airflow)
 
     def _withdraw(self) -> None:
@@ -225,14 +225,14 @@ class StopOfEndedTask(TriggerStop):
             return False
         if self._is_left_to_next_try(self._state):
             return False
-        leaving = self.carry_out(ending.leave_in_triggerer(self.ti.try_number))
+        try_end = self.carry_out(ending.end_in_triggerer(self.ti.try_number))
         if self.result is None:
-            self.log.info("%s Execution: %s", leaving.text, self._arn)
+            self.log.info("%s Execution: %s", try_end.text, self._arn)
             return False
         self.log.warning(
             "Task was ended (state %s). %s Execution: %s",
             self._state,
-            leaving.text,
+            try_end.text,
             self._arn,
         )
         return self.result.error is None
@@ -251,18 +251,18 @@ class StopOfEndedTask(TriggerStop):
             )
         return self._is_left
 
-    def _look(self) -> Situation:
+    def _look(self) -> TaskSituation:
         state = self._state
         stored = None
         # A trigger that has only moved needs no record, which spares a request.
         if state != ending.DEFERRED:
             stored = self._read_record()
-        return Situation(state, stored, self._owner(state, stored))
+        return TaskSituation(state, stored, self._owner(state, stored))
 
-    def _owner(self, state: str | None, stored: StoredExecution | None) -> Owner:
+    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
         return ending.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
 
-    def _read_record(self) -> StoredExecution | None:
+    def _read_record(self) -> ExecutionRecord | None:
         # Without it, the state decides: nobody else stops the execution.
         try:
             return call_airflow(super()._read_record)

@@ -20,9 +20,9 @@ from polysync_airflow.airflow_compat.task_instances import (
     write_xcom,
 )
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
-from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
+from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import RecordStore, read_record
@@ -138,7 +138,7 @@ class TriggererAccess(AirflowAccess):
 
     process: ClassVar[StopProcess] = "triggerer"
 
-    def read_record(self, task: TaskKey) -> StoredExecution | None:
+    def read_record(self, task: TaskKey) -> ExecutionRecord | None:
         """Return the record of a task instance; None if there is none."""
         return call_airflow(lambda: read_record(ti_of(task, 0)))
 
@@ -166,7 +166,7 @@ class TriggererAccess(AirflowAccess):
         """Return the XCom ``run``."""
         return call_airflow(lambda: read_xcom(task, "run"))
 
-    def write_run(self, task: TaskKey, run: ExecutionRecord) -> None:
+    def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
 
         def write() -> None:

@@ -20,16 +20,20 @@ from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending, lookup, orphans
-from polysync_airflow.execution.lifecycle.ending import Leaving, Owner
+from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
-    LookedUp,
-    StoredExecution,
+    ExecutionRecord,
+    ExecutionsListed,
     TaskKey,
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
 from polysync_airflow.execution.lifecycle.orphans import Finding, SeenTask, Verdict
-from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess, parse_run
+from polysync_airflow.execution.outcome import (
+    RunSummary,
+    StopProcess,
+    parse_run_summary,
+)
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
 from polysync_airflow.hooks.stops import ReportedStop, stop_known_execution
 
@@ -40,7 +44,7 @@ DESCRIBE_SECONDS: Final = 60.0
 # Returns the hook for a connection and a region.
 Connect = Callable[[str, str], ExecutionMethods]
 # Returns the record to store in place of the one that is stored; None for none.
-Choose = Callable[[StoredExecution | None, SeenTask], StoredExecution | None]
+Choose = Callable[[ExecutionRecord | None, SeenTask], ExecutionRecord | None]
 
 
 class AirflowAccess(ABC):
@@ -52,7 +56,7 @@ class AirflowAccess(ABC):
     process: ClassVar[StopProcess]
 
     @abstractmethod
-    def read_record(self, task: TaskKey) -> StoredExecution | None:
+    def read_record(self, task: TaskKey) -> ExecutionRecord | None:
         """
         Return the record of a task instance; None if there is none.
 
@@ -72,7 +76,7 @@ class AirflowAccess(ABC):
         """Return the XCom ``run``."""
 
     @abstractmethod
-    def write_run(self, task: TaskKey, run: ExecutionRecord) -> None:
+    def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
 
 
@@ -88,7 +92,7 @@ class Examined:
 
     task: TaskKey
     verdict: Verdict
-    record: StoredExecution | None = None
+    record: ExecutionRecord | None = None
     status: str | None = None
 
     @property
@@ -155,8 +159,8 @@ class Watch:
                 self._hook, record.unattended_stop, record.region_name
             ),
         )
-        leaving = ending.leave(record, record.try_number, stop_on_kill=True)
-        return stop.carry_out(leaving).text, stop
+        try_end = ending.leave(record, record.try_number, stop_on_kill=True)
+        return stop.carry_out(try_end).text, stop
 
     def _hook(
         self, stop: UnattendedStop, own_region: str, region: str | None
@@ -164,7 +168,7 @@ class Watch:
         return self.connect(stop.polysync_conn_id, region or own_region)
 
     def _ask_aws(
-        self, examined: Examined, record: StoredExecution, stop: UnattendedStop
+        self, examined: Examined, record: ExecutionRecord, stop: UnattendedStop
     ) -> Examined:
         arn = record.execution_arn
         if arn is None:
@@ -202,7 +206,7 @@ class Watch:
             clock.sleep(ASK_AGAIN_SECONDS)
 
     def _status_of(
-        self, arn: str, record: StoredExecution, stop: UnattendedStop
+        self, arn: str, record: ExecutionRecord, stop: UnattendedStop
     ) -> str | None:
         """Return the status of an execution; None if AWS does not know it."""
         hook = self._hook(stop, record.region_name, models.region_from_arn(arn))
@@ -217,7 +221,7 @@ class Watch:
                 return None
             raise
 
-    def _find(self, record: StoredExecution, stop: UnattendedStop) -> str | None:
+    def _find(self, record: ExecutionRecord, stop: UnattendedStop) -> str | None:
         """
         Return the ARN of the execution of a request to which AWS's response is not
         known; None if AWS lists none.
@@ -233,7 +237,7 @@ class Watch:
                 until=clock.time() + DESCRIBE_SECONDS,
                 warn=self.log.warning,
             )
-            arn = lookup.arn_of(record, LookedUp(pipeline_name, page))
+            arn = lookup.arn_of(record, ExecutionsListed(pipeline_name, page))
             if arn or not token:
                 return arn
         return None
@@ -249,7 +253,7 @@ class OrphanStop(ReportedStop):
     """
 
     task: TaskKey
-    record: StoredExecution
+    record: ExecutionRecord
     connection_id: str
     access: AirflowAccess
     hook_for_region: Callable[[str | None], ExecutionMethods]
@@ -262,15 +266,15 @@ class OrphanStop(ReportedStop):
         """The process that asks for the stop."""
         return self.access.process
 
-    def _announce(self, leaving: Leaving) -> Owner:
+    def _announce(self, try_end: TryEnd) -> Owner:
         def announce(
-            stored: StoredExecution | None, seen: SeenTask
-        ) -> StoredExecution | None:
+            stored: ExecutionRecord | None, seen: SeenTask
+        ) -> ExecutionRecord | None:
             self._seen = seen
             self._owner = orphans.owner_of_orphan(stored, self.record, seen)
             if stored is None or self._owner is not Owner.NOBODY or not seen.exists:
                 return None
-            return leaving.announced(stored)
+            return try_end.announced(stored)
 
         try:
             self.access.replace_record(self.task, announce)
@@ -285,8 +289,8 @@ class OrphanStop(ReportedStop):
 
     def _withdraw(self) -> None:
         def withdraw(
-            stored: StoredExecution | None, seen: SeenTask
-        ) -> StoredExecution | None:
+            stored: ExecutionRecord | None, seen: SeenTask
+        ) -> ExecutionRecord | None:
             owner = orphans.owner_of_orphan(stored, self.record, seen)
             if stored is None or owner is not Owner.NOBODY or not seen.exists:
                 return None
@@ -304,21 +308,21 @@ class OrphanStop(ReportedStop):
         )
 
     def _call_airflow(
-        self, function: Callable[[], ExecutionRecord | None]
-    ) -> ExecutionRecord | None:
+        self, function: Callable[[], RunSummary | None]
+    ) -> RunSummary | None:
         return function()
 
-    def _read_run(self) -> ExecutionRecord | None:
+    def _read_run(self) -> RunSummary | None:
         if not self._seen.exists:
             return None
-        run = parse_run(self.access.read_run(self.task), self.log.warning)
+        run = parse_run_summary(self.access.read_run(self.task), self.log.warning)
         if run is None or run.execution_arn != self.record.execution_arn:
             return None
         if run.resumes != self.record.resumes:
             return None
         return run
 
-    def _write_run(self, run: ExecutionRecord) -> None:
+    def _write_run(self, run: RunSummary) -> None:
         self.access.write_run(self.task, run)
 
 

@@ -22,14 +22,14 @@ from polysync_airflow.airflow_compat.database import (
 )
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import (
     DELETED_TASK,
     ENDED_STATES,
     Finding,
     SeenTask,
 )
-from polysync_airflow.execution.outcome import ExecutionRecord, StopProcess
+from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import (
     KEY_PREFIX,
@@ -164,7 +164,7 @@ class DatabaseAccess(AirflowAccess):
 
     process: ClassVar[StopProcess] = "command"
 
-    def read_record(self, task: TaskKey) -> StoredExecution | None:
+    def read_record(self, task: TaskKey) -> ExecutionRecord | None:
         """Return the record of a task instance; None if there is none."""
         return stored_record(task)
 
@@ -192,7 +192,7 @@ class DatabaseAccess(AirflowAccess):
         """Return the XCom ``run``."""
         return read_xcom("run", **asdict(task))
 
-    def write_run(self, task: TaskKey, run: ExecutionRecord) -> None:
+    def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
         write_xcom("state", run.state, **asdict(task))
         write_xcom("run", run.model_dump(mode="json"), **asdict(task))

@@ -27,9 +27,9 @@ from pydantic import BaseModel
 
 from polysync_airflow import start_in_triggerer, triggers
 from polysync_airflow.cli import main as command_line
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.jobs.catalogue import CatalogueJob
@@ -55,8 +55,8 @@ MODULES: Final = (
 HOOK: Final = "PolysyncSageMakerHook"
 # What Airflow's database, XComs and the users' files hold.
 SHAPES: Final[tuple[type[BaseModel], ...]] = (
+    RunSummary,
     ExecutionRecord,
-    StoredExecution,
     StartRequest,
     ExecutionEvent,
     CatalogueJob,

@@ -15,8 +15,8 @@ from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.events import read_message
 from polysync_airflow.execution.lifecycle.decisions import Action, next_action
-from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.lifecycle.instructions import RecoveryOptions
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.steps.descriptions import (
     STEP_KINDS,
@@ -104,14 +104,14 @@ def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -
         text = RETRIES["Stopping"].split("|")[0].strip()
     record = stored(epoch=0)
 
-    choices = RecoveryChoices(
+    options = RecoveryOptions(
         retry_mode="resume",
         on_clear="resume",
         on_completed_with_failures="fail",
         stop_on_kill=True,
     )
 
-    action = next_action(record, int(cleared), status, choices)
+    action = next_action(record, int(cleared), status, options)
 
     phrases = {
         Action.REATTACH: "takes its result"
@@ -141,7 +141,7 @@ def test_fields_of_records_steps_and_jobs_are_documented() -> None:
     step = names_in(xcoms.section("What has an entry of steps"))
     job = names_in(page("reference/dags.md").section("Jobs"))
 
-    assert set(ExecutionRecord.model_fields) - record == set()
+    assert set(RunSummary.model_fields) - record == set()
     assert set(StepRow.model_fields) - step == set()
     assert set(Job.model_fields) - job == set()
     assert set(DeclaredParameter.model_fields) - job == set()

@@ -313,7 +313,7 @@ async def test_threads_end_with_the_reader(
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause after a failed call doubles up to a minute, with a random part."""
     monkeypatch.setattr(trigger, "MIN_BACKOFF_SECONDS", 1.0)
-    outage = trigger.Outage("It fails")
+    outage = trigger.FailureLog("It fails")
     pauses = []
     for _ in range(20):
         outage.failed(

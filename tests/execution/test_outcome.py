@@ -14,8 +14,8 @@ from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
 from polysync_airflow.execution.outcome import (
     LINE_WIDTH,
-    ExecutionRecord,
     RequestedStop,
+    RunSummary,
     outcome_message,
 )
 from polysync_airflow.execution.steps.descriptions import StepRow
@@ -43,10 +43,10 @@ def event(
     return ExecutionEvent(outcome=outcome, status=status, **{**values, **fields})
 
 
-def requested(**changes: Any) -> ExecutionRecord:
+def requested(**changes: Any) -> RunSummary:
     """Return what ``run`` says when a stop was requested."""
     stop = RequestedStop(requested_at=NOW, reason="ended_task", process="triggerer")
-    run = ExecutionRecord(
+    run = RunSummary(
         execution_arn=ARN, pipeline_name="churn-tuning", state="Running", parameters={}
     )
     return run.stop_requested(stop.model_copy(update=changes))

@@ -26,10 +26,10 @@ from polysync_airflow.execution.search import (
     LIST_LAG_SECONDS,
     SETTLE_SECONDS,
     ListedExecution,
-    Looked,
     Search,
     SearchArguments,
     SearchEvent,
+    SearchPage,
     SearchWaiter,
     TooManyMatchesError,
     describe_search,
@@ -470,7 +470,9 @@ def test_decision(
 ) -> None:
     """The search ends with an event of this outcome, or goes on."""
     response = (
-        result if isinstance(result, PolysyncError) else Looked(result, BEGAN + after)
+        result
+        if isinstance(result, PolysyncError)
+        else SearchPage(result, BEGAN + after)
     )
     step = waiter.decide(response, BEGAN + after)
 
@@ -482,9 +484,7 @@ def test_decision(
     assert (event.outcome, event.began_at) == (outcome, BEGAN_AT)
     if text:
         assert str(event.message).startswith(text)
-        sought = (
-            "Looked for: the first execution of pipeline fanout created from 2026-01-01"
-        )
+        sought = "SearchPage for: the first execution of pipeline fanout created from 2026-01-01"
         assert sought in str(event.message)
     if isinstance(result, SageMakerApiError) and outcome != "found":
         assert (event.error_code, event.operation) == ("X", "ListPipelineExecutions")
@@ -503,11 +503,13 @@ def test_closed_window_is_watched_until_the_list_is_complete() -> None:
 
     assert waiter.last_poll_at == end + LIST_LAG_SECONDS
     step = waiter.decide(
-        Looked(None, end + LIST_LAG_SECONDS - 1), end + LIST_LAG_SECONDS - 1
+        SearchPage(None, end + LIST_LAG_SECONDS - 1), end + LIST_LAG_SECONDS - 1
     )
     assert isinstance(step, Wait)
     assert step.seconds == 1
-    assert isinstance(waiter.decide(Looked(None, end + LIST_LAG_SECONDS), end), Finish)
+    assert isinstance(
+        waiter.decide(SearchPage(None, end + LIST_LAG_SECONDS), end), Finish
+    )
     assert OPEN.last_poll_at == OPEN.deadline
 
 
@@ -516,7 +518,7 @@ def test_only_what_is_new_is_listed_again() -> None:
     After a look that has succeeded, the next one begins where it was made, less the lag
     of AWS's list.
     """
-    first = OPEN.decide(Looked(None, BEGAN), BEGAN + 1)
+    first = OPEN.decide(SearchPage(None, BEGAN), BEGAN + 1)
     assert isinstance(first, Wait)
     failed = first.waiter.decide(api_error(permanent=False), BEGAN + 60)
     assert isinstance(failed, Wait)
@@ -536,7 +538,7 @@ def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
     repeated = replace(OPEN, is_repeated=True)
     found = listed("late", 36 - 1 / 60)
     at = found.created_at.timestamp() + SETTLE_SECONDS - 1
-    early = repeated.decide(Looked(found, at), at)
+    early = repeated.decide(SearchPage(found, at), at)
 
     text = f"Found, but AWS may still list another one: {found.execution_arn}"
     assert isinstance(early, Wait)
@@ -546,7 +548,7 @@ def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
         (replace(repeated, deadline=at), at),
         (OPEN, at),
     ):
-        ended = waiter.decide(Looked(found, now), now)
+        ended = waiter.decide(SearchPage(found, now), now)
         assert isinstance(ended, Finish)
         assert (ended.event.execution_arn, ended.log_lines) == (found.execution_arn, ())
 
@@ -569,8 +571,8 @@ def test_look() -> None:
     compared = replace(OPEN, search=search(created_after=DAY[0], parameters={"A": "1"}))
     assert look(OPEN, error, refuse, BEGAN) is error
     assert look(compared, [FOUND], refuse, BEGAN) is error
-    assert look(OPEN, [FOUND], refuse, BEGAN) == Looked(FOUND, BEGAN)
-    assert look(OPEN, [], refuse, BEGAN) == Looked(None, BEGAN)
+    assert look(OPEN, [FOUND], refuse, BEGAN) == SearchPage(FOUND, BEGAN)
+    assert look(OPEN, [], refuse, BEGAN) == SearchPage(None, BEGAN)
 
 
 def test_stored_arguments_are_those_of_a_shared_search() -> None:

@@ -16,12 +16,12 @@ import pytest
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_tasks import (
     Clear,
     FirstLook,
-    Seen,
+    StepsSnapshot,
     StepTaskEndArguments,
     StepTaskWaiter,
     seen_of,
@@ -45,9 +45,9 @@ ALIVE = ("deferred", "up_for_retry")
 WITHOUT_OWN_XCOMS = (None, "scheduled", "queued", "running", "restarting")
 
 
-def run_of(**members: Any) -> ExecutionRecord:
+def run_of(**members: Any) -> RunSummary:
     """Return the XCom ``run`` of the execution."""
-    return ExecutionRecord(
+    return RunSummary(
         execution_arn=ARN,
         pipeline_name="churn",
         state="Running",
@@ -72,14 +72,14 @@ def seen(
     *steps: StepDescription,
     state: str | None = "deferred",
     status: str | None = None,
-    run: ExecutionRecord | None = None,
+    run: RunSummary | None = None,
     order: Any = ORDER,
-) -> Seen:
+) -> StepsSnapshot:
     """Return what a poll has seen."""
     return seen_of(state, run or run_of(), order, steps, status)
 
 
-def outcome(name: str, found: Seen, *, is_retry: bool = False) -> str | None:
+def outcome(name: str, found: StepsSnapshot, *, is_retry: bool = False) -> str | None:
     """Return the outcome of the task of a step; None if it waits."""
     verdict = verdict_of(name, found, is_retry=is_retry)
     return verdict[0] if verdict else None
@@ -104,13 +104,13 @@ def test_xcom_run_is_that_of_the_current_try(state: str | None, current: bool) -
 @pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_OWN_XCOMS])
 def test_step_waits_for_an_execution(state: str | None) -> None:
     """As long as the execution task may get one."""
-    assert outcome("Train", Seen(state)) is None
+    assert outcome("Train", StepsSnapshot(state)) is None
 
 
 @pytest.mark.parametrize("state", OVER)
 def test_step_fails_without_an_execution(state: str) -> None:
     """The text says how the execution task has ended."""
-    verdict = verdict_of("Train", Seen(state), is_retry=False)
+    verdict = verdict_of("Train", StepsSnapshot(state), is_retry=False)
 
     assert verdict == (
         "failed",
@@ -330,7 +330,7 @@ def test_log_of_the_wait() -> None:
     began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
     item = {"IterationContext": {"Index": 0, "ParentStepName": "Train"}}
     polls = [
-        Seen(None),
+        StepsSnapshot(None),
         seen(
             step("Train", "Executing", StartTime=NOW),
             step("Other", "Executing", StartTime=NOW),
@@ -609,7 +609,7 @@ def test_step_that_succeeds_after_a_clear_of_others() -> None:
 )
 def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
     """Only what starts another execution stops the one that runs."""
-    assert Clear(action).choices == {"on_clear": on_clear, "stop_on_clear": stops}
+    assert Clear(action).options == {"on_clear": on_clear, "stop_on_clear": stops}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
 )
 from polysync_airflow.execution import results as property_files
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.outcome import outcome_message
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -45,7 +45,11 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.operators.reporting import execution_extra, pull_run, push_ended
+from polysync_airflow.operators.reporting import (
+    execution_extra,
+    pull_run_summary,
+    push_ended,
+)
 from polysync_airflow.operators.results import StepReport
 from polysync_airflow.records import (
     RECORD_KEY,
@@ -262,9 +266,9 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
 
     record = store.read()
 
-    if store.lost:
-        check_message(store.lost)
-    assert record is None or (isinstance(record, StoredExecution) and is_signed)
+    if store.unproven:
+        check_message(store.unproven)
+    assert record is None or (isinstance(record, ExecutionRecord) and is_signed)
     assert read_record(ti) == record
 
 
@@ -276,7 +280,7 @@ def test_edited_xcoms(value: Any) -> None:
     """
     context: Any = {"ti": TaskInstance("t", xcoms={"run": value})}
 
-    run = pull_run(context)
+    run = pull_run_summary(context)
 
     assert run is None or run.execution_arn
     push_ended(

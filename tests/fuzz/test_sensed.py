@@ -38,9 +38,9 @@ from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import (
     SEARCH_ARGUMENTS,
     ListedExecution,
-    Looked,
     SearchArguments,
     SearchEvent,
+    SearchPage,
     SearchWaiter,
     describe_search,
     is_settled,
@@ -50,12 +50,12 @@ from polysync_airflow.execution.search import (
 from polysync_airflow.execution.steps import progress as awaited
 from polysync_airflow.execution.steps.callbacks import (
     answer_token,
+    callback_status,
     find_step,
     output_parameters,
     parse_message,
     recorded_outputs,
     running_callback,
-    situation_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import Finish, check_event
@@ -200,7 +200,7 @@ def test_searches(
     now = NOW.timestamp()
     waiter = SearchWaiter(search=search, poll_interval=60, since=now, deadline=now + 60)
     waiter.list_after.isoformat()
-    assert waiter.decide(Looked(found, now), now)
+    assert waiter.decide(SearchPage(found, now), now)
 
 
 STORED_SEARCH = {
@@ -409,7 +409,7 @@ def test_callback_steps(listed: list[Any], status: str) -> None:
         except ValidationError:
             continue
     step = find_step(valid, "Wait")
-    assert situation_of(step, status)
+    assert callback_status(step, status)
     awaited.ended_step(valid, "Wait", ARN)
     if step is None:
         return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.triggers.waits import PolysyncPipelineExecutionTrigger
+from polysync_airflow.triggers.wait_triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
 from tests.fuzz.strategies import fuzz, values, variations
 from tests.tasks import EmulatedTime

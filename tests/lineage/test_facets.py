@@ -25,7 +25,7 @@ from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     TriggerEventError,
 )
-from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
+from polysync_airflow.execution.outcome import FailedStep, RunSummary
 from polysync_airflow.execution.results import JOB_KINDS, MAX_DATASETS, datasets_of
 from polysync_airflow.lineage import (
     MAX_FAILED_STEPS,
@@ -224,7 +224,7 @@ def test_failure_after_a_deferral(
         "parameters": {**PARAMETERS, "MaxJobs": "4"},
     }
     assert {name: execution.get(name) for name in known} == known
-    assert run.operator.this_try.is_handled is (fails != "event")
+    assert run.operator.try_runner.is_handled is (fails != "event")
 
 
 @IN_BOTH_MODES
@@ -346,7 +346,7 @@ def test_large_execution_is_bounded() -> None:
     fraction of its time limit.
     """
     uris = [f"s3://ml-bucket/{number:04}{'k' * 1000}" for number in range(4000)]
-    record = ExecutionRecord(
+    record = RunSummary(
         execution_arn=ARN,
         pipeline_name="churn",
         state="Failed",

@@ -316,7 +316,7 @@ def test_values_in_a_worker_are_not_rendered_again(
     emulated_time.after(60, crash)
     with pytest.raises(CrashError):
         run_task(task, ti)
-    task.this_try.is_handled = False
+    task.try_runner.is_handled = False
 
     def render_template(value: Any, context: Any) -> None:
         pytest.fail(f"rendered again: {value}")

@@ -239,7 +239,7 @@ def test_timedeltas_are_seconds(
     )
 
     assert "the limit of 2 min" in str(run.error)
-    assert stop.choices.poll_interval == 60
+    assert stop.options.poll_interval == 60
     assert run_task(stop).result == "Cancelled"
     if deferrable:
         assert run.trigger

@@ -81,7 +81,7 @@ FOLDER_LAYERS = {
         {"callback", "plugin", "sweep"},
         {"__init__"},
     ),
-    "start_in_triggerer": ({"step_tasks", "whole_task"}, {"__init__"}),
+    "start_in_triggerer": ({"step_tasks", "triggerer_task"}, {"__init__"}),
     "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),
     "operators": (
         {"base"},

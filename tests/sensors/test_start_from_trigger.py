@@ -26,7 +26,7 @@ from polysync_airflow.operators import base
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
-from polysync_airflow.start_in_triggerer.whole_task import WAIT_KEY, XCOM_KEYS
+from polysync_airflow.start_in_triggerer.triggerer_task import WAIT_KEY, XCOM_KEYS
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import check_dag
 from tests.fakes.evil_json import NESTED, nested_value
@@ -159,7 +159,7 @@ def test_mapped_sensor_starts_on_a_worker() -> None:
     unmapped = PolysyncPipelineSensor(
         task_id="wait", execution_arn=ARN, start_from_trigger=True
     )
-    assert unmapped.choices.deferrable
+    assert unmapped.options.deferrable
 
 
 # ---- its start
@@ -413,12 +413,14 @@ def test_error_of_the_trigger_fails_the_task_without_a_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is the error with which a worker would fail it."""
-    from polysync_airflow.triggers import waits
+    from polysync_airflow.triggers import wait_triggers
 
     def fail(*_: Any) -> Any:
         raise OSError("a bug")
 
-    monkeypatch.setattr(waits.PolysyncPipelineExecutionTrigger, "_find_poller", fail)
+    monkeypatch.setattr(
+        wait_triggers.PolysyncPipelineExecutionTrigger, "_find_poller", fail
+    )
 
     run = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
 

@@ -22,7 +22,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import declared_steps
 from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -78,7 +78,7 @@ class ExecutionTask:
 
     def push(self, **members: Any) -> None:
         """Push the execution, as a try does when it begins."""
-        run = ExecutionRecord(
+        run = RunSummary(
             execution_arn=self.arn,
             pipeline_name="steps",
             state="Running",

@@ -20,7 +20,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.records import from_variable, to_stored, to_variable, variable_key
 from tests.execution.lifecycle.builders import stored
 from tests.system.airflow.private_airflow import PrivateAirflow
@@ -268,7 +268,7 @@ class Site:
         value = to_variable(to_stored(stored(**changes), task.key), task.key)
         self._post("api/v2/variables", {"key": variable_key(task.key), "value": value})
 
-    def record_of(self, task: Task) -> StoredExecution:
+    def record_of(self, task: Task) -> ExecutionRecord:
         """Return the record of a task's execution."""
         # The REST API masks the token in it.
         with closing(sqlite3.connect(self._file, timeout=30)) as database:

@@ -21,8 +21,8 @@ Rules of a try that knows the status of that execution:
 5. Two executions of a task never run at the same time: a try starts a new one only
    after the end of the stored one.
 
-Everything here is pure. The driver is ``operators/task_try.py``; ``ending.py`` has the
-rules of a process that no longer waits.
+Everything here is pure. The driver is ``operators/try_runner.py``; ``ending.py`` has
+the rules of a process that no longer waits.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from polysync_airflow import states
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
-    RecoveryChoices,
-    StoredExecution,
+    ExecutionRecord,
+    RecoveryOptions,
 )
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
@@ -61,7 +61,7 @@ class Action(Enum):
 
 
 def next_action(
-    record: StoredExecution, epoch: int, status: str, choices: RecoveryChoices
+    record: ExecutionRecord, epoch: int, status: str, options: RecoveryOptions
 ) -> Action:
     """
     Return the next action of a try.
@@ -71,25 +71,25 @@ def next_action(
     :param status: AWS status of the stored execution.
     """
     if record.epoch == epoch:
-        return _after_retry(record, status, choices)
-    return _after_clear(record, epoch, status, choices)
+        return _after_retry(record, status, options)
+    return _after_clear(record, epoch, status, options)
 
 
 def _after_retry(
-    record: StoredExecution, status: str, choices: RecoveryChoices
+    record: ExecutionRecord, status: str, options: RecoveryOptions
 ) -> Action:
     """Rule 2: a try of the same epoch continues with the stored execution."""
     if record.resume_is_pending:
         return _continue(status, after_failure=Action.RESUME)
-    if _counts_as_success(status, choices):
+    if _counts_as_success(status, options):
         return Action.REATTACH
-    if choices.retry_mode == "resume":
+    if options.retry_mode == "resume":
         return _continue(status, after_failure=Action.RESUME)
     return _continue(status, after_failure=Action.START)
 
 
 def _after_clear(
-    record: StoredExecution, epoch: int, status: str, choices: RecoveryChoices
+    record: ExecutionRecord, epoch: int, status: str, options: RecoveryOptions
 ) -> Action:
     """
     Rule 3: the user who has cleared the task wants a new execution, or the rest of this
@@ -98,7 +98,7 @@ def _after_clear(
     if record.replaced_by_epoch == epoch:
         # An earlier try of this epoch has decided so. The status may have changed
         # since.
-        return _replace(record, status, choices)
+        return _replace(record, status, options)
 
     choice = record.choice_in(epoch)
     if choice and choice.on_clear == "resume":
@@ -106,17 +106,17 @@ def _after_clear(
         # end.
         return _continue(status, after_failure=Action.RESUME)
     if choice:
-        return _replace(record, status, choices)
+        return _replace(record, status, options)
 
     if record.epoch == NO_EPOCH and record.replaced_by_epoch is not None:
         # Another task instance with the same key has started it. Its first try was to
         # replace it, and has not come to that.
-        return _replace(record, status, choices)
-    if not choices.stop_on_clear:
-        return _go_on_with_group(status, choices)
-    if choices.on_clear == "resume" and not _counts_as_success(status, choices):
-        return _resume_what_failed(status, choices)
-    return _replace(record, status, choices)
+        return _replace(record, status, options)
+    if not options.stop_on_clear:
+        return _go_on_with_group(status, options)
+    if options.on_clear == "resume" and not _counts_as_success(status, options):
+        return _resume_what_failed(status, options)
+    return _replace(record, status, options)
 
 
 def _continue(status: str, *, after_failure: Action) -> Action:
@@ -134,48 +134,48 @@ def _continue(status: str, *, after_failure: Action) -> Action:
     return after_failure
 
 
-def _replace(record: StoredExecution, status: str, choices: RecoveryChoices) -> Action:
+def _replace(record: ExecutionRecord, status: str, options: RecoveryOptions) -> Action:
     """
     Return the action of a try that wants a new execution in place of the stored one.
     """
     if not has_ended(status):
-        return _bring_to_its_end(status, choices)
+        return _bring_to_its_end(status, options)
     if record.resume_is_pending and _has_failed(status):
         # Rule 4: a process that was frozen may still resume it.
         return Action.SETTLE_RESUME
     return Action.START
 
 
-def _resume_what_failed(status: str, choices: RecoveryChoices) -> Action:
+def _resume_what_failed(status: str, options: RecoveryOptions) -> Action:
     """
     Return the action of a try that repeats what has failed, and replaces any other
     execution.
     """
     if not has_ended(status):
-        return _bring_to_its_end(status, choices)
+        return _bring_to_its_end(status, options)
     if _has_failed(status):
         return Action.RESUME
     return Action.START
 
 
-def _go_on_with_group(status: str, choices: RecoveryChoices) -> Action:
+def _go_on_with_group(status: str, options: RecoveryOptions) -> Action:
     """
     Return the action of a group of steps, which chooses by the status.
 
     The status may be another one than that by which it has chosen.
     """
-    if choices.on_clear == "resume":
+    if options.on_clear == "resume":
         return _continue(status, after_failure=Action.RESUME)
     return Action.WAIT_FOR_END
 
 
-def _bring_to_its_end(status: str, choices: RecoveryChoices) -> Action:
+def _bring_to_its_end(status: str, options: RecoveryOptions) -> Action:
     """
     Return the action of a try that begins only after the end of an execution that runs.
     """
     if status == states.STATUS_STOPPING:
         return Action.WAIT_FOR_END
-    if not choices.stops_cleared:
+    if not options.stops_cleared:
         return Action.WAIT_FOR_END
     return Action.STOP
 
@@ -184,9 +184,9 @@ def _has_failed(status: str | None) -> bool:
     return state_of(status) is PolysyncState.FAILED
 
 
-def _counts_as_success(status: str, choices: RecoveryChoices) -> bool:
+def _counts_as_success(status: str, options: RecoveryOptions) -> bool:
     """Return whether the author takes an execution with failed steps for a success."""
-    if choices.on_completed_with_failures != "succeed":
+    if options.on_completed_with_failures != "succeed":
         return False
     return status == states.STATUS_COMPLETED_WITH_FAILURES
 
@@ -225,7 +225,7 @@ _CLEAR_RESUMES: Final = (
 
 def next_step(
     status: str | None,
-    choices: RecoveryChoices,
+    options: RecoveryOptions,
     retry: str | None,
     *,
     by_fail_step: bool = False,
@@ -243,40 +243,40 @@ def next_step(
     :param button: what else resumes it, such as ``or this button ``; empty for nothing.
     """
     if retry is None:
-        return _what_to_clear(status, choices, by_fail_step=by_fail_step, button=button)
+        return _what_to_clear(status, options, by_fail_step=by_fail_step, button=button)
     next_try = f"Next: Airflow retries the task {retry}."
     if status is None:
         return next_try
-    effect = _what_the_retry_does(status, choices, by_fail_step=by_fail_step)
+    effect = _what_the_retry_does(status, options, by_fail_step=by_fail_step)
     return f"{next_try} {effect}"
 
 
 def _what_the_retry_does(
-    status: str, choices: RecoveryChoices, *, by_fail_step: bool
+    status: str, options: RecoveryOptions, *, by_fail_step: bool
 ) -> str:
     if not _has_failed(status):
         return _RETRY_STARTS
     if by_fail_step:
         return _RETRY_AFTER_FAIL_STEP
-    if choices.retry_mode == "resume":
+    if options.retry_mode == "resume":
         return _RETRY_RESUMES
     return _RETRY_REPEATS_ALL
 
 
 def _what_to_clear(
-    status: str | None, choices: RecoveryChoices, *, by_fail_step: bool, button: str
+    status: str | None, options: RecoveryOptions, *, by_fail_step: bool, button: str
 ) -> str | None:
     if not _has_failed(status):
         return None
     if by_fail_step:
         return _CLEAR_AFTER_FAIL_STEP
-    if choices.on_clear == "resume":
+    if options.on_clear == "resume":
         return _CLEAR_RESUMES.format(button=button)
     return _CLEAR_STARTS.format(button=button)
 
 
 def is_of_other_incarnation(
-    record: StoredExecution, incarnation: instructions.Incarnation, try_number: int
+    record: ExecutionRecord, incarnation: instructions.Incarnation, try_number: int
 ) -> bool:
     """
     Return whether another task instance with the same key wrote a record, as its first

@@ -32,7 +32,7 @@ clear, or once a retry is due.
    callback in the DAG processor, which know: a process that was frozen or cut off must
    not stop what a later try has gone on with.
 
-Everything here is pure. The drivers are ``operators/task_try.py`` on a worker, the
+Everything here is pure. The drivers are ``operators/try_runner.py`` on a worker, the
 trigger, and the failure callback.
 """
 
@@ -45,7 +45,7 @@ from enum import Enum, auto
 from typing import Final
 
 from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, UnendedOutcome
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import DELETED, PolysyncState, state_of
@@ -113,10 +113,10 @@ def may_store(owner: Owner, state: str | None) -> bool:
 
 
 def owner_by_record(
-    record: StoredExecution,
+    record: ExecutionRecord,
     try_number: int,
     state: str | None,
-    stored: StoredExecution | None,
+    stored: ExecutionRecord | None,
     *,
     is_current: bool,
 ) -> Owner:
@@ -144,7 +144,7 @@ def owner_by_record(
 
 
 def owner_of_deferred(
-    state: str | None, stored: StoredExecution | None, arn: str, try_number: int
+    state: str | None, stored: ExecutionRecord | None, arn: str, try_number: int
 ) -> Owner:
     """
     Return who decides about the execution of a deferred task whose trigger Airflow has
@@ -169,7 +169,7 @@ def owner_of_deferred(
 
 
 def owner_at_end_of_wait(
-    state: str | None, stored: StoredExecution | None, arn: str, try_number: int
+    state: str | None, stored: ExecutionRecord | None, arn: str, try_number: int
 ) -> Owner:
     """
     Return who decides about the execution of a deferred task whose trigger has waited
@@ -189,7 +189,7 @@ def owner_at_end_of_wait(
     return Owner.WORKER
 
 
-def _has_later_try(stored: StoredExecution | None, arn: str, try_number: int) -> bool:
+def _has_later_try(stored: ExecutionRecord | None, arn: str, try_number: int) -> bool:
     """Return whether the record says that a later try has gone on from a trigger's."""
     if stored is None:
         return False
@@ -197,7 +197,7 @@ def _has_later_try(stored: StoredExecution | None, arn: str, try_number: int) ->
 
 
 def owner_of_dead_process(
-    stored: StoredExecution | None, try_number: int, *, retry_follows: bool
+    stored: ExecutionRecord | None, try_number: int, *, retry_follows: bool
 ) -> Owner:
     """
     Return who decides about the execution of a try whose process has died, as the DAG
@@ -211,7 +211,7 @@ def owner_of_dead_process(
 
 
 def _is_of_later_try(
-    stored: StoredExecution, record: StoredExecution, try_number: int
+    stored: ExecutionRecord, record: ExecutionRecord, try_number: int
 ) -> bool:
     """
     Return whether a later try has written the stored record, or its execution is
@@ -223,19 +223,19 @@ def _is_of_later_try(
     # try, so its own number counts. A DAG run that was created again counts its tries
     # from 1 again.
     written_by = (_dag_run_started_at(stored), stored.try_number)
-    this_try = (_dag_run_started_at(record), try_number)
-    return written_by > this_try
+    try_runner = (_dag_run_started_at(record), try_number)
+    return written_by > try_runner
 
 
-def _dag_run_started_at(record: StoredExecution) -> datetime:
+def _dag_run_started_at(record: ExecutionRecord) -> datetime:
     return record.incarnation.dag_run_started_at or _UNKNOWN_START
 
 
-def _is_of_same_execution(stored: StoredExecution, record: StoredExecution) -> bool:
+def _is_of_same_execution(stored: ExecutionRecord, record: ExecutionRecord) -> bool:
     return stored.request.client_request_token == record.request.client_request_token
 
 
-def _is_unanswered(stored: StoredExecution, record: StoredExecution) -> bool:
+def _is_unanswered(stored: ExecutionRecord, record: ExecutionRecord) -> bool:
     """
     Return whether the try that wrote the stored record does not know what AWS has
     responded to the same request.
@@ -249,7 +249,7 @@ def _is_unanswered(stored: StoredExecution, record: StoredExecution) -> bool:
     return stored.resume_is_pending and stored.resume_token == record.resume_token
 
 
-class Exit(Enum):
+class EndAction(Enum):
     """What a process does with the execution that it no longer waits for."""
 
     # Nothing is left to do: ``text`` says what became of the execution; it is empty if
@@ -296,7 +296,7 @@ _LEFT: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
+class TryEnd:
     """
     The next action of a process that no longer waits for an execution.
 
@@ -309,7 +309,7 @@ class Leaving:
         because of a user.
     """
 
-    exit: Exit
+    action: EndAction
     try_number: int
     stop_on_kill: bool
     retry_follows: bool = False
@@ -322,15 +322,15 @@ class Leaving:
     @property
     def begins_again(self) -> bool:
         """Whether the task begins again."""
-        return self.exit is Exit.BEGIN_AGAIN
+        return self.action is EndAction.BEGIN_AGAIN
 
-    def announced(self, record: StoredExecution) -> StoredExecution:
+    def announced(self, record: ExecutionRecord) -> ExecutionRecord:
         """Return the record to store before the stop, or in place of it."""
-        if self.exit is Exit.END_EPOCH:
+        if self.action is EndAction.END_EPOCH:
             return record.model_copy(update={"epoch": instructions.NO_EPOCH})
         return record.model_copy(update={"stop_requested_by": self.try_number})
 
-    def owned_by(self, owner: Owner) -> Leaving:
+    def owned_by(self, owner: Owner) -> TryEnd:
         """
         Return the next action, now that it is known who decides about the execution.
         """
@@ -343,61 +343,63 @@ class Leaving:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
         if not self.stop_on_kill:
             return self._kept(owner)
-        if self.exit is Exit.ASK_OWNER:
-            return replace(self, exit=Exit.ANNOUNCE_STOP)
-        return replace(self, exit=Exit.STOP)
+        if self.action is EndAction.ASK_OWNER:
+            return replace(self, action=EndAction.ANNOUNCE_STOP)
+        return replace(self, action=EndAction.STOP)
 
-    def stop_requested(self, text: str, *, failed: bool) -> Leaving:
+    def stop_requested(self, text: str, *, failed: bool) -> TryEnd:
         """
         Return the next action, now that AWS has responded to the stop.
 
         :param text: what AWS has responded, as a sentence.
         """
         if failed:
-            return replace(self, exit=Exit.WITHDRAW_STOP, text=text)
-        return replace(self, exit=Exit.DONE, text=text)
+            return replace(self, action=EndAction.WITHDRAW_STOP, text=text)
+        return replace(self, action=EndAction.DONE, text=text)
 
-    def _kept(self, owner: Owner) -> Leaving:
+    def _kept(self, owner: Owner) -> TryEnd:
         # A clear of a running task does not raise ``max_tries``.
-        if self.exit is Exit.ASK_OWNER and owner is Owner.NOBODY:
-            return replace(self, exit=Exit.END_EPOCH, text=KEPT)
+        if self.action is EndAction.ASK_OWNER and owner is Owner.NOBODY:
+            return replace(self, action=EndAction.END_EPOCH, text=KEPT)
         return self._done(KEPT)
 
-    def _done(self, text: str, *, handled: bool = True) -> Leaving:
-        return replace(self, exit=Exit.DONE, text=text, handled=handled)
+    def _done(self, text: str, *, handled: bool = True) -> TryEnd:
+        return replace(self, action=EndAction.DONE, text=text, handled=handled)
 
 
 def leave(
-    record: StoredExecution | None,
+    record: ExecutionRecord | None,
     try_number: int,
     *,
     stop_on_kill: bool,
     retry_follows: bool = False,
     is_signalled: bool = False,
-) -> Leaving:
+) -> TryEnd:
     """
     Return the first action of a try on a worker that ends before its execution.
 
     :param is_signalled: whether the process has received a signal that ends it.
     """
-    leaving = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows, is_signalled)
+    try_end = TryEnd(
+        EndAction.DONE, try_number, stop_on_kill, retry_follows, is_signalled
+    )
     if record is None:
-        return leaving
+        return try_end
     if retry_follows or is_signalled:
-        return replace(leaving, exit=Exit.ASK_OWNER)
+        return replace(try_end, action=EndAction.ASK_OWNER)
     if not stop_on_kill:
-        return leaving._done(KEPT)
-    return replace(leaving, exit=Exit.ANNOUNCE_STOP)
+        return try_end._done(KEPT)
+    return replace(try_end, action=EndAction.ANNOUNCE_STOP)
 
 
 # ---- a trigger
 
 
-def leave_in_triggerer(try_number: int) -> Leaving:
+def end_in_triggerer(try_number: int) -> TryEnd:
     """
     Return the first action of a trigger with ``stop_on_kill`` that no longer waits.
     """
-    return Leaving(Exit.ANNOUNCE_STOP, try_number, stop_on_kill=True)
+    return TryEnd(EndAction.ANNOUNCE_STOP, try_number, stop_on_kill=True)
 
 
 def outcomes_to_stop_at(
@@ -459,13 +461,13 @@ def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
 
 def after_wait(
     end: ExecutionEvent,
-    record: StoredExecution | None,
+    record: ExecutionRecord | None,
     try_number: int,
     *,
     stop_on_kill: bool,
     retry_follows: bool = False,
     problem: str | None = None,
-) -> Leaving:
+) -> TryEnd:
     """
     Return the first action after the end of a wait.
 
@@ -476,40 +478,40 @@ def after_wait(
     """
     if end.outcome == "ended":
         return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
-    leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
     if end.stop:
-        return leaving._done(end.stop.text)
+        return try_end._done(end.stop.text)
     if not stop_on_kill:
-        return leaving._done(KEPT)
+        return try_end._done(KEPT)
     if problem:
-        return leaving._done(f"The execution was not stopped: {problem}", handled=False)
+        return try_end._done(f"The execution was not stopped: {problem}", handled=False)
     if record is None or record.execution_arn != end.execution_arn:
-        return leaving._done(_OTHER_RECORD, handled=False)
+        return try_end._done(_OTHER_RECORD, handled=False)
     is_left_to_retry = retry_follows and end.outcome == "refused"
     return leave(record, try_number, stop_on_kill=True, retry_follows=is_left_to_retry)
 
 
 def _after_own_end(
     end: ExecutionEvent,
-    record: StoredExecution | None,
+    record: ExecutionRecord | None,
     try_number: int,
     *,
     stop_on_kill: bool,
-) -> Leaving:
+) -> TryEnd:
     """
     Rule 1 of a process that no longer waits: was it a user who has stopped the
     execution?
     """
-    leaving = Leaving(Exit.DONE, try_number, stop_on_kill)
+    try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
     if record is None or not _is_cancelled(end):
         # Without a proven record, the cancellation is somebody's.
-        return leaving
+        return try_end
     stopped_by = record.stop_requested_by
     if stopped_by and stopped_by < try_number:
         # The earlier try may have been cut off from Airflow between its decision and
         # its request, while this one went on with the execution.
-        return replace(leaving, exit=Exit.BEGIN_AGAIN)
-    return replace(leaving, is_own_stop=stopped_by == try_number)
+        return replace(try_end, action=EndAction.BEGIN_AGAIN)
+    return replace(try_end, is_own_stop=stopped_by == try_number)
 
 
 def _is_cancelled(end: ExecutionEvent) -> bool:

@@ -28,7 +28,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import models
-from polysync_airflow.execution.parameters import Choices, Flag
+from polysync_airflow.execution.parameters import Flag, Options
 from polysync_airflow.execution.waiter import LogLine
 
 
@@ -94,7 +94,7 @@ NO_EPOCH: Final = -1
 DEPLOYMENT_PATTERN: Final = r"[A-Za-z0-9._-]{1,64}"
 
 
-class StoredExecution(models.StrictModel):
+class ExecutionRecord(models.StrictModel):
     """
     The record that the tries of a task share in a Variable of Airflow, where users can
     edit it.
@@ -138,11 +138,11 @@ class StoredExecution(models.StrictModel):
     stop_requested_by: Annotated[int, Field(ge=0)] | None = None
     replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
     clear_choice: ClearChoice | None = None
-    replaces: StoredExecution | None = None
+    replaces: ExecutionRecord | None = None
     unattended_stop: UnattendedStop | None = None
 
     @model_validator(mode="after")
-    def _only_a_start_replaces(self) -> StoredExecution:
+    def _only_a_start_replaces(self) -> ExecutionRecord:
         if self.replaces is None:
             return self
         if self.execution_arn is not None:
@@ -152,7 +152,7 @@ class StoredExecution(models.StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _resumes_have_a_token(self) -> StoredExecution:
+    def _resumes_have_a_token(self) -> ExecutionRecord:
         # The number of resumes is part of a stop's client token. With a wrong number,
         # AWS would take the stop for one that it has already made.
         if (self.resumes == 0) != (self.resume_token is None):
@@ -173,7 +173,7 @@ class StoredExecution(models.StrictModel):
             return None
         return choice.model_copy(update={"epoch": epoch})
 
-    def with_choice_of(self, stored: StoredExecution | None) -> StoredExecution:
+    def with_choice_of(self, stored: ExecutionRecord | None) -> ExecutionRecord:
         """
         Return the record with what a user has chosen meanwhile: the choice is kept in
         the stored record only.
@@ -191,7 +191,7 @@ class StoredExecution(models.StrictModel):
             return self
         return self.model_copy(update={"clear_choice": choice})
 
-    def without_values(self) -> StoredExecution:
+    def without_values(self) -> ExecutionRecord:
         """
         Return the record as it is stored: once the ARN is known, no try needs the
         values of the parameters.
@@ -203,7 +203,7 @@ class StoredExecution(models.StrictModel):
         request = self.request.model_copy(update={"pipeline_parameters": {}})
         return self.model_copy(update={"request": request})
 
-    def restored_after(self, start: StoredExecution) -> StoredExecution:
+    def restored_after(self, start: ExecutionRecord) -> ExecutionRecord:
         """
         Return this record as it counts again, now that AWS has refused the start that
         was to replace its execution.
@@ -236,7 +236,7 @@ RetryMode = Literal["new", "resume"]
 OnCompletedWithFailures = Literal["fail", "succeed"]
 
 
-class RecoveryChoices(Choices):
+class RecoveryOptions(Options):
     """
     What the DAG author chose about the executions of earlier tries; see the arguments
     of the operator.
@@ -342,7 +342,7 @@ class TaskIdentity:
         """The same with the incarnation of the task instance."""
         return self._digest_of_incarnation()[:_INCARNATION_DIGITS]
 
-    def next_number(self, record: StoredExecution | None, epoch: int) -> int:
+    def next_number(self, record: ExecutionRecord | None, epoch: int) -> int:
         """Return the number of the next start of an epoch, after that of a record."""
         if record is None:
             return 0
@@ -503,7 +503,7 @@ class Described(NamedTuple):
     description: models.ExecutionDescription
 
 
-class LookedUp(NamedTuple):
+class ExecutionsListed(NamedTuple):
     """
     AWS listed the newest executions of the pipeline.
 
@@ -528,25 +528,25 @@ class Killed(NamedTuple):
     is_shutdown: bool = False
 
 
-Event = Prepared | Accepted | Refused | Described | LookedUp | Killed
+Event = Prepared | Accepted | Refused | Described | ExecutionsListed | Killed
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class TaskTry:
     """
     One try of a task.
 
     :param epoch: Airflow's ``max_tries``.
-    :param lost: why the record that is stored cannot be believed; None if it can, or if
-        none is stored.
+    :param unproven: why the record that is stored cannot be believed; None if it can,
+        or if none is stored.
     :param unattended_stop: what the records of this try say.
     """
 
     number: int
     epoch: int
     task: TaskIdentity
-    choices: RecoveryChoices
-    lost: StoredRecordError | None = None
+    options: RecoveryOptions
+    unproven: StoredRecordError | None = None
     unattended_stop: UnattendedStop | None = None
 
 
@@ -569,11 +569,11 @@ class Instruction:
     """
 
     command: Command
-    task_try: Try
-    record: StoredExecution | None = None
+    task_try: TaskTry
+    record: ExecutionRecord | None = None
     description: models.ExecutionDescription | None = None
     started_at: datetime | None = None
-    replaced: StoredExecution | None = None
+    replaced: ExecutionRecord | None = None
     start_number: int = 0
     times_unknown: int = 0
     delay: float = 0.0
@@ -582,14 +582,14 @@ class Instruction:
     error: PolysyncError | None = None
 
     @property
-    def known(self) -> StoredExecution:
+    def existing_record(self) -> ExecutionRecord:
         """The record, where there is one."""
         if self.record is None:
             raise LookupError(f"{self.command} has no record")
         return self.record
 
     @property
-    def restored(self) -> StoredExecution:
+    def restored(self) -> ExecutionRecord:
         """The record that a refused start was to replace, where there is one."""
         if self.replaced is None:
             raise LookupError(f"{self.command} has no record to restore")
@@ -598,7 +598,7 @@ class Instruction:
     @property
     def attempt_started_at(self) -> datetime | None:
         """When this attempt of the execution began; None if it has just begun."""
-        return self.known.resumed_at or (
+        return self.existing_record.resumed_at or (
             self.description.created_at if self.description else None
         )
 
@@ -622,7 +622,7 @@ class Instruction:
             "incarnation": self.task_try.task.incarnation,
             "unattended_stop": self.task_try.unattended_stop,
         }
-        record = self.known.model_copy(update={**changes, **writer})
+        record = self.existing_record.model_copy(update={**changes, **writer})
         return self.next(command, *lines, record=record, store=Store.WRITE, **known)
 
     def without_start(self) -> Instruction:
@@ -630,7 +630,7 @@ class Instruction:
         Return the same instruction, before which the record becomes what it was before
         the start: AWS has certainly not accepted it.
         """
-        start = self.known
+        start = self.existing_record
         if start.replaces is None:
             return replace(self, record=None, store=Store.DELETE)
         return replace(

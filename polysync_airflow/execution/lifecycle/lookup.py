@@ -21,7 +21,7 @@ Rules:
    in the request.
 
 Everything here is pure. The list and the descriptions come from the driver, as the
-event ``LookedUp``.
+event ``ExecutionsListed``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from typing import Final
 
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
-    LookedUp,
+    ExecutionRecord,
+    ExecutionsListed,
     StartName,
-    StoredExecution,
     TaskIdentity,
-    Try,
+    TaskTry,
     read_name,
 )
 from polysync_airflow.execution.models import (
@@ -49,7 +49,7 @@ from polysync_airflow.states import has_ended
 MAX_LOOKED_AT: Final = 300
 
 
-def find(task_try: Try, seen: LookedUp) -> StoredExecution | None:
+def find(task_try: TaskTry, seen: ExecutionsListed) -> ExecutionRecord | None:
     """
     Return the record of the earlier tries' execution, made from what AWS says; None if
     there is none.
@@ -65,7 +65,7 @@ def find(task_try: Try, seen: LookedUp) -> StoredExecution | None:
         if record.execution_arn in running:
             return record
     for record in own_records:
-        if task_try.lost or record.epoch == task_try.epoch:
+        if task_try.unproven or record.epoch == task_try.epoch:
             return record
     for record in _records_of_others(task_try, executions, seen.pipeline_name):
         if record.execution_arn in running:
@@ -73,7 +73,7 @@ def find(task_try: Try, seen: LookedUp) -> StoredExecution | None:
     return None
 
 
-def arn_of(record: StoredExecution, seen: LookedUp) -> str | None:
+def arn_of(record: ExecutionRecord, seen: ExecutionsListed) -> str | None:
     """
     Return the ARN of the execution that the request of a record has started; None if
     none is listed.
@@ -88,36 +88,36 @@ def arn_of(record: StoredExecution, seen: LookedUp) -> str | None:
     return None
 
 
-def is_blocked(task_try: Try, seen: LookedUp) -> bool:
+def is_blocked(task_try: TaskTry, seen: ExecutionsListed) -> bool:
     """
     Return whether nothing may be started, because of an execution that a record names
     and nobody knows.
     """
     if seen.claimed is None or has_ended(seen.claimed.status):
         return False
-    return task_try.task.next_number(_claims_of(task_try), task_try.epoch) == 0
+    return task_try.task.next_number(_unproven_record_of(task_try), task_try.epoch) == 0
 
 
 def own_record_of(
     execution: ExecutionDescription,
     task: TaskIdentity,
-    claims: StoredExecution | None,
+    unproven_record: ExecutionRecord | None,
     pipeline_name: str,
-) -> StoredExecution | None:
+) -> ExecutionRecord | None:
     """
     Return the record of an execution that a task instance has started; None if its name
     does not say so.
 
-    :param claims: a record that cannot be believed, which may name another incarnation
-        of the task instance.
+    :param unproven_record: a record that cannot be believed, which may name another
+        incarnation of the task instance.
     :param pipeline_name: the name or ARN of its pipeline.
     """
     name = _name_of(execution)
     if name is None:
         return None
     incarnations = [task.incarnation]
-    if claims:
-        incarnations.append(claims.incarnation)
+    if unproven_record:
+        incarnations.append(unproven_record.incarnation)
     for incarnation in incarnations:
         own = replace(task, incarnation=incarnation)
         if name.incarnation_mark == own.incarnation_mark:
@@ -129,7 +129,7 @@ def own_record_of(
 
 def record_of_wait(
     execution_arn: str, attempt: int, task: TaskIdentity, pipeline_name: str
-) -> StoredExecution:
+) -> ExecutionRecord:
     """
     Return the record of the execution that a task instance has waited for, where
     somebody has deleted its record meanwhile: the task knows the ARN.
@@ -145,18 +145,19 @@ def record_of_wait(
 
 
 def _own_records(
-    task_try: Try, executions: list[ExecutionDescription], pipeline_name: str
-) -> list[StoredExecution]:
-    claims = _claims_of(task_try)
+    task_try: TaskTry, executions: list[ExecutionDescription], pipeline_name: str
+) -> list[ExecutionRecord]:
+    unproven_record = _unproven_record_of(task_try)
     records = [
-        own_record_of(each, task_try.task, claims, pipeline_name) for each in executions
+        own_record_of(each, task_try.task, unproven_record, pipeline_name)
+        for each in executions
     ]
     return [record for record in records if record]
 
 
 def _records_of_others(
-    task_try: Try, executions: list[ExecutionDescription], pipeline_name: str
-) -> list[StoredExecution]:
+    task_try: TaskTry, executions: list[ExecutionDescription], pipeline_name: str
+) -> list[ExecutionRecord]:
     """
     Return the records of executions that other incarnations of the task instance have
     started.
@@ -182,7 +183,7 @@ def _record_of(
     task: TaskIdentity,
     token: str,
     pipeline_name: str,
-) -> StoredExecution:
+) -> ExecutionRecord:
     """Return the record of an execution, without the epoch that has started it."""
     request = StartRequest(
         pipeline_name=pipeline_name,
@@ -190,7 +191,7 @@ def _record_of(
         execution_display_name="unknown",
         client_request_token=token,
     )
-    return StoredExecution(
+    return ExecutionRecord(
         deployment=task.deployment,
         epoch=NO_EPOCH,
         incarnation=task.incarnation,
@@ -205,9 +206,9 @@ def _name_of(execution: ExecutionDescription) -> StartName | None:
     return read_name(execution.display_name, execution.description)
 
 
-def _claims_of(task_try: Try) -> StoredExecution | None:
+def _unproven_record_of(task_try: TaskTry) -> ExecutionRecord | None:
     """Return the record that cannot be believed; None if there is no such record."""
-    if task_try.lost is None:
+    if task_try.unproven is None:
         return None
-    record: StoredExecution | None = task_try.lost.record
+    record: ExecutionRecord | None = task_try.unproven.record
     return record

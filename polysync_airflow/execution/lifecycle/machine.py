@@ -44,7 +44,7 @@ All transitions are in the table at the end: for each command and each event, wh
 follow. ``lookup.py`` has what AWS says if the record is missing. ``decisions.py``
 decides by the status of an execution, ``ending.py`` about one that its task no longer
 needs, ``../waiter.py`` about polls. Everything here is pure: it calls neither Airflow
-nor AWS. The driver is ``operators/task_try.py``.
+nor AWS. The driver is ``operators/try_runner.py``.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
     Event,
+    ExecutionRecord,
+    ExecutionsListed,
     Instruction,
     Killed,
-    LookedUp,
     Prepared,
     Refused,
     Store,
-    StoredExecution,
-    Try,
+    TaskTry,
     info,
     warning,
 )
@@ -122,20 +122,22 @@ def killed_error(*, is_shutdown: bool) -> PolysyncError:
 # ---- how a try begins: with the record of the earlier tries, or with what AWS says
 
 
-def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
+def begin(task_try: TaskTry, record: ExecutionRecord | None) -> Instruction:
     """
     Return the first instruction of a try, which has read the record of the earlier
     tries.
     """
     if record is not None:
         return _take_over(task_try, record)
-    if task_try.number == 1 and task_try.lost is None:
+    if task_try.number == 1 and task_try.unproven is None:
         # Before the first try of a task instance, nothing was started for it.
         return Instruction(Command.PREPARE, task_try)
     return Instruction(Command.LOOK_UP, task_try)
 
 
-def _take_over(task_try: Try, record: StoredExecution, *lines: LogLine) -> Instruction:
+def _take_over(
+    task_try: TaskTry, record: ExecutionRecord, *lines: LogLine
+) -> Instruction:
     """Return the first instruction of a try that goes on with a record."""
     if record.execution_arn:
         first = Instruction(Command.DESCRIBE, task_try, record, lines=lines)
@@ -167,7 +169,7 @@ def _take_over_from_other_incarnation(first: Instruction) -> Instruction:
     return first.write(first.command, line, *first.lines, changes=changes)
 
 
-def _changes_of_clear(record: StoredExecution, epoch: int) -> dict[str, Any]:
+def _changes_of_clear(record: ExecutionRecord, epoch: int) -> dict[str, Any]:
     """
     Return what changes in a record that a try takes over: a choice counts for one clear
     only.
@@ -182,7 +184,7 @@ def _changes_of_clear(record: StoredExecution, epoch: int) -> dict[str, Any]:
     return changes
 
 
-def _looked_up(instruction: Instruction, event: LookedUp) -> Instruction:
+def _looked_up(instruction: Instruction, event: ExecutionsListed) -> Instruction:
     """A try that has no record, or one without an ARN, has looked in AWS."""
     task_try = instruction.task_try
     if instruction.record:
@@ -190,14 +192,16 @@ def _looked_up(instruction: Instruction, event: LookedUp) -> Instruction:
     record = find(task_try, event)
     if record:
         return _take_over(task_try, record, _found_line(record))
-    if task_try.lost and is_blocked(task_try, event):
-        return instruction.next(Command.FAIL, error=task_try.lost)
+    if task_try.unproven and is_blocked(task_try, event):
+        return instruction.next(Command.FAIL, error=task_try.unproven)
     return instruction.next(Command.PREPARE)
 
 
-def _looked_up_request(instruction: Instruction, event: LookedUp) -> Instruction:
+def _looked_up_request(
+    instruction: Instruction, event: ExecutionsListed
+) -> Instruction:
     """An earlier try has sent a request, and its response is not known."""
-    arn = arn_of(instruction.known, event)
+    arn = arn_of(instruction.existing_record, event)
     if arn is None:
         line = info(
             "AWS lists no execution of that request. Sending it again with the same"
@@ -209,16 +213,18 @@ def _looked_up_request(instruction: Instruction, event: LookedUp) -> Instruction
     return instruction.write(Command.DESCRIBE, line, changes=changes)
 
 
-def _looked_up_started(instruction: Instruction, event: LookedUp) -> Instruction:
+def _looked_up_started(
+    instruction: Instruction, event: ExecutionsListed
+) -> Instruction:
     """AWS may know the token of the start from a request with other parameters."""
     task_try = instruction.task_try
     record = find(task_try, event)
     if record:
         # The record that is there may have a choice of the user.
-        choice = {"clear_choice": instruction.known.clear_choice}
+        choice = {"clear_choice": instruction.existing_record.clear_choice}
         record = record.model_copy(update=choice)
         return _take_over(task_try, record, _found_line(record))
-    if arn_of(instruction.known, event):
+    if arn_of(instruction.existing_record, event):
         # It is of an earlier epoch, and has ended: there is its record, so it counts.
         return _looked_up_request(instruction, event)
     problem = (
@@ -228,7 +234,7 @@ def _looked_up_started(instruction: Instruction, event: LookedUp) -> Instruction
         f" client token. None of the newest {MAX_LOOKED_AT} executions of the pipeline"
         " has the name of this task."
     )
-    if instruction.known.epoch != task_try.epoch:
+    if instruction.existing_record.epoch != task_try.epoch:
         return _prepare_after_refusal(instruction, warning(problem))
     # The record stays: AWS may have accepted the request although it says otherwise.
     error = PolysyncError(
@@ -240,7 +246,7 @@ def _looked_up_started(instruction: Instruction, event: LookedUp) -> Instruction
     return instruction.next(Command.FAIL, error=error)
 
 
-def _found_line(record: StoredExecution) -> LogLine:
+def _found_line(record: ExecutionRecord) -> LogLine:
     return warning(
         "No record of the earlier tries can be used, but AWS has an execution with the"
         f" name of this task: execution {record.arn}"
@@ -252,7 +258,7 @@ def _found_line(record: StoredExecution) -> LogLine:
 
 def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
     task_try = instruction.task_try
-    record = StoredExecution(
+    record = ExecutionRecord(
         deployment=task_try.task.deployment,
         epoch=task_try.epoch,
         incarnation=task_try.task.incarnation,
@@ -270,7 +276,7 @@ def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
 def _prepare_again(instruction: Instruction, *lines: LogLine) -> Instruction:
     """Begin a new execution in place of that of the record."""
     task_try = instruction.task_try
-    record = instruction.known
+    record = instruction.existing_record
     return instruction.next(
         Command.PREPARE,
         *lines,
@@ -292,7 +298,7 @@ def _started(instruction: Instruction, event: Accepted) -> Instruction:
         # A first try is the first to send the token, unless Airflow's database was
         # restored.
         command = Command.WATCH
-    pipeline_name = instruction.known.request.pipeline_name
+    pipeline_name = instruction.existing_record.request.pipeline_name
     line = info(f"Started: execution {event.arn} (pipeline {pipeline_name})")
     changes = {"execution_arn": event.arn, "replaces": None}
     return instruction.write(command, line, changes=changes, started_at=event.at)
@@ -338,7 +344,7 @@ def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
     # accepted it. AccessDenied or a used-up quota prove nothing.
     if not has_code(error, VALIDATION, RESOURCE_NOT_FOUND):
         return instruction.next(Command.FAIL, error=error)
-    record = instruction.known
+    record = instruction.existing_record
     if record.epoch == instruction.task_try.epoch:
         return instruction.next(Command.FAIL, error=error).without_start()
     line = warning(
@@ -353,7 +359,7 @@ def _prepare_after_refusal(instruction: Instruction, line: LogLine) -> Instructi
     Go on after a clear, where AWS does not accept the request of an earlier epoch: with
     the execution that it was to replace, or with a new one.
     """
-    start = instruction.known
+    start = instruction.existing_record
     if start.replaces is None:
         return instruction.next(Command.PREPARE, line).without_start()
     replaced = start.replaces.restored_after(start)
@@ -368,7 +374,10 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
     task_try = instruction.task_try
     description = event.description
     action = next_action(
-        instruction.known, task_try.epoch, description.status, task_try.choices
+        instruction.existing_record,
+        task_try.epoch,
+        description.status,
+        task_try.options,
     )
     instruction = replace(
         instruction,
@@ -397,7 +406,7 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
     error = event.error
-    record = instruction.known
+    record = instruction.existing_record
     if not has_code(error, RESOURCE_NOT_FOUND):
         return instruction.next(Command.FAIL, error=error)
     if instruction.times_unknown < MAX_TIMES_UNKNOWN:
@@ -423,7 +432,7 @@ def _ask_again(instruction: Instruction, error: PolysyncError) -> Instruction:
     if instruction.times_unknown == 0:
         line = warning(
             "AWS does not know the execution, perhaps not yet. Asking again for"
-            f" {LAG_SECONDS:g} s: {error} Execution: {instruction.known.arn}"
+            f" {LAG_SECONDS:g} s: {error} Execution: {instruction.existing_record.arn}"
         )
         lines = (line,)
     return instruction.next(
@@ -435,7 +444,7 @@ def _ask_again(instruction: Instruction, error: PolysyncError) -> Instruction:
 
 
 def _reattach(instruction: Instruction, event: Described) -> Instruction:
-    record = instruction.known
+    record = instruction.existing_record
     epoch = instruction.task_try.epoch
     line = info(
         "Reattached to the execution of an earlier try (AWS status "
@@ -461,23 +470,23 @@ def _bring_to_its_end(
     """
     epoch = instruction.task_try.epoch
     line = _unended_line(instruction, status)
-    stops = instruction.task_try.choices.stops_cleared
-    if stops and instruction.known.epoch != epoch:
+    stops = instruction.task_try.options.stops_cleared
+    if stops and instruction.existing_record.epoch != epoch:
         return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
     return instruction.next(command, line)
 
 
 def _unended_line(instruction: Instruction, status: str) -> LogLine:
-    choices = instruction.task_try.choices
+    options = instruction.task_try.options
     follows = "A new one starts"
-    if not choices.stop_on_clear:
+    if not options.stop_on_clear:
         follows = "The task goes on with it"
     kept = ""
-    if not choices.stop_on_kill:
+    if not options.stop_on_kill:
         kept = "; stop_on_kill=False keeps it running"
     return warning(
         f"The execution of an earlier try has not ended (AWS status {status})."
-        f" {follows} after its end{kept}: execution {instruction.known.arn}"
+        f" {follows} after its end{kept}: execution {instruction.existing_record.arn}"
     )
 
 
@@ -489,7 +498,7 @@ def _stop_requested(instruction: Instruction, _: Accepted) -> Instruction:
 
 
 def _resume(instruction: Instruction) -> Instruction:
-    record = instruction.known
+    record = instruction.existing_record
     task_try = instruction.task_try
     if record.resume_is_pending:
         return _repeat_resume(instruction)
@@ -509,12 +518,12 @@ def _repeat_resume(instruction: Instruction) -> Instruction:
     """Send the resume of an earlier try again."""
     epoch = instruction.task_try.epoch
     changes = {"epoch": epoch, "clear_choice": None}
-    if instruction.known.epoch == epoch:
+    if instruction.existing_record.epoch == epoch:
         return instruction.write(Command.RESUME, changes=changes)
     return instruction.write(Command.RESEND_RESUME, changes=changes)
 
 
-def _resume_token(record: StoredExecution, number: int, try_number: int) -> str:
+def _resume_token(record: ExecutionRecord, number: int, try_number: int) -> str:
     # It follows from the record, as this module is pure. If a record was lost, nobody
     # knows how many resumes there were: then the number of the try tells them apart.
     name = f"{record.request.client_request_token} resume {number} of try {try_number}"
@@ -528,13 +537,13 @@ def _resumed(instruction: Instruction, event: Accepted) -> Instruction:
 
 
 def _resume_line(instruction: Instruction) -> LogLine:
-    record = instruction.known
+    record = instruction.existing_record
     return info(f"Resumed (resume {record.resumes}): execution {record.arn}")
 
 
 def _resume_resent(instruction: Instruction, event: Accepted) -> Instruction:
     changes = {"resumed_at": event.at}
-    if instruction.known.epoch == instruction.task_try.epoch:
+    if instruction.existing_record.epoch == instruction.task_try.epoch:
         return instruction.write(Command.DESCRIBE_RESUMED, changes=changes)
     # This epoch does not want the resume: the status decides what becomes of the
     # execution.
@@ -556,7 +565,7 @@ def _resume_refused(instruction: Instruction, event: Refused) -> Instruction:
         return instruction.next(Command.FAIL, error=event.error)
     line = warning(
         f"The execution cannot be resumed: {event.error} Execution:"
-        f" {instruction.known.arn}"
+        f" {instruction.existing_record.arn}"
     )
     return instruction.next(Command.DESCRIBE_REFUSED, line)
 
@@ -568,7 +577,7 @@ def _described_refused(instruction: Instruction, event: Described) -> Instructio
         return _described(instruction, event)
     line = warning(
         "A new execution, which repeats every step, is started in place of execution "
-        f"{instruction.known.arn}"
+        f"{instruction.existing_record.arn}"
     )
     return _prepare_again(instruction, line)
 
@@ -604,7 +613,7 @@ class Transition:
 TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     # The execution of the earlier tries is not known.
     Command.LOOK_UP: {
-        LookedUp: Transition(
+        ExecutionsListed: Transition(
             _looked_up,
             {Command.DESCRIBE, Command.RESEND_START, Command.PREPARE, Command.FAIL},
         ),
@@ -658,7 +667,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
         Refused: Transition(_described_started_refused, {Command.WATCH}),
     },
     Command.LOOK_UP_STARTED: {
-        LookedUp: Transition(
+        ExecutionsListed: Transition(
             _looked_up_started, {Command.DESCRIBE, Command.PREPARE, Command.FAIL}
         ),
     },

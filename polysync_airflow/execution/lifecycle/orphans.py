@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from polysync_airflow.execution.lifecycle.ending import Owner
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.states import is_stoppable
 
 # In all other states, a try of the task runs or is on its way.
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def judge_task(record: StoredExecution, task: SeenTask) -> Verdict:
+def judge_task(record: ExecutionRecord, task: SeenTask) -> Verdict:
     """Return what is done with the execution of a record, by what Airflow says."""
     stop = record.unattended_stop
     if stop is None:
@@ -102,7 +102,7 @@ def with_status(verdict: Verdict, status: str | None) -> Verdict:
 
 
 def owner_of_orphan(
-    stored: StoredExecution | None, examined: StoredExecution, task: SeenTask
+    stored: ExecutionRecord | None, examined: ExecutionRecord, task: SeenTask
 ) -> Owner:
     """
     Return who decides about an execution that was examined, now that Airflow was asked
@@ -118,7 +118,7 @@ def owner_of_orphan(
     return Owner.NOBODY
 
 
-def _is_of_same_try(stored: StoredExecution, examined: StoredExecution) -> bool:
+def _is_of_same_try(stored: ExecutionRecord, examined: ExecutionRecord) -> bool:
     """
     Return whether a record is still about the same attempt of the same execution, and
     no other try has written it.
@@ -131,7 +131,7 @@ def _is_of_same_try(stored: StoredExecution, examined: StoredExecution) -> bool:
     )
 
 
-def _is_replaced(record: StoredExecution, task: SeenTask) -> bool:
+def _is_replaced(record: ExecutionRecord, task: SeenTask) -> bool:
     """
     Return whether the task instance is another one than that which wrote the record.
 

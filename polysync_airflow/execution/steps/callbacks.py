@@ -160,7 +160,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
     return RunningCallback(SecretStr(token), queue)
 
 
-class Situation(Enum):
+class CallbackStatus(Enum):
     """What a task that serves a callback step finds."""
 
     NOT_BEGUN = auto()  # The step has not begun, and still may.
@@ -186,7 +186,7 @@ def find_step(steps: Sequence[StepDescription], name: str) -> StepDescription | 
     )
 
 
-def situation_of(step: StepDescription | None, status: str) -> Situation:
+def callback_status(step: StepDescription | None, status: str) -> CallbackStatus:
     """
     Return the situation.
 
@@ -195,20 +195,20 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     """
     state = states.state_of_step(step.status) if step else None
     if state is states.PolysyncState.SUCCESS:
-        return Situation.SUCCEEDED
+        return CallbackStatus.SUCCEEDED
     if state is states.PolysyncState.FAILED:
-        return Situation.FAILED
+        return CallbackStatus.FAILED
     if (
         state is states.PolysyncState.CANCELLED
         or states.state_of(status) is states.PolysyncState.CANCELLED
     ):
-        return Situation.CANCELLED
+        return CallbackStatus.CANCELLED
     if states.has_ended(status):
-        return Situation.NEVER_RAN
+        return CallbackStatus.NEVER_RAN
     is_stopping = states.STATUS_STOPPING in (status, step and step.status)
     if step is None:
-        return Situation.CANCELLED if is_stopping else Situation.NOT_BEGUN
-    return Situation.STOPPING if is_stopping else Situation.RUNNING
+        return CallbackStatus.CANCELLED if is_stopping else CallbackStatus.NOT_BEGUN
+    return CallbackStatus.STOPPING if is_stopping else CallbackStatus.RUNNING
 
 
 def is_news(
@@ -223,7 +223,10 @@ def is_news(
     :param status: AWS's status of the execution; None if it is not known.
     :param steps: AWS's list of its steps, or the error; None if they were not listed.
     """
-    if status is not None and situation_of(None, status) is not Situation.NOT_BEGUN:
+    if (
+        status is not None
+        and callback_status(None, status) is not CallbackStatus.NOT_BEGUN
+    ):
         return True
     if isinstance(steps, BaseException):
         # The look says why they cannot be listed.

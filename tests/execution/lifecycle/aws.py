@@ -28,7 +28,7 @@ class Weather:
     How likely AWS answers in an unusual way.
 
     :param failed: it fails before it has processed a request.
-    :param lost: it has processed a request, and its response is lost.
+    :param unproven: it has processed a request, and its response is lost.
     :param refused: it refuses a new start, each time.
     :param refused_resumes: it refuses a new resume, each time.
     :param quota: it refuses a start, this time.

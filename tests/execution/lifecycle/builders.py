@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
     Incarnation,
-    RecoveryChoices,
-    StoredExecution,
+    RecoveryOptions,
     TaskIdentity,
     TaskKey,
-    Try,
+    TaskTry,
 )
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 
@@ -29,37 +29,37 @@ REQUEST = StartRequest(
 )
 
 
-def choose(**choices: Any) -> RecoveryChoices:
-    """Return the operator's defaults, except for some choices."""
+def choose(**options: Any) -> RecoveryOptions:
+    """Return the operator's defaults, except for some options."""
     defaults = {
         "retry_mode": "new",
         "on_clear": "new",
         "on_completed_with_failures": "fail",
         "stop_on_kill": True,
     }
-    return RecoveryChoices.model_validate({**defaults, **choices})
+    return RecoveryOptions.model_validate({**defaults, **options})
 
 
 def make_try(
-    number: int, epoch: int, incarnation: Incarnation = INCARNATION, **choices: Any
-) -> Try:
+    number: int, epoch: int, incarnation: Incarnation = INCARNATION, **options: Any
+) -> TaskTry:
     """
-    Return a try of the task with the operator's defaults, except for some choices.
+    Return a try of the task with the operator's defaults, except for some options.
     """
-    return Try(
+    return TaskTry(
         number,
         epoch,
         TaskIdentity(KEY, "prod", incarnation),
-        choose(**choices),
+        choose(**options),
     )
 
 
-def stored(**changes: Any) -> StoredExecution:
+def stored(**changes: Any) -> ExecutionRecord:
     """
     Return the record of try 2 in epoch 2, whose execution has an ARN, except for some
     changes.
     """
-    record = StoredExecution(
+    record = ExecutionRecord(
         deployment="prod",
         epoch=2,
         incarnation=INCARNATION,
@@ -71,7 +71,7 @@ def stored(**changes: Any) -> StoredExecution:
     return record.model_copy(update=changes)
 
 
-def resumed(**changes: Any) -> StoredExecution:
+def resumed(**changes: Any) -> ExecutionRecord:
     """
     Return a record whose first resume has no response yet, except for some changes.
     """

@@ -14,7 +14,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
     Command,
     Described,
-    LookedUp,
+    ExecutionsListed,
     Store,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin
@@ -36,9 +36,14 @@ LATER = EARLIER + timedelta(hours=1)
 
 def test_try_without_a_record_prepares_a_start() -> None:
     """Nothing is stored before the request is made."""
-    now = begin(make_try(1, 2), None)
+    instruction = begin(make_try(1, 2), None)
 
-    assert (now.command, now.record, now.store, now.lines) == (
+    assert (
+        instruction.command,
+        instruction.record,
+        instruction.store,
+        instruction.lines,
+    ) == (
         Command.PREPARE,
         None,
         Store.KEEP,
@@ -48,19 +53,23 @@ def test_try_without_a_record_prepares_a_start() -> None:
 
 def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
-    now = begin(make_try(3, 2), stored())
+    instruction = begin(make_try(3, 2), stored())
 
-    assert (now.command, now.store, now.lines) == (Command.DESCRIBE, Store.WRITE, ())
-    assert now.record == stored(try_number=3)
+    assert (instruction.command, instruction.store, instruction.lines) == (
+        Command.DESCRIBE,
+        Store.WRITE,
+        (),
+    )
+    assert instruction.record == stored(try_number=3)
 
 
 def test_record_of_the_same_try_is_not_written_again() -> None:
     """
     The try begins again, for example after the end of an execution that it waited for.
     """
-    now = begin(make_try(2, 2), stored())
+    instruction = begin(make_try(2, 2), stored())
 
-    assert (now.command, now.record, now.store) == (
+    assert (instruction.command, instruction.record, instruction.store) == (
         Command.DESCRIBE,
         stored(),
         Store.KEEP,
@@ -70,17 +79,17 @@ def test_record_of_the_same_try_is_not_written_again() -> None:
 @pytest.mark.parametrize("number", [2, 3])
 def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None:
     """The earlier try may have sent it, and AWS may have forgotten its token."""
-    now = begin(make_try(number, 2), UNKNOWN_ARN)
-    again = after(now, LookedUp("fanout", [listed(2, 1)]))
+    instruction = begin(make_try(number, 2), UNKNOWN_ARN)
+    again = after(instruction, ExecutionsListed("fanout", [listed(2, 1)]))
 
-    assert now.command is Command.LOOK_UP
-    assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
+    assert instruction.command is Command.LOOK_UP
+    assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
     assert (again.command, again.store, again.record) == (
         Command.RESEND_START,
         Store.KEEP,
-        now.record,
+        instruction.record,
     )
-    assert [(line.level, line.text) for line in (*now.lines, *again.lines)] == [
+    assert [(line.level, line.text) for line in (*instruction.lines, *again.lines)] == [
         (
             WARNING,
             "Pipeline fanout: an earlier try sent a start request and did not receive the ARN.",
@@ -95,14 +104,14 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
 
 def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
     """Then it does not matter how long AWS remembers tokens."""
-    now = after(
+    instruction = after(
         begin(make_try(3, 2), UNKNOWN_ARN),
-        LookedUp("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
+        ExecutionsListed("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
     )
 
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    assert now.record == stored(try_number=3, execution_arn=f"{ARN}b")
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == stored(try_number=3, execution_arn=f"{ARN}b")
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
     ]
 
@@ -147,10 +156,10 @@ def test_choice_counts_for_one_clear(
     """
     record = stored(clear_choice=ClearChoice(on_clear="resume", epoch=chosen_for))
 
-    now = begin(make_try(3, epoch), record)
+    instruction = begin(make_try(3, epoch), record)
 
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    assert now.record == stored(try_number=3, **expected)
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == stored(try_number=3, **expected)
 
 
 @pytest.mark.parametrize("resume", [{}, {"resumes": 1, "resume_token": RESUME_TOKEN}])
@@ -158,10 +167,16 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     """What fails after it is for ``retry_mode``, or for the next clear."""
     record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
 
-    now = after(begin(make_try(3, 3), record), Described(EARLIER, describe("Failed")))
+    instruction = after(
+        begin(make_try(3, 3), record), Described(EARLIER, describe("Failed"))
+    )
 
-    assert now.command is (Command.RESEND_RESUME if resume else Command.RESUME)
-    assert (now.known.epoch, now.known.clear_choice, now.store) == (
+    assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
+    assert (
+        instruction.existing_record.epoch,
+        instruction.existing_record.clear_choice,
+        instruction.store,
+    ) == (
         3,
         None,
         Store.WRITE,
@@ -176,10 +191,12 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     """
     record = stored(clear_choice=ClearChoice(on_clear="resume"))
 
-    now = after(begin(make_try(3, 3), record), Described(EARLIER, describe(status)))
+    instruction = after(
+        begin(make_try(3, 3), record), Described(EARLIER, describe(status))
+    )
 
-    assert (now.command, now.store) == (Command.WATCH, Store.WRITE)
-    assert now.record == stored(epoch=3, try_number=3)
+    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
+    assert instruction.record == stored(epoch=3, try_number=3)
 
 
 # ---- a DAG run that was deleted and comes again, and the passes of a loop
@@ -232,17 +249,17 @@ def test_record_of_another_incarnation_loses_its_epoch(
     again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
 
     chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
-    now = begin(make_try(number, 2, again, on_clear="resume"), chosen)
+    instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
-    assert (now.command, now.store) == (command, Store.WRITE)
+    assert (instruction.command, instruction.store) == (command, Store.WRITE)
     changes = {
         "epoch": NO_EPOCH,
         "replaced_by_epoch": 2,
         "incarnation": again,
         "try_number": number,
     }
-    assert now.record == record.model_copy(update=changes)
-    foreign, *others = now.lines
+    assert instruction.record == record.model_copy(update=changes)
+    foreign, *others = instruction.lines
     assert (foreign.level, len(others)) == (
         WARNING,
         1 if command is Command.LOOK_UP else 0,
@@ -259,6 +276,6 @@ def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
         update={"dag_run_started_at": LATER, "clear_number": 1}
     )
 
-    now = begin(make_try(3, 3, cleared), stored())
+    instruction = begin(make_try(3, 3, cleared), stored())
 
-    assert now.record == stored(try_number=3, incarnation=cleared)
+    assert instruction.record == stored(try_number=3, incarnation=cleared)

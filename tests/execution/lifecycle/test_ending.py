@@ -12,17 +12,17 @@ from typing import Literal
 import pytest
 
 from polysync_airflow.execution.lifecycle.ending import (
-    Exit,
+    EndAction,
     Owner,
     after_wait,
+    end_in_triggerer,
     leave,
-    leave_in_triggerer,
     needs_record,
     outcomes_to_stop_at,
     outcomes_to_stop_earlier_at,
     stops_before_event,
 )
-from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.execution.lifecycle.builders import ARN, stored
@@ -48,31 +48,35 @@ RESUMED = "Airflow has gone on with the task meanwhile: the trigger stops nothin
 
 def test_without_an_execution_there_is_nothing_to_do() -> None:
     """The process ended before it stored a request."""
-    leaving = leave(None, 2, stop_on_kill=True, retry_follows=True)
+    try_end = leave(None, 2, stop_on_kill=True, retry_follows=True)
 
-    assert (leaving.exit, leaving.text, leaving.handled) == (Exit.DONE, "", True)
+    assert (try_end.action, try_end.text, try_end.handled) == (EndAction.DONE, "", True)
 
 
 @pytest.mark.parametrize(
     ("stop_on_kill", "retry_follows", "is_signalled", "action", "text"),
     [
-        (True, False, False, Exit.ANNOUNCE_STOP, ""),
-        (True, True, False, Exit.ASK_OWNER, ""),
-        (False, True, False, Exit.ASK_OWNER, ""),
-        (False, False, False, Exit.DONE, KEPT),
-        (True, False, True, Exit.ASK_OWNER, ""),
+        (True, False, False, EndAction.ANNOUNCE_STOP, ""),
+        (True, True, False, EndAction.ASK_OWNER, ""),
+        (False, True, False, EndAction.ASK_OWNER, ""),
+        (False, False, False, EndAction.DONE, KEPT),
+        (True, False, True, EndAction.ASK_OWNER, ""),
         # The process must know whether it is to end.
-        (False, False, True, Exit.ASK_OWNER, ""),
+        (False, False, True, EndAction.ASK_OWNER, ""),
     ],
 )
 def test_first_action(
-    stop_on_kill: bool, retry_follows: bool, is_signalled: bool, action: Exit, text: str
+    stop_on_kill: bool,
+    retry_follows: bool,
+    is_signalled: bool,
+    action: EndAction,
+    text: str,
 ) -> None:
     """
     A stop is announced, unless a retry follows, a signal has come, or the author wants
     none.
     """
-    leaving = leave(
+    try_end = leave(
         stored(),
         2,
         stop_on_kill=stop_on_kill,
@@ -80,38 +84,38 @@ def test_first_action(
         is_signalled=is_signalled,
     )
 
-    assert (leaving.exit, leaving.text, leaving.handled) == (action, text, True)
+    assert (try_end.action, try_end.text, try_end.handled) == (action, text, True)
 
 
 def test_announcement_names_the_try() -> None:
     """By its number, a later try tells the stop from a cancellation by a user."""
-    leaving = leave(stored(), 3, stop_on_kill=True)
+    try_end = leave(stored(), 3, stop_on_kill=True)
 
-    assert leaving.announced(stored()) == stored(stop_requested_by=3)
+    assert try_end.announced(stored()) == stored(stop_requested_by=3)
 
 
 FAILED: dict[str, bool] = {}
 RETRIED_LATER, SIGNALLED = {"retry_follows": True}, {"is_signalled": True}
 # Why the try ends, owner, what comes next with stop_on_kill, text with it, text without
 # it; "handled" is False only if the failure callback must decide.
-OWNERS: list[tuple[dict[str, bool], Owner, Exit, str, str, bool]] = [
-    (FAILED, Owner.THIS_TRY, Exit.STOP, "", KEPT, True),
-    (FAILED, Owner.NOBODY, Exit.STOP, "", KEPT, True),
-    (FAILED, Owner.LATER_TRY, Exit.DONE, LATER, LATER, True),
-    (FAILED, Owner.OTHER_TRIGGER, Exit.DONE, MOVED, MOVED, True),
-    (FAILED, Owner.WORKER, Exit.DONE, RESUMED, RESUMED, True),
-    (FAILED, Owner.UNKNOWN, Exit.DONE, UNKNOWN, UNKNOWN, False),
-    (RETRIED_LATER, Owner.THIS_TRY, Exit.DONE, RETRIED, RETRIED, True),
-    (RETRIED_LATER, Owner.LATER_TRY, Exit.DONE, RETRIED, RETRIED, True),
-    (RETRIED_LATER, Owner.UNKNOWN, Exit.DONE, RETRIED, RETRIED, True),
+OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str, str, bool]] = [
+    (FAILED, Owner.THIS_TRY, EndAction.STOP, "", KEPT, True),
+    (FAILED, Owner.NOBODY, EndAction.STOP, "", KEPT, True),
+    (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
+    (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED, MOVED, True),
+    (FAILED, Owner.WORKER, EndAction.DONE, RESUMED, RESUMED, True),
+    (FAILED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
+    (RETRIED_LATER, Owner.THIS_TRY, EndAction.DONE, RETRIED, RETRIED, True),
+    (RETRIED_LATER, Owner.LATER_TRY, EndAction.DONE, RETRIED, RETRIED, True),
+    (RETRIED_LATER, Owner.UNKNOWN, EndAction.DONE, RETRIED, RETRIED, True),
     # A user has cleared the task, so no retry continues with the execution.
-    (RETRIED_LATER, Owner.NOBODY, Exit.ANNOUNCE_STOP, "", KEPT, True),
+    (RETRIED_LATER, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEPT, True),
     # The worker shuts down.
-    (SIGNALLED, Owner.THIS_TRY, Exit.DONE, SHUTTING_DOWN, SHUTTING_DOWN, True),
+    (SIGNALLED, Owner.THIS_TRY, EndAction.DONE, SHUTTING_DOWN, SHUTTING_DOWN, True),
     # A user has ended or cleared the task.
-    (SIGNALLED, Owner.NOBODY, Exit.ANNOUNCE_STOP, "", KEPT, True),
-    (SIGNALLED, Owner.LATER_TRY, Exit.DONE, LATER, LATER, True),
-    (SIGNALLED, Owner.UNKNOWN, Exit.DONE, UNKNOWN, UNKNOWN, False),
+    (SIGNALLED, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEPT, True),
+    (SIGNALLED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
+    (SIGNALLED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
 ]
 
 
@@ -121,7 +125,7 @@ OWNERS: list[tuple[dict[str, bool], Owner, Exit, str, str, bool]] = [
 def test_action_by_owner(
     why: dict[str, bool],
     owner: Owner,
-    action: Exit,
+    action: EndAction,
     stopped: str,
     kept: str,
     handled: bool,
@@ -130,57 +134,57 @@ def test_action_by_owner(
     An execution is stopped only by whom it belongs to; otherwise a sentence says why it
     is not.
     """
-    leaving = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
+    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
     left = replace(
         leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False
     ).owned_by(owner)
 
-    assert (leaving.exit, leaving.text, leaving.handled) == (action, stopped, handled)
-    exit_without_stop = Exit.DONE
-    if action is Exit.ANNOUNCE_STOP:
-        exit_without_stop = Exit.END_EPOCH
-    assert (left.exit, left.text, left.handled) == (exit_without_stop, kept, handled)
-    assert leaving.is_shutdown is left.is_shutdown is (stopped == SHUTTING_DOWN)
+    assert (try_end.action, try_end.text, try_end.handled) == (action, stopped, handled)
+    exit_without_stop = EndAction.DONE
+    if action is EndAction.ANNOUNCE_STOP:
+        exit_without_stop = EndAction.END_EPOCH
+    assert (left.action, left.text, left.handled) == (exit_without_stop, kept, handled)
+    assert try_end.is_shutdown is left.is_shutdown is (stopped == SHUTTING_DOWN)
 
 
 def test_clear_ends_the_epoch_of_an_execution_that_is_kept() -> None:
     """The next try must not take itself for a retry, which would go on with it."""
-    leaving = leave(stored(), 2, stop_on_kill=False, **SIGNALLED).owned_by(Owner.NOBODY)
+    try_end = leave(stored(), 2, stop_on_kill=False, **SIGNALLED).owned_by(Owner.NOBODY)
 
-    assert leaving.announced(stored()) == stored(epoch=NO_EPOCH)
+    assert try_end.announced(stored()) == stored(epoch=NO_EPOCH)
 
 
 @pytest.mark.parametrize("why", [RETRIED_LATER, SIGNALLED])
 @pytest.mark.parametrize(
     ("owner", "action"),
     [
-        (Owner.NOBODY, Exit.STOP),
-        (Owner.LATER_TRY, Exit.DONE),
-        (Owner.UNKNOWN, Exit.DONE),
+        (Owner.NOBODY, EndAction.STOP),
+        (Owner.LATER_TRY, EndAction.DONE),
+        (Owner.UNKNOWN, EndAction.DONE),
     ],
 )
 def test_owner_is_asked_again_with_the_announcement(
-    why: dict[str, bool], owner: Owner, action: Exit
+    why: dict[str, bool], owner: Owner, action: EndAction
 ) -> None:
     """A later try may begin between the question and the announcement."""
-    leaving = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NOBODY)
+    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NOBODY)
 
-    assert leaving.owned_by(owner).exit is action
+    assert try_end.owned_by(owner).action is action
 
 
 @pytest.mark.parametrize(
-    ("failed", "action"), [(True, Exit.WITHDRAW_STOP), (False, Exit.DONE)]
+    ("failed", "action"), [(True, EndAction.WITHDRAW_STOP), (False, EndAction.DONE)]
 )
 @pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
 def test_stop_that_failed_is_withdrawn(
-    owner: Owner, failed: bool, action: Exit
+    owner: Owner, failed: bool, action: EndAction
 ) -> None:
     """A later try must not take a cancellation by a user for this stop."""
-    leaving = leave(stored(), 2, stop_on_kill=True).owned_by(owner)
+    try_end = leave(stored(), 2, stop_on_kill=True).owned_by(owner)
 
-    done = leaving.stop_requested("The execution was asked to stop.", failed=failed)
+    done = try_end.stop_requested("The execution was asked to stop.", failed=failed)
 
-    assert (done.exit, done.text, done.handled) == (
+    assert (done.action, done.text, done.handled) == (
         action,
         "The execution was asked to stop.",
         True,
@@ -224,17 +228,21 @@ def test_stop_by_a_try_of_the_task(
     """
     end = event("ended", status)
 
-    leaving = after_wait(
+    try_end = after_wait(
         end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill
     )
 
-    assert (leaving.begins_again, leaving.text, leaving.handled) == (again, "", True)
-    assert leaving.exit is (Exit.BEGIN_AGAIN if again else Exit.DONE)
-    assert leaving.is_own_stop is own
+    assert (try_end.begins_again, try_end.text, try_end.handled) == (again, "", True)
+    assert try_end.action is (EndAction.BEGIN_AGAIN if again else EndAction.DONE)
+    assert try_end.is_own_stop is own
     unproven = after_wait(
         end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
     )
-    assert (unproven.exit, unproven.text, unproven.handled) == (Exit.DONE, "", True)
+    assert (unproven.action, unproven.text, unproven.handled) == (
+        EndAction.DONE,
+        "",
+        True,
+    )
     assert not unproven.is_own_stop
 
 
@@ -248,26 +256,26 @@ MISSING = "The execution was not stopped, because the record of this task is mis
 @pytest.mark.parametrize(
     ("record", "problem", "stop_on_kill", "action", "text", "handled"),
     [
-        (stored(), None, True, Exit.ANNOUNCE_STOP, "", True),
-        (None, None, False, Exit.DONE, KEPT, True),
+        (stored(), None, True, EndAction.ANNOUNCE_STOP, "", True),
+        (None, None, False, EndAction.DONE, KEPT, True),
         (
             None,
             "it is damaged",
             True,
-            Exit.DONE,
+            EndAction.DONE,
             "The execution was not stopped: it is damaged",
             False,
         ),
-        (None, None, True, Exit.DONE, MISSING, False),
-        (OTHER, None, True, Exit.DONE, MISSING, False),
+        (None, None, True, EndAction.DONE, MISSING, False),
+        (OTHER, None, True, EndAction.DONE, MISSING, False),
     ],
 )
 def test_execution_whose_wait_ends_before_it(
     end: ExecutionEvent,
-    record: StoredExecution | None,
+    record: ExecutionRecord | None,
     problem: str | None,
     stop_on_kill: bool,
-    action: Exit,
+    action: EndAction,
     text: str,
     handled: bool,
 ) -> None:
@@ -275,28 +283,28 @@ def test_execution_whose_wait_ends_before_it(
     It is stopped, if the record proves that it is this task's; otherwise a sentence
     says why it is not.
     """
-    leaving = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
+    try_end = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
 
-    assert (leaving.exit, leaving.text, leaving.handled) == (action, text, handled)
-    assert (leaving.try_number, leaving.stop_on_kill) == (2, stop_on_kill)
+    assert (try_end.action, try_end.text, try_end.handled) == (action, text, handled)
+    assert (try_end.try_number, try_end.stop_on_kill) == (2, stop_on_kill)
 
 
 @pytest.mark.parametrize(
     ("end", "action"),
     [
-        (event("refused", "Executing"), Exit.ASK_OWNER),
-        (event("timed_out", "Executing"), Exit.ANNOUNCE_STOP),
+        (event("refused", "Executing"), EndAction.ASK_OWNER),
+        (event("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
     ],
 )
 def test_execution_is_left_to_a_retry_unless_its_time_is_up(
-    end: ExecutionEvent, action: Exit
+    end: ExecutionEvent, action: EndAction
 ) -> None:
     """
     Polls that are refused, for example without a connection, say nothing about the
     execution.
     """
     assert (
-        after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).exit
+        after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).action
         is action
     )
 
@@ -325,10 +333,14 @@ def test_execution_that_the_trigger_has_stopped(
     end = event(outcome, "Executing").model_copy(update={"stop": stop})
 
     for record in (stored(), OTHER, None):
-        leaving = after_wait(
+        try_end = after_wait(
             end, record, 2, stop_on_kill=stop_on_kill, retry_follows=True
         )
-        assert (leaving.exit, leaving.text, leaving.handled) == (Exit.DONE, text, True)
+        assert (try_end.action, try_end.text, try_end.handled) == (
+            EndAction.DONE,
+            text,
+            True,
+        )
     assert not needs_record(end, stop_on_kill=True)
 
 
@@ -380,12 +392,12 @@ def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
 
 def test_trigger_announces_its_stop_first() -> None:
     """With the number of its try; Airflow says whose execution it is."""
-    leaving = leave_in_triggerer(3)
+    try_end = end_in_triggerer(3)
 
-    assert leaving.exit is Exit.ANNOUNCE_STOP
-    assert leaving.announced(stored()) == stored(stop_requested_by=3)
-    assert leaving.owned_by(Owner.THIS_TRY).exit is Exit.STOP
-    assert leaving.owned_by(Owner.NOBODY).exit is Exit.STOP
+    assert try_end.action is EndAction.ANNOUNCE_STOP
+    assert try_end.announced(stored()) == stored(stop_requested_by=3)
+    assert try_end.owned_by(Owner.THIS_TRY).action is EndAction.STOP
+    assert try_end.owned_by(Owner.NOBODY).action is EndAction.STOP
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
     Command,
     Described,
+    ExecutionRecord,
+    ExecutionsListed,
     Instruction,
-    LookedUp,
     Store,
-    StoredExecution,
     TaskIdentity,
-    Try,
+    TaskTry,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import ExecutionDescription
@@ -56,7 +56,7 @@ OTHER_TASK = replace(
 )
 
 
-def lost(record: StoredExecution | None) -> StoredRecordError:
+def lost(record: ExecutionRecord | None) -> StoredRecordError:
     """Return why a record cannot be believed."""
     return StoredRecordError(
         "it is not proven", problem="it is not proven", record=record
@@ -67,20 +67,20 @@ def look(
     executions: list[ExecutionDescription],
     claimed: ExecutionDescription | None = None,
     *,
-    of: Try | None = None,
+    of: TaskTry | None = None,
     command: Command = Command.LOOK_UP,
-    record: StoredExecution | None = None,
+    record: ExecutionRecord | None = None,
 ) -> Instruction:
     """
     Return what a try does after a look; by default, it is a retry without a record.
     """
-    now = Instruction(command, of or make_try(3, 2), record)
-    return after(now, LookedUp("fanout", executions, claimed))
+    instruction = Instruction(command, of or make_try(3, 2), record)
+    return after(instruction, ExecutionsListed("fanout", executions, claimed))
 
 
 def found_record(
     task: TaskIdentity = TASK, epoch: int = 2, number: int = 0, **changes: Any
-) -> StoredExecution:
+) -> ExecutionRecord:
     """Return the record that is made from a name."""
     request = REQUEST.model_copy(
         update={
@@ -93,9 +93,13 @@ def found_record(
 
 def test_later_try_without_a_record_looks_for_its_execution() -> None:
     """Nothing is stored before."""
-    now = begin(make_try(2, 2), None)
+    instruction = begin(make_try(2, 2), None)
 
-    assert (now.command, now.record, now.store) == (Command.LOOK_UP, None, Store.KEEP)
+    assert (instruction.command, instruction.record, instruction.store) == (
+        Command.LOOK_UP,
+        None,
+        Store.KEEP,
+    )
 
 
 def test_first_try_looks_only_if_there_is_a_record() -> None:
@@ -105,7 +109,8 @@ def test_first_try_looks_only_if_there_is_a_record() -> None:
     """
     assert begin(make_try(1, 2), None).command is Command.PREPARE
     assert (
-        begin(replace(make_try(1, 2), lost=lost(None)), None).command is Command.LOOK_UP
+        begin(replace(make_try(1, 2), unproven=lost(None)), None).command
+        is Command.LOOK_UP
     )
 
 
@@ -118,9 +123,15 @@ def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
         listed(2, 0, task=ELSEWHERE),
     ]
 
-    now = look([replace_status(each, "Executing") for each in others])
+    instruction = look([replace_status(each, "Executing") for each in others])
 
-    assert (now.command, now.record, now.store, now.start_number, now.lines) == (
+    assert (
+        instruction.command,
+        instruction.record,
+        instruction.store,
+        instruction.start_number,
+        instruction.lines,
+    ) == (
         Command.PREPARE,
         None,
         Store.KEEP,
@@ -141,14 +152,14 @@ def replace_status(
     [(Command.LOOK_UP, None), (Command.LOOK_UP_STARTED, UNKNOWN_ARN)],
 )
 def test_own_execution_takes_the_place_of_the_record(
-    command: Command, record: StoredExecution | None
+    command: Command, record: ExecutionRecord | None
 ) -> None:
     """It is stored before it is described, and the log says how it was found."""
-    now = look([listed(2, 0)], command=command, record=record)
+    instruction = look([listed(2, 0)], command=command, record=record)
 
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    assert now.record == found_record()
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == found_record()
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (
             WARNING,
             "No record of the earlier tries can be used, but AWS has an execution with the name of this task: "
@@ -159,9 +170,11 @@ def test_own_execution_takes_the_place_of_the_record(
 
 def test_name_may_be_in_the_description() -> None:
     """That is its place if the DAG author has given a display name."""
-    now = look([named("nightly", description=f"Airflow: {TASK.display_name(2, 4)}")])
+    instruction = look(
+        [named("nightly", description=f"Airflow: {TASK.display_name(2, 4)}")]
+    )
 
-    assert now.record == found_record(number=4)
+    assert instruction.record == found_record(number=4)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +205,7 @@ def test_running_execution_counts_first_then_the_newest_of_the_epoch(
     executions: list[ExecutionDescription], end: str
 ) -> None:
     """Beside one that runs, nothing may be started."""
-    assert look(executions).known.arn == ARN + end
+    assert look(executions).existing_record.arn == ARN + end
 
 
 def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
@@ -203,7 +216,7 @@ def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
     executions = [listed(1, 0, "a")]
 
     assert look(executions).command is Command.PREPARE
-    of = replace(make_try(3, 2), lost=lost(None))
+    of = replace(make_try(3, 2), unproven=lost(None))
     assert look(executions, of=of).record == found_record(
         epoch=1, execution_arn=f"{ARN}a"
     )
@@ -212,13 +225,13 @@ def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
 def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -> None:
     """The task instance has the same mark, in the same deployment."""
-    now = look([listed(2, 0, task=TASK_BEFORE, status=status)])
+    instruction = look([listed(2, 0, task=TASK_BEFORE, status=status)])
 
     if status == "Failed":
-        assert now.command is Command.PREPARE
+        assert instruction.command is Command.PREPARE
         return
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    record = now.known
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    record = instruction.existing_record
     assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
     mark = TASK_BEFORE.incarnation_mark
     assert (
@@ -231,7 +244,9 @@ def test_name_of_another_incarnation_may_be_in_the_description() -> None:
     name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
 
     assert (
-        look([named("nightly", status="Executing", description=name)]).known.epoch
+        look(
+            [named("nightly", status="Executing", description=name)]
+        ).existing_record.epoch
         == NO_EPOCH
     )
 
@@ -240,16 +255,20 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
     """
     The record that is not proven names its incarnation, which was not cleared since.
     """
-    of = replace(make_try(3, 2), lost=lost(stored(incarnation=BEFORE)))
+    of = replace(make_try(3, 2), unproven=lost(stored(incarnation=BEFORE)))
 
-    now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+    instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
-    assert (now.known.epoch, now.known.replaced_by_epoch, now.known.incarnation) == (
+    assert (
+        instruction.existing_record.epoch,
+        instruction.existing_record.replaced_by_epoch,
+        instruction.existing_record.incarnation,
+    ) == (
         NO_EPOCH,
         2,
         INCARNATION,
     )
-    assert "Its execution is not continued." in now.lines[0].text
+    assert "Its execution is not continued." in instruction.lines[0].text
 
 
 def test_name_of_a_sent_request_may_be_in_its_description() -> None:
@@ -258,17 +277,21 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     request = REQUEST.model_copy(
         update={"execution_display_name": "nightly", "execution_description": name}
     )
-    now = Instruction(
+    instruction = Instruction(
         Command.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
     )
     others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
 
     found = after(
-        now, LookedUp("fanout", [*others, named("nightly", "c", description=name)])
+        instruction,
+        ExecutionsListed("fanout", [*others, named("nightly", "c", description=name)]),
     )
 
-    assert (found.command, found.known.arn) == (Command.DESCRIBE, f"{ARN}c")
-    assert after(now, LookedUp("fanout", others)).command is Command.RESEND_START
+    assert (found.command, found.existing_record.arn) == (Command.DESCRIBE, f"{ARN}c")
+    assert (
+        after(instruction, ExecutionsListed("fanout", others)).command
+        is Command.RESEND_START
+    )
 
 
 def test_record_that_is_not_proven_names_its_incarnation() -> None:
@@ -280,12 +303,12 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
         update={"dag_run_started_at": EARLIER, "clear_number": 1}
     )
     of = make_try(3, 4, cleared)
-    of = replace(of, lost=lost(stored(incarnation=BEFORE)))
+    of = replace(of, unproven=lost(stored(incarnation=BEFORE)))
 
-    now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+    instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
-    assert now.command is Command.DESCRIBE
-    assert now.record == found_record(TASK_BEFORE, incarnation=cleared)
+    assert instruction.command is Command.DESCRIBE
+    assert instruction.record == found_record(TASK_BEFORE, incarnation=cleared)
 
 
 CLAIMED = named("nightly", "x", status="Executing")
@@ -309,7 +332,7 @@ CLAIMED = named("nightly", "x", status="Executing")
     ids=["foreign token", "no token", "token of this epoch", "ended", "gone"],
 )
 def test_nothing_is_started_beside_what_a_record_names(
-    record: StoredExecution | None,
+    record: ExecutionRecord | None,
     claimed: ExecutionDescription | None,
     command: Command,
 ) -> None:
@@ -318,9 +341,9 @@ def test_nothing_is_started_beside_what_a_record_names(
     """
     error = lost(record)
 
-    now = look([], claimed, of=replace(make_try(3, 2), lost=error))
+    instruction = look([], claimed, of=replace(make_try(3, 2), unproven=error))
 
-    assert (now.command, now.error) == (
+    assert (instruction.command, instruction.error) == (
         command,
         error if command is Command.FAIL else None,
     )
@@ -328,13 +351,16 @@ def test_nothing_is_started_beside_what_a_record_names(
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
     """It may be older than all that are listed."""
-    now = look(
+    instruction = look(
         [],
         listed(2, 0, status="Executing"),
-        of=replace(make_try(3, 2), lost=lost(stored())),
+        of=replace(make_try(3, 2), unproven=lost(stored())),
     )
 
-    assert (now.command, now.record) == (Command.DESCRIBE, found_record())
+    assert (instruction.command, instruction.record) == (
+        Command.DESCRIBE,
+        found_record(),
+    )
 
 
 PROBLEM = (
@@ -347,16 +373,16 @@ PROBLEM = (
 
 def test_conflict_that_lasts_uses_the_retries() -> None:
     """The record stays, so that the next try sends the same request again."""
-    now = look([], command=Command.LOOK_UP_STARTED, record=UNKNOWN_ARN)
+    instruction = look([], command=Command.LOOK_UP_STARTED, record=UNKNOWN_ARN)
 
-    assert (now.command, now.record, now.store) == (
+    assert (instruction.command, instruction.record, instruction.store) == (
         Command.FAIL,
         UNKNOWN_ARN,
         Store.KEEP,
     )
-    assert now.error is not None
-    assert not now.error.permanent
-    assert str(now.error) == (
+    assert instruction.error is not None
+    assert not instruction.error.permanent
+    assert str(instruction.error) == (
         f"{PROBLEM} The next try sends the same request again. If that ends in the same"
         " way, look for the execution in the SageMaker console, stop it there if it"
         " runs, and clear the task."
@@ -367,10 +393,10 @@ def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
     """The user has looked for the execution, as the error says."""
     record = stored(epoch=1, execution_arn=None)
 
-    now = look([], command=Command.LOOK_UP_STARTED, record=record)
+    instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert (now.command, now.store) == (Command.PREPARE, Store.DELETE)
-    assert [line.text for line in now.lines] == [PROBLEM]
+    assert (instruction.command, instruction.store) == (Command.PREPARE, Store.DELETE)
+    assert [line.text for line in instruction.lines] == [PROBLEM]
 
 
 def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
@@ -378,13 +404,13 @@ def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
     replaces = stored(epoch=0, execution_arn=f"{ARN}1")
     record = stored(epoch=1, execution_arn=None, replaces=replaces)
 
-    now = look([], command=Command.LOOK_UP_STARTED, record=record)
+    instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    assert now.known.execution_arn == f"{ARN}1"
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.existing_record.execution_arn == f"{ARN}1"
 
 
-def start_of_earlier_epoch(**changes: Any) -> StoredExecution:
+def start_of_earlier_epoch(**changes: Any) -> ExecutionRecord:
     """Return the record of a start of epoch 1, whose response is not known."""
     names = {
         "execution_display_name": TASK.display_name(1, 0),
@@ -399,10 +425,10 @@ def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
     record = start_of_earlier_epoch()
     ended = listed(1, 0, status="Failed")
 
-    now = look([ended], command=Command.LOOK_UP_STARTED, record=record)
+    instruction = look([ended], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    assert now.record == record.model_copy(
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == record.model_copy(
         update={"execution_arn": ARN, "try_number": 3}
     )
 
@@ -414,10 +440,10 @@ def test_choice_of_a_clear_outlasts_a_conflict(status: str) -> None:
     record = start_of_earlier_epoch(clear_choice=choice)
     execution = listed(1, 0, status=status)
 
-    now = look([execution], command=Command.LOOK_UP_STARTED, record=record)
+    instruction = look([execution], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert now.command is Command.DESCRIBE
-    assert now.known.clear_choice == choice
+    assert instruction.command is Command.DESCRIBE
+    assert instruction.existing_record.clear_choice == choice
 
 
 # ---- a start whose token AWS knows already
@@ -425,9 +451,9 @@ def test_choice_of_a_clear_outlasts_a_conflict(status: str) -> None:
 
 def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
-    now = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
+    instruction = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
 
-    assert (now.command, now.store, now.record) == (
+    assert (instruction.command, instruction.store, instruction.record) == (
         Command.DESCRIBE_STARTED,
         Store.WRITE,
         stored(try_number=2),
@@ -455,14 +481,20 @@ def test_start_that_returns_an_old_execution(
     """
     before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
 
-    now = after(
+    instruction = after(
         before,
         Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
     )
 
-    assert (now.command, now.store, now.start_number) == (command, Store.KEEP, number)
+    assert (instruction.command, instruction.store, instruction.start_number) == (
+        command,
+        Store.KEEP,
+        number,
+    )
     is_old = created_at is not None and created_at < NOW - MINUTE
-    assert (now.description is not None) is (is_old and command is Command.WATCH)
+    assert (instruction.description is not None) is (
+        is_old and command is Command.WATCH
+    )
 
 
 def test_start_without_a_time_in_its_response_is_new() -> None:
@@ -474,11 +506,15 @@ def test_start_without_a_time_in_its_response_is_new() -> None:
 
 def test_start_that_cannot_be_described_is_watched() -> None:
     """The execution exists, and the wait deals with errors."""
-    now = after(
+    instruction = after(
         at(Command.DESCRIBE_STARTED, stored()), refused("AccessDeniedException")
     )
 
-    assert (now.command, now.error, now.record) == (Command.WATCH, None, stored())
+    assert (instruction.command, instruction.error, instruction.record) == (
+        Command.WATCH,
+        None,
+        stored(),
+    )
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
@@ -486,12 +522,21 @@ def test_token_that_was_used_with_other_parameters_leads_to_a_look(
     command: Command,
 ) -> None:
     """The record stays until the execution is found."""
-    now = after(at(command, UNKNOWN_ARN), refused("ConflictException", transient=True))
+    instruction = after(
+        at(command, UNKNOWN_ARN), refused("ConflictException", transient=True)
+    )
 
-    assert (now.command, now.store, now.record, now.error) == (
+    assert (
+        instruction.command,
+        instruction.store,
+        instruction.record,
+        instruction.error,
+    ) == (
         Command.LOOK_UP_STARTED,
         Store.KEEP,
         UNKNOWN_ARN,
         None,
     )
-    assert [(line.level, line.text) for line in now.lines] == [(WARNING, "AWS said no")]
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (WARNING, "AWS said no")
+    ]

@@ -20,12 +20,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
     Event,
+    ExecutionRecord,
     Instruction,
     Killed,
     Prepared,
     Refused,
     Store,
-    StoredExecution,
 )
 from polysync_airflow.execution.lifecycle.machine import after
 from tests.execution.lifecycle.builders import (
@@ -61,17 +61,17 @@ def refused(
 
 def at(
     command: Command,
-    record: StoredExecution | None,
+    record: ExecutionRecord | None,
     *,
     number: int = 3,
     epoch: int = 2,
-    **choices: Any,
+    **options: Any,
 ) -> Instruction:
     """
     Return what a try is about to do. By default it is try 3, a retry of the try that
     stored the record.
     """
-    return Instruction(command, make_try(number, epoch, **choices), record)
+    return Instruction(command, make_try(number, epoch, **options), record)
 
 
 def described(status: str) -> Described:
@@ -89,14 +89,14 @@ def test_request_is_stored_before_it_is_sent() -> None:
     """
     before = replace(at(Command.PREPARE, None), description=describe("Failed"))
 
-    now = after(before, Prepared(REQUEST, "eu-west-1"))
+    instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
-    assert (now.command, now.store, now.description) == (
+    assert (instruction.command, instruction.store, instruction.description) == (
         Command.START,
         Store.WRITE,
         None,
     )
-    assert now.record == StoredExecution(
+    assert instruction.record == ExecutionRecord(
         deployment="prod",
         epoch=2,
         incarnation=INCARNATION,
@@ -108,17 +108,17 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
 def test_arn_is_stored_before_the_wait() -> None:
     """The log has the ARN even if it cannot be stored."""
-    now = after(at(Command.START, UNKNOWN_ARN, number=1), Accepted(NOW, ARN))
+    instruction = after(at(Command.START, UNKNOWN_ARN, number=1), Accepted(NOW, ARN))
 
-    assert (now.command, now.store) == (Command.WATCH, Store.WRITE)
-    assert now.record == stored(try_number=1)
-    assert (now.started_at, now.attempt_started_at) == (NOW, None)
-    assert now.lines[0].level == INFO
-    assert now.lines[0].text == f"Started: execution {ARN} (pipeline fanout)"
+    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
+    assert instruction.record == stored(try_number=1)
+    assert (instruction.started_at, instruction.attempt_started_at) == (NOW, None)
+    assert instruction.lines[0].level == INFO
+    assert instruction.lines[0].text == f"Started: execution {ARN} (pipeline fanout)"
 
 
 # What is refused, and how: what the try does, and what becomes of the record.
-REFUSALS: list[tuple[Command, StoredExecution, int, Refused, Command, Store]] = [
+REFUSALS: list[tuple[Command, ExecutionRecord, int, Refused, Command, Store]] = [
     # The only request was refused, so there is no execution.
     (
         Command.START,
@@ -235,7 +235,7 @@ REFUSALS: list[tuple[Command, StoredExecution, int, Refused, Command, Store]] = 
 )
 def test_refusal(
     command: Command,
-    record: StoredExecution,
+    record: ExecutionRecord,
     epoch: int,
     refusal: Refused,
     next_command: Command,
@@ -245,11 +245,13 @@ def test_refusal(
     A refused request fails the try with its error, unless another way is left; the
     record is kept if it is needed.
     """
-    now = after(at(command, record, epoch=epoch), refusal)
+    instruction = after(at(command, record, epoch=epoch), refusal)
 
-    assert (now.command, now.store) == (next_command, store)
-    assert now.error is (refusal.error if next_command is Command.FAIL else None)
-    assert now.record == (
+    assert (instruction.command, instruction.store) == (next_command, store)
+    assert instruction.error is (
+        refusal.error if next_command is Command.FAIL else None
+    )
+    assert instruction.record == (
         None if store is Store.DELETE or next_command is Command.PREPARE else record
     )
 
@@ -264,8 +266,8 @@ def test_lines_about_refusals() -> None:
 
     assert [
         (line.level, line.text)
-        for now in (resume, start, replaced)
-        for line in now.lines
+        for instruction in (resume, start, replaced)
+        for line in instruction.lines
     ] == [
         (WARNING, f"The execution cannot be resumed: AWS said no Execution: {ARN}"),
         (
@@ -293,8 +295,8 @@ def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
 
     assert (prepared.command, prepared.record) == (Command.PREPARE, None)
     assert (started.command, started.store) == (Command.START, Store.WRITE)
-    assert started.known.replaces == stored(try_number=2)
-    assert accepted.known.replaces is None
+    assert started.existing_record.replaces == stored(try_number=2)
+    assert accepted.existing_record.replaces is None
 
 
 @pytest.mark.parametrize(
@@ -312,10 +314,14 @@ def test_refused_start_leaves_what_was_there(
     """
     A later clear resumes the execution that was not replaced. Nothing is left to stop.
     """
-    now = after(at(command, START_IN_PLACE), event)
+    instruction = after(at(command, START_IN_PLACE), event)
 
-    assert (now.command, now.record, now.store) == (next_command, None, Store.RESTORE)
-    assert now.restored == REPLACED.model_copy(update={"try_number": 2})
+    assert (instruction.command, instruction.record, instruction.store) == (
+        next_command,
+        None,
+        Store.RESTORE,
+    )
+    assert instruction.restored == REPLACED.model_copy(update={"try_number": 2})
 
 
 def test_choice_of_a_user_outlives_the_refused_start() -> None:
@@ -323,9 +329,9 @@ def test_choice_of_a_user_outlives_the_refused_start() -> None:
     choice = ClearChoice(on_clear="resume")
     start = START_IN_PLACE.model_copy(update={"clear_choice": choice})
 
-    now = after(at(Command.START, start), refused("ValidationException"))
+    instruction = after(at(Command.START, start), refused("ValidationException"))
 
-    assert now.restored.clear_choice == choice
+    assert instruction.restored.clear_choice == choice
 
 
 @pytest.mark.parametrize("repeated", [True, False])
@@ -333,20 +339,20 @@ def test_start_that_may_have_been_accepted_keeps_both(repeated: bool) -> None:
     """The next try sends it again."""
     refusal = refused(repeated=repeated, transient=not repeated)
 
-    now = after(at(Command.START, START_IN_PLACE), refusal)
+    instruction = after(at(Command.START, START_IN_PLACE), refusal)
 
-    assert (now.record, now.store) == (START_IN_PLACE, Store.KEEP)
+    assert (instruction.record, instruction.store) == (START_IN_PLACE, Store.KEEP)
 
 
 def test_clear_goes_on_with_what_the_refused_start_was_to_replace() -> None:
     """As if the start had never been requested."""
-    now = after(
+    instruction = after(
         at(Command.RESEND_START, START_IN_PLACE, epoch=3),
         refused("ValidationException"),
     )
 
-    assert (now.command, now.store) == (Command.DESCRIBE, Store.WRITE)
-    assert now.record == REPLACED.model_copy(update={"try_number": 3})
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == REPLACED.model_copy(update={"try_number": 3})
 
 
 @pytest.mark.parametrize(
@@ -357,13 +363,13 @@ def test_clear_goes_on_with_what_the_refused_start_was_to_replace() -> None:
     ],
 )
 def test_record_with_a_wrong_replacement_is_damaged(
-    record: StoredExecution, replaces: StoredExecution, problem: str
+    record: ExecutionRecord, replaces: ExecutionRecord, problem: str
 ) -> None:
     """Users can edit it."""
     values = record.model_dump() | {"replaces": replaces.model_dump()}
 
     with pytest.raises(ValidationError, match=problem):
-        StoredExecution.model_validate(values)
+        ExecutionRecord.model_validate(values)
 
 
 # ---- an execution that AWS does not know
@@ -401,10 +407,14 @@ def test_nothing_is_started_beside_an_execution_that_aws_does_not_know(
     record = DESCRIBES[command]
     instruction = replace(at(command, record), times_unknown=12)
 
-    now = after(instruction, UNKNOWN)
+    instruction = after(instruction, UNKNOWN)
 
-    assert (now.command, now.record, now.store) == (Command.FAIL, record, Store.KEEP)
-    assert str(now.error) == (
+    assert (instruction.command, instruction.record, instruction.store) == (
+        Command.FAIL,
+        record,
+        Store.KEEP,
+    )
+    assert str(instruction.error) == (
         "AWS said no The execution may run: nothing was started beside it. To start a"
         f" new execution, clear the task. Execution: {ARN}"
     )
@@ -416,10 +426,14 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
     record = DESCRIBES[command]
     instruction = replace(at(command, record, epoch=3), times_unknown=12)
 
-    now = after(instruction, UNKNOWN)
+    instruction = after(instruction, UNKNOWN)
 
-    assert (now.command, now.record, now.replaced) == (Command.PREPARE, None, record)
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert (instruction.command, instruction.record, instruction.replaced) == (
+        Command.PREPARE,
+        None,
+        record,
+    )
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (
             WARNING,
             "AWS does not know the execution of an earlier try: AWS said no A new one"
@@ -431,9 +445,11 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
 @pytest.mark.parametrize("epoch", [2, 3])
 def test_execution_of_another_account_fails_also_a_cleared_task(epoch: int) -> None:
     """It may run where this connection cannot see it."""
-    now = after(at(Command.DESCRIBE, stored(), epoch=epoch), refused("OtherAccount"))
+    instruction = after(
+        at(Command.DESCRIBE, stored(), epoch=epoch), refused("OtherAccount")
+    )
 
-    assert (now.command, now.store) == (Command.FAIL, Store.KEEP)
+    assert (instruction.command, instruction.store) == (Command.FAIL, Store.KEEP)
 
 
 def test_description_counts_the_next_answers_anew() -> None:
@@ -445,14 +461,14 @@ def test_description_counts_the_next_answers_anew() -> None:
 
 def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
-    now = after(at(Command.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
+    instruction = after(at(Command.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
 
-    assert (now.command, now.store, now.record) == (
+    assert (instruction.command, instruction.store, instruction.record) == (
         Command.DESCRIBE,
         Store.WRITE,
         stored(try_number=3),
     )
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (INFO, f"Found by the earlier start request: execution {ARN}")
     ]
 
@@ -472,20 +488,27 @@ def test_resent_start_describes_its_execution() -> None:
 )
 def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
     """The retry decides by the record."""
-    now = after(at(command, stored()), Killed())
+    instruction = after(at(command, stored()), Killed())
 
-    assert (now.command, now.store, now.record) == (Command.FAIL, Store.KEEP, stored())
-    assert isinstance(now.error, PolysyncError)
-    assert (str(now.error), now.error.permanent) == ("The task was killed.", False)
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.FAIL,
+        Store.KEEP,
+        stored(),
+    )
+    assert isinstance(instruction.error, PolysyncError)
+    assert (str(instruction.error), instruction.error.permanent) == (
+        "The task was killed.",
+        False,
+    )
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.WATCH])
 def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
     """The error says so, and Airflow's retries apply."""
-    now = after(at(command, stored()), Killed(is_shutdown=True))
+    instruction = after(at(command, stored()), Killed(is_shutdown=True))
 
-    assert isinstance(now.error, PolysyncError)
-    assert (str(now.error), now.error.permanent) == (
+    assert isinstance(instruction.error, PolysyncError)
+    assert (str(instruction.error), instruction.error.permanent) == (
         "The worker is shutting down, so this try ends.",
         False,
     )
@@ -493,10 +516,14 @@ def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
 
 def test_kill_before_the_start_deletes_the_record() -> None:
     """The request was not sent, so the next try must not send it."""
-    now = after(at(Command.START, UNKNOWN_ARN), Killed())
+    instruction = after(at(Command.START, UNKNOWN_ARN), Killed())
 
-    assert (now.command, now.store, now.record) == (Command.FAIL, Store.DELETE, None)
-    assert str(now.error) == "The task was killed."
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.FAIL,
+        Store.DELETE,
+        None,
+    )
+    assert str(instruction.error) == "The task was killed."
 
 
 # ---- the execution of an earlier try
@@ -504,13 +531,17 @@ def test_kill_before_the_start_deletes_the_record() -> None:
 
 def test_running_execution_is_waited_for() -> None:
     """The wait goes on where the earlier try left it."""
-    now = after(at(Command.DESCRIBE, stored()), described("Executing"))
+    instruction = after(at(Command.DESCRIBE, stored()), described("Executing"))
 
-    assert (now.command, now.store, now.record) == (Command.WATCH, Store.KEEP, stored())
-    assert now.description == describe("Executing")
-    assert now.started_at == describe("Executing").created_at
-    assert now.attempt_started_at == EARLIER
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.WATCH,
+        Store.KEEP,
+        stored(),
+    )
+    assert instruction.description == describe("Executing")
+    assert instruction.started_at == describe("Executing").created_at
+    assert instruction.attempt_started_at == EARLIER
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (
             INFO,
             "Reattached to the execution of an earlier try (AWS status Executing); no new one is started: "
@@ -523,22 +554,28 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
     """
     The earlier try did not receive the response, so this one stores that there was one.
     """
-    now = after(at(Command.DESCRIBE, resumed()), described("Executing"))
+    instruction = after(at(Command.DESCRIBE, resumed()), described("Executing"))
 
-    assert (now.command, now.store) == (Command.WATCH, Store.WRITE)
-    assert now.record == resumed(resumed_at=NOW, try_number=3)
-    assert [line.text.partition(" to ")[0] for line in now.lines] == ["Reattached"]
-    assert now.attempt_started_at == NOW
+    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
+    assert instruction.record == resumed(resumed_at=NOW, try_number=3)
+    assert [line.text.partition(" to ")[0] for line in instruction.lines] == [
+        "Reattached"
+    ]
+    assert instruction.attempt_started_at == NOW
 
 
 @pytest.mark.parametrize("record", [stored(), resumed(resumed_at=NOW)])
 def test_execution_that_is_replaced_keeps_its_record_until_then(
-    record: StoredExecution,
+    record: ExecutionRecord,
 ) -> None:
     """If the new request cannot be made, the next try decides as this one has."""
-    now = after(at(Command.DESCRIBE, record), described("Failed"))
+    instruction = after(at(Command.DESCRIBE, record), described("Failed"))
 
-    assert (now.command, now.store, now.record) == (Command.PREPARE, Store.KEEP, None)
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.PREPARE,
+        Store.KEEP,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -556,16 +593,16 @@ def test_cleared_task_replaces_a_running_execution(
     It is marked before it is stopped: a retry must not resume it if it fails while it
     stops.
     """
-    now = after(
+    instruction = after(
         at(Command.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill),
         described(status),
     )
 
-    assert (now.command, now.store) == (command, store)
+    assert (instruction.command, instruction.store) == (command, store)
     marked = stored(replaced_by_epoch=3, try_number=3)
-    assert now.record == (marked if stop_on_kill else stored())
+    assert instruction.record == (marked if stop_on_kill else stored())
     note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (
             WARNING,
             f"The execution of an earlier try has not ended (AWS status {status}). A new one starts after its "
@@ -576,17 +613,17 @@ def test_cleared_task_replaces_a_running_execution(
 
 def test_group_of_steps_goes_on_with_a_running_execution() -> None:
     """Some of its steps were cleared, which is decided after the end."""
-    now = after(
+    instruction = after(
         at(Command.DESCRIBE, stored(), epoch=3, stop_on_clear=False),
         described("Executing"),
     )
 
-    assert (now.command, now.store, now.record) == (
+    assert (instruction.command, instruction.store, instruction.record) == (
         Command.WAIT_FOR_END,
         Store.KEEP,
         stored(),
     )
-    (line,) = now.lines
+    (line,) = instruction.lines
     assert line.text == (
         "The execution of an earlier try has not ended (AWS status Executing). The task goes on with it after "
         f"its end: execution {ARN}"
@@ -595,9 +632,9 @@ def test_group_of_steps_goes_on_with_a_running_execution() -> None:
 
 def test_retry_waits_for_an_execution_that_stops() -> None:
     """It belongs to the same epoch, so nothing is marked."""
-    now = after(at(Command.DESCRIBE, stored()), described("Stopping"))
+    instruction = after(at(Command.DESCRIBE, stored()), described("Stopping"))
 
-    assert (now.command, now.store, now.record) == (
+    assert (instruction.command, instruction.store, instruction.record) == (
         Command.WAIT_FOR_END,
         Store.KEEP,
         stored(),
@@ -606,9 +643,14 @@ def test_retry_waits_for_an_execution_that_stops() -> None:
 
 def test_end_is_waited_for_after_the_stop() -> None:
     """AWS has accepted the stop."""
-    now = after(at(Command.STOP, stored()), Accepted(NOW))
+    instruction = after(at(Command.STOP, stored()), Accepted(NOW))
 
-    assert (now.command, now.store, now.record, now.lines) == (
+    assert (
+        instruction.command,
+        instruction.store,
+        instruction.record,
+        instruction.lines,
+    ) == (
         Command.WAIT_FOR_END,
         Store.KEEP,
         stored(),
@@ -620,11 +662,11 @@ def test_end_is_waited_for_after_the_stop() -> None:
 
 
 def resume_of(
-    record: StoredExecution, *, epoch: int = 2, **choices: Any
+    record: ExecutionRecord, *, epoch: int = 2, **options: Any
 ) -> Instruction:
     """Return the instruction after the description of a failed execution."""
     return after(
-        at(Command.DESCRIBE, record, epoch=epoch, **choices), described("Failed")
+        at(Command.DESCRIBE, record, epoch=epoch, **options), described("Failed")
     )
 
 
@@ -632,16 +674,16 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
     """What belonged to the attempt before is forgotten."""
     before = stored(stop_requested_by=1, epoch=1)
 
-    now = resume_of(before, on_clear="resume")
+    instruction = resume_of(before, on_clear="resume")
 
-    assert (now.command, now.store) == (Command.RESUME, Store.WRITE)
-    assert now.known.resume_token not in (None, START_TOKEN)
+    assert (instruction.command, instruction.store) == (Command.RESUME, Store.WRITE)
+    assert instruction.existing_record.resume_token not in (None, START_TOKEN)
     expected = {
         "resumes": 1,
-        "resume_token": now.known.resume_token,
+        "resume_token": instruction.existing_record.resume_token,
         "stop_requested_by": None,
     }
-    assert now.record == before.model_copy(
+    assert instruction.record == before.model_copy(
         update={**expected, "epoch": 2, "try_number": 3}
     )
 
@@ -651,29 +693,29 @@ def test_each_resume_has_a_token_of_its_own() -> None:
     It follows from the start token, the number and the try, so that a try that is
     repeated sends the same one.
     """
-    first = resume_of(stored(), retry_mode="resume").known
+    first = resume_of(stored(), retry_mode="resume").existing_record
     second = resume_of(
         first.model_copy(update={"resumed_at": NOW}), retry_mode="resume"
-    ).known
+    ).existing_record
     other = resume_of(
         stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})),
         retry_mode="resume",
-    ).known
+    ).existing_record
 
-    assert first == resume_of(stored(), retry_mode="resume").known
+    assert first == resume_of(stored(), retry_mode="resume").existing_record
     name = f"{START_TOKEN} resume 1 of try 3"
     assert first.resume_token == f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
     assert (second.resumes, second.resumed_at) == (2, None)
     # If a record was lost, nobody knows how many resumes there were.
-    forgotten = resume_of(stored(), number=4, retry_mode="resume").known
+    forgotten = resume_of(stored(), number=4, retry_mode="resume").existing_record
     assert len({each.resume_token for each in (first, second, other, forgotten)}) == 4
 
 
 def test_pending_resume_is_sent_again_with_its_token() -> None:
     """AWS resumes once, however often the request is sent."""
-    now = resume_of(resumed())
+    instruction = resume_of(resumed())
 
-    assert (now.command, now.store, now.record) == (
+    assert (instruction.command, instruction.store, instruction.record) == (
         Command.RESUME,
         Store.WRITE,
         resumed(try_number=3),
@@ -684,16 +726,18 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     """Its attempt begins now, whatever AWS said of the attempt before."""
     before = resume_of(stored(), retry_mode="resume")
 
-    now = after(before, Accepted(NOW))
+    instruction = after(before, Accepted(NOW))
 
-    assert (now.command, now.store, now.description) == (
+    assert (instruction.command, instruction.store, instruction.description) == (
         Command.WATCH,
         Store.WRITE,
         None,
     )
-    assert now.record == before.known.model_copy(update={"resumed_at": NOW})
-    assert now.attempt_started_at == NOW
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert instruction.record == before.existing_record.model_copy(
+        update={"resumed_at": NOW}
+    )
+    assert instruction.attempt_started_at == NOW
+    assert [(line.level, line.text) for line in instruction.lines] == [
         (INFO, f"Resumed (resume 1): execution {ARN}")
     ]
 
@@ -720,19 +764,22 @@ def test_resume_from_before_a_clear_is_settled_first(
     )
     accepted = after(again, Accepted(NOW))
     assert (accepted.command, accepted.store) == (Command.DESCRIBE_RESUMED, Store.WRITE)
-    assert accepted.known.resumed_at == NOW
+    assert accepted.existing_record.resumed_at == NOW
 
-    now = after(accepted, described(status))
+    instruction = after(accepted, described(status))
 
-    assert (now.command, now.known.resumes) == (command, resumes)
+    assert (instruction.command, instruction.existing_record.resumes) == (
+        command,
+        resumes,
+    )
     lines = (
         []
         if command is Command.RESUME
         else [(INFO, f"Resumed (resume 1): execution {ARN}")]
     )
-    assert [(line.level, line.text) for line in now.lines] == lines
+    assert [(line.level, line.text) for line in instruction.lines] == lines
     if command is Command.WATCH:
-        assert now.description == describe(status)
+        assert instruction.description == describe(status)
 
 
 @pytest.mark.parametrize(
@@ -773,16 +820,16 @@ def test_execution_may_run_although_aws_has_refused_its_resume(
     AWS may have accepted an earlier request for the same resume; no new execution is
     started beside it.
     """
-    now = after(at(Command.DESCRIBE_REFUSED, resumed()), described(status))
+    instruction = after(at(Command.DESCRIBE_REFUSED, resumed()), described(status))
 
-    assert now.command is command
-    assert (now.record is None) == (command is Command.PREPARE)
+    assert instruction.command is command
+    assert (instruction.record is None) == (command is Command.PREPARE)
 
 
 def test_record_is_missed_where_there_must_be_one() -> None:
     """An instruction about an execution without a record is an error of the core."""
     with pytest.raises(LookupError, match=r"Command.DESCRIBE has no record"):
-        _ = at(Command.DESCRIBE, None).known
+        _ = at(Command.DESCRIBE, None).existing_record
 
 
 def test_every_event_has_a_transition() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.ending import Owner
 from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
     Incarnation,
-    StoredExecution,
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.orphans import (
@@ -46,7 +46,7 @@ def request(token: str) -> StartRequest:
 OTHER_REQUEST = request("polysync-fedcba9876543210fedcba9876543210")
 
 
-def record(**changes: Any) -> StoredExecution:
+def record(**changes: Any) -> ExecutionRecord:
     """Return the record of a second try."""
     values: dict[str, Any] = {
         "epoch": 2,
@@ -58,7 +58,7 @@ def record(**changes: Any) -> StoredExecution:
         "try_number": 2,
         "unattended_stop": STOPPED,
     }
-    return StoredExecution(**{**values, **changes})
+    return ExecutionRecord(**{**values, **changes})
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from polysync_airflow.execution.lifecycle.ending import (
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
     Incarnation,
-    StoredExecution,
 )
 from polysync_airflow.states import DELETED
 from tests.execution.lifecycle.builders import EARLIER, stored
@@ -124,7 +124,7 @@ CURRENT = (True, False)
     ],
 )
 def test_owner_as_the_process_of_a_try_sees_it(
-    state: str | None, record: StoredExecution | None, is_current: bool, owner: Owner
+    state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
 ) -> None:
     """The number of the try in the record says who has gone on with the execution."""
     assert owner_by_record(RECORD, 2, state, record, is_current=is_current) is owner
@@ -215,7 +215,7 @@ def test_owner_of_a_record_without_the_start_of_the_dag_run() -> None:
     ],
 )
 def test_owner_of_deferred_task(
-    state: str | None, record: StoredExecution | None, owner: Owner
+    state: str | None, record: ExecutionRecord | None, owner: Owner
 ) -> None:
     """Airflow ends a trigger when the task ends, and when the trigger moves."""
     assert owner_of_deferred(state, record, RECORD.arn, 2) is owner
@@ -262,7 +262,7 @@ def test_what_a_process_without_context_may_store(state: str | None) -> None:
     ],
 )
 def test_owner_of_dead_process(
-    record: StoredExecution | None, retry_follows: bool, owner: Owner
+    record: ExecutionRecord | None, retry_follows: bool, owner: Owner
 ) -> None:
     """The failure callback stops nothing that a later try has written."""
     assert owner_of_dead_process(record, 2, retry_follows=retry_follows) is owner

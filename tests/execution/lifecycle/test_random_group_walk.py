@@ -17,9 +17,9 @@ from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
+    ExecutionRecord,
     Instruction,
-    RecoveryChoices,
-    StoredExecution,
+    RecoveryOptions,
 )
 from polysync_airflow.execution.step_tasks import Clear
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -54,7 +54,7 @@ class GroupAirflow(Airflow):
         # The tasks of the steps that have not ended after a clear.
         self.cleared: tuple[str, ...] = ALL
         # The XComs of the first task.
-        self.kept: StoredExecution | None = None
+        self.kept: ExecutionRecord | None = None
         self.first_look: Any = None
 
     def process_of_try(self) -> TryProcess:
@@ -106,26 +106,26 @@ class GroupTry(TryProcess):
     # more.
     settles = False
 
-    def _chosen(self) -> Generator[str, None, RecoveryChoices]:
-        choices = self.airflow.choices
+    def _chosen(self) -> Generator[str, None, RecoveryOptions]:
+        options = self.airflow.options
         self.clear = None
         if self.number == 1:
-            return choices
+            return options
         yield "before the clear is read"
         record = yield from self._read_record()
         if record is None or record.execution_arn is None or record.epoch == self.epoch:
-            return choices
+            return options
         is_other = is_of_other_incarnation(record, self.task.incarnation, self.number)
         if is_other or record.choice_in(self.epoch):
-            return choices
+            return options
         self.settles = record.resume_is_pending
         self.clear = self._decide(record.execution_arn)
         yield f"chosen: {self.clear.action}"
-        return choices.model_copy(update=self.clear.choices)
+        return options.model_copy(update=self.clear.options)
 
-    def _read_record(self) -> Generator[str, None, StoredExecution | None]:
+    def _read_record(self) -> Generator[str, None, ExecutionRecord | None]:
         airflow = self.airflow
-        if airflow.stored or airflow.lost or airflow.kept is None:
+        if airflow.stored or airflow.unproven or airflow.kept is None:
             return airflow.stored
         kept = airflow.kept
         yield "before the record of the success is stored"
@@ -155,16 +155,18 @@ class GroupTry(TryProcess):
     def _check_is_wanted(self, arn: str) -> None:
         """Check nothing: which steps were cleared decides, and not ``on_clear``."""
 
-    def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
+    def _check_choice(
+        self, before: Instruction, status: str, instruction: Instruction
+    ) -> None:
         """Check that the try does what was cleared."""
-        epoch, record = before.task_try.epoch, before.known
-        if now.command is Command.RESEND_RESUME:
+        epoch, record = before.task_try.epoch, before.existing_record
+        if instruction.command is Command.RESEND_RESUME:
             # Known limit: since this try has chosen, a process that was frozen right
             # before its write may have stored that it is about to resume.
             self.settles = True
         is_of_the_clear = self.clear and self.epoch == self.airflow.max_tries
         if is_of_the_clear and self.airflow.cleared != ALL and not self.settles:
-            assert now.command is not Command.STOP, (
+            assert instruction.command is not Command.STOP, (
                 "some steps were cleared, and the execution is stopped"
             )
         if self.clear is None or status != "Failed":
@@ -173,8 +175,8 @@ class GroupTry(TryProcess):
             return
         if not record.choice_in(epoch):
             action = self.clear.action
-            assert now.command in DOES[action], (
-                f"the clear means {action}, but the try does {now.command.name}"
+            assert instruction.command in DOES[action], (
+                f"the clear means {action}, but the try does {instruction.command.name}"
             )
 
 
@@ -188,19 +190,19 @@ class GroupWalk(Walk):
         self.clears += 1
         # Triggers of tries whose task was cleared, which have not done what they do
         # then.
-        self.late: list[tuple[StoredExecution, int]] = []
+        self.late: list[tuple[ExecutionRecord, int]] = []
 
-    def _choices(self) -> RecoveryChoices:
+    def _options(self) -> RecoveryOptions:
         return (
             super()
-            ._choices()
+            ._options()
             .model_copy(update={"retry_mode": "resume", "on_clear": "new"})
         )
 
     def _airflow(self, retries: int) -> GroupAirflow:
         return GroupAirflow(
             self.random,
-            self.choices,
+            self.options,
             retries,
             self.aws,
             has_own_names=self.scenario.has_own_names,
@@ -223,7 +225,10 @@ class GroupWalk(Walk):
         if not self.clears or self.random.random() < 0.5:
             return super()._defer(process)
         self.clears -= 1
-        airflow, record = self.airflow, process.now.known if process.now else None
+        airflow, record = (
+            self.airflow,
+            process.instruction.existing_record if process.instruction else None,
+        )
         assert record is not None
         airflow.history.append("deferred")
         airflow.state = "deferred"

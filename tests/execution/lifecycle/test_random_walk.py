@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryChoices
+from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryOptions
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.states import DELETED
 from tests.execution.lifecycle.aws import Aws, Weather
@@ -73,7 +73,7 @@ class Scenario:
     :param outside: somebody resumes or stops an execution outside of Airflow.
     :param races: the same, while a process is about to resume it.
     :param others: other task instances start executions of the same pipeline.
-    :param choices: what the author chose.
+    :param options: what the author chose.
     """
 
     weight: int
@@ -87,7 +87,7 @@ class Scenario:
     races: float = 0.05
     others: float = 0.2
     has_own_names: bool = False
-    choices: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 # A first try that nothing disturbs.
@@ -104,7 +104,7 @@ SCENARIOS = [
         deaths=0.2,
         losses=0,
         marks=0.9,
-        choices=RESUMES,
+        options=RESUMES,
     ),
     Scenario(
         3,
@@ -113,7 +113,7 @@ SCENARIOS = [
         deaths=0.2,
         losses=0,
         marks=0.9,
-        choices=RESUMES,
+        options=RESUMES,
     ),
     # A process that was frozen sends its resume late.
     Scenario(
@@ -123,7 +123,7 @@ SCENARIOS = [
         deaths=0.2,
         losses=0,
         marks=0.9,
-        choices=RESUMES_RETRIES,
+        options=RESUMES_RETRIES,
     ),
     # AWS refuses resumes, or somebody else resumes the execution.
     Scenario(
@@ -134,7 +134,7 @@ SCENARIOS = [
         losses=0,
         marks=0.9,
         races=0.5,
-        choices=RESUMES_RETRIES,
+        options=RESUMES_RETRIES,
     ),
     # AWS refuses a start that is to replace an execution.
     Scenario(
@@ -144,7 +144,7 @@ SCENARIOS = [
         deaths=0.2,
         losses=0,
         marks=0.9,
-        choices={"retry_mode": "new"},
+        options={"retry_mode": "new"},
     ),
     # AWS answers starts with conflicts.
     Scenario(
@@ -195,7 +195,7 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self.random = random = Random(seed)
         self.scenario = random.choices(SCENARIOS, WEIGHTS)[0]
-        self.choices = self._choices()
+        self.options = self._options()
         self.aws = Aws(random, self.scenario.weather)
         self.airflow = self._airflow(random.randint(0, 3) + len(self.scenario.dies))
         self.others = 0
@@ -220,19 +220,19 @@ class Walk:
         # for an earlier one.
         self.stopped_before: set[str] = set()
 
-    def _choices(self) -> RecoveryChoices:
+    def _options(self) -> RecoveryOptions:
         random = self.random
-        return RecoveryChoices(
+        return RecoveryOptions(
             retry_mode=random.choice(["new", "resume"]),
             on_clear=random.choice(["new", "resume"]),
             on_completed_with_failures=random.choice(["fail", "succeed"]),
             stop_on_kill=random.random() < 0.85,
-        ).model_copy(update=self.scenario.choices)
+        ).model_copy(update=self.scenario.options)
 
     def _airflow(self, retries: int) -> Airflow:
         return Airflow(
             self.random,
-            self.choices,
+            self.options,
             retries,
             self.aws,
             has_own_names=self.scenario.has_own_names,
@@ -411,7 +411,7 @@ class Walk:
             deployment = f"staging{self.others}"
         other = Airflow(
             self.random,
-            self.choices,
+            self.options,
             0,
             self.aws,
             run_id=run_id,
@@ -511,8 +511,8 @@ class Walk:
         if airflow.state == "running":
             self._crash(process)
         if (
-            process.now
-            and process.now.command is Command.WATCH
+            process.instruction
+            and process.instruction.command is Command.WATCH
             and airflow.state == "up_for_retry"
         ):
             assert airflow.aws.stops == stops, (
@@ -555,7 +555,10 @@ class Walk:
         Defer. The trigger may move, or may time out while the DAG is paused, and a user
         may end or clear the task.
         """
-        airflow, record = self.airflow, process.now.known if process.now else None
+        airflow, record = (
+            self.airflow,
+            process.instruction.existing_record if process.instruction else None,
+        )
         assert record is not None
         airflow.state = "deferred"
         airflow.history.append("deferred")
@@ -605,9 +608,9 @@ class Walk:
 
         Known limit: it starts an execution beside that of the later try.
         """
-        if process.at not in BEFORE_A_START or process.now is None:
+        if process.at not in BEFORE_A_START or process.instruction is None:
             return False
-        record, stored = process.now.known, self.airflow.stored
+        record, stored = process.instruction.existing_record, self.airflow.stored
         if record.epoch == self.airflow.max_tries:
             return False
         token = record.request.client_request_token
@@ -634,7 +637,7 @@ class Walk:
     def check_end(self) -> None:
         """Check what is left at the end."""
         own = list(filter(self.airflow.owns, self.aws.executions))
-        if not self.choices.stop_on_kill:
+        if not self.options.stop_on_kill:
             assert not any(each.stops for each in own), "an execution is stopped"
             return
         excused = self.unknown | self.stopped_before

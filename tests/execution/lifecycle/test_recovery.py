@@ -219,11 +219,11 @@ def test_message_names_the_button(on_clear: OnClear) -> None:
     def told(
         status: str, retry: str | None = None, *, by_fail_step: bool = False
     ) -> str:
-        choices = choose(on_clear=on_clear)
+        options = choose(on_clear=on_clear)
         return (
             next_step(
                 status,
-                choices,
+                options,
                 retry,
                 by_fail_step=by_fail_step,
                 button="or the button ",
@@ -249,9 +249,9 @@ def test_message_promises_no_resume_after_a_fail_step(
     """AWS refuses it."""
 
     def told(status: str = "Failed", *, by_fail_step: bool = True) -> str:
-        choices = choose(retry_mode=mode, on_clear=mode)
+        options = choose(retry_mode=mode, on_clear=mode)
         return " ".join(
-            (next_step(status, choices, retry, by_fail_step=by_fail_step) or "").split()
+            (next_step(status, options, retry, by_fail_step=by_fail_step) or "").split()
         )
 
     assert (
@@ -286,13 +286,13 @@ def test_execution_of_an_earlier_task_instance_is_not_resumed_by_a_later_clear(
 ) -> None:
     """Its first try has ended before it could replace it. Only a choice resumes it."""
     record = stored(epoch=NO_EPOCH, replaced_by_epoch=2)
-    choices = choose(on_clear="resume", stop_on_clear=not group)
+    options = choose(on_clear="resume", stop_on_clear=not group)
 
-    assert next_action(record, 3, "Failed", choices) is Action.START
+    assert next_action(record, 3, "Failed", options) is Action.START
 
     choice = ClearChoice(on_clear="resume")
     chosen = record.model_copy(update={"clear_choice": choice})
-    assert next_action(chosen, 3, "Failed", choices) is Action.RESUME
+    assert next_action(chosen, 3, "Failed", options) is Action.RESUME
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -322,8 +322,8 @@ def test_group_of_steps_replaces_what_a_user_or_an_earlier_try_has_given_up(
     record = stored(**of_epoch)
 
     for on_clear in ON_CLEAR:
-        choices = choose(stop_on_clear=False, on_clear=on_clear)
-        assert next_action(record, 3, "Failed", choices) is Action.START
+        options = choose(stop_on_clear=False, on_clear=on_clear)
+        assert next_action(record, 3, "Failed", options) is Action.START
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -337,20 +337,20 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
     """
     plain = stored()
     for chosen, on_clear, failures in product(ON_CLEAR, ON_CLEAR, FAILURES):
-        choices = choose(on_clear=on_clear, on_completed_with_failures=failures)
+        options = choose(on_clear=on_clear, on_completed_with_failures=failures)
 
         def action(
             epoch: int,
             chosen_for: int | None,
             on_clear: OnClear,
-            choices: Any = choices,
+            options: Any = options,
         ) -> Action:
             choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
             return next_action(
                 plain.model_copy(update={"clear_choice": choice}),
                 epoch,
                 status,
-                choices,
+                options,
             )
 
         resumed = next_action(plain, 2, status, choose(retry_mode="resume"))
@@ -359,9 +359,9 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
         )
         assert action(3, 3, chosen) is as_chosen
         # Of an earlier clear.
-        assert action(3, 2, chosen) is next_action(plain, 3, status, choices)
+        assert action(3, 2, chosen) is next_action(plain, 3, status, options)
         # After the clear, ``retry_mode`` decides about retries.
-        assert action(2, 2, chosen) is next_action(plain, 2, status, choices)
+        assert action(2, 2, chosen) is next_action(plain, 2, status, options)
 
 
 def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:

@@ -18,12 +18,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
     Event,
+    ExecutionRecord,
+    ExecutionsListed,
     Instruction,
     Killed,
-    LookedUp,
     Prepared,
     Refused,
-    StoredExecution,
 )
 from polysync_airflow.execution.lifecycle.machine import (
     MAX_TIMES_UNKNOWN,
@@ -46,7 +46,7 @@ from tests.execution.lifecycle.builders import (
 )
 from tests.execution.lifecycle.test_machine import START_IN_PLACE, UNKNOWN_ARN, refused
 
-WITH_ARN: list[StoredExecution | None] = [
+WITH_ARN: list[ExecutionRecord | None] = [
     stored(),
     stored(replaced_by_epoch=3),
     stored(clear_choice=ClearChoice(on_clear="resume")),
@@ -54,7 +54,7 @@ WITH_ARN: list[StoredExecution | None] = [
     resumed(resumed_at=NOW),
 ]
 # What may be known when a command is given.
-RECORDS: dict[Command, list[StoredExecution | None]] = {
+RECORDS: dict[Command, list[ExecutionRecord | None]] = {
     Command.LOOK_UP: [None, UNKNOWN_ARN],
     Command.RESEND_START: [UNKNOWN_ARN, START_IN_PLACE],
     Command.DESCRIBE: WITH_ARN,
@@ -76,8 +76,8 @@ EVENTS: list[Event] = [
     Accepted(NOW, ARN),
     Killed(),
     *(Described(NOW, describe(status)) for status in STATE_OF_STATUS),
-    *(LookedUp("fanout", executions) for executions in ([], [listed(2, 0)])),
-    LookedUp("fanout", [], claimed=describe("Executing")),
+    *(ExecutionsListed("fanout", executions) for executions in ([], [listed(2, 0)])),
+    ExecutionsListed("fanout", [], claimed=describe("Executing")),
     *(
         refused(code)
         for code in ("ConflictException", "ResourceNotFound", "AccessDeniedException")
@@ -97,13 +97,13 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
     """Yield what a try may know when it has a command."""
     modes = itertools.product(["new", "resume"], ["new", "resume"], [True, False])
     for retry_mode, on_clear, stop_on_kill in modes:
-        choices: dict[str, Any] = {
+        options: dict[str, Any] = {
             "retry_mode": retry_mode,
             "on_clear": on_clear,
             "stop_on_kill": stop_on_kill,
         }
         for number, epoch in ((1, 2), (3, 2), (3, 3)):
-            task_try = make_try(number, epoch, **choices)
+            task_try = make_try(number, epoch, **options)
             for each in RECORDS[command]:
                 record = each
                 if each and command in OF_THIS_EPOCH:
@@ -113,7 +113,9 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
                 yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
                 if record is None:
                     lost = StoredRecordError("lost", record=None)
-                    yield replace(instruction, task_try=replace(task_try, lost=lost))
+                    yield replace(
+                        instruction, task_try=replace(task_try, unproven=lost)
+                    )
 
 
 @pytest.mark.parametrize("command", Command)

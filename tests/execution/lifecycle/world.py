@@ -25,12 +25,12 @@ from polysync_airflow.exceptions import (
     StoredRecordError,
 )
 from polysync_airflow.execution.lifecycle.ending import (
-    Exit,
-    Leaving,
+    EndAction,
     Owner,
+    TryEnd,
     after_wait,
+    end_in_triggerer,
     leave,
-    leave_in_triggerer,
     owner_at_end_of_wait,
     owner_by_record,
     owner_of_dead_process,
@@ -45,19 +45,19 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
     Event,
+    ExecutionRecord,
+    ExecutionsListed,
     Incarnation,
     Instruction,
     Killed,
-    LookedUp,
     OnClear,
     Prepared,
-    RecoveryChoices,
+    RecoveryOptions,
     Refused,
     Store,
-    StoredExecution,
     TaskIdentity,
     TaskKey,
-    Try,
+    TaskTry,
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.lookup import arn_of
@@ -98,7 +98,7 @@ class Airflow:
     def __init__(
         self,
         random: Random,
-        choices: RecoveryChoices,
+        options: RecoveryOptions,
         retries: int,
         aws: Aws,
         *,
@@ -107,7 +107,7 @@ class Airflow:
         has_own_names: bool = False,
     ) -> None:
         self.random = random
-        self.choices = choices
+        self.options = options
         self.retries = retries
         self.key = TaskKey("retraining", run_id, "train", -1)
         self.deployment = deployment
@@ -120,9 +120,9 @@ class Airflow:
         self.current: int | None = None
         self.state: str | None = "scheduled"
         self.incarnation = Incarnation(dag_run_started_at=NOW)
-        self.stored: StoredExecution | None = None
+        self.stored: ExecutionRecord | None = None
         # Why the record cannot be believed: its key was rotated, or it was damaged.
-        self.lost: StoredRecordError | None = None
+        self.unproven: StoredRecordError | None = None
         self.parameter = "1"
         # What a user chose in place of ``on_clear``, by the epoch that its clear began;
         # None if that may be lost.
@@ -185,20 +185,20 @@ class Airflow:
             ways = ["rotated"]
         how = self.random.choice(ways)
         self.history.append(f"record {how}")
-        self.lost = None
+        self.unproven = None
         if self.stored and how != "deleted":
-            claims = {
+            records = {
                 "damaged": None,
                 "rotated": self.stored,
                 "edited": self._edited(self.stored),
             }
-            self.lost = StoredRecordError("", record=claims[how])
+            self.unproven = StoredRecordError("", record=records[how])
         self.stored = None
         self.forget_history()
         # With the record, the choice for this clear is lost.
         self.chosen.pop(self.max_tries, None)
 
-    def _edited(self, record: StoredExecution) -> StoredExecution:
+    def _edited(self, record: ExecutionRecord) -> ExecutionRecord:
         """Return a record with the execution of somebody else, or of an old start."""
         others = [each.arn for each in self.aws.executions]
         arn = self.random.choice([*others, record.execution_arn])
@@ -218,7 +218,7 @@ class Airflow:
 
     def forget_record(self) -> None:
         """Delete the record of a task that succeeds."""
-        self.stored, self.lost = None, None
+        self.stored, self.unproven = None, None
         self.latest = None
 
     def end_try(self, state: str) -> None:
@@ -285,10 +285,10 @@ class Airflow:
         """
         record = self.stored
         owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
-        leaving = leave(
-            record, self.try_number, stop_on_kill=self.choices.stop_on_kill
+        try_end = leave(
+            record, self.try_number, stop_on_kill=self.options.stop_on_kill
         ).owned_by(owner)
-        if record and leaving.exit is Exit.STOP:
+        if record and try_end.action is EndAction.STOP:
             self.stop(record)
 
     def watch(self) -> None:
@@ -301,13 +301,13 @@ class Airflow:
         if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
             self.stop(record)
 
-    def stop(self, record: StoredExecution) -> None:
+    def stop(self, record: ExecutionRecord) -> None:
         """Stop the execution of a record; without its ARN, it may begin only now."""
         aws = self.aws
         if record.execution_arn is None:
             self.latest = None
         with suppress(SageMakerApiError):
-            seen = LookedUp("fanout", aws.list())
+            seen = ExecutionsListed("fanout", aws.list())
             arn = record.execution_arn or arn_of(record, seen)
             if arn is None:
                 arn = aws.start(record.request)
@@ -324,7 +324,7 @@ class TryProcess:
         self.airflow, self.aws, self.number = airflow, airflow.aws, airflow.try_number
         self.epoch, self.task = airflow.max_tries, airflow.task
         self.killed = False
-        self.now: Instruction | None = None
+        self.instruction: Instruction | None = None
         self.wrote = False
         # The last of ``steps``.
         self.at = ""
@@ -343,36 +343,36 @@ class TryProcess:
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
         while True:
-            now = yield from self._begin()
+            instruction = yield from self._begin()
             while True:
-                yield from self._enter(now)
-                if self.killed and now.command in NOT_WHEN_KILLED:
-                    now = self._after(now, Killed())
+                yield from self._enter(instruction)
+                if self.killed and instruction.command in NOT_WHEN_KILLED:
+                    instruction = self._after(instruction, Killed())
                     continue
-                if now.error:
-                    raise now.error
-                self.now = now
-                if now.command in ENDS_THE_START:
+                if instruction.error:
+                    raise instruction.error
+                self.instruction = instruction
+                if instruction.command in ENDS_THE_START:
                     break
-                yield f"before {now.command.name}"
-                if now.command in COSTS_MONEY:
+                yield f"before {instruction.command.name}"
+                if instruction.command in COSTS_MONEY:
                     self._confirm()
-                    yield f"sending {now.command.name}"
-                event = self._call(now)
-                yield f"after {now.command.name}"
-                before, now = now, self._after(now, event)
+                    yield f"sending {instruction.command.name}"
+                event = self._call(instruction)
+                yield f"after {instruction.command.name}"
+                before, instruction = instruction, self._after(instruction, event)
                 if before.command is Command.DESCRIBE and isinstance(event, Described):
-                    self._check_choice(before, event.description.status, now)
-            self._take(now)
-            end = yield from self._wait(now)
-            if now.command is Command.WAIT_FOR_END:
+                    self._check_choice(before, event.description.status, instruction)
+            self._take(instruction)
+            end = yield from self._wait(instruction)
+            if instruction.command is Command.WAIT_FOR_END:
                 continue
-            record = self.now.known if self.now else None
+            record = self.instruction.existing_record if self.instruction else None
             if after_wait(
-                end, record, self.number, stop_on_kill=airflow.choices.stop_on_kill
+                end, record, self.number, stop_on_kill=airflow.options.stop_on_kill
             ).begins_again:
                 continue
-            self.now = None
+            self.instruction = None
             yield from self._end(failed=end.status != "Succeeded")
             return
 
@@ -393,37 +393,37 @@ class TryProcess:
             # It writes before a stop and before a resume, and Airflow refuses that.
             return
         if following.command is Command.STOP:
-            arn = following.known.arn
+            arn = following.existing_record.arn
             assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
         if following.command in (Command.RESUME, Command.RESEND_RESUME):
-            self._adopt(following.known.arn)
+            self._adopt(following.existing_record.arn)
         if following.command is Command.RESUME:
-            arn = following.known.arn
+            arn = following.existing_record.arn
             assert arn not in airflow.to_be_replaced[self.epoch], (
                 "an execution is resumed that was stopped to be replaced"
             )
 
     def _begin(self) -> Generator[str, None, Instruction]:
         airflow = self.airflow
-        choices = yield from self._chosen()
+        options = yield from self._chosen()
         yield "before the record is read"
-        stored, lost = airflow.stored, airflow.lost
+        stored, unproven = airflow.stored, airflow.unproven
         yield "when the record is read"
         unattended_stop = None
-        if choices.stop_on_kill:
+        if options.stop_on_kill:
             unattended_stop = UnattendedStop(polysync_conn_id="aws")
-        task_try = Try(
-            self.number, self.epoch, self.task, choices, lost, unattended_stop
+        task_try = TaskTry(
+            self.number, self.epoch, self.task, options, unproven, unattended_stop
         )
         return begin(task_try, stored)
 
-    def _chosen(self) -> Generator[str, None, RecoveryChoices]:
+    def _chosen(self) -> Generator[str, None, RecoveryOptions]:
         """
         Return what the author, or the operator, has chosen about the execution of the
         earlier tries.
         """
         yield from ()
-        return self.airflow.choices
+        return self.airflow.options
 
     def _end(self, *, failed: bool) -> Iterator[str]:
         """
@@ -438,13 +438,13 @@ class TryProcess:
         if airflow.current == self.number and airflow.state == "running":
             airflow.fail_or_retry() if failed else airflow.end_try("success")
 
-    def _take(self, now: Instruction) -> None:
+    def _take(self, instruction: Instruction) -> None:
         """Check that the execution is one with which the try may go on."""
         airflow = self.airflow
-        arn = now.known.arn
+        arn = instruction.existing_record.arn
         execution = self.aws.find(arn)
         assert airflow.owns(execution), "the execution is that of another task instance"
-        if now.command is not Command.WATCH:
+        if instruction.command is not Command.WATCH:
             return
         assert execution.request is not None
         token = execution.request.client_request_token
@@ -466,7 +466,7 @@ class TryProcess:
     def _check_is_wanted(self, arn: str) -> None:
         """Check that a clear does not take an old result, unless that is wanted."""
         airflow = self.airflow
-        wanted = airflow.chosen.get(self.epoch, airflow.choices.on_clear)
+        wanted = airflow.chosen.get(self.epoch, airflow.options.on_clear)
         if self.epoch == airflow.max_tries and wanted == "new":
             assert arn not in airflow.ended_before, "the clear takes an old result"
 
@@ -481,42 +481,44 @@ class TryProcess:
             return
         if latest.arn in airflow.not_resumable | airflow.to_be_replaced[epoch]:
             return
-        wanted: OnClear | None = airflow.choices.retry_mode
+        wanted: OnClear | None = airflow.options.retry_mode
         if epoch != airflow.latest_epoch:
             if latest.arn not in airflow.failed_before:
                 # It ran at the clear: whatever its end is, a new one follows.
                 return
-            wanted = airflow.chosen.get(epoch, airflow.choices.on_clear)
+            wanted = airflow.chosen.get(epoch, airflow.options.on_clear)
         counts_as_success = (
             latest.status == "CompletedWithFailures"
-            and airflow.choices.on_completed_with_failures == "succeed"
+            and airflow.options.on_completed_with_failures == "succeed"
         )
         assert wanted != "resume" or counts_as_success, (
             f"a start in place of {latest.arn}, which is to be resumed"
         )
 
-    def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
+    def _check_choice(
+        self, before: Instruction, status: str, instruction: Instruction
+    ) -> None:
         """
         Check that a clear does what the user chose, or else what ``on_clear`` says.
         """
         epoch = before.task_try.epoch
-        choices = self.airflow.choices
+        options = self.airflow.options
         is_of_the_clear = epoch == self.airflow.max_tries
         if status != "Failed" or not is_of_the_clear:
             return
-        if self._is_decided(before.known, epoch):
+        if self._is_decided(before.existing_record, epoch):
             return
-        wanted = self.airflow.chosen.get(epoch, choices.on_clear)
+        wanted = self.airflow.chosen.get(epoch, options.on_clear)
         if wanted is None:
             return
         does = (Command.PREPARE, Command.RESEND_RESUME)
         if wanted == "resume":
             does = (Command.RESUME, Command.RESEND_RESUME)
-        assert now.command in does, (
-            f"the clear wants {wanted}, but the try does {now.command.name}"
+        assert instruction.command in does, (
+            f"the clear wants {wanted}, but the try does {instruction.command.name}"
         )
 
-    def _is_decided(self, record: StoredExecution, epoch: int) -> bool:
+    def _is_decided(self, record: ExecutionRecord, epoch: int) -> bool:
         """
         Return whether a clear chooses nothing: a try of its epoch has already done so,
         or the execution is that of an earlier task instance with the same key.
@@ -528,50 +530,52 @@ class TryProcess:
         started_by = self.airflow.tokens[request.client_request_token]
         return started_by != self.task.incarnation
 
-    def _enter(self, now: Instruction) -> Iterator[str]:
-        if now.command is not Command.START:
-            self.now = now
-        if now.store is not Store.KEEP:
-            yield f"before the write for {now.command.name}"
+    def _enter(self, instruction: Instruction) -> Iterator[str]:
+        if instruction.command is not Command.START:
+            self.instruction = instruction
+        if instruction.store is not Store.KEEP:
+            yield f"before the write for {instruction.command.name}"
             self._confirm()
             yield ALLOWED
-        if now.store is Store.WRITE:
-            self._put(now.known)
+        if instruction.store is Store.WRITE:
+            self._put(instruction.existing_record)
             self.wrote = True
             # Known limit: a process that was frozen right before this write marks what a
             # later try may already go on with.
-            is_replaced = now.command in (Command.STOP, Command.WAIT_FOR_END)
+            is_replaced = instruction.command in (Command.STOP, Command.WAIT_FOR_END)
             if is_replaced and self._may_write:
-                self.airflow.to_be_replaced[self.epoch].add(now.known.arn)
-        elif now.store is Store.RESTORE:
-            self._put(now.restored)
-        elif now.store is Store.DELETE:
+                self.airflow.to_be_replaced[self.epoch].add(
+                    instruction.existing_record.arn
+                )
+        elif instruction.store is Store.RESTORE:
+            self._put(instruction.restored)
+        elif instruction.store is Store.DELETE:
             self.airflow.stored = None
-        yield f"stored for {now.command.name}"
+        yield f"stored for {instruction.command.name}"
 
-    def _call(self, now: Instruction) -> Event:
+    def _call(self, instruction: Instruction) -> Event:
         """Do what an instruction says, against AWS."""
         weather = self.aws.weather
         chance = self.airflow.random.random()
         is_lost = chance < weather.failed + weather.lost and not self.is_overwritten
-        if now.command is Command.PREPARE:
+        if instruction.command is Command.PREPARE:
             if chance < weather.failed / 3:
                 return Refused(PolysyncError("not valid", permanent=True))
-            return Prepared(make_request(now, self.airflow), "us-east-1")
-        if now.command in (Command.LOOK_UP, Command.LOOK_UP_STARTED):
+            return Prepared(make_request(instruction, self.airflow), "us-east-1")
+        if instruction.command in (Command.LOOK_UP, Command.LOOK_UP_STARTED):
             if chance < weather.failed:
                 return Refused(api_error("ThrottlingException", transient=True))
-            return self._look_up(now)
-        self._check_is_written(now)
+            return self._look_up(instruction)
+        self._check_is_written(instruction)
         if chance < weather.failed:
             # Before AWS has processed it; then it is not known whether it has.
             return Refused(
                 api_error("InternalFailure", transient=True), was_repeated=True
             )
         try:
-            event = self._processed(now, now.known)
+            event = self._processed(instruction, instruction.existing_record)
         except SageMakerApiError as error:
-            self._note_refusal(now, error)
+            self._note_refusal(instruction, error)
             return Refused(error)
         if is_lost:
             lost = api_error("ConnectionClosedError", transient=True)
@@ -589,51 +593,51 @@ class TryProcess:
         stored = self.airflow.stored
         return bool(self.wrote and stored and stored.try_number < self.number)
 
-    def _check_is_written(self, now: Instruction) -> None:
+    def _check_is_written(self, instruction: Instruction) -> None:
         """
         Check that the record has what a request that costs money needs, unless another
         process has written meanwhile.
         """
         stored = self.airflow.stored
-        if now.command not in COSTS_MONEY or not self._is_current:
+        if instruction.command not in COSTS_MONEY or not self._is_current:
             return
         if stored is None or stored.try_number != self.number:
             return
-        record = now.known
+        record = instruction.existing_record
         sent = (record.request.client_request_token, record.resume_token)
         written = (stored.request.client_request_token, stored.resume_token)
-        assert written == sent, f"{now.command.name} before its token is stored"
+        assert written == sent, f"{instruction.command.name} before its token is stored"
 
-    def _note_refusal(self, now: Instruction, error: SageMakerApiError) -> None:
-        if now.command in (Command.RESUME, Command.RESEND_RESUME):
-            self.airflow.not_resumable.add(now.known.arn)
+    def _note_refusal(self, instruction: Instruction, error: SageMakerApiError) -> None:
+        if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
+            self.airflow.not_resumable.add(instruction.existing_record.arn)
         if error.error_code == RESOURCE_NOT_FOUND:
-            self.airflow.not_resumable.add(now.known.arn)
+            self.airflow.not_resumable.add(instruction.existing_record.arn)
 
-    def _look_up(self, now: Instruction) -> LookedUp:
-        lost = now.task_try.lost
+    def _look_up(self, instruction: Instruction) -> ExecutionsListed:
+        unproven = instruction.task_try.unproven
         claimed = None
-        if lost and lost.record and lost.record.execution_arn:
-            claimed = self.aws.entry(self.aws.find(lost.record.execution_arn))
-        return LookedUp("fanout", self.aws.list(), claimed)
+        if unproven and unproven.record and unproven.record.execution_arn:
+            claimed = self.aws.entry(self.aws.find(unproven.record.execution_arn))
+        return ExecutionsListed("fanout", self.aws.list(), claimed)
 
-    def _processed(self, now: Instruction, record: StoredExecution) -> Event:
+    def _processed(self, instruction: Instruction, record: ExecutionRecord) -> Event:
         aws = self.aws
-        if now.command in (Command.START, Command.RESEND_START):
-            return Accepted(aws.now, self._start(now, record.request))
-        if now.command in (Command.RESUME, Command.RESEND_RESUME):
+        if instruction.command in (Command.START, Command.RESEND_START):
+            return Accepted(aws.now, self._start(instruction, record.request))
+        if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
             aws.resume(record.arn, record.resume_token or "")
             self.airflow.note_epoch(record.arn, record.epoch)
-        elif now.command is Command.STOP:
+        elif instruction.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
         else:
-            if record.epoch != now.task_try.epoch:
+            if record.epoch != instruction.task_try.epoch:
                 aws.end_gone()
             return Described(aws.now, aws.describe(record.arn))
         return Accepted(aws.now)
 
-    def _start(self, now: Instruction, request: StartRequest) -> str:
+    def _start(self, instruction: Instruction, request: StartRequest) -> str:
         airflow, aws = self.airflow, self.aws
         token = request.client_request_token
         known = aws.started_with(token)
@@ -643,25 +647,28 @@ class TryProcess:
         is_hidden = airflow.has_own_names and known
         if not is_hidden and chance < aws.weather.conflict / 2:
             raise api_error(CONFLICT, transient=True)
-        if now.command is Command.RESEND_START and chance > 1 - aws.weather.quota:
+        if (
+            instruction.command is Command.RESEND_START
+            and chance > 1 - aws.weather.quota
+        ):
             # Before AWS looks at the token.
             raise api_error("ResourceLimitExceeded")
         arn = aws.start(request)
         if known is None:
-            if now.command is Command.START:
-                self._check_is_not_paid_twice(now.task_try.epoch)
+            if instruction.command is Command.START:
+                self._check_is_not_paid_twice(instruction.task_try.epoch)
             is_of_this_run = airflow.tokens[token] == airflow.incarnation
             airflow.latest = aws.find(arn) if is_of_this_run else None
-            airflow.latest_epoch = now.known.epoch
+            airflow.latest_epoch = instruction.existing_record.epoch
         if not airflow.has_own_names and chance < aws.weather.conflict:
             raise api_error(CONFLICT, transient=True)
         return arn
 
-    def _wait(self, now: Instruction) -> Any:
+    def _wait(self, instruction: Instruction) -> Any:
         """
         Wait on the worker; a killed task goes on with its wait until its process ends.
         """
-        execution = self.aws.find(now.known.arn)
+        execution = self.aws.find(instruction.existing_record.arn)
         while not has_ended(execution.status):
             yield "waiting"
             if self.killed:
@@ -680,31 +687,31 @@ class TryProcess:
     def _leave(
         self, *, retry_follows: bool = False, is_signalled: bool = False
     ) -> Iterator[str]:
-        record = self.now.record if self.now else None
+        record = self.instruction.record if self.instruction else None
         if record is None:
             return
-        leaving = leave(
+        try_end = leave(
             record,
             self.number,
-            stop_on_kill=self.airflow.choices.stop_on_kill,
+            stop_on_kill=self.airflow.options.stop_on_kill,
             retry_follows=retry_follows,
             is_signalled=is_signalled,
         )
-        if leaving.exit is Exit.ASK_OWNER:
-            leaving = leaving.owned_by(self._owner(record))
-        if leaving.exit is Exit.ANNOUNCE_STOP:
-            leaving = leaving.owned_by(self._announce(leaving, record))
+        if try_end.action is EndAction.ASK_OWNER:
+            try_end = try_end.owned_by(self._owner(record))
+        if try_end.action is EndAction.ANNOUNCE_STOP:
+            try_end = try_end.owned_by(self._announce(try_end, record))
         yield "before the stop"
-        if leaving.exit is Exit.STOP:
+        if try_end.action is EndAction.STOP:
             self.airflow.stop(record)
 
-    def _announce(self, leaving: Leaving, record: StoredExecution) -> Owner:
+    def _announce(self, try_end: TryEnd, record: ExecutionRecord) -> Owner:
         owner = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
-            self._put(leaving.announced(record).with_choice_of(self.airflow.stored))
+            self._put(try_end.announced(record).with_choice_of(self.airflow.stored))
         return owner
 
-    def _owner(self, record: StoredExecution) -> Owner:
+    def _owner(self, record: ExecutionRecord) -> Owner:
         airflow = self.airflow
         is_current = self._is_current
         return owner_by_record(
@@ -737,7 +744,7 @@ class TryProcess:
             and airflow.state != DELETED
         )
 
-    def _put(self, record: StoredExecution) -> None:
+    def _put(self, record: ExecutionRecord) -> None:
         # Known limit: a process that was frozen right before its write writes over the
         # record of a later try, and over the choice of a clear, when it goes on.
         if not self._is_current:
@@ -748,13 +755,13 @@ class TryProcess:
         ):
             self.airflow.chosen[self.airflow.max_tries] = None
         self.airflow.stored = record.without_values()
-        self.airflow.lost = None
+        self.airflow.unproven = None
 
 
-def make_request(now: Instruction, airflow: Airflow) -> StartRequest:
+def make_request(instruction: Instruction, airflow: Airflow) -> StartRequest:
     """Return the start request of a try."""
-    start = (now.task_try.epoch, now.start_number)
-    task = now.task_try.task
+    start = (instruction.task_try.epoch, instruction.start_number)
+    task = instruction.task_try.task
     token = task.token(*start)
     airflow.tokens[token] = task.incarnation
     name = task.display_name(*start)
@@ -768,26 +775,26 @@ def make_request(now: Instruction, airflow: Airflow) -> StartRequest:
     )
 
 
-def end_deferred(airflow: Airflow, record: StoredExecution, number: int) -> None:
+def end_deferred(airflow: Airflow, record: ExecutionRecord, number: int) -> None:
     """Run ``on_kill`` of the trigger of a try."""
     owner = owner_of_deferred(airflow.state, airflow.stored, record.arn, number)
-    leaving = leave(
-        airflow.stored, number, stop_on_kill=airflow.choices.stop_on_kill
+    try_end = leave(
+        airflow.stored, number, stop_on_kill=airflow.options.stop_on_kill
     ).owned_by(owner)
-    if leaving.exit is Exit.STOP:
+    if try_end.action is EndAction.STOP:
         airflow.stop(record)
 
 
 def time_out_in_triggerer(
-    airflow: Airflow, record: StoredExecution, number: int
+    airflow: Airflow, record: ExecutionRecord, number: int
 ) -> None:
     """Run what the trigger of a try does when its wait has reached the deadline."""
-    if not airflow.choices.stop_on_kill:
+    if not airflow.options.stop_on_kill:
         return
     owner = owner_at_end_of_wait(airflow.state, airflow.stored, record.arn, number)
-    leaving = leave_in_triggerer(number).owned_by(owner)
-    if leaving.exit is not Exit.STOP:
+    try_end = end_in_triggerer(number).owned_by(owner)
+    if try_end.action is not EndAction.STOP:
         return
     if airflow.stored:
-        airflow.stored = leaving.announced(airflow.stored)
+        airflow.stored = try_end.announced(airflow.stored)
     airflow.stop(record)

@@ -15,8 +15,9 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution.steps.callbacks import (
     MAX_BODY_BYTES,
-    Situation,
+    CallbackStatus,
     answer_token,
+    callback_status,
     failure_reason,
     find_step,
     is_news,
@@ -26,7 +27,6 @@ from polysync_airflow.execution.steps.callbacks import (
     parse_step_changed,
     recorded_outputs,
     running_callback,
-    situation_of,
     still_waits,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -64,27 +64,34 @@ def step(status: str | None = "Executing", **members: Any) -> StepDescription:
 @pytest.mark.parametrize(
     ("step_status", "status", "expected"),
     [
-        (None, "Executing", Situation.NOT_BEGUN),
-        (None, "Pausing", Situation.NOT_BEGUN),
-        (None, "Stopping", Situation.CANCELLED),
-        (None, "Stopped", Situation.CANCELLED),
-        (None, "Succeeded", Situation.NEVER_RAN),
-        (None, "Failed", Situation.NEVER_RAN),
-        (None, "CompletedWithFailures", Situation.NEVER_RAN),
-        ("Starting", "Executing", Situation.RUNNING),
-        ("Executing", "Executing", Situation.RUNNING),
-        ("Pausing", "Executing", Situation.RUNNING),
-        ("Executing", "Stopping", Situation.STOPPING),
-        ("Stopping", "Executing", Situation.STOPPING),
-        ("Executing", "Failed", Situation.NEVER_RAN),
-        *(("Succeeded", status, Situation.SUCCEEDED) for status in STATE_OF_STATUS),
-        *(("Failed", status, Situation.FAILED) for status in STATE_OF_STATUS),
-        *(("Stopped", status, Situation.CANCELLED) for status in STATE_OF_STATUS),
+        (None, "Executing", CallbackStatus.NOT_BEGUN),
+        (None, "Pausing", CallbackStatus.NOT_BEGUN),
+        (None, "Stopping", CallbackStatus.CANCELLED),
+        (None, "Stopped", CallbackStatus.CANCELLED),
+        (None, "Succeeded", CallbackStatus.NEVER_RAN),
+        (None, "Failed", CallbackStatus.NEVER_RAN),
+        (None, "CompletedWithFailures", CallbackStatus.NEVER_RAN),
+        ("Starting", "Executing", CallbackStatus.RUNNING),
+        ("Executing", "Executing", CallbackStatus.RUNNING),
+        ("Pausing", "Executing", CallbackStatus.RUNNING),
+        ("Executing", "Stopping", CallbackStatus.STOPPING),
+        ("Stopping", "Executing", CallbackStatus.STOPPING),
+        ("Executing", "Failed", CallbackStatus.NEVER_RAN),
+        *(
+            ("Succeeded", status, CallbackStatus.SUCCEEDED)
+            for status in STATE_OF_STATUS
+        ),
+        *(("Failed", status, CallbackStatus.FAILED) for status in STATE_OF_STATUS),
+        *(("Stopped", status, CallbackStatus.CANCELLED) for status in STATE_OF_STATUS),
     ],
 )
-def test_situation(step_status: str | None, status: str, expected: Situation) -> None:
+def test_situation(
+    step_status: str | None, status: str, expected: CallbackStatus
+) -> None:
     """The status of the step comes first, then that of the execution."""
-    assert situation_of(step(step_status) if step_status else None, status) is expected
+    assert (
+        callback_status(step(step_status) if step_status else None, status) is expected
+    )
 
 
 def test_messages_are_those_of_aws() -> None:

@@ -293,7 +293,7 @@ def test_conflict_that_lasts_uses_the_retries(
 ) -> None:
     """The next try sends the same request again."""
     emulator.control.add_fault(
-        "error", START, code="ConflictException", message="Try later"
+        "error", START, code="ConflictException", message="TaskTry later"
     )
     task = make_task()
 

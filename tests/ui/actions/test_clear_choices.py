@@ -19,7 +19,7 @@ from cryptography.fernet import Fernet
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
-    StoredExecution,
+    ExecutionRecord,
     TaskKey,
 )
 from polysync_airflow.records import RECORD, from_stored, to_stored, to_variable
@@ -93,7 +93,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
     return send
 
 
-def to_text(record: StoredExecution, task: TaskKey = TASK) -> str:
+def to_text(record: ExecutionRecord, task: TaskKey = TASK) -> str:
     """Return the value of the Variable with a record, as the task writes it."""
     return to_variable(to_stored(record, task), task)
 
@@ -114,7 +114,7 @@ def variable() -> Any:
     return stored_variable(TASK)
 
 
-def record() -> StoredExecution:
+def record() -> ExecutionRecord:
     """Return the stored record, whose signature is valid."""
     return from_stored(json.loads(variable()[0])[RECORD], TASK, place="")
 

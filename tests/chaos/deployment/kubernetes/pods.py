@@ -72,7 +72,7 @@ class Pod:
         self.annotations, self.session = annotations, session
         self.name = session.name
         # Its node is lost: what the API asks of it waits.
-        self.lost = False
+        self.unproven = False
 
     @property
     def runs(self) -> bool:
@@ -102,13 +102,13 @@ class Pod:
 
     def lose(self) -> None:
         """Freeze all processes, of which the API then learns nothing more."""
-        self.lost = True
+        self.unproven = True
         self._signal_all(signal.SIGSTOP)
 
     def come_back(self) -> None:
         """Let the processes of the lost node continue."""
         self._signal_all(signal.SIGCONT)
-        self.lost = False
+        self.unproven = False
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes():
@@ -329,7 +329,7 @@ class Pods:
         )
         pod = self._pods[name] = Pod(new.metadata.annotations, session)
         self._set_status(name, "Running", "running", startedAt=_now())
-        while pod.lost or (code := session.status()) is None:
+        while pod.unproven or (code := session.status()) is None:
             await asyncio.sleep(_POLL_SECONDS)
         # The exit status of a process that a signal has ended, as a shell has it.
         code = 128 - code if code < 0 else code
@@ -339,7 +339,7 @@ class Pods:
         )
 
     async def _end(self, name: str, grace: float) -> None:
-        while name not in self._pods or self._pods[name].lost:
+        while name not in self._pods or self._pods[name].unproven:
             await asyncio.sleep(_POLL_SECONDS)
         pod, end = self._pods[name], time.monotonic() + grace
         pod.send(signal.SIGTERM)

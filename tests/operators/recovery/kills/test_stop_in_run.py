@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator, worker_stop
 from polysync_airflow.states import DELETED
@@ -45,7 +45,7 @@ DENIED = {"code": "AccessDeniedException", "message": "not you"}
 
 def started(arn: str) -> dict[str, Any]:
     """Return the XCom ``run`` of an execution that has just started."""
-    run = ExecutionRecord(
+    run = RunSummary(
         execution_arn=arn,
         pipeline_name="fanout",
         state="Running",
@@ -296,7 +296,7 @@ def test_killed_worker_says_since_when_nobody_knows(
     emulated_time.after(300, task.kill)
     emulated_time.after(305, crash)
 
-    run = ExecutionRecord.model_validate(task.run_prepared_try().xcoms["run"])
+    run = RunSummary.model_validate(task.run_prepared_try().xcoms["run"])
 
     assert run.stop
     assert run.stop.seen_at

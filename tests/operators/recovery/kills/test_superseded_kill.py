@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import task_try
+from polysync_airflow.operators import try_runner
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.harness import (
@@ -204,7 +204,7 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     The handler does not wait for an answer that cannot come; the interrupted code asks
     again and stops.
     """
-    monkeypatch.setattr(task_try, "OWNER_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(try_runner, "OWNER_TIMEOUT_SECONDS", 0.1)
     channel = threading.Lock()
     task.prepare_try()
     store_set, killed = task.store.set, list[bool]()
@@ -223,7 +223,7 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     # The handler's thread goes on when the channel is free. It must not reach into the
     # next test.
     for thread in threading.enumerate():
-        if thread.name == task_try.KILL_THREAD:
+        if thread.name == try_runner.KILL_THREAD:
             thread.join(10)
     emulator.control.advance(60)
 

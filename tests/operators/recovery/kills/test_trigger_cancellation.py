@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.triggers import stopping, waits
+from polysync_airflow.triggers import stopping, wait_triggers
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import make_trigger
@@ -23,7 +23,7 @@ from tests.operators.recovery.harness import NEVER_ENDS, STOP, ExecutionLog, cal
 def _without_on_kill(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behave as before Airflow 3.3, whichever version runs the tests."""
     monkeypatch.setattr(
-        waits, "CAPABILITIES", CAPABILITIES._replace(trigger_on_kill=False)
+        wait_triggers, "CAPABILITIES", CAPABILITIES._replace(trigger_on_kill=False)
     )
     emulator.control.put_scenario(NEVER_ENDS)
 

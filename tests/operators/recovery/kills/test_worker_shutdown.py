@@ -15,7 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
-from polysync_airflow.operators import task_try
+from polysync_airflow.operators import try_runner
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     DESCRIBE,
@@ -228,7 +228,7 @@ def test_shutdown_while_the_main_thread_holds_the_channel_to_airflow(
     The handler gets no answer; the interrupted code goes on to where it asks itself,
     and leaves the execution.
     """
-    monkeypatch.setattr(task_try, "OWNER_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(try_runner, "OWNER_TIMEOUT_SECONDS", 0.1)
     channel, task = threading.Lock(), Task()
     task.prepare_try()
     store_set, shut_down = task.store.set, list[bool]()
@@ -244,7 +244,7 @@ def test_shutdown_while_the_main_thread_holds_the_channel_to_airflow(
 
     first = task.run_prepared_try()
     for thread in threading.enumerate():
-        if thread.name == task_try.KILL_THREAD:
+        if thread.name == try_runner.KILL_THREAD:
             thread.join(10)
 
     assert isinstance(first.error, PolysyncError)

@@ -15,7 +15,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     StoredRecordError,
 )
-from polysync_airflow.execution.lifecycle.instructions import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
@@ -55,7 +55,7 @@ EDITS: dict[str, dict[str, Any]] = {
 def edited(record: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the record with changed values, of the record itself or of its request."""
     of_request = {k: v for k, v in changes.items() if k in StartRequest.model_fields}
-    of_record = {k: v for k, v in changes.items() if k in StoredExecution.model_fields}
+    of_record = {k: v for k, v in changes.items() if k in ExecutionRecord.model_fields}
     assert len(of_request) + len(of_record) == len(changes)
     return {**record, **of_record, "request": {**record["request"], **of_request}}
 

@@ -20,7 +20,7 @@ from polysync_airflow import sensors
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import delete_xcom, read_xcom
 from polysync_airflow.execution.json_input import read_json
-from polysync_airflow.triggers import waits
+from polysync_airflow.triggers import wait_triggers
 from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
 
 # What this try waits for, encrypted, for the triggerer to which Airflow moves it.
@@ -152,7 +152,8 @@ class PolysyncTaskTrigger(BaseTrigger):
             )
             if owner == str(ti.id):
                 return TaskDeferred(
-                    trigger=getattr(waits, name)(**arguments), method_name=method_name
+                    trigger=getattr(wait_triggers, name)(**arguments),
+                    method_name=method_name,
                 )
         except Exception as error:
             if kept is not None:

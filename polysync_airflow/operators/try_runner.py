@@ -27,23 +27,23 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
-from polysync_airflow.execution.lifecycle.ending import Exit, Leaving
+from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Command,
     Event,
+    ExecutionRecord,
+    ExecutionsListed,
     Instruction,
     Killed,
-    LookedUp,
     Store,
-    StoredExecution,
-    Try,
+    TaskTry,
     UnattendedStop,
 )
 from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
-from polysync_airflow.operators.base import TryChoices, write_lines
+from polysync_airflow.operators.base import TryOptions, write_lines
 from polysync_airflow.operators.execution_calls import (
     ExecutionCalls,
     HookForRegion,
@@ -73,7 +73,7 @@ _COUNTED: Final = {
 
 
 @dataclass(eq=False)
-class TaskTry:
+class TryRunner:
     """
     The state of one try.
 
@@ -81,7 +81,7 @@ class TaskTry:
         region.
     """
 
-    choices: TryChoices
+    options: TryOptions
     hook_for_region: HookForRegion
     log: Any
     # Whether this process executes the task, so that its templates are rendered.
@@ -101,7 +101,7 @@ class TaskTry:
     _stop: WorkerStop | None = None
 
     @property
-    def record(self) -> StoredExecution | None:
+    def record(self) -> ExecutionRecord | None:
         """
         The record of the execution that this process started or waits for; None without
         one.
@@ -134,7 +134,7 @@ class TaskTry:
             hook_for_region=self.hook_for_region,
             log=self.log,
             arguments=arguments,
-            validate_parameters=self.choices.validate_parameters,
+            validate_parameters=self.options.validate_parameters,
             deadline=clock.time() + timeout,
         )
         store = RecordStore(context)
@@ -147,22 +147,22 @@ class TaskTry:
             instruction = self._carry_on(store, calls, instruction)
         return instruction
 
-    def _try(self, context: Context, store: RecordStore) -> Try:
-        return Try(
+    def _try(self, context: Context, store: RecordStore) -> TaskTry:
+        return TaskTry(
             number=store.try_number,
             epoch=context["ti"].max_tries,
             task=store.identity,
-            choices=self.choices,
-            lost=store.lost,
+            options=self.options,
+            unproven=store.unproven,
             unattended_stop=self._unattended_stop(),
         )
 
     def _unattended_stop(self) -> UnattendedStop | None:
-        if not self.choices.stop_on_kill:
+        if not self.options.stop_on_kill:
             return None
         return UnattendedStop(
             polysync_conn_id=self.hook_for_region(None).polysync_conn_id,
-            after_success=self.choices.wait_for_completion,
+            after_success=self.options.wait_for_completion,
         )
 
     def _carry_on(
@@ -194,7 +194,7 @@ class TaskTry:
             self._instruction = instruction
         write_lines(self.log, instruction.lines)
         if instruction.store is Store.WRITE:
-            store.write(instruction.known)
+            store.write(instruction.existing_record)
         elif instruction.store is Store.RESTORE:
             store.write(instruction.restored)
         elif instruction.store is Store.DELETE:
@@ -211,7 +211,7 @@ class TaskTry:
         metric = _COUNTED.get(instruction.command)
         if metric and _has_begun(instruction, event):
             connection = self.hook_for_region(None).polysync_conn_id
-            region = instruction.known.region_name
+            region = instruction.existing_record.region_name
             count(metric, connection=connection, region=region)
 
     def parameters_of(self, instruction: Instruction) -> Mapping[str, str]:
@@ -219,7 +219,7 @@ class TaskTry:
         Return the parameters of an execution, which AWS tells if an earlier try has
         sent them.
         """
-        record = instruction.known
+        record = instruction.existing_record
         if instruction.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
         hook = self.hook_for_region(models.region_from_arn(record.arn))
@@ -254,7 +254,7 @@ class TaskTry:
 
     def own_record(
         self, context: Context
-    ) -> tuple[RecordStore, StoredExecution | None]:
+    ) -> tuple[RecordStore, ExecutionRecord | None]:
         """
         Return the record of this try's execution; after a deferral, it is read again.
         """
@@ -276,7 +276,7 @@ class TaskTry:
 
     def _confirm(
         self, context: Context, store: RecordStore, end: ExecutionEvent
-    ) -> tuple[StoredExecution | None, str | None]:
+    ) -> tuple[ExecutionRecord | None, str | None]:
         """
         Return the record of an execution that has not ended, made anew: that of this
         try was deleted, or cannot be believed.
@@ -284,8 +284,8 @@ class TaskTry:
         :return: the record, or why there is none.
         """
         try:
-            record: StoredExecution | None
-            if store.lost is None:
+            record: ExecutionRecord | None
+            if store.unproven is None:
                 record = self._record_of_wait(context, store, end)
             else:
                 record = self._record_by_name(store, end)
@@ -294,13 +294,13 @@ class TaskTry:
                 return record, None
         except PolysyncError as error:
             return None, str(error)
-        if store.lost:
-            return None, store.lost.problem
+        if store.unproven:
+            return None, store.unproven.problem
         return None, None
 
     def _record_of_wait(
         self, context: Context, store: RecordStore, end: ExecutionEvent
-    ) -> StoredExecution:
+    ) -> ExecutionRecord:
         """
         Return the record of the execution in the event, which this try's own trigger
         has sent.
@@ -317,7 +317,7 @@ class TaskTry:
 
     def _record_by_name(
         self, store: RecordStore, end: ExecutionEvent
-    ) -> StoredExecution | None:
+    ) -> ExecutionRecord | None:
         """
         Return the record of an execution whose name says that this task has started it.
         """
@@ -325,10 +325,12 @@ class TaskTry:
         hook = self.hook_for_region(models.region_from_arn(arn))
         execution = hook.describe_pipeline_execution(arn)
         pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
-        claims = None
-        if store.lost:
-            claims = store.lost.record
-        record = lookup.own_record_of(execution, store.identity, claims, pipeline_name)
+        unproven_record = None
+        if store.unproven:
+            unproven_record = store.unproven.record
+        record = lookup.own_record_of(
+            execution, store.identity, unproven_record, pipeline_name
+        )
         if record is None:
             return None
         changes = {
@@ -341,22 +343,22 @@ class TaskTry:
 
     def finish(
         self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None
-    ) -> Leaving:
+    ) -> TryEnd:
         """
         Decide about the execution after the end of the wait. From here on, a kill has
         nothing to stop.
 
         :param policy: the task's ``retry_policy``.
-        :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
+        :return: ``EndAction.BEGIN_AGAIN``, or what became of the execution.
         """
-        stop_on_kill = self.choices.stop_on_kill
+        stop_on_kill = self.options.stop_on_kill
         record = None
         problem = None
         if ending.needs_record(end, stop_on_kill=stop_on_kill):
             self._store, record = self.own_record(context)
             if record is None and end.outcome != "ended":
                 record, problem = self._confirm(context, self._store, end)
-        leaving = ending.after_wait(
+        try_end = ending.after_wait(
             end,
             record,
             context["ti"].try_number,
@@ -364,22 +366,22 @@ class TaskTry:
             retry_follows=_is_retried(end, context, policy),
             problem=problem,
         )
-        if leaving.exit is Exit.BEGIN_AGAIN:
+        if try_end.action is EndAction.BEGIN_AGAIN:
             self.log.warning(
                 "An earlier try of this task had requested the stop before this try "
                 "reattached. A new execution is started in place of execution %s",
                 end.execution_arn,
             )
-            return leaving
+            return try_end
         if self._store and record:
             self._ti = context["ti"]
             reason: StopReason = "failure"
             if end.outcome == "timed_out":
                 reason = "timeout"
-            leaving = self._carry_out(leaving, self._store, record, reason)
-        self.is_handled = leaving.handled
+            try_end = self._carry_out(try_end, self._store, record, reason)
+        self.is_handled = try_end.handled
         self._instruction = None
-        return leaving
+        return try_end
 
     def kill(self, *, timed_out: bool) -> None:
         """
@@ -449,42 +451,42 @@ class TaskTry:
         record = self.record
         if store is None or record is None:
             return True
-        leaving = ending.leave(
+        try_end = ending.leave(
             record,
             store.try_number,
-            stop_on_kill=self.choices.stop_on_kill,
+            stop_on_kill=self.options.stop_on_kill,
             retry_follows=retry_follows,
             is_signalled=reason == "ended_task",
         )
-        leaving = self._carry_out(leaving, store, record, reason, answered)
+        try_end = self._carry_out(try_end, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
-        self.log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
+        self.log.warning("%s: %s Execution: %s", _REASONS[reason], try_end.text, arn)
         if answered and record.execution_arn and self._stop and self._stop.announced:
             self._stop.follow()
-        return leaving.handled
+        return try_end.handled
 
     def _carry_out(
         self,
-        leaving: Leaving,
+        try_end: TryEnd,
         store: RecordStore,
-        record: StoredExecution,
+        record: ExecutionRecord,
         reason: StopReason,
         answered: threading.Event | None = None,
-    ) -> Leaving:
+    ) -> TryEnd:
         """
         Do what the core says about an execution that this try does not wait for any
         longer.
         """
-        if leaving.exit is Exit.ASK_OWNER:
+        if try_end.action is EndAction.ASK_OWNER:
             owner, *_ = store.owner(record)
-            leaving = leaving.owned_by(owner)
-        self._is_shutdown |= leaving.is_shutdown
-        if leaving.exit is Exit.END_EPOCH:
-            store.announce_stop(leaving.announced(record))
-        if leaving.exit is not Exit.ANNOUNCE_STOP:
+            try_end = try_end.owned_by(owner)
+        self._is_shutdown |= try_end.is_shutdown
+        if try_end.action is EndAction.END_EPOCH:
+            store.announce_stop(try_end.announced(record))
+        if try_end.action is not EndAction.ANNOUNCE_STOP:
             if answered:
                 answered.set()
-            return leaving
+            return try_end
         self._stop = WorkerStop(
             ti=self._ti,
             log=self.log,
@@ -494,7 +496,7 @@ class TaskTry:
             hook_for_region=self.hook_for_region,
             answered=answered,
         )
-        return self._stop.carry_out(leaving)
+        return self._stop.carry_out(try_end)
 
 
 def _has_begun(instruction: Instruction, event: Event) -> bool:
@@ -502,7 +504,7 @@ def _has_begun(instruction: Instruction, event: Event) -> bool:
     match event:
         case Accepted():
             return True
-        case LookedUp():
+        case ExecutionsListed():
             record = instruction.record
             return record is not None and lookup.arn_of(record, event) is not None
         case _:

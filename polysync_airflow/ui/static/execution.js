@@ -34,7 +34,7 @@ const MAX_ANSWERS = 50;
 const MIN_PAUSE = 60_000;
 const SHORT_REASON = 300;
 const MAX_DEPTH = 3;
-// For how long a triggerer asks AWS how a stop ends (triggers/waits.py), and how late it may have begun.
+// For how long a triggerer asks AWS how a stop ends (triggers/stopping.py), and how late it may have begun.
 const FOLLOWED = 16 * 60_000;
 // How long after the end of its task a stop may be stored, and how long a worker may live after it.
 const REQUESTED = 2 * 60_000;

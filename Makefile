@@ -5,7 +5,9 @@
 #   make demo                 run a SageMaker pipeline from a private Airflow, against the local emulator
 #   make demo KEEP=1          the same; the Airflow UI stays available until Ctrl-C
 #   make test                 the default test suites: those of the provider and of the emulator
-#   make test-provider        the first of them (make test-provider ARGS="-k stop -x" passes options to pytest)
+#   make test-repository      the tests beside them that need neither a whole Airflow nor a browser: packages, stored shapes,
+#                             random input, tools of the tests
+#   make test-provider        the first of the default suites (make test-provider ARGS="-k stop -x" passes options to pytest)
 #   make test-emulator        the second, in an environment without Airflow
 #   make test-browser         the tests of the tab, the page and of forms. Installs Chromium if it is missing.
 #   make test-accessibility   check the tab and the page with axe-core. Installs Chromium and Node.js if they are missing.
@@ -21,7 +23,8 @@
 #   make lint                 check formatting, lint rules, types and workflows
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
-#   make test-docs            run the example DAGs and the examples of all pages, and follow their links
+#   make test-docs            compare the pages with the code, run the example DAGs and the examples of all pages, and
+#                             follow their links
 #   make licences             check the licences of all packages that users install with these
 #   make release              build wheels, sdists, SBOMs and hashes into dist/, and run the demo from the wheels
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
@@ -90,13 +93,10 @@ AXE := axe-core@4.14.1
 # One of the tests builds the wheels, without access to a package index.
 PROJECT := -e '.[emulator,entra,openlineage]' -e ./emulator --group test --group chaos
 # What depends on botocore: calls, sign-in, hooks, and one table of outcomes.
-BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py \
-    tests/testing/test_amazon_provider.py
+BOTOCORE_TESTS := tests/unit/aws tests/unit/auth tests/unit/test_hooks.py tests/unit/operators/test_start_outcomes.py \
+    tests/unit/testing/test_amazon_provider.py
 # Its tests are a project of their own, with their own options.
 EMULATOR_PYTEST = cd emulator && ../$(EMULATOR_VENV)/bin/python -m pytest
-# What has tests with the marker "documentation".
-EXAMPLE_TESTS := tests/documentation tests/auth/sign_in/test_documented_path.py tests/records tests/sensors \
-    tests/test_example_dags.py
 # One process of tests for each core.
 # One more process than there are cores, since some tests wait.
 IN_PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
@@ -104,7 +104,7 @@ IN_PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 EMULATOR_METADATA := emulator/pyproject.toml emulator/sagemaker_emulator/__init__.py
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EMULATOR_METADATA) Makefile
 
-.PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator test-docs mutants test-browser test-system test-clients test-accessibility \
+.PHONY: install install-aiobotocore install-clients demo test test-provider test-repository test-emulator test-docs mutants test-browser test-system test-clients test-accessibility \
         test-aiobotocore lint docs licences release screenshots nightly mutants-drivers \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-page bench-marks bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
@@ -122,6 +122,9 @@ test: test-provider test-emulator
 test-provider: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
+test-repository: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --ignore tests/unit --ignore tests/documentation tests $(ARGS)
+
 test-emulator: $(EMULATOR_VENV)/.ready
 	$(EMULATOR_PYTEST) $(IN_PARALLEL) $(ARGS)
 
@@ -133,11 +136,11 @@ mutants-drivers: $(VENV)/.mutants
 
 test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
-	    $(VENV)/bin/python -m pytest -m 'system and not nightly' tests/documentation tests/ui $(ARGS)
+	    $(VENV)/bin/python -m pytest -m 'system and not nightly' tests/documentation tests/browser $(ARGS)
 
 test-accessibility: $(VENV)/.ready $(AXE_ENV)/.ready
 	POLYSYNC_AXE="$(CURDIR)/$(AXE_ENV)/node_modules/axe-core/axe.min.js" \
-	    $(VENV)/bin/python -m pytest -m system tests/ui/test_accessibility.py $(ARGS)
+	    $(VENV)/bin/python -m pytest -m system tests/browser/test_accessibility.py $(ARGS)
 
 test-system: $(VENV)/.ready $(EMULATOR_VENV)/.ready
 	$(VENV)/bin/python -m pytest -m 'system and not nightly' tests/system $(ARGS)
@@ -164,7 +167,7 @@ docs: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
 
 test-docs: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -m documentation $(IN_PARALLEL) $(EXAMPLE_TESTS) $(ARGS)
+	$(VENV)/bin/python -m pytest -m 'not nightly and not system' $(IN_PARALLEL) tests/documentation $(ARGS)
 
 licences: $(LICENCES_VENV)/.ready
 	$(LICENCES_VENV)/bin/pip-licenses $(ARGS)
@@ -203,10 +206,10 @@ bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)
 
 bench-page: $(VENV)/.ready
-	@$(VENV)/bin/python -m tests.ui.page_benchmark $(ARGS)
+	@$(VENV)/bin/python -m tests.benchmarks.page_benchmark $(ARGS)
 
 bench-marks: $(VENV)/.ready
-	@$(VENV)/bin/python -m tests.watch.mark_cost $(ARGS)
+	@$(VENV)/bin/python -m tests.benchmarks.mark_cost $(ARGS)
 
 bench-events: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.system.events $(ARGS)

@@ -29,6 +29,7 @@ PUBLISHED: Final = (
     "SECURITY.md",
     "LICENSE",
     "Makefile",
+    "tests/README.md",
     "tests/chaos/README.md",
     "example_dags/**/*.*",
 )

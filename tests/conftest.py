@@ -61,17 +61,17 @@ collect_ignore = [
         []
         if CAPABILITIES.retry_policy
         else [
-            "operators/test_retry_policy.py",
-            "test_retrying.py",
+            "unit/operators/test_retry_policy.py",
+            "unit/test_retrying.py",
             "compatibility",
-            "triggers/test_connection_changes.py",
+            "unit/triggers/test_connection_changes.py",
         ]
     ),
     # The models of Airflow's task runner differ between the versions.
     *(
         []
         if airflow.__version__.startswith("3.3.")
-        else ["operators/test_airflow_requests.py"]
+        else ["unit/operators/test_airflow_requests.py"]
     ),
 ]
 # The example pipelines, with two shards in place of five: each is a call more at the
@@ -87,6 +87,9 @@ _fanout["Steps"][-1]["DependsOn"] = ["Shard0", "Shard3"]
 # For what happens during the wait, or at its end.
 IN_BOTH_MODES = pytest.mark.parametrize(
     "deferrable", [False, True], ids=["sync", "deferred"], indirect=True
+)
+NEEDS_TABS = pytest.mark.skipif(
+    not CAPABILITIES.react_apps, reason="this Airflow has no tabs of plugins"
 )
 # A whole Airflow takes up to two minutes until it runs, which is charged to the first
 # test with it.

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from tests.ui import arranged
-from tests.ui.airflow_site import ApiServer, Site, Task
-from tests.ui.chromium import find_chromium, install_chromium
-from tests.ui.tab_page import TabPage
+from tests.browser import arranged
+from tests.browser.airflow_site import ApiServer, Site, Task
+from tests.browser.chromium import find_chromium, install_chromium
+from tests.browser.tab_page import TabPage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize

@@ -19,7 +19,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Refused,
 )
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
-from tests.documentation.pages import DOCS
+from tests.pages import DOCS
 
 PICTURE: Final = DOCS / "images" / "life-cycle.svg"
 FIRST: Final = (Command.PREPARE, Command.LOOK_UP, Command.DESCRIBE)

@@ -29,12 +29,13 @@ import yaml
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.dag_files import MetadataDatabase
 from sagemaker_emulator import EmulatorServer
-from tests.cli.conftest import run_polysync
 from tests.conftest import DEFINITIONS, connection
-from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
+from tests.documentation.examples.test_example_dags import database, endpoint, example
+from tests.fakes.dag_bundle import use_bundle
 from tests.fakes.message_receiver import MessageReceiver
-from tests.test_example_dags import database, endpoint, example, use_bundle
-from tests.testing.sessions import run_session
+from tests.pages import README, ROOT, Block, Page, blocks, pages
+from tests.unit.cli.conftest import run_polysync
+from tests.unit.testing.sessions import run_session
 
 __all__ = ["database", "endpoint", "example"]  # fixtures
 pytestmark = pytest.mark.documentation

@@ -14,7 +14,7 @@ import yaml
 
 import sagemaker_emulator
 from polysync_airflow import __version__
-from tests.documentation.pages import DOCS, README, ROOT, Page, page, pages
+from tests.pages import DOCS, README, ROOT, Page, page, pages
 
 pytestmark = pytest.mark.documentation
 MAX_README_LINES = 90

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.documentation.pages import DOCS, page
 from tests.fakes.metrics import METRICS
-from tests.operators.recovery.test_restored_database import CASES
+from tests.pages import DOCS, page
+from tests.unit.operators.recovery.test_restored_database import CASES
 
 PRODUCTION = page("how-to/run-in-production.md")
 DASHBOARD: dict[str, Any] = json.loads(

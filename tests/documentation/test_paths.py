@@ -12,8 +12,8 @@ import pytest
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.documentation.traces import assert_documented, contains, traced
-from tests.operators.recovery.harness import START, RequestInterceptor
 from tests.tasks import EmulatedTime, run_task
+from tests.unit.operators.recovery.harness import START, RequestInterceptor
 
 pytestmark = pytest.mark.documentation
 

@@ -20,7 +20,7 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
-from tests.documentation.pages import page
+from tests.pages import page
 from tests.tasks import EmulatedTime, run_task
 
 ROWS = page("how-to/least-privilege.md").rows(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.documentation.pages import DOCS, ROOT
-from tests.ui.chromium import running_chromium
+from tests.browser.chromium import running_chromium
+from tests.pages import DOCS, ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize

@@ -25,9 +25,9 @@ from polysync_airflow.execution.steps.descriptions import (
     outputs_of,
 )
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.documentation.pages import EMULATOR_DOCS, Page, page
-from tests.execution.events import samples
-from tests.execution.lifecycle.builders import stored
+from tests.pages import EMULATOR_DOCS, Page, page
+from tests.unit.execution.events import samples
+from tests.unit.execution.lifecycle.builders import stored
 
 PROJECT = Path(__file__).parents[2]
 RETRIES = page("explanation/one-execution-per-task.md").rows(

@@ -17,7 +17,7 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import BaseOperator
 
 import polysync_airflow
-from tests.documentation.pages import page
+from tests.pages import page
 
 PACKAGE: Final = Path(polysync_airflow.__file__).parent
 # The other side of the wire, the fixtures of tests, and what a value only passes: the

@@ -11,8 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.aws.fake_sagemaker import Body
-from tests.fuzz.strategies import json_values, texts, variations
+from tests.fakes.fake_sagemaker import Body
+from tests.strategies import json_values, texts, variations
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/slow/execution/abcdefghijkl"
 TIME = 1.75e9

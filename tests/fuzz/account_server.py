@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from tests.aws.fake_sagemaker import Body, answering
+from tests.fakes.fake_sagemaker import Body, answering
 from tests.fuzz.account import ARN, Account
 
 # An execution that has succeeded in each account.

@@ -33,17 +33,17 @@ from polysync_airflow.operators import (
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
-from tests.aws.test_invalid_responses import CALLS
 from tests.conftest import connection
 from tests.fakes.airflow_encoding import check_task, delivered, pulled
 from tests.fuzz.account import ARN, STEP, Account, accounts
 from tests.fuzz.account_server import QUICK, AccountServer
 from tests.fuzz.measures import MEASURES
-from tests.fuzz.strategies import fuzz
 from tests.fuzz.test_inputs import check_message
-from tests.sensors.sessions import airflow_time  # noqa: F401 # fixture
+from tests.strategies import fuzz
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.triggers.test_poller import events_of, make_trigger
+from tests.unit.aws.test_invalid_responses import CALLS
+from tests.unit.sensors.sessions import airflow_time  # noqa: F401 # fixture
+from tests.unit.triggers.test_poller import events_of, make_trigger
 
 pytestmark = pytest.mark.nightly
 

@@ -59,7 +59,7 @@ from polysync_airflow.records import (
     signing_keys,
 )
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
-from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
+from tests.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
 
 PIPELINE_ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x"

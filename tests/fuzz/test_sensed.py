@@ -59,10 +59,10 @@ from polysync_airflow.execution.steps.callbacks import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import Finish, check_event
-from tests.execution.events import samples
 from tests.fakes.airflow_encoding import delivered, pulled
-from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.fuzz.test_inputs import ARN, TRIGGER, check_message
+from tests.strategies import fuzz, json_values, scalars, texts, values, variations
+from tests.unit.execution.events import samples
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1"

@@ -10,9 +10,14 @@ import pytest
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.triggers.wait_triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
-from tests.fuzz.strategies import fuzz, values, variations
+from tests.strategies import fuzz, values, variations
 from tests.tasks import EmulatedTime
-from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
+from tests.unit.triggers.test_poller import (  # noqa: F401 # fixture
+    all_events,
+    gate,
+    make_trigger,
+    start_executions,
+)
 
 NAMES = (
     "execution_arn",

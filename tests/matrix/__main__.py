@@ -17,26 +17,29 @@ from tests.matrix.environment import VERSIONS, Environment
 
 # The tables of outcomes and of recovery, and whatever else asks Airflow for something.
 TABLES: Final = (
-    "tests/lineage",
-    "tests/operators",
-    "tests/events",
-    "tests/sensors",
-    "tests/triggers",
-    "tests/jobs",
-    "tests/hooks",
-    "tests/test_hooks.py",
-    "tests/test_example_dags.py",
-    "tests/test_links.py",
+    "tests/unit/lineage",
+    "tests/unit/operators",
+    "tests/unit/events",
+    "tests/unit/sensors",
+    "tests/unit/triggers",
+    "tests/unit/jobs",
+    "tests/unit/hooks",
+    "tests/unit/test_hooks.py",
+    "tests/documentation/examples/test_approval_dags.py",
+    "tests/documentation/examples/test_example_dags.py",
+    "tests/documentation/examples/test_react_to_others.py",
+    "tests/matrix",
+    "tests/unit/test_links.py",
     "tests/packaging/test_provider_info.py",
-    "tests/ui",
+    "tests/unit/ui",
 )
 # The shortest part of them that shows whether a version still works.
 OUTCOMES: Final = (
-    "tests/lineage/test_facets.py",
-    "tests/operators/test_start_outcomes.py",
-    "tests/operators/test_stop_outcomes.py",
-    "tests/operators/recovery/test_crashes.py",
-    "tests/test_example_dags.py",
+    "tests/unit/lineage/test_facets.py",
+    "tests/unit/operators/test_start_outcomes.py",
+    "tests/unit/operators/test_stop_outcomes.py",
+    "tests/unit/operators/recovery/test_crashes.py",
+    "tests/documentation/examples/test_example_dags.py",
 )
 CHAOS_ROWS: Final = "2,4,5,6,8,9,15"
 
@@ -84,7 +87,7 @@ def system(environment: Environment) -> str:
     # The demo is for the newest version only.
     demo = ("--ignore", "tests/system/test_demo.py")
     environment.run(
-        "-m", "pytest", "-q", "-m", "system", "tests/system", "tests/ui", *demo
+        "-m", "pytest", "-q", "-m", "system", "tests/system", "tests/browser", *demo
     )
     return "passed"
 

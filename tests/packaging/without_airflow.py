@@ -1,7 +1,7 @@
 """
 A process in which neither Airflow, with its providers, nor boto3 can be imported.
 
-``python -m tests.packaging.without_airflow polysync_airflow.execution -- tests/execution``
+``python -m tests.packaging.without_airflow polysync_airflow.execution -- tests/unit/execution``
 imports all modules of packages, and runs tests.
 """
 

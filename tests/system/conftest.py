@@ -13,16 +13,16 @@ import pytest
 
 from polysync_airflow.auth.iam_policies import caller_trust
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
-from tests.auth.endpoints.certificates import Pki
-from tests.auth.endpoints.credential_sources import issued_by
-from tests.auth.endpoints.fixtures import cluster, pki  # noqa: F401 # fixtures
-from tests.auth.endpoints.metadata.ecs import ContainerCredentials
-from tests.auth.sign_in.conftest import ACCOUNT, Account
 from tests.chaos.deployment.postgres import private_postgres
+from tests.fakes.endpoints.certificates import Pki
+from tests.fakes.endpoints.credential_sources import issued_by
+from tests.fakes.endpoints.fixtures import cluster, pki  # noqa: F401 # fixtures
+from tests.fakes.endpoints.metadata.ecs import ContainerCredentials
 from tests.fakes.metrics import StatsdServer
 from tests.system.airflow.private_airflow import HOST, PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import REGION, EmulatorProcess
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "example_dags"

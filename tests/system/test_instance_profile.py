@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.auth.endpoints.metadata.ecs import ContainerCredentials
+from tests.fakes.endpoints.metadata.ecs import ContainerCredentials
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
 

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from tests.browser.chromium import WIDTH, running_chromium
 from tests.chaos.deployment.postgres import private_postgres
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until
-from tests.ui.chromium import WIDTH, running_chromium
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]
 

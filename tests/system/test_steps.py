@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from tests.browser.chromium import HEIGHT, WIDTH, running_chromium
 from tests.chaos.deployment.postgres import private_postgres
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.system.conftest import EXAMPLES, HERE
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until
-from tests.ui.chromium import HEIGHT, WIDTH, running_chromium
 
 pytestmark = pytest.mark.system
 

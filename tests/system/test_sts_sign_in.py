@@ -17,11 +17,11 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
-from tests.auth.endpoints.cluster import Cluster
-from tests.auth.sign_in.conftest import ACCOUNT, Account
+from tests.fakes.endpoints.cluster import Cluster
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import REGION, EmulatorProcess
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account
 
 pytestmark = pytest.mark.system
 

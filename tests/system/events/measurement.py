@@ -23,12 +23,12 @@ from polysync_airflow.execution.events import Setup, cloudformation
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos.deployment.postgres import private_postgres
-from tests.cli.test_events import create_stack
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.conftest import EXAMPLES
 from tests.system.emulator_process import REGION, EmulatorProcess
 from tests.system.process.sessions import wait_until
+from tests.unit.cli.test_events import create_stack
 
 HERE: Final = Path(__file__).parent
 ACCOUNT: Final = "123456789012"

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.browser.airflow_site import Task
+from tests.browser.chromium import HEIGHT, WIDTH, running_chromium
+from tests.browser.tab_page import TabPage
+from tests.conftest import NEEDS_TABS
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until
-from tests.ui.airflow_site import NEEDS_TABS, Task
-from tests.ui.chromium import HEIGHT, WIDTH, running_chromium
-from tests.ui.tab_page import TabPage
 
 pytestmark = [pytest.mark.system, NEEDS_TABS]
 

@@ -1,0 +1,1 @@
+"""What a person sees in a real Airflow UI: the tab, the page, and forms."""

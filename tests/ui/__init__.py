@@ -1,4 +1,0 @@
-"""
-Tests of the tab "SageMaker": its files and its plugin, and what a person sees in a real
-Airflow UI.
-"""

@@ -1,0 +1,85 @@
+"""
+The policy for the approval of models: what it is enough for, and what it does not
+allow.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from polysync_airflow.cli import main
+from polysync_airflow.exceptions import ACCESS_DENIED, SageMakerApiError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.sensors import PolysyncModelApprovalSensor
+from tests.tasks import run_task
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account
+from tests.unit.auth.sign_in.test_permissions import grant, printed_document, user
+
+__all__ = ["user"]  # a fixture
+
+POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only")
+
+
+@pytest.mark.parametrize("approve", [False, True])
+def test_policy_is_enough_for_its_group_only(user: Account, approve: bool) -> None:
+    """
+    A sensor can wait with it. Only with --approve-models can the identity set a status,
+    in this group alone.
+    """
+    hook = PolysyncSageMakerHook()
+    client = user.client("sagemaker")
+    arns = {}
+    for group in ("Churn", "Fraud"):
+        client.create_model_package_group(ModelPackageGroupName=group)
+        created = client.create_model_package(
+            ModelPackageGroupName=group, ModelApprovalStatus="Approved"
+        )
+        arns[group] = created["ModelPackageArn"]
+    more = ("--approve-models",) if approve else ()
+    grant(user, printed_document(*POLICY, "--model-package-group", "Churn", *more))
+
+    waited = run_task(
+        PolysyncModelApprovalSensor(task_id="t", model_package_group="Churn")
+    )
+    other = run_task(
+        PolysyncModelApprovalSensor(task_id="t", model_package_group="Fraud")
+    )
+
+    assert waited.result == arns["Churn"]
+    assert isinstance(other.error, SageMakerApiError)
+    assert f"Allow sagemaker:DescribeModelPackage on {arns['Fraud']}" in str(
+        other.error
+    )
+    denied = {group for group in arns if not _can_reject(hook, arns[group])}
+    assert denied == ({"Fraud"} if approve else {"Churn", "Fraud"})
+
+
+def _can_reject(hook: PolysyncSageMakerHook, arn: str) -> bool:
+    try:
+        hook.update_model_approval(arn, "Rejected")
+    except SageMakerApiError as error:
+        if error.error_code != ACCESS_DENIED:
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--approve-models",), "--approve-models needs --model-package-group"),
+        (("--model-package-group", "*"), "has a wildcard"),
+        (("--model-package-group", "a/b"), "is not the name of a model package group"),
+        (("--model-package-group", " "), "is empty"),
+    ],
+)
+def test_command_refuses_what_allows_too_much(
+    arguments: tuple[str, ...], text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing about models is allowed unless a group is named."""
+    with pytest.raises(SystemExit):
+        main(["iam", *POLICY, *arguments])
+
+    assert text in capfd.readouterr().err
+    main(["iam", *POLICY])
+    assert "Model" not in capfd.readouterr().out

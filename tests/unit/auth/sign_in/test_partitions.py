@@ -1,0 +1,97 @@
+"""
+The European Sovereign Cloud, whose partition is ``aws-eusc``: sign-in, a whole task,
+and its links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import definition, step
+from tests.tasks import EmulatedTime, run_task
+from tests.unit.auth.sign_in.auth_methods import SUBJECT
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, SignInContext
+
+REGION, PARTITION = "eusc-de-east-1", "aws-eusc"
+ROLE = f"arn:{PARTITION}:iam::{ACCOUNT}:role/polysync"
+AUDIENCE = "sts.amazonaws.com"
+
+
+def web_identity(context: SignInContext, account: Account) -> dict[str, Any]:
+    """Create a role for a token of the cluster; return the fields of the connection."""
+    path, issuer = context.folder / "token", context.cluster.url
+    context.cluster.project(path, context.cluster.token(SUBJECT, audience=AUDIENCE))
+    account.iam.create_open_id_connect_provider(
+        Url=issuer, ClientIDList=[AUDIENCE], ThumbprintList=["0" * 40]
+    )
+    account.role(
+        web_identity_trust(
+            account=ACCOUNT,
+            issuer=issuer,
+            audience=AUDIENCE,
+            subject=SUBJECT,
+            partition=PARTITION,
+        )
+    )
+    return {"role_arn": ROLE, "identity_source": "file", "identity_file": str(path)}
+
+
+def assume_role(context: SignInContext, account: Account) -> dict[str, Any]:
+    """Create a user, and a role for it; return the fields of the connection."""
+    login, password = account.user()
+    account.role(caller_trust(principal=f"arn:{PARTITION}:iam::{ACCOUNT}:root"))
+    return {"login": login, "password": password, "role_arn": ROLE}
+
+
+@pytest.mark.parametrize(
+    ("auth_method", "deferrable"), [(web_identity, True), (assume_role, False)]
+)
+def test_task(
+    auth_method: Callable[[SignInContext, Account], dict[str, Any]],
+    deferrable: bool,
+    context: SignInContext,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    It signs in with a role of the partition, and its execution and link are there.
+    """
+    account = Account(emulator, REGION)
+    account.client("sagemaker").create_pipeline(
+        PipelineName="Churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
+    )
+    context.connect(
+        auth_method=auth_method.__name__,
+        region_name=REGION,
+        **auth_method(context, account),
+    )
+
+    run = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="train",
+            pipeline_name="Churn",
+            deferrable=deferrable,
+            poll_interval=60,
+        )
+    )
+
+    assert run.error is None, run.error
+    arn = run.xcoms["execution_arn"]
+    assert arn.startswith(
+        f"arn:{PARTITION}:sagemaker:{REGION}:{ACCOUNT}:pipeline/Churn/execution/"
+    )
+    console = (
+        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}"
+    )
+    assert run.xcoms["console_url"] == f"{console}#/pipelines/Churn/executions/{arn}"
+    identity = PolysyncSageMakerHook().get_caller_identity()
+    assert identity["Arn"].startswith(
+        f"arn:{PARTITION}:sts::{ACCOUNT}:assumed-role/polysync/"
+    )

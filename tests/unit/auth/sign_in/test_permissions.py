@@ -1,0 +1,667 @@
+"""
+Permissions: the printed policies are sufficient, and the connection test reports
+missing permissions.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+
+from polysync_airflow.auth import iam_policies
+from polysync_airflow.cli import main
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
+from tests.tasks import EmulatedTime, run_task
+from tests.unit.auth.sign_in.conftest import (
+    ACCOUNT,
+    ALLOWED_FOLDERS_VARIABLE,
+    Account,
+    use_connection,
+)
+
+EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
+
+
+def printed_document(*arguments: str) -> dict[str, Any]:
+    """Run the command, and return the policy document that it prints."""
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["iam", *arguments]) == 0
+    document: dict[str, Any] = json.loads(printed.getvalue())
+    return document
+
+
+@pytest.fixture
+def user(
+    account: Account,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> Account:
+    """
+    A user without permissions as ``polysync_default``, in an account that enforces IAM
+    policies.
+    """
+    login, password = account.user()
+    monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(tmp_path))
+    use_connection(
+        monkeypatch,
+        emulator.endpoint_url,
+        auth_method="access_key",
+        login=login,
+        password=password,
+    )
+    emulator.control.set_sign_in(enforce_iam=True)
+    return account
+
+
+def grant(account: Account, policy: dict[str, Any]) -> None:
+    """Attach a policy to the user."""
+    account.iam.put_user_policy(
+        UserName="bootstrap", PolicyName="granted", PolicyDocument=json.dumps(policy)
+    )
+
+
+def test_printed_policy_is_sufficient(
+    user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    With the printed policy, import, start, wait and stop work; without it, a start is
+    denied.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
+    start: dict[str, Any] = {"pipeline_name": "fanout", "poll_interval": 60}
+    denied = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
+    grant(
+        user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1")
+    )
+
+    jobs = run_task(PolysyncListImportOperator(task_id="t"))
+    failed = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
+    running = run_task(
+        PolysyncStartPipelineOperator(task_id="t", wait_for_completion=False, **start)
+    )
+    stopped = run_task(
+        PolysyncStopPipelineOperator(task_id="t", execution_arn=running.result)
+    )
+
+    assert isinstance(denied.error, SageMakerApiError)
+    assert (
+        "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:"
+        in str(denied.error)
+    )
+    assert len(jobs.result) == 5
+    assert re.search(r"Step Shard3 failed: .*no data", str(failed.error))
+    assert stopped.result == "Cancelled"
+
+
+def test_policy_for_one_pipeline_allows_no_other(
+    user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    A policy for one pipeline, named in any case, allows it with its executions and no
+    other pipeline.
+    """
+    grant(
+        user,
+        printed_document(
+            "policy",
+            "--account",
+            ACCOUNT,
+            "--region",
+            "us-east-1",
+            "--pipeline",
+            "FanOut",
+        ),
+    )
+
+    allowed = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", poll_interval=60
+        )
+    )
+    other = run_task(
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning")
+    )
+
+    assert allowed.xcoms["state"] == "Success"
+    assert isinstance(other.error, SageMakerApiError)
+    assert other.error.error_code == "AccessDeniedException"
+
+
+@NEEDS_ROLE
+@IN_BOTH_MODES
+def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
+    deferrable: bool,
+    user: Account,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    It allows the ARN of the pipeline, its executions in the account, and to pass the
+    role; no other pipeline.
+    """
+    policy = (
+        "policy",
+        "--account",
+        ACCOUNT,
+        "--region",
+        "us-east-1",
+        "--pipeline",
+        MANAGED,
+    )
+    grant(user, printed_document(*policy, "--pass-role", EXECUTION_ROLE))
+    start = {**START_MANAGED, "poll_interval": 60, "deferrable": deferrable}
+    cases: list[dict[str, Any]] = [
+        {"execution_role_arn": EXECUTION_ROLE, "validate_parameters": True},
+        {"execution_role_arn": EXECUTION_ROLE.replace("Execution", "Other")},
+        {
+            "pipeline_name": "fanout",
+            "pipeline_parameters": {},
+            "execution_role_arn": None,
+        },
+    ]
+
+    runs = [
+        run_task(PolysyncStartPipelineOperator(task_id="t", **{**start, **case}))
+        for case in cases
+    ]
+    jobs = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
+
+    assert runs[0].error is None
+    assert runs[0].xcoms["steps"][0]["state"] == "Success"
+    for run, text in zip(
+        runs[1:], ("iam:PassRole", "sagemaker:StartPipelineExecution"), strict=True
+    ):
+        assert isinstance(run.error, SageMakerApiError)
+        assert run.error.error_code == "AccessDeniedException"
+        assert text in str(run.error)
+    assert [job["arn"] for job in jobs.result] == [MANAGED]
+
+
+def test_required_permissions_are_sufficient_without_step_reasons(
+    user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    With the required actions only, the error of a failed execution lacks the reasons of
+    the steps.
+    """
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
+    grant(
+        user,
+        printed_document(
+            "policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"
+        ),
+    )
+
+    run = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="t", pipeline_name="fanout", poll_interval=60
+        )
+    )
+
+    assert "could not be listed" in str(run.error)
+    assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
+
+
+POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
+PIPELINE_ARN = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/Churn"
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must refuse a value, and return its error."""
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments])
+    assert caught.value.code == 2
+    return capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("policy", "--account", "*", "--region", "us-east-1"),
+        ("policy", "--account", "1234*", "--region", "us-east-1"),
+        ("policy", "--account", ACCOUNT, "--region", "us-*"),
+        (*POLICY, "--pipeline", "churn*"),
+        (*POLICY, "--pipeline", "ch??n-*-x"),
+        (*POLICY, "--pipeline", f"arn:aws:sagemaker:*:{ACCOUNT}:pipeline/churn-*"),
+        (*POLICY, "--pipeline", "arn:aws:sagemaker:us-east-1:*:pipeline/churn"),
+        (*POLICY, "--pass-role", "arn:aws:iam::*:role/x"),
+        (*POLICY, "--property-files", "s3://ml-*/"),
+        (*POLICY, "--model-package-group", "churn-*"),
+        (
+            "trust",
+            "--account",
+            ACCOUNT,
+            "--tenant",
+            "T",
+            "--audience",
+            "a",
+            "--subject",
+            "*",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_wildcards_must_be_allowed(
+    arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Wildcards are an error that names the option for them, and are accepted with it.
+    """
+    assert (
+        "has a wildcard, which allows more than one: add --allow-wildcards"
+        in refusal(capfd, "iam", *arguments)
+    )
+    main(["iam", *arguments, "--allow-wildcards"])
+    assert "Statement" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("allowing", [(), ("--allow-wildcards",)], ids=["", "allowing"])
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ("policy", "--account", "12345", "--region", "us-east-1"),
+            "--account '12345' is not an AWS account",
+        ),
+        (
+            ("policy", "--account", f"{ACCOUNT}3", "--region", "us-east-1"),
+            "is not an AWS account id",
+        ),
+        (
+            ("policy", "--account", ACCOUNT, "--region", "us-east"),
+            "--region 'us-east' is not an AWS region",
+        ),
+        (
+            ("policy", "--account", ACCOUNT, "--region", "US-EAST-1"),
+            "is not an AWS region",
+        ),
+        (
+            ("policy", "--account", ACCOUNT, "--region", "us-east-1a"),
+            "is not an AWS region",
+        ),
+        (
+            (*POLICY, "--pass-role", "role/x"),
+            "--pass-role 'role/x' is no role: give arn:aws:iam::",
+        ),
+        (
+            (*POLICY, "--model-package-group", "a_b"),
+            "--model-package-group 'a_b' is not the name",
+        ),
+        (
+            (*POLICY, "--model-package-group", "g" * 64),
+            "is not the name of a model package group",
+        ),
+        ((*POLICY, "--pipeline", ""), "--pipeline is empty: give a value"),
+        (
+            (
+                "trust",
+                "--account",
+                ACCOUNT,
+                "--tenant",
+                "T",
+                "--audience",
+                "a",
+                "--subject",
+                "",
+            ),
+            "is empty",
+        ),
+    ],
+)
+def test_values_that_cannot_be_right_are_refused(
+    arguments: tuple[str, ...],
+    problem: str,
+    allowing: tuple[str, ...],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The error names the option and its value, also where wildcards are allowed."""
+    assert problem in refusal(capfd, "iam", *arguments, *allowing)
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "my_pipeline",
+        "-churn",
+        "churn-",
+        "churn tuning",
+        "churn\n",
+        "churn/execution/abc",
+        "x" * 257,
+        f"{PIPELINE_ARN}/execution/abc",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{PIPELINE_ARN}",
+        "arn:aws:sagemaker:us-east-1:12345:pipeline/churn",
+        "arn:aws:sagemaker:us-east-1::pipeline/churn",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{'x' * 257}",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/churn",
+        f"arn:aws:states:us-east-1:{ACCOUNT}:pipeline/churn",
+    ],
+)
+def test_names_that_no_pipeline_can_have_are_refused(
+    pipeline: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All commands that take pipelines have the same check."""
+    problem = f"--pipeline {pipeline!r} is neither the name nor the ARN of a pipeline: give <name>, or arn:"
+
+    for command in (
+        ("iam", *POLICY),
+        ("iam", *POLICY, "--allow-wildcards"),
+        ("events", "setup", "--queue", "q"),
+    ):
+        assert problem in refusal(capfd, *command, f"--pipeline={pipeline}")
+
+
+def resources(*pipelines: str) -> list[str]:
+    """Return the ARNs of pipelines and executions in the policy for pipelines."""
+    options = [word for pipeline in pipelines for word in ("--pipeline", pipeline)]
+    document = printed_document(*POLICY, *options, "--pass-role", EXECUTION_ROLE)
+    arns: list[str] = document["Statement"][1]["Resource"]
+    return arns
+
+
+def test_policy_for_arns() -> None:
+    """
+    An ARN counts as it is, with both spellings of the name; also one of another account
+    or region.
+    """
+    other = "arn:aws:sagemaker:eu-west-1:210987654321:pipeline/churn"
+
+    assert resources(PIPELINE_ARN) == resources("Churn")
+    assert resources(other, "a") == [
+        *(other, f"{other}/execution/*"),
+        *(
+            f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{name}"
+            for name in ("a", "a/execution/*")
+        ),
+    ]
+
+
+def test_policy_for_a_pipeline_that_aws_manages(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Its ARN has no account, its executions run in the account of the caller, and each
+    start names a role.
+    """
+    managed = "arn:aws:sagemaker:us-east-1:aws:pipeline/model-eval"
+
+    assert resources(managed) == [
+        managed,
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/model-eval/execution/*",
+    ]
+    problem = f"--pipeline {managed} needs --pass-role: name the role of the pipelines"
+    assert problem in refusal(capfd, "iam", *POLICY, "--pipeline", managed)
+
+
+def test_policy_has_both_spellings_of_a_name() -> None:
+    """AWS keeps the case of a name in newer ARNs; older ARNs have it in lower case."""
+    resources = iam_policies.identity_policy(
+        account=ACCOUNT, region="r", pipelines=["Fraud", "old"]
+    )["Statement"][1]["Resource"]
+
+    prefix = f"arn:aws:sagemaker:r:{ACCOUNT}:pipeline/"
+    assert [arn.removeprefix(prefix) for arn in resources] == [
+        "Fraud", "Fraud/execution/*", "fraud", "fraud/execution/*", "old", "old/execution/*",
+    ]  # fmt: skip
+
+
+def test_pass_role_is_granted_for_named_roles_only() -> None:
+    """The policy allows iam:PassRole for named roles only, and to SageMaker only."""
+    without = iam_policies.identity_policy()
+    with_role = iam_policies.identity_policy(pass_roles=[EXECUTION_ROLE])
+
+    assert "PassRole" not in json.dumps(without)
+    assert with_role["Statement"][-1] == {
+        "Sid": "PassExecutionRole",
+        "Effect": "Allow",
+        "Action": ["iam:PassRole"],
+        "Resource": [EXECUTION_ROLE],
+        "Condition": {
+            "StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        },
+    }
+
+
+def test_property_files_are_granted_for_named_folders_only() -> None:
+    """
+    Without a slash at the end, the pattern would allow other folders and buckets, too.
+    """
+    policy = (
+        "policy",
+        "--account",
+        ACCOUNT,
+        "--region",
+        "us-east-1",
+        "--property-files",
+    )
+
+    assert "s3:" not in json.dumps(iam_policies.identity_policy())
+    assert printed_document(*policy, "s3://ml-bucket/eval/")["Statement"][-1] == {
+        "Sid": "ReadPropertyFiles",
+        "Effect": "Allow",
+        "Action": ["s3:GetObject"],
+        "Resource": ["arn:aws:s3:::ml-bucket/eval/*"],
+    }
+    for text in (
+        "s3://ml-bucket",
+        "s3://ml-bucket/eval",
+        "ml-bucket/eval/",
+        "s3:///eval/",
+    ):
+        with pytest.raises(SystemExit):
+            main(["iam", *policy, text])
+
+
+def test_callback_steps_are_granted_for_named_queues_only() -> None:
+    """
+    The answers name no resource, and the messages those queues that the author of the
+    policy has named.
+    """
+    policy = (
+        "policy",
+        "--account",
+        ACCOUNT,
+        "--region",
+        "us-east-1",
+        "--callback-queue",
+    )
+    queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:approvals"
+
+    assert "sqs:" not in json.dumps(iam_policies.identity_policy())
+    assert "SendPipelineExecutionStep" not in json.dumps(iam_policies.identity_policy())
+    answer, receive = printed_document(*policy, queue)["Statement"][-2:]
+    assert answer == {
+        "Sid": "AnswerCallbackSteps",
+        "Effect": "Allow",
+        "Action": [
+            "sagemaker:SendPipelineExecutionStepSuccess",
+            "sagemaker:SendPipelineExecutionStepFailure",
+        ],
+        "Resource": ["*"],
+    }
+    assert receive == {
+        "Sid": "ReceiveCallbackMessages",
+        "Effect": "Allow",
+        "Action": [
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:ChangeMessageVisibility",
+            "sqs:SendMessage",
+            "sqs:GetQueueAttributes",
+        ],
+        "Resource": [queue],
+    }
+    least = iam_policies.identity_policy(callback_queues=[queue], optional=False)
+    assert least["Statement"][-1]["Action"] == receive["Action"][:3]
+    for text in (
+        "approvals",
+        "https://sqs.us-east-1.amazonaws.com/1/q",
+        f"{queue}*",
+        f"{queue}/x",
+    ):
+        with pytest.raises(SystemExit):
+            main(["iam", *policy, text])
+
+
+@pytest.mark.parametrize(
+    ("version", "provider"),
+    [
+        (("--entra-version", "v1"), "sts.windows.net/TENANT/"),
+        (("--entra-version", "v2"), "login.microsoftonline.com/TENANT/v2.0"),
+        ((), "login.microsoftonline.com/TENANT/v2.0"),
+    ],
+)
+def test_trust_policy_has_the_issuer_of_the_tenant(
+    version: tuple[str, ...], provider: str
+) -> None:
+    """
+    The two token versions of Entra ID have different issuers, one with a slash at the
+    end; v2 is the default.
+    """
+    document = printed_document(
+        *(
+            "trust",
+            "--account",
+            ACCOUNT,
+            "--tenant",
+            "TENANT",
+            "--audience",
+            "api://polysync",
+        ),
+        *("--subject", "SUBJECT", *version),
+    )
+
+    (statement,) = document["Statement"]
+    assert statement["Principal"] == {
+        "Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"
+    }
+    assert statement["Condition"] == {
+        "StringEquals": {
+            f"{provider}:aud": "api://polysync",
+            f"{provider}:sub": "SUBJECT",
+        }
+    }
+
+
+def test_connection_test_reports_identity_and_permissions(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """
+    The connection test reports the identity and each permission, and changes nothing.
+    """
+    grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
+    emulator.control.clear_calls()
+
+    success, message = PolysyncSageMakerHook().test_connection()
+
+    assert success, message
+    assert f"arn:aws:iam::{ACCOUNT}:user/bootstrap" in message
+    assert "us-east-1 with access_key; credentials have no known expiry" in message
+    for operation in (
+        *iam_policies.LIST_OPERATIONS,
+        *iam_policies.REQUIRED_OPERATIONS,
+        *iam_policies.OPTIONAL_OPERATIONS,
+        *iam_policies.JOB_OPERATIONS,
+        *iam_policies.LOG_OPERATIONS,
+    ):
+        assert f" -- {operation}: granted" in message
+    successful = [
+        call["operation"]
+        for call in emulator.control.calls()
+        if call["status"] == 200
+        and call["operation"] not in ("GetCallerIdentity", "ListPipelines")
+    ]
+    assert successful == []
+
+
+def test_connection_test_reports_missing_permissions(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """
+    Denied operations are reported with a statement that allows them; other errors are
+    not a denial.
+    """
+    policy = iam_policies.identity_policy(
+        account=ACCOUNT, region="us-east-1", optional=False
+    )
+    policy["Statement"][1]["Action"].remove("sagemaker:StopPipelineExecution")
+    grant(user, policy)
+    emulator.control.add_fault("throttle", "DescribePipeline")
+
+    success, message = PolysyncSageMakerHook().test_connection()
+
+    assert not success
+    assert "StopPipelineExecution: denied" in message
+    assert "ListPipelineExecutionSteps: denied" in message
+    assert "StartPipelineExecution: granted" in message
+    assert "DescribePipeline: unknown: ThrottlingException" in message
+    missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
+    _, run, optional, jobs, _ = iam_policies.identity_policy(
+        account=ACCOUNT, region="us-east-1"
+    )["Statement"]
+    assert missing == [
+        {**run, "Action": ["sagemaker:StopPipelineExecution"]},
+        optional,
+        jobs,
+    ]
+
+
+def test_connection_test_reports_missing_log_permissions(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """
+    Denied log permissions are reported with a statement, and the connection can be used
+    without them.
+    """
+    grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
+    for operation in iam_policies.LOG_OPERATIONS:
+        code = {"code": "AccessDeniedException", "message": "no"}
+        emulator.control.add_fault("error", operation, service="logs", **code)
+
+    success, message = PolysyncSageMakerHook().test_connection()
+
+    assert success
+    assert "DescribeLogStreams: denied -- GetLogEvents: denied" in message
+    statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
+    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")[
+        "Statement"
+    ]
+    assert statement == next(each for each in policy if each["Sid"] == "ReadLogs")
+
+
+def test_connection_test_reports_failed_sign_in(
+    user: Account, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    If the key is invalid or the connection is incomplete, the report is the error only.
+    """
+    emulator.control.add_fault(
+        "error", "GetCallerIdentity", code="InvalidClientTokenId", message="invalid"
+    )
+    success, message = PolysyncSageMakerHook().test_connection()
+    use_connection(monkeypatch, emulator.endpoint_url, auth_method="assume_role")
+    incomplete_success, incomplete_message = PolysyncSageMakerHook().test_connection()
+
+    assert (success, incomplete_success) == (False, False)
+    assert "InvalidClientTokenId" in message
+    assert "role_arn: Field required" in incomplete_message

@@ -1,0 +1,328 @@
+"""
+Responses that AWS would not send, from a proxy for example: they count as no response
+at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import CredentialsError, SageMakerApiError
+from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.parameters import build_start_request
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.conftest import connection
+from tests.fakes.fake_sagemaker import responding
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+OTHER_REGION = ARN.replace("us-east-1", "eu-west-1")
+OTHER_EXECUTION = ARN.replace("abcdefghijkl", "zzzzzzzzzzzz")
+TOKEN = "polysync-" + "0" * 32
+REQUEST = build_start_request(
+    pipeline_name="fanout", execution_display_name="x", client_request_token=TOKEN
+)
+CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
+    "StartPipelineExecution": lambda hook: hook.start_pipeline_execution(REQUEST),
+    "DescribePipelineExecution": lambda hook: hook.describe_pipeline_execution(ARN),
+    "StopPipelineExecution": lambda hook: hook.stop_pipeline_execution(ARN),
+    "RetryPipelineExecution": lambda hook: hook.retry_pipeline_execution(
+        ARN, token=TOKEN
+    ),
+    "ListPipelineExecutions": lambda hook: hook.list_pipeline_executions("fanout"),
+    "ListPipelineExecutionSteps": lambda hook: hook.list_pipeline_execution_steps(ARN),
+    "ListPipelineParametersForExecution": lambda hook: (
+        hook.list_pipeline_parameters_for_execution(ARN)
+    ),
+    "ListPipelines": lambda hook: list(hook.list_pipelines()),
+    "DescribePipeline": lambda hook: hook.describe_pipeline("fanout"),
+}
+BODIES: dict[str, bytes] = {
+    "html": b"<html><body>Sign in to the hotel's network</body></html>",
+    "empty": b"",
+    "object": b"{}",
+    "list": b"[]",
+    "deep": b"[" * 100_000,
+    "wrong types": json.dumps(
+        {
+            "PipelineExecutionArn": 5,
+            "PipelineExecutionStatus": [],
+            "PipelineExecutionSummaries": 5,
+            "PipelineExecutionSteps": "x",
+            "PipelineParameters": [{"Name": "A"}],
+            "PipelineSummaries": {"a": 1},
+            "PipelineName": {},
+            "PipelineArn": [],
+        }
+    ).encode(),
+    "no time": json.dumps(
+        {
+            "PipelineExecutionArn": OTHER_REGION,
+            "PipelineExecutionStatus": "Failed",
+            "CreationTime": "yesterday",
+            "PipelineName": "",
+        }
+    ).encode(),
+}
+
+
+def error_of(
+    monkeypatch: pytest.MonkeyPatch, operation: str, body: bytes
+) -> SageMakerApiError:
+    """
+    Call an operation of a server that responds with a body; return the error that the
+    hook raises.
+    """
+    with responding(body) as (url, operations):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with pytest.raises(SageMakerApiError) as caught:
+            CALLS[operation](PolysyncSageMakerHook())
+    assert set(operations) == {operation}
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        (operation, body)
+        for operation in CALLS
+        for body in ("object", "wrong types", "no time")
+    ]
+    # What no operation can read.
+    + [
+        ("DescribePipelineExecution", body)
+        for body in ("html", "empty", "list", "deep")
+    ],
+)
+def test_invalid_responses_are_transient(
+    monkeypatch: pytest.MonkeyPatch, operation: str, body: str
+) -> None:
+    """
+    No raw error of pydantic or botocore: each is an error of this provider, and the
+    call can be repeated.
+    """
+    error = error_of(monkeypatch, operation, BODIES[body])
+
+    assert (error.transient, error.permanent, error.operation) == (
+        True,
+        False,
+        operation,
+    )
+    assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("operation", "arn"),
+    [
+        ("StartPipelineExecution", OTHER_REGION),
+        ("StartPipelineExecution", "arn:aws:s3:::bucket"),
+        ("DescribePipelineExecution", OTHER_EXECUTION),
+        ("StopPipelineExecution", OTHER_EXECUTION),
+        ("RetryPipelineExecution", OTHER_EXECUTION),
+    ],
+)
+def test_responses_about_another_execution_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch, operation: str, arn: str
+) -> None:
+    """
+    The ARN in a response must be that of the request; the ARN of a start must be in the
+    client's region.
+    """
+    body = {"PipelineExecutionArn": arn, "PipelineExecutionStatus": "Succeeded"}
+
+    assert error_of(monkeypatch, operation, json.dumps(body).encode()).transient
+
+
+@pytest.mark.parametrize(
+    ("owner", "refusal"),
+    [
+        ("123456789012", None),
+        ("aws", None),
+        ("210987654321", "account is 123456789012, not 210987654321"),
+    ],
+)
+def test_account_of_a_started_execution(
+    monkeypatch: pytest.MonkeyPatch, owner: str, refusal: str | None
+) -> None:
+    """
+    It must be that of the pipeline; executions of a pipeline that AWS manages are the
+    caller's.
+    """
+    pipeline = f"arn:aws:sagemaker:us-east-1:{owner}:pipeline/fanout"
+    request = REQUEST.model_copy(update={"pipeline_name": pipeline})
+    with responding(json.dumps({"PipelineExecutionArn": ARN}).encode()) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with (
+            pytest.raises(SageMakerApiError, match=refusal)
+            if refusal
+            else nullcontext()
+        ):
+            assert PolysyncSageMakerHook().start_pipeline_execution(request) == ARN
+
+
+@pytest.mark.parametrize("code", [[], {}, 5, True])
+def test_error_code_that_is_no_text(monkeypatch: pytest.MonkeyPatch, code: Any) -> None:
+    """botocore would look for it in a dict, and raise a TypeError."""
+    with responding(json.dumps({"__type": code}).encode(), 400) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with pytest.raises(SageMakerApiError) as caught:
+            PolysyncSageMakerHook().stop_pipeline_execution(ARN)
+
+    assert caught.value.transient
+
+
+def test_damaged_entries_of_a_listing_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    One damaged entry does not fail the waits for the executions in the other entries.
+    """
+    entries = [
+        {"PipelineExecutionArn": "foo", "PipelineExecutionStatus": "Executing"},
+        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Executing"},
+        {"PipelineExecutionStatus": "Executing"},
+    ]
+    with responding(json.dumps({"PipelineExecutionSummaries": entries}).encode()) as (
+        url,
+        _,
+    ):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        rows, token = PolysyncSageMakerHook().list_pipeline_executions("fanout")
+
+    assert [row.execution_arn for row in rows] == [ARN]
+    assert isinstance(rows[0], ExecutionDescription)
+    assert token is None
+
+
+def test_long_and_dirty_error_messages_are_cleaned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The text of an error of AWS is cut, and has no control characters."""
+    body = json.dumps(
+        {"__type": "ValidationException", "message": "\x00\x1b[31m" + "x" * 10_000}
+    ).encode()
+    with responding(body, 400) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with pytest.raises(SageMakerApiError) as caught:
+            PolysyncSageMakerHook().describe_pipeline("fanout")
+
+    message = str(caught.value)
+    assert "\x00" not in message
+    assert "\x1b" not in message
+    assert len(message) < 1000
+
+
+AWS_CONNECTION = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
+
+
+def test_line_break_in_a_session_token_is_not_quoted_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Our connection type refuses the token; with an ``aws`` connection the error is
+    permanent and has no token.
+    """
+    token = "IQoJb3JpZ2luX2VjEXAMPLE\nTOKEN"
+    with responding(b"{}") as (url, operations):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_OURS", connection(endpoint_url=url, session_token=token)
+        )
+        extra = {
+            "aws_session_token": token,
+            "region_name": "us-east-1",
+            "endpoint_url": url,
+        }
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_AWS",
+            json.dumps({"conn_type": "aws", **AWS_CONNECTION, "extra": extra}),
+        )
+        with pytest.raises(
+            CredentialsError, match=r"session_token: .* line break"
+        ) as ours:
+            PolysyncSageMakerHook("ours").describe_pipeline("fanout")
+        with pytest.raises(SageMakerApiError) as aws:
+            PolysyncSageMakerHook("aws").describe_pipeline("fanout")
+
+    assert operations == []
+    for error in (ours.value, aws.value):
+        assert error.permanent
+        assert "IQoJ" not in str(error)
+        assert error.__cause__ is None
+    assert aws.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"config_kwargs": "x"},
+        {"config_kwargs": {"no_such_setting": 1}},
+        {"config_kwargs": {"retries": 5}},
+        {"endpoint_url": "http://["},
+        {"endpoint_url": 5},
+        {"region_name": "a b"},
+    ],
+    ids=str,
+)
+def test_wrong_settings_of_aws_connections_are_credentials_errors(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]
+) -> None:
+    """botocore's raw errors become a CredentialsError that names the connection."""
+    value = {
+        "conn_type": "aws",
+        **AWS_CONNECTION,
+        "extra": {"region_name": "us-east-1", **extra},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(value))
+
+    with pytest.raises(CredentialsError, match="'aws'"):
+        PolysyncSageMakerHook("aws").describe_pipeline("fanout")
+
+
+STS_BODIES = [
+    b"",
+    b"{}",
+    b"<html>",
+    b"<AssumeRoleResponse/>",
+    b"<a><AssumeRoleResult><Credentials/></AssumeRoleResult></a>",
+]
+
+
+@pytest.mark.parametrize("body", STS_BODIES)
+@pytest.mark.parametrize("call", ["describe", "identity"])
+def test_invalid_responses_of_sts_are_temporary_credentials_errors(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, call: str
+) -> None:
+    """
+    A sign-in that gets no response of AWS fails with a CredentialsError, and later
+    tries may succeed.
+    """
+    fields: dict[str, Any] = {}
+    if call == "describe":
+        fields = {
+            "auth_method": "assume_role",
+            "role_arn": "arn:aws:iam::123456789012:role/x",
+        }
+    with responding(body) as (url, _):
+        value = connection(endpoint_url=url, sts_endpoint_url=url, **fields)
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+        hook = PolysyncSageMakerHook()
+        with pytest.raises(CredentialsError) as caught:
+            hook.describe_pipeline(
+                "fanout"
+            ) if call == "describe" else hook.get_caller_identity()
+
+    assert not caught.value.permanent

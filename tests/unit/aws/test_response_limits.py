@@ -1,0 +1,236 @@
+"""
+Responses that are too large, or that come byte by byte: each call ends in time with an
+error of this provider.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.httpsession import URLLib3Session
+from botocore.session import Session
+
+from polysync_airflow.aws import responses as response_limits
+from polysync_airflow.aws.responses import (
+    MAX_POLL_RESPONSE_BYTES,
+    MAX_RESPONSE_BYTES,
+    time_limit,
+)
+from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG, create_sts_session
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers.poller import PollingHook, SharedClient
+from tests.conftest import connection
+from tests.fakes.fake_sagemaker import dripping, responding
+from tests.unit.aws.test_invalid_responses import ARN, CALLS
+
+QUICK = Config(read_timeout=0.4, retries={"total_max_attempts": 1})
+BODY = json.dumps(
+    {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Executing"}
+).encode()
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+
+
+@contextmanager
+def takes(least: float, most: float) -> Iterator[None]:
+    """Check how many seconds a block takes."""
+    begin = time.monotonic()
+    yield
+    assert least <= time.monotonic() - begin < most
+
+
+@pytest.mark.parametrize(
+    ("begin", "rest"),
+    [(b"", HEAD + BODY), (b"HTTP/1.1 100 Continue\r\n\r\n", 99 * HEAD), (HEAD, BODY)],
+    ids=["headers", "continue", "body"],
+)
+def test_response_byte_by_byte_is_a_timeout(
+    monkeypatch: pytest.MonkeyPatch, begin: bytes, rest: bytes
+) -> None:
+    """``read_timeout`` is the time of the whole response, wherever it is slow."""
+    with dripping(begin, rest, 0.05) as (url, _), takes(0.35, 8):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with pytest.raises(SageMakerApiError) as caught:
+            PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
+
+    assert (caught.value.error_code, caught.value.transient) == (
+        "ReadTimeoutError",
+        True,
+    )
+
+
+def test_response_that_comes_in_time_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow alone is no error."""
+    monkeypatch.setattr(response_limits, "MIN_BYTES_PER_SECOND", 1)
+    with dripping(HEAD + BODY[:20], BODY[20:], 0.005) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        description = PolysyncSageMakerHook(
+            config=Config(read_timeout=0.2)
+        ).describe_pipeline_execution(ARN)
+
+    assert description.status == "Executing"
+
+
+def test_silence_after_many_bytes_is_a_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came in a burst allows a longer response, but no longer silence."""
+    body = BODY[:-1] + b" " * 2 * 1024 * 1024 + BODY[-1:]
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with dripping(head + body[:-1], body[-1:], 60) as (url, _), takes(0.35, 8):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        with pytest.raises(SageMakerApiError) as caught:
+            PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
+
+    assert caught.value.error_code == "ReadTimeoutError"
+
+
+def test_time_limit_ends_a_call_before_its_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Also a call that has begun; calls after the block have their own timeouts again.
+    """
+    with dripping(HEAD, BODY, 0.05) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        hook = PolysyncSageMakerHook(config=QUICK)
+        patient = PolysyncSageMakerHook(config=QUICK.merge(Config(read_timeout=60)))
+        with takes(0.15, 8), time_limit(0.2), pytest.raises(SageMakerApiError):
+            patient.describe_pipeline_execution(ARN)
+        with time_limit(0), pytest.raises(SageMakerApiError) as caught:
+            hook.describe_pipeline_execution(ARN)
+        assert caught.value.error_code == "ReadTimeoutError"
+        with takes(0.35, 8), pytest.raises(SageMakerApiError):
+            hook.describe_pipeline_execution(ARN)
+
+
+@pytest.mark.parametrize("operation", ["DescribePipelineExecution", "ListPipelines"])
+def test_response_that_is_too_large_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """Neither kept nor parsed: the error says how large a response may be."""
+    body = b'{"a":[' + b"[]," * (2 * MAX_RESPONSE_BYTES // 3) + b"0]}"
+    with responding(body) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        hook = PolysyncSageMakerHook()
+        _ = hook.conn
+        tracemalloc.start()
+        try:
+            with pytest.raises(
+                SageMakerApiError, match="more than 8,388,608 bytes"
+            ) as caught:
+                CALLS[operation](hook)
+            assert tracemalloc.get_traced_memory()[1] < 4 * MAX_RESPONSE_BYTES
+        finally:
+            tracemalloc.stop()
+
+    error = caught.value
+    assert (error.error_code, error.operation) == ("ResponseTooLargeError", operation)
+    assert (error.permanent, error.transient) == (False, False)
+
+
+def test_triggerer_accepts_smaller_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The event loop stands still while a response is parsed; a worker may take that time.
+    """
+    padding = json.dumps(
+        {**json.loads(BODY), "FailureReason": "x" * MAX_POLL_RESPONSE_BYTES}
+    ).encode()
+    with responding(padding) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        worker = PolysyncSageMakerHook().describe_pipeline_execution(ARN)
+        triggerer: Any = SharedClient("polysync_default", None).describe(ARN)
+
+    assert worker.status == "Executing"
+    assert triggerer.error_code == "ResponseTooLargeError"
+
+
+def test_clients_end_their_calls_within_ten_seconds() -> None:
+    """Their threads keep the process until then."""
+    config: Any = RATE_LIMITED_CONFIG
+    assert max(config.read_timeout, config.connect_timeout) < 10
+
+
+@pytest.mark.parametrize("hook_class", [PolysyncSageMakerHook, PollingHook])
+@pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
+def test_all_clients_of_the_hook_are_limited(
+    monkeypatch: pytest.MonkeyPatch,
+    hook_class: type[PolysyncSageMakerHook],
+    conn_type: str,
+) -> None:
+    """SageMaker, the logs and STS, with both types of connections."""
+    value = json.loads(connection(endpoint_url="http://127.0.0.1:9"))
+    if conn_type == "aws":
+        value["extra"].pop("auth_method")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_LIMITED", json.dumps({**value, "conn_type": conn_type})
+    )
+    hook: Any = hook_class("limited")
+
+    for client in (
+        hook.conn,
+        hook.client_for("logs"),
+        create_sts_session().create_client("sts", "eu-west-1"),
+    ):
+        assert is_limited(client)
+
+
+def test_other_clients_of_the_process_are_not_limited() -> None:
+    """The limits are on the sessions of the provider only."""
+    assert not is_limited(Session().create_client("sts", "eu-west-1"))
+
+
+def test_botocore_without_the_attributes_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    A later version may have others: its clients work, and one warning says what they
+    lack.
+    """
+
+    def without_manager(session: Any, *args: Any, **kwargs: Any) -> None:
+        make(session, *args, **kwargs)
+        del session._manager
+
+    make = URLLib3Session.__init__
+    monkeypatch.setattr(URLLib3Session, "__init__", without_manager)
+    response_limits._warn_of_no_limits.cache_clear()
+
+    for _ in range(2):
+        create_sts_session().create_client("sts", "eu-west-1")
+
+    (record,) = [
+        each for each in caplog.records if each.name == response_limits.__name__
+    ]
+    assert "does not let responses be limited in size and time" in record.getMessage()
+
+
+def is_limited(client: Any) -> bool:
+    """Return whether the HTTP connections of a client read limited responses."""
+    session = client._endpoint.http_session
+    classes = {
+        *session._manager.pool_classes_by_scheme.values(),
+        *session._pool_classes_by_scheme.values(),
+    }
+    modules = {each.ConnectionCls.response_class.__module__ for each in classes}
+    assert len(modules) == 1
+    return modules == {response_limits.__name__}

@@ -1,0 +1,480 @@
+"""
+The command line as a whole: help, usage errors, the commands of other modules, and what
+a process writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import tomllib
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import yaml
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import sessionmaker
+
+from polysync_airflow import __version__, cli
+from polysync_airflow.airflow_compat.database import variable_keys
+from polysync_airflow.cli import check, output
+from polysync_airflow.cli.command_line import ELSEWHERE
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.records import KEY_PREFIX, TASK
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from tests.unit.cli.conftest import Polysync
+
+COMMAND = [str(Path(sys.executable).with_name("polysync"))]
+ROOT = Path(__file__).parents[3]
+
+
+def test_help_and_version(polysync: Polysync) -> None:
+    """Without arguments the help is printed, which names every command."""
+    bare, asked, version = polysync(), polysync("--help"), polysync("--version")
+
+    assert (bare.code, bare.out) == (0, asked.out)
+    assert all(
+        f"    {name}" in bare.out for name in output.COMMANDS["polysync"]["commands"]
+    )
+    assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
+
+
+def test_console_script_is_this_function() -> None:
+    """
+    The script ``polysync`` of the package calls the function that these tests call.
+    """
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    module, _, name = scripts["polysync"].partition(":")
+    assert (module, getattr(cli, name)) == (cli.__name__, cli.main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["recrods"], "Did you mean records?"),
+        (["iam", "polcy"], "Did you mean policy?"),
+        (["jobs", "import", "--prefx", "x"], "Did you mean --prefix?"),
+        (
+            ["records", "--dagid=x"],
+            "unrecognized arguments: --dagid=x. Did you mean --dag-id?",
+        ),
+        (["jobs"], "the following arguments are required: COMMAND"),
+        (["jobs", "diff"], "the following arguments are required: FILE"),
+        (["jobs", "diff", "a", "--output", "xml"], "invalid choice: 'xml'"),
+        (
+            ["jobs", "import", "--out", "json"],
+            "unrecognized arguments: --out. Did you mean --output?",
+        ),
+    ],
+)
+def test_usage_errors_are_one_line(
+    arguments: list[str], message: str, polysync: Polysync
+) -> None:
+    """A wrong command line has exit code 2, and one line on stderr."""
+    result = polysync(*arguments)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: polysync")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_help_needs_neither_airflow_nor_boto3() -> None:
+    """
+    The command line is imported, and answers --help and --version, without what takes a
+    second to import.
+    """
+    code = (
+        "import sys; from polysync_airflow.cli import main\n"
+        "for arguments in (['jobs', 'import', '--help'], ['--version']):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit: pass\n"
+        "heavy = ('airflow', 'boto3', 'botocore', 'moto', 'pydantic', 'yaml')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert process.stderr.splitlines()[-1] == "[]"
+    assert "--output" in process.stdout
+    assert __version__ in process.stdout
+
+
+def test_iam(polysync: Polysync) -> None:
+    """``polysync iam`` prints policies, and its errors and help name the command."""
+    arguments = [
+        "policy",
+        "--account",
+        "123456789012",
+        "--region",
+        "eu-central-1",
+        "--pipeline",
+        "churn",
+    ]
+
+    result = polysync("iam", *arguments)
+
+    assert (result.code, json.loads(result.out)["Version"]) == (0, "2012-10-17")
+    assert "polysync iam policy" in polysync("iam", "policy", "--help").out
+    assert polysync("iam", "policy").code == 2
+    assert polysync("iam", "trust", "--help").code == 0
+
+
+def test_records(polysync: Polysync, airflow_database: None) -> None:
+    """``polysync records`` reads Airflow's database."""
+    result = polysync("records", "--dag-id", "none")
+
+    document = json.loads(
+        polysync("records", "--dag-id", "none", "--output", "json").out
+    )
+    assert (result.code, result.out) == (0, "0 Variables.\n")
+    expected = {"version": 1, "deleted": False, "records": [], "unreadable": []}
+    assert document == expected
+    assert "polysync records" in polysync("records", "--help").out
+
+
+def test_records_with_control_characters(
+    polysync: Polysync, airflow_database: None
+) -> None:
+    """
+    Whoever may create a Variable cannot write to the terminal of the administrator.
+    """
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    key, task = (
+        f"{KEY_PREFIX}x\x1b[2J\n\u202e",
+        {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1},
+    )
+    with create_session() as session:
+        session.add(Variable(key=key, val=json.dumps({TASK: task})))  # type: ignore[no-untyped-call]
+
+    result = polysync("records", "--dag-id", "controls")
+
+    found = json.loads(
+        polysync("records", "--dag-id", "controls", "--output", "json").out
+    )["records"]
+    assert (
+        result.out
+        == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
+    )
+    assert found == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
+    assert key in variable_keys(KEY_PREFIX)
+
+
+def test_records_of_a_database_without_tables(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A database that is not migrated is an error of one line with the command that helps.
+    """
+    monkeypatch.setattr(
+        "airflow.settings.Session", sessionmaker(create_engine("sqlite://"))
+    )
+
+    result = polysync("records")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(
+        "error: Airflow's database cannot be used: no such table: variable."
+    )
+    assert result.err.endswith("airflow db migrate\n")
+    assert result.err.count("\n") == 1
+
+
+def test_emulator_on_a_port_in_use(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """A busy port is an error of one line, which names the port and the option."""
+    result = polysync("emulator", "--port", emulator.port)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: port {emulator.port} is in use: choose another one with --port, or 0 for a free one\n"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_commands_of_the_emulator_without_it(
+    name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Without its distribution, a command is an error of one line that says what to
+    install; the help names it.
+    """
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: metadata.EntryPoints())
+
+    result, asked = polysync(name, "--help"), polysync("--help")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: polysync {name} is a command of sagemaker-pipelines-emulator, which is not installed. "
+        "Install it with: pip install 'polysync-airflow[emulator]'\n"
+    )
+    assert f"  {name} " in asked.out
+
+
+def test_printed_connection_leads_to_the_emulator(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow uses the connection that the emulator prints, also to sign in."""
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", emulator.connection())
+
+    hook: Any = PolysyncSageMakerHook()
+
+    listed = [
+        pipeline["PipelineName"]
+        for pipeline in hook.conn.list_pipelines()["PipelineSummaries"]
+    ]
+    assert sorted(listed) == emulator.pipelines["us-east-1"]
+    assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
+
+
+def run_emulator(*options: str) -> tuple[int, str, str]:
+    """
+    Run ``polysync emulator`` until it serves; return its exit code, its first line and
+    the others.
+    """
+    command = [*COMMAND, "emulator", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        process.terminate()
+        rest = process.stdout.read()
+    return process.returncode, line, rest
+
+
+@pytest.mark.parametrize(
+    "is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)]
+)
+def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
+    """
+    ``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the
+    folder without any.
+    """
+    definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)
+    code, line, rest = run_emulator("--definitions", definitions)
+
+    assert line.startswith("SageMaker emulator on http://127.0.0.1:")
+    assert (f"No pipelines: {tmp_path} has no *.json files." in rest) is is_empty
+    assert ("abalone" in rest) is not is_empty
+    assert code == 0
+
+
+def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
+    """``polysync check`` shows who signs in and what is granted, one fact in a line."""
+    result = polysync("check")
+
+    lines = result.out.splitlines()
+    assert result.code == 0
+    assert lines[0].startswith("Signed in as arn:aws:")
+    assert "ListPipelines: granted" in lines
+    document = json.loads(polysync("check", "--output", "json").out)
+    assert (document["usable"], document["report"][1:]) == (True, lines[1:-1])
+    assert "StartPipelineExecution: granted" in lines
+
+
+def test_check_shows_what_identifies_the_deployment(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of a database may need a name of its own."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "prod")
+
+    lines = polysync("check").out.splitlines()
+    document = json.loads(polysync("check", "--output", "json").out)
+
+    assert (lines[-1], document["deployment"]) == ("Deployment: prod", "prod")
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (
+            None,
+            "none yet; the first task that starts an execution identifies it",
+        ),
+        (
+            OperationalError("SELECT", {}, Exception("no such table")),
+            "not known, since Airflow's database cannot be used: no such table",
+        ),
+    ],
+)
+def test_check_without_an_identity_of_the_deployment(
+    answer: Any, line: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the connection is what counts."""
+    monkeypatch.setattr(check, "deployment_of_database", Mock(side_effect=[answer]))
+
+    result = polysync("check")
+
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == f"Deployment: {line}"
+
+
+def test_check_fails_without_a_permission(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """
+    A required action that is denied has exit code 1, and the statement that allows it.
+    """
+    emulator.control.add_fault(
+        "error", "StartPipelineExecution", code="AccessDeniedException", message="no"
+    )
+
+    result = polysync("check")
+
+    assert result.code == 1
+    assert "StartPipelineExecution: denied" in result.out
+    assert '"sagemaker:StartPipelineExecution"' in result.out
+
+
+def test_check_of_a_missing_connection_fails(polysync: Polysync) -> None:
+    """A connection that does not exist is a failed check."""
+    result = polysync("check", "--conn-id", "missing")
+
+    assert result.code == 1
+    assert "'missing': there is no such connection" in result.out
+
+
+def test_check_with_an_instance_profile_off_aws(
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    A host without credentials is a failed check: the report is one line, without a
+    traceback in the log.
+    """
+    extra = {"auth_method": "instance_profile", "region_name": "us-east-1"}
+    value = json.dumps({"conn_type": "polysync_sagemaker", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    result = polysync("check")
+
+    assert result.code == 1
+    assert result.out.startswith(
+        "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS"
+    )
+    assert result.out.count("\n") == 2
+    assert (result.err, [record for record in caplog.records if record.exc_info]) == (
+        "",
+        [],
+    )
+
+
+def test_interruption_is_one_line(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends a command with one line and the exit code of shells."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polysync_airflow.jobs.importer.import_jobs", interrupt)
+    result = polysync("jobs", "import")
+
+    assert (result.code, result.err) == (130, "error: interrupted\n")
+
+
+@pytest.mark.nightly
+def test_stdout_of_a_process_has_the_result_only(
+    polysync: Polysync, emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    """
+    Airflow's loggers, which write to stdout, do not get into the YAML and the JSON.
+
+    On a terminal, stderr counts the pipelines; in a pipe, it does not.
+    """
+    emulator.control.add_fault("throttle", "DescribePipeline", count=2)
+    path = tmp_path / "jobs.yaml"
+
+    code, imported, shown = run_on_terminal("jobs", "import")
+    path.write_text(imported)
+    diff = subprocess.run(
+        [*COMMAND, "jobs", "diff", str(path), "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert code == 0
+    assert len(yaml.safe_load(imported)["jobs"]) == 5
+    assert imported.startswith("# SageMaker pipelines as jobs")
+    assert "ThrottlingException" in shown
+    assert "Pipelines described: 5" in shown
+    assert json.loads(diff.stdout)["drift"] is False
+    assert "Pipelines described" not in diff.stderr
+
+
+def run_on_terminal(*arguments: str) -> tuple[int, str, str]:
+    """
+    Run a command whose stderr is a terminal; return its exit code, its stdout, and what
+    the terminal shows.
+    """
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env=environment,
+        text=True,
+    ) as process:
+        os.close(slave)
+        try:
+            shown = read_terminal(master)
+            result, _ = process.communicate()
+        finally:
+            # Otherwise, the end of this block waits for a command that hangs.
+            process.kill()
+    os.close(master)
+    return process.returncode, result, shown
+
+
+def read_terminal(master: int) -> str:
+    """
+    Return what is written to a terminal until its end, which Linux reports as an error.
+    """
+    shown = b""
+    with suppress(OSError):
+        while True:
+            shown += os.read(master, 4096)
+    return shown.decode()
+
+
+@pytest.mark.nightly
+def test_closed_pipe_is_no_traceback() -> None:
+    """A reader that ends early, such as ``head``, leaves no traceback."""
+    command = [
+        *COMMAND,
+        "iam",
+        "policy",
+        "--account",
+        "123456789012",
+        "--region",
+        "eu-central-1",
+    ]
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [*command, "--pipeline", "churn"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+
+    assert (process.returncode, process.stderr) == (2, "")

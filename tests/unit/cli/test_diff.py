@@ -1,0 +1,269 @@
+"""``polysync jobs diff``: the exit code, the table and the JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sagemaker_emulator import EmulatorServer
+from tests.unit.cli.conftest import Polysync
+from tests.unit.jobs.catalogue.builders import (
+    ARN_TEXT,
+    STEPS,
+    delete_pipelines,
+    put_pipelines,
+)
+
+TIER = {
+    "Name": "Tier",
+    "Type": "String",
+    "DefaultValue": "gold",
+    "EnumValues": ["gold", "silver"],
+}
+PIPELINE = {
+    "Version": "2020-12-01",
+    "Parameters": [TIER, {"Name": "Count", "Type": "Integer"}],
+    "Steps": STEPS,
+}
+
+
+@pytest.fixture
+def catalogue(polysync: Polysync, emulator: EmulatorServer, tmp_path: Path) -> Path:
+    """Return a catalogue of the pipelines that the emulator has."""
+    put_pipelines(emulator, {"churn-daily": PIPELINE})
+    path = tmp_path / "jobs.yaml"
+    assert polysync("jobs", "import", path).code == 0
+    return path
+
+
+def test_no_drift(catalogue: Path, polysync: Polysync) -> None:
+    """If nothing has changed, the exit code is 0 and the table is left out."""
+    result = polysync("jobs", "diff", catalogue)
+
+    assert (result.code, result.out) == (0, "")
+    assert result.error == f"{catalogue}: no drift; 6 pipelines compared"
+
+
+def test_drift_is_a_table(
+    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """Each difference is a row of the table, and the exit code is 1."""
+    without_default = {"Name": "Tier", "Type": "String", "EnumValues": ["gold"]}
+    put_pipelines(
+        emulator,
+        {"churn-daily": {**PIPELINE, "Parameters": [without_default]}},
+        update=True,
+    )
+    delete_pipelines(emulator, "abalone")
+
+    result = polysync("jobs", "diff", catalogue)
+
+    assert result.code == 1
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in result.out.splitlines()
+        if "│" in line
+    ]
+    assert rows == [
+        [
+            "abalone",
+            "",
+            "pipeline_removed",
+            "the pipeline does not exist any more",
+            "yes",
+        ],
+        [
+            "churn-daily",
+            "Count",
+            "parameter_removed",
+            "the parameter does not exist any more; it was Integer",
+            "yes",
+        ],
+        [
+            "churn-daily",
+            "Tier",
+            "default_removed",
+            "the default was gold; a value is required now",
+            "yes",
+        ],
+        [
+            "churn-daily",
+            "Tier",
+            "enum_changed",
+            'the allowed values were ["gold", "silver"], and are ["gold"]',
+            "yes",
+        ],
+    ]
+    assert result.error == f"{catalogue}: 4 differences; 5 pipelines compared"
+
+
+def test_drift_as_json(
+    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """With --output json, stdout is one JSON document."""
+    put_pipelines(emulator, {"new": PIPELINE})
+
+    result = polysync("jobs", "diff", catalogue, "--output", "json")
+
+    assert result.code == 1
+    assert json.loads(result.out) == {
+        "version": 1,
+        "drift": True,
+        "compared": 7,
+        "changes": [
+            {
+                "job": "new",
+                "kind": "pipeline_added",
+                "parameter": None,
+                "before": None,
+                "after": None,
+                "breaking": False,
+                "step": None,
+            }
+        ],
+    }
+
+
+def test_change_of_the_steps_is_drift_if_strict(
+    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """
+    A definition that has changed without its parameters is shown, and fails only with
+    --strict.
+    """
+    steps = [{**STEPS[0], "Name": "Another"}]
+    put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": steps}}, update=True)
+
+    usual, strict = (
+        polysync("jobs", "diff", catalogue),
+        polysync("jobs", "diff", catalogue, "--strict"),
+    )
+
+    assert (usual.code, strict.code) == (0, 1)
+    assert "│ Another" in usual.out
+    assert "step_added" in usual.out
+    assert "no drift" in usual.err
+    assert "2 differences;" in strict.err
+
+
+def test_changed_steps_as_json(
+    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """Each change has the name of its step, and what was and what is."""
+    second = {"Name": "B", "Type": "Fail", "Arguments": {"ErrorMessage": "x"}}
+    put_pipelines(
+        emulator, {"churn-daily": {**PIPELINE, "Steps": [*STEPS, second]}}, update=True
+    )
+    polysync("jobs", "import", catalogue)
+    steps = [*STEPS, {**second, "DependsOn": ["A"]}]
+    put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": steps}}, update=True)
+
+    result = polysync("jobs", "diff", catalogue, "--output", "json")
+    change = {
+        "job": "churn-daily",
+        "kind": "step_needs_changed",
+        "parameter": None,
+        "step": "B",
+    }
+
+    assert (result.code, json.loads(result.out)["drift"]) == (0, False)
+    assert json.loads(result.out)["changes"] == [
+        {**change, "before": None, "after": ["A"], "breaking": False}
+    ]
+    imported = polysync("jobs", "import", catalogue)
+    assert "Changed: churn-daily\n" in imported.err
+    assert polysync("jobs", "diff", catalogue, "--strict").code == 0
+
+
+def test_prefix_limits_the_comparison(
+    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """Other jobs of the file are not missing, and other pipelines are not new."""
+    delete_pipelines(emulator, "abalone")
+    put_pipelines(emulator, {"other": PIPELINE})
+
+    assert polysync("jobs", "diff", catalogue, "--prefix", "churn-").code == 0
+    assert polysync("jobs", "diff", catalogue).code == 1
+
+
+def test_names_are_texts_and_no_markup(
+    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """
+    What users have written into a definition changes neither the colours nor the links
+    of a terminal.
+    """
+    evil = {
+        "Name": "[red]P[/red]",
+        "Type": "String",
+        "DefaultValue": "[link=https://x.example]\x1b[2Jx[/link]",
+    }
+    put_pipelines(
+        emulator, {"churn-daily": {**PIPELINE, "Parameters": [evil]}}, update=True
+    )
+
+    result = polysync("jobs", "diff", catalogue, "--prefix", "churn-daily")
+
+    assert "[red]P[/red]" in result.out
+    assert "[link=https://x.example]" in result.out
+    assert "\x1b" not in result.out + result.err
+
+
+def test_broken_entries_are_drift(polysync: Polysync, tmp_path: Path) -> None:
+    """
+    An entry that is no job is a difference, not an error: the others are compared.
+    """
+    path = tmp_path / "jobs.yaml"
+    path.write_text(
+        f"version: 1\njobs:\n- {{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}\n"
+    )
+
+    result = polysync("jobs", "diff", path, "--prefix", "fanout")
+
+    assert result.code == 1
+    assert "broken_entry" in result.out
+    assert "typo: Extra inputs are not permitted" in result.out
+
+
+def test_file_is_read_before_aws_is_called(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """A file that does not exist is an error of one line, without any call."""
+    result = polysync("jobs", "diff", tmp_path / "none.yaml")
+
+    assert (result.code, result.out) == (2, "")
+    assert (
+        result.err
+        == f"error: {tmp_path / 'none.yaml'} cannot be read: No such file or directory.\n"
+    )
+    assert emulator.control.calls() == []
+
+
+def test_comparison_with_no_pipelines_is_no_success(
+    catalogue: Path, polysync: Polysync, tmp_path: Path
+) -> None:
+    """A wrong region or prefix is named, and never exit code 0."""
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("version: 1\njobs: []\n")
+
+    region = polysync("jobs", "diff", catalogue, "--region", "eu-central-1")
+    nothing = polysync(
+        "jobs", "diff", empty, "--region", "eu-central-1", "--output", "json"
+    )
+    prefix = polysync("jobs", "diff", catalogue, "--prefix", "typo-")
+
+    assert region.code == 1
+    assert (
+        "warning: there are no pipelines in region eu-central-1 (--prefix '')\n"
+        in region.err
+    )
+    assert region.error == f"{catalogue}: 6 differences; 0 pipelines compared"
+    assert (nothing.code, json.loads(nothing.out)["compared"]) == (2, 0)
+    assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
+    assert (prefix.code, prefix.out) == (2, "")
+    assert (
+        "--prefix 'typo-': there is no such pipeline in region us-east-1. Pipelines there: abalone, "
+        in prefix.error
+    )

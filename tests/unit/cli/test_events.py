@@ -1,0 +1,325 @@
+"""
+``polysync events``: what it prints fills a queue, if it is created; and a look at the
+queue leaves it as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import boto3
+import pytest
+
+from polysync_airflow.auth.iam_policies import QUEUE_OPERATIONS
+from sagemaker_emulator import EmulatorServer
+from tests.unit.cli.conftest import Polysync
+from tests.unit.execution.events.samples import execution
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:changes"
+SETUP = [
+    "events",
+    "setup",
+    "--queue",
+    "changes",
+    "--pipeline",
+    "Fanout",
+    "--steps",
+    "--model-package-group",
+    "g",
+]
+
+
+def client(emulator: EmulatorServer, service: str) -> Any:
+    """Return a boto3 client of the emulator."""
+    make: Any = boto3.client
+    keys = {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
+    return make(service, endpoint_url=emulator.endpoint_url, region_name=REGION, **keys)
+
+
+def create_stack(emulator: EmulatorServer, text: str) -> None:
+    """
+    Create the resources of a template of CloudFormation, in which each reference must
+    lead to one before it.
+    """
+    sqs, events = client(emulator, "sqs"), client(emulator, "events")
+    # What Fn::GetAtt and Ref return for a resource.
+    arns: dict[str, str] = {}
+    ids: dict[str, str] = {}
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, dict):
+            if list(value) == ["Fn::GetAtt"]:
+                name, attribute = value["Fn::GetAtt"]
+                assert attribute == "Arn"
+                return arns[name]
+            return (
+                ids[value["Ref"]]
+                if list(value) == ["Ref"]
+                else {k: resolve(v) for k, v in value.items()}
+            )
+        return [resolve(item) for item in value] if isinstance(value, list) else value
+
+    template = json.loads(text)
+    # CloudFormation creates a policy after the rules to which it refers.
+    for name, resource in sorted(
+        template["Resources"].items(),
+        key=lambda item: item[1]["Type"] == "AWS::SQS::QueuePolicy",
+    ):
+        properties = resolve(resource["Properties"])
+        if resource["Type"] == "AWS::SQS::Queue":
+            queue = properties.pop("QueueName")
+            attributes = {
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in properties.items()
+            }
+            ids[name] = sqs.create_queue(QueueName=queue, Attributes=attributes)[
+                "QueueUrl"
+            ]
+            arns[name] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
+        elif resource["Type"] == "AWS::Events::Rule":
+            pattern = json.dumps(properties["EventPattern"])
+            arns[name] = events.put_rule(Name=properties["Name"], EventPattern=pattern)[
+                "RuleArn"
+            ]
+            events.put_targets(Rule=properties["Name"], Targets=properties["Targets"])
+        elif resource["Type"] == "AWS::SQS::QueuePolicy":
+            policy = {"Policy": json.dumps(properties["PolicyDocument"])}
+            for url in properties["Queues"]:
+                sqs.set_queue_attributes(QueueUrl=url, Attributes=policy)
+        else:
+            assert resource["Type"] == "AWS::IAM::ManagedPolicy"
+            ids[name] = "policy"
+    resolve(template["Outputs"])
+
+
+RULES = ("executions", "steps", "model-packages")
+
+
+def test_what_is_printed_fills_a_queue(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """
+    Created as printed, the rules send the ends of the pipeline's executions and steps,
+    and nothing else.
+    """
+    done = polysync(*SETUP)
+    assert (done.code, done.err) == (0, "")
+    create_stack(emulator, done.out)
+    sqs, sagemaker = client(emulator, "sqs"), client(emulator, "sagemaker")
+
+    for name in ("fanout", "churn-tuning"):
+        sagemaker.start_pipeline_execution(PipelineName=name)
+    for group in ("g", "h"):
+        sagemaker.create_model_package_group(ModelPackageGroupName=group)
+        sagemaker.create_model_package(ModelPackageGroupName=group)
+    emulator.control.advance(3 * 3600)
+
+    url = sqs.get_queue_url(QueueName="changes")["QueueUrl"]
+    bodies = []
+    while messages := sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0
+    ).get("Messages"):
+        bodies += [json.loads(message["Body"]) for message in messages]
+    details = [body["detail"] for body in bodies]
+    assert {
+        d["pipelineArn"].rpartition("/")[2] for d in details if "pipelineArn" in d
+    } == {"fanout"}
+    statuses = [
+        d["currentPipelineExecutionStatus"]
+        for d in details
+        if "currentPipelineExecutionStatus" in d
+    ]
+    assert statuses == ["Succeeded"]
+    assert {d["currentStepStatus"] for d in details if "currentStepStatus" in d} == {
+        "Succeeded"
+    }
+    assert [
+        d["ModelPackageGroupName"] for d in details if "ModelPackageGroupName" in d
+    ] == ["g"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])[
+        "Attributes"
+    ]
+    assert json.loads(attributes["RedrivePolicy"]) == {
+        "deadLetterTargetArn": f"{QUEUE_ARN}-dead-letters",
+        "maxReceiveCount": 5,
+    }
+    assert (
+        attributes["VisibilityTimeout"],
+        attributes["ReceiveMessageWaitTimeSeconds"],
+    ) == ("30", "20")
+    (statement,) = json.loads(attributes["Policy"])["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert (statement["Action"], statement["Resource"]) == (
+        "sqs:SendMessage",
+        QUEUE_ARN,
+    )
+    assert statement["Condition"] == {
+        "ArnEquals": {
+            "aws:SourceArn": [
+                f"arn:aws:events:{REGION}:{ACCOUNT}:rule/changes-{name}"
+                for name in RULES
+            ]
+        }
+    }
+
+
+def test_the_reader_may_do_what_it_does(polysync: Polysync) -> None:
+    """The printed policy allows the operations of the reader on the queue."""
+    resources = json.loads(polysync(*SETUP).out)["Resources"]
+    policy = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]
+
+    (statement,) = policy["Statement"]
+    assert statement["Action"] == [f"sqs:{operation}" for operation in QUEUE_OPERATIONS]
+    assert statement["Resource"] == [{"Fn::GetAtt": ["Queue", "Arn"]}]
+
+
+def test_all_pipelines(polysync: Polysync) -> None:
+    """
+    Without names, the rule has all executions; with --running also those that begin.
+    """
+    patterns = []
+    for more in ([], ["--running"]):
+        template = json.loads(
+            polysync("events", "setup", "--queue", "changes", *more).out
+        )
+        rules = {
+            name: body
+            for name, body in template["Resources"].items()
+            if name.endswith("Rule")
+        }
+        assert list(rules) == ["ExecutionsRule"]
+        patterns.append(
+            rules["ExecutionsRule"]["Properties"]["EventPattern"].get("detail")
+        )
+
+    assert patterns == [
+        {
+            "currentPipelineExecutionStatus": [
+                "Succeeded",
+                "Failed",
+                "CompletedWithFailures",
+                "Stopped",
+            ]
+        },
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ["--queue", "a b"],
+            "--queue 'a b' is not a name of 1 to 48 letters, digits, '-' and '_'",
+        ),
+        (["--queue", "x" * 49], "--queue"),
+        (["--queue", ""], "--queue is empty"),
+        (
+            ["--queue", "q", "--pipeline", "a*"],
+            "--pipeline 'a*' has a wildcard, which allows more than one: give one",
+        ),
+        (
+            ["--queue", "q", "--model-package-group", "-"],
+            "--model-package-group '-' is not the name of a model",
+        ),
+        (["--queue", "q", "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
+        (
+            [
+                "--queue",
+                "q",
+                *(w for i in range(20) for w in ("--pipeline", f"{'x' * 100}{i}")),
+            ],
+            "2,048 characters",
+        ),
+    ],
+)
+def test_wrong_options(arguments: list[str], problem: str, polysync: Polysync) -> None:
+    """The error is one line with the option, its value and the cure."""
+    done = polysync("events", "setup", *arguments)
+
+    assert done.code == 2
+    assert problem in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) -> None:
+    """
+    It shows what watchers would get, and what nobody can read; all messages are visible
+    again afterwards.
+    """
+    sqs = client(emulator, "sqs")
+    url = sqs.create_queue(QueueName="changes")["QueueUrl"]
+    for body in (execution(), "s3cret"):
+        sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    done = polysync("events", "tail", "--queue-url", url, "--seconds", 1, "--yes")
+    first = polysync("events", "tail", "--queue-url", url, "--max-messages", 1, "--yes")
+
+    change, unreadable = map(json.loads, done.out.splitlines())
+    assert (done.code, done.err) == (0, "2 messages; none was deleted\n")
+    assert (change["state"], change["pipeline_name"]) == ("Success", "myPipeline-123")
+    assert unreadable["unreadable"].startswith("it is not JSON")
+    assert "s3cret" not in done.out
+    assert first.out.count("\n") == 1
+    assert [
+        each["receives"] for each in (change, unreadable, json.loads(first.out))
+    ] == [1, 1, 2]
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)[
+        "Attributes"
+    ]
+    assert [attributes[name] for name in names] == ["2", "0"]
+    assert emulator.control.calls("DeleteMessageBatch") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "receives"), [("y\n", 1), ("\n", 0), ("", 0), (None, 0)]
+)
+def test_tail_asks_before_it_receives(
+    answer: str | None,
+    receives: int,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It says what a receive does. Without a terminal, it refuses; then, and without a
+    yes, nothing is received.
+    """
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return answer is not None
+
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    sqs = client(emulator, "sqs")
+    url = sqs.create_queue(QueueName="changes")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody=execution())
+
+    done = polysync("events", "tail", "--queue-url", url, "--max-messages", 1)
+
+    assert "SQS moves it to the dead-letter queue" in done.err
+    assert ("add --yes" in done.err) == (answer is None)
+    assert done.code == (2 if answer is None else 0 if receives else 1)
+    assert (
+        done.out.count("\n")
+        == len(emulator.control.calls("ReceiveMessage"))
+        == receives
+    )
+
+
+def test_tail_of_no_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
+    """A queue that does not exist is an error of one line."""
+    done = polysync(
+        "events",
+        "tail",
+        "--queue-url",
+        f"{emulator.endpoint_url}/{ACCOUNT}/none",
+        "--yes",
+    )
+
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "There is no queue" in done.err

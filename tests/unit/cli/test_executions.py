@@ -1,0 +1,495 @@
+"""
+``polysync executions``: what it lists and shows, whom it asks before a stop, and how a
+watch ends.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from polysync_airflow.aws import rate_limiter
+from polysync_airflow.cli import executions
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
+from tests.tasks import EmulatedTime, TaskInstance, run_task
+from tests.unit.cli.conftest import Polysync
+from tests.unit.cli.test_verify import sign_in_as
+from tests.unit.events.conftest import client
+
+ACCOUNT = "123456789012"
+NOT_THERE = (
+    f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/000000000000"
+)
+FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+
+
+@pytest.fixture(autouse=True)
+def _emulated_time(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Let a watch take no time. The threads of a list wait for the rate limiter by the
+    host's clock: not here.
+    """
+    monkeypatch.setattr(rate_limiter, "BURST_SECONDS", 10.0)
+
+
+@pytest.fixture
+def sagemaker(emulator: EmulatorServer) -> Any:
+    """Return a client of boto3."""
+    return client(emulator, "sagemaker")
+
+
+def start(sagemaker: Any, pipeline: str = "fanout", **request: Any) -> str:
+    """Start an execution beside Airflow, and return its ARN."""
+    arn: str = sagemaker.start_pipeline_execution(PipelineName=pipeline, **request)[
+        "PipelineExecutionArn"
+    ]
+    return arn
+
+
+def start_as_a_task() -> str:
+    """Let a task start an execution, and return its ARN."""
+    task: BaseOperator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", wait_for_completion=False
+    )
+    return str(run_task(task, TaskInstance("train")).result)
+
+
+def test_list_has_the_newest_first(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """
+    Executions of all pipelines are sorted by their start; a line has the ARN in full,
+    and both words.
+    """
+    emulator.control.put_scenario(FAILURE)
+    arns: list[str] = []
+    for pipeline in ("fanout", "churn-tuning", "fanout"):
+        arns.insert(
+            0, start(sagemaker, pipeline, PipelineExecutionDisplayName=f"of-{pipeline}")
+        )
+        emulator.control.advance(3600)
+
+    done = polysync("executions", "list")
+    document = json.loads(polysync("executions", "list", "--output", "json").out)
+    limited = polysync("executions", "list", "--max-executions", 2)
+
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (0, "3 executions of 5 pipelines\n")
+    assert [line.split()[3] for line in lines] == arns
+    assert lines[0].split()[1:3] == ["Failed", "Failed"]
+    assert lines[0].endswith("of-fanout")
+    assert [row["execution_arn"] for row in document["executions"]] == arns
+    assert (document["version"], document["executions"][0]["status"]) == (1, "Failed")
+    assert limited.out.count("\n") == 2
+    assert (
+        limited.error
+        == "2 executions of 5 pipelines; there are more: give --max-executions"
+    )
+
+
+def test_list_selects(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """By pipeline, prefix, state and age; what is older is not asked for."""
+    old = start(sagemaker)
+    emulator.control.advance(48 * 3600)
+    new, other = start(sagemaker), start(sagemaker, "churn-tuning")
+
+    def listed(*options: str) -> set[str]:
+        done = polysync("executions", "list", "--output", "json", *options)
+        assert done.code == 0, done.err
+        return {row["execution_arn"] for row in json.loads(done.out)["executions"]}
+
+    assert listed("--pipeline", "fanout") == {old, new}
+    assert listed(
+        "--pipeline", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout"
+    ) == {old, new}
+    assert listed("--prefix", "churn-") == {other}
+    assert listed("--state", "Success") == {old}
+    assert listed("--since", "1d") == {new, other}
+    (call,) = emulator.control.calls("ListPipelineExecutions")[-1:]
+    assert call["request"]["CreatedAfter"]
+
+
+def test_list_reads_few_pages(
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A state that no new execution has does not make it read all executions of a
+    pipeline.
+    """
+    monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 1)
+    monkeypatch.setattr(executions, "MAX_LOOKED_AT", 10)
+    for _ in range(11):
+        start(sagemaker)
+
+    done = polysync(
+        "executions", "list", "--pipeline", "fanout", "--state", "Cancelled"
+    )
+
+    assert (done.code, done.out) == (0, "")
+    assert len(emulator.control.calls("ListPipelineExecutions")) == 10
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (
+            ("--pipeline", "fanuot"),
+            "--pipeline 'fanuot': there is no such pipeline in region us-east-1. Did you",
+        ),
+        (
+            ("--prefix", "chrun-"),
+            "--prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean c",
+        ),
+        (
+            ("--prefix", "zzz"),
+            "Pipelines there: abalone, callback-lambda, churn-tuning, fanout, scoring-required-params.",
+        ),
+        (("--pipeline", "a b"), "'a b' is not valid as pipeline names"),
+        (("--state", "failed"), "Did you mean Failed?"),
+        (("--since", "1m"), "'1m' is no age: give days or hours, such as 30d or 12h"),
+        (("--max-executions", "0"), "give a whole number from 1 to 1,000"),
+    ],
+)
+def test_list_of_nothing_is_an_error(
+    option: tuple[str, str], problem: str, polysync: Polysync
+) -> None:
+    """A misspelled name names those that are near."""
+    done = polysync("executions", "list", *option)
+
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.error
+
+
+def test_show_a_failure(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """
+    It says how the execution ended and why, and of each step its state, reason, job and
+    log.
+    """
+    emulator.control.put_scenario(FAILURE)
+    arn = start(sagemaker, PipelineParameters=[{"Name": "Shards", "Value": "2"}])
+    emulator.control.advance(3600)
+
+    done = polysync("executions", "show", arn)
+    document = json.loads(polysync("executions", "show", arn, "--output", "json").out)
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("Pipeline fanout failed after ")
+    assert "(AWS status Failed)" in done.out
+    assert f"Execution: {arn}\n" in done.out
+    assert re.search(
+        r"^Started at: (\S+)T\S+\+00:00\n(.+\n)+Ended at: \1T\d\d:\d\d:\d\d\+00:00$",
+        done.out,
+        re.MULTILINE,
+    )
+    console = f"https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/fanout/executions/{arn}"
+    assert done.out.count(console) >= 1
+    assert "Step Shard3: Failed (AWS status Failed) after " in done.out
+    assert "  Reason: " in done.out
+    assert "no data" in done.out
+    assert "  Log: https://us-east-1.console.aws.amazon.com/cloudwatch/" in done.out
+    assert "Step Merge: NotStarted\n" in done.out
+    assert '"Shards": "2"' in done.out
+    assert (document["state"], document["status"], document["failed_steps"]) == (
+        "Failed",
+        "Failed",
+        ["Shard3"],
+    )
+    assert document["parameters"]["Shards"] == "2"
+    assert document["console_url"] == console
+    steps = {row["name"]: row for row in document["steps"]}
+    assert steps["Shard3"]["log_url"].startswith("https://us-east-1.console")
+    assert document["seconds"] > 0
+
+
+def test_show_what_a_task_has_started(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
+    arn = start_as_a_task()
+
+    done = polysync("executions", "show", arn)
+
+    assert done.code == 0
+    assert done.out.startswith("Pipeline fanout: Running.\n")
+    assert "Airflow task: retraining-train-scheduled-2026-01-01T00-00-00" in done.out
+    assert "Ended at" not in done.out
+
+
+def test_show_without_permissions(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """What AWS refuses is left out, with a warning that names the permission."""
+    arn = start(sagemaker)
+    for operation in (
+        "ListPipelineExecutionSteps",
+        "ListPipelineParametersForExecution",
+    ):
+        emulator.control.add_fault(
+            "error", operation, code="AccessDeniedException", message="no", count=9
+        )
+
+    done = polysync("executions", "show", arn)
+
+    assert done.code == 0
+    assert done.err.count("warning: ") == 2
+    assert "sagemaker:ListPipelineExecutionSteps" in done.err
+
+
+def test_arn_is_checked_before_any_call(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """
+    What is no ARN of an execution, and another region than the one in it, are errors of
+    one line.
+    """
+    wrong = [
+        polysync("executions", word, "fanout") for word in ("show", "stop", "watch")
+    ]
+    region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
+
+    assert {done.code for done in (*wrong, region)} == {2}
+    assert all(
+        "is not the ARN of an execution: give arn:aws:sagemaker:" in done.error
+        for done in wrong
+    )
+    assert (
+        "--region eu-west-1: the execution is in us-east-1, so leave it out"
+        in region.error
+    )
+    assert emulator.control.calls() == []
+
+
+@pytest.mark.parametrize("word", ["show", "stop", "watch"])
+def test_execution_that_does_not_exist(word: str, polysync: Polysync) -> None:
+    """It is an error of one line, also for a watch."""
+    done = polysync("executions", word, NOT_THERE)
+
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "There is no execution" in done.error
+
+
+def test_region_of_the_arn_is_used(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """The region of the connection does not count."""
+    done = polysync("executions", "show", NOT_THERE.replace("us-east-1", "eu-west-1"))
+
+    assert done.code == 2
+    assert [
+        call["region"] for call in emulator.control.calls("DescribePipelineExecution")
+    ] == ["eu-west-1"]
+
+
+class Terminal(io.StringIO):
+    """Standard input of a person; with None as the answer, of a script."""
+
+    def __init__(self, answer: str | None) -> None:
+        super().__init__(answer or "")
+        self.is_terminal = answer is not None
+
+    def isatty(self) -> bool:
+        """Return whether a person answers."""
+        return self.is_terminal
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "code"),
+    [("y\n", (), 0), ("\n", (), 1), ("", (), 1), (None, (), 2), (None, ("--yes",), 0)],
+)
+def test_stop_asks_a_person(
+    answer: str | None,
+    options: tuple[str, ...],
+    code: int,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A script must say --yes. All are told which task fails by the stop, before AWS is
+    asked for it.
+    """
+    arn = start_as_a_task()
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+
+    done = polysync("executions", "stop", arn, *options)
+
+    assert done.code == code
+    assert (
+        "is that of an Airflow task: retraining-train-scheduled-2026-01-01T00-00-00"
+        in done.err
+    )
+    assert "The task will fail, or do what its on_cancelled says." in done.err
+    assert ("add --yes" in done.error) == (code == 2)
+    assert len(emulator.control.calls("StopPipelineExecution")) == (code == 0)
+    assert done.out == (
+        f"The execution was asked to stop. {arn}\n" if code == 0 else ""
+    )
+
+
+def test_stop_as_json(polysync: Polysync, sagemaker: Any) -> None:
+    """
+    A script learns the status, and whether a stop was needed; an execution of nobody's
+    is said to be so.
+    """
+    arn = start(sagemaker)
+
+    done = polysync("executions", "stop", arn, "--yes", "--output", "json")
+    again = polysync("executions", "stop", arn, "--output", "json")
+
+    first, second = json.loads(done.out), json.loads(again.out)
+    assert (done.code, first["status"], first["stop"]) == (
+        0,
+        "Stopping",
+        "The execution was asked to stop.",
+    )
+    assert "No Airflow task owns it, as far as its name says." in done.err
+    assert (again.code, second["stop"].split(":")[0]) == (0, "No stop was needed")
+    assert first["airflow_task"] is None
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code", "end"),
+    [({}, 0, "succeeded"), (FAILURE, 1, "failed"), ({"stop": True}, 1, "was stopped")],
+)
+def test_watch_ends_with_the_execution(
+    scenario: dict[str, Any],
+    code: int,
+    end: str,
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    Each change is a line when it is seen; then comes what ``show`` says. The exit code
+    is that of the end.
+    """
+    emulator.control.put_scenario(
+        {key: value for key, value in scenario.items() if key == "steps"}
+    )
+    arn = start(sagemaker)
+    if "stop" in scenario:
+        emulated_time.after(
+            60, lambda: sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
+        )
+
+    done = polysync("executions", "watch", arn)
+
+    assert done.code == code, done.err
+    lines = done.out.splitlines()
+    assert lines[0].endswith(f"Executing: Pipeline fanout, execution {arn}")
+    assert sum("Step Shard0 started" in line for line in lines) == 1
+    assert any(line.startswith(f"Pipeline fanout {end} after ") for line in lines)
+    assert ("no data" in done.out) == bool(scenario.get("steps"))
+
+
+def test_watch_as_json(polysync: Polysync, sagemaker: Any) -> None:
+    """stdout has one document at the end; the changes are on stderr."""
+    arn = start(sagemaker)
+
+    done = polysync("executions", "watch", arn, "--output", "json")
+
+    assert (done.code, json.loads(done.out)["state"]) == (0, "Success")
+    assert "Step Merge succeeded after" in done.err
+
+
+def test_watch_goes_on_after_a_lost_response(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """
+    Throttling while it watches is a line; that the identity may not look any more is an
+    error.
+    """
+    arn = start(sagemaker)
+    emulator.control.add_fault("throttle", "DescribePipelineExecution", count=2, skip=1)
+
+    done = polysync("executions", "watch", arn)
+    emulator.control.add_fault(
+        "error",
+        "DescribePipelineExecution",
+        code="AccessDeniedException",
+        message="no",
+        skip=1,
+    )
+    refused = polysync("executions", "watch", start(sagemaker))
+
+    assert (done.code, "Poll failed, retrying: " in done.out) == (0, True)
+    assert (
+        refused.code,
+        "Allow sagemaker:DescribePipelineExecution" in refused.error,
+    ) == (2, True)
+
+
+def test_interrupted_watch(
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    Ctrl-C ends the command, which says that the execution goes on, and stops nothing.
+    """
+    arn = start(sagemaker)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    emulated_time.after(15, interrupt)
+    done = polysync("executions", "watch", arn)
+
+    assert (done.code, done.err) == (
+        130,
+        f"The execution goes on: {arn}\nerror: interrupted\n",
+    )
+    assert emulator.control.calls("StopPipelineExecution") == []
+
+
+def test_printed_policy_is_sufficient(
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It allows all commands; with the required permissions only, an execution is shown
+    without its steps.
+    """
+    arn = start(sagemaker)
+    sign_in_as(emulator, polysync, monkeypatch, "--pipeline", "fanout")
+
+    listed = polysync("executions", "list", "--prefix", "fan")
+    shown = polysync("executions", "show", arn)
+    stopped = polysync("executions", "stop", arn, "--yes")
+
+    assert [done.code for done in (listed, shown, stopped)] == [0, 0, 0], (
+        listed.err + stopped.err
+    )
+    assert (shown.err, arn in listed.out, "Step Shard0" in shown.out) == (
+        "",
+        True,
+        True,
+    )
+
+
+def test_names_are_texts(polysync: Polysync, sagemaker: Any) -> None:
+    """Control characters in a description reach no terminal."""
+    arn = start(sagemaker, PipelineExecutionDescription="x\x1b[2Jx")
+
+    shown, listed = polysync("executions", "show", arn), polysync("executions", "list")
+
+    assert "\x1b" not in shown.out + shown.err + listed.out

@@ -1,0 +1,359 @@
+"""``polysync jobs import``: what the catalogue has, what is kept, and errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polysync_airflow.execution.steps.descriptions import STEP_TYPES
+from polysync_airflow.execution.texts import storable_number
+from polysync_airflow.jobs.catalogue import read_catalogue
+from sagemaker_emulator import EmulatorServer
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE
+from tests.unit.cli.conftest import Polysync
+from tests.unit.jobs.catalogue.builders import (
+    ARN_TEXT,
+    STEPS,
+    definitions,
+    delete_pipelines,
+    put_pipelines,
+)
+
+PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
+NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
+
+
+def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
+    """Without a file the catalogue is on stdout, and everything else on stderr."""
+    result = polysync("jobs", "import")
+
+    assert result.code == 0
+    assert [job["name"] for job in yaml.safe_load(result.out)["jobs"]] == [
+        "abalone",
+        "callback-lambda",
+        "churn-tuning",
+        "fanout",
+        "scoring-required-params",
+    ]
+    assert result.out.startswith("# SageMaker pipelines as jobs")
+    assert "abalone needs a value for: InputDataUrl" in result.err
+    assert result.error == "stdout: 5 jobs (5 added, 0 changed, 0 removed, 0 unchanged)"
+
+
+@NEEDS_ROLE
+def test_pipelines_that_aws_manages_have_a_file_of_their_own(
+    polysync: Polysync, tmp_path: Path
+) -> None:
+    """They are imported and compared on request, and replace no jobs of the account."""
+    own, managed = tmp_path / "jobs.yaml", tmp_path / "managed.yaml"
+    polysync("jobs", "import", own)
+
+    result = polysync("jobs", "import", "--managed-by", "AWS", managed)
+    diff = polysync("jobs", "diff", managed, "--managed-by", "AWS")
+    mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", own)
+
+    assert (
+        result.error
+        == f"{managed}: 1 jobs (1 added, 0 changed, 0 removed, 0 unchanged)"
+    )
+    (job,) = read_catalogue(managed).jobs
+    assert (job.arn, job.role_arn) == (MANAGED, None)
+    assert (diff.code, diff.error) == (0, f"{managed}: no drift; 1 pipelines compared")
+    assert mixed.code == 2
+    assert (
+        "is of account aws, region us-east-1, and the jobs of the file are of account 123"
+        in mixed.error
+    )
+    assert "--managed-by" in mixed.error
+
+
+def test_every_declaration_is_in_the_file(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """
+    The names, types, defaults and enum values of 72 definitions are in the file, with
+    their types.
+    """
+    put_pipelines(emulator, definitions())
+    path = tmp_path / "jobs.yaml"
+
+    polysync("jobs", "import", path, "--prefix", "team")
+
+    written = {job.name: job.parameters for job in read_catalogue(path).jobs}
+    declared = {
+        name: content.get("Parameters", []) for name, content in definitions().items()
+    }
+    assert {
+        name: [(p.name, p.type, repr(p.default), p.enum_values) for p in found]
+        for name, found in written.items()
+    } == {
+        name: [
+            (
+                p["Name"],
+                p.get("Type", "String"),
+                repr(storable_number(p.get("DefaultValue"))),
+                p.get("EnumValues"),
+            )
+            for p in found
+        ]
+        for name, found in declared.items()
+    }
+
+
+def test_descriptions_of_people_are_kept(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """What people write into the file stays when the pipeline changes."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path, "--prefix", "abalone")
+    text = path.read_text()
+    text = text.replace("  region:", "  description: Predicts ages\n  region:")
+    text = text.replace(
+        "  - name: InputDataUrl\n",
+        "  - name: InputDataUrl\n    description: A CSV file\n",
+    )
+    path.write_text(text)
+    added = {"Name": "New", "Type": "Integer", "DefaultValue": 1}
+    parameters = [added, {"Name": "InputDataUrl", "Type": "String"}]
+    put_pipelines(
+        emulator, {"abalone": {**PLAIN, "Parameters": parameters}}, update=True
+    )
+
+    result = polysync("jobs", "import", path)
+
+    (job, *_) = read_catalogue(path).jobs
+    assert job.description == "Predicts ages"
+    assert [(p.name, p.description) for p in job.parameters] == [
+        ("New", None),
+        ("InputDataUrl", "A CSV file"),
+    ]
+    assert "Changed: abalone\n" in result.err
+
+
+def test_descriptions_and_unknown_types_of_a_definition(
+    polysync: Polysync,
+    tmp_path: Path,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    The file has the description of a parameter; stderr names the step whose type this
+    version does not know.
+    """
+    path = tmp_path / "jobs.yaml"
+    parameters = [{"Name": "Rows", "Type": "Integer", "Description": "How many: all"}]
+    put_pipelines(
+        emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}}
+    )
+    monkeypatch.delitem(STEP_TYPES, "Athena")
+
+    result = polysync("jobs", "import", path)
+
+    described = [
+        (p.name, p.description)
+        for job in read_catalogue(path).jobs
+        for p in job.parameters
+    ]
+    assert [pair for pair in described if pair[1]] == [("Rows", "How many: all")]
+    assert result.err.count("newer than this version") == 1
+    assert (
+        "Pipeline own: it has steps of a type that AWS does not have, or that is"
+        in result.err
+    )
+    assert ": Query (Athena)" in result.err
+
+
+def test_broken_entries(polysync: Polysync, tmp_path: Path) -> None:
+    """An entry that the import would lose is an error; one in its scope is replaced."""
+    path = tmp_path / "jobs.yaml"
+    text = f"version: 1\njobs:\n- {{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}\n"
+    path.write_text(text)
+
+    refused = polysync("jobs", "import", path, "--prefix", "churn-")
+    unchanged = path.read_text()
+    replaced = polysync("jobs", "import", path)
+
+    assert (refused.code, unchanged) == (2, text)
+    assert "fanout: typo: Extra inputs are not permitted" in refused.error
+    assert replaced.code == 0
+    assert (
+        "Replaced the entry fanout, whose descriptions are lost: typo:" in replaced.err
+    )
+    assert read_catalogue(path).broken == []
+
+
+def test_a_target_that_is_no_catalogue_is_refused_first(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """
+    A missing folder, or a file that is no catalogue, is an error of one line before AWS
+    is called.
+    """
+    other = tmp_path / "other.txt"
+    other.write_text("hello")
+
+    missing = polysync("jobs", "import", tmp_path / "missing" / "jobs.yaml")
+    result = polysync("jobs", "import", other)
+
+    assert missing.code == 2
+    assert missing.err.endswith(
+        "jobs.yaml cannot be written: its folder does not exist. Create it.\n"
+    )
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: {other} is not a catalogue: it must have the keys 'version' and 'jobs'.\n"
+    )
+    assert emulator.control.calls() == []
+    assert other.read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--conn-id", "missing"],
+            "polysync_conn_id = 'missing': there is no such connection.",
+        ),
+        (["--prefix", "a b"], "'a b' is not valid as pipeline names"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str], message: str, polysync: Polysync
+) -> None:
+    """
+    An error has exit code 2, one line that begins with ``error:``, and no traceback.
+    """
+    result = polysync("jobs", "import", *arguments)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith("error: ")
+    assert message in result.error
+
+
+def test_refusal_of_aws_is_an_error(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """If AWS refuses a call, no file is written."""
+    emulator.control.add_fault(
+        "error", "ListPipelines", code="AccessDeniedException", message="no"
+    )
+    path = tmp_path / "jobs.yaml"
+
+    result = polysync("jobs", "import", path)
+
+    assert result.code == 2
+    assert "Allow sagemaker:ListPipelines" in result.error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ["--region", "eu-central-1", "--prefix", "a"],
+            "all jobs of the file (--prefix 'a'),",
+        ),
+    ],
+)
+def test_import_that_would_remove_all_jobs_writes_nothing(
+    arguments: list[str], problem: str, polysync: Polysync, tmp_path: Path
+) -> None:
+    """
+    A wrong region loses no descriptions: the file stays as it is, unless --force is
+    given.
+    """
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path)
+    text = path.read_text()
+
+    refused = polysync("jobs", "import", path, *arguments)
+    unchanged = path.read_text()
+    forced = polysync("jobs", "import", path, *arguments, "--force")
+
+    assert (refused.code, unchanged) == (2, text)
+    assert refused.error.startswith(
+        f"error: {path} was not written: the import of region eu-central-1 would remove {problem}"
+    )
+    assert "--force" in refused.error
+    assert forced.code == 0
+    assert "abalone" not in {job.name for job in read_catalogue(path).jobs}
+
+
+def test_import_from_another_region_writes_nothing(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """
+    Pipelines of the same names in another region do not replace the jobs of the file.
+    """
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path)
+    text = path.read_text()
+    put_pipelines(
+        emulator, dict.fromkeys(("abalone", "new-one"), PLAIN), region="eu-central-1"
+    )
+    arguments = ("jobs", "import", path, "--region", "eu-central-1")
+
+    refused, unchanged = polysync(*arguments), path.read_text()
+    added = polysync(*arguments, "--prefix", "new-")
+    forced = polysync(*arguments, "--force")
+
+    assert (refused.code, added.code, unchanged) == (2, 2, text)
+    for result in (refused, added):
+        assert (
+            "the import is of account 123456789012, region eu-central-1, and the jobs of the file are of "
+            "account 123456789012, region us-east-1" in result.error
+        )
+    assert forced.code == 0
+    assert [(job.name, job.region) for job in read_catalogue(path).jobs] == [
+        ("abalone", "eu-central-1"),
+        ("new-one", "eu-central-1"),
+    ]
+
+
+def test_import_that_finds_nothing(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """
+    A prefix that matches nothing is an error, which names what is near; an empty region
+    is a warning.
+    """
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path)
+    text = path.read_text()
+
+    prefix = polysync("jobs", "import", path, "--prefix", "chrun-")
+    region = polysync("jobs", "import", "--region", "eu-central-1")
+
+    assert (prefix.code, prefix.out, path.read_text()) == (2, "", text)
+    assert prefix.error == (
+        "error: --prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean churn-tuning?"
+    )
+    assert (region.code, yaml.safe_load(region.out)) == (0, {"version": 1, "jobs": []})
+    assert (
+        "warning: there are no pipelines in region eu-central-1 (--prefix '')\n"
+        in region.err
+    )
+    delete_pipelines(emulator, "churn-tuning")
+    removed = polysync("jobs", "import", path, "--prefix", "churn-", "--force")
+    assert (removed.code, "Removed: churn-tuning" in removed.err) == (0, True)
+
+
+def test_import_as_json(polysync: Polysync, tmp_path: Path) -> None:
+    """stdout has the jobs, and what an import into the file has changed."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", path, "--prefix", "churn-")
+
+    done = polysync("jobs", "import", path, "--output", "json")
+
+    document = json.loads(done.out)
+    assert [job["name"] for job in document["jobs"]] == [
+        job.name for job in read_catalogue(path).jobs
+    ]
+    assert (document["version"], document["added"], document["unchanged"]) == (
+        1,
+        ["abalone", "callback-lambda", "fanout", "scoring-required-params"],
+        ["churn-tuning"],
+    )

@@ -1,0 +1,215 @@
+"""Every command in the European Sovereign Cloud, whose partition is ``aws-eusc``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import definition, step
+from sagemaker_emulator.verify import calls
+from tests.conftest import connection
+from tests.tasks import EmulatedTime
+from tests.unit.cli.conftest import Polysync
+from tests.unit.cli.test_command_line import run_emulator
+from tests.unit.cli.test_reference import COMMANDS
+from tests.unit.execution.events.samples import execution
+
+REGION = "eusc-de-east-1"
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws-eusc:iam::{ACCOUNT}:role/SageMakerRole"
+OWNER = ("--account", ACCOUNT)
+# The arguments of each command, and what its result has.
+RUNS = {
+    "polysync jobs import": ((), f"region: {REGION}"),
+    "polysync jobs diff": (("{catalogue}",), ""),
+    "polysync check": ((), f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
+    "polysync executions list": (
+        ("--pipeline", "churn"),
+        f"arn:aws-eusc:sagemaker:{REGION}:",
+    ),
+    "polysync executions show": (
+        ("{execution}",),
+        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/",
+    ),
+    "polysync executions stop": (("{execution}", "--yes"), "arn:aws-eusc:"),
+    "polysync executions watch": (("{execution}",), "Pipeline churn succeeded"),
+    "polysync iam policy": (
+        (
+            *OWNER,
+            "--region",
+            REGION,
+            "--pipeline",
+            "churn",
+            "--verify",
+            "--pass-role",
+            ROLE,
+        ),
+        f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn",
+    ),
+    "polysync iam trust": (
+        (
+            *OWNER,
+            "--partition",
+            "aws-eusc",
+            "--tenant",
+            "T",
+            "--audience",
+            "A",
+            "--subject",
+            "S",
+        ),
+        f"arn:aws-eusc:iam::{ACCOUNT}:oidc-provider/login.microsoftonline.com/T/v2.0",
+    ),
+    "polysync events setup": (
+        ("--queue", "q", "--pipeline", "churn"),
+        ":pipeline/churn",
+    ),
+    "polysync events tail": (
+        ("--queue-url", "{queue}", "--max-messages", 1, "--yes"),
+        '"state": "Success"',
+    ),
+    "polysync records": (("--dag-id", "none"), "0 Variables"),
+    "polysync verify": (
+        (
+            "--role-arn",
+            ROLE,
+            "--only",
+            "link",
+            "--only",
+            "permission",
+            "--simulate-policy",
+            "--open",
+        ),
+        "as believed",
+    ),
+}
+
+
+@pytest.fixture
+def sovereign(
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    airflow_database: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> dict[str, str]:
+    """
+    A pipeline, a message and a catalogue in the region, and the connection there;
+    return what commands name.
+    """
+    monkeypatch.setattr(calls, "time", emulated_time)
+    url = emulator.endpoint_url
+    value = connection(endpoint_url=url, sts_endpoint_url=url, region_name=REGION)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    keys: dict[str, Any] = {
+        "aws_access_key_id": "AKIAEXAMPLE",
+        "aws_secret_access_key": "secret",
+    }
+    sagemaker, sqs = (
+        boto3.client(service, region_name=REGION, endpoint_url=url, **keys)
+        for service in ("sagemaker", "sqs")
+    )
+    sagemaker.create_pipeline(
+        PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
+    )
+    queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
+    sqs.send_message(
+        QueueUrl=queue,
+        MessageBody=execution().replace(
+            "arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"
+        ),
+    )
+    catalogue = tmp_path / "jobs.yaml"
+    assert polysync("jobs", "import", catalogue).code == 0
+    execution_arn = sagemaker.start_pipeline_execution(PipelineName="churn")[
+        "PipelineExecutionArn"
+    ]
+    return {"catalogue": str(catalogue), "queue": queue, "execution": execution_arn}
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_command(command: str, polysync: Polysync, sovereign: dict[str, str]) -> None:
+    """It succeeds, and names nothing of another partition."""
+    arguments, expected = RUNS[command]
+
+    done = polysync(
+        *command.split()[1:], *(str(word).format(**sovereign) for word in arguments)
+    )
+
+    assert done.code == 0, done.err
+    assert expected in done.out
+    assert "arn:aws:" not in done.out + done.err
+    assert "console.aws.amazon.com" not in done.err
+
+
+def test_catalogue(sovereign: dict[str, str]) -> None:
+    """The roles of the jobs are of the partition."""
+    text = Path(sovereign["catalogue"]).read_text()
+
+    assert f"region: {REGION}" in text
+    assert ROLE in text
+
+
+def test_links_of_verify(polysync: Polysync, sovereign: dict[str, str]) -> None:
+    """They lead to the console of the partition."""
+    done = polysync("verify", "--role-arn", ROLE, "--only", "link", "--open")
+
+    assert (
+        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}#/pipelines/"
+        in done.err
+    )
+
+
+def test_policy_has_no_other_partition(polysync: Polysync) -> None:
+    """The partition is that of the region, and an ARN of another one is refused."""
+    policy = ("iam", "policy", *OWNER, "--pass-role", ROLE)
+
+    done = polysync(*policy, "--region", "eu-central-1")
+    chosen = polysync(*policy, "--region", "eu-central-1", "--partition", "aws-eusc")
+
+    problem = f"'{ROLE}' is not in the partition aws of --region or --partition"
+    assert (done.code, problem in done.err) == (2, True)
+    assert chosen.code == 0
+    assert json.loads(chosen.out)["Statement"][1]["Resource"] == [
+        f"arn:aws-eusc:sagemaker:eu-central-1:{ACCOUNT}:pipeline/*"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-central-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        (REGION, "aws-eusc"),
+    ],
+)
+def test_partition_of_a_region(region: str, partition: str, polysync: Polysync) -> None:
+    """The policy has the partition of the region unless another one is given."""
+    done = polysync("iam", "policy", *OWNER, "--region", region)
+
+    assert json.loads(done.out)["Statement"][1]["Resource"] == [
+        f"arn:{partition}:sagemaker:{region}:{ACCOUNT}:pipeline/*"
+    ]
+
+
+def test_emulator() -> None:
+    """
+    ``polysync emulator`` has its pipelines in the region, and prints a connection to
+    it.
+    """
+    code, _, text = run_emulator("--region", REGION)
+
+    assert code == 0
+    assert f'"region_name": "{REGION}"' in text
+
+
+def test_all_commands_are_here() -> None:
+    """A new command needs a run in the region. The emulator has no price list."""
+    assert {*RUNS, "polysync emulator", "polysync prices"} == set(COMMANDS)

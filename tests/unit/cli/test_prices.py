@@ -1,0 +1,182 @@
+"""``polysync prices``: the table of prices, from what AWS's price list says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.prices import HourlyPrices
+from tests.conftest import connection
+from tests.fakes.fake_sagemaker import Body, answering
+from tests.unit.cli.conftest import Polysync
+
+
+def entry(
+    name: str, component: str, price: str, *, unit: str = "Hrs", currency: str = "USD"
+) -> str:
+    """Return an entry of the price list, which is a text."""
+    dimension = {
+        "unit": unit,
+        "pricePerUnit": {currency: price},
+        "description": "for an hour",
+    }
+    attributes = {
+        "instanceName": name,
+        "component": component,
+        "servicecode": "AmazonSageMaker",
+    }
+    terms = {"OnDemand": {"ABC.JRT": {"priceDimensions": {"ABC.JRT.6YS": dimension}}}}
+    return json.dumps(
+        {"product": {"attributes": attributes}, "terms": terms, "version": "2026"}
+    )
+
+
+PAGES = [
+    [
+        entry("ml.m5.large", "Training", "0.1150000000"),
+        entry("ml.m5.large", "Processing", "0.1200000000"),
+        entry("ml.m5.large", "Hosting", "9.0"),
+        entry("ml.only.hosting", "Hosting", "3.0"),
+        "no JSON",
+        json.dumps({"product": {}}),
+        entry("ml.m5.large", "Training", "Infinity"),
+        entry("ml.m5.large", "Training", "-1"),
+        entry("ml.m5.large", "Training", "9").replace('{"USD": "9"}', "{}"),
+    ],
+    [
+        entry("ml.a", "Training", "1", unit="GB"),
+        entry("canvas", "Training", "1"),
+        entry("ml.m5.large", "Batch Transform", "0.1"),
+    ],
+]
+
+
+class PriceList:
+    """Answers GetProducts with pages, by the region that is asked for."""
+
+    def __init__(self, pages: dict[str, list[list[str]]]) -> None:
+        self.pages = pages
+        self.asked: list[dict[str, Any]] = []
+
+    def respond(self, operation: str, request: dict[str, Any]) -> Body:
+        """Return a page."""
+        assert (operation, request["ServiceCode"]) == ("GetProducts", "AmazonSageMaker")
+        self.asked.append(request)
+        ((region,), number) = (
+            [each["Value"] for each in request["Filters"]],
+            int(request.get("NextToken", 0)),
+        )
+        pages = self.pages.get(region, [[]])
+        more = {"NextToken": str(number + 1)} if number + 1 < len(pages) else {}
+        return Body(
+            json.dumps(
+                {"FormatVersion": "aws_v1", "PriceList": pages[number], **more}
+            ).encode()
+        )
+
+
+def run(
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+    prices: PriceList,
+    *regions: str,
+) -> Any:
+    """Run the command against a price list."""
+    with answering(prices.respond) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        return polysync("prices", *regions)
+
+
+def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The highest price of what pipelines do with an instance. What is no instance, or has
+    no hours, is left out.
+    """
+    other = [[entry("ml.m5.large", "Training", "0.2")]]
+
+    result = run(
+        polysync,
+        monkeypatch,
+        PriceList({"eu-west-1": PAGES, "us-east-1": other}),
+        "eu-west-1",
+        "us-east-1",
+    )
+
+    assert result.code == 0, result.err
+    table = HourlyPrices.parse(result.out)
+    assert table.currency == "USD"
+    assert table.prices == {
+        "eu-west-1": {"ml.m5.large": 0.12, "ml.only.hosting": 3.0},
+        "us-east-1": {"ml.m5.large": 0.2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pages", "regions", "problem"),
+    [
+        (
+            {},
+            ["eu-west-9"],
+            "has no instances of SageMaker in eu-west-9: check the name",
+        ),
+        ({}, ["mars-north-1"], "'mars-north-1' is no AWS region"),
+        (
+            {},
+            ["us-gov-west-1"],
+            "The partition aws-us-gov of us-gov-west-1 has no price list",
+        ),
+        (
+            {},
+            ["Frankfurt"],
+            "'Frankfurt' is no AWS region: give names such as eu-central-1",
+        ),
+        (
+            {
+                "us-east-1": [[entry("ml.a", "Training", "1")]],
+                "cn-north-1": [[entry("ml.a", "Training", "7", currency="CNY")]],
+            },
+            ["us-east-1", "cn-north-1"],
+            "the regions have prices in CNY and USD: make a table for each",
+        ),
+        (
+            {"us-east-1": [[entry("ml.<b>", "Training", "1")]]},
+            ["us-east-1"],
+            "AWS's price list has other values than expected: prices.us-east-1.ml.<b>",
+        ),
+        ({"us-east-1": [[]] * 201}, ["us-east-1"], "has more than 200 pages"),
+    ],
+)
+def test_table_that_cannot_be_made(
+    pages: dict[str, list[list[str]]],
+    regions: list[str],
+    problem: str,
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error says why; nothing is written."""
+    result = run(polysync, monkeypatch, PriceList(pages), *regions)
+
+    assert (result.code, result.out) == (2, "")
+    assert problem in result.error
+
+
+def test_permission_that_is_missing(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names it."""
+
+    def refuse(*_: Any) -> Body:
+        return Body(b'{"__type": "AccessDeniedException", "message": "no"}', status=400)
+
+    with answering(refuse) as (url, _):
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
+        )
+        result = polysync("prices", "eu-west-1")
+
+    assert result.code == 2
+    assert "pricing:GetProducts" in result.error

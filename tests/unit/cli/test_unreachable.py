@@ -1,0 +1,126 @@
+"""
+An endpoint that cannot be reached ends a command soon, with an error that says what to
+look at.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.config import Config
+
+from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.aws import sessions
+from polysync_airflow.cli import executions, output
+from sagemaker_emulator import EmulatorServer
+from tests.conftest import connection
+from tests.unit.cli.conftest import Polysync
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/000000000000"
+COMMANDS = pytest.mark.parametrize(
+    "command",
+    [
+        ("jobs", "import"),
+        ("executions", "list"),
+        ("executions", "list", "--pipeline", "fanout"),
+        ("executions", "show", ARN),
+        ("executions", "stop", ARN, "--yes"),
+        ("executions", "watch", ARN),
+        ("check",),
+    ],
+    ids=" ".join,
+)
+CURE = "check the endpoint_url of the connection, the proxy (HTTPS_PROXY, NO_PROXY), and the VPC endpoint of the service"
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """
+    Return a socket that listens and accepts nothing; commands wait for it for a moment
+    only.
+    """
+    for place, name in (
+        (sessions, "RATE_LIMITED_CONFIG"),
+        (executions, "REPORT_CONFIG"),
+    ):
+        short = Config(
+            connect_timeout=0.1, read_timeout=0.1, retries={"total_max_attempts": 1}
+        )
+        monkeypatch.setattr(place, name, short)
+    monkeypatch.setattr(output, "OUTAGE_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
+        yield listening
+
+
+@COMMANDS
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "silent"])
+def test_endpoint_of_sagemaker(
+    command: tuple[str, ...],
+    is_closed: bool,
+    listener: socket.socket,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    The sign-in works. The first call fails: the error names the endpoint, and the
+    cures.
+    """
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    value = connection(endpoint_url=url, sts_endpoint_url=emulator.endpoint_url)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    if is_closed:
+        listener.close()
+
+    done = polysync(*command)
+
+    report = done.out if command == ("check",) else done.error
+    assert done.code == (1 if command == ("check",) else 2)
+    assert url in report
+    assert CURE in report
+
+
+def test_endpoint_of_sts(
+    listener: socket.socket,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody can sign in: the report names the endpoint, and the cures."""
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    value = connection(endpoint_url=emulator.endpoint_url, sts_endpoint_url=url)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+
+    done = polysync("check", "--output", "json")
+
+    report = " ".join(json.loads(done.out)["report"])
+    assert done.code == 1
+    assert report.startswith(
+        "Could not sign in with the connection 'polysync_default': "
+    )
+    assert url in report
+    assert CURE in report
+
+
+def test_limits_add_up_to_less_than_a_minute() -> None:
+    """
+    A sign-in, and the attempts of a call to an endpoint with two addresses, end in
+    time.
+    """
+    limited: Any = sessions.RATE_LIMITED_CONFIG
+    report: Any = REPORT_CONFIG
+    attempts = report.retries["total_max_attempts"]
+
+    assert attempts == int(output.MAX_ATTEMPTS)
+    # The last attempt begins before the limit has passed.
+    assert (
+        output.OUTAGE_SECONDS
+        + 8
+        + max(2 * limited.connect_timeout, limited.read_timeout)
+        < 60
+    )
+    assert attempts * max(2 * report.connect_timeout, report.read_timeout) < 60

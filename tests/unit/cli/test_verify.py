@@ -1,0 +1,230 @@
+"""``polysync verify``: how it signs in, and what the provider tells the checks."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from polysync_airflow.auth.iam_policies import identity_policy
+from polysync_airflow.aws.sessions import is_aws_endpoint
+from polysync_airflow.cli.verify import sign_in
+from polysync_airflow.exceptions import CredentialsError
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.verify import calls, runner
+from sagemaker_emulator.verify.cleaning import PREFIX
+from sagemaker_emulator.verify.session import CONFIG
+from tests.conftest import connection
+from tests.tasks import EmulatedTime
+from tests.unit.cli.conftest import Polysync
+from tests.unit.events.conftest import client, make_queue
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
+VERIFY = ("verify", "--role-arn", ROLE)
+POLICY = [
+    "iam",
+    "policy",
+    "--account",
+    ACCOUNT,
+    "--region",
+    "us-east-1",
+    "--pipeline",
+    "churn",
+]
+# Checks that together call all operations, except for those of a job.
+ALL_OPERATIONS = (
+    "callback",
+    "list",
+    "parameter.as-sent",
+    "resume.shown-definition",
+    "start.by-arn",
+    "stop.delete",
+)
+SECRET = "wJalrXUtnFEMI/K7MDENG"
+
+
+@pytest.fixture(autouse=True)
+def _emulated_time(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "time", emulated_time)
+    # The clock is one for all checks: beside others, a check would see their waits as
+    # its own.
+    monkeypatch.setattr(
+        runner, "ThreadPoolExecutor", lambda _, **names: ThreadPoolExecutor(1, **names)
+    )
+
+
+def sign_in_as(
+    emulator: EmulatorServer,
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+    *options: str,
+) -> None:
+    """
+    Sign in as a user with the policy that is printed, in an account that enforces
+    policies.
+    """
+    policy = polysync(*POLICY, *options).out
+    iam = client(emulator, "iam")
+    iam.create_user(UserName="verifier")
+    key = iam.create_access_key(UserName="verifier")["AccessKey"]
+    iam.put_user_policy(
+        UserName="verifier", PolicyName="granted", PolicyDocument=policy
+    )
+    emulator.control.set_sign_in(enforce_iam=True)
+    url, keys = (
+        emulator.endpoint_url,
+        {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]},
+    )
+    value = connection(**keys, endpoint_url=url, sts_endpoint_url=url)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+
+
+def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> None:
+    """
+    It signs in with the connection, whose secrets nobody sees, and checks the links and
+    permissions of the provider.
+    """
+    report = tmp_path / "report.json"
+
+    result = polysync(
+        *VERIFY,
+        "--only",
+        "link",
+        "--only",
+        "permission",
+        "--simulate-policy",
+        "--open",
+        "--report",
+        report,
+    )
+
+    assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
+    link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
+    assert link in result.err
+    document = json.loads(report.read_text())
+    assert (document["sign_in"], document["endpoint"]) == (
+        "access_key",
+        "not one of AWS",
+    )
+    assert {"polysync_airflow", "apache_airflow", "boto3"} < {*document}
+    assert "emulated-secret-key" not in result.err + report.read_text()
+    assert [
+        name for name in emulator.pipelines["us-east-1"] if name.startswith(PREFIX)
+    ] == []
+    asked = [
+        call["request"] for call in emulator.control.calls("SimulatePrincipalPolicy")
+    ]
+    actions = {action for call in asked for action in call["ActionNames"]}
+    policy = identity_policy(account=ACCOUNT, region="us-east-1")
+    assert actions == {
+        action for statement in policy["Statement"] for action in statement["Action"]
+    }
+    (endpoint,) = [
+        call["ResourceArns"]
+        for call in asked
+        if "sagemaker:DescribeEndpoint" in call["ActionNames"]
+    ]
+    assert endpoint == [
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/polysync-verify"
+    ]
+
+
+def test_printed_policy_is_sufficient(
+    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It allows each operation of the checks and of the deletion, though it allows tasks
+    one other pipeline only.
+    """
+    queue = make_queue(emulator)
+    arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue.name}"
+    sign_in_as(
+        emulator,
+        polysync,
+        monkeypatch,
+        "--verify",
+        "--pass-role",
+        ROLE,
+        "--callback-queue",
+        arn,
+    )
+    checks = [word for name in ALL_OPERATIONS for word in ("--only", name)]
+
+    result = polysync(*VERIFY, *checks, "--queue-url", queue.url)
+
+    assert result.code == 0, result.out
+    assert "no permission" not in result.out
+    assert "is still there" not in result.err
+    # What the simulation finds is that tasks may start one pipeline only.
+    simulated = polysync(*VERIFY, "--only", "permission", "--simulate-policy")
+    assert (simulated.code, "denied: sagemaker:" in simulated.out) == (1, True)
+
+
+def test_policy_of_tasks(
+    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not allow to create pipelines."""
+    sign_in_as(emulator, polysync, monkeypatch, "--pass-role", ROLE)
+
+    result = polysync(*VERIFY, "--only", "outcome")
+
+    assert "not checked: no permission for CreatePipeline" in result.out
+    assert result.err.endswith("13 checks: 13 not checked.\n")
+
+
+def test_option_needs_a_role(polysync: Polysync) -> None:
+    """
+    Without the role that CreatePipeline passes, the policy would not be sufficient.
+    """
+    result = polysync(*POLICY, "--verify")
+
+    assert "--verify needs --pass-role: name the role of the pipelines" in result.err
+
+
+def test_connection_that_does_not_exist(polysync: Polysync) -> None:
+    """It is an error of one line."""
+    result = polysync(*VERIFY, "--conn-id", "missing")
+
+    assert (result.code, result.out) == (2, "")
+    assert "'missing': there is no such connection" in result.error
+
+
+def test_connection_of_type_aws(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its secrets are known; whoever edits it cannot send requests to IAM to another host.
+    """
+    config = {
+        "iam": {"endpoint_url": "https://evil.example"},
+        "sts": {"endpoint_url": emulator.endpoint_url},
+    }
+    extra = {
+        "region_name": "us-east-1",
+        "aws_session_token": "token-of-a-session",
+        "service_config": config,
+    }
+    value = {
+        "conn_type": "aws",
+        "login": "AKIAEXAMPLE",
+        "password": SECRET,
+        "extra": extra,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps(value))
+
+    session = sign_in("of_aws", None, CONFIG)
+
+    assert session["secrets"] == [SECRET, "token-of-a-session"]
+    with pytest.raises(CredentialsError, match=r"service_config\.iam\.endpoint_url"):
+        session["client"]("iam")
+
+
+def test_endpoints_of_iam_are_ones_of_aws() -> None:
+    """IAM has one address for all regions of a partition."""
+    assert is_aws_endpoint("iam.amazonaws.com")
+    assert not is_aws_endpoint("iam.evil.example")

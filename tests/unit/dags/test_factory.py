@@ -1,0 +1,418 @@
+"""
+DAGs of imported jobs: what Airflow finds in the file, and what a broken job breaks.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.serialization.helpers import serialize_template_field
+
+from tests.fakes.airflow_encoding import check_dag
+from tests.managed_pipelines import MANAGED, ROLE
+from tests.unit.dags.catalogues import job, parameter, parse
+
+PLAIN = job("churn", parameter("Shards", "Integer", default=4))
+REQUIRED = job("scoring", parameter("Model"))
+PARSE = "polysync_dags('jobs.yaml')"
+
+
+def test_each_job_is_a_dag(tmp_path: Path) -> None:
+    """The file needs one call; the path begins at the folder of the file."""
+    parsed = parse(
+        tmp_path,
+        "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])",
+        PLAIN,
+        REQUIRED,
+    )
+
+    assert parsed.errors == {}
+    assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
+    dag = parsed.dags["ml-churn"]
+    (task,) = dag.tasks
+    assert (task.task_id, task.pipeline_name, task.region_name) == (
+        "run",
+        "churn",
+        "us-east-1",
+    )
+    assert (dag.catchup, set(dag.tags)) == (False, {"x"})
+    assert Path(dag.fileloc).name == "dag_file.py"
+
+
+def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) -> None:
+    """
+    Its name alone is that of a pipeline of the account. The DAG has the name of the
+    job.
+    """
+    code = (
+        f"polysync_dags('jobs.yaml', operator_args={{'execution_role_arn': '{ROLE}'}})"
+    )
+    parsed = parse(tmp_path, code, job("model-eval", arn=MANAGED))
+
+    (task,) = parsed.dags["model-eval"].tasks
+    assert (task.pipeline_name, task.execution_role_arn) == (MANAGED, ROLE)
+
+
+def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
+    """It names the job and the cause. The DAGs of the others are there."""
+    text = """\
+version: 1
+jobs:
+- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
+- {name: '{{ x }}', arn: nonsense, region: us-east-1}
+- {name: managed, arn: 'arn:aws:sagemaker:us-east-1:aws:pipeline/{{ x }}', region: us-east-1}
+- {name: scoring, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/scoring', region: us-east-1,
+   parameters: [{name: A, type: Money}]}
+- just text
+- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
+"""
+    parsed = parse(tmp_path, PARSE, text=text)
+
+    assert list(parsed.dags) == ["churn"]
+    (error,) = parsed.errors.values()
+    assert "jobs.yaml: these jobs cannot be DAGs" in error
+    problems = (
+        "{{ x }}: name:",
+        "managed: arn:",
+        "scoring: parameters.0.type:",
+        "jobs[4]: ",
+        "churn: the file has",
+    )
+    for line in (f"- {problem}" for problem in problems):
+        assert line in error
+
+
+def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
+    """
+    The field of such a default stays empty, so that AWS uses it; values of the author
+    break their job only.
+    """
+    large = job(
+        "large",
+        parameter("Seed", "Integer", default=10**30, description="S."),
+        parameter("Rate", "Float", default="1e+30", enum_values=["1e30", "0.5"]),
+        parameter("Size", "Integer", default=2**31),
+    )
+    code = "polysync_dags('jobs.yaml', schedule='@daily', parameters={'given': {'Rate': 10**30}})"
+    parsed = parse(
+        tmp_path,
+        code,
+        large,
+        PLAIN,
+        job("given", parameter("Rate", "Float", default=1)),
+    )
+
+    assert sorted(parsed.dags) == ["churn", "large"]
+    (error,) = parsed.errors.values()
+    assert "- given: " in error
+    dag = parsed.dags["large"]
+    check_dag(dag)
+    assert dag.params.dump() == {"Seed": None, "Rate": None, "Size": None}
+    assert dag.params.get_param("Seed").description == f"S. Empty: {10**30}"
+    assert dag.params.get_param("Rate").schema["enum"] == [None, 0.5]
+    values = dag.tasks[0].pipeline_parameters(
+        {"params": {"Seed": None, "Rate": 0.5, "Size": 7}}, None
+    )
+    assert values == {"Rate": 0.5, "Size": 7}
+
+
+def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
+    """Airflow keeps one import error for a file."""
+    code = """
+    polysync_dags("jobs.yaml", jobs=["churn", "gone"])
+    polysync_dags("jobs.yaml", jobs=["scoring", "lost"])
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert sorted(parsed.dags) == ["churn", "scoring"]
+    (error,) = parsed.errors.values()
+    assert "- gone: " in error
+    assert "- lost: " in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("schedule='@daily'", "- scoring: it has a schedule, and no value for Model"),
+        (
+            "parameters={'churn': {'Shards': 'abc'}}",
+            "- churn: parameters['Shards'] = 'abc' must be a whole",
+        ),
+        (
+            "schedule={'chrun': '@daily'}",
+            "- chrun: schedule names it, but the catalogue has no such job",
+        ),
+        (
+            "parameters={'old': {}}",
+            "- old: parameters names it, but the catalogue has no such job",
+        ),
+        (
+            "jobs=['churn', 'gone']",
+            "- gone: jobs names it, but the catalogue has no such job",
+        ),
+        (
+            "job_args={'churn': {'on_clear': 'x'}}",
+            "- churn: on_clear = 'x' is not valid",
+        ),
+        ("job_args={'churn': {'tiemout': 5}}", "tiemout"),
+        (
+            "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}",
+            "- churn: it has a schedule, and no",
+        ),
+    ],
+)
+def test_mistake_for_one_job_breaks_only_that_job(
+    tmp_path: Path, arguments: str, message: str
+) -> None:
+    """For example, an import has removed a job for which the code has a schedule."""
+    parsed = parse(
+        tmp_path, f"polysync_dags('jobs.yaml', {arguments})", PLAIN, REQUIRED
+    )
+
+    (error,) = parsed.errors.values()
+    assert message in error
+    assert parsed.dags
+    assert not any(f"- {dag_id}:" in error for dag_id in parsed.dags)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jobs: [", "is not YAML"),
+        ("[]", "is not a catalogue"),
+        ("version: 9\njobs: []", "does not have the version 1"),
+    ],
+)
+def test_file_that_is_no_catalogue_is_an_import_error(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """There are no jobs to show."""
+    parsed = parse(tmp_path, PARSE, text=text)
+
+    assert parsed.dags == {}
+    assert message in parsed.errors["dag_file.py"]
+
+
+def test_schedule_for_some_jobs(tmp_path: Path) -> None:
+    """The others are started by hand."""
+    code = "polysync_dags('jobs.yaml', schedule={'churn': '@daily'})"
+
+    dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
+
+    assert [
+        dag_id for dag_id, dag in dags.items() if dag.timetable.can_be_scheduled
+    ] == ["churn"]
+
+
+def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
+    """Everything of the Start operator can be set, for all jobs or for one."""
+    code = """
+    polysync_dags(
+        "jobs.yaml",
+        operator_args={"deferrable": True, "retries": 3},
+        job_args={"scoring": {"max_parallel_steps": 2, "retries": 0}},
+        default_args={"owner": "ml", "retries": 9},
+    )
+    """
+    dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
+
+    churn, scoring = dags["churn"].tasks[0], dags["scoring"].tasks[0]
+    assert (churn.deferrable, churn.retries, churn.max_parallel_steps, churn.owner) == (
+        True,
+        3,
+        None,
+        "ml",
+    )
+    assert (scoring.deferrable, scoring.retries, scoring.max_parallel_steps) == (
+        True,
+        0,
+        2,
+    )
+
+
+def test_display_name_of_the_catalogue(tmp_path: Path) -> None:
+    """
+    Executions have the display name of the catalogue, unless the DAG's author gives
+    another one.
+    """
+    named = job("named", execution_display_name="nightly")
+    code = "polysync_dags('jobs.yaml', job_args={'other': {'execution_display_name': 'mine'}})"
+    other = job("other", execution_display_name="theirs")
+
+    dags = parse(tmp_path, code, job("plain"), named, other).dags
+
+    names = {
+        dag_id: dag.tasks[0].execution_display_name for dag_id, dag in dags.items()
+    }
+    assert names == {"plain": None, "named": "nightly", "other": "mine"}
+
+
+def test_selection_by_function(tmp_path: Path) -> None:
+    """It gets the job of the catalogue."""
+    code = "polysync_dags('jobs.yaml', jobs=lambda job: not job.parameters[0].default)"
+
+    assert list(parse(tmp_path, code, PLAIN, REQUIRED).dags) == ["scoring"]
+
+
+def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
+    """Otherwise each parse would make a new version of the DAG."""
+    stored = [
+        serialize_template_field(
+            parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks[0].pipeline_parameters,
+            "pipeline_parameters",
+        )
+        for _ in range(2)
+    ]
+
+    assert stored == ["the values of the run for Shards"] * 2
+
+
+STEPS = [
+    {"name": "Train", "type": "Training"},
+    {"name": "{{ x }}", "type": "Condition", "needs": ["Train"]},
+    {
+        "name": "Register",
+        "type": "RegisterModel",
+        "condition": "{{ x }}",
+        "branch": "True",
+    },
+]
+
+
+def test_steps_as_tasks(tmp_path: Path) -> None:
+    """
+    The DAG has a task for each step, in their order, and one that gets the values of
+    the form.
+    """
+    code = "polysync_dags('jobs.yaml', steps_as_tasks=True, operator_args={'max_parallel_steps': 3})"
+    parsed = parse(
+        tmp_path,
+        code,
+        job("churn", parameter("Shards", "Integer", default=4), steps=STEPS),
+    )
+
+    dag = parsed.dags["churn"]
+    above = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
+    condition = next(name for name in above if name.startswith("run.___x____"))
+    assert above == {
+        "run.begin": [],
+        "run.Train": ["run.begin"],
+        condition: ["run.Train"],
+        "run.Register": [condition],
+        "run.execution": ["run.Register", "run.begin"],
+    }
+    execution = dag.get_task("run.execution")
+    assert (execution.pipeline_name, execution.region_name) == ("churn", "us-east-1")
+    assert (execution.max_parallel_steps, list(dag.params)) == (3, ["Shards"])
+    assert execution.pipeline_parameters({"params": {"Shards": 5}}, None) == {
+        "Shards": 5
+    }
+    check_dag(dag)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("{}", "has no steps of the job scoring"),
+        ("{'scoring': {'deferrable': True}}", "deferrable = True: "),
+    ],
+)
+def test_job_without_a_group_of_steps_breaks_only_itself(
+    arguments: str, message: str, tmp_path: Path
+) -> None:
+    """
+    A job without steps, or an argument that the group sets, is an import error of this
+    job.
+    """
+    code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
+    steps = STEPS if "deferrable" in arguments else []
+    parsed = parse(
+        tmp_path, code, job("churn", steps=STEPS), job("scoring", steps=steps)
+    )
+
+    assert list(parsed.dags) == ["churn"]
+    assert f"- scoring: {message}" in parsed.errors["dag_file.py"].replace(
+        "The catalogue ", ""
+    )
+
+
+def test_task_group(tmp_path: Path) -> None:
+    """One task for each job, with values of the author, and of other tasks."""
+    code = """
+    from airflow.providers.common.compat.sdk import DAG, task
+
+    with DAG("nightly", schedule=None):
+
+        @task
+        def latest() -> str:
+            return "model-7"
+
+        polysync_task_group(
+            "jobs.yaml", group_id="jobs", parameters={"scoring": {"Model": latest()}, "churn": {"Shards": 8}}
+        )
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert parsed.errors == {}
+    dag = parsed.dags["nightly"]
+    assert sorted(dag.task_ids) == ["jobs.churn", "jobs.scoring", "latest"]
+    assert dag.get_task("jobs.scoring").upstream_task_ids == {"latest"}
+    assert dag.get_task("jobs.churn").upstream_task_ids == set()
+
+
+def test_task_group_needs_all_values(tmp_path: Path) -> None:
+    """
+    A DAG without one of its tasks would be a wrong DAG, so this is an error of the
+    file.
+    """
+    code = """
+    from airflow.providers.common.compat.sdk import DAG
+
+    with DAG("nightly", schedule=None):
+        polysync_task_group("jobs.yaml")
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert (
+        "scoring: no value for Model: give one in parameters['scoring']"
+        in parsed.errors["dag_file.py"]
+    )
+
+
+def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
+    """
+    The output of a task for a parameter that does not exist would be refused by AWS,
+    after that task.
+    """
+    code = """
+    from airflow.providers.common.compat.sdk import DAG, task
+
+    with DAG("nightly", schedule=None):
+
+        @task
+        def latest() -> str:
+            return "model-7"
+
+        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters={"scoring": {"Modle": latest()}})
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert "it has no parameter 'Modle'" in parsed.errors["dag_file.py"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("arguments", ["", ", steps_as_tasks=True"])
+def test_parsing_imports_no_boto3(arguments: str, tmp_path: Path) -> None:
+    """Airflow parses a DAG file every 30 seconds."""
+    parse(tmp_path, f"polysync_dags('jobs.yaml'{arguments})", job("churn", steps=STEPS))
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print('boto3' in sys.modules, 'botocore' in sys.modules)"
+    file = str(tmp_path / "dag_file.py")
+
+    output = subprocess.run(
+        [sys.executable, "-c", code, file], check=True, capture_output=True, text=True
+    ).stdout
+
+    assert output.splitlines()[-1] == "False False"

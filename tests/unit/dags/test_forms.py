@@ -1,0 +1,237 @@
+"""The form of an imported job: which fields it has, and what they accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Param
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.dags import job_form
+from polysync_airflow.exceptions import ParametersError
+from tests.unit.dags.catalogues import job, parameter
+
+if CAPABILITIES.task_sdk:
+    from airflow.sdk.exceptions import ParamValidationError
+else:
+    from airflow.exceptions import ParamValidationError
+
+TEXT = {"type": "string", "minLength": 1, "maxLength": 1024}
+INTEGER = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
+FLOAT = {"type": "number", "minimum": -(2**63), "maximum": 2**64 - 1}
+NOT_SET = object()
+
+
+def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
+    """Return the field of a parameter, for which the DAG's author has given a value."""
+    form = job_form(
+        job("churn", declared), {} if given is NOT_SET else {declared["name"]: given}
+    )
+    return form.params[declared["name"]]
+
+
+@pytest.mark.parametrize(
+    ("declared", "schema", "value"),
+    [
+        (parameter("P", default="gold"), TEXT, "gold"),
+        (
+            parameter("P", default="{{ conn.x.password }}"),
+            TEXT,
+            "{{ conn.x.password }}",
+        ),
+        (parameter("P", "Integer", default=4), INTEGER, 4),
+        (parameter("P", "Integer", default="4"), INTEGER, 4),
+        (parameter("P", "Float", default=0.5), FLOAT, 0.5),
+        (parameter("P", "Float", default=6), FLOAT, 6),
+        (parameter("P", "Boolean", default=False), {"type": "boolean"}, False),
+        (parameter("P", "Boolean", default="True"), {"type": "boolean"}, True),
+        (
+            parameter("P", default="a", enum_values=["a", "b"]),
+            {**TEXT, "enum": ["a", "b"]},
+            "a",
+        ),
+        (
+            parameter("P", "Integer", default=2, enum_values=["1", "2"]),
+            {**INTEGER, "enum": [1, 2]},
+            2,
+        ),
+        (
+            parameter("P", "Float", default=1, enum_values=["0.5", "1"]),
+            {**FLOAT, "enum": [0.5, 1]},
+            1,
+        ),
+    ],
+    ids=str,
+)
+def test_field_has_type_default_and_enum(
+    declared: dict[str, Any], schema: dict[str, Any], value: Any
+) -> None:
+    """The default is one that the field accepts."""
+    param = field(declared)
+
+    assert (param.schema, param.value) == (schema, value)
+    assert param.resolve() == value
+
+
+@pytest.mark.parametrize("kind", ["String", "Integer", "Float", "Boolean"])
+def test_parameter_without_default_is_required(kind: str) -> None:
+    """A run without a value is refused."""
+    param = field(parameter("P", kind))
+
+    with pytest.raises(ParamValidationError):
+        param.resolve()
+    assert job_form(job("churn", parameter("P", kind)), {}).required == ["P"]
+
+
+@pytest.mark.parametrize("value", ["true", "false", True, False])
+@pytest.mark.parametrize("given", [NOT_SET, "{{ params.x }}"])
+def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
+    """
+    Airflow's drop-downs have texts; the REST API accepts booleans as well. AWS gets a
+    boolean.
+    """
+    declared = parameter("P", "Boolean")
+    form = job_form(job("churn", declared), {} if given is NOT_SET else {"P": given})
+
+    accepted = form.params["P"].resolve(value)
+
+    assert form.values({"params": {"P": accepted}}, None) == {
+        "P": value in ("true", True)
+    }
+    assert form.params["P"].schema["enum"][-2:] == ["true", "false"]
+    for wrong in ("True", "yes", 1, ""):
+        with pytest.raises(ParamValidationError):
+            form.params["P"].resolve(wrong)
+
+
+def test_boolean_drop_down_has_only_the_allowed_values() -> None:
+    """The definition may limit the values of a Boolean, too."""
+    param = field(parameter("P", "Boolean", enum_values=["True"]))
+
+    assert param.schema["enum"] == ["true"]
+    assert param.resolve(True) is True
+    with pytest.raises(ParamValidationError):
+        param.resolve("false")
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        (parameter("P", "Integer", default=1), "abc"),
+        (parameter("P", "Integer", default=1), 1.5),
+        (parameter("P", "Integer", default=1), 2**31),
+        (parameter("P", "Integer", default=1), True),
+        (parameter("P", "Float", default=1), "abc"),
+        (parameter("P", "Boolean", default=True), "yes"),
+        (parameter("P", default="x"), ""),
+        (parameter("P", default="x"), "x" * 1025),
+        (parameter("P", default="a", enum_values=["a"]), "b"),
+        (parameter("P", default="x"), None),
+    ],
+    ids=str,
+)
+def test_field_refuses_other_values(declared: dict[str, Any], value: Any) -> None:
+    """Airflow checks them in the form and in its REST API, before the run exists."""
+    with pytest.raises(ParamValidationError):
+        field(declared).resolve(value)
+
+
+def test_empty_default_may_stay_empty() -> None:
+    """AWS accepts an empty text as a default only, so such a value is not sent."""
+    param = field(parameter("P", default=""))
+
+    assert param.resolve() is None
+    assert job_form(job("churn", parameter("P", default="")), {}).required == []
+
+
+def test_template_of_the_author_is_not_in_the_form() -> None:
+    """The field is empty and says which template applies then."""
+    param = field(
+        parameter("P", "Integer", default=1, description="How many."), "{{ 2 + 3 }}"
+    )
+
+    assert param.resolve() is None
+    assert param.resolve(7) == 7
+    assert param.description == "How many. Empty: {{ 2 + 3 }}"
+
+
+@pytest.mark.parametrize(
+    ("default", "text", "shown"),
+    [
+        ("x", "A folder.", "A folder."),
+        ("x", None, None),
+        ("", "A folder.", "A folder. May be empty."),
+        ("", None, "May be empty."),
+    ],
+)
+def test_text_of_a_field_is_the_description(
+    default: str, text: str | None, shown: str | None
+) -> None:
+    """That of the definition, as the catalogue has it; no text of it is a template."""
+    assert field(parameter("P", default=default, description=text)).description == shown
+    described = parameter("P", default="x", description="{{ conn.x.password }}")
+    assert field(described).description == "{{ conn.x.password }}"
+
+
+def test_value_of_the_author_is_the_default() -> None:
+    """It has the declared type."""
+    assert field(parameter("P", "Integer"), 5).resolve() == 5
+    assert field(parameter("P", "Float"), "0.25").resolve() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "message"),
+    [
+        (
+            parameter("Shards", "Integer"),
+            {"Shards": "abc"},
+            "parameters['Shards'] = 'abc' must be a whole number",
+        ),
+        (
+            parameter("Tier", enum_values=["a", "b"]),
+            {"Tier": "c"},
+            "parameters['Tier'] = 'c' must be one of a, b",
+        ),
+        (parameter("Shards"), {"shard": 1}, "it has no parameter 'shard'"),
+        (
+            parameter("Dry", "Boolean", default="maybe"),
+            {},
+            "the default of 'Dry' = 'maybe' must be true or false",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_value_is_named(
+    declared: dict[str, Any], given: dict[str, Any], message: str
+) -> None:
+    """The error names the parameter, the value, and what it accepts."""
+    with pytest.raises(ParametersError) as caught:
+        job_form(job("churn", declared), given)
+
+    assert message in str(caught.value)
+
+
+def test_job_without_readable_parameters_has_no_form() -> None:
+    """The reason of the import is in the error."""
+    with pytest.raises(
+        ParametersError, match="could not be imported: the definition is not JSON"
+    ):
+        job_form(job("churn", parameters_error="the definition is not JSON"), {})
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "limits"),
+    [
+        ("Integer", 2**31, "-2147483648 and 2147483647"),
+        ("Float", -(2**63) - 1, "-9223372036854775808 and 18446744073709551615"),
+    ],
+)
+def test_given_value_that_no_form_accepts_is_an_error(
+    type_: str, value: int, limits: str
+) -> None:
+    """Airflow could not send the DAG, or its form would refuse its own default."""
+    with pytest.raises(ParametersError) as caught:
+        job_form(job("churn", parameter("P", type_, default=1)), {"P": value})
+
+    assert str(caught.value) == f"parameters['P'] = {value} is not between {limits}"

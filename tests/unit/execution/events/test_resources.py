@@ -1,0 +1,140 @@
+"""
+The whole of what fills a queue, and which values are refused. ``tests/unit/cli`` creates it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.events import Setup, cloudformation
+
+SETUP = Setup(
+    queue="changes",
+    pipelines=("Churn", "abalone"),
+    steps=True,
+    model_packages=True,
+    model_package_groups=("g", "h"),
+    max_receives=7,
+)
+PREFIX = "arn:aws:sagemaker:us-east-1"
+EXPECTED: dict[str, Any] = json.loads(
+    Path(__file__).with_name("resources.json").read_text()
+)
+ENDS = ["Succeeded", "Failed", "CompletedWithFailures", "Stopped"]
+
+
+def reader_policy(arn: str) -> dict[str, Any]:
+    """Return a policy of a reader."""
+    return {"Statement": [{"Action": ["sqs:ReceiveMessage"], "Resource": [arn, "x"]}]}
+
+
+def test_cloudformation() -> None:
+    """The template."""
+    assert cloudformation(SETUP, reader_policy) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("setup", "details"),
+    [
+        (Setup("q"), {"executions": {"currentPipelineExecutionStatus": ENDS}}),
+        (Setup("q", running=True), {"executions": None}),
+        (Setup("q", running=True, steps=True), {"executions": None, "steps": None}),
+        (
+            Setup("q", running=True, pipelines=("A",), model_packages=True),
+            {
+                "executions": {
+                    "pipelineArn": [
+                        {"suffix": ":pipeline/A"},
+                        {"suffix": ":pipeline/a"},
+                    ]
+                },
+                "model-packages": None,
+            },
+        ),
+        (
+            # AWS manages the second.
+            Setup(
+                "q",
+                running=True,
+                pipelines=(
+                    f"{PREFIX}:123456789012:pipeline/A",
+                    f"{PREFIX}:aws:pipeline/b",
+                ),
+            ),
+            {
+                "executions": {
+                    "pipelineArn": [
+                        {"suffix": f":pipeline/{name}"} for name in ("A", "a", "b")
+                    ],
+                }
+            },
+        ),
+        (
+            Setup("q", running=True, model_package_groups=("g",)),
+            {"executions": None, "model-packages": {"ModelPackageGroupName": ["g"]}},
+        ),
+    ],
+)
+def test_rules(setup: Setup, details: dict[str, Any]) -> None:
+    """A rule without names or statuses has no detail, and so matches all."""
+    setup.check()
+
+    assert {name: rule.get("detail") for name, rule in setup.rules().items()} == details
+    assert all(
+        rule.keys() >= {"source", "detail-type"} for rule in setup.rules().values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("setup", "problem"),
+    [
+        (Setup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
+        (Setup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
+        (
+            Setup(
+                "q",
+                model_package_groups=tuple(
+                    f"{'g' * 60}{number}" for number in range(40)
+                ),
+            ),
+            "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
+            "none for all, and let the watchers select.",
+        ),
+    ],
+)
+def test_wrong_values(setup: Setup, problem: str) -> None:
+    """The error names the option, its value and the cure."""
+    with pytest.raises(ParametersError) as caught:
+        setup.check()
+
+    assert str(caught.value) == problem
+
+
+def test_limits_are_allowed() -> None:
+    """
+    The largest values, and a pattern of exactly the length that EventBridge allows.
+    """
+    Setup("q" * 48, max_receives=3).check()
+    Setup("q", max_receives=1000).check()
+    names = [f"{'g' * 60}{number}" for number in range(10, 30)]
+    length = len(
+        json.dumps(
+            Setup("q", model_package_groups=tuple(names)).rules()["model-packages"]
+        )
+    )
+    # Each further name has a comma, a space and quotes, and at most 63 characters.
+    while length < 2048:
+        name = "g" * min(63, 2048 - length - 4)
+        if 2048 - length - 4 - len(name) in range(1, 5):
+            name = name[:-5]
+        names.append(name)
+        length += len(name) + 4
+    setup = Setup("q", model_package_groups=tuple(names))
+
+    setup.check()
+    assert len(json.dumps(setup.rules()["model-packages"])) == 2048

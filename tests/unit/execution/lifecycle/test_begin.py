@@ -1,0 +1,281 @@
+"""How a try begins: what it does with the record of the earlier tries."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
+from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
+    ClearChoice,
+    Command,
+    Described,
+    ExecutionsListed,
+    Store,
+)
+from polysync_airflow.execution.lifecycle.machine import after, begin
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    INCARNATION,
+    RESUME_TOKEN,
+    describe,
+    listed,
+    make_try,
+    stored,
+)
+
+INFO, WARNING = logging.INFO, logging.WARNING
+UNKNOWN_ARN = stored(execution_arn=None)
+LATER = EARLIER + timedelta(hours=1)
+
+
+def test_try_without_a_record_prepares_a_start() -> None:
+    """Nothing is stored before the request is made."""
+    instruction = begin(make_try(1, 2), None)
+
+    assert (
+        instruction.command,
+        instruction.record,
+        instruction.store,
+        instruction.lines,
+    ) == (
+        Command.PREPARE,
+        None,
+        Store.KEEP,
+        (),
+    )
+
+
+def test_try_takes_a_record_over_before_anything_else() -> None:
+    """From then on, an earlier try that is still alive must not stop the execution."""
+    instruction = begin(make_try(3, 2), stored())
+
+    assert (instruction.command, instruction.store, instruction.lines) == (
+        Command.DESCRIBE,
+        Store.WRITE,
+        (),
+    )
+    assert instruction.record == stored(try_number=3)
+
+
+def test_record_of_the_same_try_is_not_written_again() -> None:
+    """
+    The try begins again, for example after the end of an execution that it waited for.
+    """
+    instruction = begin(make_try(2, 2), stored())
+
+    assert (instruction.command, instruction.record, instruction.store) == (
+        Command.DESCRIBE,
+        stored(),
+        Store.KEEP,
+    )
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None:
+    """The earlier try may have sent it, and AWS may have forgotten its token."""
+    instruction = begin(make_try(number, 2), UNKNOWN_ARN)
+    again = after(instruction, ExecutionsListed("fanout", [listed(2, 1)]))
+
+    assert instruction.command is Command.LOOK_UP
+    assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
+    assert (again.command, again.store, again.record) == (
+        Command.RESEND_START,
+        Store.KEEP,
+        instruction.record,
+    )
+    assert [(line.level, line.text) for line in (*instruction.lines, *again.lines)] == [
+        (
+            WARNING,
+            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN.",
+        ),
+        (
+            INFO,
+            "AWS lists no execution of that request. Sending it again with the same client token, so that AWS "
+            "starts no second execution.",
+        ),
+    ]
+
+
+def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
+    """Then it does not matter how long AWS remembers tokens."""
+    instruction = after(
+        begin(make_try(3, 2), UNKNOWN_ARN),
+        ExecutionsListed("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
+    )
+
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == stored(try_number=3, execution_arn=f"{ARN}b")
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
+    ]
+
+
+# ---- what a user chose for a clear
+
+
+@pytest.mark.parametrize(
+    ("chosen_for", "epoch", "expected"),
+    [
+        (None, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # ``retries`` was lowered, so that the clear has not changed ``max_tries``.
+        (
+            None,
+            2,
+            {
+                "clear_choice": ClearChoice(on_clear="resume", epoch=2),
+                "epoch": NO_EPOCH,
+            },
+        ),
+        # A retry, before which nothing could be resumed.
+        (3, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # One that has the execution already.
+        (2, 2, {"clear_choice": ClearChoice(on_clear="resume", epoch=2)}),
+        # An earlier clear.
+        (3, 4, {"clear_choice": None}),
+    ],
+    ids=[
+        "clear",
+        "clear that keeps max_tries",
+        "retry",
+        "second retry",
+        "another clear",
+    ],
+)
+def test_choice_counts_for_one_clear(
+    chosen_for: int | None, epoch: int, expected: dict[str, Any]
+) -> None:
+    """
+    The first try of the clear binds the choice to its epoch, and a later clear drops
+    it.
+    """
+    record = stored(clear_choice=ClearChoice(on_clear="resume", epoch=chosen_for))
+
+    instruction = begin(make_try(3, epoch), record)
+
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == stored(try_number=3, **expected)
+
+
+@pytest.mark.parametrize("resume", [{}, {"resumes": 1, "resume_token": RESUME_TOKEN}])
+def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
+    """What fails after it is for ``retry_mode``, or for the next clear."""
+    record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
+
+    instruction = after(
+        begin(make_try(3, 3), record), Described(EARLIER, describe("Failed"))
+    )
+
+    assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
+    assert (
+        instruction.existing_record.epoch,
+        instruction.existing_record.clear_choice,
+        instruction.store,
+    ) == (
+        3,
+        None,
+        Store.WRITE,
+    )
+
+
+@pytest.mark.parametrize("status", ["Executing", "Succeeded"])
+def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> None:
+    """
+    The execution is neither stopped nor replaced, and a retry of this clear goes on
+    with it.
+    """
+    record = stored(clear_choice=ClearChoice(on_clear="resume"))
+
+    instruction = after(
+        begin(make_try(3, 3), record), Described(EARLIER, describe(status))
+    )
+
+    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
+    assert instruction.record == stored(epoch=3, try_number=3)
+
+
+# ---- a DAG run that was deleted and comes again, and the passes of a loop
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "is_other"),
+    [
+        ({}, 3, False),
+        # A retry never has the number of an earlier try, but a task begins again after
+        # a deferral.
+        ({}, 2, False),
+        ({"dag_run_started_at": LATER}, 1, True),
+        ({"dag_run_started_at": LATER}, 2, True),
+        # A user has queued the running DAG run again, or the first try of a new one has
+        # died early.
+        ({"dag_run_started_at": LATER}, 3, True),
+        # The DAG run was cleared after its end.
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 3, False),
+        # It was created again, and cleared before this task began.
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 1, True),
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 2, True),
+        # Another task of the running DAG run was cleared.
+        ({"clear_number": 1}, 3, False),
+        ({"region": "7/1"}, 1, True),
+        ({"region": "7/1"}, 3, True),
+    ],
+)
+def test_incarnation_of_a_task_instance(
+    changes: dict[str, Any], number: int, is_other: bool
+) -> None:
+    """The start of the DAG run tells two of them apart, and a clear changes it, too."""
+    incarnation = INCARNATION.model_copy(update=changes)
+
+    assert is_of_other_incarnation(stored(), incarnation, number) is is_other
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [(stored(), Command.DESCRIBE), (UNKNOWN_ARN, Command.LOOK_UP)],
+)
+def test_record_of_another_incarnation_loses_its_epoch(
+    record: Any, command: Command, number: int
+) -> None:
+    """
+    The execution is neither continued nor resumed, but must end before another one is
+    started.
+    """
+    again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
+
+    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
+    instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
+
+    assert (instruction.command, instruction.store) == (command, Store.WRITE)
+    changes = {
+        "epoch": NO_EPOCH,
+        "replaced_by_epoch": 2,
+        "incarnation": again,
+        "try_number": number,
+    }
+    assert instruction.record == record.model_copy(update=changes)
+    foreign, *others = instruction.lines
+    assert (foreign.level, len(others)) == (
+        WARNING,
+        1 if command is Command.LOOK_UP else 0,
+    )
+    assert (
+        "a DAG run that was deleted and created again. Its execution is not continued."
+        in foreign.text
+    )
+
+
+def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
+    """The number of the try has grown, so it is the same task instance."""
+    cleared = INCARNATION.model_copy(
+        update={"dag_run_started_at": LATER, "clear_number": 1}
+    )
+
+    instruction = begin(make_try(3, 3, cleared), stored())
+
+    assert instruction.record == stored(try_number=3, incarnation=cleared)

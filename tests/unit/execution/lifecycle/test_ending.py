@@ -1,0 +1,417 @@
+"""
+What becomes of an execution that its task does not wait for any longer: the whole
+table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.ending import (
+    EndAction,
+    Owner,
+    after_wait,
+    end_in_triggerer,
+    leave,
+    needs_record,
+    outcomes_to_stop_at,
+    outcomes_to_stop_earlier_at,
+    stops_before_event,
+)
+from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
+from polysync_airflow.execution.waiter import ExecutionEvent
+from tests.unit.execution.lifecycle.builders import ARN, stored
+
+KEPT = "The execution keeps running because stop_on_kill=False."
+RETRIED = "The next try continues with the execution."
+LATER = "A later try continues with the execution, so it is not stopped."
+MOVED = (
+    "The task is still deferred: another triggerer has its trigger, or a later try has taken its place. "
+    "Nothing is stopped."
+)
+SHUTTING_DOWN = (
+    "Nobody has ended the task, so its worker is shutting down: the execution goes on."
+)
+UNKNOWN = (
+    "It is not stopped, because Airflow does not say whether a later try has it. The next try, or the failure "
+    "callback in the DAG processor, decides."
+)
+
+
+RESUMED = "Airflow has gone on with the task meanwhile: the trigger stops nothing."
+
+
+def test_without_an_execution_there_is_nothing_to_do() -> None:
+    """The process ended before it stored a request."""
+    try_end = leave(None, 2, stop_on_kill=True, retry_follows=True)
+
+    assert (try_end.action, try_end.text, try_end.handled) == (EndAction.DONE, "", True)
+
+
+@pytest.mark.parametrize(
+    ("stop_on_kill", "retry_follows", "is_signalled", "action", "text"),
+    [
+        (True, False, False, EndAction.ANNOUNCE_STOP, ""),
+        (True, True, False, EndAction.ASK_OWNER, ""),
+        (False, True, False, EndAction.ASK_OWNER, ""),
+        (False, False, False, EndAction.DONE, KEPT),
+        (True, False, True, EndAction.ASK_OWNER, ""),
+        # The process must know whether it is to end.
+        (False, False, True, EndAction.ASK_OWNER, ""),
+    ],
+)
+def test_first_action(
+    stop_on_kill: bool,
+    retry_follows: bool,
+    is_signalled: bool,
+    action: EndAction,
+    text: str,
+) -> None:
+    """
+    A stop is announced, unless a retry follows, a signal has come, or the author wants
+    none.
+    """
+    try_end = leave(
+        stored(),
+        2,
+        stop_on_kill=stop_on_kill,
+        retry_follows=retry_follows,
+        is_signalled=is_signalled,
+    )
+
+    assert (try_end.action, try_end.text, try_end.handled) == (action, text, True)
+
+
+def test_announcement_names_the_try() -> None:
+    """By its number, a later try tells the stop from a cancellation by a user."""
+    try_end = leave(stored(), 3, stop_on_kill=True)
+
+    assert try_end.announced(stored()) == stored(stop_requested_by=3)
+
+
+FAILED: dict[str, bool] = {}
+RETRIED_LATER, SIGNALLED = {"retry_follows": True}, {"is_signalled": True}
+# Why the try ends, owner, what comes next with stop_on_kill, text with it, text without
+# it; "handled" is False only if the failure callback must decide.
+OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str, str, bool]] = [
+    (FAILED, Owner.THIS_TRY, EndAction.STOP, "", KEPT, True),
+    (FAILED, Owner.NOBODY, EndAction.STOP, "", KEPT, True),
+    (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
+    (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED, MOVED, True),
+    (FAILED, Owner.WORKER, EndAction.DONE, RESUMED, RESUMED, True),
+    (FAILED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
+    (RETRIED_LATER, Owner.THIS_TRY, EndAction.DONE, RETRIED, RETRIED, True),
+    (RETRIED_LATER, Owner.LATER_TRY, EndAction.DONE, RETRIED, RETRIED, True),
+    (RETRIED_LATER, Owner.UNKNOWN, EndAction.DONE, RETRIED, RETRIED, True),
+    # A user has cleared the task, so no retry continues with the execution.
+    (RETRIED_LATER, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEPT, True),
+    # The worker shuts down.
+    (SIGNALLED, Owner.THIS_TRY, EndAction.DONE, SHUTTING_DOWN, SHUTTING_DOWN, True),
+    # A user has ended or cleared the task.
+    (SIGNALLED, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEPT, True),
+    (SIGNALLED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
+    (SIGNALLED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("why", "owner", "action", "stopped", "kept", "handled"), OWNERS
+)
+def test_action_by_owner(
+    why: dict[str, bool],
+    owner: Owner,
+    action: EndAction,
+    stopped: str,
+    kept: str,
+    handled: bool,
+) -> None:
+    """
+    An execution is stopped only by whom it belongs to; otherwise a sentence says why it
+    is not.
+    """
+    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
+    left = replace(
+        leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False
+    ).owned_by(owner)
+
+    assert (try_end.action, try_end.text, try_end.handled) == (action, stopped, handled)
+    exit_without_stop = EndAction.DONE
+    if action is EndAction.ANNOUNCE_STOP:
+        exit_without_stop = EndAction.END_EPOCH
+    assert (left.action, left.text, left.handled) == (exit_without_stop, kept, handled)
+    assert try_end.is_shutdown is left.is_shutdown is (stopped == SHUTTING_DOWN)
+
+
+def test_clear_ends_the_epoch_of_an_execution_that_is_kept() -> None:
+    """The next try must not take itself for a retry, which would go on with it."""
+    try_end = leave(stored(), 2, stop_on_kill=False, **SIGNALLED).owned_by(Owner.NOBODY)
+
+    assert try_end.announced(stored()) == stored(epoch=NO_EPOCH)
+
+
+@pytest.mark.parametrize("why", [RETRIED_LATER, SIGNALLED])
+@pytest.mark.parametrize(
+    ("owner", "action"),
+    [
+        (Owner.NOBODY, EndAction.STOP),
+        (Owner.LATER_TRY, EndAction.DONE),
+        (Owner.UNKNOWN, EndAction.DONE),
+    ],
+)
+def test_owner_is_asked_again_with_the_announcement(
+    why: dict[str, bool], owner: Owner, action: EndAction
+) -> None:
+    """A later try may begin between the question and the announcement."""
+    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NOBODY)
+
+    assert try_end.owned_by(owner).action is action
+
+
+@pytest.mark.parametrize(
+    ("failed", "action"), [(True, EndAction.WITHDRAW_STOP), (False, EndAction.DONE)]
+)
+@pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
+def test_stop_that_failed_is_withdrawn(
+    owner: Owner, failed: bool, action: EndAction
+) -> None:
+    """A later try must not take a cancellation by a user for this stop."""
+    try_end = leave(stored(), 2, stop_on_kill=True).owned_by(owner)
+
+    done = try_end.stop_requested("The execution was asked to stop.", failed=failed)
+
+    assert (done.action, done.text, done.handled) == (
+        action,
+        "The execution was asked to stop.",
+        True,
+    )
+
+
+def event(
+    outcome: Literal["ended", "timed_out", "refused"], status: str | None
+) -> ExecutionEvent:
+    """Return how a wait has ended."""
+    return ExecutionEvent(
+        outcome=outcome,
+        execution_arn=ARN,
+        pipeline_name="fanout",
+        status=status,
+        message=None,
+        started_at=None,
+        ended_at=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "stopped_by", "again", "own"),
+    [
+        ("Stopped", 1, True, False),
+        ("Stopped", 2, False, True),
+        ("Stopped", 3, False, False),
+        ("Stopped", None, False, False),
+        ("Failed", 1, False, False),
+        ("Failed", 2, False, False),
+        ("Succeeded", 1, False, False),
+    ],
+)
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+def test_stop_by_a_try_of_the_task(
+    status: str, stopped_by: int | None, again: bool, own: bool, stop_on_kill: bool
+) -> None:
+    """
+    That stop is no decision of a user: after one of an earlier try, the task begins
+    again. Without a proven record, it is taken for one.
+    """
+    end = event("ended", status)
+
+    try_end = after_wait(
+        end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill
+    )
+
+    assert (try_end.begins_again, try_end.text, try_end.handled) == (again, "", True)
+    assert try_end.action is (EndAction.BEGIN_AGAIN if again else EndAction.DONE)
+    assert try_end.is_own_stop is own
+    unproven = after_wait(
+        end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
+    )
+    assert (unproven.action, unproven.text, unproven.handled) == (
+        EndAction.DONE,
+        "",
+        True,
+    )
+    assert not unproven.is_own_stop
+
+
+OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))
+MISSING = "The execution was not stopped, because the record of this task is missing or names another."
+
+
+@pytest.mark.parametrize(
+    "end", [event("timed_out", "Executing"), event("refused", None)]
+)
+@pytest.mark.parametrize(
+    ("record", "problem", "stop_on_kill", "action", "text", "handled"),
+    [
+        (stored(), None, True, EndAction.ANNOUNCE_STOP, "", True),
+        (None, None, False, EndAction.DONE, KEPT, True),
+        (
+            None,
+            "it is damaged",
+            True,
+            EndAction.DONE,
+            "The execution was not stopped: it is damaged",
+            False,
+        ),
+        (None, None, True, EndAction.DONE, MISSING, False),
+        (OTHER, None, True, EndAction.DONE, MISSING, False),
+    ],
+)
+def test_execution_whose_wait_ends_before_it(
+    end: ExecutionEvent,
+    record: ExecutionRecord | None,
+    problem: str | None,
+    stop_on_kill: bool,
+    action: EndAction,
+    text: str,
+    handled: bool,
+) -> None:
+    """
+    It is stopped, if the record proves that it is this task's; otherwise a sentence
+    says why it is not.
+    """
+    try_end = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
+
+    assert (try_end.action, try_end.text, try_end.handled) == (action, text, handled)
+    assert (try_end.try_number, try_end.stop_on_kill) == (2, stop_on_kill)
+
+
+@pytest.mark.parametrize(
+    ("end", "action"),
+    [
+        (event("refused", "Executing"), EndAction.ASK_OWNER),
+        (event("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
+    ],
+)
+def test_execution_is_left_to_a_retry_unless_its_time_is_up(
+    end: ExecutionEvent, action: EndAction
+) -> None:
+    """
+    Polls that are refused, for example without a connection, say nothing about the
+    execution.
+    """
+    assert (
+        after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).action
+        is action
+    )
+
+
+AT = datetime(2026, 11, 29, 20, 30, 5, tzinfo=UTC)
+ASKED = "The execution was asked to stop by the triggerer, at 2026-11-29 20:30:05 UTC."
+NOT_NEEDED = (
+    "No stop was needed when the triggerer asked for it, at 2026-11-29 20:30:05 UTC:"
+    " the execution has ended or is stopping (AWS status Succeeded)."
+)
+
+
+@pytest.mark.parametrize("outcome", ["timed_out", "refused"])
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+@pytest.mark.parametrize(
+    ("status", "text"), [("Stopping", ASKED), ("Succeeded", NOT_NEEDED)]
+)
+def test_execution_that_the_trigger_has_stopped(
+    outcome: Literal["timed_out", "refused"],
+    stop_on_kill: bool,
+    status: str,
+    text: str,
+) -> None:
+    """The worker stops it no second time, whatever its record says by now."""
+    stop = StopBeforeEvent(requested_at=AT, status=status)
+    end = event(outcome, "Executing").model_copy(update={"stop": stop})
+
+    for record in (stored(), OTHER, None):
+        try_end = after_wait(
+            end, record, 2, stop_on_kill=stop_on_kill, retry_follows=True
+        )
+        assert (try_end.action, try_end.text, try_end.handled) == (
+            EndAction.DONE,
+            text,
+            True,
+        )
+    assert not needs_record(end, stop_on_kill=True)
+
+
+@pytest.mark.parametrize(
+    ("is_last_try", "may_retry_refusal", "outcomes", "outcomes_of_earlier"),
+    [
+        (True, False, ["timed_out", "refused"], ["timed_out", "refused"]),
+        (False, False, ["timed_out", "refused"], ["refused"]),
+        (False, True, ["timed_out"], []),
+    ],
+)
+def test_outcomes_at_which_the_trigger_stops(
+    is_last_try: bool,
+    may_retry_refusal: bool,
+    outcomes: list[str],
+    outcomes_of_earlier: list[str],
+) -> None:
+    """
+    The time of this try's execution is up; to that of an earlier try, and to one that
+    cannot be polled, a retry may come back.
+    """
+    for stop_on_kill in (True, False):
+        stops = {"stop_on_kill": stop_on_kill, "may_retry_refusal": may_retry_refusal}
+        own = outcomes_to_stop_at(**stops)
+        earlier = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
+        expected = (outcomes, outcomes_of_earlier) if stop_on_kill else ([], [])
+        assert (own, earlier) == expected
+
+
+def test_trigger_stops_before_its_event() -> None:
+    """Only at the outcomes that the worker has named."""
+    timed_out = event("timed_out", "Executing")
+    refused = event("refused", None)
+
+    assert stops_before_event(timed_out, ["timed_out"])
+    assert not stops_before_event(refused, ["timed_out"])
+    assert stops_before_event(refused, ["timed_out", "refused"])
+    assert not stops_before_event(timed_out, [])
+    assert not stops_before_event(event("ended", "Failed"), ["timed_out", "refused"])
+
+
+def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
+    """The connection may come back, and a retry goes on."""
+    end = event("refused", "Executing")
+    end = end.model_copy(update={"error_code": CONNECTION_NOT_FOUND})
+
+    assert not stops_before_event(end, ["timed_out", "refused"])
+
+
+def test_trigger_announces_its_stop_first() -> None:
+    """With the number of its try; Airflow says whose execution it is."""
+    try_end = end_in_triggerer(3)
+
+    assert try_end.action is EndAction.ANNOUNCE_STOP
+    assert try_end.announced(stored()) == stored(stop_requested_by=3)
+    assert try_end.owned_by(Owner.THIS_TRY).action is EndAction.STOP
+    assert try_end.owned_by(Owner.NOBODY).action is EndAction.STOP
+
+
+@pytest.mark.parametrize(
+    ("end", "with_stop", "without_stop"),
+    [
+        (event("ended", "Stopped"), True, True),
+        (event("ended", "Failed"), False, False),
+        (event("timed_out", "Stopped"), True, False),
+        (event("refused", None), True, False),
+    ],
+)
+def test_record_is_read_only_where_it_matters(
+    end: ExecutionEvent, with_stop: bool, without_stop: bool
+) -> None:
+    """Each read is a request to Airflow, which may not respond."""
+    assert needs_record(end, stop_on_kill=True) is with_stop
+    assert needs_record(end, stop_on_kill=False) is without_stop

@@ -1,0 +1,212 @@
+"""
+The identity of a start: its token and its default display name follow from the task.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.instructions import (
+    Incarnation,
+    StartName,
+    TaskIdentity,
+    TaskKey,
+    owner_text,
+    read_name,
+)
+from tests.unit.execution.lifecycle.builders import REQUEST, stored
+
+STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)
+KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
+TASK = TaskIdentity(KEY, "prod", Incarnation(dag_run_started_at=STARTED))
+
+
+def test_token_stays_the_same_in_every_release() -> None:
+    """AWS knows the tokens of the tasks that run during an upgrade."""
+    assert TASK.token(2, 0) == "polysync-2236a42f0113d3bdd77629c53af42d854c308575-0"
+    assert (
+        TASK.display_name(2, 11)
+        == "retraining-train-scheduled-2026-01-01T00-00-00-00-00-64f7ffa057-5bac58bfb1ed-2-11"
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(TASK, deployment="staging"),
+        replace(TASK, key=replace(KEY, dag_id="other")),
+        replace(TASK, key=replace(KEY, run_id="other")),
+        replace(TASK, key=replace(KEY, task_id="other")),
+        replace(TASK, key=replace(KEY, map_index=0)),
+        # Another deployment, or the DAG run was created again: it starts at another
+        # microsecond.
+        replace(
+            TASK,
+            incarnation=Incarnation(
+                dag_run_started_at=STARTED + timedelta(microseconds=1)
+            ),
+        ),
+        replace(TASK, incarnation=Incarnation(dag_run_started_at=None)),
+        replace(
+            TASK, incarnation=Incarnation(dag_run_started_at=STARTED, region="7/1")
+        ),
+        replace(TASK, nonce="x"),
+    ],
+)
+def test_other_task_instances_share_no_token_and_no_mark(changed: TaskIdentity) -> None:
+    """Each part of the identity counts."""
+    assert changed.token(2, 0) != TASK.token(2, 0)
+    assert changed.incarnation_mark != TASK.incarnation_mark
+
+
+def test_each_start_has_a_token_of_its_own() -> None:
+    """Epoch and number count. A clear of another task of the DAG run does not."""
+    tokens = {TASK.token(epoch, number) for epoch in range(12) for number in range(12)}
+    cleared = replace(
+        TASK, incarnation=Incarnation(dag_run_started_at=STARTED, clear_number=3)
+    )
+
+    assert len(tokens) == 144
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{32,128}", token) for token in tokens)
+    assert cleared.token(2, 0) == TASK.token(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("token", "number"),
+    [
+        (TASK.token(2, 0), 1),
+        (TASK.token(2, 10), 11),
+        # Another epoch; another task; a token that the task has not made.
+        (TASK.token(1, 4), 0),
+        (replace(TASK, nonce="x").token(2, 4), 0),
+        (f"{TASK.token(2, 0)}x", 0),
+    ],
+)
+def test_number_of_the_next_start_follows_from_the_record(
+    token: str, number: int
+) -> None:
+    """A start of this epoch is counted, and no other one."""
+    record = stored(request=REQUEST.model_copy(update={"client_request_token": token}))
+
+    assert TASK.next_number(record, 2) == number
+
+
+def test_first_start_of_an_epoch_has_the_number_0() -> None:
+    """There is no record."""
+    assert TASK.next_number(None, 2) == 0
+
+
+KEYS: list[tuple[Any, ...]] = [
+    ("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1),
+    ("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", 3),
+    ("d" * 200, "manual__x", "t" * 200, -1),
+    ("d" * 200, "manual__y", "t" * 200, -1),
+    ("__", "--", "..", -1),
+    ("größe", "run", "träning", -1),
+]
+
+
+def test_default_display_names_are_valid_unique_and_read_back() -> None:
+    """
+    Run ids are not valid names and long ids are cut, but no two starts have the same
+    name.
+    """
+    tasks = [TaskIdentity(TaskKey(*key), "prod", TASK.incarnation) for key in KEYS]
+    names = {
+        (task, number): task.display_name(12, number)
+        for task in tasks
+        for number in (0, 1, 150)
+    }
+
+    assert len(set(names.values())) == len(names)
+    for (task, number), name in names.items():
+        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}", name)
+        assert len(name) <= 82
+        start = read_name(name)
+        assert start is not None
+        assert start == (task.task_mark, task.incarnation_mark, 12, number)
+    assert names[tasks[0], 0].startswith(
+        "retraining-train-scheduled-2026-01-01T00-00-00-00-0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (("_d", "r_", "Xt", -1), "d-Xt-r-{}-2-0"),
+        (("X", "r", "t", 0), "X-t-r-0-{}-2-0"),
+        (("d", "r", "t", 3), "d-t-r-3-{}-2-0"),
+        (("X" * 99, "r", "t", -1), "X" * 54 + "-{}-2-0"),
+        # Cut at a hyphen, and right before one.
+        (("d-" * 99, "r", "t", -1), "d-" * 26 + "d-{}-2-0"),
+        (("dd-" + "d-" * 99, "r", "t", -1), "dd-" + "d-" * 25 + "d-{}-2-0"),
+        (("_", "-", ".", -1), "{}-2-0"),
+    ],
+)
+def test_default_display_name(key: tuple[Any, ...], name: str) -> None:
+    """It has what AWS accepts of DAG, task and run, as much as there is room for."""
+    task = replace(TASK, key=TaskKey(*key))
+
+    marks = f"{task.task_mark}-{task.incarnation_mark}"
+    assert task.display_name(2, 0) == name.format(marks)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("{}", None), ("nightly", "Airflow: {}"), (None, "Airflow: {}")],
+    ids=["display name", "description", "description alone"],
+)
+def test_owner_of_an_execution(texts: tuple[str | None, ...]) -> None:
+    """It is what its name says of DAG, task and run, without the digests at its end."""
+    name = TASK.display_name(2, 0)
+    given = [text and text.format(name) for text in texts]
+
+    assert owner_text(*given) == name.removesuffix(
+        f"-{TASK.task_mark}-{TASK.incarnation_mark}-2-0"
+    )
+
+
+def test_execution_of_somebody_else_has_no_owner() -> None:
+    """Its name says nothing."""
+    assert owner_text("nightly", None) is None
+
+
+@pytest.mark.parametrize(
+    ("map_index", "expected"), [(None, -1), (-1, -1), (0, 0), (3, 3)]
+)
+def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
+    """A task instance that is not mapped has no index, or -1."""
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=map_index)
+
+    assert TaskKey.of(ti) == TaskKey("d", "r", "t", expected)
+
+
+@pytest.mark.parametrize(
+    ("texts", "start"),
+    [
+        (
+            ("nightly", "Airflow: a-0123456789-0123456789ab-2-11"),
+            StartName("0123456789", "0123456789ab", 2, 11),
+        ),
+        (
+            ("a-0123456789-0123456789ab-2-11", None),
+            StartName("0123456789", "0123456789ab", 2, 11),
+        ),
+        (("nightly", "by hand"), None),
+        (("a-0123456789-0123456789ab-2-11x", ""), None),
+        (("a-0123456789-0123456789AB-2-11", None), None),
+        (("a-0123456789-0123456789ab-2-1234567890", None), None),
+        ((None, None), None),
+    ],
+)
+def test_names_of_others_say_nothing(
+    texts: tuple[str | None, ...], start: StartName | None
+) -> None:
+    """Only what ends as a default name does is one."""
+    assert read_name(*texts) == start

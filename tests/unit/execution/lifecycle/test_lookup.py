@@ -1,0 +1,547 @@
+"""
+What a try finds in AWS when the record of the earlier tries is missing, or cannot be
+believed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
+    Accepted,
+    ClearChoice,
+    Command,
+    Described,
+    ExecutionRecord,
+    ExecutionsListed,
+    Instruction,
+    Store,
+    TaskIdentity,
+    TaskTry,
+)
+from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.models import ExecutionDescription
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    INCARNATION,
+    NOW,
+    REQUEST,
+    TASK,
+    describe,
+    listed,
+    make_try,
+    named,
+    stored,
+)
+from tests.unit.execution.lifecycle.test_machine import (
+    UNKNOWN_ARN,
+    at,
+    described,
+    refused,
+)
+
+WARNING = logging.WARNING
+BEFORE = INCARNATION.model_copy(
+    update={"dag_run_started_at": EARLIER - timedelta(days=1)}
+)
+# The same task instance before its DAG run was cleared; in another deployment; another
+# task.
+TASK_BEFORE = replace(TASK, incarnation=BEFORE)
+ELSEWHERE = replace(TASK_BEFORE, deployment="staging")
+OTHER_TASK = replace(
+    ELSEWHERE, key=replace(TASK.key, task_id="evaluate"), incarnation=INCARNATION
+)
+
+
+def lost(record: ExecutionRecord | None) -> StoredRecordError:
+    """Return why a record cannot be believed."""
+    return StoredRecordError(
+        "it is not proven", problem="it is not proven", record=record
+    )
+
+
+def look(
+    executions: list[ExecutionDescription],
+    claimed: ExecutionDescription | None = None,
+    *,
+    of: TaskTry | None = None,
+    command: Command = Command.LOOK_UP,
+    record: ExecutionRecord | None = None,
+) -> Instruction:
+    """
+    Return what a try does after a look; by default, it is a retry without a record.
+    """
+    instruction = Instruction(command, of or make_try(3, 2), record)
+    return after(instruction, ExecutionsListed("fanout", executions, claimed))
+
+
+def found_record(
+    task: TaskIdentity = TASK, epoch: int = 2, number: int = 0, **changes: Any
+) -> ExecutionRecord:
+    """Return the record that is made from a name."""
+    request = REQUEST.model_copy(
+        update={
+            "execution_display_name": "unknown",
+            "client_request_token": task.token(epoch, number),
+        }
+    )
+    return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
+
+
+def test_later_try_without_a_record_looks_for_its_execution() -> None:
+    """Nothing is stored before."""
+    instruction = begin(make_try(2, 2), None)
+
+    assert (instruction.command, instruction.record, instruction.store) == (
+        Command.LOOK_UP,
+        None,
+        Store.KEEP,
+    )
+
+
+def test_first_try_looks_only_if_there_is_a_record() -> None:
+    """
+    The first start costs no call more. A record that cannot be believed says that there
+    was an earlier one.
+    """
+    assert begin(make_try(1, 2), None).command is Command.PREPARE
+    assert (
+        begin(replace(make_try(1, 2), unproven=lost(None)), None).command
+        is Command.LOOK_UP
+    )
+
+
+def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
+    """Its token is the one that the earlier tries would have sent."""
+    others = [
+        named("nightly"),
+        named(""),
+        listed(2, 0, task=OTHER_TASK),
+        listed(2, 0, task=ELSEWHERE),
+    ]
+
+    instruction = look([replace_status(each, "Executing") for each in others])
+
+    assert (
+        instruction.command,
+        instruction.record,
+        instruction.store,
+        instruction.start_number,
+        instruction.lines,
+    ) == (
+        Command.PREPARE,
+        None,
+        Store.KEEP,
+        0,
+        (),
+    )
+
+
+def replace_status(
+    execution: ExecutionDescription, status: str
+) -> ExecutionDescription:
+    """Return an execution with another status."""
+    return execution.model_copy(update={"status": status})
+
+
+@pytest.mark.parametrize(
+    ("command", "record"),
+    [(Command.LOOK_UP, None), (Command.LOOK_UP_STARTED, UNKNOWN_ARN)],
+)
+def test_own_execution_takes_the_place_of_the_record(
+    command: Command, record: ExecutionRecord | None
+) -> None:
+    """It is stored before it is described, and the log says how it was found."""
+    instruction = look([listed(2, 0)], command=command, record=record)
+
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == found_record()
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (
+            WARNING,
+            "No record of the earlier tries can be used, but AWS has an execution with the name of this task: "
+            f"execution {ARN}",
+        )
+    ]
+
+
+def test_name_may_be_in_the_description() -> None:
+    """That is its place if the DAG author has given a display name."""
+    instruction = look(
+        [named("nightly", description=f"Airflow: {TASK.display_name(2, 4)}")]
+    )
+
+    assert instruction.record == found_record(number=4)
+
+
+@pytest.mark.parametrize(
+    ("executions", "end"),
+    [
+        # The newest first, as AWS lists them.
+        ([listed(2, 1, "b"), listed(2, 0, "a")], "b"),
+        ([listed(2, 1, "b"), listed(2, 0, "a", status="Executing")], "a"),
+        ([listed(2, 0, "b"), listed(1, 0, "a", status="Stopping")], "a"),
+        ([listed(1, 3, "b"), listed(2, 0, "a")], "a"),
+        (
+            [
+                listed(0, 0, "b", task=TASK_BEFORE, status="Executing"),
+                listed(2, 0, "a"),
+            ],
+            "a",
+        ),
+    ],
+    ids=[
+        "newest",
+        "running",
+        "running of an earlier epoch",
+        "this epoch",
+        "this incarnation",
+    ],
+)
+def test_running_execution_counts_first_then_the_newest_of_the_epoch(
+    executions: list[ExecutionDescription], end: str
+) -> None:
+    """Beside one that runs, nothing may be started."""
+    assert look(executions).existing_record.arn == ARN + end
+
+
+def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
+    """
+    Without a record, the task has succeeded in it; with one, the clear may want to
+    resume it.
+    """
+    executions = [listed(1, 0, "a")]
+
+    assert look(executions).command is Command.PREPARE
+    of = replace(make_try(3, 2), unproven=lost(None))
+    assert look(executions, of=of).record == found_record(
+        epoch=1, execution_arn=f"{ARN}a"
+    )
+
+
+@pytest.mark.parametrize("status", ["Executing", "Failed"])
+def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -> None:
+    """The task instance has the same mark, in the same deployment."""
+    instruction = look([listed(2, 0, task=TASK_BEFORE, status=status)])
+
+    if status == "Failed":
+        assert instruction.command is Command.PREPARE
+        return
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    record = instruction.existing_record
+    assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
+    mark = TASK_BEFORE.incarnation_mark
+    assert (
+        record.request.client_request_token == f"polysync-{TASK.task_mark}-{mark}-2-0"
+    )
+
+
+def test_name_of_another_incarnation_may_be_in_the_description() -> None:
+    """As that of this one."""
+    name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
+
+    assert (
+        look(
+            [named("nightly", status="Executing", description=name)]
+        ).existing_record.epoch
+        == NO_EPOCH
+    )
+
+
+def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> None:
+    """
+    The record that is not proven names its incarnation, which was not cleared since.
+    """
+    of = replace(make_try(3, 2), unproven=lost(stored(incarnation=BEFORE)))
+
+    instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+
+    assert (
+        instruction.existing_record.epoch,
+        instruction.existing_record.replaced_by_epoch,
+        instruction.existing_record.incarnation,
+    ) == (
+        NO_EPOCH,
+        2,
+        INCARNATION,
+    )
+    assert "Its execution is not continued." in instruction.lines[0].text
+
+
+def test_name_of_a_sent_request_may_be_in_its_description() -> None:
+    """The DAG author has given the display name, which other executions have, too."""
+    name = f"Airflow: {TASK.display_name(2, 0)}"
+    request = REQUEST.model_copy(
+        update={"execution_display_name": "nightly", "execution_description": name}
+    )
+    instruction = Instruction(
+        Command.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
+    )
+    others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
+
+    found = after(
+        instruction,
+        ExecutionsListed("fanout", [*others, named("nightly", "c", description=name)]),
+    )
+
+    assert (found.command, found.existing_record.arn) == (Command.DESCRIBE, f"{ARN}c")
+    assert (
+        after(instruction, ExecutionsListed("fanout", others)).command
+        is Command.RESEND_START
+    )
+
+
+def test_record_that_is_not_proven_names_its_incarnation() -> None:
+    """
+    After a rotation of the key, a clear of a DAG run that has ended finds what it
+    resumes.
+    """
+    cleared = BEFORE.model_copy(
+        update={"dag_run_started_at": EARLIER, "clear_number": 1}
+    )
+    of = make_try(3, 4, cleared)
+    of = replace(of, unproven=lost(stored(incarnation=BEFORE)))
+
+    instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+
+    assert instruction.command is Command.DESCRIBE
+    assert instruction.record == found_record(TASK_BEFORE, incarnation=cleared)
+
+
+CLAIMED = named("nightly", "x", status="Executing")
+
+
+@pytest.mark.parametrize(
+    ("record", "claimed", "command"),
+    [
+        (
+            stored(
+                request=REQUEST.model_copy(update={"client_request_token": "x" * 40})
+            ),
+            CLAIMED,
+            Command.FAIL,
+        ),
+        (None, CLAIMED, Command.FAIL),
+        (stored(), CLAIMED, Command.PREPARE),
+        (None, replace_status(CLAIMED, "Failed"), Command.PREPARE),
+        (None, None, Command.PREPARE),
+    ],
+    ids=["foreign token", "no token", "token of this epoch", "ended", "gone"],
+)
+def test_nothing_is_started_beside_what_a_record_names(
+    record: ExecutionRecord | None,
+    claimed: ExecutionDescription | None,
+    command: Command,
+) -> None:
+    """
+    Unless the execution has ended, or the start itself asks AWS by the same token.
+    """
+    error = lost(record)
+
+    instruction = look([], claimed, of=replace(make_try(3, 2), unproven=error))
+
+    assert (instruction.command, instruction.error) == (
+        command,
+        error if command is Command.FAIL else None,
+    )
+
+
+def test_claimed_execution_is_believed_by_its_name() -> None:
+    """It may be older than all that are listed."""
+    instruction = look(
+        [],
+        listed(2, 0, status="Executing"),
+        of=replace(make_try(3, 2), unproven=lost(stored())),
+    )
+
+    assert (instruction.command, instruction.record) == (
+        Command.DESCRIBE,
+        found_record(),
+    )
+
+
+PROBLEM = (
+    "AWS has answered the start with ConflictException for a minute: another change of"
+    " pipeline fanout is in progress, or an earlier try of this task has started an"
+    " execution with other arguments, of which AWS knows the client token. None of the"
+    " newest 300 executions of the pipeline has the name of this task."
+)
+
+
+def test_conflict_that_lasts_uses_the_retries() -> None:
+    """The record stays, so that the next try sends the same request again."""
+    instruction = look([], command=Command.LOOK_UP_STARTED, record=UNKNOWN_ARN)
+
+    assert (instruction.command, instruction.record, instruction.store) == (
+        Command.FAIL,
+        UNKNOWN_ARN,
+        Store.KEEP,
+    )
+    assert instruction.error is not None
+    assert not instruction.error.permanent
+    assert str(instruction.error) == (
+        f"{PROBLEM} The next try sends the same request again. If that ends in the same"
+        " way, look for the execution in the SageMaker console, stop it there if it"
+        " runs, and clear the task."
+    )
+
+
+def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
+    """The user has looked for the execution, as the error says."""
+    record = stored(epoch=1, execution_arn=None)
+
+    instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert (instruction.command, instruction.store) == (Command.PREPARE, Store.DELETE)
+    assert [line.text for line in instruction.lines] == [PROBLEM]
+
+
+def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
+    """As if that start had never been requested."""
+    replaces = stored(epoch=0, execution_arn=f"{ARN}1")
+    record = stored(epoch=1, execution_arn=None, replaces=replaces)
+
+    instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.existing_record.execution_arn == f"{ARN}1"
+
+
+def start_of_earlier_epoch(**changes: Any) -> ExecutionRecord:
+    """Return the record of a start of epoch 1, whose response is not known."""
+    names = {
+        "execution_display_name": TASK.display_name(1, 0),
+        "client_request_token": TASK.token(1, 0),
+    }
+    request = REQUEST.model_copy(update=names)
+    return stored(epoch=1, execution_arn=None, request=request, **changes)
+
+
+def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
+    """AWS has accepted that start, so the clear does not pay for its steps again."""
+    record = start_of_earlier_epoch()
+    ended = listed(1, 0, status="Failed")
+
+    instruction = look([ended], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.record == record.model_copy(
+        update={"execution_arn": ARN, "try_number": 3}
+    )
+
+
+@pytest.mark.parametrize("status", ["Executing", "Failed"])
+def test_choice_of_a_clear_outlasts_a_conflict(status: str) -> None:
+    """The record that has it is there."""
+    choice = ClearChoice(on_clear="resume", epoch=2)
+    record = start_of_earlier_epoch(clear_choice=choice)
+    execution = listed(1, 0, status=status)
+
+    instruction = look([execution], command=Command.LOOK_UP_STARTED, record=record)
+
+    assert instruction.command is Command.DESCRIBE
+    assert instruction.existing_record.clear_choice == choice
+
+
+# ---- a start whose token AWS knows already
+
+
+def test_later_try_looks_at_what_its_start_has_returned() -> None:
+    """AWS may know the token from an earlier try of which no record tells."""
+    instruction = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
+
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.DESCRIBE_STARTED,
+        Store.WRITE,
+        stored(try_number=2),
+    )
+
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("created_at", "status", "command", "number"),
+    [
+        (NOW, "Executing", Command.WATCH, 0),
+        (NOW - MINUTE, "Failed", Command.WATCH, 0),
+        (None, "Failed", Command.WATCH, 0),
+        (NOW - 1.1 * MINUTE, "Executing", Command.WATCH, 0),
+        (NOW - 1.1 * MINUTE, "Failed", Command.PREPARE, 1),
+    ],
+)
+def test_start_that_returns_an_old_execution(
+    created_at: datetime | None, status: str, command: Command, number: int
+) -> None:
+    """
+    What an earlier try has started is decided about as if its record had been found.
+    """
+    before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
+
+    instruction = after(
+        before,
+        Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
+    )
+
+    assert (instruction.command, instruction.store, instruction.start_number) == (
+        command,
+        Store.KEEP,
+        number,
+    )
+    is_old = created_at is not None and created_at < NOW - MINUTE
+    assert (instruction.description is not None) is (
+        is_old and command is Command.WATCH
+    )
+
+
+def test_start_without_a_time_in_its_response_is_new() -> None:
+    """Nothing says that it is old, and the wait goes on with it in any case."""
+    before = at(Command.DESCRIBE_STARTED, stored())
+
+    assert after(before, described("Failed")).command is Command.WATCH
+
+
+def test_start_that_cannot_be_described_is_watched() -> None:
+    """The execution exists, and the wait deals with errors."""
+    instruction = after(
+        at(Command.DESCRIBE_STARTED, stored()), refused("AccessDeniedException")
+    )
+
+    assert (instruction.command, instruction.error, instruction.record) == (
+        Command.WATCH,
+        None,
+        stored(),
+    )
+
+
+@pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
+def test_token_that_was_used_with_other_parameters_leads_to_a_look(
+    command: Command,
+) -> None:
+    """The record stays until the execution is found."""
+    instruction = after(
+        at(command, UNKNOWN_ARN), refused("ConflictException", transient=True)
+    )
+
+    assert (
+        instruction.command,
+        instruction.store,
+        instruction.record,
+        instruction.error,
+    ) == (
+        Command.LOOK_UP_STARTED,
+        Store.KEEP,
+        UNKNOWN_ARN,
+        None,
+    )
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (WARNING, "AWS said no")
+    ]

@@ -1,0 +1,268 @@
+"""
+Who decides about an execution, as each process of Airflow sees it: the whole tables.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.ending import (
+    Owner,
+    is_over,
+    keeps_xcoms,
+    may_store,
+    owner_at_end_of_wait,
+    owner_by_record,
+    owner_of_dead_process,
+    owner_of_deferred,
+)
+from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
+    Incarnation,
+)
+from polysync_airflow.states import DELETED
+from tests.unit.execution.lifecycle.builders import EARLIER, stored
+
+RECORD = stored()
+OF_A_LATER_TRY = RECORD.model_copy(update={"try_number": 3})
+OF_AN_EARLIER_TRY = RECORD.model_copy(update={"try_number": 1})
+OF_A_DELETED_DAG_RUN = RECORD.model_copy(
+    update={
+        "try_number": 3,
+        "incarnation": Incarnation(dag_run_started_at=EARLIER - timedelta(days=1)),
+    }
+)
+OF_ANOTHER_EXECUTION = RECORD.model_copy(
+    update={
+        "request": RECORD.request.model_copy(update={"client_request_token": "b" * 32})
+    }
+)
+WITH_ANOTHER_ARN = RECORD.model_copy(update={"execution_arn": RECORD.arn[:-1] + "z"})
+
+WITH_LATER_TRY = (
+    "scheduled",
+    "queued",
+    "running",
+    "deferred",
+    "up_for_retry",
+    "up_for_reschedule",
+)
+WITHOUT = (
+    None,
+    "success",
+    "failed",
+    "skipped",
+    "removed",
+    "upstream_failed",
+    "restarting",
+    DELETED,
+)
+
+
+def test_task_that_is_over() -> None:
+    """
+    No process of it may write a record any more, or send a request that costs money.
+    """
+    assert [is_over(state) for state in WITH_LATER_TRY] == [False] * len(WITH_LATER_TRY)
+    assert [is_over(state) for state in WITHOUT] == [True] * len(WITHOUT)
+
+
+def test_task_that_keeps_its_xcoms() -> None:
+    """Those of a later try, or of a task instance that is gone, are not written."""
+    assert [
+        state for state in (*WITH_LATER_TRY, *WITHOUT) if keeps_xcoms(state)
+    ] == list(WITHOUT[:-1])
+
+
+CURRENT = (True, False)
+
+
+@pytest.mark.parametrize(
+    ("state", "record", "is_current", "owner"),
+    [
+        # A later try has written its number, or has begun an execution of its own.
+        *(
+            (state, other, is_current, Owner.LATER_TRY)
+            for state in ("running", "failed", DELETED)
+            for other in (OF_A_LATER_TRY, OF_ANOTHER_EXECUTION)
+            for is_current in CURRENT
+        ),
+        # The earlier try of the record, or of an earlier DAG run: this try was killed
+        # before it wrote its number.
+        *(
+            (
+                "running",
+                record,
+                is_current,
+                Owner.THIS_TRY if is_current else Owner.LATER_TRY,
+            )
+            for record in (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN, None)
+            for is_current in CURRENT
+        ),
+        *(
+            (state, RECORD, is_current, Owner.LATER_TRY)
+            for state in WITH_LATER_TRY
+            if state != "running"
+            for is_current in CURRENT
+        ),
+        *(
+            (state, record, is_current, Owner.NOBODY)
+            for state in WITHOUT
+            for record in (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN)
+            for is_current in CURRENT
+        ),
+        *((state, None, True, Owner.NOBODY) for state in WITHOUT),
+        # A later try has succeeded and deleted the record.
+        *(
+            (state, None, False, Owner.LATER_TRY)
+            for state in WITHOUT
+            if state != DELETED
+        ),
+        (DELETED, None, False, Owner.NOBODY),
+    ],
+)
+def test_owner_as_the_process_of_a_try_sees_it(
+    state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
+) -> None:
+    """The number of the try in the record says who has gone on with the execution."""
+    assert owner_by_record(RECORD, 2, state, record, is_current=is_current) is owner
+
+
+def test_owner_of_a_record_that_a_later_try_has_written() -> None:
+    """
+    A process that was frozen during a deferral reads it as its own, and must leave the
+    execution alone.
+    """
+    owner = owner_by_record(
+        OF_A_LATER_TRY, 2, "failed", OF_A_LATER_TRY, is_current=False
+    )
+
+    assert owner is Owner.LATER_TRY
+
+
+@pytest.mark.parametrize("is_current", CURRENT)
+@pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
+def test_owner_of_a_request_to_which_a_later_try_has_no_response(
+    state: str | None, is_current: bool
+) -> None:
+    """
+    A process that was frozen sends it after the task has ended: only this process knows
+    what AWS has begun.
+    """
+    token = "c" * 32
+    resumed = RECORD.model_copy(
+        update={"resumes": 1, "resume_token": token, "resumed_at": EARLIER}
+    )
+    later = resumed.model_copy(update={"try_number": 3, "resumed_at": None})
+    with_other_token = later.model_copy(update={"resumes": 2, "resume_token": "d" * 32})
+    without_arn = OF_A_LATER_TRY.model_copy(update={"execution_arn": None})
+    without_resume = OF_A_LATER_TRY.model_copy(update={"resumes": 0})
+    owner = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
+
+    assert owner_by_record(resumed, 2, state, later, is_current=is_current) is owner
+    assert (
+        owner_by_record(RECORD, 2, state, without_arn, is_current=is_current) is owner
+    )
+    assert (
+        owner_by_record(resumed, 2, state, without_resume, is_current=is_current)
+        is owner
+    )
+    for other in (with_other_token, OF_ANOTHER_EXECUTION):
+        assert (
+            owner_by_record(resumed, 2, state, other, is_current=is_current)
+            is Owner.LATER_TRY
+        )
+
+
+def test_owner_of_a_record_without_the_start_of_the_dag_run() -> None:
+    """Airflow did not tell it. The next try has written it."""
+    earlier = RECORD.model_copy(update={"incarnation": Incarnation()})
+
+    assert (
+        owner_by_record(earlier, 2, "failed", earlier, is_current=True) is Owner.NOBODY
+    )
+    assert (
+        owner_by_record(earlier, 2, "failed", RECORD, is_current=False)
+        is Owner.LATER_TRY
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "record", "owner"),
+    [
+        *(
+            ("deferred", record, Owner.OTHER_TRIGGER)
+            for record in (RECORD, OF_A_LATER_TRY, None)
+        ),
+        *(
+            ("running", record, Owner.LATER_TRY)
+            for record in (RECORD, OF_A_LATER_TRY, None)
+        ),
+        *(
+            (state, record, owner)
+            for state in (*WITH_LATER_TRY, *WITHOUT)
+            if state not in ("running", "deferred")
+            for record, owner in (
+                (RECORD, Owner.NOBODY),
+                (OF_AN_EARLIER_TRY, Owner.NOBODY),
+                (None, Owner.NOBODY),
+                (OF_A_LATER_TRY, Owner.LATER_TRY),
+                (WITH_ANOTHER_ARN, Owner.LATER_TRY),
+            )
+        ),
+    ],
+)
+def test_owner_of_deferred_task(
+    state: str | None, record: ExecutionRecord | None, owner: Owner
+) -> None:
+    """Airflow ends a trigger when the task ends, and when the trigger moves."""
+    assert owner_of_deferred(state, record, RECORD.arn, 2) is owner
+
+
+@pytest.mark.parametrize(
+    ("state", "owner"),
+    [
+        ("deferred", Owner.THIS_TRY),
+        *((s, Owner.WORKER) for s in WITH_LATER_TRY if s != "deferred"),
+        *((s, Owner.NOBODY) for s in WITHOUT),
+    ],
+)
+def test_owner_at_the_end_of_a_wait(state: str | None, owner: Owner) -> None:
+    """
+    It is this try, until Airflow goes on with the task: that of a later try is in the
+    record.
+    """
+    for record in (RECORD, OF_AN_EARLIER_TRY, None):
+        assert owner_at_end_of_wait(state, record, RECORD.arn, 2) is owner
+    for record in (OF_A_LATER_TRY, WITH_ANOTHER_ARN):
+        later = owner_at_end_of_wait(state, record, RECORD.arn, 2)
+        assert later is Owner.LATER_TRY
+
+
+@pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
+def test_what_a_process_without_context_may_store(state: str | None) -> None:
+    """Its own try's, or that of a task which no process runs any more."""
+    stored_by = [owner for owner in Owner if may_store(owner, state)]
+
+    of_ended_task = [Owner.NOBODY] if state in WITHOUT[:-1] else []
+    assert stored_by == [Owner.THIS_TRY, *of_ended_task]
+
+
+@pytest.mark.parametrize(
+    ("record", "retry_follows", "owner"),
+    [
+        (RECORD, False, Owner.NOBODY),
+        (RECORD, True, Owner.LATER_TRY),
+        (OF_A_LATER_TRY, False, Owner.LATER_TRY),
+        # The last try has died before it could write its number.
+        (OF_AN_EARLIER_TRY, False, Owner.NOBODY),
+        (None, False, Owner.LATER_TRY),
+    ],
+)
+def test_owner_of_dead_process(
+    record: ExecutionRecord | None, retry_follows: bool, owner: Owner
+) -> None:
+    """The failure callback stops nothing that a later try has written."""
+    assert owner_of_dead_process(record, 2, retry_follows=retry_follows) is owner

@@ -1,0 +1,436 @@
+"""
+The decision core of a new try: a table of all combinations of epoch, status and
+arguments.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any, Literal
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.decisions import (
+    Action,
+    next_action,
+    next_step,
+    unused_arguments,
+)
+from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
+    ClearChoice,
+    OnClear,
+    RetryMode,
+)
+from polysync_airflow.states import STATE_OF_STATUS
+from tests.unit.execution.lifecycle.builders import ARN, REQUEST, choose, stored
+
+# "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
+# if the last resume was stored and AWS has not responded.
+TABLE = """
+epoch  status                 resume  retry_mode  on_clear  failures  may_stop  action
+
+same   Executing              *       *           *         *         *         REATTACH
+same   Pausing                *       *           *         *         *         REATTACH
+same   Succeeded              *       *           *         *         *         REATTACH
+same   Stopping               *       *           *         *         *         WAIT_FOR_END
+same   Stopped                *       *           *         *         *         START
+same   Failed                 none    new         *         *         *         START
+same   Failed                 none    resume      *         *         *         RESUME
+same   Failed                 open    *           *         *         *         RESUME
+same   CompletedWithFailures  none    *           *         succeed   *         REATTACH
+same   CompletedWithFailures  none    new         *         fail      *         START
+same   CompletedWithFailures  none    resume      *         fail      *         RESUME
+same   CompletedWithFailures  open    *           *         *         *         RESUME
+
+new    Executing              *       *           *         *         yes       STOP
+new    Executing              *       *           *         *         no        WAIT_FOR_END
+new    Pausing                *       *           *         *         yes       STOP
+new    Pausing                *       *           *         *         no        WAIT_FOR_END
+new    Stopping               *       *           *         *         *         WAIT_FOR_END
+new    Succeeded              *       *           *         *         *         START
+new    Stopped                *       *           *         *         *         START
+new    Failed                 none    *           new       *         *         START
+new    Failed                 open    *           new       *         *         SETTLE_RESUME
+new    Failed                 *       *           resume    *         *         RESUME
+new    CompletedWithFailures  none    *           new       *         *         START
+new    CompletedWithFailures  open    *           new       *         *         SETTLE_RESUME
+new    CompletedWithFailures  none    *           resume    succeed   *         START
+new    CompletedWithFailures  open    *           resume    succeed   *         SETTLE_RESUME
+new    CompletedWithFailures  *       *           resume    fail      *         RESUME
+"""
+COLUMNS, *ROWS = [tuple(line.split()) for line in TABLE.splitlines() if line]
+
+EPOCHS = ("same", "new")
+STATUSES = ("Pausing", *STATE_OF_STATUS)
+RESUMES = ("none", "open")
+RETRY_MODES: tuple[RetryMode, ...] = ("new", "resume")
+ON_CLEAR: tuple[OnClear, ...] = ("new", "resume")
+FAILURES = ("succeed", "fail")
+MAY_STOP = ("yes", "no")
+
+
+def row_of(*case: str) -> tuple[str, ...]:
+    """Return the only row of the table that matches a case."""
+    (row,) = [
+        row
+        for row in ROWS
+        if all(cell in ("*", value) for cell, value in zip(row, case, strict=False))
+    ]
+    return row
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("epoch", EPOCHS)
+def test_action_is_the_one_in_the_table(epoch: str, status: str) -> None:
+    """
+    Exactly one row of the table matches each combination, and ``next_action`` returns
+    its action.
+    """
+    record = stored()
+    token = "polysync-".ljust(40, "1")
+    resumed = record.model_copy(update={"resumes": 1, "resume_token": token})
+    options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
+    for resume, retry_mode, on_clear, failures, may_stop in options:
+        action = next_action(
+            resumed if resume == "open" else record,
+            2 if epoch == "same" else 3,
+            status,
+            choose(
+                retry_mode=retry_mode,
+                on_clear=on_clear,
+                on_completed_with_failures=failures,
+                stop_on_kill=may_stop == "yes",
+            ),
+        )
+
+        case = (epoch, status, resume, retry_mode, on_clear, failures, may_stop)
+        assert action.name == row_of(*case)[-1], case
+
+
+def test_every_row_matches_a_case() -> None:
+    """
+    The table has no row without a case, for example of a status that no longer exists.
+    """
+    cases = product(
+        EPOCHS, STATUSES, RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP
+    )
+
+    assert {row_of(*case) for case in cases} == set(ROWS)
+    assert {row[-1] for row in ROWS} == {action.name for action in Action}
+
+
+RETRIED = "Next: Airflow retries the task in 5 min."
+CLEARED = "Next: mend the cause, then clear the task."
+
+
+@pytest.mark.parametrize(
+    ("status", "retry", "retry_mode", "on_clear", "text"),
+    [
+        (
+            "Failed",
+            "in 5 min",
+            "new",
+            "resume",
+            f"{RETRIED} The retry starts a new execution and repeats every",
+        ),
+        (
+            "Failed",
+            "in 5 min",
+            "new",
+            "resume",
+            'retry_mode="resume" would repeat only those that had not',
+        ),
+        (
+            "Failed",
+            "in 5 min",
+            "resume",
+            "new",
+            f"{RETRIED} The retry resumes the execution: it repeats only",
+        ),
+        (
+            "CompletedWithFailures",
+            "in 5 min",
+            "resume",
+            "new",
+            f"{RETRIED} The retry resumes the execution",
+        ),
+        # Nobody resumes an execution that somebody has stopped.
+        (
+            "Stopped",
+            "in 5 min",
+            "resume",
+            "resume",
+            f"{RETRIED} The retry starts a new execution.",
+        ),
+        # It may still be running, then the retry goes on with it.
+        (None, "in 5 min", "resume", "resume", RETRIED),
+        (
+            "Failed",
+            None,
+            "resume",
+            "new",
+            f"{CLEARED} That starts a new execution and repeats every step;",
+        ),
+        (
+            "Failed",
+            None,
+            "resume",
+            "new",
+            'step; on_clear="resume" repeats only what had not succeeded.',
+        ),
+        (
+            "CompletedWithFailures",
+            None,
+            "new",
+            "resume",
+            f"{CLEARED} That repeats only the steps that had not",
+        ),
+        ("Stopped", None, "new", "new", None),
+        (None, None, "new", "new", None),
+    ],
+)
+def test_message_says_what_the_next_try_does(
+    status: str | None,
+    retry: str | None,
+    retry_mode: RetryMode,
+    on_clear: OnClear,
+    text: str | None,
+) -> None:
+    """
+    A retry follows by itself, so a person has to do something only after the last one.
+    """
+    told = next_step(status, choose(retry_mode=retry_mode, on_clear=on_clear), retry)
+
+    assert (text is None) == (told is None)
+    joined = " ".join((told or "").split())
+    assert (text or "") in joined
+    assert (RETRIED in joined, CLEARED in joined) == (
+        retry is not None,
+        text is not None and retry is None,
+    )
+
+
+@pytest.mark.parametrize("on_clear", ["new", "resume"])
+def test_message_names_the_button(on_clear: OnClear) -> None:
+    """Where AWS can resume, and where a person has to do something."""
+
+    def told(
+        status: str, retry: str | None = None, *, by_fail_step: bool = False
+    ) -> str:
+        options = choose(on_clear=on_clear)
+        return (
+            next_step(
+                status,
+                options,
+                retry,
+                by_fail_step=by_fail_step,
+                button="or the button ",
+            )
+            or ""
+        )
+
+    which = {"new": 'on_clear="resume"', "resume": "That"}[on_clear]
+    assert f"\n  {which} or the button repeats only " in told("Failed")
+    others = (
+        told("Failed", by_fail_step=True),
+        told("Failed", "in 5 min"),
+        told("Stopped"),
+    )
+    assert not any("button" in text for text in others)
+
+
+@pytest.mark.parametrize("retry", [None, "in 5 min"])
+@pytest.mark.parametrize("mode", ["new", "resume"])
+def test_message_promises_no_resume_after_a_fail_step(
+    retry: str | None, mode: Literal["new", "resume"]
+) -> None:
+    """AWS refuses it."""
+
+    def told(status: str = "Failed", *, by_fail_step: bool = True) -> str:
+        options = choose(retry_mode=mode, on_clear=mode)
+        return " ".join(
+            (next_step(status, options, retry, by_fail_step=by_fail_step) or "").split()
+        )
+
+    assert (
+        "starts a new execution and repeats every step, since AWS does not resume after a Fail"
+        in told()
+    )
+    assert (RETRIED in told(), CLEARED in told()) == (retry is not None, retry is None)
+    assert "Fail step" not in told(by_fail_step=False)
+    assert "Fail step" not in told("Stopped")
+
+
+def test_smaller_epoch_is_a_new_epoch() -> None:
+    """A user who lowers ``retries`` and clears the task gets a new execution too."""
+    record = stored()
+
+    assert next_action(record, 1, "Succeeded", choose()) is Action.START
+    assert next_action(record, 1, "Executing", choose()) is Action.STOP
+
+
+@pytest.mark.parametrize("status", ["Failed", "CompletedWithFailures"])
+def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
+    """It was running when the user cleared the task. A later clear decides again."""
+    replaced = stored(replaced_by_epoch=3)
+
+    assert next_action(replaced, 3, status, choose(on_clear="resume")) is Action.START
+    assert next_action(replaced, 4, status, choose(on_clear="resume")) is Action.RESUME
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_execution_of_an_earlier_task_instance_is_not_resumed_by_a_later_clear(
+    group: bool,
+) -> None:
+    """Its first try has ended before it could replace it. Only a choice resumes it."""
+    record = stored(epoch=NO_EPOCH, replaced_by_epoch=2)
+    options = choose(on_clear="resume", stop_on_clear=not group)
+
+    assert next_action(record, 3, "Failed", options) is Action.START
+
+    choice = ClearChoice(on_clear="resume")
+    chosen = record.model_copy(update={"clear_choice": choice})
+    assert next_action(chosen, 3, "Failed", options) is Action.RESUME
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(
+    status: str,
+) -> None:
+    """Its choice follows from the status, which may have changed since."""
+    plain = stored()
+
+    waits = next_action(plain, 3, status, choose(stop_on_clear=False))
+    resumes = next_action(
+        plain, 3, status, choose(stop_on_clear=False, on_clear="resume")
+    )
+
+    assert waits is Action.WAIT_FOR_END
+    assert resumes is next_action(plain, 2, status, choose(retry_mode="resume"))
+
+
+@pytest.mark.parametrize(
+    "of_epoch",
+    [{"replaced_by_epoch": 3}, {"clear_choice": ClearChoice(on_clear="new", epoch=3)}],
+)
+def test_group_of_steps_replaces_what_a_user_or_an_earlier_try_has_given_up(
+    of_epoch: Any,
+) -> None:
+    """Whatever the tasks of the steps say."""
+    record = stored(**of_epoch)
+
+    for on_clear in ON_CLEAR:
+        options = choose(stop_on_clear=False, on_clear=on_clear)
+        assert next_action(record, 3, "Failed", options) is Action.START
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
+    """
+    It counts in the epoch that its clear has begun, also where the failures count as a
+    success.
+
+    Who chose to resume wants the end of this execution, as a retry does: somebody may
+    have resumed it elsewhere.
+    """
+    plain = stored()
+    for chosen, on_clear, failures in product(ON_CLEAR, ON_CLEAR, FAILURES):
+        options = choose(on_clear=on_clear, on_completed_with_failures=failures)
+
+        def action(
+            epoch: int,
+            chosen_for: int | None,
+            on_clear: OnClear,
+            options: Any = options,
+        ) -> Action:
+            choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
+            return next_action(
+                plain.model_copy(update={"clear_choice": choice}),
+                epoch,
+                status,
+                options,
+            )
+
+        resumed = next_action(plain, 2, status, choose(retry_mode="resume"))
+        as_chosen = (
+            resumed if chosen == "resume" else next_action(plain, 3, status, choose())
+        )
+        assert action(3, 3, chosen) is as_chosen
+        # Of an earlier clear.
+        assert action(3, 2, chosen) is next_action(plain, 3, status, options)
+        # After the clear, ``retry_mode`` decides about retries.
+        assert action(2, 2, chosen) is next_action(plain, 2, status, options)
+
+
+def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
+    """It was stopped for a new one, and may have failed meanwhile."""
+    choice = ClearChoice(on_clear="resume", epoch=3)
+    replaced = stored(replaced_by_epoch=3, clear_choice=choice)
+
+    assert next_action(replaced, 3, "Failed", choose()) is Action.START
+
+
+def test_resume_with_response_is_no_longer_open() -> None:
+    """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
+    answered = stored(
+        resumes=1,
+        resume_token="polysync-".ljust(40, "1"),
+        resumed_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+    assert next_action(answered, 2, "Failed", choose()) is Action.START
+    assert (
+        next_action(answered, 2, "Failed", choose(retry_mode="resume")) is Action.RESUME
+    )
+
+
+def test_unused_arguments_are_those_that_differ() -> None:
+    """
+    The values that a resume ignores are named; what differs in each try is not
+    compared.
+    """
+    sent = REQUEST.model_copy(
+        update={"pipeline_parameters": {"Day": "1", "Shards": "4"}}
+    )
+    current = sent.model_copy(
+        update={
+            "pipeline_parameters": {"Day": "2", "Shards": "4", "New": "y"},
+            "max_parallel_steps": 3,
+            "execution_display_name": "other",
+            "execution_description": "other",
+            "client_request_token": "polysync-".ljust(40, "2"),
+        }
+    )
+
+    parameters = {"Day": "1", "Shards": "4", "Default": "x"}
+    assert unused_arguments(sent, parameters, sent) == []
+    assert unused_arguments(sent, parameters, current) == [
+        "max_parallel_steps",
+        "pipeline_parameters['Day']",
+        "pipeline_parameters['New']",
+    ]
+    # AWS has not told them.
+    assert unused_arguments(sent, {}, current) == ["max_parallel_steps"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "current", "names"),
+    [
+        # The record has the ARN of what was the latest execution at the start.
+        (ARN, "latest", []),
+        (ARN, f"{ARN}2", ["source_execution"]),
+        (None, "latest", ["source_execution"]),
+    ],
+)
+def test_latest_source_is_not_another_one(
+    sent: str | None, current: str, names: list[str]
+) -> None:
+    """``latest`` may be another execution now, but the author has changed nothing."""
+    before, now = (
+        REQUEST.model_copy(update={"source_execution": source})
+        for source in (sent, current)
+    )
+
+    assert unused_arguments(before, {}, now) == names

@@ -1,0 +1,165 @@
+"""The table of transitions is what the handlers do: no more, and no less."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import (
+    ENDS_THE_START,
+    Accepted,
+    ClearChoice,
+    Command,
+    Described,
+    Event,
+    ExecutionRecord,
+    ExecutionsListed,
+    Instruction,
+    Killed,
+    Prepared,
+    Refused,
+)
+from polysync_airflow.execution.lifecycle.machine import (
+    MAX_TIMES_UNKNOWN,
+    TRANSITIONS,
+    after,
+    begin,
+    transition_of,
+)
+from polysync_airflow.states import STATE_OF_STATUS
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    NOW,
+    REQUEST,
+    describe,
+    listed,
+    make_try,
+    resumed,
+    stored,
+)
+from tests.unit.execution.lifecycle.test_machine import (
+    START_IN_PLACE,
+    UNKNOWN_ARN,
+    refused,
+)
+
+WITH_ARN: list[ExecutionRecord | None] = [
+    stored(),
+    stored(replaced_by_epoch=3),
+    stored(clear_choice=ClearChoice(on_clear="resume")),
+    resumed(),
+    resumed(resumed_at=NOW),
+]
+# What may be known when a command is given.
+RECORDS: dict[Command, list[ExecutionRecord | None]] = {
+    Command.LOOK_UP: [None, UNKNOWN_ARN],
+    Command.RESEND_START: [UNKNOWN_ARN, START_IN_PLACE],
+    Command.DESCRIBE: WITH_ARN,
+    Command.STOP: [stored()],
+    Command.PREPARE: [None],
+    Command.START: [UNKNOWN_ARN],
+    Command.DESCRIBE_STARTED: [stored()],
+    Command.LOOK_UP_STARTED: [UNKNOWN_ARN, START_IN_PLACE],
+    Command.RESUME: [resumed()],
+    Command.RESEND_RESUME: [resumed()],
+    Command.DESCRIBE_RESUMED: [resumed(resumed_at=NOW)],
+    Command.DESCRIBE_REFUSED: [resumed()],
+    Command.WATCH: [stored()],
+    Command.WAIT_FOR_END: [stored()],
+    Command.FAIL: [None, stored()],
+}
+EVENTS: list[Event] = [
+    Prepared(REQUEST, "eu-west-1"),
+    Accepted(NOW, ARN),
+    Killed(),
+    *(Described(NOW, describe(status)) for status in STATE_OF_STATUS),
+    *(ExecutionsListed("fanout", executions) for executions in ([], [listed(2, 0)])),
+    ExecutionsListed("fanout", [], claimed=describe("Executing")),
+    *(
+        refused(code)
+        for code in ("ConflictException", "ResourceNotFound", "AccessDeniedException")
+    ),
+    refused(transient=True),
+]
+# The events of a command, apart from a refusal and a kill, which may follow on each.
+EXPECTED_EVENTS: dict[Command, set[type[Event]]] = {
+    command: {*transitions, Refused, Killed}
+    for command, transitions in TRANSITIONS.items()
+}
+# Their record is of the epoch of this try.
+OF_THIS_EPOCH = {Command.START, Command.DESCRIBE_STARTED, Command.DESCRIBE_RESUMED}
+
+
+def instructions_of(command: Command) -> Iterator[Instruction]:
+    """Yield what a try may know when it has a command."""
+    modes = itertools.product(["new", "resume"], ["new", "resume"], [True, False])
+    for retry_mode, on_clear, stop_on_kill in modes:
+        options: dict[str, Any] = {
+            "retry_mode": retry_mode,
+            "on_clear": on_clear,
+            "stop_on_kill": stop_on_kill,
+        }
+        for number, epoch in ((1, 2), (3, 2), (3, 3)):
+            task_try = make_try(number, epoch, **options)
+            for each in RECORDS[command]:
+                record = each
+                if each and command in OF_THIS_EPOCH:
+                    record = each.model_copy(update={"epoch": epoch})
+                instruction = Instruction(command, task_try, record, started_at=NOW)
+                yield instruction
+                yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
+                if record is None:
+                    lost = StoredRecordError("lost", record=None)
+                    yield replace(
+                        instruction, task_try=replace(task_try, unproven=lost)
+                    )
+
+
+@pytest.mark.parametrize("command", Command)
+def test_handlers_return_what_the_table_declares(command: Command) -> None:
+    """Each declared command follows in some case, and no other one in any."""
+    seen: dict[type[Event], set[Command]] = defaultdict(set)
+    for instruction, event in itertools.product(instructions_of(command), EVENTS):
+        if type(event) in EXPECTED_EVENTS[command]:
+            seen[type(event)].add(after(instruction, event).command)
+
+    declared = {
+        event: set(transition_of(command, event).follows)
+        for event in EXPECTED_EVENTS[command]
+    }
+    assert seen == declared
+
+
+def test_every_command_is_reached_and_ends() -> None:
+    """
+    From the first instruction, a try reaches each command, and from each command an end
+    of its start.
+    """
+    records = [None, UNKNOWN_ARN, *WITH_ARN]
+    first = {
+        begin(make_try(number, 2), record).command
+        for number in (1, 2)
+        for record in records
+    }
+    reached = set(first)
+    while True:
+        following = {
+            command
+            for reached_command in reached
+            for event in EXPECTED_EVENTS[reached_command]
+            for command in transition_of(reached_command, event).follows
+        }
+        if following <= reached:
+            break
+        reached |= following
+
+    assert first == {Command.PREPARE, Command.LOOK_UP, Command.DESCRIBE}
+    assert reached == set(Command)
+    ends = {command for command, transitions in TRANSITIONS.items() if not transitions}
+    assert ends == ENDS_THE_START | {Command.FAIL}

@@ -1,0 +1,800 @@
+"""
+AWS, Airflow and the processes of one task, as values: what the core of an execution's
+life is played against.
+
+A process is a generator that yields where it may die, be frozen or be killed: before
+and after each write to the store, and before and after each call to AWS. AWS knows
+client tokens, refuses, loses responses, and lets executions end. Airflow replaces task
+instances, begins tries, and runs the failure callback. Nothing here takes time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from polysync_airflow.exceptions import (
+    CONFLICT,
+    RESOURCE_NOT_FOUND,
+    PolysyncError,
+    SageMakerApiError,
+    StoredRecordError,
+)
+from polysync_airflow.execution.lifecycle.ending import (
+    EndAction,
+    Owner,
+    TryEnd,
+    after_wait,
+    end_in_triggerer,
+    leave,
+    owner_at_end_of_wait,
+    owner_by_record,
+    owner_of_dead_process,
+    owner_of_deferred,
+)
+from polysync_airflow.execution.lifecycle.instructions import (
+    COSTS_MONEY,
+    ENDS_THE_START,
+    NOT_WHEN_KILLED,
+    Accepted,
+    ClearChoice,
+    Command,
+    Described,
+    Event,
+    ExecutionRecord,
+    ExecutionsListed,
+    Incarnation,
+    Instruction,
+    Killed,
+    OnClear,
+    Prepared,
+    RecoveryOptions,
+    Refused,
+    Store,
+    TaskIdentity,
+    TaskKey,
+    TaskTry,
+    UnattendedStop,
+)
+from polysync_airflow.execution.lifecycle.lookup import arn_of
+from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.orphans import SeenTask, owner_of_orphan
+from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.states import DELETED, has_ended
+from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error, event_of
+
+# A command, what happened, and the command that followed.
+Row = tuple[Command, type[Event], Command]
+
+
+class LostResponseError(Exception):
+    """
+    AWS has processed the request, and the process has died before it received the
+    response.
+    """
+
+
+class ReplacedError(Exception):
+    """Airflow refuses the write of a try whose task instance it has replaced."""
+
+
+# The step between the confirmation that a try is the current one, and its write.
+ALLOWED = "before the write that was allowed"
+
+
+class Airflow:
+    """
+    One task instance: its tries, record store and XComs.
+
+    :param aws: where it starts its executions, beside those of others.
+    :param has_own_names: whether the author has given the display name and the
+        description, so that no name says which start has made an execution.
+    """
+
+    def __init__(
+        self,
+        random: Random,
+        options: RecoveryOptions,
+        retries: int,
+        aws: Aws,
+        *,
+        run_id: str = "today",
+        deployment: str = "prod",
+        has_own_names: bool = False,
+    ) -> None:
+        self.random = random
+        self.options = options
+        self.retries = retries
+        self.key = TaskKey("retraining", run_id, "train", -1)
+        self.deployment = deployment
+        self.has_own_names = has_own_names
+        self.aws = aws
+        self.max_tries = retries
+        self.try_number = 0
+        # The try whose task instance Airflow knows; None right after a clear of the
+        # running task.
+        self.current: int | None = None
+        self.state: str | None = "scheduled"
+        self.incarnation = Incarnation(dag_run_started_at=NOW)
+        self.stored: ExecutionRecord | None = None
+        # Why the record cannot be believed: its key was rotated, or it was damaged.
+        self.unproven: StoredRecordError | None = None
+        self.parameter = "1"
+        # What a user chose in place of ``on_clear``, by the epoch that its clear began;
+        # None if that may be lost.
+        self.chosen: dict[int, OnClear | None] = {}
+        self.history: list[str] = []
+        # The incarnations that have sent each client token.
+        self.tokens: dict[str, Incarnation] = {}
+        # The latest start that AWS has accepted, while the record should tell of it,
+        # and the epoch in which a try has last gone on with it.
+        self.latest: Execution | None = None
+        self.latest_epoch = 0
+        # Those that had ended, and those that had failed, before the last clear.
+        self.ended_before: set[str] = set()
+        self.failed_before: set[str] = set()
+        # Those with which a try has gone on, and those that one has stopped, by the
+        # epoch.
+        self.taken: dict[int, set[str]] = defaultdict(set)
+        self.to_be_replaced: dict[int, set[str]] = defaultdict(set)
+        # Those whose resume AWS has refused, or which it did not know any more.
+        self.not_resumable: set[str] = set()
+        # How often each row of the table of transitions was reached.
+        self.rows: Counter[Row] = Counter()
+
+    @property
+    def task(self) -> TaskIdentity:
+        """The identity of the task instance."""
+        return TaskIdentity(self.key, self.deployment, self.incarnation)
+
+    @property
+    def running(self) -> list[Execution]:
+        """The executions of this task instance that have not ended."""
+        return [each for each in self.aws.running if self.owns(each)]
+
+    def owns(self, execution: Execution) -> bool:
+        """Return whether this task instance has sent the start of an execution."""
+        request = execution.request
+        return request is not None and request.client_request_token in self.tokens
+
+    def progress(self) -> None:
+        """Let an execution of this task instance go on."""
+        if self.running:
+            self.aws.progress(self.random.choice(self.running))
+
+    def fail_executions(self) -> None:
+        """Let all executions of this task instance fail."""
+        for each in self.running:
+            each.status = "Failed"
+
+    def lose_record(self) -> None:
+        """
+        Lose the record, or what proves it: it was deleted, it is damaged or that of
+        another deployment, the key was rotated, or somebody has edited it.
+        """
+        ways = ["deleted", "damaged", "rotated", "edited"]
+        if self.has_own_names and not self.task.next_number(
+            self.stored, self.max_tries
+        ):
+            # Known limit: if only a token of another epoch tells the execution, nobody
+            # finds it without what the record says.
+            ways = ["rotated"]
+        how = self.random.choice(ways)
+        self.history.append(f"record {how}")
+        self.unproven = None
+        if self.stored and how != "deleted":
+            records = {
+                "damaged": None,
+                "rotated": self.stored,
+                "edited": self._edited(self.stored),
+            }
+            self.unproven = StoredRecordError("", record=records[how])
+        self.stored = None
+        self.forget_history()
+        # With the record, the choice for this clear is lost.
+        self.chosen.pop(self.max_tries, None)
+
+    def _edited(self, record: ExecutionRecord) -> ExecutionRecord:
+        """Return a record with the execution of somebody else, or of an old start."""
+        others = [each.arn for each in self.aws.executions]
+        arn = self.random.choice([*others, record.execution_arn])
+        return record.model_copy(update={"execution_arn": arn, "replaces": None})
+
+    def begin_try(self) -> TryProcess:
+        """Begin the next try."""
+        self.aws.pass_time()
+        self.try_number += 1
+        self.current, self.state = self.try_number, "running"
+        self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
+        return self.process_of_try()
+
+    def process_of_try(self) -> TryProcess:
+        """Return the process of the try that begins."""
+        return TryProcess(self)
+
+    def forget_record(self) -> None:
+        """Delete the record of a task that succeeds."""
+        self.stored, self.unproven = None, None
+        self.latest = None
+
+    def end_try(self, state: str) -> None:
+        """
+        Record how a try has ended. Before a retry, Airflow 2 has the try as the current
+        one for some time.
+        """
+        self.state = state
+        if state == "up_for_retry" and self.random.random() < 0.8:
+            self.current = None
+        self.history.append(f"-> {state}")
+
+    def fail_or_retry(self) -> None:
+        """Fail the try; a retry follows if one is left."""
+        self.end_try("up_for_retry" if self.try_number <= self.max_tries else "failed")
+
+    def forget_history(self) -> None:
+        """Forget what the record should tell."""
+        self.latest = None
+        self.taken.clear()
+        self.to_be_replaced.clear()
+
+    def note_epoch(self, arn: str, epoch: int) -> None:
+        """
+        Note the epoch of a try that goes on with an execution. A process of an earlier
+        epoch that was frozen changes nothing.
+        """
+        if self.latest and self.latest.arn == arn:
+            self.latest_epoch = max(self.latest_epoch, epoch)
+
+    def choose(self, on_clear: OnClear | None) -> None:
+        """Store, or withdraw, what the next clear does."""
+        if self.stored:
+            choice = ClearChoice(on_clear=on_clear) if on_clear else None
+            self.stored = self.stored.model_copy(update={"clear_choice": choice})
+            self.history.append(f"chosen: {on_clear}")
+
+    def clear(self) -> None:
+        """Clear the task, as a user does when it has ended, or waits for a retry."""
+        executions = self.aws.executions
+        self.ended_before = {each.arn for each in executions if has_ended(each.status)}
+        self.failed_before = {each.arn for each in executions if each.has_failed}
+        self.max_tries = self.try_number + self.retries
+        choice = self.stored.clear_choice if self.stored else None
+        if choice and choice.epoch is None:
+            self.chosen[self.max_tries] = choice.on_clear
+        self.current, self.state = None, None
+        self.history.append("cleared")
+
+    def create_again(self) -> None:
+        """Delete the DAG run, and create one with the same run id. The record stays."""
+        self.incarnation = Incarnation(
+            dag_run_started_at=NOW + timedelta(days=len(self.history))
+        )
+        self.current, self.state = None, "scheduled"
+        self.try_number, self.max_tries = 0, self.retries
+        self.chosen.clear()
+        self.forget_history()
+        self.history.append("created again")
+
+    def stop_left(self) -> None:
+        """
+        Do what the DAG processor does when the process of the last try has died.
+        """
+        record = self.stored
+        owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
+        try_end = leave(
+            record, self.try_number, stop_on_kill=self.options.stop_on_kill
+        ).owned_by(owner)
+        if record and try_end.action is EndAction.STOP:
+            self.stop(record)
+
+    def watch(self) -> None:
+        """
+        Do what a triggerer, or a sweep, does when the task has ended while no process of
+        it ran.
+        """
+        record = self.stored
+        task = SeenTask(exists=True, state=self.state, try_number=self.try_number)
+        if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
+            self.stop(record)
+
+    def stop(self, record: ExecutionRecord) -> None:
+        """Stop the execution of a record; without its ARN, it may begin only now."""
+        aws = self.aws
+        if record.execution_arn is None:
+            self.latest = None
+        with suppress(SageMakerApiError):
+            seen = ExecutionsListed("fanout", aws.list())
+            arn = record.execution_arn or arn_of(record, seen)
+            if arn is None:
+                arn = aws.start(record.request)
+            while not aws.stop(arn, record.resumes):
+                pass
+
+
+class TryProcess:
+    """
+    The process of one try. ``steps`` goes on by one point at which it may be disturbed.
+    """
+
+    def __init__(self, airflow: Airflow) -> None:
+        self.airflow, self.aws, self.number = airflow, airflow.aws, airflow.try_number
+        self.epoch, self.task = airflow.max_tries, airflow.task
+        self.killed = False
+        self.instruction: Instruction | None = None
+        self.wrote = False
+        # The last of ``steps``.
+        self.at = ""
+        # Whether Airflow has said a moment ago that this try is the current one.
+        self.is_confirmed = False
+        self.steps = self._run()
+
+    def _run(self) -> Iterator[str]:
+        try:
+            yield from self._execute()
+        except (PolysyncError, ReplacedError):
+            yield from self._leave(retry_follows=self.number <= self.airflow.max_tries)
+            if self.airflow.current == self.number and self.airflow.state == "running":
+                self.airflow.fail_or_retry()
+
+    def _execute(self) -> Iterator[str]:
+        airflow = self.airflow
+        while True:
+            instruction = yield from self._begin()
+            while True:
+                yield from self._enter(instruction)
+                if self.killed and instruction.command in NOT_WHEN_KILLED:
+                    instruction = self._after(instruction, Killed())
+                    continue
+                if instruction.error:
+                    raise instruction.error
+                self.instruction = instruction
+                if instruction.command in ENDS_THE_START:
+                    break
+                yield f"before {instruction.command.name}"
+                if instruction.command in COSTS_MONEY:
+                    self._confirm()
+                    yield f"sending {instruction.command.name}"
+                event = self._call(instruction)
+                yield f"after {instruction.command.name}"
+                before, instruction = instruction, self._after(instruction, event)
+                if before.command is Command.DESCRIBE and isinstance(event, Described):
+                    self._check_choice(before, event.description.status, instruction)
+            self._take(instruction)
+            end = yield from self._wait(instruction)
+            if instruction.command is Command.WAIT_FOR_END:
+                continue
+            record = self.instruction.existing_record if self.instruction else None
+            if after_wait(
+                end, record, self.number, stop_on_kill=airflow.options.stop_on_kill
+            ).begins_again:
+                continue
+            self.instruction = None
+            yield from self._end(failed=end.status != "Succeeded")
+            return
+
+    def _after(self, instruction: Instruction, event: Event) -> Instruction:
+        following = after(instruction, event)
+        row = (instruction.command, type(event), following.command)
+        self.airflow.rows[row] += 1
+        if isinstance(event, Described) and instruction.command is Command.DESCRIBE:
+            self._check_decision(event.description.status, following)
+        return following
+
+    def _check_decision(self, status: str, following: Instruction) -> None:
+        """Check what a try does by the status of the execution of the earlier tries."""
+        airflow = self.airflow
+        if status == "Stopping":
+            assert following.command is Command.WAIT_FOR_END, "it ends as if cancelled"
+        if not self._may_write:
+            # It writes before a stop and before a resume, and Airflow refuses that.
+            return
+        if following.command is Command.STOP:
+            arn = following.existing_record.arn
+            assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
+        if following.command in (Command.RESUME, Command.RESEND_RESUME):
+            self._adopt(following.existing_record.arn)
+        if following.command is Command.RESUME:
+            arn = following.existing_record.arn
+            assert arn not in airflow.to_be_replaced[self.epoch], (
+                "an execution is resumed that was stopped to be replaced"
+            )
+
+    def _begin(self) -> Generator[str, None, Instruction]:
+        airflow = self.airflow
+        options = yield from self._chosen()
+        yield "before the record is read"
+        stored, unproven = airflow.stored, airflow.unproven
+        yield "when the record is read"
+        unattended_stop = None
+        if options.stop_on_kill:
+            unattended_stop = UnattendedStop(polysync_conn_id="aws")
+        task_try = TaskTry(
+            self.number, self.epoch, self.task, options, unproven, unattended_stop
+        )
+        return begin(task_try, stored)
+
+    def _chosen(self) -> Generator[str, None, RecoveryOptions]:
+        """
+        Return what the author, or the operator, has chosen about the execution of the
+        earlier tries.
+        """
+        yield from ()
+        return self.airflow.options
+
+    def _end(self, *, failed: bool) -> Iterator[str]:
+        """
+        End the try. A task that succeeds deletes its record before Airflow knows that
+        it has succeeded.
+        """
+        airflow = self.airflow
+        if not failed and self._may_write:
+            yield "before the record is forgotten"
+            airflow.forget_record()
+            yield "before Airflow knows of the success"
+        if airflow.current == self.number and airflow.state == "running":
+            airflow.fail_or_retry() if failed else airflow.end_try("success")
+
+    def _take(self, instruction: Instruction) -> None:
+        """Check that the execution is one with which the try may go on."""
+        airflow = self.airflow
+        arn = instruction.existing_record.arn
+        execution = self.aws.find(arn)
+        assert airflow.owns(execution), "the execution is that of another task instance"
+        if instruction.command is not Command.WATCH:
+            return
+        assert execution.request is not None
+        token = execution.request.client_request_token
+        self._adopt(arn)
+        assert airflow.tokens[token] == self.task.incarnation, (
+            "the execution is that of an earlier task instance with the same key"
+        )
+        self._check_is_wanted(arn)
+        airflow.taken[self.epoch].add(arn)
+        airflow.note_epoch(arn, self.epoch)
+
+    def _adopt(self, arn: str) -> None:
+        """Make an execution this task instance's, if the user chose to resume it."""
+        request = self.aws.find(arn).request
+        if request and self.airflow.chosen.get(self.epoch, "new") != "new":
+            token = request.client_request_token
+            self.airflow.tokens[token] = self.task.incarnation
+
+    def _check_is_wanted(self, arn: str) -> None:
+        """Check that a clear does not take an old result, unless that is wanted."""
+        airflow = self.airflow
+        wanted = airflow.chosen.get(self.epoch, airflow.options.on_clear)
+        if self.epoch == airflow.max_tries and wanted == "new":
+            assert arn not in airflow.ended_before, "the clear takes an old result"
+
+    def _check_is_not_paid_twice(self, epoch: int) -> None:
+        """
+        Check that a start does not repeat the steps of an execution that the author, or
+        the user, wants to be resumed.
+        """
+        airflow = self.airflow
+        latest = airflow.latest
+        if latest is None or not latest.has_failed or epoch != airflow.max_tries:
+            return
+        if latest.arn in airflow.not_resumable | airflow.to_be_replaced[epoch]:
+            return
+        wanted: OnClear | None = airflow.options.retry_mode
+        if epoch != airflow.latest_epoch:
+            if latest.arn not in airflow.failed_before:
+                # It ran at the clear: whatever its end is, a new one follows.
+                return
+            wanted = airflow.chosen.get(epoch, airflow.options.on_clear)
+        counts_as_success = (
+            latest.status == "CompletedWithFailures"
+            and airflow.options.on_completed_with_failures == "succeed"
+        )
+        assert wanted != "resume" or counts_as_success, (
+            f"a start in place of {latest.arn}, which is to be resumed"
+        )
+
+    def _check_choice(
+        self, before: Instruction, status: str, instruction: Instruction
+    ) -> None:
+        """
+        Check that a clear does what the user chose, or else what ``on_clear`` says.
+        """
+        epoch = before.task_try.epoch
+        options = self.airflow.options
+        is_of_the_clear = epoch == self.airflow.max_tries
+        if status != "Failed" or not is_of_the_clear:
+            return
+        if self._is_decided(before.existing_record, epoch):
+            return
+        wanted = self.airflow.chosen.get(epoch, options.on_clear)
+        if wanted is None:
+            return
+        does = (Command.PREPARE, Command.RESEND_RESUME)
+        if wanted == "resume":
+            does = (Command.RESUME, Command.RESEND_RESUME)
+        assert instruction.command in does, (
+            f"the clear wants {wanted}, but the try does {instruction.command.name}"
+        )
+
+    def _is_decided(self, record: ExecutionRecord, epoch: int) -> bool:
+        """
+        Return whether a clear chooses nothing: a try of its epoch has already done so,
+        or the execution is that of an earlier task instance with the same key.
+        """
+        if epoch in (record.epoch, record.replaced_by_epoch):
+            return True
+        request = self.aws.find(record.arn).request
+        assert request is not None
+        started_by = self.airflow.tokens[request.client_request_token]
+        return started_by != self.task.incarnation
+
+    def _enter(self, instruction: Instruction) -> Iterator[str]:
+        if instruction.command is not Command.START:
+            self.instruction = instruction
+        if instruction.store is not Store.KEEP:
+            yield f"before the write for {instruction.command.name}"
+            self._confirm()
+            yield ALLOWED
+        if instruction.store is Store.WRITE:
+            self._put(instruction.existing_record)
+            self.wrote = True
+            # Known limit: a process that was frozen right before this write marks what a
+            # later try may already go on with.
+            is_replaced = instruction.command in (Command.STOP, Command.WAIT_FOR_END)
+            if is_replaced and self._may_write:
+                self.airflow.to_be_replaced[self.epoch].add(
+                    instruction.existing_record.arn
+                )
+        elif instruction.store is Store.RESTORE:
+            self._put(instruction.restored)
+        elif instruction.store is Store.DELETE:
+            self.airflow.stored = None
+        yield f"stored for {instruction.command.name}"
+
+    def _call(self, instruction: Instruction) -> Event:
+        """Do what an instruction says, against AWS."""
+        weather = self.aws.weather
+        chance = self.airflow.random.random()
+        is_lost = chance < weather.failed + weather.lost and not self.is_overwritten
+        if instruction.command is Command.PREPARE:
+            if chance < weather.failed / 3:
+                return Refused(PolysyncError("not valid", permanent=True))
+            return Prepared(make_request(instruction, self.airflow), "us-east-1")
+        if instruction.command in (Command.LOOK_UP, Command.LOOK_UP_STARTED):
+            if chance < weather.failed:
+                return Refused(api_error("ThrottlingException", transient=True))
+            return self._look_up(instruction)
+        self._check_is_written(instruction)
+        if chance < weather.failed:
+            # Before AWS has processed it; then it is not known whether it has.
+            return Refused(
+                api_error("InternalFailure", transient=True), was_repeated=True
+            )
+        try:
+            event = self._processed(instruction, instruction.existing_record)
+        except SageMakerApiError as error:
+            self._note_refusal(instruction, error)
+            return Refused(error)
+        if is_lost:
+            lost = api_error("ConnectionClosedError", transient=True)
+            return Refused(lost, was_repeated=True)
+        return event
+
+    @property
+    def is_overwritten(self) -> bool:
+        """
+        Whether a process that was frozen right before its write has written over the
+        record of this one.
+
+        Known limit: if this one does not write again, nobody knows its execution.
+        """
+        stored = self.airflow.stored
+        return bool(self.wrote and stored and stored.try_number < self.number)
+
+    def _check_is_written(self, instruction: Instruction) -> None:
+        """
+        Check that the record has what a request that costs money needs, unless another
+        process has written meanwhile.
+        """
+        stored = self.airflow.stored
+        if instruction.command not in COSTS_MONEY or not self._is_current:
+            return
+        if stored is None or stored.try_number != self.number:
+            return
+        record = instruction.existing_record
+        sent = (record.request.client_request_token, record.resume_token)
+        written = (stored.request.client_request_token, stored.resume_token)
+        assert written == sent, f"{instruction.command.name} before its token is stored"
+
+    def _note_refusal(self, instruction: Instruction, error: SageMakerApiError) -> None:
+        if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
+            self.airflow.not_resumable.add(instruction.existing_record.arn)
+        if error.error_code == RESOURCE_NOT_FOUND:
+            self.airflow.not_resumable.add(instruction.existing_record.arn)
+
+    def _look_up(self, instruction: Instruction) -> ExecutionsListed:
+        unproven = instruction.task_try.unproven
+        claimed = None
+        if unproven and unproven.record and unproven.record.execution_arn:
+            claimed = self.aws.entry(self.aws.find(unproven.record.execution_arn))
+        return ExecutionsListed("fanout", self.aws.list(), claimed)
+
+    def _processed(self, instruction: Instruction, record: ExecutionRecord) -> Event:
+        aws = self.aws
+        if instruction.command in (Command.START, Command.RESEND_START):
+            return Accepted(aws.now, self._start(instruction, record.request))
+        if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
+            aws.resume(record.arn, record.resume_token or "")
+            self.airflow.note_epoch(record.arn, record.epoch)
+        elif instruction.command is Command.STOP:
+            if not aws.stop(record.arn, record.resumes):
+                raise api_error("InternalFailure", transient=True)
+        else:
+            if record.epoch != instruction.task_try.epoch:
+                aws.end_gone()
+            return Described(aws.now, aws.describe(record.arn))
+        return Accepted(aws.now)
+
+    def _start(self, instruction: Instruction, request: StartRequest) -> str:
+        airflow, aws = self.airflow, self.aws
+        token = request.client_request_token
+        known = aws.started_with(token)
+        chance = airflow.random.random()
+        # Known limit: a conflict that lasts says nothing of a start that AWS has
+        # accepted, if no name does.
+        is_hidden = airflow.has_own_names and known
+        if not is_hidden and chance < aws.weather.conflict / 2:
+            raise api_error(CONFLICT, transient=True)
+        if (
+            instruction.command is Command.RESEND_START
+            and chance > 1 - aws.weather.quota
+        ):
+            # Before AWS looks at the token.
+            raise api_error("ResourceLimitExceeded")
+        arn = aws.start(request)
+        if known is None:
+            if instruction.command is Command.START:
+                self._check_is_not_paid_twice(instruction.task_try.epoch)
+            is_of_this_run = airflow.tokens[token] == airflow.incarnation
+            airflow.latest = aws.find(arn) if is_of_this_run else None
+            airflow.latest_epoch = instruction.existing_record.epoch
+        if not airflow.has_own_names and chance < aws.weather.conflict:
+            raise api_error(CONFLICT, transient=True)
+        return arn
+
+    def _wait(self, instruction: Instruction) -> Any:
+        """
+        Wait on the worker; a killed task goes on with its wait until its process ends.
+        """
+        execution = self.aws.find(instruction.existing_record.arn)
+        while not has_ended(execution.status):
+            yield "waiting"
+            if self.killed:
+                raise PolysyncError("killed", permanent=False)
+        return event_of(execution)
+
+    def kill(self, *, timed_out: bool = False) -> None:
+        """
+        Kill the process, as ``on_kill`` does: the main thread goes on when this has
+        decided about the execution.
+        """
+        self.killed = True
+        for _ in self._leave(is_signalled=not timed_out):
+            pass
+
+    def _leave(
+        self, *, retry_follows: bool = False, is_signalled: bool = False
+    ) -> Iterator[str]:
+        record = self.instruction.record if self.instruction else None
+        if record is None:
+            return
+        try_end = leave(
+            record,
+            self.number,
+            stop_on_kill=self.airflow.options.stop_on_kill,
+            retry_follows=retry_follows,
+            is_signalled=is_signalled,
+        )
+        if try_end.action is EndAction.ASK_OWNER:
+            try_end = try_end.owned_by(self._owner(record))
+        if try_end.action is EndAction.ANNOUNCE_STOP:
+            try_end = try_end.owned_by(self._announce(try_end, record))
+        yield "before the stop"
+        if try_end.action is EndAction.STOP:
+            self.airflow.stop(record)
+
+    def _announce(self, try_end: TryEnd, record: ExecutionRecord) -> Owner:
+        owner = self._owner(record)
+        if owner in (Owner.THIS_TRY, Owner.NOBODY):
+            self._put(try_end.announced(record).with_choice_of(self.airflow.stored))
+        return owner
+
+    def _owner(self, record: ExecutionRecord) -> Owner:
+        airflow = self.airflow
+        is_current = self._is_current
+        return owner_by_record(
+            record, self.number, airflow.state, airflow.stored, is_current=is_current
+        )
+
+    def _confirm(self) -> None:
+        """
+        Ask Airflow whether this try is the current one, unless it has said so a moment
+        ago.
+        """
+        if not self._may_write:
+            raise ReplacedError
+        self.is_confirmed = True
+
+    @property
+    def _may_write(self) -> bool:
+        """
+        Whether Airflow says that this try is the current one, or has said so a moment
+        ago.
+        """
+        return self.is_confirmed or self._is_current
+
+    @property
+    def _is_current(self) -> bool:
+        airflow = self.airflow
+        return (
+            airflow.current == self.number
+            and airflow.task == self.task
+            and airflow.state != DELETED
+        )
+
+    def _put(self, record: ExecutionRecord) -> None:
+        # Known limit: a process that was frozen right before its write writes over the
+        # record of a later try, and over the choice of a clear, when it goes on.
+        if not self._is_current:
+            self.airflow.forget_history()
+        if (
+            self.epoch != self.airflow.max_tries
+            and self.airflow.max_tries in self.airflow.chosen
+        ):
+            self.airflow.chosen[self.airflow.max_tries] = None
+        self.airflow.stored = record.without_values()
+        self.airflow.unproven = None
+
+
+def make_request(instruction: Instruction, airflow: Airflow) -> StartRequest:
+    """Return the start request of a try."""
+    start = (instruction.task_try.epoch, instruction.start_number)
+    task = instruction.task_try.task
+    token = task.token(*start)
+    airflow.tokens[token] = task.incarnation
+    name = task.display_name(*start)
+    if airflow.has_own_names:
+        name = "training"
+    return StartRequest(
+        pipeline_name="fanout",
+        pipeline_parameters={"Day": airflow.parameter},
+        execution_display_name=name,
+        client_request_token=token,
+    )
+
+
+def end_deferred(airflow: Airflow, record: ExecutionRecord, number: int) -> None:
+    """Run ``on_kill`` of the trigger of a try."""
+    owner = owner_of_deferred(airflow.state, airflow.stored, record.arn, number)
+    try_end = leave(
+        airflow.stored, number, stop_on_kill=airflow.options.stop_on_kill
+    ).owned_by(owner)
+    if try_end.action is EndAction.STOP:
+        airflow.stop(record)
+
+
+def time_out_in_triggerer(
+    airflow: Airflow, record: ExecutionRecord, number: int
+) -> None:
+    """Run what the trigger of a try does when its wait has reached the deadline."""
+    if not airflow.options.stop_on_kill:
+        return
+    owner = owner_at_end_of_wait(airflow.state, airflow.stored, record.arn, number)
+    try_end = end_in_triggerer(number).owned_by(owner)
+    if try_end.action is not EndAction.STOP:
+        return
+    if airflow.stored:
+        airflow.stored = try_end.announced(airflow.stored)
+    airflow.stop(record)

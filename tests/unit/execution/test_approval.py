@@ -1,0 +1,414 @@
+"""
+Model packages: what a wait for an approval does after each poll, AWS's answers, and the
+arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+)
+from polysync_airflow.execution.approval import (
+    ApprovalEvent,
+    ApprovalOutcome,
+    ApprovalTriggerArguments,
+    ApprovalWaiter,
+    ModelPackageDescription,
+    approval_message,
+    check_approval,
+    check_model_package_arn,
+    check_model_package_group,
+    group_of,
+)
+from polysync_airflow.execution.texts import shorten
+from polysync_airflow.execution.waiter import Finish, Wait
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
+LIMIT = "the limit of 1 h (timeout= or execution_timeout=) was reached"
+WAIT = ApprovalWaiter(resource=ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
+THROTTLED = SageMakerApiError(
+    "Rate exceeded",
+    error_code="ThrottlingException",
+    operation="DescribeModelPackage",
+    permanent=False,
+)
+
+
+def described(
+    status: str = "Completed", approval: str | None = "Approved", **more: Any
+) -> Any:
+    """Return a description of the model package."""
+    response = {
+        "ModelPackageArn": ARN,
+        "ModelPackageStatus": status,
+        "ModelApprovalStatus": approval,
+        **more,
+    }
+    return ModelPackageDescription.model_validate(response)
+
+
+def outcome(step: Wait[Any] | Finish[Any]) -> str:
+    """Return the outcome of a step, ``wait`` if the wait goes on."""
+    return step.event.outcome if isinstance(step, Finish) else "wait"
+
+
+# Those of the service model: tests/unit/aws/test_service_model_values.py.
+STATUSES = ("Pending", "InProgress", "Completed", "Failed", "Deleting", "Archived")
+APPROVALS = ("Approved", "Rejected", "PendingManualApproval", None, "Perhaps")
+
+
+@pytest.mark.parametrize(("status", "approval"), list(product(STATUSES, APPROVALS)))
+def test_every_pair_of_statuses(status: str, approval: str | None) -> None:
+    """
+    Only Approved and Completed together let the task succeed; only Failed, Deleting and
+    Rejected end it else.
+    """
+    outcomes: dict[tuple[str, str | None], str] = {
+        ("Completed", "Approved"): "approved",
+        **{(each, "Rejected"): "rejected" for each in STATUSES},
+        **{
+            (each, one): "failed"
+            for each in ("Failed", "Deleting")
+            for one in APPROVALS
+        },
+    }
+    expected = outcomes.get((status, approval), "wait")
+
+    assert outcome(WAIT.decide(described(status, approval), 1e9)) == expected
+    # The deadline ends the wait only in place of going on.
+    late = outcome(WAIT.decide(described(status, approval), 1e9 + 3600))
+    assert late == ("timed_out" if expected == "wait" else expected)
+
+
+def test_each_change_is_logged_once() -> None:
+    """A line for each change of status; a status that is not known is a warning."""
+    lines: list[tuple[int, str]] = []
+    wait = WAIT
+    for answer in (
+        described(approval="PendingManualApproval"),
+        described(approval="PendingManualApproval"),
+        described(approval="Perhaps"),
+        described(approval="Perhaps"),
+        THROTTLED,
+        THROTTLED,
+        described("InProgress"),
+    ):
+        step = wait.decide(answer, 1e9)
+        assert isinstance(step, Wait)
+        lines += [(line.level, line.text) for line in step.log_lines]
+        wait = step.waiter
+
+    assert [(level, text.split(":")[0]) for level, text in lines] == [
+        (20, "PendingManualApproval"),
+        (
+            30,
+            "PendingManualApproval -> Perhaps (unknown to this version; the wait goes on, until its timeout)",
+        ),
+        (30, "Poll failed, retrying"),
+        (20, "Polls succeed again"),
+        (20, "Perhaps -> Approved, package InProgress"),
+    ]
+
+
+def test_refusals_have_no_approval_status() -> None:
+    """AWS has said nothing yet; the rules of errors are those of all waits."""
+    refused = WAIT.decide(PolysyncError("gone"), 1e9)
+    late = WAIT.decide(THROTTLED, 1e9 + 3600)
+
+    assert (outcome(refused), outcome(late)) == ("refused", "timed_out")
+    assert isinstance(late, Finish)
+    assert (late.event.error_code, late.event.approval_status) == (
+        "ThrottlingException",
+        None,
+    )
+    assert late.event.message == f"{LIMIT}; the last poll failed: Rate exceeded"
+
+
+def test_event_has_what_aws_said() -> None:
+    """The end of a wait has AWS's last answer, and the line of its change."""
+    user = {"UserProfileName": "ada"}
+    step = WAIT.decide(described(ApprovalDescription="good", LastModifiedBy=user), 1e9)
+    assert isinstance(step, Finish)
+
+    assert step.event == ApprovalEvent(
+        outcome="approved",
+        resource=ARN,
+        approval_status="Approved",
+        status="Completed",
+        approval_description="good",
+        modified_by="ada",
+    )
+    assert [line.text for line in step.log_lines] == [f"Approved: model package {ARN}"]
+    late = WAIT.decide(described(approval=None), 1e9 + 3600)
+    assert isinstance(late, Finish)
+    assert late.event.message == LIMIT
+    assert [line.text for line in late.log_lines] == [
+        f"no approval status (unknown to this version; the wait goes on, until its timeout): model package {ARN}"
+    ]
+
+
+PACKAGE = f"Model package {ARN}"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "members", "message"),
+    [
+        ("approved", {}, f"{PACKAGE} is approved"),
+        (
+            "rejected",
+            {"modified_by": "ada", "approval_description": "x" * 1025},
+            f"{PACKAGE} is rejected (last changed by ada): {'x' * 1021}...",
+        ),
+        (
+            "failed",
+            {"status": "Failed"},
+            f"{PACKAGE} cannot be used: its status is Failed. -- What to do: register a new version of the model.",
+        ),
+        (
+            "failed",
+            {"status": "Deleting", "message": "x" * 2049},
+            f"{PACKAGE} cannot be used: its status is Deleting: {'x' * 2045}.... -- What to do: register a new "
+            "version of the model.",
+        ),
+        (
+            "timed_out",
+            {"message": "1 h", "approval_status": "PendingManualApproval"},
+            f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is PendingManualApproval.",
+        ),
+        (
+            "timed_out",
+            {"message": "1 h"},
+            f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is unknown.",
+        ),
+        (
+            "refused",
+            {"message": "no"},
+            f"The wait for the approval of {ARN} has ended: no",
+        ),
+    ],
+)
+def test_messages(
+    outcome: ApprovalOutcome, members: dict[str, Any], message: str
+) -> None:
+    """Each end of a wait is one line."""
+    event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
+
+    assert approval_message(event) == message
+
+
+def test_reason_of_a_failed_package() -> None:
+    """It is AWS's own."""
+    details = {"ValidationStatuses": [{"FailureReason": "no image"}]}
+    step = WAIT.decide(described("Failed", ModelPackageStatusDetails=details), 1e9)
+
+    assert isinstance(step, Finish)
+    assert step.event.message == "no image"
+
+
+def test_texts_of_others_begin_no_line() -> None:
+    """
+    The reason of a rejection, and the name of who did it, cannot look like lines of
+    Airflow's log.
+    """
+    reason = "no\n::endgroup::\n[2026-01-01] INFO - Task succeeded\x1b[2J"
+    user = {"UserProfileName": "eve\n::group::"}
+    step = WAIT.decide(
+        described(approval="Rejected", ApprovalDescription=reason, LastModifiedBy=user),
+        1e9,
+    )
+
+    assert isinstance(step, Finish)
+    message = approval_message(step.event)
+    assert "\n" not in message
+    assert "\x1b" not in message
+    assert "::group::" not in message
+    assert "(last changed by eve" in message
+
+
+def test_stored_arguments_are_those_of_a_shared_wait() -> None:
+    """The resource has the name of the argument of the sensor."""
+    stored = {
+        "polysync_conn_id": "team",
+        "region_name": "us-east-1",
+        "poll_interval": 60.0,
+    }
+    times = {"since": 1e9, "deadline": 1e9 + 3600}
+
+    arguments = ApprovalTriggerArguments.model_validate(
+        {"model_package_arn": ARN, **stored, **times}
+    )
+
+    assert arguments.waiter() == replace(WAIT, rate_limited=True)
+
+
+# ---- AWS's answers, and arguments
+
+MODEL_ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn-2/17"
+GROUP_ARN = (
+    "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:model-package-group/Churn-2"
+)
+RESPONSE = {"ModelPackageArn": MODEL_ARN, "ModelPackageStatus": "Completed"}
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        ({"UserProfileName": "ada", "IamIdentity": {"Arn": "arn:x"}}, "ada"),
+        (
+            {"IamIdentity": {"Arn": "arn:x", "SourceIdentity": "ada@example.com"}},
+            "ada@example.com",
+        ),
+        ({"IamIdentity": {"Arn": "arn:x", "PrincipalId": "AROA"}}, "arn:x"),
+        ({"UserProfileName": "x" * 3000}, "x" * 2045 + "..."),
+        ({"IamIdentity": "x", "UserProfileName": 7}, None),
+        ("ada", None),
+        (None, None),
+    ],
+)
+def test_who_changed_it(context: Any, expected: str | None) -> None:
+    """
+    The clearest name counts; anything of another form is no name, and the answer stays
+    valid.
+    """
+    response = {**RESPONSE, "LastModifiedBy": context}
+
+    assert ModelPackageDescription.model_validate(response).modified_by == expected
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        (
+            {
+                "ValidationStatuses": [{"Name": "a"}, {"FailureReason": "no image"}],
+                "ImageScanStatuses": [],
+            },
+            "no image",
+        ),
+        ({"ImageScanStatuses": [{"FailureReason": "x" * 5000}]}, "x" * 1297 + "..."),
+        (
+            {"ValidationStatuses": "x", "ImageScanStatuses": [7, {"FailureReason": 7}]},
+            None,
+        ),
+        ([], None),
+    ],
+)
+def test_why_it_failed(details: Any, expected: str | None) -> None:
+    """The first reason is read, cut to the length of AWS's other reasons."""
+    response = {**RESPONSE, "ModelPackageStatusDetails": details}
+
+    assert ModelPackageDescription.model_validate(response).failure_reason == expected
+
+
+def test_description_is_cleaned() -> None:
+    """
+    It keeps its line breaks as data, without control characters, and at most as long as
+    AWS allows.
+    """
+    response = {**RESPONSE, "ApprovalDescription": "a\nb\x00" + "c" * 5000}
+
+    text = ModelPackageDescription.model_validate(response).approval_description or ""
+
+    assert text.startswith("a\nb\ufffd")
+    assert len(text) == 1024
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "ModelPackageArn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/single"
+        },
+        {"ModelPackageStatus": "<b>Completed</b>"},
+        {"ModelPackageStatus": None},
+        {"ModelApprovalStatus": "Approved\n"},
+    ],
+)
+def test_other_answers_are_not_valid(changes: dict[str, Any]) -> None:
+    """A status that is no name, and the ARN of something else, are not AWS's."""
+    with pytest.raises(ValidationError):
+        ModelPackageDescription.model_validate({**RESPONSE, **changes})
+
+
+def test_arns_and_groups() -> None:
+    """
+    ARNs of versions, and names and ARNs of groups, are accepted; the group of each is
+    compared in lower case.
+    """
+    assert check_model_package_arn(MODEL_ARN) == MODEL_ARN
+    assert [check_model_package_group(each) for each in ("C", GROUP_ARN)] == [
+        "C",
+        GROUP_ARN,
+    ]
+    assert [group_of(each) for each in (MODEL_ARN, GROUP_ARN, "Churn-2")] == [
+        "churn-2"
+    ] * 3
+
+
+def raised(check: Callable[..., object], *values: Any) -> str:
+    """Return the text of the error for values that are not valid."""
+    with pytest.raises(ParametersError) as caught:
+        check(*values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        MODEL_ARN + "\n",
+        MODEL_ARN + "/1",
+        MODEL_ARN.replace("/17", "/x"),
+        "",
+        None,
+        GROUP_ARN,
+        b"x",
+    ],
+    ids=ascii,
+)
+def test_not_the_arn_of_a_version(wrong: Any) -> None:
+    """The error says which ARN is meant, and where to find it."""
+    assert raised(check_model_package_arn, wrong) == (
+        f"model_package_arn = {shorten(wrong)} is not the ARN of a version of a model package group, and nothing else "
+        "has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package/<group>/<version>, such as "
+        "model_package_arn in the XCom 'outputs' of the task that trained it."
+    )
+
+
+@pytest.mark.parametrize("wrong", ["-a", "a" * 64, "a/b", "a_b", MODEL_ARN, "", 7])
+def test_not_a_group(wrong: Any) -> None:
+    """The error says what a name is, and what an ARN."""
+    assert raised(check_model_package_group, wrong) == (
+        f"model_package_group = {shorten(wrong)} is not a model package group: give its name (1 to 63 letters, digits "
+        "and hyphens, beginning and ending with a letter or digit) or its ARN, "
+        "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
+    )
+
+
+def test_approvals() -> None:
+    """
+    AWS's three statuses and descriptions of at most 1,024 characters in one line are
+    accepted.
+    """
+    for status in ("Approved", "Rejected", "PendingManualApproval"):
+        check_approval(status, None)
+        check_approval(status, "é" * 1024)
+    wrong: Any
+    for wrong in ("approved", None, ["Approved"]):
+        assert raised(check_approval, wrong, None) == (
+            f"status = {shorten(wrong)} is not valid: give one of Approved, Rejected, PendingManualApproval."
+        )
+    for wrong in ("x" * 1025, "a\nb", "a\x00", "a\u2028b", 7):
+        assert raised(check_approval, "Approved", wrong) == (
+            f"description = {shorten(wrong)} is not valid: use at most 1,024 characters without line breaks and "
+            "control characters, or leave it out."
+        )

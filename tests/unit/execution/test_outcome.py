@@ -1,0 +1,218 @@
+"""
+The message of a failure: the verdict, the steps, their logs and what to do fit into
+Airflow's log pane.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
+from polysync_airflow.execution.outcome import (
+    LINE_WIDTH,
+    RequestedStop,
+    RunSummary,
+    outcome_message,
+)
+from polysync_airflow.execution.steps.descriptions import StepRow
+from polysync_airflow.execution.waiter import ExecutionEvent
+from tests.unit.execution.lifecycle.builders import choose
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
+NOW, LATER = datetime(2026, 3, 1, 13, tzinfo=UTC), datetime(2026, 3, 1, 14, tzinfo=UTC)
+# Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the
+# traceback.
+PANE_LINES = 22
+
+
+def event(
+    outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any
+) -> ExecutionEvent:
+    """Return how a wait for the execution has ended."""
+    values = {
+        "execution_arn": ARN,
+        "pipeline_name": None,
+        "message": None,
+        "started_at": NOW,
+        "ended_at": NOW,
+    }
+    return ExecutionEvent(outcome=outcome, status=status, **{**values, **fields})
+
+
+def requested(**changes: Any) -> RunSummary:
+    """Return what ``run`` says when a stop was requested."""
+    stop = RequestedStop(requested_at=NOW, reason="ended_task", process="triggerer")
+    run = RunSummary(
+        execution_arn=ARN, pipeline_name="churn-tuning", state="Running", parameters={}
+    )
+    return run.stop_requested(stop.model_copy(update=changes))
+
+
+def test_repeated_requests_of_a_stop_are_one() -> None:
+    """A failed one is requested anew. What AWS has accepted stays accepted."""
+    later = RequestedStop(requested_at=LATER, reason="timeout", process="worker")
+    accepted = requested().stop_answered("Stopping", None, NOW)
+
+    assert requested().stop_requested(later) == requested()
+    assert requested(result="failed").stop_requested(later).stop == later
+    assert accepted.stop_answered(None, "no network", LATER) == accepted
+    assert "last seen at 13:00:00 UTC" in accepted.stop_text
+    failed = requested().stop_answered(None, "no network", LATER)
+    assert failed.stop_text.endswith("How the execution ends is not known: no network")
+
+
+def test_end_of_a_stop_is_final() -> None:
+    """
+    An answer or a look that comes late, from another process, does not bring the
+    execution back to life.
+    """
+    ended = requested().stop_followed(
+        event("ended", "Stopped", message="by user"), LATER
+    )
+
+    assert (ended.state, ended.message, ended.ended_at) == ("Cancelled", "by user", NOW)
+    assert ended.stop_answered("Stopping", None, LATER) == ended
+    assert ended.stop_followed(event("timed_out", "Stopping"), LATER) == ended
+    assert ended.stop_text.endswith("and the execution has ended (AWS status Stopped).")
+    assert ended.model_copy(update={"stop": None}).stop_text == ""
+
+
+def test_failed_look_is_no_look() -> None:
+    """The last poll failed: the execution was not seen then."""
+    accepted = requested().stop_answered("Stopping", None, NOW)
+    failed = event(
+        "timed_out", "Stopping", message="throttled", error_code="ThrottlingException"
+    )
+
+    seen, unseen = (
+        accepted.stop_followed(event("timed_out", "Stopping"), LATER),
+        accepted.stop_followed(failed, LATER),
+    )
+
+    assert seen.stop
+    assert unseen.stop
+    assert (seen.stop.seen_at, seen.stop.error) == (LATER, None)
+    assert (unseen.stop.seen_at, unseen.stop.error) == (NOW, "throttled")
+
+
+def failed_step(number: int, reason: str) -> StepRow:
+    """Return a failed step with everything that a row can have."""
+    job = f"pipelines-4jg7o29joci6-Step{number}-vckafdhdn2"
+    return StepRow(
+        name=f"Step{number}",
+        type="Processing",
+        state="Failed",
+        status="Failed",
+        attempt=2,
+        reason=reason,
+        job_name=job,
+        log_url=f"https://us-east-1.console.aws.amazon.com/cloudwatch/home#{job}",
+        console_url=f"https://us-east-1.console.aws.amazon.com/sagemaker/home#{job}",
+        log_lines=[f"epoch {line}" for line in range(200)],
+    )
+
+
+def message(
+    steps: list[StepRow],
+    *,
+    retry: str | None = None,
+    retry_mode: RetryMode = "new",
+    on_clear: OnClear = "new",
+) -> list[str]:
+    """Return the lines of the message of a failed execution."""
+    note = next_step(
+        "Failed",
+        choose(retry_mode=retry_mode, on_clear=on_clear),
+        retry,
+        button='or the tab\'s "Resume failed steps" ',
+    )
+    end = ExecutionEvent(
+        outcome="ended",
+        execution_arn=ARN,
+        pipeline_name="churn-tuning",
+        status="Failed",
+        message="Step failure: One or multiple steps failed.",
+        started_at="2026-11-26T06:00:00Z",
+        ended_at="2026-11-26T06:38:02Z",
+    )
+    return outcome_message(end, failed_steps=steps, notes=(note,)).splitlines()
+
+
+@pytest.mark.parametrize(
+    "next_try",
+    [
+        {},
+        {"on_clear": "resume"},
+        {"retry": "in at least 11 min 30 s"},
+        {"retry": "in 11 min 30 s", "retry_mode": "resume"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_failure_fits_into_the_pane(count: int, next_try: Any) -> None:
+    """
+    Verdict, reasons, links and what comes next are in sight, whatever the length of
+    logs and reasons.
+    """
+    steps = [
+        failed_step(number, "ClientError: no such bucket.") for number in range(count)
+    ]
+    lines = message(steps, **next_try)
+
+    assert lines[0].startswith("Pipeline churn-tuning failed")
+    assert len(lines) <= PANE_LINES
+    for number in range(count):
+        assert (
+            f"Step Step{number} failed (attempt 2): ClientError: no such bucket."
+            in lines
+        )
+    assert [line for line in lines if line.startswith("  | ")][-1] == "  | epoch 199"
+    assert any(line.startswith("Next: ") for line in lines)
+    assert all(
+        len(line) <= LINE_WIDTH
+        for line in lines
+        if "arn:" not in line and "https:" not in line
+    )
+
+
+def test_long_reason_is_wrapped_and_cut() -> None:
+    """The whole reason is in the XCom and in the log."""
+    lines = message([failed_step(0, "word " * 300)])
+
+    assert len(lines) <= PANE_LINES
+    assert any(line.endswith(" ...") for line in lines)
+
+
+def test_line_breaks_of_a_reason_do_not_look_like_lines_of_ours() -> None:
+    """
+    Whoever writes the reason of a failure cannot write the verdict of another step.
+    """
+    lines = message(
+        [
+            failed_step(
+                0, "bad\nStep Step1 failed: not true\nConsole: https://example.com"
+            )
+        ]
+    )
+
+    assert lines[2].startswith(
+        "Step Step0 failed (attempt 2): bad Step Step1 failed: not true"
+    )
+    assert not any(
+        line.startswith(("Step Step1", "Console: https://example.com"))
+        for line in lines
+    )
+
+
+def test_many_failed_steps_are_named() -> None:
+    """The reasons of the others are in the log and in the XCom ``steps``."""
+    few = message([failed_step(number, "quota") for number in range(9)])
+    many = message([failed_step(number, "quota") for number in range(500)])
+
+    assert "6 more failed steps: Step3, Step4, Step5, Step6, Step7, Step8" in few
+    assert len(few) <= PANE_LINES
+    assert len(many) <= PANE_LINES + 3

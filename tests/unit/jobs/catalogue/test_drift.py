@@ -1,0 +1,516 @@
+"""
+The comparison of a catalogue with pipelines: each kind of difference, their order and
+their forms.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.jobs.catalogue import BrokenJob, Catalogue, Scope
+from polysync_airflow.jobs.drift import (
+    KINDS,
+    Drift,
+    change_text,
+    compare,
+    count_drift,
+    describe_drift,
+    drift_as_json,
+)
+from tests.unit.jobs.catalogue.builders import DIGEST, entry, job, parameter
+
+OTHER_DIGEST = f"sha256:{'1' * 64}"
+
+
+def differences(before: Any, after: Any, **digest: str) -> list[Drift]:
+    """
+    Compare one job whose parameter ``P`` was one thing and is another; None for no
+    parameter.
+    """
+    old = [] if before is None else [parameter("P", **before)]
+    new = [] if after is None else [parameter("P", **after)]
+    catalogue = Catalogue([entry("churn", *old)], [])
+    return compare(
+        catalogue,
+        [job("churn", *new, definition_digest=OTHER_DIGEST, **digest)],
+        Scope(),
+    )
+
+
+CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
+    ("required_parameter_added", None, {"type": "Integer"}, None, "Integer", True),
+    (
+        "parameter_added",
+        None,
+        {"type": "Float", "default": 0.5},
+        None,
+        "Float = 0.5",
+        False,
+    ),
+    ("parameter_added", None, {"default": "x"}, None, "String = x", False),
+    ("parameter_removed", {"default": "x"}, None, "String = x", None, True),
+    ("type_changed", {"type": "Integer"}, {"type": "Float"}, "Integer", "Float", True),
+    (
+        "type_changed",
+        {"type": "Integer", "default": 5},
+        {"default": "5"},
+        "Integer",
+        "String",
+        True,
+    ),
+    ("default_changed", {"default": "x"}, {"default": "y"}, "x", "y", False),
+    ("default_changed", {"default": None}, {"default": "y"}, None, "y", False),
+    ("default_changed", {"default": "x"}, {"default": ""}, "x", "", False),
+    (
+        "default_changed",
+        {"type": "Boolean", "default": True},
+        {"type": "Boolean", "default": False},
+        True,
+        False,
+        False,
+    ),
+    ("default_removed", {"default": "x"}, {}, "x", None, True),
+    (
+        "default_removed",
+        {"type": "Boolean", "default": False},
+        {"type": "Boolean"},
+        False,
+        None,
+        True,
+    ),
+    (
+        "default_removed",
+        {"type": "Integer", "default": 0},
+        {"type": "Integer"},
+        0,
+        None,
+        True,
+    ),
+    ("enum_changed", {}, {"enum_values": ["a"]}, None, ["a"], True),
+    (
+        "enum_changed",
+        {"enum_values": ["a", "b"]},
+        {"enum_values": ["a"]},
+        ["a", "b"],
+        ["a"],
+        True,
+    ),
+    (
+        "enum_changed",
+        {"enum_values": ["a"]},
+        {"enum_values": ["a", "b"]},
+        ["a"],
+        ["a", "b"],
+        False,
+    ),
+    ("enum_changed", {"enum_values": ["a"]}, {}, ["a"], None, False),
+]
+
+
+@pytest.mark.parametrize(("kind", "old", "new", "before", "after", "breaking"), CASES)
+def test_change_of_a_parameter(
+    kind: Any, old: Any, new: Any, before: Any, after: Any, breaking: bool
+) -> None:
+    """
+    A change is one difference, with what was and what is, and whether a start can fail
+    because of it.
+    """
+    assert differences(old, new) == [Drift("churn", kind, "P", before, after, breaking)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"type": "Float", "default": 6}, {"type": "Float", "default": 6.0}),
+        ({"type": "String", "default": 5}, {"type": "String", "default": "5"}),
+        ({"type": "Boolean", "default": "true"}, {"type": "Boolean", "default": True}),
+        ({"enum_values": ["a", "b"]}, {"enum_values": ["b", "a"]}),
+        ({"enum_values": []}, {"enum_values": None}),
+        ({}, {"type": "String"}),
+    ],
+)
+def test_same_values_in_another_form(old: Any, new: Any) -> None:
+    """
+    What AWS reads as the same value is no difference: only the definition has changed.
+    """
+    assert [drift.kind for drift in differences(old, new)] == ["definition_changed"]
+
+
+def test_true_is_not_one() -> None:
+    """For Python True equals 1; as a default of a parameter they are two values."""
+    (drift,) = differences(
+        {"type": "Integer", "default": 1}, {"type": "Integer", "default": True}
+    )
+
+    assert drift.kind == "default_changed"
+
+
+def test_definition_alone_is_a_note() -> None:
+    """A change of the steps only is no drift, unless it is asked for."""
+    found = differences({"default": "x"}, {"default": "x"})
+
+    assert found == [Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)]
+    assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
+
+
+TRAIN = {"name": "Train", "type": "Training"}
+CHECK = {"name": "Check", "type": "Condition"}
+SEND = {"name": "Send", "type": "Lambda"}
+
+
+def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
+    """
+    Compare one job whose steps were these, and are those; the digest of its definition
+    differs.
+    """
+    catalogue = Catalogue([entry("churn", steps=before)], [])
+    return compare(
+        catalogue, [job("churn", steps=after, definition_digest=OTHER_DIGEST)], Scope()
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "drift", "text"),
+    [
+        (
+            [TRAIN],
+            [TRAIN, SEND],
+            Drift("churn", "step_added", after="Lambda", step="Send"),
+            "a new step; its type is Lambda",
+        ),
+        (
+            [TRAIN, SEND],
+            [TRAIN],
+            Drift("churn", "step_removed", before="Lambda", step="Send"),
+            "the step does not exist any more; its type was Lambda",
+        ),
+        (
+            [TRAIN, SEND],
+            [TRAIN, {**SEND, "type": "Callback"}],
+            Drift(
+                "churn", "step_type_changed", None, "Lambda", "Callback", step="Send"
+            ),
+            "the type was Lambda, and is Callback",
+        ),
+        (
+            [TRAIN, CHECK, SEND],
+            [TRAIN, CHECK, {**SEND, "needs": ["Train", "Check"]}],
+            Drift(
+                "churn",
+                "step_needs_changed",
+                None,
+                None,
+                ["Check", "Train"],
+                step="Send",
+            ),
+            'it needed nothing, and needs ["Check", "Train"]',
+        ),
+        (
+            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
+            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "False"}],
+            Drift(
+                "churn",
+                "step_branch_changed",
+                None,
+                "Check: True",
+                "Check: False",
+                step="Send",
+            ),
+            "the branch was Check: True, and is Check: False",
+        ),
+        (
+            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
+            [TRAIN, CHECK, SEND],
+            Drift(
+                "churn", "step_branch_changed", None, "Check: True", None, step="Send"
+            ),
+            "the branch was Check: True, and is nothing",
+        ),
+    ],
+)
+def test_change_of_a_step(old: Any, new: Any, drift: Drift, text: str) -> None:
+    """
+    It is one difference, which names the step. It is no drift, unless it is asked for:
+    starts stay right.
+    """
+    found = step_differences(old, new)
+
+    assert found == [drift]
+    assert describe_drift(drift) == f"churn, step Send: {text}"
+    assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [([TRAIN, SEND], [SEND, TRAIN]), ([], [TRAIN]), ([TRAIN], []), ([TRAIN], [TRAIN])],
+)
+def test_steps_that_are_not_compared(old: Any, new: Any) -> None:
+    """
+    The order says nothing; without the steps of both, only the definition has changed.
+    """
+    assert [drift.kind for drift in step_differences(old, new)] == [
+        "definition_changed"
+    ]
+
+
+def test_steps_are_noted_beside_the_parameters() -> None:
+    """
+    What breaks a start comes first, and the steps of each kind are in the order of
+    their names.
+    """
+    catalogue = Catalogue([entry("churn", steps=[TRAIN])], [])
+    steps = [TRAIN, *({**SEND, "name": f"S{number}"} for number in (3, 1, 2))]
+
+    found = compare(catalogue, [job("churn", parameter("P"), steps=steps)], Scope())
+
+    assert [drift.kind for drift in found] == [
+        "required_parameter_added",
+        *["step_added"] * 3,
+    ]
+    assert [drift.part for drift in found] == ["P", "S1", "S2", "S3"]
+    assert count_drift(found) == 1
+
+
+def role(name: str, account: str = "123456789012") -> str:
+    """Return the ARN of a role."""
+    return f"arn:aws:iam::{account}:role/{name}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        (role("train"), role("other"), True),
+        (role("train"), role("team/train"), True),
+        (role("train"), None, True),
+        (role("train"), role("train"), False),
+        (role("train"), role("train", "999999999999"), False),
+        (None, role("train"), False),
+    ],
+)
+def test_changed_role(old: str | None, new: str | None, changed: bool) -> None:
+    """
+    Another role is drift, also beside a note; the account of the role is not compared,
+    nor a role without one.
+    """
+    catalogue = Catalogue([entry("churn", role_arn=old)], [])
+    note = Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)
+
+    found = compare(
+        catalogue, [job("churn", role_arn=new, definition_digest=OTHER_DIGEST)], Scope()
+    )
+
+    assert found == [
+        *([Drift("churn", "role_changed", None, old, new)] if changed else []),
+        note,
+    ]
+    assert count_drift(found) == changed
+
+
+def test_same_digest_is_no_difference() -> None:
+    """If nothing has changed, there is no difference, also in a strict comparison."""
+    found = compare(Catalogue([entry("churn")], []), [job("churn")], Scope())
+
+    assert found == []
+    assert count_drift(found, strict=True) == 0
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, OTHER_DIGEST), (OTHER_DIGEST, None)])
+def test_missing_digest_is_no_difference(old: str | None, new: str | None) -> None:
+    """A file that people wrote without digests can be compared."""
+    catalogue = Catalogue([entry("churn", definition_digest=old)], [])
+
+    assert compare(catalogue, [job("churn", definition_digest=new)], Scope()) == []
+
+
+def test_pipelines_come_and_go() -> None:
+    """A new pipeline is a difference, and one that was deleted breaks its starts."""
+    found = compare(
+        Catalogue([entry("gone"), entry("same")], []),
+        [job("new"), job("same")],
+        Scope(),
+    )
+
+    assert found == [
+        Drift("gone", "pipeline_removed", breaking=True),
+        Drift("new", "pipeline_added"),
+    ]
+
+
+def test_unreadable_parameters_are_one_difference() -> None:
+    """If the parameters cannot be read any more, they are not compared."""
+    after = job("churn", parameters_error="not JSON", definition_digest=None)
+
+    found = compare(Catalogue([entry("churn", parameter("P"))], []), [after], Scope())
+
+    assert found == [Drift("churn", "unreadable", None, None, "not JSON", True)]
+
+
+def test_unreadable_before_and_after() -> None:
+    """
+    People have reviewed a file that says so; if the parameters can be read now, they
+    are new.
+    """
+    catalogue = Catalogue(
+        [entry("churn", parameters_error="not JSON", definition_digest=None)], []
+    )
+
+    assert (
+        compare(
+            catalogue,
+            [job("churn", parameters_error="not JSON", definition_digest=None)],
+            Scope(),
+        )
+        == []
+    )
+    assert [
+        drift.kind
+        for drift in compare(catalogue, [job("churn", parameter("P"))], Scope())
+    ] == ["required_parameter_added"]
+
+
+def test_broken_entries_are_differences() -> None:
+    """A broken entry is reported once, and its pipeline does not count as new."""
+    catalogue = Catalogue(
+        [], [BrokenJob("churn", "region: missing"), BrokenJob("jobs[4]", "no object")]
+    )
+
+    assert compare(catalogue, [job("churn")], Scope()) == [
+        Drift("churn", "broken_entry", None, "region: missing", None, True),
+        Drift("jobs[4]", "broken_entry", None, "no object", None, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "names"),
+    [
+        (Scope(), ["churn-a", "churnless", "jobs[9]", "other"]),
+        (Scope("churn-"), ["churn-a"]),
+        (Scope("churn"), ["churn-a", "churnless"]),
+        (Scope(names=frozenset(["other"])), ["other"]),
+        (Scope(names=frozenset()), []),
+    ],
+)
+def test_scope_limits_what_is_compared(scope: Scope, names: list[str]) -> None:
+    """Jobs that the import did not ask for are not missing."""
+    catalogue = Catalogue(
+        [entry("churn-a"), entry("other")],
+        [BrokenJob("churnless", "x"), BrokenJob("jobs[9]", "x")],
+    )
+
+    assert [drift.job for drift in compare(catalogue, [], scope)] == names
+
+
+def test_order_is_by_job_and_breaking_first() -> None:
+    """The order depends neither on that of the file nor on that of the import."""
+    old = [
+        parameter("A", default="1"),
+        parameter("B"),
+        parameter("Z", default="x", enum_values=["x"]),
+    ]
+    new = [
+        parameter("Z", default="y"),
+        parameter("C"),
+        parameter("D", default="1"),
+        parameter("A"),
+    ]
+    catalogue = Catalogue([entry("b"), entry("a", *old)], [])
+
+    found = compare(catalogue, [job("c"), job("a", *new)], Scope())
+
+    assert [(drift.job, drift.kind, drift.parameter) for drift in found] == [
+        ("a", "required_parameter_added", "C"),
+        ("a", "parameter_removed", "B"),
+        ("a", "default_removed", "A"),
+        ("a", "enum_changed", "Z"),
+        ("a", "parameter_added", "D"),
+        ("a", "default_changed", "Z"),
+        ("b", "pipeline_removed", None),
+        ("c", "pipeline_added", None),
+    ]
+    reverse = Catalogue(catalogue.jobs[::-1], [])
+    assert compare(reverse, [job("a", *new[::-1]), job("c")], Scope()) == found
+
+
+def test_order_of_parameters_and_of_entries_with_one_name() -> None:
+    """
+    Differences of one kind are in the order of the parameters, and those without one in
+    that of the problems.
+    """
+    names = [f"P{number}" for number in range(9)]
+    broken = [BrokenJob("twice", problem) for problem in ("a", "b", "c")]
+    expected = [*names, None, None, None]
+
+    for step in (1, -1):
+        old = Catalogue(
+            [entry("churn", *map(parameter, names[::step]))], broken[::step]
+        )
+        found = compare(old, [job("churn")], Scope())
+        assert [drift.parameter for drift in found] == expected
+        assert [drift.before for drift in found[-3:]] == ["a", "b", "c"]
+
+
+def test_json_of_notes() -> None:
+    """A change of the definition only is a drift in a strict comparison."""
+    found = differences({"default": "x"}, {"default": "x"})
+
+    assert drift_as_json(found, compared=1, strict=False)["drift"] is False
+    assert drift_as_json(found, compared=1, strict=True)["drift"] is True
+
+
+def test_json_is_stable() -> None:
+    """The JSON form has these keys, which scripts read."""
+    found = [*differences({"default": "x"}, {}), Drift("new", "pipeline_added")]
+
+    assert json.loads(json.dumps(drift_as_json(found, compared=2, strict=False))) == {
+        "drift": True,
+        "compared": 2,
+        "changes": [
+            {
+                "job": "churn",
+                "kind": "default_removed",
+                "parameter": "P",
+                "before": "x",
+                "after": None,
+                "breaking": True,
+                "step": None,
+            },
+            {
+                "job": "new",
+                "kind": "pipeline_added",
+                "parameter": None,
+                "before": None,
+                "after": None,
+                "breaking": False,
+                "step": None,
+            },
+        ],
+    }
+
+
+def test_every_kind_has_a_text() -> None:
+    """
+    Each kind of difference is one line that names the job, and says what was and what
+    is.
+    """
+    for kind in KINDS:
+        drift = Drift("churn", kind, "P", "old\nvalue", "{before}", breaking=True)
+        line = describe_drift(drift)
+        assert line.startswith("churn, parameter P: ")
+        assert line.endswith(" (breaking)")
+        assert "\n" not in line
+        assert change_text(drift) in line
+    assert {case[0] for case in CASES} < set(KINDS)
+    assert describe_drift(
+        Drift("a\nb", "enum_changed", None, ["ä", "x\ny"], ["ä"])
+    ) == ('a b: the allowed values were ["ä", "x\\ny"], and are ["ä"]')
+    assert change_text(Drift("j", "default_changed", "P", "a\nb", "x" * 121)) == (
+        f"the default was a b, and is {'x' * 117}..."
+    )
+    assert len(describe_drift(Drift("j" * 1001, "pipeline_added"))) == 1000
+    assert (
+        change_text(Drift("j", "default_changed", "P", "{after}", None))
+        == "the default was {after}, and is nothing"
+    )

@@ -1,0 +1,298 @@
+"""Entries of a catalogue: what an import writes, and what it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import CatalogueError
+from polysync_airflow.execution.pipelines import Job
+from polysync_airflow.jobs.catalogue import (
+    BrokenJob,
+    Catalogue,
+    CatalogueJob,
+    Scope,
+    as_entry,
+    catalogue_jobs,
+    loss_by_import,
+    update_catalogue,
+)
+from tests.unit.jobs.catalogue.builders import ROLE, arn, entry, job, parameter
+
+
+def described(name: str, text: str | None, **parameters: str) -> CatalogueJob:
+    """Return an entry whose descriptions people have written."""
+    plain = [
+        {"name": each, "type": "String", "description": wanted}
+        for each, wanted in parameters.items()
+    ]
+    return entry(name, description=text).model_validate(
+        {**entry(name, description=text).model_dump(), "parameters": plain}
+    )
+
+
+def test_entry_has_the_properties_of_the_job() -> None:
+    """
+    An entry has the job's name, ARN, region, role, digest and parameters, and no empty
+    members.
+    """
+    (made,) = catalogue_jobs(
+        [job("churn", parameter("P", type="Integer", default=0), role_arn=ROLE)], None
+    )
+
+    assert as_entry(made) == {
+        "name": "churn",
+        "arn": arn("churn"),
+        "region": "us-east-1",
+        "role_arn": ROLE,
+        "definition_digest": f"sha256:{'0' * 64}",
+        "parameters": [{"name": "P", "type": "Integer", "default": 0}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_aws", "kept"),
+    [
+        ("mine", "theirs", "mine"),
+        ("mine", None, "mine"),
+        ("", "theirs", ""),
+        (None, "theirs", "theirs"),
+        (None, None, None),
+    ],
+)
+def test_description_of_people_is_kept(
+    in_file: str | None, in_aws: str | None, kept: str | None
+) -> None:
+    """
+    The file's description is kept, also an empty one; AWS's is used only if the file
+    has none.
+    """
+    before = Catalogue([described("churn", in_file)], [])
+
+    (made,) = catalogue_jobs([job("churn", description=in_aws)], before)
+
+    assert made.description == kept
+
+
+def test_display_name_of_people_is_kept() -> None:
+    """
+    The role is the one that AWS has; the display name of executions stays with the job.
+    """
+    before = Catalogue(
+        [entry("churn", execution_display_name="nightly", role_arn=ROLE)], []
+    )
+
+    kept, new = catalogue_jobs(
+        [job("churn", role_arn=f"{ROLE}2", display_name="Churn"), job("new")], before
+    )
+
+    assert (kept.role_arn, kept.execution_display_name) == (f"{ROLE}2", "nightly")
+    assert new.execution_display_name is None
+
+
+def test_descriptions_of_parameters_are_kept_by_name() -> None:
+    """
+    A description moves with its parameter, whatever its order and type; a new parameter
+    has none.
+    """
+    before = Catalogue([described("churn", None, A="about A", B="about B")], [])
+
+    (made,) = catalogue_jobs(
+        [job("churn", parameter("New"), parameter("B", type="Float"), parameter("A"))],
+        before,
+    )
+
+    assert [(each.name, each.description) for each in made.parameters] == [
+        ("New", None),
+        ("B", "about B"),
+        ("A", "about A"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_aws", "kept"),
+    [
+        ("mine", "theirs", "mine"),
+        ("", "theirs", ""),
+        (None, "theirs", "theirs"),
+        ("mine", None, "mine"),
+    ],
+)
+def test_description_of_a_parameter_is_that_of_people(
+    in_file: str | None, in_aws: str | None, kept: str
+) -> None:
+    """
+    The definition's is used where the file has none, also for a job that the file does
+    not have.
+    """
+    before = Catalogue(
+        [described("churn", None, **({"A": in_file} if in_file is not None else {}))],
+        [],
+    )
+    imported = [job("churn", parameter("A", description=in_aws))]
+
+    (made,) = catalogue_jobs(imported, before)
+    (new,) = catalogue_jobs(imported, None)
+
+    assert made.parameters[0].description == kept
+    assert new.parameters[0].description == in_aws
+
+
+def test_descriptions_of_other_jobs_are_not_taken() -> None:
+    """A parameter of the same name in another job keeps its own description."""
+    before = Catalogue([described("other", "text", A="about A")], [])
+
+    (made,) = catalogue_jobs([job("churn", parameter("A"))], before)
+
+    assert (made.description, made.parameters[0].description) == (None, None)
+
+
+def test_a_job_with_too_many_parameters_says_so() -> None:
+    """It does not keep the other jobs from being imported."""
+    (made,) = catalogue_jobs(
+        [job("churn", *(parameter(f"P{n}") for n in range(1001)))], None
+    )
+
+    assert made.parameters == []
+    assert (
+        made.parameters_error
+        == "the definition has 1,001 parameters; the limit is 1,000"
+    )
+
+
+def test_a_job_that_no_file_can_have_is_an_error() -> None:
+    """An ARN that is not one of SageMaker is refused with the name of the pipeline."""
+    with pytest.raises(
+        CatalogueError, match="The pipeline churn cannot be in a catalogue: arn: "
+    ):
+        catalogue_jobs([job("churn", arn="arn:aws:s3:::x")], None)
+
+
+def test_import_of_everything_replaces_the_file() -> None:
+    """
+    Pipelines that do not exist any more are removed, and broken entries are replaced.
+    """
+    broken = BrokenJob("churn-typo", "x")
+    before = Catalogue([entry("same"), entry("changed"), entry("gone")], [broken])
+
+    update = update_catalogue(
+        before,
+        [job("same"), job("changed", parameter("P")), job("new"), job("churn-typo")],
+        Scope(),
+    )
+
+    assert sorted(each.name for each in update.jobs) == [
+        "changed",
+        "churn-typo",
+        "new",
+        "same",
+    ]
+    assert update[1:] == (
+        ["churn-typo", "new"],
+        ["changed"],
+        ["gone"],
+        ["same"],
+        [broken],
+    )
+
+
+def test_import_with_a_prefix_keeps_the_others() -> None:
+    """Only the jobs with the prefix are replaced or removed."""
+    before = Catalogue([entry("churn-gone"), entry("other"), entry("churn-same")], [])
+
+    update = update_catalogue(
+        before, [job("churn-same"), job("churn-new")], Scope("churn-")
+    )
+
+    assert sorted(each.name for each in update.jobs) == [
+        "churn-new",
+        "churn-same",
+        "other",
+    ]
+    assert update[1:] == (["churn-new"], [], ["churn-gone"], ["churn-same"], [])
+
+
+EU: dict[str, Any] = {"region": "eu-central-1"}
+OTHER_ACCOUNT: dict[str, Any] = {
+    "arn": arn("same").replace("123456789012", "999999999999")
+}
+BROKEN = [BrokenJob("jobs[0]", "x")]
+
+
+@pytest.mark.parametrize(
+    ("before", "jobs", "prefix", "loss"),
+    [
+        (None, [], "", ""),
+        (Catalogue([], []), [], "", ""),
+        (Catalogue([entry("gone"), entry("same")], []), [job("same")], "", ""),
+        (
+            Catalogue([entry("same"), entry("gone")], []),
+            [job("new")],
+            "",
+            "remove all jobs of the file (--prefix ''),",
+        ),
+        (
+            Catalogue([entry("a-gone"), entry("b")], []),
+            [],
+            "a-",
+            "would remove all jobs of the file (--prefix 'a-')",
+        ),
+        (Catalogue([entry("b")], []), [], "a-", ""),
+        (Catalogue([], BROKEN), [job("same")], "", ""),
+        (Catalogue([], BROKEN), [], "", "remove all jobs of the file"),
+        (
+            Catalogue([entry("same")], []),
+            [job("same", **EU)],
+            "",
+            "region eu-central-1, and the jobs of the",
+        ),
+        (
+            Catalogue([entry("same")], []),
+            [job("same", **OTHER_ACCOUNT)],
+            "",
+            "is of account 999999999999, ",
+        ),
+        (
+            Catalogue([entry("b")], []),
+            [job("a-new", **EU)],
+            "a-",
+            "region eu-central-1, and the jobs of the",
+        ),
+        (Catalogue([entry("a-x", **EU), entry("b")], []), [job("a-x", **EU)], "a-", ""),
+        (
+            Catalogue([entry("a-x", **EU), entry("b")], []),
+            [job("b")],
+            "",
+            "region eu-central-1 and account",
+        ),
+    ],
+)
+def test_import_of_the_wrong_place(
+    before: Catalogue | None, jobs: list[Job], prefix: str, loss: str
+) -> None:
+    """
+    It removes all jobs that it could replace, or is of another region or account than
+    those.
+    """
+    found = loss_by_import(before, jobs, Scope(prefix), "eu-central-1")
+
+    assert loss in (found or "")
+    assert bool(found) == bool(loss)
+
+
+@pytest.mark.parametrize("name", ["other", "jobs[3]"])
+def test_broken_entries_that_stay_are_an_error(name: str) -> None:
+    """
+    An import with a prefix cannot keep a broken entry without it, and names it with its
+    problem.
+    """
+    before: Any = Catalogue(
+        [], [BrokenJob(name, "no region"), BrokenJob("churn-x", "y")]
+    )
+
+    with pytest.raises(CatalogueError) as caught:
+        update_catalogue(before, [], Scope("churn-"))
+
+    assert f"{name}: no region. Correct or remove them" in str(caught.value)
+    assert "churn-x" not in str(caught.value)

@@ -1,0 +1,319 @@
+"""The catalogue file: what is read and written, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polysync_airflow.exceptions import CatalogueError
+from polysync_airflow.execution.pipelines import DeclaredParameter
+from polysync_airflow.jobs import catalogue
+from polysync_airflow.jobs.catalogue import (
+    CatalogueJob,
+    catalogue_text,
+    read_catalogue,
+    write_catalogue,
+)
+from tests.unit.jobs.catalogue.builders import (
+    ARN_TEXT,
+    DEFAULTS,
+    TRAPS,
+    entry,
+    parameter,
+)
+
+HEAD = "version: 1\njobs:\n"
+GOOD = f"- {{name: good, arn: '{ARN_TEXT}', region: us-east-1}}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a file, and return its path."""
+    path = folder / "jobs.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def parameters() -> st.SearchStrategy[DeclaredParameter]:
+    """Draw a declared parameter with any texts and numbers."""
+    texts = st.text(max_size=40) | st.sampled_from(TRAPS)
+    values = (
+        texts
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.booleans()
+        | st.none()
+    )
+    return st.builds(
+        parameter,
+        st.text(min_size=1, max_size=20) | st.sampled_from(TRAPS),
+        type=st.sampled_from(list(DEFAULTS)),
+        default=values,
+        enum_values=st.none() | st.lists(texts, max_size=3),
+    )
+
+
+def jobs() -> st.SearchStrategy[CatalogueJob]:
+    """Draw an entry of a catalogue."""
+    return st.builds(
+        lambda name, description, error, drawn: entry(
+            name, *drawn, description=description, parameters_error=error
+        ),
+        st.from_regex(r"\A[a-zA-Z0-9](-?[a-zA-Z0-9]){0,8}\Z")
+        | st.sampled_from(["no", "1e3", "012", "null", "123"]),
+        st.none() | st.text(max_size=200) | st.sampled_from(TRAPS),
+        st.none() | st.text(max_size=200),
+        st.lists(parameters(), max_size=4),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
+def test_what_is_written_is_read(
+    tmp_path_factory: Any, drawn: list[CatalogueJob]
+) -> None:
+    """
+    Every catalogue is read as it was written, with the types of its values, and in the
+    order of the names.
+    """
+    path = tmp_path_factory.mktemp("round") / "jobs.yaml"
+
+    write_catalogue(path, drawn)
+    catalogue = read_catalogue(path)
+
+    assert catalogue.broken == []
+    assert catalogue.jobs == sorted(drawn, key=lambda job: job.name)
+    types = [[type(p.default) for p in job.parameters] for job in catalogue.jobs]
+    assert types == [
+        [type(p.default) for p in job.parameters]
+        for job in sorted(drawn, key=lambda job: job.name)
+    ]
+    assert catalogue_text(catalogue.jobs) == catalogue_text(drawn)
+
+
+def test_both_implementations_of_yaml_write_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    PyYAML without libyaml writes the same text, so that a file does not change from
+    host to host.
+    """
+    values = [value for kind in DEFAULTS.values() for value in kind]
+    catalogue = [
+        entry(f"job{n}", parameter("P", type="String", default=v))
+        for n, v in enumerate(values)
+    ]
+    fast = catalogue_text(catalogue)
+
+    monkeypatch.setattr("polysync_airflow.jobs.catalogue._DUMPER", yaml.SafeDumper)
+
+    assert yaml.safe_load(catalogue_text(catalogue)) == yaml.safe_load(fast)
+
+
+def test_both_implementations_of_yaml_read_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyYAML without libyaml reads the same jobs, and refuses the same keys."""
+    write_catalogue(
+        tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])]
+    )
+    text = (tmp_path / "jobs.yaml").read_text()
+    fast = yaml.load(text, Loader=catalogue.CatalogueLoader)
+
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    source = runpy.run_path(str(catalogue.__file__))
+
+    assert issubclass(source["CatalogueLoader"], yaml.SafeLoader)
+    assert yaml.load(text, Loader=source["CatalogueLoader"]) == fast
+    with pytest.raises(yaml.YAMLError, match="a key is there twice"):
+        yaml.load("{a: 1, a: 2}", Loader=source["CatalogueLoader"])
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
+    """
+    A text that looks like a boolean, number, date or alias is the same text after it
+    was read.
+    """
+    write_catalogue(
+        tmp_path / "jobs.yaml",
+        [entry("churn", parameter("P", default=trap), description=trap)],
+    )
+
+    (job,) = read_catalogue(tmp_path / "jobs.yaml").jobs
+
+    assert (job.description, job.parameters[0].default) == (trap, trap)
+
+
+def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
+    """Each broken entry is named with its problem, and the good ones are jobs."""
+    path = write(
+        tmp_path,
+        f"{HEAD}"
+        f"- {{name: typo, arn: '{ARN_TEXT}', region: us-east-1, desciption: x}}\n"
+        "- just a text\n"
+        f"- {{name: date, arn: '{ARN_TEXT}', region: us-east-1, description: 2024-01-01}}\n"
+        f"- {{name: bad name, arn: '{ARN_TEXT}', region: us-east-1}}\n"
+        f"- {{name: 123, arn: '{ARN_TEXT}', region: us-east-1}}\n"
+        f"{GOOD}{GOOD}"
+        f"- {{name: kind, arn: '{ARN_TEXT}', region: us-east-1, parameters: [{{name: P, type: Blob}}]}}\n"
+        f"- {{name: away, arn: 'arn:aws:s3:::x', region: us-east-1}}\n",
+    )
+
+    catalogue = read_catalogue(path)
+
+    assert [job.name for job in catalogue.jobs] == ["good"]
+    assert [
+        (broken.name, broken.problem.split(":")[0]) for broken in catalogue.broken
+    ] == [
+        ("typo", "desciption"),
+        ("jobs[1]", "the whole value"),
+        ("date", "description"),
+        ("bad name", "name"),
+        ("jobs[4]", "name"),
+        ("good", "the file has another job of this name before"),
+        ("kind", "parameters.0.type"),
+        ("away", "arn"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a catalogue"),
+        ("- a\n", "is not a catalogue"),
+        ("version: 1\n", "is not a catalogue"),
+        ("version: 1\njobs: {}\n", "is not a catalogue"),
+        ("version: 2\njobs: []\n", "does not have the version 1"),
+        ("version: '1'\njobs: []\n", "does not have the version 1"),
+        ("jobs: []\n", "does not have the version 1"),
+        ("jobs: [\n", "is not YAML"),
+        ("version: 1\njobs: !!python/object/apply:os.system [ls]\n", "is not YAML"),
+        ("a: \x07\n", "is not YAML"),
+        ("version: 1\njobs: " + "[" * 5000, "is not YAML"),
+        (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
+        ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
+        (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
+        (
+            f"{HEAD}- &a {{name: *a}}\n",
+            "is not YAML: found unconstructable recursive node",
+        ),
+        (f"{HEAD}- !!int {{=: {{a: 1}}}}\n", "is not YAML"),
+        (f"{HEAD}- {{? {{a: 1}} : 2}}\n", "is not YAML"),
+        (
+            "version: 1\njobs: []\n---\nversion: 1\n",
+            "is not YAML: expected a single document",
+        ),
+    ],
+)
+def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    """
+    A file that is not a catalogue of this version is refused, with its path and one
+    line.
+    """
+    path = write(tmp_path, text)
+
+    with pytest.raises(CatalogueError, match=message) as caught:
+        read_catalogue(path)
+
+    assert str(path) in str(caught.value)
+
+
+def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
+    """What people write with YAML's aliases is read as by every loader."""
+    text = (
+        f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
+    )
+    text += "- {name: c, arn: *arn, region: *region}\n- *a\n- {<<: *a, description: x}\n- {<<: *a, x: 1}\n"
+
+    found = read_catalogue(write(tmp_path, text))
+
+    assert found.jobs[1] == found.jobs[0].model_copy(update={"name": "c"})
+    assert len(found.jobs) == 2
+    assert [(broken.name, broken.problem[:15]) for broken in found.broken] == [
+        ("a", "the file has an"),
+        ("a", "the file has an"),
+        ("a", "x: Extra inputs"),
+    ]
+
+
+def test_bytes_are_no_catalogue(tmp_path: Path) -> None:
+    """A file that is not text is refused."""
+    (tmp_path / "jobs.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CatalogueError, match="is not YAML"):
+        read_catalogue(tmp_path / "jobs.yaml")
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    """A file that does not exist, and a folder, cannot be read."""
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(CatalogueError, match="cannot be read"):
+            read_catalogue(path)
+
+
+def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+    """A missing folder, and a folder in place of a file, are refused."""
+    for path, message in (
+        (tmp_path / "none" / "jobs.yaml", "No such file"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(
+            CatalogueError, match=f"{path} cannot be written: {message}"
+        ):
+            write_catalogue(path, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the disk is full, the file stays as it was, and no temporary file is left."""
+    path = tmp_path / "jobs.yaml"
+    write_catalogue(path, [entry("old")])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(CatalogueError, match="No space left on device"):
+        write_catalogue(path, [entry("new")])
+
+    assert [each.name for each in tmp_path.iterdir()] == ["jobs.yaml"]
+    assert [job.name for job in read_catalogue(path).jobs] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)]
+)
+def test_new_files_have_the_mode_of_the_umask(
+    umask: int, mode: int, tmp_path: Path
+) -> None:
+    """Whoever starts the command decides by the umask who may read its files."""
+    before = os.umask(umask)
+    try:
+        write_catalogue(tmp_path / "jobs.yaml", [])
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "jobs.yaml").stat().st_mode) == mode
+
+
+def test_mode_and_link_are_kept(tmp_path: Path) -> None:
+    """An existing file keeps its mode; a symbolic link stays one."""
+    real, link = tmp_path / "real.yaml", tmp_path / "jobs.yaml"
+    write_catalogue(real, [])
+    real.chmod(0o660)
+    link.symlink_to(real)
+
+    write_catalogue(link, [entry("new")])
+
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o660
+    assert [job.name for job in read_catalogue(real).jobs] == ["new"]

@@ -1,0 +1,323 @@
+"""
+The steps of a catalogue's jobs: what an import writes, what is read, and what is
+refused.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polysync_airflow.aws import rate_limiter
+from polysync_airflow.exceptions import CatalogueError
+from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs.catalogue import (
+    catalogue_jobs,
+    catalogue_text,
+    read_catalogue,
+    steps_of,
+    write_catalogue,
+)
+from polysync_airflow.jobs.importer import import_jobs
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.log_capture import capture_logs
+from tests.unit.definitions.builders import read_structures
+from tests.unit.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelines
+
+STRUCTURES = read_structures()
+GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
+REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
+SCORE = {
+    "Std:JsonGet": {
+        "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Report"},
+        "Path": "score",
+    }
+}
+CONDITION = {
+    "Conditions": [{"Type": "GreaterThan", "LeftValue": SCORE, "RightValue": 0.5}],
+    "IfSteps": [
+        {"Name": "Register", "Type": "RegisterModel", "Arguments": {"Model": GET}}
+    ],
+    "ElseSteps": [
+        {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": "low"}}
+    ],
+}
+LOOP = {
+    "IterableItems": ["a"],
+    "MaxConcurrency": 1,
+    "ForEachBody": [
+        {"Name": "Each", "Type": "Processing", "Arguments": {"Model": GET}}
+    ],
+}
+DEFINITION = {
+    "Version": "2020-12-01",
+    "Steps": [
+        {"Name": "Train", "Type": "Training", "Arguments": {}},
+        {
+            "Name": "Evaluate",
+            "Type": "Processing",
+            "Arguments": {"M": GET},
+            "PropertyFiles": [REPORT],
+        },
+        {
+            "Name": "Check",
+            "Type": "Condition",
+            "Arguments": CONDITION,
+            "DependsOn": ["Train"],
+        },
+        {"Name": "Loop", "Type": "ForEach", "Arguments": LOOP, "DependsOn": ["Check"]},
+    ],
+}
+IN_FILE: list[dict[str, Any]] = [
+    {"name": "Train", "type": "Training"},
+    {"name": "Evaluate", "type": "Processing", "needs": ["Train"]},
+    {"name": "Check", "type": "Condition", "needs": ["Evaluate", "Train"]},
+    {
+        "name": "Register",
+        "type": "RegisterModel",
+        "needs": ["Train"],
+        "condition": "Check",
+        "branch": "True",
+    },
+    {"name": "Stop", "type": "Fail", "condition": "Check", "branch": "False"},
+    {"name": "Loop", "type": "ForEach", "needs": ["Check", "Train"]},
+]
+
+
+@pytest.fixture(autouse=True)
+def new_rate_limiters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a new rate limiter."""
+    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
+
+
+def describe_as(hook: PolysyncSageMakerHook, **definitions: str) -> None:
+    """
+    Change the definitions that AWS returns, since the emulator validates those of
+    pipelines.
+    """
+    client: Any = hook.conn
+    client.meta.events.register(
+        "after-call.sagemaker.DescribePipeline",
+        lambda parsed, **_: parsed.update(
+            PipelineDefinition=definitions.get(
+                parsed["PipelineName"], parsed["PipelineDefinition"]
+            )
+        ),
+    )
+
+
+def read_steps(folder: Path, *steps: Any) -> Any:
+    """
+    Read a file with a good job, and a job with these steps; return the second one, or
+    its problem.
+    """
+    good = {"name": "good", "arn": ARN_TEXT, "region": "us-east-1"}
+    content = {
+        "version": 1,
+        "jobs": [{**good, "name": "churn", "steps": list(steps)}, good],
+    }
+    (folder / "jobs.yaml").write_text(yaml.safe_dump(content))
+    found = read_catalogue(folder / "jobs.yaml")
+    assert [each.name for each in found.jobs][-1] == "good"
+    return found.broken[0].problem if found.broken else found.jobs[0]
+
+
+def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> None:
+    """
+    The file has the steps of all branches, with what they depend on, and none of those
+    that a loop runs.
+    """
+    put_pipelines(emulator, {"churn": DEFINITION})
+    path = tmp_path / "jobs.yaml"
+
+    write_catalogue(
+        path,
+        catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=["churn"]), None),
+    )
+
+    (written,) = yaml.safe_load(path.read_text())["jobs"]
+    assert written["steps"] == IN_FILE
+    (read,) = read_catalogue(path).jobs
+    assert [
+        each.model_dump(mode="json", exclude_defaults=True) for each in steps_of(read)
+    ] == IN_FILE
+
+
+def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) -> None:
+    """Each structure has a file whose steps are those of its definition."""
+    path = tmp_path / "jobs.yaml"
+    declared = {
+        name: declared_steps(structure.definition())
+        for name, structure in STRUCTURES.items()
+    }
+    jobs = [job(name, steps=job_steps(steps)[0]) for name, steps in declared.items()]
+
+    write_catalogue(path, catalogue_jobs(jobs, None))
+
+    members = ("name", "type", "condition", "branch")
+    assert {each.name: steps_of(each) for each in read_catalogue(path).jobs} == {
+        name: [
+            JobStep(
+                **{member: getattr(step, member) for member in members},
+                needs=sorted(step.needs),
+            )
+            for step in steps
+        ]
+        for name, steps in declared.items()
+    }
+
+
+def test_the_same_steps_are_the_same_text() -> None:
+    """The order in which a definition names dependencies changes nothing."""
+    texts = set()
+    for depends_on in (["B", "A", "Gone"], ["A", "B"]):
+        steps = [
+            {"Name": "A"},
+            {"Name": "B"},
+            {"Name": "C", "DependsOn": depends_on},
+        ]
+        found, problem = job_steps(declared_steps(json.dumps({"Steps": steps})))
+        assert problem is None
+        texts.add(catalogue_text(catalogue_jobs([job("churn", steps=found)], None)))
+
+    (text,) = texts
+    assert text.endswith("  - name: C\n    needs:\n    - A\n    - B\n")
+
+
+def test_a_job_may_have_no_steps(tmp_path: Path) -> None:
+    """The file can be read, and the error of what needs them says how to get them."""
+    path = tmp_path / "jobs.yaml"
+    write_catalogue(path, [entry("churn")])
+    assert "steps" not in path.read_text()
+
+    (read,) = read_catalogue(path).jobs
+
+    with pytest.raises(
+        CatalogueError, match=r"has no steps of the job churn: .*polysync jobs import"
+    ):
+        steps_of(read)
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ([{"name": "A"}, {"name": "B"}, {"name": "B"}], "steps: B is there twice"),
+        (
+            [{"name": "A", "needs": ["A"]}],
+            "steps: they depend on each other in a circle: A, A",
+        ),
+        (
+            [
+                {"name": "A", "needs": ["C"]},
+                {"name": "B", "needs": ["A"]},
+                {"name": "C", "needs": ["B"]},
+            ],
+            "steps: they depend on each other in a circle: ",
+        ),
+        (
+            [
+                {"name": "A", "needs": ["B"]},
+                {"name": "B", "condition": "A", "branch": "True"},
+            ],
+            "steps: they depend on each other in a circle: ",
+        ),
+        (
+            [{"name": "A", "branch": "True"}],
+            "steps: A must have a branch and a condition that is a step, or",
+        ),
+        (
+            [{"name": "A"}, {"name": "B", "condition": "A"}],
+            "steps: B must have a branch and a condition",
+        ),
+        (
+            [{"name": "B", "condition": "A", "branch": "True"}],
+            "steps: B must have a branch and a condition",
+        ),
+        (
+            [{"name": "A"}, {"name": "B", "condition": "A", "branch": "Yes"}],
+            "steps.1.branch: ",
+        ),
+        ([{"name": ""}], "steps.0.name: "),
+        ([{"name": "A" * 257}], "steps.0.name: "),
+        ([{"name": "A\nB"}], "steps.0.name: "),
+        ([{"name": "A", "type": "T\x1b"}], "steps.0.type: "),
+        ([{"name": "A", "need": []}], "steps.0.need: Extra inputs"),
+        ([{"name": "A", "needs": ["A"] * 501}], "steps.0.needs: "),
+        (["A"], "steps.0: "),
+        (
+            [{"name": f"A{number}"} for number in range(501)],
+            "steps: List should have at most 500 items",
+        ),
+    ],
+)
+def test_broken_steps_break_their_job_only(
+    steps: list[Any], problem: str, tmp_path: Path
+) -> None:
+    """
+    The entry is broken with a text that names the step, and the other job can be used.
+    """
+    found = read_steps(tmp_path, *steps)
+
+    assert isinstance(found, str)
+    assert found.startswith(problem)
+
+
+def test_dependencies_on_other_steps_are_dropped(tmp_path: Path) -> None:
+    """A step that the job does not have cannot be waited for."""
+    found = read_steps(
+        tmp_path,
+        {"name": "A"},
+        {"name": "B"},
+        {"name": "C", "needs": ["B", "{{ x }}", "A"]},
+    )
+
+    assert [step.needs for step in found.steps] == [(), (), ("A", "B")]
+
+
+def test_definitions_whose_steps_no_file_can_have(
+    emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    """
+    A warning names the pipeline and the step; it is imported without steps, and the
+    others with theirs.
+    """
+    hook = PolysyncSageMakerHook()
+    circle = [{"Name": "A", "DependsOn": ["B"]}, {"Name": "B", "DependsOn": ["A"]}]
+    describe_as(hook, abalone=json.dumps({"Steps": circle}), fanout="{")
+
+    with capture_logs() as logs:
+        jobs = import_jobs(hook)
+
+    lines = [line["event"] % line.get("positional_args", ()) for line in logs]
+    warning = "Pipeline abalone: a catalogue cannot have its steps: they depend on each other in a circle: "
+    assert [line.startswith(warning) for line in lines].count(True) == 1
+    write_catalogue(tmp_path / "jobs.yaml", catalogue_jobs(jobs, None))
+    read = {each.name: each for each in read_catalogue(tmp_path / "jobs.yaml").jobs}
+    assert [name for name, each in read.items() if not each.steps] == [
+        "abalone",
+        "fanout",
+    ]
+    assert len(read) == 5
+    for name in ("abalone", "fanout"):
+        with pytest.raises(
+            CatalogueError,
+            match=rf"of the job {name}: the definition could not be read",
+        ):
+            steps_of(read[name])
+
+
+def test_names_are_no_templates(tmp_path: Path) -> None:
+    """
+    Whoever writes a definition chooses the names of steps. They are returned as they
+    are.
+    """
+    found = read_steps(tmp_path, {"name": "{{ conn.x.password }}", "type": "{% raw %}"})
+
+    assert [(step.name, step.type) for step in steps_of(found)] == [
+        ("{{ conn.x.password }}", "{% raw %}")
+    ]

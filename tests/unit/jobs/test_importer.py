@@ -1,0 +1,65 @@
+"""The number of concurrent calls of an import."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from polysync_airflow.aws import rate_limiter
+from polysync_airflow.aws.concurrent_calls import WORKERS
+from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs.importer import concurrent_calls
+from sagemaker_emulator import EmulatorServer
+from tests.unit.aws.concurrent.recording import Calls
+
+
+@pytest.mark.parametrize(
+    ("connections", "workers"), [(None, 14), (3, 2), (1, 1), (50, 14)]
+)
+def test_calls_do_not_need_more_connections_than_the_client_has(
+    connections: int | None,
+    workers: int,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    The Airflow connection's ``max_pool_connections`` limits the threads, and urllib3
+    discards no connection.
+    """
+    config = (
+        {}
+        if connections is None
+        else {"config_kwargs": {"max_pool_connections": connections}}
+    )
+    extra = {
+        "region_name": "us-east-1",
+        "endpoint_url": emulator.endpoint_url,
+        **config,
+    }
+    key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra})
+    )
+    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
+    emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)
+    hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)
+    calls = Calls(lambda item: hook.describe_pipeline("abalone"))
+
+    with (
+        caplog.at_level(logging.WARNING, "urllib3"),
+        concurrent_calls(hook) as concurrent,
+    ):
+        for _ in concurrent.map(calls, range(3 * workers)):
+            concurrent.call(lambda: next(hook.list_pipelines()))
+
+    assert calls.most_at_once == workers <= WORKERS
+    assert len(calls.begun) == 3 * workers
+    assert hook.max_pool_connections == (connections or 32)
+    if connections != 1:
+        assert [
+            record for record in caplog.records if "pool is full" in record.getMessage()
+        ] == []

@@ -1,0 +1,189 @@
+"""
+The metrics of tasks: executions by what happened to them, and refreshes of credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from polysync_airflow.auth.sts import RefreshingCredentials
+from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution import clock
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.metrics import HOST, StatsdServer, metrics_to
+from tests.tasks import EmulatedTime, run_task
+from tests.unit.operators.recovery.harness import (
+    MERGE_FAILS_ONCE,
+    NEVER_ENDS,
+    START,
+    RequestInterceptor,
+    Task,
+    crash,
+)
+
+PLACE = {"connection": "polysync_default", "region": "us-east-1"}
+
+
+def started_and(*names: str) -> dict[str, float]:
+    """Return the metrics of one execution that was started and ended in these ways."""
+    return {"started": 1.0, **dict.fromkeys(names, 1.0)}
+
+
+def crash_after_start(task: Task, interceptor: RequestInterceptor) -> None:
+    """Let the process die before it has read the response to its start request."""
+    interceptor.after(START, crash)
+    task.next_try()
+
+
+def fail_once(task: Task, _: RequestInterceptor) -> None:
+    """Let the execution of the first try fail."""
+    task.next_try()
+
+
+def nothing(*_: Any) -> None:
+    """Do nothing before the try."""
+
+
+CASES: list[
+    tuple[str, dict[str, Any], dict[str, Any], Callable[..., Any], dict[str, float]]
+] = [
+    ("success", {}, {}, nothing, started_and("ended Success")),
+    ("failure", MERGE_FAILS_ONCE, {}, nothing, started_and("ended Failed")),
+    (
+        "timeout",
+        NEVER_ENDS,
+        {"timeout": 600},
+        nothing,
+        started_and("ended TimedOut", "stopped"),
+    ),
+    (
+        "resumed",
+        MERGE_FAILS_ONCE,
+        {"retry_mode": "resume"},
+        fail_once,
+        started_and("ended Failed", "resumed", "ended Success"),
+    ),
+    ("found by the next try", {}, {}, crash_after_start, started_and("ended Success")),
+]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "arguments", "before", "expected", "deferrable"),
+    [
+        pytest.param(
+            *values, deferrable, id=f"{name}-{'deferred' if deferrable else 'sync'}"
+        )
+        for name, *values in CASES
+        for deferrable in ([False, True] if name == "timeout" else [True])
+    ],
+)
+def test_each_execution_is_counted_once(
+    deferrable: bool,
+    scenario: dict[str, Any],
+    arguments: dict[str, Any],
+    before: Callable[..., Any],
+    expected: dict[str, float],
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    statsd: StatsdServer,
+) -> None:
+    """Also where a try goes on with what an earlier one has started."""
+    emulator.control.put_scenario(scenario, "fanout")
+    task = Task(deferrable, arguments)
+    before(task, RequestInterceptor(monkeypatch))
+
+    task.next_try()
+
+    def counted() -> dict[str, float]:
+        found = {}
+        for name, series in list(statsd.counters.items()):
+            for tags, value in list(series.items()):
+                if name.startswith("polysync.executions."):
+                    given = dict(tags)
+                    state = given.pop("state", "")
+                    assert given == PLACE
+                    found[f"{name.rpartition('.')[2]} {state}".strip()] = value
+        return found
+
+    statsd.wait_for(lambda: counted() == expected)
+    assert not statsd.unreadable
+
+
+def test_without_tags_their_values_are_in_the_name(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    server: StatsdServer,
+) -> None:
+    """
+    Plain StatsD has no tags; a connection id with characters that Airflow refuses is
+    sent without them.
+    """
+    connection = "team:a/(eu).1"
+    monkeypatch.setenv(
+        f"AIRFLOW_CONN_{connection.upper()}",
+        str(__import__("os").environ["AIRFLOW_CONN_POLYSYNC_DEFAULT"]),
+    )
+    operator = PolysyncStartPipelineOperator(
+        task_id="train",
+        pipeline_name="fanout",
+        polysync_conn_id=connection,
+        wait_for_completion=False,
+    )
+    with metrics_to(
+        monkeypatch, statsd_on=True, statsd_host=HOST, statsd_port=server.port
+    ):
+        arn = run_task(operator).result
+        run_task(
+            PolysyncStopPipelineOperator(
+                task_id="stop", execution_arn=arn, polysync_conn_id=connection
+            )
+        )
+
+        names = {
+            f"polysync.executions.{name}.team_a__eu__1.us-east-1"
+            for name in ("started", "stopped")
+        }
+        server.wait_for(lambda: names <= set(server.counters))
+
+
+def test_refreshes_of_credentials_are_counted(
+    emulated_time: EmulatedTime, statsd: StatsdServer
+) -> None:
+    """A failed attempt counts once, however many threads wait for it."""
+    answers: list[Any] = [CredentialsError("STS does not respond", permanent=False)]
+
+    def fetch() -> dict[str, Any]:
+        if answers:
+            raise answers.pop()
+        expiry = clock.now().replace(year=clock.now().year + 1).isoformat()
+        return {
+            "access_key": "AKIA",
+            "secret_key": "secret",
+            "token": "token",
+            "expiry_time": expiry,
+        }
+
+    credentials = RefreshingCredentials(fetch, "assume-role")
+    for _ in range(3):
+        with pytest.raises(CredentialsError):
+            credentials.get_frozen_credentials()
+    emulated_time.sleep(2)
+    credentials.get_frozen_credentials()
+
+    statsd.wait_for(
+        lambda: (
+            statsd.total("polysync.credentials.refreshed", method="assume-role") == 1
+        )
+    )
+    statsd.wait_for(
+        lambda: statsd.total("polysync.credentials.failed", method="assume-role") == 1
+    )

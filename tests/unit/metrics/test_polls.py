@@ -1,0 +1,202 @@
+"""
+The metrics of a triggerer: what its pollers do, added up, and the line of its log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers import PolysyncModelApprovalTrigger
+from polysync_airflow.triggers.activity import Activity
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
+from tests.tasks import EmulatedTime
+from tests.unit.sensors import test_approval_trigger as approvals
+from tests.unit.triggers.test_poller import (
+    all_events,
+    count_calls,
+    gate,  # noqa: F401 # fixture
+    make_trigger,
+    start_executions,
+)
+from tests.unit.triggers.test_search import make_search_trigger
+
+EXECUTIONS = {
+    "poller": "executions",
+    "connection": "polysync_default",
+    "region": "default",
+}
+
+
+def values(received: Received, name: str) -> list[float]:
+    """
+    Return all values of a gauge that has one series, with the tags of this poller.
+    """
+    (series,) = received.gauges[name].items()
+    tags = dict(series[0])
+    assert tags.pop("host")
+    assert tags == EXECUTIONS
+    return series[1]
+
+
+def check_poller(received: Received, emulator: EmulatorServer, waits: int) -> None:
+    """
+    Check that the metrics say what the emulator has seen, and that nothing waits at the
+    end.
+    """
+    names = ("waits", "call_rate", "last_call_age", "detection_delay")
+    # Of the last report, everything.
+    received.wait_for(
+        lambda: (
+            values(received, "polysync.waits")[-1] == 0
+            and len({len(values(received, f"polysync.{name}")) for name in names}) == 1
+        )
+    )
+    calls = {
+        dict(tags)["operation"]: number
+        for tags, number in received.counters["polysync.calls"].items()
+    }
+    assert calls == dict(count_calls(emulator))
+    assert max(values(received, "polysync.waits")) == waits
+    assert values(received, "polysync.last_call_age")[-1] == 0
+    assert max(values(received, "polysync.last_call_age")) <= 60
+    assert 0 < max(values(received, "polysync.detection_delay")) <= 61
+
+
+def test_statsd_gets_what_a_poller_has_done(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    statsd: StatsdServer,
+) -> None:
+    """Counters agree with the calls; nothing is sent for each wait and each poll."""
+    arns = start_executions(emulator, 40)
+
+    all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+
+    check_poller(statsd, emulator, 40)
+    assert set(values(statsd, "polysync.call_rate")) == {800.0}
+    # Reports come with the reads of the connection, each with a few values.
+    reports = len(values(statsd, "polysync.waits"))
+    assert statsd.packets <= 6 * reports
+    assert not statsd.unreadable
+
+
+def test_opentelemetry_gets_the_same(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow's own dependencies send it by OTLP."""
+    arns = start_executions(emulator, 3)
+    with OtlpReceiver() as receiver:
+        options = {
+            "otel_on": True,
+            "otel_host": HOST,
+            "otel_port": receiver.port,
+            "otel_interval_milliseconds": 50,
+        }
+        with metrics_to(monkeypatch, **options):
+            all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+            receiver.wait_for(
+                lambda: (
+                    receiver.total("polysync.calls")
+                    == sum(count_calls(emulator).values())
+                )
+            )
+            receiver.wait_for(lambda: values(receiver, "polysync.waits")[-1] == 0)
+
+
+def test_throttled_and_failed_calls_are_counted(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    statsd: StatsdServer,
+) -> None:
+    """The rate follows, and the counters say which calls have failed."""
+    (arn,) = start_executions(emulator, 1)
+    emulator.control.add_fault("throttle", "DescribePipelineExecution", count=2)
+    emulator.control.add_fault("http", "DescribePipelineExecution", count=1)
+
+    all_events([make_trigger(arn, emulated_time.time())], gate)
+
+    describe = {"operation": "DescribePipelineExecution", **EXECUTIONS}
+    statsd.wait_for(lambda: statsd.total("polysync.calls.failed", **describe) == 3)
+    statsd.wait_for(lambda: statsd.total("polysync.calls.throttled", **describe) == 2)
+    statsd.wait_for(lambda: min(values(statsd, "polysync.call_rate")) < 800)
+
+
+def test_searches_and_approvals_have_pollers_of_their_own(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    statsd: StatsdServer,
+) -> None:
+    """Each says how many tasks it has, and 0 when the last one has ended."""
+    until = emulated_time.time() + 600
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_model_package_group(ModelPackageGroupName="churn")
+    client.create_model_package(
+        ModelPackageGroupName="churn", ModelApprovalStatus="PendingManualApproval"
+    )
+    emulator.control.clear_calls()
+    searches = [
+        make_search_trigger(emulated_time.time(), deadline=until) for _ in range(3)
+    ]
+    stored = approvals.arguments(emulated_time, deadline=until)
+
+    all_events(
+        [*searches, *(PolysyncModelApprovalTrigger(**stored) for _ in range(2))], gate
+    )
+
+    def waits() -> dict[str, list[float]]:
+        series = list(statsd.gauges["polysync.waits"].items())
+        return {dict(tags)["poller"]: list(numbers) for tags, numbers in series}
+
+    statsd.wait_for(
+        lambda: (
+            {name: numbers[-1] for name, numbers in waits().items()}
+            == {"searches": 0, "model_packages": 0}
+        )
+    )
+    assert {name: max(numbers) for name, numbers in waits().items()} == {
+        "searches": 3,
+        "model_packages": 2,
+    }
+    assert (
+        statsd.total("polysync.calls", poller="searches")
+        == count_calls(emulator)["ListPipelineExecutions"]
+    )
+    assert (
+        statsd.total("polysync.calls", operation="DescribeModelPackage")
+        == count_calls(emulator)["DescribeModelPackage"]
+    )
+
+
+def test_the_last_report_comes_last(statsd: StatsdServer) -> None:
+    """Another thread has counted the waits already when the poller ends."""
+    activity, is_counting = (
+        Activity("executions", "polysync_default", None),
+        threading.Event(),
+    )
+
+    def count_slowly() -> int:
+        is_counting.set()
+        time.sleep(0.2)
+        return 3
+
+    activity.waits = count_slowly
+    regular = threading.Thread(target=activity.report, args=(10,))
+    regular.start()
+    assert is_counting.wait(5)
+    activity.waits = int
+    activity.report(10, is_last=True)
+    regular.join()
+
+    statsd.wait_for(lambda: list(statsd.gauges["polysync.waits"].values()) == [[3, 0]])

@@ -1,0 +1,190 @@
+"""
+Arguments of the operator and of the decorator, and what others have stored in Airflow's
+database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from polysync_airflow import exceptions
+from polysync_airflow.operators import (
+    PolysyncCallbackStepOperator,
+    PolysyncStopPipelineOperator,
+    callback_step,
+)
+from tests.tasks import Run, TaskInstance, fire
+from tests.unit.operators.callback.conftest import STEP, Pipeline
+from tests.unit.operators.callback.test_answers import approve
+
+Answer = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            {"execution_arn": "callback-lambda"},
+            "execution_arn = 'callback-lambda' is not the ARN",
+        ),
+        ({"step_name": ""}, "step_name = '' is not the name of a step"),
+        ({"step_name": 7}, "step_name = 7 is not the name of a step"),
+        (
+            {"step_name": "WaitForAproval"},
+            "is not a step of type Callback of the pipeline: do you mean 'WaitForApproval'?",
+        ),
+        ({"step_name": "Q"}, "it has WaitForApproval."),
+        ({"step_name": "Deploy"}, "is a step of type Processing"),
+        (
+            {"region_name": "eu-central-1"},
+            "is not the region of the execution, us-east-1",
+        ),
+        ({"op_kwargs": ["a"]}, "op_kwargs = a list of 1 is not valid"),
+    ],
+)
+def test_bad_arguments(
+    arguments: Any, text: str, pipeline: Pipeline, answer: Answer
+) -> None:
+    """The error names field, value and cure, before the task waits for anything."""
+    run = answer(approve, deferrable=True, **arguments)
+
+    assert type(run.error) is exceptions.ParametersError
+    assert text in str(run.error)
+    assert run.trigger is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            {"python_callable": "approve"},
+            "python_callable = 'approve' is not valid: give a function",
+        ),
+        ({"poll_interval": 0}, "poll_interval = 0 is not valid"),
+        ({"timeout": "1 h"}, "timeout = '1 h' is not valid"),
+        ({"deferrable": "yes"}, "deferrable = 'yes' is not valid"),
+    ],
+)
+def test_bad_choices(arguments: Any, text: str) -> None:
+    """They are errors when the DAG file is parsed."""
+    valid = {"execution_arn": "x", "step_name": STEP, "python_callable": approve}
+
+    with pytest.raises(exceptions.ParametersError) as caught:
+        PolysyncCallbackStepOperator(task_id="answer", **{**valid, **arguments})
+
+    assert text in str(caught.value)
+
+
+def test_without_the_definition(pipeline: Pipeline, answer: Answer) -> None:
+    """
+    The permission to read it is optional: the step is answered without the check of its
+    name.
+    """
+    pipeline.emulator.control.add_fault(
+        "error",
+        "DescribePipelineDefinitionForExecution",
+        code="AccessDeniedException",
+        message="no",
+    )
+
+    assert answer(approve).result == {"ok": "yes to T-1"}
+
+
+def test_without_the_steps(
+    deferrable: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    The permission to list them is needed. If it is withdrawn while the task waits, the
+    task says so.
+    """
+    pipeline.emulator.control.add_fault(
+        "error",
+        "ListPipelineExecutionSteps",
+        code="AccessDeniedException",
+        message="no",
+        skip=1,
+    )
+
+    run = answer(approve, deferrable=deferrable)
+
+    assert type(run.error) is exceptions.SageMakerApiError
+    assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
+
+
+def test_decorator(pipeline: Pipeline, answer: Answer) -> None:
+    """
+    A call of the function adds a task; keyword arguments of the call go to the
+    function.
+    """
+    with DAG("serving", schedule=None) as dag:
+
+        @callback_step(execution_arn=pipeline.arn, step_name=STEP, retries=2)
+        def decide(ticket: str, limit: int) -> dict[str, Any]:
+            """Decide about a ticket."""
+            return {"ok": f"{ticket} {limit}"}
+
+        result = decide(limit=5)
+        after = PolysyncStopPipelineOperator(
+            task_id="after", execution_arn=pipeline.arn
+        )
+        result >> after
+
+    task: Any = dag.get_task("decide")
+    assert (task.retries, task.op_kwargs, decide.__doc__) == (
+        2,
+        {"limit": 5},
+        "Decide about a ticket.",
+    )
+    assert task.downstream_task_ids == {"after"}
+    run = answer(task.python_callable, op_kwargs=task.op_kwargs)
+    assert run.result == {"ok": "T-1 5"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        {"outcome": "step_changed"},
+        {"outcome": "step_changed", "since": 1, "deadline": 2e9},
+        {"outcome": "step_changed", "since": 1.7e9, "deadline": float("nan")},
+        {"outcome": "step_changed", "since": 1.7e9, "deadline": 1.8e9, "token": "x"},
+    ],
+)
+def test_foreign_event(event: Any, pipeline: Pipeline) -> None:
+    """An event of another form does not resume the task as if the step had begun."""
+    task = PolysyncCallbackStepOperator(
+        task_id="answer",
+        execution_arn=pipeline.arn,
+        step_name=STEP,
+        python_callable=approve,
+    )
+    ti = TaskInstance("answer")
+
+    with pytest.raises(Exception, match="an event that is not this provider's event"):
+        task.execute_complete(ti.context(task), event)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"step_name": ""},
+        {"step_name": None},
+        {"execution_arn": "x"},
+        {"deadline": "never"},
+    ],
+)
+def test_edited_trigger(edited: Any, pipeline: Pipeline, answer: Answer) -> None:
+    """
+    A trigger that somebody has edited in Airflow's database ends with an error of the
+    provider.
+    """
+    path, arguments = answer(approve, deferrable=True).trigger or ("", {})
+
+    with pytest.raises(exceptions.ParametersError):
+        asyncio.run(fire(path, {**arguments, **edited}))

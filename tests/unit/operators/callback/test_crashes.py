@@ -1,0 +1,186 @@
+"""
+A worker dies at any point: the step is answered exactly once, and the next try knows
+what it can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.tasks import Run
+from tests.unit.operators.callback.conftest import FAILURE, SUCCESS, Pipeline
+
+Answer = Callable[..., Run]
+
+
+class Crash(BaseException):
+    """The end of a process."""
+
+
+class Function:
+    """
+    A function that counts its calls, and dies in the first one on demand.
+
+    :param dies: whether the process dies in it.
+    :param fails: whether it raises an exception otherwise.
+    """
+
+    def __init__(self, *, dies: bool = False, fails: bool = False) -> None:
+        self.calls, self.dies, self.fails = 0, dies, fails
+
+    def __call__(self, ticket: str) -> dict[str, str]:
+        """Return output parameters that differ from call to call, as an answer may."""
+        self.calls += 1
+        if self.dies and self.calls == 1:
+            raise Crash
+        if self.fails:
+            raise ValueError(f"call {self.calls}")
+        return {"ok": f"call {self.calls}"}
+
+
+def crash_in(method: str, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+    """
+    Let the process die at the first call of a method of the hook, before or after AWS
+    has handled it.
+    """
+    call: Any = getattr(PolysyncSageMakerHook, method)
+    crashed: list[bool] = []
+
+    def crash(self: Any, *arguments: Any, **options: Any) -> Any:
+        if crashed:
+            return call(self, *arguments, **options)
+        crashed.append(True)
+        if after:
+            call(self, *arguments, **options)
+        raise Crash
+
+    monkeypatch.setattr(PolysyncSageMakerHook, method, crash)
+
+
+POINTS = [
+    pytest.param("receive_messages", False, 1, id="before the message"),
+    pytest.param("receive_messages", True, 1, id="after the message"),
+    pytest.param(None, False, 2, id="in the function"),
+    pytest.param("send", False, 2, id="before the answer"),
+    pytest.param("send", True, 1, id="after the answer"),
+    pytest.param("delete_messages", False, 1, id="before the deletion"),
+    pytest.param("delete_messages", True, 1, id="after the deletion"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "after", "calls", "fails"),
+    [
+        pytest.param(
+            *point.values, fails, id=f"{point.id}, {'failure' if fails else 'success'}"
+        )
+        for point in POINTS
+        # Only the function and the answer differ.
+        for fails in ([False, True] if point.values[0] in (None, "send") else [False])
+    ],
+)
+def test_answered_once(
+    method: str | None,
+    after: bool,
+    calls: int,
+    fails: bool,
+    pipeline: Pipeline,
+    answer: Answer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    The next try ends as the answer says, and calls the function again only if there is
+    no answer.
+    """
+    function = Function(dies=method is None, fails=fails)
+    if method:
+        kind = "failure" if fails else "success"
+        name = f"send_pipeline_execution_step_{kind}" if method == "send" else method
+        crash_in(name, monkeypatch, after=after)
+    with pytest.raises(Crash):
+        answer(function, deferrable=fails)
+
+    # Airflow retries some time later.
+    pipeline.time.sleep(1)
+    run = answer(function, deferrable=fails, try_number=2)
+
+    assert function.calls == calls
+    content = f"call {calls}"
+    expected = (
+        (FAILURE, f"ValueError: {content}") if fails else (SUCCESS, {"ok": content})
+    )
+    assert pipeline.answers() == [expected]
+    assert run.result == (None if fails else {"ok": content})
+    assert bool(run.error) == fails
+    assert not fails or content in str(run.error)
+    if method != "delete_messages" and not (method == "send" and after):
+        assert pipeline.messages() == []
+
+
+@pytest.mark.parametrize("method", ["send", "delete_messages"])
+def test_message_of_an_answered_step_is_deleted(
+    method: str, pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A try that died after its answer has left the message, which is visible again when
+    Airflow retries.
+    """
+    crash_in(
+        "send_pipeline_execution_step_success" if method == "send" else method,
+        monkeypatch,
+        after=method == "send",
+    )
+    with pytest.raises(Crash):
+        answer(Function())
+    assert len(pipeline.messages()) == 1
+
+    pipeline.time.sleep(300)
+    run = answer(Function(), try_number=2)
+
+    assert run.result == {"ok": "call 1"}
+    assert pipeline.messages() == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("kind", ["lost_response", "throttle"])
+def test_answer_that_is_repeated(
+    kind: str, fails: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """
+    A lost response, or throttling, leads to the same request with the same client
+    token.
+    """
+    operation = FAILURE if fails else SUCCESS
+    pipeline.emulator.control.add_fault(kind, operation, count=2)
+
+    run = answer(Function(fails=fails))
+
+    requests = [call["request"] for call in pipeline.emulator.control.calls(operation)]
+    assert len(requests) == 3
+    # The log has the content of those that reached the emulator.
+    assert len({request["ClientRequestToken"] for request in requests if request}) == 1
+    assert len(pipeline.answers()) == 1
+    assert bool(run.error) == fails
+
+
+@pytest.mark.parametrize(
+    "code", ["ConflictException", "ValidationException", "ResourceNotFound"]
+)
+def test_answer_that_is_refused(code: str, pipeline: Pipeline, answer: Answer) -> None:
+    """
+    If the step still waits, the refusal fails the task; a conflict is repeated for a
+    while.
+    """
+    pipeline.emulator.control.add_fault("error", SUCCESS, code=code, message="no")
+
+    run = answer(Function())
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert run.error.error_code == code
+    assert pipeline.answers() == []
+    assert pipeline.step()["StepStatus"] == "Executing"

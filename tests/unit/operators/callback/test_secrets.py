@@ -1,0 +1,179 @@
+"""
+The callback token ends the step for whoever knows it: it is in nothing that a task
+leaves behind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from polysync_airflow import exceptions
+from polysync_airflow.execution.steps.callbacks import answer_token, parse_message
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.fakes.log_capture import capture_logs
+from tests.tasks import Run, run_task
+from tests.unit.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
+from tests.unit.operators.callback.test_answers import approve, fail
+
+Answer = Callable[..., Run]
+
+
+def chain_of(error: BaseException | None) -> list[str]:
+    """Return an error, and all errors that led to it, as texts."""
+    texts = []
+    while error is not None:
+        texts += [str(error), repr(error), repr(vars(error))]
+        error = error.__cause__ or (
+            None if error.__suppress_context__ else error.__context__
+        )
+    return texts
+
+
+def stop(pipeline: Pipeline) -> None:
+    """Stop the execution."""
+    pipeline.begin_step()
+    pipeline.stop()
+
+
+def refuse(pipeline: Pipeline) -> None:
+    """Let AWS quote the token in its refusal."""
+    token = pipeline.begin_step()
+    for operation in (SUCCESS, FAILURE):
+        pipeline.emulator.control.add_fault(
+            "error",
+            operation,
+            code="ValidationException",
+            message=f"Value '{token}' at 'callbackToken'",
+        )
+
+
+@pytest.mark.parametrize(
+    ("prepare", "function", "error", "deferrable"),
+    [
+        (None, approve, None, True),
+        (None, fail, exceptions.CallbackStepError, False),
+        (stop, approve, exceptions.PipelineExecutionCancelledError, True),
+        (refuse, approve, exceptions.SageMakerApiError, False),
+        (refuse, fail, exceptions.SageMakerApiError, True),
+    ],
+)
+def test_token_is_nowhere(
+    prepare: Any,
+    function: Any,
+    error: Any,
+    deferrable: bool,
+    pipeline: Pipeline,
+    answer: Answer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Not in logs, XComs, errors, trigger rows, events and operators; and Airflow's masker
+    knows it.
+    """
+    masked: list[str] = []
+    monkeypatch.setattr(
+        "polysync_airflow.operators.callback_run.mask_secret", masked.append
+    )
+    if prepare:
+        prepare(pipeline)
+
+    # botocore logs requests and responses at this level.
+    with caplog.at_level(logging.DEBUG), capture_logs() as logs:
+        run = answer(function, deferrable=deferrable)
+
+    token = pipeline.step()["Metadata"]["Callback"]["CallbackToken"]
+    assert isinstance(run.error, error) if error else run.error is None, run.error
+    assert set(masked) == {token}
+    seen = [
+        logs,
+        caplog.text,
+        run,
+        run.xcoms,
+        run.trigger,
+        run.event,
+        vars(run.operator),
+    ]
+    seen += chain_of(run.error)
+    # The callback token could be found from the client tokens.
+    kinds: tuple[Any, ...] = ("success", "failure")
+    client_tokens = [
+        answer_token(SecretStr(token), kind).get_secret_value() for kind in kinds
+    ]
+    for secret in (token, *client_tokens):
+        assert secret not in repr(seen)
+
+
+def test_tokens_of_others_are_nowhere(
+    pipeline: Pipeline, answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The messages of other executions are received and sent again, and their tokens are
+    in no log.
+    """
+    pipeline.create_queue(1)
+    body = {
+        "token": "theirToken",
+        "pipelineExecutionArn": pipeline.arn[:-1] + "0",
+        "arguments": {},
+    }
+    pipeline.send(body)
+    pipeline.emulator.control.add_fault(
+        "error", "SendMessage", code="InternalError", message="down", count=1
+    )
+
+    with caplog.at_level(logging.DEBUG), capture_logs() as logs:
+        run = answer(approve)
+
+    assert run.error is None, run.error
+    assert len(pipeline.emulator.control.calls("SendMessage")) > 1
+    assert "theirToken" not in repr([logs, caplog.text])
+
+
+def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> None:
+    """
+    The XComs of the task that started the execution have the queue, and not the token.
+    """
+    start = PolysyncStartPipelineOperator(
+        task_id="start",
+        pipeline_name="callback-lambda",
+        pipeline_parameters={"Approver": "me"},
+        deferrable=deferrable,
+        poll_interval=10,
+        timeout=120,
+    )
+
+    with capture_logs() as logs:
+        run = run_task(start)
+
+    steps = pipeline.sagemaker.list_pipeline_execution_steps(
+        PipelineExecutionArn=run.xcoms["execution_arn"]
+    )
+    token = next(
+        each["Metadata"]["Callback"]["CallbackToken"]
+        for each in steps["PipelineExecutionSteps"]
+        if each["StepName"] == STEP
+    )
+    assert run.xcoms["outputs"][STEP]["sqs_queue_url"].endswith("/approvals")
+    assert token not in repr([logs, run, run.xcoms, run.event, *chain_of(run.error)])
+
+
+def test_models_do_not_show_it() -> None:
+    """A message can be logged by mistake: its ``repr`` does not have the token."""
+    body = {
+        "token": "26vcYbeWsZ",
+        "pipelineExecutionArn": f"arn:aws:sagemaker:us-east-1:{'1' * 12}:pipeline/p/execution/e",
+    }
+
+    message = parse_message(json.dumps(body))
+
+    assert message is not None
+    assert message.token is not None
+    assert message.token.get_secret_value() == "26vcYbeWsZ"
+    assert "26vcYbeWsZ" not in repr(message) + str(message) + str(message.model_dump())

@@ -1,0 +1,355 @@
+"""
+What the jobs of steps have made and used, in both modes: each kind of step, and all
+that can be missing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysync_airflow.aws.rate_limiter import MAX_RATE, rate_limiter_for
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.results import JOB_KINDS
+from polysync_airflow.operators import results
+from tests.conftest import IN_BOTH_MODES
+from tests.fakes.fake_sagemaker import Body
+from tests.tasks import EmulatedTime
+from tests.unit.operators.outcome.ended_account import (
+    ACCOUNT,
+    ARN,
+    KINDS,
+    OTHERS,
+    PACKAGE,
+    TRAINED,
+    Account,
+    error,
+    start,
+)
+
+
+@IN_BOTH_MODES
+def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
+    """
+    Each job is described once; outputs has what AWS says of it, and run the seconds
+    that AWS bills.
+    """
+    for kind in KINDS:
+        aws.add(kind)
+    aws.add("TrainingJob", "Again")
+    aws.steps += [
+        {"StepName": kind, "Metadata": {kind: metadata}}
+        for kind, metadata in OTHERS.items()
+    ]
+
+    run = start(deferrable)
+
+    assert run.error is None
+    assert KINDS.keys() == JOB_KINDS.keys()
+    outputs = run.xcoms["outputs"]
+    for kind, (arn, _, expected) in KINDS.items():
+        assert arn in outputs[kind].values()
+        assert {
+            n: v for n, v in outputs[kind].items() if not n.endswith("_arn")
+        } == expected, kind
+    assert outputs["Again"] == outputs["TrainingJob"]
+    assert {name: outputs[name] for name in ("Model", "Condition")} == {
+        "Model": {"model_arn": f"{ACCOUNT}:model/m"},
+        "Condition": {"outcome": "True"},
+    }
+    assert Counter(aws.asked) == Counter(
+        [
+            "train",
+            "tune",
+            "tune-003",
+            "prepare",
+            "quality",
+            "clarify",
+            "score",
+            "auto",
+            PACKAGE,
+            "churn",
+        ]
+    )
+    record = run.xcoms["run"]
+    assert record["billable_seconds_by_instance_type"] == {
+        "ml.m5.large": 3 * 2 * 90.5 + 60,
+        "ml.p3.2xlarge": 3 * 2 * 300,
+    }
+    assert record["billable_seconds"] == 3 * 2 * 90.5 + 60 + 3 * 2 * 300
+    assert record["steps_note"] is None
+
+
+PRICES = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {"us-east-1": {"ml.m5.large": 0.1}},
+}
+
+
+@pytest.mark.parametrize("is_file", [False, True], ids=["option", "file"])
+def test_cost(
+    is_file: bool,
+    deferrable: bool,
+    aws: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """By the table of the deployment. What it lacks is named, and fails no task."""
+    (tmp_path / "prices.json").write_text(json.dumps(PRICES))
+    setting = str(tmp_path / "prices.json") if is_file else json.dumps(PRICES)
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", setting)
+    aws.add("TrainingJob")
+    aws.add("ProcessingJob")
+
+    run = start(deferrable)
+
+    record = run.xcoms["run"]
+    seconds = record["billable_seconds_by_instance_type"]
+    amount = round(seconds["ml.m5.large"] / 36_000, 4)
+    assert record["cost"] == {
+        "amount": amount,
+        "currency": "USD",
+        "prices_date": "2026-11-01",
+    }
+    assert (
+        record["steps_note"]
+        == "The cost lacks ml.p3.2xlarge: hourly_prices has no price in us-east-1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ('{"currency": "USD"}', "date: Field required; prices: Field required."),
+        ("/no/such/file", "[Errno 2] No such file or directory: '/no/such/file'."),
+    ],
+)
+def test_prices_that_cannot_be_read(
+    setting: str, problem: str, aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fail no task; a note names the option."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", setting)
+    aws.add("TrainingJob")
+
+    run = start(deferrable=False)
+
+    assert run.error is None
+    assert run.xcoms["run"]["cost"] is None
+    note = f"The cost is not known: [polysync_sagemaker] hourly_prices: {problem}"
+    assert run.xcoms["run"]["steps_note"] == note
+
+
+def test_numbers_and_names_that_airflow_cannot_store(
+    deferrable: bool, aws: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    What only informs fails no task: a number is a text, a name is left out, and one
+    warning says where.
+    """
+    aws.definition = {
+        "Steps": [
+            {
+                "Name": "Evaluate",
+                "PropertyFiles": [
+                    {
+                        "PropertyFileName": "Eval",
+                        "OutputName": "report",
+                        "FilePath": "e.json",
+                    }
+                ],
+            }
+        ]
+    }
+    aws.objects["s3://ml-bucket/eval/e.json"] = (
+        b'{"rows": 18446744073709551616, "all": [-1e30, 7]}'
+    )
+    aws.add("ProcessingJob", "Evaluate", AttemptCount=10**30)
+    aws.add("TrainingJob")
+    aws.jobs[KINDS["TrainingJob"][0]] = {
+        "FinalMetricDataList": [
+            {"MetricName": "loss", "Value": 1e30},
+            {"MetricName": "__id__", "Value": 1},
+        ]
+    }
+    parameters = [
+        {"Name": "Rows", "Value": 10**30},
+        {"Name": "__classname__", "Value": "os.system"},
+    ]
+    aws.steps.append(
+        {"StepName": "Count", "Metadata": {"Lambda": {"OutputParameters": parameters}}}
+    )
+
+    run = start(deferrable, property_files=True)
+
+    assert run.error is None
+    outputs = run.xcoms["outputs"]
+    assert outputs["Evaluate"]["Eval"] == {
+        "rows": "18446744073709551616",
+        "all": ["-1e+30", 7],
+    }
+    assert outputs["TrainingJob"]["metrics"] == {"loss": "1e+30"}
+    assert outputs["Count"] == {"output_parameters": {"Rows": "1" + "0" * 30}}
+    assert [row["attempt"] for row in run.xcoms["steps"]] == [None, None, None]
+    (warning,) = [text for text in caplog.messages if "cannot store" in text]
+    assert warning.split("\n")[0] == "Airflow cannot store the XCom outputs as it is:"
+    for place in (
+        "Evaluate.Eval.rows = 184467",
+        "Evaluate.Eval.all[0] = -1e+30",
+        "Count.output_parameters lacks",
+    ):
+        assert f"\n- {place}" in warning
+
+
+@pytest.mark.parametrize(
+    "reused",
+    [
+        {"CacheHitResult": {"SourcePipelineExecutionArn": ARN}},
+        {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}},
+    ],
+    ids=lambda reused: next(iter(reused)),
+)
+def test_reused_steps_have_outputs_but_are_not_billed(
+    reused: dict[str, Any], aws: Account
+) -> None:
+    """
+    The next task needs the metrics of a model from the cache, too; an earlier execution
+    has paid for it.
+    """
+    aws.add("TrainingJob", **reused)
+    aws.add("TransformJob")
+
+    run = start(False)
+
+    assert run.xcoms["outputs"]["TrainingJob"]["metrics"] == TRAINED["metrics"]
+    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 60}
+
+
+def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
+    """One note names all missing actions; the jobs of other kinds are described."""
+    for number in range(3):
+        aws.add("TrainingJob", f"Train{number}")
+        aws.steps[-1]["Metadata"]["TrainingJob"]["Arn"] += str(number)
+    aws.add("ProcessingJob")
+    aws.add("Endpoint")
+    denied = error("AccessDeniedException")
+    aws.errors = {"DescribeTrainingJob": denied, "DescribeEndpoint": denied}
+
+    run = start(deferrable)
+
+    assert run.error is None
+    assert aws.asked == ["train0", "prepare", "churn"]
+    outputs = run.xcoms["outputs"]
+    assert outputs["Train1"] == {"training_job_arn": KINDS["TrainingJob"][0] + "1"}
+    assert outputs["ProcessingJob"]["seconds"] == 90.5
+    assert run.xcoms["run"]["steps_note"] == (
+        "The XCom outputs lacks what jobs say of themselves: allow sagemaker:DescribeTrainingJob, "
+        "sagemaker:DescribeEndpoint in the IAM policy of the identity."
+    )
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        error("ValidationException"),
+        Body(b'{"ResourceConfig": [1]}'),
+        Body(b"<html>"),
+        Body(b"[]"),
+    ],
+    ids=["not found", "another type", "proxy", "list"],
+)
+def test_failed_description_does_not_hide_the_others(
+    deferrable: bool, response: Body, aws: Account
+) -> None:
+    """The note names the step and its job."""
+    aws.add("TrainingJob")
+    aws.add("TransformJob")
+    aws.errors["train"] = response
+
+    run = start(deferrable)
+
+    assert run.error is None
+    assert run.xcoms["outputs"]["TransformJob"]["output_uri"] == "s3://ml-bucket/scores"
+    note = run.xcoms["run"]["steps_note"]
+    assert note.startswith(
+        "The job train of step TrainingJob could not be described: DescribeTrainingJob fail"
+    )
+    assert run.xcoms["run"]["billable_seconds"] == 60
+
+
+def test_throttled_descriptions_are_spread_and_end_in_time(
+    aws: Account, emulated_time: EmulatedTime
+) -> None:
+    """
+    Each throttling halves the rate of the process; a throttling that lasts costs no
+    more than the limit.
+    """
+    for number in range(20):
+        aws.add("TrainingJob", f"Train{number}")
+        aws.steps[-1]["Metadata"]["TrainingJob"]["Arn"] += str(number)
+    aws.errors["DescribeTrainingJob"] = error("ThrottlingException")
+    aws.add("TransformJob")
+
+    before = emulated_time.time()
+    limiter = rate_limiter_for(
+        ("polysync_default", "us-east-1"), emulated_time.monotonic()
+    )
+    run = start(False)
+
+    assert run.error is None
+    assert limiter.rate < MAX_RATE / 4
+    assert (
+        results.TIMEOUT_SECONDS - 30
+        < emulated_time.time() - before
+        < results.TIMEOUT_SECONDS + 60
+    )
+    assert len(aws.asked) < 60
+    note = run.xcoms["run"]["steps_note"]
+    assert (
+        "The job train0 of step Train0 could not be described: DescribeTrainingJob failed: Throttl"
+        in note
+    )
+    assert "calls about jobs were not made within 120 s." in note
+
+
+def test_endless_description_ends_in_time(
+    aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A response of one byte after the other does not keep the worker."""
+    monkeypatch.setattr(results, "TIMEOUT_SECONDS", 1.0)
+    aws.add("TrainingJob")
+    aws.errors["train"] = Body(b"{" + b" " * 1000, seconds=0.05)
+    begin = time.monotonic()
+
+    run = start(False)
+
+    assert run.error is None
+    assert (
+        "The job train of step TrainingJob could not be described"
+        in run.xcoms["run"]["steps_note"]
+    )
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"property_files": "Eval"},
+        {"property_files": [""]},
+        {"property_files": 1},
+        {"property_files": ["x"] * 51},
+    ],
+    ids=lambda arguments: str(arguments)[:40],
+)
+def test_arguments_are_checked_when_the_dag_is_parsed(
+    arguments: dict[str, Any],
+) -> None:
+    """The error names the argument and what is valid."""
+    ((name, _),) = arguments.items()
+    with pytest.raises(ParametersError, match=f"{name} = .* is not valid: give True"):
+        start(False, **arguments)

@@ -1,0 +1,358 @@
+"""
+What the XCom ``run`` says of a stop: that it was requested, when and by which way, and
+how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.outcome import RunSummary
+from polysync_airflow.execution.steps.descriptions import STEPS_KEY
+from polysync_airflow.operators import PolysyncStartPipelineOperator, worker_stop
+from polysync_airflow.states import DELETED
+from polysync_airflow.triggers import stopping, threads
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.engine import execution
+from tests.conftest import IN_BOTH_MODES
+from tests.fakes.airflow_service import MISSING
+from tests.fakes.log_capture import capture_logs
+from tests.tasks import EmulatedTime, TaskInstance, run_task
+from tests.unit.operators.recovery.conftest import MakeSupervisor
+from tests.unit.operators.recovery.fake_triggerer import (
+    FakeSupervisor,
+    call_on_kill,
+    make_trigger,
+)
+from tests.unit.operators.recovery.harness import (
+    NEVER_ENDS,
+    STOP,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
+
+DENIED = {"code": "AccessDeniedException", "message": "not you"}
+
+
+def started(arn: str) -> dict[str, Any]:
+    """Return the XCom ``run`` of an execution that has just started."""
+    run = RunSummary(
+        execution_arn=arn,
+        pipeline_name="fanout",
+        state="Running",
+        parameters={"Shards": "3"},
+    )
+    return run.model_dump(mode="json")
+
+
+def follow_on_kill(arn: str, **changes: Any) -> None:
+    """Call ``on_kill`` in a triggerer that goes on running."""
+
+    async def run() -> None:
+        await make_trigger(arn, **changes).on_kill()
+        await asyncio.gather(*stopping.FOLLOWING)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def supervisor(
+    arn: str, make_supervisor: MakeSupervisor, emulated_time: EmulatedTime
+) -> FakeSupervisor:
+    """The task of a running execution was marked as failed while it was deferred."""
+    supervisor = make_supervisor("failed")
+    supervisor.xcoms["run"] = started(arn)
+    # The first steps run.
+    emulated_time.sleep(30)
+    return supervisor
+
+
+def test_deferred_task_stores_how_its_stop_ended(
+    arn: str, supervisor: FakeSupervisor, emulated_time: EmulatedTime
+) -> None:
+    """
+    Before the request, after the answer, and at the end, which comes after Airflow has
+    forgotten the trigger.
+    """
+    now = emulated_time.time()
+
+    with capture_logs() as logs:
+        follow_on_kill(arn)
+
+    requested, accepted, ended = supervisor.runs
+    stop = requested["stop"]
+    assert datetime.fromisoformat(
+        stop.pop("requested_at")
+    ).timestamp() == pytest.approx(now, abs=0.01)
+    assert stop == {
+        "reason": "ended_task",
+        "process": "triggerer",
+        "result": "requested",
+        "seen_at": None,
+        "error": None,
+    }
+    assert (accepted["state"], accepted["status"], accepted["stop"]["result"]) == (
+        "Running",
+        "Stopping",
+        "accepted",
+    )
+    assert (ended["state"], ended["status"], supervisor.xcoms["state"]) == (
+        "Cancelled",
+        "Stopped",
+        "Cancelled",
+    )
+    assert ended["ended_at"] > accepted["stop"]["requested_at"]
+    assert ended["seconds"] > 0
+    assert ended["parameters"] == {"Shards": "3"}
+    assert {step["state"] for step in supervisor.xcoms[STEPS_KEY]} == {"Cancelled"}
+    assert any(
+        "the execution has ended (AWS status Stopped)" in line["event"] for line in logs
+    )
+
+
+def test_stop_that_takes_too_long_says_until_when_somebody_looked(
+    arn: str,
+    supervisor: FakeSupervisor,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A callback step may keep an execution for days; the triggerer looks for 15 minutes.
+    """
+    monkeypatch.setattr(execution, "STOPPING", 7 * 24 * 3600.0)
+    begin = emulated_time.time()
+
+    follow_on_kill(arn)
+
+    last = supervisor.runs[-1]
+    assert (last["state"], last["status"], last["stop"]["result"]) == (
+        "Running",
+        "Stopping",
+        "accepted",
+    )
+    seen = datetime.fromisoformat(last["stop"]["seen_at"]).timestamp()
+    assert seen - begin == pytest.approx(stopping.FOLLOW_SECONDS, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "result"),
+    [(STOP, "failed"), ("DescribePipelineExecution", "accepted")],
+)
+def test_refusal_is_stored(
+    operation: str,
+    result: str,
+    arn: str,
+    supervisor: FakeSupervisor,
+    emulator: EmulatorServer,
+) -> None:
+    """
+    Without the permission to stop, or to see how the stop ends, the reason is there.
+    """
+    emulator.control.add_fault("error", operation, **DENIED)
+    emulator.control.add_fault("error", "ListPipelineExecutions", **DENIED)
+
+    follow_on_kill(arn)
+
+    last = supervisor.runs[-1]
+    assert (last["state"], last["stop"]["result"]) == ("Running", result)
+    assert operation in last["stop"]["error"]
+
+
+@pytest.mark.parametrize(
+    "state", ["running", "deferred", "queued", "up_for_retry", DELETED]
+)
+def test_later_try_keeps_its_xcoms(
+    state: str,
+    arn: str,
+    supervisor: FakeSupervisor,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    The task was cleared while its execution was being stopped: what the new try stores
+    is not replaced.
+    """
+
+    def begin_later_try() -> None:
+        supervisor.state = MISSING if state == DELETED else state
+
+    emulated_time.after(6, begin_later_try)
+
+    follow_on_kill(arn)
+
+    assert [run["stop"]["result"] for run in supervisor.runs] == [
+        "requested",
+        "accepted",
+    ]
+    assert STEPS_KEY not in supervisor.xcoms
+
+
+def test_on_kill_ends_before_a_slow_airflow_has_answered(
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Airflow gives up after 30 s, and would say so at the end of the log. The stop
+    follows.
+    """
+    assert stopping.ON_KILL_SECONDS < 25
+    monkeypatch.setattr(stopping, "ON_KILL_SECONDS", 0.05)
+    supervisor, answered = make_supervisor("failed"), threading.Event()
+    read_state = supervisor.task_state
+    monkeypatch.setattr(
+        supervisor, "task_state", lambda *key: answered.wait(20) and read_state(*key)
+    )
+
+    with capture_logs() as logs:
+        call_on_kill(make_trigger(arn))
+
+    assert "still on its way" in logs[-1]["event"]
+    assert calls(emulator, STOP) == []
+    answered.set()
+    until = time.monotonic() + 20
+    while not calls(emulator, STOP) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert calls(emulator, STOP) == [STOP]
+
+
+def test_stops_do_not_wait_for_the_ends_of_others(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """
+    To see how stops end takes no thread: with more of them than threads, all are
+    requested at once.
+    """
+    arns = [arn]
+    for number in range(threads.MAX_THREADS + 1):
+        operator = PolysyncStartPipelineOperator(
+            task_id=f"t{number}", pipeline_name="fanout", wait_for_completion=False
+        )
+        arns.append(run_task(operator).result)
+    make_supervisor("failed")
+
+    async def kill_all() -> None:
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(make_trigger(each).on_kill() for each in arns))
+        assert len(stopping.FOLLOWING) == len(arns)
+
+    asyncio.run(kill_all())
+
+    assert len(calls(emulator, STOP)) == len(arns)
+
+
+def test_task_on_a_worker_stores_the_request_first(
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    Its process may be killed after each request. If it lives until the end of the stop,
+    ``run`` has that, too.
+    """
+    emulator.control.put_scenario(NEVER_ENDS)
+    task, seen = Task(), list[Any]()
+    task.prepare_try()
+    interceptor.before(STOP, lambda _: seen.append(deepcopy(task.ti.xcoms["run"])))
+    emulated_time.after(300, task.kill)
+
+    run = task.run_prepared_try().xcoms["run"]
+
+    assert [(each["state"], each["stop"]["result"]) for each in seen] == [
+        ("Running", "requested")
+    ]
+    assert (seen[0]["stop"]["reason"], seen[0]["stop"]["process"]) == (
+        "ended_task",
+        "worker",
+    )
+    assert (run["state"], run["status"], run["stop"]["result"]) == (
+        "Cancelled",
+        "Stopped",
+        "accepted",
+    )
+    assert run["stop"]["requested_at"] == seen[0]["stop"]["requested_at"]
+
+
+def test_killed_worker_says_since_when_nobody_knows(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    Airflow kills the process after five seconds. AWS takes longer to stop an execution.
+    """
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = Task()
+    task.prepare_try()
+    begin = emulated_time.time()
+    emulated_time.after(300, task.kill)
+    emulated_time.after(305, crash)
+
+    run = RunSummary.model_validate(task.run_prepared_try().xcoms["run"])
+
+    assert run.stop
+    assert run.stop.seen_at
+    assert (run.state, run.status, run.stop.result) == (
+        "Running",
+        "Stopping",
+        "accepted",
+    )
+    assert 300 <= run.stop.seen_at.timestamp() - begin <= 304
+    assert (
+        "How the execution ends is not known (AWS status Stopping, last seen at "
+        in run.stop_text
+    )
+
+
+def test_slow_airflow_does_not_hold_the_stop_back(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that shall end has seconds, and the execution costs money."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    monkeypatch.setattr(worker_stop, "STORE_TIMEOUT_SECONDS", 0.05)
+    released, push, task = threading.Event(), TaskInstance.xcom_push, Task()
+    hung: list[str] = []
+
+    def push_slowly(ti: TaskInstance, key: str, value: Any) -> None:
+        if key == "state" and task.state == "failed" and not calls(emulator, STOP):
+            hung.append(key)
+            released.wait(20)
+        push(ti, key, value)
+
+    monkeypatch.setattr(TaskInstance, "xcom_push", push_slowly)
+    task.prepare_try()
+    emulated_time.after(300, task.kill)
+    emulated_time.after(400, released.set)
+
+    run = task.run_prepared_try()
+
+    assert hung == ["state"]
+    assert calls(emulator, STOP) == [STOP]
+    assert run.xcoms["state"] == "Cancelled"
+
+
+@IN_BOTH_MODES
+def test_stop_after_a_timeout_is_stored(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """It is the last that the task does, so nobody sees how the stop ends."""
+    emulator.control.put_scenario(NEVER_ENDS)
+
+    run = Task(deferrable, {"timeout": 3600}, retries=0).next_try().xcoms["run"]
+
+    assert (run["state"], run["stop"]["reason"], run["stop"]["result"]) == (
+        "Running",
+        "timeout",
+        "accepted",
+    )
+    assert run["stop"]["seen_at"] >= run["stop"]["requested_at"]

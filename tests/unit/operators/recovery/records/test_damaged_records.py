@@ -1,0 +1,307 @@
+"""
+A damaged or deleted record: the execution is found in AWS, and nothing is started
+beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
+from polysync_airflow.records import (
+    RECORD_KEY,
+    from_stored,
+    place_of,
+    signed,
+    signing_keys,
+    variable_key,
+)
+from sagemaker_emulator import EmulatorServer
+from tests.tasks import DagRun, EmulatedTime
+from tests.unit.operators.recovery.conftest import MakeTask
+from tests.unit.operators.recovery.harness import (
+    MERGE_FAILS_ONCE,
+    ExecutionLog,
+    Task,
+    crash,
+)
+
+Damage = Callable[[dict[str, Any]], Any]
+ABSENT: Any = object()
+
+EXECUTION = (
+    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+)
+RECORD: dict[str, Any] = {
+    "version": 1,
+    "deployment": "prod",
+    "epoch": 2,
+    "incarnation": {"dag_run_started_at": "2026-01-01T00:00:00Z", "clear_number": 0},
+    "region_name": "us-east-1",
+    "request": {
+        "pipeline_name": "fanout",
+        "pipeline_parameters": {"Shards": "4"},
+        "execution_display_name": "nightly",
+        "execution_description": "Nightly",
+        "max_parallel_steps": 2,
+        "execution_role_arn": None,
+        "pipeline_version_id": 1,
+        "selected_steps": ["Shard1"],
+        "source_execution": EXECUTION,
+        "client_request_token": "polysync-00000000-0000-4000-8000-000000000000",
+    },
+    "execution_arn": EXECUTION,
+    "resumes": 1,
+    "resume_token": "polysync-11111111-1111-4111-8111-111111111111",
+    "resumed_at": "2026-01-01T00:00:00Z",
+    "try_number": 2,
+}
+# Invalid values of each field; ABSENT if the field is required.
+INVALID: dict[str, list[Any]] = {
+    "version": [2, "one", None, [1]],
+    "epoch": [ABSENT, None, -2, 1.5, "two", [2]],
+    "incarnation": [ABSENT, None, "2026-01-01T00:00:00Z", {"clear_number": -1}],
+    "region_name": [ABSENT, None, "", 7, ["us-east-1"]],
+    "request": [ABSENT, None, "fanout", [], 7],
+    "request.pipeline_name": [ABSENT, None, "", "no spaces", 7, "-x"],
+    "request.pipeline_parameters": [
+        None,
+        "Shards=4",
+        ["Shards"],
+        {"": "4"},
+        {"Shards": ""},
+        {"Shards": None},
+    ],
+    "request.execution_display_name": [ABSENT, None, "", "no spaces", 7],
+    "request.execution_description": [7, ["x"], "x" * 3073],
+    "request.max_parallel_steps": [0, -1, "two", 1.5],
+    "request.execution_role_arn": ["me", 7, ""],
+    "request.pipeline_version_id": [0, "latest", 1.5],
+    "request.pipeline_version_alias": ["7", "", 7, "prod"],
+    "request.selected_steps": [[], "Shard1", [7], ["A", "A"]],
+    "request.source_execution": ["", "newest", 7, EXECUTION.replace("fanout", "other")],
+    "request.mlflow_experiment_name": ["", 7, "a\nb"],
+    "request.client_request_token": [ABSENT, None, "", "short", 7],
+    "execution_arn": [
+        "",
+        "abc",
+        7,
+        EXECUTION.replace("/execution", ""),
+        f"{EXECUTION}/more",
+        [EXECUTION],
+    ],
+    "resumes": [None, -1, 1.5, "twice"],
+    "resume_token": ["", "short", 7],
+    "resumed_at": ["yesterday", [], {}],
+    "try_number": [ABSENT, None, -1, 1.5],
+    "surprise": [1],
+    "request.surprise": [1],
+}
+CASES = [(field, value) for field, values in INVALID.items() for value in values]
+
+
+def damaged(field: str, value: Any) -> dict[str, Any]:
+    """Return the record with one field changed or removed."""
+    record = deepcopy(RECORD)
+    *path, name = field.split(".")
+    part = record[path[0]] if path else record
+    if value is ABSENT:
+        del part[name]
+    else:
+        part[name] = value
+    return record
+
+
+def refusal_of(value: Any) -> str:
+    """Return the error about a value in the place of a record."""
+    task = Task()
+
+    with pytest.raises(StoredRecordError) as raised:
+        from_stored(value, task.key, place=place_of(variable_key(task.key)))
+
+    assert raised.value.permanent
+    assert raised.value.record is None
+    return str(raised.value)
+
+
+def case_id(value: Any) -> str:
+    """Return a short name of a value for the test id."""
+    return "absent" if value is ABSENT else str(value)[:20]
+
+
+@pytest.mark.parametrize(("field", "value"), CASES, ids=case_id)
+def test_invalid_field_is_named(field: str, value: Any) -> None:
+    """The error names the invalid field, and says where a person finds the record."""
+    message = refusal_of(damaged(field, value))
+
+    assert field in message.partition("(")[2]
+    assert (
+        "Look for it in the SageMaker console, and stop it there if it is running"
+        in message
+    )
+    assert (
+        f"Then delete the Variable {variable_key(Task().key)!r} under Admin > Variables"
+        in message
+    )
+    assert "clear the task" in message
+
+
+@pytest.mark.parametrize("value", [[], "polysync", 7, True, {}, [RECORD]], ids=str)
+def test_other_value_under_the_key_is_damage(value: Any) -> None:
+    """A value that is not a record at all is damage too."""
+    message = refusal_of(value)
+
+    assert "the whole value" in message or "epoch: Field required" in message
+
+
+@pytest.mark.parametrize(
+    "value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_time_that_utc_cannot_express_is_damage(value: str) -> None:
+    """A time that is out of range in UTC raises the usual error."""
+    assert "resumed_at" in refusal_of(damaged("resumed_at", value))
+
+
+@pytest.mark.parametrize(("field", "value"), [("resumes", 0), ("resume_token", None)])
+def test_inconsistent_resume_fields_are_damage(field: str, value: Any) -> None:
+    """
+    A count without a token, or the reverse: the stop token would name the wrong
+    attempt.
+    """
+    assert "resume" in refusal_of(damaged(field, value))
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+@pytest.mark.parametrize(
+    "value", ["typed by a person", None], ids=["damaged", "deleted"]
+)
+def test_execution_is_found_without_its_record(
+    value: str | None,
+    clear: bool,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    A retry reattaches to the execution, and a clear stops it first, also in a DAG run
+    that has ended meanwhile.
+    """
+    task = make_task()
+    emulated_time.after(100, crash)
+    task.next_try(pipeline_parameters={"Shards": 4})
+    task.store.set(RECORD_KEY, value) if value else task.store.delete(RECORD_KEY)
+    if clear:
+        task.clear()
+        task.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
+
+    run = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert run.error is None
+    assert execution_log.statuses == (
+        ["Stopped", "Succeeded"] if clear else ["Succeeded"]
+    )
+    assert execution_log.max_concurrent == 1
+    assert ("is damaged" in caplog.text) is (value is not None)
+    # The values that were sent, not those of this try.
+    assert run.xcoms["run"]["parameters"]["Shards"] == ("3" if clear else "4")
+
+
+def test_execution_is_found_behind_those_of_others(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It is on the last of several pages. Its token alone would not find it: this try has
+    other values.
+    """
+    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    task = make_task()
+    emulated_time.after(100, crash)
+    task.next_try(pipeline_parameters={"Shards": 4})
+    task.store.delete(RECORD_KEY)
+    client: Any = PolysyncSageMakerHook().conn
+    for _ in range(2):
+        client.start_pipeline_execution(PipelineName="fanout")
+
+    run = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert run.error is None
+    assert run.result == execution_log.arns[0]
+    assert len(execution_log.arns) == 3
+
+
+def test_damaged_record_of_a_task_without_an_execution_is_a_warning(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """AWS has nothing that the task has started, so it starts."""
+    task = make_task()
+    task.store.set(RECORD_KEY, damaged("epoch", None))
+
+    assert task.next_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+    assert f"It is not used: the Variable {variable_key(task.key)!r}" in caplog.text
+
+
+def test_order_of_json_keys_is_ignored(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """A record with its JSON keys in another order is the same record."""
+    emulator.control.put_scenario(MERGE_FAILS_ONCE)
+    task = make_task(retry_mode="resume")
+    task.next_try()
+    emulated_time.after(100, crash)
+    task.next_try()
+    task.store.values[RECORD_KEY] = json.dumps(task.last_record, sort_keys=True)
+    reordered = {key: task.last_record[key] for key in reversed(list(task.last_record))}
+    assert reordered == task.last_record
+    task.store.values[RECORD_KEY] = json.dumps(reordered)
+
+    assert task.next_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+
+
+def test_record_contains_no_credentials_and_no_parameters(
+    make_task: MakeTask, emulated_time: EmulatedTime
+) -> None:
+    """
+    Every user who may read Variables can read it. Once the ARN is known, no try needs
+    the parameters.
+    """
+    task = make_task()
+    emulated_time.after(100, crash)
+
+    task.next_try(pipeline_parameters={"Shards": 4})
+
+    text = json.dumps(task.last_record)
+    assert all(
+        secret not in text
+        for secret in ("emulated-secret-key", "AKIAIOSFODNN7EXAMPLE", "Shards")
+    )
+    assert task.last_record["execution_arn"]
+
+
+def test_complete_record_is_valid() -> None:
+    """The record that the tests above damage is itself valid."""
+    key = Task().key
+
+    assert (
+        from_stored(signed(RECORD, key, signing_keys()[0]), key, place="here").resumes
+        == 1
+    )

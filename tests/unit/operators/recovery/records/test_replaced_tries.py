@@ -1,0 +1,275 @@
+"""
+A try that Airflow does not run any longer writes no record, and so sends nothing to
+AWS.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.records import CONFIRMED_SECONDS, RecordStore
+from sagemaker_emulator import EmulatorServer
+from tests.tasks import EmulatedTime, Run
+from tests.unit.operators.recovery.conftest import MakeTask
+from tests.unit.operators.recovery.harness import (
+    DESCRIBE,
+    MERGE_FAILS,
+    MERGE_FAILS_ONCE,
+    RETRY,
+    START,
+    STOP,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
+
+
+@pytest.fixture
+def task(emulated_time: EmulatedTime) -> Task:
+    """A task that waits on the worker."""
+    return Task(deferrable=False)
+
+
+def test_clear_while_the_start_is_in_flight(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    The try does not store the ARN and fails; it has retries, but the user wanted its
+    execution gone.
+    """
+    task = make_task()
+
+    def clear(_: Any) -> None:
+        task.clear_while_running()
+        emulated_time.sleep(CONFIRMED_SECONDS + 1)
+
+    interceptor.after(START, clear)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+
+
+@pytest.mark.parametrize("later_try_fails", [False, True])
+def test_process_that_comes_back_before_its_first_write_starts_nothing(
+    later_try_fails: bool,
+    task: Task,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """
+    A later try has an execution, or the task has ended: no record is overwritten, and
+    no start is sent.
+    """
+    task.arguments = {"validate_parameters": True}
+    later: list[Run] = []
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        later.append(task.next_try(max_parallel_steps=0 if later_try_fails else 1))
+        task.state = "failed" if later_try_fails else task.state
+
+    interceptor.before("DescribePipeline", freeze)
+
+    late = task.next_try()
+
+    assert bool(later[0].error) is later_try_fails
+    assert "Airflow does not run try 1 of this task any longer, so it ends." in str(
+        late.error
+    )
+    assert execution_log.statuses == ([] if later_try_fails else ["Succeeded"])
+    assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize(
+    "moment", ["before it reads its record", "before its first write"]
+)
+def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_nothing(
+    moment: str,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Airflow has the task as running, and nothing is stored: only its id is that of the
+    later try.
+    """
+    task = make_task(validate_parameters=True)
+    store_get = task.store.get
+
+    def freeze(*_: Any) -> None:
+        monkeypatch.setattr(task.store, "get", store_get)
+        task.lose_heartbeat()
+        # The later try is frozen, too.
+        interceptor.before("DescribePipeline", crash)
+        task.next_try()
+        task.state = "running"
+
+    if moment == "before its first write":
+        interceptor.before("DescribePipeline", freeze)
+    else:
+        monkeypatch.setattr(task.store, "get", freeze)
+
+    late = task.next_try()
+
+    assert (
+        str(late.error)
+        == "Airflow does not run try 1 of this task any longer, so it ends."
+    )
+    assert calls(emulator, START) == []
+    assert task.last_record is None
+    task.lose_heartbeat()
+    assert task.next_try().error is None
+    assert calls(emulator, START) == [START]
+
+
+def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_starts_nothing(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
+) -> None:
+    """The later try has succeeded, but its process died before Airflow knew of it."""
+    task = make_task()
+    emulator.control.put_scenario(MERGE_FAILS)
+    assert task.next_try().error
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        emulator.control.put_scenario({})
+        assert task.next_try().error is None
+        task.state = "running"
+
+    interceptor.after(DESCRIBE, freeze)
+
+    late = task.next_try()
+
+    assert "Airflow does not run try 2 of this task any longer" in str(late.error)
+    assert calls(emulator, START) == [START, START]
+
+
+def test_process_that_comes_back_right_before_its_write_sends_nothing(
+    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow had confirmed its try; before the request, it is asked again."""
+    task = make_task()
+    store_set = task.store.set
+
+    def freeze(*arguments: Any) -> None:
+        monkeypatch.setattr(task.store, "set", store_set)
+        task.lose_heartbeat()
+        assert task.next_try().error is None
+        store_set(*arguments)
+
+    monkeypatch.setattr(task.store, "set", freeze)
+
+    late = task.next_try()
+
+    assert "Airflow does not run try 1 of this task any longer" in str(late.error)
+    assert calls(emulator, START) == [START]
+
+
+@pytest.mark.parametrize("is_later", [True, False])
+def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
+    is_later: bool, task: Task, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A process that Airflow resumes after a deferral has read no record before."""
+    tries = []
+    for _ in range(2):
+        emulated_time.after(100, crash)
+        task.next_try()
+        tries.append(task.ti)
+    task.state = "running"
+
+    RecordStore(tries[0 if is_later else 1].context(task.operator)).forget()
+
+    assert (task.record is not None) is is_later
+
+
+@pytest.mark.parametrize("operation", [START, RETRY])
+def test_process_that_comes_back_after_the_end_of_the_task_stops_what_it_has_begun(
+    operation: str,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """The last try has died when it knew of the request, but not of a response."""
+    task = make_task(retries=1 if operation == START else 2, retry_mode="resume")
+    if operation == RETRY:
+        emulator.control.put_scenario(MERGE_FAILS_ONCE)
+        assert task.next_try().error
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        interceptor.before(
+            "ListPipelineExecutions" if operation == START else DESCRIBE, crash
+        )
+        task.next_try()
+
+    interceptor.before(operation, freeze)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_process_that_comes_back_after_a_try_that_could_not_begin_stops_what_it_has_begun(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last try has died before it could read the record."""
+    task = make_task(retries=1)
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        with monkeypatch.context() as patch:
+            patch.setattr(task.store, "get", crash)
+            task.next_try()
+
+    interceptor.before(START, freeze)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_process_that_comes_back_deletes_no_record_of_a_later_try(
+    task: Task,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """
+    AWS refuses the start of a frozen process, whose record another try has replaced.
+    """
+    emulator.control.add_fault(
+        "error", START, code="ValidationException", message="no such thing", count=1
+    )
+    later: list[Run] = []
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        later.append(task.next_try())
+
+    interceptor.after(START, freeze)
+
+    task.next_try()
+
+    assert later[0].error is None
+    assert task.last_record["execution_arn"] == later[0].result

@@ -1,0 +1,437 @@
+"""
+The task of a step: how it ends in both modes, and what it pushes, which is what a Start
+task pushes of the step.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowSkipException,
+    Asset,
+    TaskDeferred,
+)
+from airflow.triggers.base import TaskFailedEvent
+
+from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.sdk import EmptyOperator
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.log_capture import capture_logs
+from tests.tasks import DagRun, EmulatedTime, Run, TaskInstance, run_task
+
+if CAPABILITIES.start_from_trigger:
+    from tests.unit.sensors.triggerer import run_from_trigger
+
+MODES = ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",)
+LIST_STEPS = "ListPipelineExecutionSteps"
+MSE = {
+    "property_files": {
+        "EvaluationReport": {"regression_metrics": {"mse": {"value": 4.9}}}
+    }
+}
+GOOD = {
+    "steps": {"AbaloneEval": MSE, "AbaloneTrain": {"metrics": {"validation:rmse": 2.1}}}
+}
+LINES = ["reading s3://ml-bucket/abalone", "ValueError: 7 columns, not 8"]
+TRAIN_FAILS = {
+    "steps": {
+        "AbaloneTrain": {
+            "fail": {"reason": "AlgorithmError: bad data", "log_lines": LINES}
+        }
+    }
+}
+
+
+_RUNS = count()
+
+
+def run_execution(emulator: EmulatorServer, scenario: Any, **arguments: Any) -> Run:
+    """
+    Run the execution task of the pipeline abalone to its end, in a DAG run of its own.
+    """
+    emulator.control.put_scenario(scenario)
+    own: dict[str, Any] = {
+        "pipeline_parameters": {"InputDataUrl": "s3://ml-bucket/abalone"},
+        "property_files": True,
+        "poll_interval": 600,
+        "progress_interval": None,
+    }
+    operator = PolysyncStartPipelineOperator(
+        task_id="execution", pipeline_name="abalone", **{**own, **arguments}
+    )
+    states = ["running"]
+    started_at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=next(_RUNS))
+    run = run_task(
+        operator,
+        TaskInstance("execution", state=lambda: states[-1], dag_run=DagRun(started_at)),
+    )
+    states.append("failed" if run.error else "success")
+    emulator.control.clear_calls()
+    return run
+
+
+def run_step(mode: str, step_name: str, **arguments: Any) -> Run:
+    """
+    Run the task of a step. Its result is also the XCom ``return_value``, as in Airflow.
+    """
+    operator = PolysyncPipelineStepOperator(
+        task_id="step", execution_task_id="execution", step_name=step_name, **arguments
+    )
+    run = (run_task if mode == "worker" else run_from_trigger)(
+        operator, TaskInstance("step")
+    )
+    if run.result is not None:
+        run.ti.xcoms["return_value"] = run.result
+    return run
+
+
+def run_in_each_mode(step_name: str, **arguments: Any) -> tuple[Run, list[str]]:
+    """
+    Run the task of a step in each mode; return the run, and the texts in the log that
+    the modes have in common.
+    """
+    runs, texts = list[Run](), list[list[str]]()
+    for mode in MODES:
+        with capture_logs() as logs:
+            runs.append(run_step(mode, step_name, **arguments))
+        texts.append([line["event"] for line in logs])
+    first, *others = runs
+    for other in others:
+        assert other.ti.xcoms == first.ti.xcoms
+        assert (type(other.error), str(other.error)) == (
+            type(first.error),
+            str(first.error),
+        )
+    return first, [text for text in texts[0] if all(text in each for each in texts)]
+
+
+def row_of(execution: Run, step_name: str) -> dict[str, Any]:
+    """Return the step in the XCom ``steps`` of the execution task."""
+    (row,) = [row for row in execution.xcoms["steps"] if row["name"] == step_name]
+    return dict(row)
+
+
+# ---- the ends
+
+
+def test_task_pushes_what_the_start_task_pushes(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    Of a step of each type: the outputs, the row, the links; with the content of
+    property files.
+    """
+    execution = run_execution(emulator, GOOD)
+    outputs = execution.xcoms["outputs"]
+    assert outputs["AbaloneTrain"]["metrics"] == {"validation:rmse": 2.1}
+    assert outputs["AbaloneEval"]["EvaluationReport"]["regression_metrics"]
+    assert outputs["AbaloneRegisterModel-RegisterModel"]["model_package_arn"]
+
+    for row in execution.xcoms["steps"]:
+        if row["name"] not in outputs:
+            continue
+        run, texts = run_in_each_mode(row["name"], property_files=True)
+
+        xcoms = run.ti.xcoms
+        links = {key: row[key] for key in ("console_url", "log_url") if row.get(key)}
+        assert run.error is None
+        assert xcoms == {
+            "return_value": outputs[row["name"]],
+            "step": row,
+            "execution_arn": execution.result,
+            **links,
+        }
+        assert any(
+            text.startswith(f"Step {row['name']} succeeded after ") for text in texts
+        )
+
+
+def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """
+    The error has the reason, the job and the last lines of its log, as that of a Start
+    task has.
+    """
+    execution = run_execution(emulator, TRAIN_FAILS)
+
+    run, _ = run_in_each_mode("AbaloneTrain", retries=2)
+
+    row = row_of(execution, "AbaloneTrain")
+    assert type(run.error) is exceptions.PipelineExecutionFailedError
+    assert str(run.error).splitlines() == [
+        "Step AbaloneTrain of pipeline abalone failed (AWS status Failed).",
+        "Reason: AlgorithmError: bad data",
+        f"  Job: {row['job_name']}",
+        f"  Log: {row['log_url']}",
+        f"  Job in the console: {row['console_url']}",
+        "  Last lines of the log:",
+        *(f"  | {line}" for line in run.ti.xcoms["step"]["log_lines"]),
+        f"Execution: {execution.xcoms['execution_arn']}",
+        f"Console: {execution.xcoms['console_url']}",
+    ]
+    assert run.ti.xcoms["step"]["log_lines"][-2:] == LINES
+    assert {**run.ti.xcoms["step"], "log_lines": []} == {**row, "log_lines": []}
+    assert "return_value" not in run.ti.xcoms
+
+
+def test_step_after_a_failure_was_not_run(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Airflow asks no task for it, unless a person has cleared it alone."""
+    run_execution(emulator, TRAIN_FAILS)
+
+    run, _ = run_in_each_mode("AbaloneEval")
+
+    text = "AWS has not run step AbaloneEval: the execution has ended before (status Failed)."
+    assert (type(run.error), str(run.error)) == (
+        exceptions.PipelineExecutionFailedError,
+        text,
+    )
+
+
+def test_stopped_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Somebody has stopped the execution."""
+    client: Any = PolysyncSageMakerHook().conn
+
+    def stop() -> None:
+        (listed,) = client.list_pipeline_executions(PipelineName="abalone")[
+            "PipelineExecutionSummaries"
+        ]
+        arn = listed["PipelineExecutionArn"]
+        client.stop_pipeline_execution(
+            PipelineExecutionArn=arn, ClientRequestToken="s" * 32
+        )
+
+    emulated_time.after(100, stop)
+    run_execution(emulator, GOOD)
+
+    run, _ = run_in_each_mode("AbaloneProcess")
+
+    assert type(run.error) is exceptions.PipelineExecutionCancelledError
+    assert str(run.error).startswith(
+        "Step AbaloneProcess of pipeline abalone was stopped (AWS status Stopped)."
+    )
+    assert run.ti.xcoms["step"]["status"] == "Stopped"
+
+
+def test_branch_that_was_not_taken(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The task is skipped, and says which condition had the other outcome."""
+    execution = run_execution(emulator, GOOD)
+
+    run, _ = run_in_each_mode("AbaloneMSEFail")
+
+    text = "Step AbaloneMSEFail was not run: condition AbaloneMSECond had the other outcome."
+    assert (type(run.error), str(run.error)) == (AirflowSkipException, text)
+    assert run.ti.xcoms == {
+        "step": row_of(execution, "AbaloneMSEFail"),
+        "execution_arn": execution.xcoms["execution_arn"],
+    }
+
+
+def test_step_of_another_definition(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The task is skipped with a warning that names the command which writes the file
+    again.
+    """
+    execution = run_execution(emulator, GOOD)
+
+    with capture_logs() as logs:
+        run, _ = run_in_each_mode("Renamed")
+
+    assert type(run.error) is AirflowSkipException
+    assert "polysync jobs import" in str(run.error)
+    assert run.ti.xcoms == {"execution_arn": execution.xcoms["execution_arn"]}
+    with capture_logs() as logs:
+        run_step(MODES[-1], "Renamed")
+    assert [line["event"] for line in logs if line["log_level"] == "warning"][
+        -1
+    ] == str(run.error)
+
+
+# ---- what fails around it
+
+
+def test_execution_task_without_an_execution(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """For example, its arguments were not valid."""
+    execution = run_execution(emulator, GOOD, pipeline_parameters={})
+    assert "run" not in execution.xcoms
+
+    run, _ = run_in_each_mode("AbaloneTrain")
+
+    text = "The task of the execution has ended (state failed) without an execution."
+    assert (type(run.error), str(run.error)) == (
+        exceptions.PipelineExecutionFailedError,
+        text,
+    )
+    assert run.ti.xcoms == {}
+
+
+def test_refused_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """AWS's error; the task is not retried."""
+    run_execution(emulator, GOOD)
+    emulator.control.add_fault(
+        "error", LIST_STEPS, code="AccessDeniedException", message="no"
+    )
+
+    run, _ = run_in_each_mode("AbaloneTrain", retries=2)
+
+    assert isinstance(run.error, exceptions.SageMakerApiError)
+    assert run.error.permanent
+    assert str(run.error).startswith("Step AbaloneTrain can no longer be watched: ")
+
+
+def test_results_that_cannot_be_read(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The step has succeeded, and so does its task; the log says what is missing."""
+    run_execution(emulator, GOOD)
+    emulator.control.add_fault(
+        "error", "DescribeTrainingJob", code="AccessDeniedException", message="no"
+    )
+
+    run, texts = run_in_each_mode("AbaloneTrain")
+
+    assert run.error is None
+    assert "metrics" not in run.ti.xcoms["return_value"]
+    assert any("DescribeTrainingJob" in text for text in texts)
+
+
+def test_list_that_fails_after_the_event(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    A worker lists the steps again. Without them, the task has the outcome of the step
+    all the same.
+    """
+    run_execution(emulator, GOOD)
+    emulator.control.add_fault(
+        "error", LIST_STEPS, code="AccessDeniedException", message="no", skip=2
+    )
+
+    with capture_logs() as logs:
+        run = run_step("worker", "AbaloneTrain")
+
+    assert (run.error, run.result) == (None, {})
+    assert any("What the step made is not known" in line["event"] for line in logs)
+
+
+def test_failed_step_whose_log_cannot_be_read(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The error says so in place of the lines."""
+    run_execution(emulator, TRAIN_FAILS)
+    emulator.control.add_fault(
+        "error", "*", service="logs", code="AccessDeniedException", message="no"
+    )
+
+    run, _ = run_in_each_mode("AbaloneTrain")
+
+    assert "Reason: AlgorithmError: bad data" in str(run.error)
+    assert "The log of the step could not be read: " in str(run.error)
+
+
+@pytest.mark.skipif(
+    not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
+)
+def test_failure_in_the_triggerer_is_retried(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Airflow retries after this event; no worker is needed for it."""
+    run_execution(emulator, TRAIN_FAILS)
+
+    assert (
+        type(run_step("triggerer", "AbaloneTrain", retries=2).event) is TaskFailedEvent
+    )
+
+
+# ---- where it starts
+
+
+def callback(context: Any) -> None:
+    """Do nothing."""
+
+
+def make_operator(**arguments: Any) -> PolysyncPipelineStepOperator:
+    """Return the task of a step."""
+    return PolysyncPipelineStepOperator(
+        task_id="step", execution_task_id="execution", step_name="Train", **arguments
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"on_success_callback": callback},
+        {"on_execute_callback": callback},
+        {"on_skipped_callback": callback},
+        {"email": "ada@example.com"},
+        {"outlets": [Asset("s3://bucket/model")]},
+        {"execution_timeout": timedelta(hours=1)},
+        {"pre_execute": callback},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_what_needs_a_worker_lets_the_task_start_there(
+    arguments: dict[str, Any],
+) -> None:
+    """Airflow does it on workers only."""
+    assert not make_operator(**arguments).start_from_trigger
+
+
+def test_task_starts_in_the_triggerer_if_airflow_can() -> None:
+    """Also with what the DAG processor does."""
+    operator = make_operator(
+        on_failure_callback=callback, retries=3, property_files=["Eval"]
+    )
+
+    assert bool(operator.start_from_trigger) is CAPABILITIES.start_from_trigger
+    assert not {"step_name", "execution_task_id"} & set(operator.template_fields)
+
+
+def test_interval_may_be_a_timedelta() -> None:
+    """The trigger, whose arguments Airflow stores, gets seconds."""
+    operator = make_operator(poll_interval=timedelta(minutes=2))
+    context: Any = {"ti": TaskInstance("step")}
+
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+
+    assert deferred.value.trigger.serialize()[1]["poll_interval"] == 120.0
+    if operator.start_trigger_args:
+        assert (operator.start_trigger_args.trigger_kwargs or {})[
+            "poll_interval"
+        ] == 120.0
+
+
+@pytest.mark.skipif(
+    not CAPABILITIES.start_from_trigger, reason="no task starts in the triggerer"
+)
+@pytest.mark.parametrize(("tasks", "in_triggerer"), [(200, True), (201, False)])
+def test_large_dag_needs_workers(tasks: int, in_triggerer: bool) -> None:
+    """Airflow sends the whole DAG to the triggerer for each task that starts there."""
+    with DAG("large", schedule=None) as dag:
+        step = make_operator()
+        for number in range(tasks - 1):
+            EmptyOperator(task_id=f"other_{number}")
+
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(
+        step.task_id
+    )
+
+    assert bool(stored.start_from_trigger) is in_triggerer

@@ -1,0 +1,180 @@
+"""
+The arguments of a sensor, the events that resume it, and what its errors say about the
+next try.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.sensors import PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
+from tests.tasks import EmulatedTime, TaskInstance
+from tests.unit.sensors.sessions import (
+    HOUR,
+    airflow_time,  # noqa: F401 # fixture
+    at,
+    make_sensor,
+    run_sensor,
+    start_execution,
+)
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "execution_arn and pipeline_name are both missing: give one of them"),
+        ({"execution_arn": ARN, "pipeline_name": "fanout"}, "are both given"),
+        (
+            {"execution_arn": ARN, "created_after": "2026-01-01"},
+            "created_after: an execution with an",
+        ),
+        (
+            {"execution_arn": ARN, "parameters": {"A": 1}},
+            "parameters: an execution with an",
+        ),
+        (
+            {"pipeline_name": "fanout", "which": "newest"},
+            "which = 'newest' is not valid: give one of first, latest",
+        ),
+        (
+            {"execution_arn": ARN, "poke_interval": 0.5},
+            "poke_interval = 0.5 is not valid",
+        ),
+        (
+            {"execution_arn": ARN, "timeout": 11 * 365 * 24 * HOUR},
+            "timeout = 346896000.0 is not valid",
+        ),
+        ({"execution_arn": ARN, "on_cancelled": "ignore"}, "one of fail, skip, retry"),
+        ({"execution_arn": ARN, "progress_interval": 5}, "progress_interval = 5"),
+        ({"execution_arn": ARN, "deferrable": "yes"}, "deferrable = 'yes'"),
+    ],
+)
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed(
+    arguments: dict[str, Any], text: str
+) -> None:
+    """A DAG author sees them as an import error."""
+    with pytest.raises(ParametersError, match=text):
+        PolysyncPipelineSensor(task_id="wait", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ({"execution_arn": "fanout"}, ["execution_arn = 'fanout'", "/execution/<id>"]),
+        ({"execution_arn": ""}, ["execution_arn and pipeline_name are both missing"]),
+        (
+            {"execution_arn": ARN, "region_name": "eu-west-1"},
+            ["region_name = 'eu-west-1'", "us-east-1"],
+        ),
+        (
+            {"execution_arn": ARN, "step_name": "a\nb"},
+            ["step_name = 'a\\nb' is not the name of a step"],
+        ),
+        ({"pipeline_name": "no good"}, ["pipeline_name = 'no good'"]),
+        (
+            {"pipeline_name": "fanout", "created_after": "soon"},
+            ["created_after = 'soon'"],
+        ),
+        ({"pipeline_name": "fanout", "parameters": "A=1"}, ["parameters = 'A=1'"]),
+    ],
+)
+def test_invalid_rendered_arguments_are_refused_before_any_call(
+    arguments: dict[str, Any], texts: list[str], emulator: EmulatorServer
+) -> None:
+    """Values of templates are known only when the task runs."""
+    run = run_sensor(make_sensor("poke", **arguments))
+
+    assert isinstance(run.error, ParametersError)
+    for text in texts:
+        assert text in str(run.error)
+    assert emulator.control.calls() == []
+    assert run.xcoms == {}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {"outcome": "step_ended", "execution_arn": ARN, "step_name": "x"},
+        {
+            "outcome": "step_ended",
+            "execution_arn": "{{ conn.x }}",
+            "step_name": "x",
+            "status": "Succeeded",
+        },
+        {"outcome": "ended", "execution_arn": ARN},
+        {"outcome": "found", "execution_arn": ARN, "began_at": "2026-01-01T00:00:00Z"},
+    ],
+)
+def test_event_of_another_form_is_refused(event: Any, emulator: EmulatorServer) -> None:
+    """An event comes from Airflow's database, where others can edit it."""
+    sensor = make_sensor("deferrable", execution_arn=ARN)
+
+    with pytest.raises((TriggerEventError, AirflowFailException)):
+        sensor.execute_complete(TaskInstance("wait").context(sensor), event)
+
+    assert emulator.control.calls() == []
+
+
+@pytest.mark.parametrize("by", ["execution_arn", "pipeline_name"])
+def test_error_says_what_comes_next(
+    by: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """A sensor starts and resumes nothing, so a person, or the next look, does."""
+    emulator.control.put_scenario(
+        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
+    )
+    begin, arn = airflow_time.time(), start_execution()
+    target: dict[str, Any] = {"execution_arn": arn}
+    if by == "pipeline_name":
+        target = {"pipeline_name": "fanout", "created_after": at(begin - 1)}
+    retried = make_sensor("poke", **target, retries=1, retry_delay=timedelta(minutes=5))
+
+    last = run_sensor(make_sensor("poke", **target))
+    first = run_sensor(retried, TaskInstance("wait", max_tries=1))
+
+    assert "start or resume the execution where it was started" in str(last.error)
+    again = (
+        "waits for the same execution"
+        if by == "execution_arn"
+        else "looks for an execution again"
+    )
+    assert f"Next: Airflow retries the task in 5 min. The retry {again}." in str(
+        first.error
+    )
+
+
+def test_sensor_stops_nothing_when_its_task_is_killed(emulator: EmulatorServer) -> None:
+    """It has not started the execution."""
+    sensor = make_sensor("poke", execution_arn=start_execution())
+    emulator.control.clear_calls()
+
+    sensor.on_kill()
+
+    assert emulator.control.calls() == []
+    assert not sensor.on_failure_callback
+
+
+def test_sensor_is_one_of_airflows() -> None:
+    """Airflow's scheduler must know that it can be rescheduled."""
+    sensor = make_sensor("reschedule", execution_arn=ARN)
+
+    assert sensor.reschedule
+    assert getattr(sensor, "_is_sensor" if CAPABILITIES.task_sdk else "deps")
+    assert {link.name for link in sensor.operator_extra_links} == {
+        "SageMaker Console",
+        "SageMaker Studio",
+        "SageMaker Unified Studio",
+        "Failed step's log",
+    }

@@ -1,0 +1,429 @@
+"""The sensor for the approval of models has the same outcome in all modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
+
+from polysync_airflow.exceptions import (
+    ModelApprovalError,
+    ModelRejectedError,
+    ParametersError,
+    SageMakerApiError,
+    TriggerEventError,
+)
+from polysync_airflow.sensors import PolysyncModelApprovalSensor
+from polysync_airflow.sensors.model_approval import FOUND_KEY
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import CALLER
+from tests.fakes.json_store import JsonStore
+from tests.tasks import EmulatedTime, TaskInstance, run_task
+from tests.unit.sensors.registry import GROUP, PREFIX, Registry, version
+from tests.unit.sensors.sessions import (
+    MODES,
+    airflow_time,  # noqa: F401 # fixture
+    run_sensor,
+)
+
+POLL = 60
+Stage = Callable[[Registry, EmulatorServer, EmulatedTime], None]
+
+
+def registered(*statuses: str) -> Stage:
+    """Register versions with these approval statuses."""
+
+    def stage(registry: Registry, *_: Any) -> None:
+        for status in statuses:
+            registry.register(status)
+
+    return stage
+
+
+def later(seconds: float, change: Callable[[Registry], Any]) -> Stage:
+    """Let a change happen while the sensor waits."""
+    return lambda registry, _, time: time.after(seconds, lambda: change(registry))
+
+
+def fault(kind: str, operation: str = "DescribeModelPackage", **members: Any) -> Stage:
+    """Add a fault to the emulator."""
+
+    def stage(_: Registry, emulator: EmulatorServer, __: EmulatedTime) -> None:
+        emulator.control.add_fault(kind, operation, **members)
+
+    return stage
+
+
+def package_status(status: str, reason: str | None = None) -> Stage:
+    """Set the status of the first version itself."""
+    return lambda registry, *_: registry.set_package_status(version(1), status, reason)
+
+
+@dataclass
+class Case:
+    """
+    One test case.
+
+    :param name: the test id.
+    :param stages: what happens in the registry.
+    :param arguments: arguments of the sensor; by default the first version.
+    :param result: the returned ARN; None if the task does not succeed.
+    :param error: the type of the error that ends the task.
+    :param texts: texts that the error contains.
+    :param xcoms: XComs of the task.
+    :param polls: the least and the most number of DescribeModelPackage calls.
+    :param modes: in which it is run.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    arguments: dict[str, Any] = field(
+        default_factory=lambda: {"model_package_arn": version(1)}
+    )
+    result: str | None = None
+    error: type[BaseException] | None = None
+    texts: tuple[str, ...] = ()
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    polls: tuple[int, int] = (1, 100)
+    modes: tuple[str, ...] = tuple(MODES)
+
+
+# For what the first look decides.
+ONE_MODE = ("poke",)
+PENDING = registered("PendingManualApproval")
+BY_GROUP = {"model_package_group": GROUP}
+APPROVED = partial(
+    Registry.set, arn=version(1), status="Approved", description="Checked by Ada"
+)
+REJECTED = partial(
+    Registry.set, arn=version(1), status="Rejected", description="Bias in group B"
+)
+DELETED = partial(Registry.delete, arn=version(1))
+CASES = (
+    Case(
+        "approved before",
+        (registered("Approved"),),
+        result=version(1),
+        xcoms={
+            "model_package_arn": version(1),
+            "approval_status": "Approved",
+            "last_modified_by": None,
+        },
+        polls=(1, 1),
+    ),
+    Case(
+        "approved while it waits",
+        (PENDING, later(3 * POLL + 1, APPROVED)),
+        result=version(1),
+        xcoms={
+            "approval_status": "Approved",
+            "approval_description": "Checked by Ada",
+            "last_modified_by": CALLER,
+        },
+        polls=(4, 6),
+    ),
+    Case(
+        "rejected",
+        (PENDING, later(POLL + 1, REJECTED)),
+        error=ModelRejectedError,
+        texts=(f"Model package {version(1)} is rejected", "Bias in group B"),
+        xcoms={
+            "approval_status": "Rejected",
+            "approval_description": "Bias in group B",
+        },
+    ),
+    Case(
+        "rejected, skip",
+        (registered("Rejected"),),
+        {"model_package_arn": version(1), "on_rejected": "skip"},
+        error=AirflowSkipException,
+        texts=("is rejected",),
+        xcoms={"model_package_arn": version(1), "approval_status": "Rejected"},
+        modes=ONE_MODE,
+    ),
+    Case(
+        "deleted while it waits",
+        (PENDING, later(POLL + 1, DELETED)),
+        error=SageMakerApiError,
+        texts=(
+            f"ModelPackage {version(1)} does not exist",
+            f"no model package {version(1)} in region us-east-1",
+        ),
+    ),
+    Case(
+        "denied while it waits",
+        (PENDING, fault("error", code="AccessDeniedException", message="no", skip=2)),
+        error=SageMakerApiError,
+        texts=("sagemaker:DescribeModelPackage", version(1)),
+        polls=(2, 2),
+    ),
+    Case(
+        "throttled while it waits",
+        (PENDING, fault("throttle", skip=1, count=3), later(4 * POLL, APPROVED)),
+        result=version(1),
+        polls=(2, 12),
+    ),
+    Case(
+        "approved before AWS has validated it",
+        (
+            registered("Approved"),
+            package_status("InProgress"),
+            later(
+                3 * POLL + 1,
+                lambda registry: registry.set_package_status(version(1), "Completed"),
+            ),
+        ),
+        result=version(1),
+        polls=(4, 6),
+    ),
+    Case(
+        "approved, but AWS could not create it",
+        (registered("Approved"), package_status("Failed", "No image\n::group::x")),
+        error=ModelApprovalError,
+        texts=("its status is Failed: No image", "register a new version"),
+        polls=(1, 1),
+        modes=ONE_MODE,
+    ),
+    Case(
+        "not approved in time",
+        (PENDING,),
+        {"model_package_arn": version(1), "timeout": 5 * POLL},
+        error=AirflowSensorTimeout,
+        polls=(5, 7),
+    ),
+    Case(
+        "newest of a group",
+        (
+            registered("Approved", "PendingManualApproval"),
+            later(POLL + 1, lambda registry: registry.register("Rejected")),
+            later(2 * POLL + 1, lambda registry: registry.set(version(2), "Approved")),
+        ),
+        BY_GROUP,
+        result=version(2),
+        xcoms={"model_package_arn": version(2)},
+    ),
+    Case(
+        "group by its ARN, throttled",
+        (registered("Approved"), fault("throttle", "ListModelPackages", count=2)),
+        {"model_package_group": f"{PREFIX}-group/{GROUP}"},
+        result=version(1),
+        modes=ONE_MODE,
+    ),
+    Case(
+        "empty group",
+        (),
+        BY_GROUP,
+        error=ModelApprovalError,
+        texts=("has no version",),
+        polls=(0, 0),
+        modes=ONE_MODE,
+    ),
+    Case(
+        "no such group",
+        (),
+        {"model_package_group": "Chrun"},
+        error=SageMakerApiError,
+        texts=("does not exist", "no model package group Chrun in region us-east-1"),
+        polls=(0, 0),
+        modes=ONE_MODE,
+    ),
+)
+
+
+def make(mode: str, **arguments: Any) -> PolysyncModelApprovalSensor:
+    """Return a sensor in one of ``MODES``."""
+    return PolysyncModelApprovalSensor(
+        **{"task_id": "wait", "poke_interval": POLL, **MODES[mode], **arguments}
+    )
+
+
+def task_instance() -> TaskInstance:
+    """
+    Return a task instance of Airflow 3.3, which keeps a state between the sessions of a
+    task.
+    """
+    return TaskInstance("wait", task_state_store=JsonStore())
+
+
+@pytest.mark.parametrize(
+    ("case", "mode"),
+    [
+        pytest.param(case, mode, id=f"{case.name}, {mode}")
+        for case in CASES
+        for mode in case.modes
+    ],
+)
+def test_outcome(
+    case: Case,
+    mode: str,
+    registry: Registry,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """Each case ends in the same way on a worker, rescheduled, and deferred."""
+    for stage in case.stages:
+        stage(registry, emulator, airflow_time)
+    emulator.control.clear_calls()
+
+    run = run_sensor(make(mode, **case.arguments), task_instance())
+
+    assert (run.result, type(run.error)) == (case.result, case.error or type(None)), (
+        run.error
+    )
+    assert [text for text in case.texts if text not in str(run.error)] == []
+    assert {key: run.xcoms[key] for key in case.xcoms} == case.xcoms
+    polls = [
+        call
+        for call in emulator.control.calls("DescribeModelPackage")
+        if not call["fault"]
+    ]
+    assert case.polls[0] <= len(polls) <= case.polls[1]
+    assert "\n::" not in str(run.error)
+
+
+def test_retries() -> None:
+    """
+    A rejection uses no retries whatever the retry policy says; a group without a
+    version may get one.
+    """
+    assert issubclass(ModelRejectedError, AirflowFailException)
+    rejected = ModelRejectedError("x", model_package_arn=version(1))
+    assert rejected.permanent
+    assert not ModelApprovalError(
+        "x", model_package_arn=None, permanent=False
+    ).permanent
+
+
+BAD: tuple[tuple[dict[str, Any], str], ...] = (
+    ({}, "neither is given"),
+    ({"model_package_arn": version(1), "model_package_group": GROUP}, "both is given"),
+    (
+        {"model_package_arn": "churn"},
+        "model_package_arn = 'churn' is not the ARN of a version",
+    ),
+    ({"model_package_arn": f"{PREFIX}/single"}, "nothing else has an approval status"),
+    (
+        {"model_package_arn": None, "model_package_group": "a b"},
+        "model_package_group = 'a b' is not",
+    ),
+    ({"model_package_group": f"{PREFIX}/churn/1"}, "is not a model package group"),
+    ({"model_package_arn": 7}, "model_package_arn = 7"),
+    (
+        {"model_package_arn": version(1), "region_name": "eu-west-1"},
+        "is not the region of",
+    ),
+    (
+        {"model_package_arn": version(1), "on_rejected": "retry"},
+        "give one of fail, skip",
+    ),
+    (
+        {"model_package_arn": version(1), "poke_interval": 0},
+        "poke_interval = 0.0 is not valid",
+    ),
+    ({"model_package_arn": version(1), "deferrable": "yes"}, "give True or False"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "text"), BAD, ids=[text for _, text in BAD])
+def test_bad_arguments(
+    arguments: dict[str, Any], text: str, emulator: EmulatorServer
+) -> None:
+    """
+    They are refused before AWS is called, and the error names the argument, its value
+    and the cure.
+    """
+    emulator.control.clear_calls()
+    with pytest.raises(ParametersError) as caught:  # noqa: PT012 # some are refused when the sensor is made
+        sensor = make("poke", **arguments)
+        run = run_task(sensor, task_instance())
+        raise run.error or AssertionError("the sensor has accepted them")
+
+    assert text in str(caught.value)
+    assert emulator.control.calls() == []
+
+
+def test_rescheduled_sensor_needs_a_place_for_the_newest_version(
+    registry: Registry, emulator: EmulatorServer
+) -> None:
+    """
+    Before Airflow 3.3, the newest version could be another one at each look, so a group
+    is refused.
+    """
+    registry.register()
+    emulator.control.clear_calls()
+
+    run = run_task(make("reschedule", **BY_GROUP), TaskInstance("wait"))
+
+    assert isinstance(run.error, ParametersError)
+    assert "deferrable=True, or give model_package_arn" in str(run.error)
+    assert emulator.control.calls() == []
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"model_package_arn": version(1), "try_number": 1},
+        {"model_package_arn": f"{PREFIX}/another/1", "try_number": 2},
+        {"model_package_arn": "{{ 7 }}", "try_number": 2},
+        [version(1)],
+    ],
+    ids=["of an earlier try", "of another group", "no ARN", "a list"],
+)
+def test_edited_state_is_not_believed(
+    kept: Any,
+    registry: Registry,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    What a rescheduled sensor finds in the task state store counts only for its own try
+    and group.
+    """
+    registry.register("Approved")
+    newest = registry.register("Approved")
+    ti = TaskInstance("wait", try_number=2, task_state_store=JsonStore())
+    assert ti.task_state_store
+    ti.task_state_store.set(FOUND_KEY, kept)
+
+    run = run_sensor(make("reschedule", **BY_GROUP), ti)
+
+    assert (run.result, run.error) == (newest, None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {"outcome": "approved"},
+        {"outcome": "approved", "model_package_arn": "x"},
+        {"outcome": "maybe"},
+    ],
+)
+def test_foreign_event_approves_nothing(event: Any, emulator: EmulatorServer) -> None:
+    """A deferred task that is resumed with another event fails."""
+    sensor = make("deferrable", model_package_arn=version(1))
+    ti = task_instance()
+
+    with pytest.raises(TriggerEventError):
+        sensor.execute_complete(ti.context(sensor), event)
+
+    assert ti.xcoms == {}
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_region_is_that_of_the_version(mode: str, emulator: EmulatorServer) -> None:
+    """Not that of the connection."""
+    run_sensor(
+        make(mode, model_package_arn=version(1).replace("us-east-1", "eu-west-1")),
+        task_instance(),
+    )
+
+    calls = emulator.control.calls("DescribeModelPackage")
+    assert {call["region"] for call in calls} == {"eu-west-1"}

@@ -1,0 +1,314 @@
+"""
+The search of a sensor against the emulator, in all modes: windows, which execution,
+retries and reschedules.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from polysync_airflow import exceptions
+from polysync_airflow.sensors.pipeline import default_window
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.log_capture import capture_logs
+from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
+from tests.tasks import EmulatedTime, TaskInstance
+from tests.unit.sensors.sessions import (
+    HOUR,
+    MODES,
+    airflow_time,  # noqa: F401 # fixture
+    at,
+    make_sensor,
+    run_sensor,
+    start_execution,
+)
+
+LIST = "ListPipelineExecutions"
+
+
+# All other combinations are in the tests of the core.
+@pytest.mark.parametrize(
+    ("mode", "arguments", "expected"),
+    [
+        ("poke", {"which": "latest"}, "b-2"),
+        ("reschedule", {"which": "latest", "display_name_pattern": "late-*"}, "late-1"),
+        ("deferrable", {"parameters": {"Shards": 9}}, "late-2"),
+    ],
+)
+def test_execution_is_found(
+    mode: str,
+    arguments: dict[str, Any],
+    expected: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    It is the one that the arguments mean, whether it is there before the sensor or is
+    started later.
+    """
+    arns = dict[str, str]()
+
+    def start(name: str, **parameters: str) -> None:
+        arns[name] = start_execution(name=name, **parameters)
+
+    start("old")
+    airflow_time.sleep(10)
+    begin = airflow_time.time()
+    for name, shards in (("a-1", "5"), ("b-1", "7"), ("a-2", "5"), ("b-2", "5")):
+        start(name, Shards=shards)
+        airflow_time.sleep(30)
+    for seconds, name, shards in ((400, "late-1", "5"), (430, "late-2", "9")):
+        airflow_time.after(seconds, partial(start, name, Shards=shards))
+
+    arguments = {"created_after": at(begin), "poke_interval": 300, **arguments}
+    run = run_sensor(make_sensor(mode, pipeline_name="fanout", **arguments))
+
+    assert run.error is None
+    assert run.result == arns[expected]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_found_execution_stays_the_one(
+    mode: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    ``latest`` is that of the begin of the try, also when newer ones are started; the
+    next try takes the newest.
+    """
+    begin = airflow_time.time()
+    first = start_execution()
+    airflow_time.sleep(5)
+    newer = list[str]()
+    airflow_time.after(300, lambda: newer.append(start_execution()))
+    ti = TaskInstance("wait", max_tries=1)
+    sensor = make_sensor(
+        mode, pipeline_name="fanout", which="latest", created_after=at(begin), retries=1
+    )
+
+    run = run_sensor(sensor, ti)
+    again = run_sensor(sensor, TaskInstance("wait", try_number=2, max_tries=1))
+
+    assert run.result == first
+    assert again.result == newer[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_closed_window_without_an_execution_is_an_error(
+    mode: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    The sensor does not wait for its timeout, but for AWS's list, which may lag behind
+    by five minutes.
+    """
+    now = airflow_time.time()
+    start_execution()
+    window = (at(now - 48 * HOUR), at(now - 24 * HOUR))
+    late = TaskInstance("wait", interval=window)
+    just_closed = TaskInstance("wait", interval=(at(now - HOUR), at(now - 1)))
+
+    run = run_sensor(make_sensor(mode, pipeline_name="fanout"), late)
+    at_once = airflow_time.time() - now
+    waited = run_sensor(
+        make_sensor(mode, pipeline_name="fanout", soft_fail=True), just_closed
+    )
+
+    assert type(run.error) is exceptions.PipelineExecutionNotFoundError
+    assert run.error.permanent
+    assert run.error.execution_arn is None
+    assert "The window has closed, and no execution in it matches" in str(run.error)
+    assert window[1].isoformat() in str(run.error)
+    assert run.xcoms == {}
+    assert at_once < 60
+    assert type(waited.error).__name__ == "AirflowSkipException"
+    # Datetimes have microseconds.
+    assert 298.999 <= airflow_time.time() - now < 299 + 70 + at_once
+
+
+def test_data_interval_is_the_default_window(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """The executions before and after it do not count."""
+    start_execution()
+    airflow_time.sleep(100)
+    begin = airflow_time.time()
+    airflow_time.sleep(100)
+    inside = start_execution()
+    airflow_time.sleep(100)
+    end = airflow_time.time()
+    start_execution()
+    interval = (at(begin), at(end))
+
+    run = run_sensor(
+        make_sensor("poke", pipeline_name="fanout", which="latest"),
+        TaskInstance("wait", interval=interval),
+    )
+
+    assert run.result == inside
+
+
+START = at(1_750_000_000)
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        (
+            {
+                "data_interval_start": START,
+                "data_interval_end": START + timedelta(days=1),
+            },
+            (0, 24 * HOUR),
+        ),
+        ({"data_interval_start": START, "data_interval_end": START}, (0, None)),
+        ({"data_interval_start": START, "data_interval_end": None}, (0, None)),
+        (
+            {
+                "data_interval_start": None,
+                "dag_run": SimpleNamespace(run_after=START, start_date=START),
+            },
+            (0, None),
+        ),
+        ({"dag_run": SimpleNamespace(run_after=START, start_date=None)}, (0, None)),
+        ({"dag_run": SimpleNamespace(run_after=None, start_date=START)}, (0, None)),
+        ({"dag_run": SimpleNamespace(start_date=START)}, (0, None)),
+    ],
+)
+def test_window_of_a_dag_run(
+    context: Any, expected: tuple[float, float | None]
+) -> None:
+    """
+    An interval without length, or none, as Airflow 3 has them, is a window without end.
+    """
+    begin, end = default_window(context)
+
+    assert (begin - START).total_seconds() == expected[0]
+    assert (end and (end - START).total_seconds()) == expected[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_searches_cost_few_calls(
+    mode: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    One list for each look, of what is new; the parameters of each execution are read
+    once.
+    """
+    begin = airflow_time.time()
+    for _ in range(3):
+        start_execution()
+    airflow_time.after(1500, lambda: start_execution(Shards="9"))
+    emulator.control.clear_calls()
+    sensor = make_sensor(
+        mode,
+        pipeline_name="fanout",
+        created_after=at(begin - 1),
+        parameters={"Shards": 9},
+        poke_interval=300,
+        progress_interval=None,
+    )
+
+    run_sensor(sensor)
+
+    counts = Counter(call["operation"] for call in emulator.control.calls())
+    assert 6 <= counts[LIST] <= 20
+    # Three that do not match, the one that does, and its parameters for the XCom
+    # ``run``.
+    expected = {
+        "poke": range(5, 30),
+        "deferrable": range(5, 9),
+        "reschedule": range(5, 60),
+    }
+    expected["triggerer"] = expected["deferrable"]
+    assert counts["ListPipelineParametersForExecution"] in expected[mode]
+    requests = [
+        call["request"]
+        for call in emulator.control.calls(LIST)
+        if call["request"].get("SortOrder") == "Ascending"
+    ]
+    assert requests[0]["CreatedAfter"] == pytest.approx(begin - 2, abs=2)
+    if mode != "reschedule":
+        assert requests[-1]["CreatedAfter"] > begin + 600
+
+
+def test_what_is_looked_for_is_in_the_log(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """A person sees why a sensor waits."""
+    sensor = make_sensor(
+        "poke",
+        pipeline_name="fanout",
+        created_after="2025-01-01",
+        display_name_pattern="x-*",
+    )
+
+    with capture_logs() as logs:
+        start_execution(name="x-1")
+        run_sensor(sensor)
+
+    assert any(
+        line["event"].startswith(
+            "Looking for the first execution of pipeline fanout created from 2025-01-01"
+        )
+        and "with a display name like x-*" in line["event"]
+        for line in logs
+    )
+
+
+@NEEDS_ROLE
+@pytest.mark.parametrize("mode", MODES)
+def test_execution_of_a_pipeline_that_aws_manages(
+    mode: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    It is looked for by the ARN of the pipeline, although its own ARN has the account.
+    """
+    began_at = at(airflow_time.time())
+    arn = start_execution(MANAGED, role=ROLE, ModelPackageArn=MODEL)
+
+    run = run_sensor(make_sensor(mode, pipeline_name=MANAGED, created_after=began_at))
+
+    assert (run.error, run.result) == (None, arn)
+    assert (run.xcoms["run"]["pipeline_name"], run.xcoms["run"]["state"]) == (
+        MANAGED,
+        "Success",
+    )
+    assert run.xcoms["console_url"].endswith(f"#/pipelines/model-eval/executions/{arn}")
+
+
+def test_trigger_knows_what_was_listed(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """
+    Its search begins after the list of the worker, and not at the beginning of the
+    window.
+    """
+    began = airflow_time.time()
+
+    run = run_sensor(
+        make_sensor(
+            "deferrable",
+            pipeline_name="fanout",
+            created_after=at(began - HOUR),
+            timeout=300,
+        )
+    )
+
+    assert run.trigger
+    assert run.trigger[1]["listed_until"] == began

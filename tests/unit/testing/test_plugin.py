@@ -1,0 +1,341 @@
+"""The fixtures, in a pytest process of a DAG author."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from polysync_airflow.testing import dag_files as metadata_db
+from tests.fakes.dag_bundle import use_bundle
+from tests.unit.testing.conftest import DAG_FILE
+from tests.unit.testing.sessions import PLUGIN
+
+# Read before the fixture ``project`` removes it.
+AIRFLOW_HOME = os.environ["AIRFLOW_HOME"]
+RED = re.compile(r"error|warning|critical|traceback", re.IGNORECASE)
+Project = Callable[..., pytest.RunResult]
+# At the end of the session, everything must be as before the first test.
+COMPARE_PROCESS = """
+import os
+import sys
+import threading
+
+from polysync_airflow.execution import clock
+
+
+def process():
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    return environment, list(sys.path), clock._clock, [t.name for t in threading.enumerate() if not t.daemon]
+
+
+def pytest_collection_finish(session):
+    session.process = process()
+
+
+def pytest_sessionfinish(session):
+    before, after = session.process, process()
+    print("PROCESS", "IS UNCHANGED" if before == after else f"WAS {before}, IS {after}")
+"""
+
+
+@pytest.mark.nightly
+def test_tests_share_nothing(project: Project) -> None:
+    """
+    Each test has an emulator without executions and scenarios, and the process is as
+    before.
+
+    The log of a DAG run that succeeds has neither errors nor warnings.
+    """
+    tests = """
+import os
+import socket
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import airflow.settings  # before the fixtures, as many projects do
+import pytest
+
+from polysync_airflow.execution import clock
+
+ports = []
+
+
+def patched():
+    if airflow.__version__.startswith("2."):
+        module = import_module("airflow.utils.task_instance_session")
+        return [module.__dict__["__current_task_instance_session"], clock._clock]
+    supervisor = import_module("airflow.sdk.execution_time.supervisor")
+    task_runner = import_module("airflow.sdk.execution_time.task_runner")
+    return [supervisor.in_process_api_server, hasattr(task_runner, "SUPERVISOR_COMMS"), clock._clock]
+
+
+before = patched()
+
+
+def test_green(sagemaker_emulator, load_dag):
+    assert load_dag("dags/scoring.py").test().state == "success"
+    print("GREEN")
+
+
+def test_failing(sagemaker_emulator, load_dag):
+    assert "AIRFLOW_CONN_POLYSYNC_DEFAULT" in os.environ
+    assert clock._clock is not before[-1]
+    sagemaker_emulator.fail_step("Train", "No data", pipeline="fanout")
+    assert load_dag("dags/scoring.py").test().state == "failed"
+    assert len(sagemaker_emulator.starts()) == 1
+    ports.append(sagemaker_emulator.port)
+
+
+def test_process_is_unchanged():
+    assert patched() == before
+    assert not [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]
+    assert str(Path("dags").resolve()) not in sys.path
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", ports[0]), timeout=2)
+
+
+def test_succeeding(sagemaker_emulator, load_dag):
+    assert sagemaker_emulator.starts() == []
+    assert load_dag("dags/scoring.py", "scoring").test().state == "success"
+    assert [start.parameters for start in sagemaker_emulator.starts("fanout")] == [{"Shards": "5"}]
+    assert sagemaker_emulator.starts("abalone") == []
+
+
+def test_database_is_temporary(airflow_metadata_db):
+    assert str(airflow.settings.engine.url).endswith(f"{airflow_metadata_db.home}/airflow.db")
+    assert not (Path.home() / "airflow" / "airflow.db").exists()
+"""
+    definition = (
+        '{"Version": "2020-12-01", "Parameters": [{"Name": "Shards", "Type": "Integer"}], "Steps": '
+        '[{"Name": "Train", "Type": "Training", "Arguments": {}}]}'
+    )
+    result = project(
+        {
+            "conftest.py": COMPARE_PROCESS,
+            "dags/scoring.py": DAG_FILE,
+            "dags/broken.py": "raise RuntimeError('only the DAG file of the test is read')",
+            "pipelines/fanout.json": definition,
+            "pytest.ini": "[pytest]\npolysync_definitions = pipelines\n",
+            "test_scoring.py": tests,
+        },
+        "-s",
+        new_process=True,
+    )
+
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines("*PROCESS IS UNCHANGED")
+    green = "\n".join([*result.outlines, *result.errlines]).split("GREEN\n")[0]
+    assert "DagRun Finished" in green
+    assert [line for line in green.splitlines() if RED.search(line)] == []
+
+
+@pytest.mark.nightly
+def test_configured_airflow_is_used(
+    airflow_database: None,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With AIRFLOW_HOME, the DAG run is stored in the author's own database."""
+    from tests.fakes.airflow_rows import dag_run_state
+
+    monkeypatch.setenv("AIRFLOW_HOME", AIRFLOW_HOME)
+    use_bundle(tmp_path / "dags", monkeypatch)
+    tests = """
+def test_scoring(sagemaker_emulator, load_dag, airflow_metadata_db):
+    assert airflow_metadata_db.home is None
+    run = load_dag("dags/scoring.py").test()
+    assert run.state == "success"
+    print("RUN", run.run_id)
+"""
+
+    result = project({"dags/scoring.py": DAG_FILE, "test_scoring.py": tests}, "-s")
+
+    result.assert_outcomes(passed=1)
+    (run_id,) = [line.split()[1] for line in result.outlines if line.startswith("RUN ")]
+    assert dag_run_state("scoring", run_id) == "success"
+
+
+@pytest.fixture
+def unprepared_database(
+    airflow_database: None,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Path]:
+    """A database without tables, which the author has configured."""
+    file = tmp_path / "own.db"
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{file}")
+    metadata_db._connect()
+    yield file
+    # With the environment of the tests that follow.
+    monkeypatch.undo()
+    metadata_db._connect()
+
+
+def test_unprepared_database_is_not_touched(
+    project: Project, unprepared_database: Path
+) -> None:
+    """
+    If the configured database has no tables, the fixture names the variable and the
+    cure, and creates none.
+    """
+    result = project({"test_it.py": "def test_it(load_dag): ..."})
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        "*AIRFLOW__DATABASE__SQL_ALCHEMY_CONN configures has no tables*airflow db migrate*"
+    )
+    with closing(sqlite3.connect(unprepared_database)) as own:
+        assert own.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+# It starts Airflow's API for tasks, which takes five seconds.
+@pytest.mark.nightly
+def test_dag_files_that_cannot_be_loaded(
+    airflow_database: None, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure names the file, the error in it, and the DAGs that it has."""
+    monkeypatch.setenv("AIRFLOW_HOME", AIRFLOW_HOME)
+    tests = """
+import pytest
+
+@pytest.mark.parametrize("arguments", [("nowhere.py",), ("broken.py",), ("two.py",), ("two.py", "three")])
+def test_it(load_dag, arguments):
+    load_dag(*arguments)
+"""
+    two = "from airflow.providers.common.compat.sdk import DAG\none, two = (DAG(i, schedule=None) for i in ('a', 'b'))"
+
+    result = project(
+        {"test_it.py": tests, "broken.py": "import no_such_module", "two.py": two}
+    )
+
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*nowhere.py is not a file; give the path of a DAG file",
+            "*broken.py cannot be imported:",
+            "*No module named 'no_such_module'",
+            "dag_id is None; the DAGs of *two.py are: a, b",
+            "dag_id is 'three'; the DAGs of *two.py are: a, b",
+        ]
+    )
+
+
+def test_settings_of_the_marker_and_the_ini_file(project: Project) -> None:
+    """
+    The marker sets region, definitions, speed and connections; the ini option the
+    connections of all tests.
+    """
+    tests = """
+import json
+import os
+
+import pytest
+
+from polysync_airflow.hooks import PolysyncSageMakerHook
+
+def regions():
+    names = [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]
+    return {name: json.loads(os.environ[name])["extra"]["region_name"] for name in names}
+
+def test_ini(sagemaker_emulator):
+    assert regions() == {"AIRFLOW_CONN_TEAM_A": "us-east-1", "AIRFLOW_CONN_TEAM_B": "us-east-1"}
+    names = ["abalone", "callback-lambda", "churn-tuning", "fanout", "scoring-required-params"]
+    assert sagemaker_emulator.pipelines == {"us-east-1": names}
+
+@pytest.mark.sagemaker(region="eu-central-1", speed=7)
+class TestMarker:
+    @pytest.mark.sagemaker(connections=["mine"], definitions="pipelines")
+    def test_marker(self, sagemaker_emulator):
+        assert regions() == {"AIRFLOW_CONN_MINE": "eu-central-1"}
+        assert sagemaker_emulator.pipelines == {"eu-central-1": ["my-own"]}
+        assert sagemaker_emulator.control.clock()["speed"] == 7
+        hook = PolysyncSageMakerHook("mine")
+        assert [p["PipelineName"] for p in hook.conn.list_pipelines()["PipelineSummaries"]] == ["my-own"]
+"""
+    step = '{"Name": "Train", "Type": "Training", "Arguments": {}}'
+    definition = f'{{"Version": "2020-12-01", "Steps": [{step}]}}'
+    ini = "[pytest]\npolysync_connections = team_a team_b\naddopts = --strict-markers\n"
+
+    result = project(
+        {"test_it.py": tests, "pipelines/my_own.json": definition, "pytest.ini": ini}
+    )
+
+    result.assert_outcomes(passed=2)
+
+
+def test_invalid_settings(project: Project) -> None:
+    """The error names the setting."""
+    tests = """
+import pytest
+
+@pytest.mark.sagemaker(speeed=3)
+def test_name(sagemaker_emulator): ...
+
+@pytest.mark.sagemaker("pipelines")
+def test_position(sagemaker_emulator): ...
+
+@pytest.mark.sagemaker(definitions="nowhere")
+def test_definitions(sagemaker_emulator): ...
+"""
+
+    result = project({"test_it.py": tests})
+
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*sagemaker_emulator cannot start: * got an unexpected keyword argument 'speeed'",
+            "*sagemaker has arguments by name only",
+            "*nowhere is not a folder",
+        ]
+    )
+
+
+@pytest.mark.parametrize("module", ["sagemaker_emulator", "moto"])
+def test_missing_extra(project: Project, module: str) -> None:
+    """
+    Without the emulator, or what it needs, the plugin loads, and the fixture says what
+    to install.
+    """
+    block = f"import sys\nsys.modules[{module!r}] = None"
+
+    result = project(
+        {
+            "conftest.py": block,
+            "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ...",
+        },
+        new_process=True,
+    )
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        "*not installed (*pip install 'polysync-airflow?testing?'"
+    )
+
+
+def test_plugin_imports_nothing_heavy() -> None:
+    """
+    pytest imports the plugin in every session: it needs pytest and the standard library
+    only.
+    """
+    program = f"""
+import sys, pytest
+before = set(sys.modules)
+import {PLUGIN}
+print(sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout == "['polysync_airflow']\n"

@@ -1,0 +1,160 @@
+"""
+Lists of steps: they are made after the polls, few at a time, and their errors end no
+wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.log_capture import capture_logs
+from tests.tasks import EmulatedTime
+from tests.unit.triggers.test_poller import (
+    accept_short_intervals,
+    all_events,
+    events_of,
+    gate,  # noqa: F401 # fixture
+    make_trigger,
+    start_executions,
+)
+
+LIST_STEPS = "ListPipelineExecutionSteps"
+
+
+def test_unexpected_error_of_a_list_repeats_no_line(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    The log says what happened, and has each line about a step once; the wait goes on
+    without lists.
+    """
+    (arn,) = start_executions(emulator, 1, "churn-tuning")
+    call, lists = PolysyncSageMakerHook.call, []
+
+    def fail_once(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
+        lists.extend([1] if operation == LIST_STEPS else [])
+        if operation == LIST_STEPS and len(lists) == 2:
+            raise ZeroDivisionError("a bug")
+        return call(self, operation, **request)
+
+    monkeypatch.setattr(PolysyncSageMakerHook, "call", fail_once)
+    trigger = make_trigger(
+        arn, emulated_time.time(), poll_interval=10.0, progress_interval=30.0
+    )
+
+    with capture_logs() as logs:
+        ((event,),) = all_events([trigger], gate)
+
+    lines = [entry["event"] for entry in logs if "tep" in entry["event"]]
+    assert event["status"] == "Succeeded"
+    assert len(lists) == 2
+    assert lines[-1] == "The log has no lines about steps: ZeroDivisionError('a bug')"
+    assert len(lines) > 1
+    assert len(set(lines)) == len(lines)
+
+
+def test_throttling_pauses_the_lists_of_all_waits(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+) -> None:
+    """For a minute after a throttled call, the polls have all calls to themselves."""
+    now = emulated_time.time()
+    triggers = [
+        make_trigger(arn, now, poll_interval=10.0, progress_interval=10.0)
+        for arn in start_executions(emulator, 3)
+    ]
+    lists: list[int] = []
+
+    def count() -> None:
+        lists.append(len(emulator.control.calls(LIST_STEPS)))
+
+    def throttle_once() -> None:
+        count()
+        emulator.control.add_fault("throttle", count=1)
+
+    emulated_time.after(100, throttle_once)
+    emulated_time.after(115, count)
+    emulated_time.after(165, count)
+    emulated_time.after(200, count)
+
+    events = all_events(triggers, gate)
+
+    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
+    assert lists[0] > 3 * 5
+    assert lists[1] <= lists[0] + 1
+    assert lists[2] == lists[1]
+    assert lists[3] > lists[2]
+
+
+@pytest.mark.parametrize(
+    ("awaits_step", "at_once", "pause"),
+    [
+        (True, poller.MAX_CALLS_WITH_STEP_LIST, poller.STEP_LIST_PAUSE_SECONDS),
+        (False, 1, poller.SHOWN_STEPS_PAUSE_SECONDS),
+    ],
+)
+def test_few_lists_run_at_the_same_time(
+    awaits_step: bool,
+    at_once: int,
+    pause: float,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    There is a pause between two of them, and half of the calls are left to the polls.
+    """
+    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
+    monkeypatch.setattr(
+        "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
+    )
+    accept_short_intervals(monkeypatch)
+    arns = start_executions(emulator, 3 * at_once, "churn-tuning")
+    call, lock = PolysyncSageMakerHook.call, threading.Lock()
+    begun: list[float] = []
+    running: list[int] = [0]
+
+    def slow_list(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
+        if operation != LIST_STEPS:
+            return call(self, operation, **request)
+        with lock:
+            begun.append(time.monotonic())
+            running.append(running[-1] + 1)
+        time.sleep(0.1)
+        result = call(self, operation, **request)
+        with lock:
+            running.append(running[-1] - 1)
+        return result
+
+    monkeypatch.setattr(PolysyncSageMakerHook, "call", slow_list)
+
+    async def run() -> None:
+        triggers = [
+            make_trigger(arn, time.time(), poll_interval=1.0, progress_interval=0.1)
+            for arn in arns
+        ]
+        waits = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
+        async with asyncio.timeout(20):
+            while len(begun) < 3 * at_once:
+                await asyncio.sleep(0.05)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(run())
+
+    assert max(running) == at_once
+    pauses = [later - before for before, later in itertools.pairwise(begun)]
+    assert sorted(pauses)[1] > pause / 2

@@ -1,0 +1,625 @@
+"""
+The poller of step tasks with the emulator: how many calls they take, when they end, and
+what they cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.outcome import RunSummary
+from polysync_airflow.execution.pipelines import declared_steps
+from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
+from polysync_airflow.triggers import PolysyncStepTaskTrigger, poller
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import definition, step
+from tests.fakes.log_capture import capture_logs
+from tests.fakes.simulated_airflow import SimulatedAirflow
+from tests.tasks import EmulatedTime, TaskInstance
+from tests.unit.jobs.catalogue.builders import put_pipelines
+
+DESCRIBE, LIST_STEPS, RETRY = (
+    "DescribePipelineExecution",
+    "ListPipelineExecutionSteps",
+    "RetryPipelineExecution",
+)
+TWENTY = definition(*(step(f"Shard{number}") for number in range(20)))
+CHAIN = definition(step("Prepare"), step("Train", "Processing", "Prepare"))
+
+
+class ExecutionTask:
+    """
+    The task that is responsible for an execution in the emulator; ``state`` is its
+    state in Airflow.
+
+    :param text: the definition of the pipeline.
+    :param steps: the scenario of the steps.
+    :param scenario: its other members.
+    """
+
+    def __init__(
+        self,
+        emulator: EmulatorServer,
+        text: str = CHAIN,
+        steps: Any = None,
+        **scenario: Any,
+    ) -> None:
+        self.emulator, self.text = emulator, text
+        self.state: str | None = "deferred"
+        put_pipelines(emulator, {"steps": json.loads(text)})
+        emulator.control.put_scenario({"steps": steps or {}, **scenario})
+        self.client: Any = PolysyncSageMakerHook().conn
+        self.ti = TaskInstance("execution", state=lambda: self.state)
+        self.arn = ""
+        self.start()
+
+    def start(self) -> None:
+        """Start an execution, and push it; afterwards, the call log is empty."""
+        started = self.client.start_pipeline_execution(PipelineName="steps")
+        self.arn = started["PipelineExecutionArn"]
+        self.push()
+
+    def push(self, **members: Any) -> None:
+        """Push the execution, as a try does when it begins."""
+        run = RunSummary(
+            execution_arn=self.arn,
+            pipeline_name="steps",
+            state="Running",
+            parameters={},
+            **members,
+        )
+        rows, _ = fit_rows(rows_of((), declared_steps(self.text), self.arn))
+        self.ti.xcoms |= {"run": run.model_dump(mode="json"), "steps": rows}
+        self.emulator.control.clear_calls()
+
+    def resume(self) -> None:
+        """Resume the execution, and push it; afterwards, the call log is empty."""
+        self.client.retry_pipeline_execution(
+            PipelineExecutionArn=self.arn, ClientRequestToken="r" * 32
+        )
+        now = datetime.fromtimestamp(self.emulator.clock.now(), UTC)
+        self.push(resumes=1, attempt_started_at=now)
+
+    def steps(self) -> dict[str, Any]:
+        """Return AWS's list of the steps by name."""
+        listed = self.client.list_pipeline_execution_steps(
+            PipelineExecutionArn=self.arn
+        )
+        return {each["StepName"]: each for each in listed["PipelineExecutionSteps"]}
+
+    def calls(self, *operations: str) -> list[tuple[str, float]]:
+        """Return the calls of AWS, with their times."""
+        found = [
+            (call["operation"], call["time"]) for call in self.emulator.control.calls()
+        ]
+        return [call for call in found if not operations or call[0] in operations]
+
+
+def make_trigger(
+    step_name: str,
+    *,
+    trigger_class: type[PolysyncStepTaskTrigger] = PolysyncStepTaskTrigger,
+    try_number: int = 1,
+    **arguments: Any,
+) -> PolysyncStepTaskTrigger:
+    """Return the trigger of a step's task."""
+    kwargs = {
+        "execution_task_id": "execution",
+        "polysync_conn_id": "polysync_default",
+        "region_name": None,
+    }
+    trigger = trigger_class(
+        step_name=step_name, **{**kwargs, "poll_interval": 60.0, **arguments}
+    )
+    trigger.task_instance = TaskInstance(step_name, try_number=try_number)  # type: ignore[assignment]
+    return trigger
+
+
+async def event_of(trigger: PolysyncStepTaskTrigger) -> Any:
+    """Run a trigger, and return its only event."""
+    (event,) = [event async for event in trigger.run()]
+    return event.payload if type(event).__name__ == "TriggerEvent" else event
+
+
+def events_of(triggers: Sequence[PolysyncStepTaskTrigger]) -> list[Any]:
+    """Run triggers in one event loop; return the event, or the error, of each."""
+
+    async def run() -> list[Any]:
+        return [*await asyncio.gather(*map(event_of, triggers), return_exceptions=True)]
+
+    return asyncio.run(run())
+
+
+def outcomes(events: Sequence[Any]) -> list[str]:
+    """Return the outcomes of the events."""
+    return [event["outcome"] for event in events]
+
+
+# ---- how many calls
+
+
+def test_twenty_tasks_share_their_calls(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    They list the steps once in each poll interval, and describe the execution when no
+    step runs.
+    """
+    task = ExecutionTask(emulator, TWENTY, {"Shard19": {"duration": 900}})
+    emulated_time.sleep(30)
+
+    events = events_of([make_trigger(f"Shard{number}") for number in range(20)])
+
+    *lists, _ = [at for _, at in task.calls(LIST_STEPS)]
+    assert outcomes(events) == 20 * ["success"]
+    assert len(lists) > 10
+    assert min(later - before for before, later in itertools.pairwise(lists)) >= 60.0
+    # After the list in which all steps have ended.
+    assert [operation for operation, _ in task.calls()][-3:] == [
+        LIST_STEPS,
+        DESCRIBE,
+        LIST_STEPS,
+    ]
+    assert Counter(operation for operation, _ in task.calls()) == {
+        LIST_STEPS: len(lists) + 1,
+        DESCRIBE: 1,
+    }
+
+
+def test_execution_is_described_when_no_step_runs(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Between two steps, too: AWS's list does not say whether more of them follow."""
+    task = ExecutionTask(emulator, step_delay=600)
+    emulated_time.sleep(200)
+
+    events_of([make_trigger("Train")])
+
+    prepared = task.steps()["Prepare"]["EndTime"].timestamp()
+    began = prepared + 600
+    described = [at for _, at in task.calls(DESCRIBE) if at < began]
+    between = [at for _, at in task.calls(LIST_STEPS) if prepared <= at < began]
+    assert len(between) > 5
+    assert described == between
+
+
+def test_step_that_runs_after_the_list(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It has begun and ended when AWS describes the execution, which has succeeded: it is
+    not skipped.
+    """
+    ExecutionTask(emulator, step_delay=600)
+    describe = poller.SharedClient.describe
+
+    def describe_later(client: poller.SharedClient, arn: str) -> Any:
+        emulated_time.sleep(3600)
+        return describe(client, arn)
+
+    monkeypatch.setattr(poller.SharedClient, "describe", describe_later)
+
+    (event,) = events_of([make_trigger("Train")])
+
+    assert event["outcome"] == "success"
+
+
+def test_nothing_is_read_from_aws_before_there_is_an_execution(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """And nothing after its end, while the execution task may still resume it."""
+    task = ExecutionTask(emulator, steps={"Prepare": {"fail": {}}})
+    run = task.ti.xcoms.pop("run")
+    counts = list[int]()
+
+    def count() -> None:
+        counts.append(len(task.calls()))
+
+    def begin() -> None:
+        count()
+        task.ti.xcoms["run"] = run
+
+    emulated_time.after(1000, begin)
+    # Long after the end of the execution.
+    emulated_time.after(3000, count)
+    emulated_time.after(6000, count)
+    emulated_time.after(6000, lambda: setattr(task, "state", "failed"))
+
+    (event,) = events_of([make_trigger("Train")])
+
+    count()
+    assert (event["outcome"], event["text"]) == (
+        "failed",
+        "AWS has not run step Train: the execution has ended before (status Failed).",
+    )
+    before, *after = counts
+    assert before == 0
+    assert set(after) == {3}
+
+
+@pytest.fixture
+def frozen(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> threading.Event:
+    """An event; while it is set, no wait of a poller lets time pass."""
+    stopped, timeout = threading.Event(), emulated_time.timeout
+
+    def timeout_unless_frozen(seconds: float | None, *, idle: bool) -> float | None:
+        return 0.01 if stopped.is_set() else timeout(seconds, idle=idle)
+
+    monkeypatch.setattr(emulated_time, "timeout", timeout_unless_frozen)
+    return stopped
+
+
+@pytest.mark.skipif(
+    not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
+)
+def test_new_task_is_decided_by_the_list_of_the_others(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, frozen: threading.Event
+) -> None:
+    """At once, without a call, if no worker has begun it; else at their next list."""
+    task = ExecutionTask(emulator, steps={"Train": {"duration": None}})
+    emulated_time.sleep(300)
+
+    async def run() -> tuple[Any, Any]:
+        others = asyncio.create_task(event_of(make_trigger("Train")))
+        emulated_time.after(100, frozen.set)
+        while not frozen.is_set():
+            await asyncio.sleep(0.001)
+        before = len(task.calls())
+        at_once = await event_of(
+            make_trigger("Other", trigger_class=PolysyncStepTaskEndTrigger)
+        )
+        assert len(task.calls()) == before > 0
+        frozen.clear()
+        later = await event_of(make_trigger("Prepare"))
+        others.cancel()
+        await asyncio.wait([others])
+        return at_once, later
+
+    at_once, later = asyncio.run(run())
+
+    lists = [at for _, at in task.calls(LIST_STEPS)]
+    assert (type(at_once).__name__, later["outcome"]) == ("TaskSkippedEvent", "success")
+    assert {later - before for before, later in itertools.pairwise(lists)} == {60.0}
+
+
+# ---- the confirmation before an end
+
+
+def test_xcoms_of_an_earlier_try_count_for_nothing(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """After a clear, Airflow keeps them until the next try begins."""
+    task = ExecutionTask(emulator, steps={"Train": {"fail": {}}})
+    emulated_time.sleep(3600)
+    old, task.state = task.arn, None
+    calls = list[Any]()
+
+    def begin_next_try() -> None:
+        calls.extend(task.calls())
+        emulator.control.put_scenario({})
+        task.start()
+        task.state = "deferred"
+
+    for seconds, state in ((300, "scheduled"), (600, "queued")):
+        emulated_time.after(seconds, partial(setattr, task, "state", state))
+    emulated_time.after(900, begin_next_try)
+
+    (event,) = events_of([make_trigger("Train")])
+
+    assert calls == []
+    assert (event["outcome"], event["execution_arn"]) == ("success", task.arn)
+    assert task.arn != old
+
+
+@pytest.mark.parametrize("has_begun", [False, True], ids=["not begun", "begun"])
+def test_failure_is_dropped_if_the_execution_task_was_cleared(
+    has_begun: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The poller knows the earlier execution: it asks Airflow again before the task of a
+    step ends.
+    """
+    task = ExecutionTask(emulator, steps={"Prepare": {"duration": 600, "fail": {}}})
+    old = task.arn
+
+    def begin_next_try() -> None:
+        emulator.control.put_scenario({})
+        task.start()
+        task.state = "deferred"
+
+    # Before the failure, but after the first list.
+    emulated_time.after(
+        500, begin_next_try if has_begun else lambda: setattr(task, "state", None)
+    )
+    emulated_time.after(2000, lambda: None if has_begun else begin_next_try())
+
+    (event,) = events_of([make_trigger("Prepare")])
+
+    assert (event["outcome"], event["execution_arn"]) == ("success", task.arn)
+    assert task.arn != old
+
+
+def test_failure_from_before_a_resume_ends_no_wait(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    AWS lists it until the step begins again. It counts when the execution has ended
+    with it.
+    """
+    text = definition(step("Train"), step("Report"))
+    task = ExecutionTask(
+        emulator, text, {"Train": {"fail": {}}, "Report": {"duration": 3600}}
+    )
+    began = emulated_time.time()
+    emulated_time.sleep(600)
+    task.push(
+        resumes=1, attempt_started_at=datetime.fromtimestamp(emulated_time.time(), UTC)
+    )
+
+    (event,) = events_of([make_trigger("Train")])
+
+    assert (event["outcome"], event["row"]["attempt"]) == ("failed", 1)
+    assert emulated_time.time() - began > 3600
+
+
+@pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "not resumed"])
+def test_retry_waits_for_the_resume(
+    is_resumed: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The first try ends at once; the second one when the execution task is over, or has
+    resumed.
+    """
+    task = ExecutionTask(emulator, steps={"Prepare": {"fail": {"times": 1}}})
+    emulated_time.sleep(600)
+    began = emulated_time.time()
+    (first,) = events_of([make_trigger("Prepare", retries=1)])
+    took = emulated_time.time() - began
+
+    emulated_time.after(
+        1200, task.resume if is_resumed else lambda: setattr(task, "state", "failed")
+    )
+    (second,) = events_of([make_trigger("Prepare", retries=1, try_number=2)])
+
+    assert (first["outcome"], took < 120) == ("failed", True)
+    assert second["outcome"] == ("success" if is_resumed else "failed")
+    assert emulated_time.time() - began > 1200
+
+
+def test_next_attempt_is_seen_before_an_end(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The poller knows the first attempt; between two lists, the execution has failed and
+    was resumed.
+    """
+    fail = {"duration": 30, "fail": {"times": 1}}
+    task = ExecutionTask(emulator, steps={"Prepare": {"duration": 100}, "Train": fail})
+    statuses = list[str]()
+
+    def resume() -> None:
+        # ``Train`` has failed, and was not listed since.
+        statuses.append(task.steps()["Train"]["StepStatus"])
+        task.resume()
+
+    emulated_time.after(150, resume)
+
+    (event,) = events_of([make_trigger("Train", poll_interval=120.0)])
+
+    assert statuses == ["Failed"]
+    assert (event["outcome"], event["row"]["attempt"]) == ("success", 2)
+
+
+# ---- what fails
+
+
+def test_airflow_that_does_not_respond(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    simulated_airflow: SimulatedAirflow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The waits go on, and end when it responds again; the log says why they wait."""
+    task = ExecutionTask(emulator)
+    refused = list[float]()
+    task_state = simulated_airflow.task_state
+
+    def refuse(*key: Any) -> Any:
+        if emulated_time.time() < until:
+            refused.append(emulated_time.time())
+            raise ConnectionError("no API server")
+        return task_state(*key)
+
+    until = emulated_time.time() + 1800
+    monkeypatch.setattr(simulated_airflow, "task_state", refuse)
+
+    with capture_logs() as logs:
+        events = events_of([make_trigger("Prepare"), make_trigger("Train")])
+
+    assert outcomes(events) == ["success", "success"]
+    assert min(at for _, at in task.calls()) >= until
+    assert 2 < len(refused) < 60
+    assert any("Airflow does not return the state" in line["event"] for line in logs)
+
+
+def test_refused_list_ends_all_waits(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """With AWS's error, after one call."""
+    task = ExecutionTask(emulator)
+    emulator.control.add_fault(
+        "error", LIST_STEPS, code="AccessDeniedException", message="no"
+    )
+
+    events = events_of([make_trigger("Prepare"), make_trigger("Train")])
+
+    assert outcomes(events) == ["refused", "refused"]
+    assert {event["error_code"] for event in events} == {"AccessDeniedException"}
+    assert {event["operation"] for event in events} == {LIST_STEPS}
+    assert [operation for operation, _ in task.calls()] == [LIST_STEPS]
+
+
+def test_throttled_list_ends_no_wait(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """It is repeated."""
+    task = ExecutionTask(emulator)
+    emulator.control.add_fault("throttle", LIST_STEPS, count=2)
+
+    assert outcomes(events_of([make_trigger("Prepare")])) == ["success"]
+    assert len(task.calls(LIST_STEPS)) > 2
+
+
+def test_two_triggerers(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """
+    Each has a poller of its own. Airflow may run a trigger in both at the same time.
+    """
+    ExecutionTask(emulator)
+    found = dict[int, list[Any]]()
+    # Before the threads, which would make the client at the same time.
+    names = ("Prepare", "Train")
+
+    def run(number: int) -> None:
+        found[number] = events_of([make_trigger(name) for name in names])
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert found[0] == found[1]
+    assert outcomes(found[0]) == ["success", "success"]
+    assert poller._POLLERS == {}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"execution_task_id": ""},
+        {"execution_task_id": None},
+        {"step_name": ""},
+        {"step_name": "a\nb"},
+        {"polysync_conn_id": ""},
+        {"region_name": "us east"},
+        {"poll_interval": 0},
+        {"poll_interval": "30"},
+        {"poll_interval": math.inf},
+        {"trigger_class": PolysyncStepTaskEndTrigger, "property_files": "all"},
+        {"trigger_class": PolysyncStepTaskEndTrigger, "property_files": [1]},
+        {"retries": -1},
+        {"retries": "2"},
+    ],
+    ids=str,
+)
+def test_invalid_arguments_fail_their_own_wait_only(
+    arguments: dict[str, Any], emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    Others can edit what Airflow stores. The error names the argument; a wait beside it
+    goes on.
+    """
+    ExecutionTask(emulator)
+    edited = make_trigger(**{"step_name": "Prepare", **arguments})
+
+    error, event = events_of([edited, make_trigger("Prepare")])
+
+    assert isinstance(error, ParametersError)
+    assert list(arguments)[-1] in str(error)
+    assert event["outcome"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("trigger_class", "arguments", "path"),
+    [
+        (
+            PolysyncStepTaskTrigger,
+            {},
+            "polysync_airflow.triggers.PolysyncStepTaskTrigger",
+        ),
+        (
+            PolysyncStepTaskEndTrigger,
+            {"property_files": ["Eval"]},
+            "polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger",
+        ),
+    ],
+)
+def test_stored_trigger_is_the_same(
+    trigger_class: type[PolysyncStepTaskTrigger], arguments: dict[str, Any], path: str
+) -> None:
+    """After a restart of the triggerer."""
+    trigger = make_trigger("Train", trigger_class=trigger_class, retries=2, **arguments)
+
+    stored = trigger.serialize()
+    again = trigger_class(**json.loads(json.dumps(stored[1])))
+
+    assert stored[0] == path
+    assert arguments.items() <= stored[1].items()
+    assert resolve_name(path) is trigger_class
+    assert again.serialize() == stored
+
+
+# ---- what it costs
+
+
+def test_waits_take_little_memory(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    50 tasks of an execution with 50 steps take at most 1 MiB, with all that is listed
+    of it.
+    """
+    text = definition(*(step(f"Shard{number}") for number in range(50)))
+    task = ExecutionTask(
+        emulator, text, {f"Shard{number}": {"duration": None} for number in range(50)}
+    )
+    emulated_time.sleep(60)
+
+    async def measure() -> int:
+        # What the first wait alone needs: the client, and the models of its responses.
+        waits = [asyncio.create_task(event_of(make_trigger("Shard0")))]
+        await listed(3)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            waits += [
+                asyncio.create_task(event_of(make_trigger(f"Shard{each}")))
+                for each in range(1, 51)
+            ]
+            await listed(6)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return after - before
+
+    async def listed(times: int) -> None:
+        while len(task.calls(LIST_STEPS)) < times:
+            await asyncio.sleep(0.001)
+
+    size = asyncio.run(measure())
+
+    assert size <= 2**20

@@ -1,0 +1,1 @@
+"""The files of the tab "SageMaker", its plugin and its endpoints."""

@@ -1,0 +1,201 @@
+"""How the files of the tab are served, and rules for their code."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from polysync_airflow import __version__
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.ui import app as static_files
+from polysync_airflow.ui.app import BUNDLE, build_id, read_files
+from polysync_airflow.ui.plugin import TITLE
+
+NEEDS_API_SERVER = pytest.mark.skipif(
+    not CAPABILITIES.react_apps, reason="this Airflow has no API server"
+)
+SOURCES = {name: content.decode() for name, content in read_files().items()}
+
+
+@pytest.fixture
+def client() -> Any:
+    """A client of the application that has no session."""
+    from fastapi.testclient import TestClient
+
+    from polysync_airflow.ui.app import create_app
+
+    return TestClient(create_app())
+
+
+@pytest.fixture
+def signed_in(client: Any) -> Any:
+    """A client whose session Airflow has checked."""
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.security import get_user
+
+    user = SimpleAuthManagerUser(username="vic", role="viewer")
+    client.app.dependency_overrides[get_user] = lambda: user
+    return client
+
+
+@NEEDS_API_SERVER
+@pytest.mark.parametrize("name", read_files())
+def test_files_are_served(signed_in: Any, name: str) -> None:
+    """
+    A signed-in user gets each file as JavaScript, which browsers may keep, but no
+    shared cache.
+    """
+    response = signed_in.get(f"/{build_id()}/{name}")
+
+    assert response.content == read_files()[name]
+    assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert response.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@NEEDS_API_SERVER
+@pytest.mark.parametrize(
+    "path", [f"/{build_id()}/{BUNDLE}", f"/{build_id()}/unknown.js"]
+)
+def test_a_session_is_needed(client: Any, path: str) -> None:
+    """Without a session there is no file, and no answer about which files exist."""
+    assert client.get(path).status_code == 401
+    client.cookies.set("_token", "")
+    assert client.get(path).status_code == 401
+
+
+@NEEDS_API_SERVER
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        f"/{build_id()}/",
+        f"/{build_id()}/../static_files.py",
+        f"/{build_id()}/..%2fstatic_files.py",
+        f"/{build_id()}/..%5cstatic_files.py",
+        f"/{build_id()}/%2e%2e/static_files.py",
+        f"/{build_id()}/static%2f{BUNDLE}",
+        f"/{build_id()}/{BUNDLE}%00",
+        f"/{build_id()}//etc/passwd",
+        f"/{build_id()}/{BUNDLE.upper()}",
+        f"/0.0.1-000000000000/{BUNDLE}",
+        "/openapi.json",
+        "/docs",
+    ],
+)
+def test_nothing_else_is_served(signed_in: Any, path: str) -> None:
+    """Only the names of the list exist, and only under the URL of this version."""
+    response = signed_in.get(path)
+
+    assert response.status_code == 404
+    assert "immutable" not in response.headers.get("Cache-Control", "")
+
+
+@NEEDS_API_SERVER
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_files_cannot_be_changed(signed_in: Any, method: str) -> None:
+    """The files are only read."""
+    assert signed_in.request(method, f"/{build_id()}/{BUNDLE}").status_code == 405
+
+
+def test_the_url_changes_with_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL contains the version, and a digest that another content changes."""
+    before = build_id()
+    monkeypatch.setattr(
+        static_files, "read_files", lambda: {**read_files(), BUNDLE: b"// changed"}
+    )
+
+    after = build_id.__wrapped__()
+
+    assert re.fullmatch(rf"{re.escape(__version__)}-[0-9a-f]{{12}}", before)
+    assert after != before
+
+
+def test_all_files_are_served_and_imported() -> None:
+    """
+    The folder has only what is served, and each import of a module names one of its
+    files.
+    """
+    folder = {path.name for path in static_files._FOLDER.iterdir()}
+    imported = {
+        name
+        for source in SOURCES.values()
+        for name in re.findall(r'from "\./([^"]+)"', source)
+    }
+
+    assert folder == set(read_files())
+    assert imported == folder - {BUNDLE}
+
+
+def test_the_component_has_the_name_of_the_tab() -> None:
+    """
+    Airflow looks for the component under the name that the plugin gives to the tab.
+    """
+    assert f'const TITLE = "{TITLE}";' in SOURCES[BUNDLE]
+
+
+@pytest.mark.parametrize("name", read_files())
+def test_texts_cannot_become_code(name: str) -> None:
+    """
+    No file uses a function that reads a text as markup or as code, or loads something
+    from another host.
+    """
+    forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|srcdoc|import\("
+    source = SOURCES[name]
+
+    assert re.findall(forbidden, source, re.IGNORECASE) == []
+    urls = [
+        url
+        for line in source.splitlines()
+        if not line.startswith("//")
+        for url in re.findall(r"\w+://\S*", line)
+    ]
+    assert urls == []
+
+
+@pytest.mark.parametrize("name", read_files())
+def test_files_are_small(name: str) -> None:
+    """
+    The limits of Python modules hold for JavaScript, too; its lines have at most 120
+    characters without styles.
+    """
+    lines = SOURCES[name].splitlines()
+
+    assert len(lines) <= 400
+    if name != "styles.js":
+        assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_same_domains_and_characters_as_in_python() -> None:
+    """
+    The browser accepts the console's domains that links.py makes, and replaces what
+    texts.py replaces.
+    """
+    from polysync_airflow.execution.console import _CONSOLE_DOMAINS
+    from polysync_airflow.execution.texts import _UNSAFE
+
+    source = SOURCES["validation.js"]
+    (hosts,) = re.findall(r"console\\\.\(\?:(.+?)\)\$/", source)
+    (expression,) = re.findall(
+        r"const UNSAFE = new RegExp\((.+?)\);", source, re.DOTALL
+    )
+    unsafe = (
+        "".join(re.findall(r'"(.+?)"', expression))
+        .replace(r"\\", "\\")
+        .partition("]")[0]
+        + "]"
+    )
+
+    assert {f"console.{host}".replace("\\", "") for host in hosts.split("|")} == set(
+        _CONSOLE_DOMAINS.values()
+    )
+    surrogates = {chr(code) for code in range(0xD800, 0xE000)}
+    # JavaScript writes characters beyond the first plane in another way than Python.
+    unsafe = re.sub(r"\\u\{(\w+)\}", r"\\U000\1", unsafe)
+    characters = [chr(code) for code in (*range(0x10000), *range(0xDFF00, 0xE1100))]
+    in_browser = {each for each in characters if re.match(unsafe, each)}
+    assert in_browser | surrogates == {
+        each for each in characters if _UNSAFE.match(each)
+    }

@@ -1,0 +1,324 @@
+"""
+``polysync records --stop-orphans``: it stops the executions whose tasks have ended or
+are gone, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat.database import stored_variable
+from polysync_airflow.cli.command_line import main
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.records import KEY_PREFIX, from_variable, variable_key
+from polysync_airflow.watch.sweep import DatabaseAccess
+from sagemaker_emulator import EmulatorServer
+from tests.fakes import airflow_service
+from tests.fakes.simulated_airflow import AIRFLOW
+from tests.tasks import EmulatedTime
+from tests.unit.operators.recovery.conftest import execution_log, interceptor
+from tests.unit.operators.recovery.harness import (
+    DESCRIBE,
+    NEVER_ENDS,
+    STOP,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
+
+__all__ = ["execution_log", "interceptor"]
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+# What Airflow's database says of the task instances; a task that is left out is gone.
+Try = tuple[str | None, int]
+States = dict[TaskKey, Try | list[Try]]
+
+
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch) -> States:
+    """Return what the database says of task instances."""
+    found: States = {}
+
+    def tries_of(_: Any, **key: Any) -> list[Try]:
+        tries = found.get(TaskKey(**key), [])
+        return tries if isinstance(tries, list) else [tries]
+
+    monkeypatch.setattr(database.StoredVariable, "tries_of", tries_of)
+    return found
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the XComs that the sweep has stored."""
+    xcoms: dict[str, Any] = {}
+    monkeypatch.setattr(DatabaseAccess, "read_run", lambda *_: xcoms.get("run"))
+
+    def write(_: Any, task: TaskKey, run: Any) -> None:
+        xcoms["run"] = run.model_dump(mode="json")
+
+    monkeypatch.setattr(DatabaseAccess, "write_run", write)
+    return xcoms
+
+
+@pytest.fixture
+def lost(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    states: States,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Task]]:
+    """
+    Return a function that lets a task lose its process, and stores its record in the
+    database.
+    """
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    emulator.control.put_scenario(NEVER_ENDS)
+    # The tries reach Airflow through this, and the command by the database.
+    airflow_service.install(monkeypatch, AIRFLOW)
+
+    def make(task_id: str, state: str | None, **arguments: Any) -> Task:
+        task = Task(task_id=task_id, arguments=arguments)
+        emulated_time.after(60, crash)
+        task.next_try()
+        states[task.key] = (state, 1)
+        key = variable_key(task.key)
+        with create_session() as session:
+            value = AIRFLOW.record_text(key)
+            session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
+        return task
+
+    yield make
+    with create_session() as session:
+        session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
+
+
+def sweep(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    """Run the command; return the result of each task."""
+    capsys.readouterr()
+    status = main(["records", "--stop-orphans", "--output", "json", *options])
+    document = json.loads(capsys.readouterr().out)
+    results = {row["task_id"]: row["result"] for row in document["executions"]}
+    assert status == (1 if "failed" in results.values() else 0)
+    assert document["dry_run"] is ("--dry-run" in options)
+    return results
+
+
+def test_sweep(
+    lost: Callable[..., Task],
+    states: States,
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+    runs: dict[str, Any],
+) -> None:
+    """Ended and deleted tasks, beside live ones and others."""
+    lost("failed", "failed")
+    lost("marked", "success")
+    gone = lost("gone", None)
+    del states[gone.key]
+    lost("waiting", "up_for_retry")
+    lost("cleared", None)
+    lost("keeping", "failed", stop_on_kill=False)
+    again = lost("again", None)
+    states[again.key] = (None, 0)
+
+    found = sweep(capsys, "--dry-run")
+    assert execution_log.statuses == ["Executing"] * 7
+    orphans = {name for name, result in found.items() if result == "orphaned"}
+    assert orphans == {"failed", "marked", "gone", "again"}
+
+    results = sweep(capsys)
+    assert {name for name in results if results[name] == "stopped"} == orphans
+    assert {name for name in results if results[name] == "kept"} == {
+        "waiting",
+        "cleared",
+        "keeping",
+    }
+    assert execution_log.statuses == [
+        *["Stopping"] * 3,
+        *["Executing"] * 3,
+        "Stopping",
+    ]
+
+    # A second sweep, or one at the same time, has nothing to do.
+    results = sweep(capsys)
+    assert {name for name in results if results[name] == "over"} == orphans
+
+
+def test_what_it_writes(
+    lost: Callable[..., Task],
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+    runs: dict[str, Any],
+) -> None:
+    """A line for each execution that is concerned, and a sum."""
+    task = lost("failed", "failed")
+    lost("waiting", "up_for_retry")
+    key = variable_key(task.key)
+    runs["run"] = task.ti.xcoms["run"]
+    capsys.readouterr()
+
+    assert main(["records", "--stop-orphans"]) == 0
+
+    line, total = capsys.readouterr().out.splitlines()
+    assert line == (
+        f"stopped: {execution_log.arns[0]}  The task has ended (state failed). The"
+        f" execution was asked to stop. Record: {key}"
+    )
+    assert total == "2 records: 1 executions stopped, 0 failed, 0 ignored."
+    assert runs["run"]["stop"]["process"] == "command"
+    assert runs["run"]["stop"]["result"] == "accepted"
+    with stored_variable(key, lock=False) as variable:
+        stored = from_variable(variable.value or "", task.key, place="")
+    assert stored.stop_requested_by == 1
+
+
+def test_clear_between_the_looks(
+    lost: Callable[..., Task],
+    states: States,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Airflow is asked again before the stop."""
+    task = lost("train", "failed")
+
+    def clear(_: Any) -> None:
+        states[task.key] = ("scheduled", 1)
+
+    interceptor.after(DESCRIBE, clear)
+
+    assert sweep(capsys) == {"train": "kept"}
+    assert execution_log.statuses == ["Executing"]
+
+
+def test_loop(
+    lost: Callable[..., Task],
+    states: States,
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its passes have one key: while one of them has not ended, nothing is stopped."""
+    task = lost("train", "failed")
+    states[task.key] = [("running", 1), ("success", 1)]
+
+    assert sweep(capsys) == {"train": "kept"}
+    assert execution_log.statuses == ["Executing"]
+
+
+@pytest.mark.parametrize("field", ["execution_arn", "unattended_stop"])
+def test_bad_record(
+    lost: Callable[..., Task],
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+    runs: dict[str, Any],
+    field: str,
+) -> None:
+    """One that is not proven is named, and the sweep goes on."""
+    bad = lost("bad", "failed")
+    lost("good", "failed")
+    with stored_variable(variable_key(bad.key), lock=True) as variable:
+        value = json.loads(variable.value or "")
+        del value["record"][field]
+        variable.replace(json.dumps(value))
+    with stored_variable(variable_key(bad.key), lock=True) as variable:
+        assert variable.exists
+    capsys.readouterr()
+
+    assert main(["records", "--stop-orphans"]) == 0
+
+    output = capsys.readouterr().out
+    assert "ignored: execution without a known ARN  The record that earlier" in output
+    assert f"Record: {variable_key(bad.key)}" in output
+    assert execution_log.statuses == ["Executing", "Stopping"]
+
+
+def test_stop_that_fails(
+    emulator: EmulatorServer,
+    lost: Callable[..., Task],
+    capsys: pytest.CaptureFixture[str],
+    runs: dict[str, Any],
+) -> None:
+    """The exit code says so, for whoever schedules the command."""
+    lost("train", "failed")
+    emulator.control.add_fault(
+        "error", STOP, code="AccessDeniedException", message="no"
+    )
+
+    assert sweep(capsys) == {"train": "failed"}
+
+
+def test_one_dag(
+    emulator: EmulatorServer,
+    lost: Callable[..., Task],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Records of other DAGs are left out."""
+    lost("train", "failed")
+
+    assert sweep(capsys, "--dag-id", "other") == {}
+    assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--dry-run",), "--dry-run needs --stop-orphans"),
+        (("--stop-orphans", "--older-than", "30d"), "are two commands"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], problem: str
+) -> None:
+    """The error says what to do."""
+    with pytest.raises(SystemExit) as raised:
+        main(["records", *options])
+
+    assert raised.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_other_deployment(
+    lost: Callable[..., Task],
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The executions of a deployment whose database was copied are left alone."""
+    lost("train", "failed")
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "staging")
+    capsys.readouterr()
+
+    assert main(["records", "--stop-orphans"]) == 0
+
+    assert "is that of another deployment of Airflow" in capsys.readouterr().out
+    assert execution_log.statuses == ["Executing"]
+
+
+def test_record_under_another_key(
+    lost: Callable[..., Task],
+    execution_log: ExecutionLog,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A copy that somebody has kept may name an execution that a later try has."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    task = lost("train", "failed")
+    with create_session() as session:
+        (variable,) = session.query(Variable).filter_by(key=variable_key(task.key))
+        variable.key = f"{KEY_PREFIX}copy"
+    capsys.readouterr()
+
+    assert main(["records", "--stop-orphans"]) == 0
+
+    assert "not the record of the task of its key" in capsys.readouterr().out
+    assert execution_log.statuses == ["Executing"]

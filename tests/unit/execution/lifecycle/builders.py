@@ -5,10 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.lifecycle.instructions import (
+    Command,
+    Described,
     ExecutionRecord,
     Incarnation,
+    Instruction,
     RecoveryOptions,
+    Refused,
     TaskIdentity,
     TaskKey,
     TaskTry,
@@ -117,3 +122,45 @@ def named(
             "PipelineExecutionDescription": description,
         }
     )
+
+
+UNKNOWN_ARN = stored(execution_arn=None)
+
+
+def refused(
+    code: str = "InternalFailure", *, transient: bool = False, repeated: bool = False
+) -> Refused:
+    """Return the event of a request that AWS has refused."""
+    error = SageMakerApiError(
+        "AWS said no",
+        error_code=code,
+        operation="x",
+        permanent=not transient,
+        transient=transient,
+    )
+    return Refused(error, was_repeated=repeated)
+
+
+def at(
+    command: Command,
+    record: ExecutionRecord | None,
+    *,
+    number: int = 3,
+    epoch: int = 2,
+    **options: Any,
+) -> Instruction:
+    """
+    Return what a try is about to do. By default it is try 3, a retry of the try that
+    stored the record.
+    """
+    return Instruction(command, make_try(number, epoch, **options), record)
+
+
+def described(status: str) -> Described:
+    """Return the event of a description."""
+    return Described(NOW, describe(status))
+
+
+UNKNOWN_ARN = stored(execution_arn=None)
+REPLACED = stored(epoch=1, execution_arn=f"{ARN}1", try_number=1)
+START_IN_PLACE = stored(execution_arn=None, replaces=REPLACED)

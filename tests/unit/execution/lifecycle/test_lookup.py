@@ -35,17 +35,15 @@ from tests.unit.execution.lifecycle.builders import (
     NOW,
     REQUEST,
     TASK,
+    UNKNOWN_ARN,
+    at,
     describe,
+    described,
     listed,
     make_try,
     named,
-    stored,
-)
-from tests.unit.execution.lifecycle.test_machine import (
-    UNKNOWN_ARN,
-    at,
-    described,
     refused,
+    stored,
 )
 
 WARNING = logging.WARNING

@@ -37,16 +37,14 @@ from tests.unit.execution.lifecycle.builders import (
     ARN,
     NOW,
     REQUEST,
+    START_IN_PLACE,
+    UNKNOWN_ARN,
     describe,
     listed,
     make_try,
+    refused,
     resumed,
     stored,
-)
-from tests.unit.execution.lifecycle.test_machine import (
-    START_IN_PLACE,
-    UNKNOWN_ARN,
-    refused,
 )
 
 WITH_ARN: list[ExecutionRecord | None] = [

@@ -1,0 +1,349 @@
+"""What a try does with the execution of an earlier one, and with a resume."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.instructions import (
+    Accepted,
+    Command,
+    Event,
+    ExecutionRecord,
+    Instruction,
+    Killed,
+    Store,
+)
+from polysync_airflow.execution.lifecycle.machine import after
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    NOW,
+    REQUEST,
+    START_TOKEN,
+    at,
+    describe,
+    described,
+    refused,
+    resumed,
+    stored,
+)
+
+# ---- the execution of an earlier try
+
+INFO = logging.INFO
+WARNING = logging.WARNING
+
+
+def test_running_execution_is_waited_for() -> None:
+    """The wait goes on where the earlier try left it."""
+    instruction = after(at(Command.DESCRIBE, stored()), described("Executing"))
+
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.WATCH,
+        Store.KEEP,
+        stored(),
+    )
+    assert instruction.description == describe("Executing")
+    assert instruction.started_at == describe("Executing").created_at
+    assert instruction.attempt_started_at == EARLIER
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (
+            INFO,
+            "Reattached to the execution of an earlier try (AWS status Executing); no new one is started: "
+            f"execution {ARN}",
+        )
+    ]
+
+
+def test_pending_resume_of_a_running_execution_was_accepted() -> None:
+    """
+    The earlier try did not receive the response, so this one stores that there was one.
+    """
+    instruction = after(at(Command.DESCRIBE, resumed()), described("Executing"))
+
+    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
+    assert instruction.record == resumed(resumed_at=NOW, try_number=3)
+    assert [line.text.partition(" to ")[0] for line in instruction.lines] == [
+        "Reattached"
+    ]
+    assert instruction.attempt_started_at == NOW
+
+
+@pytest.mark.parametrize("record", [stored(), resumed(resumed_at=NOW)])
+def test_execution_that_is_replaced_keeps_its_record_until_then(
+    record: ExecutionRecord,
+) -> None:
+    """If the new request cannot be made, the next try decides as this one has."""
+    instruction = after(at(Command.DESCRIBE, record), described("Failed"))
+
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.PREPARE,
+        Store.KEEP,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "stop_on_kill", "command", "store"),
+    [
+        ("Executing", True, Command.STOP, Store.WRITE),
+        ("Stopping", True, Command.WAIT_FOR_END, Store.WRITE),
+        ("Executing", False, Command.WAIT_FOR_END, Store.KEEP),
+    ],
+)
+def test_cleared_task_replaces_a_running_execution(
+    status: str, stop_on_kill: bool, command: Command, store: Store
+) -> None:
+    """
+    It is marked before it is stopped: a retry must not resume it if it fails while it
+    stops.
+    """
+    instruction = after(
+        at(Command.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill),
+        described(status),
+    )
+
+    assert (instruction.command, instruction.store) == (command, store)
+    marked = stored(replaced_by_epoch=3, try_number=3)
+    assert instruction.record == (marked if stop_on_kill else stored())
+    note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (
+            WARNING,
+            f"The execution of an earlier try has not ended (AWS status {status}). A new one starts after its "
+            f"end{note}: execution {ARN}",
+        )
+    ]
+
+
+def test_group_of_steps_goes_on_with_a_running_execution() -> None:
+    """Some of its steps were cleared, which is decided after the end."""
+    instruction = after(
+        at(Command.DESCRIBE, stored(), epoch=3, stop_on_clear=False),
+        described("Executing"),
+    )
+
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.WAIT_FOR_END,
+        Store.KEEP,
+        stored(),
+    )
+    (line,) = instruction.lines
+    assert line.text == (
+        "The execution of an earlier try has not ended (AWS status Executing). The task goes on with it after "
+        f"its end: execution {ARN}"
+    )
+
+
+def test_retry_waits_for_an_execution_that_stops() -> None:
+    """It belongs to the same epoch, so nothing is marked."""
+    instruction = after(at(Command.DESCRIBE, stored()), described("Stopping"))
+
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.WAIT_FOR_END,
+        Store.KEEP,
+        stored(),
+    )
+
+
+def test_end_is_waited_for_after_the_stop() -> None:
+    """AWS has accepted the stop."""
+    instruction = after(at(Command.STOP, stored()), Accepted(NOW))
+
+    assert (
+        instruction.command,
+        instruction.store,
+        instruction.record,
+        instruction.lines,
+    ) == (
+        Command.WAIT_FOR_END,
+        Store.KEEP,
+        stored(),
+        (),
+    )
+
+
+# ---- a resume
+
+
+def resume_of(
+    record: ExecutionRecord, *, epoch: int = 2, **options: Any
+) -> Instruction:
+    """Return the instruction after the description of a failed execution."""
+    return after(
+        at(Command.DESCRIBE, record, epoch=epoch, **options), described("Failed")
+    )
+
+
+def test_token_and_epoch_are_stored_before_the_resume() -> None:
+    """What belonged to the attempt before is forgotten."""
+    before = stored(stop_requested_by=1, epoch=1)
+
+    instruction = resume_of(before, on_clear="resume")
+
+    assert (instruction.command, instruction.store) == (Command.RESUME, Store.WRITE)
+    assert instruction.existing_record.resume_token not in (None, START_TOKEN)
+    expected = {
+        "resumes": 1,
+        "resume_token": instruction.existing_record.resume_token,
+        "stop_requested_by": None,
+    }
+    assert instruction.record == before.model_copy(
+        update={**expected, "epoch": 2, "try_number": 3}
+    )
+
+
+def test_each_resume_has_a_token_of_its_own() -> None:
+    """
+    It follows from the start token, the number and the try, so that a try that is
+    repeated sends the same one.
+    """
+    first = resume_of(stored(), retry_mode="resume").existing_record
+    second = resume_of(
+        first.model_copy(update={"resumed_at": NOW}), retry_mode="resume"
+    ).existing_record
+    other = resume_of(
+        stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})),
+        retry_mode="resume",
+    ).existing_record
+
+    assert first == resume_of(stored(), retry_mode="resume").existing_record
+    name = f"{START_TOKEN} resume 1 of try 3"
+    assert first.resume_token == f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
+    assert (second.resumes, second.resumed_at) == (2, None)
+    # If a record was lost, nobody knows how many resumes there were.
+    forgotten = resume_of(stored(), number=4, retry_mode="resume").existing_record
+    assert len({each.resume_token for each in (first, second, other, forgotten)}) == 4
+
+
+def test_pending_resume_is_sent_again_with_its_token() -> None:
+    """AWS resumes once, however often the request is sent."""
+    instruction = resume_of(resumed())
+
+    assert (instruction.command, instruction.store, instruction.record) == (
+        Command.RESUME,
+        Store.WRITE,
+        resumed(try_number=3),
+    )
+
+
+def test_accepted_resume_is_watched_from_then_on() -> None:
+    """Its attempt begins now, whatever AWS said of the attempt before."""
+    before = resume_of(stored(), retry_mode="resume")
+
+    instruction = after(before, Accepted(NOW))
+
+    assert (instruction.command, instruction.store, instruction.description) == (
+        Command.WATCH,
+        Store.WRITE,
+        None,
+    )
+    assert instruction.record == before.existing_record.model_copy(
+        update={"resumed_at": NOW}
+    )
+    assert instruction.attempt_started_at == NOW
+    assert [(line.level, line.text) for line in instruction.lines] == [
+        (INFO, f"Resumed (resume 1): execution {ARN}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "command", "resumes"),
+    [
+        ("Failed", Command.RESUME, 2),
+        ("Executing", Command.WATCH, 1),
+        ("Succeeded", Command.WATCH, 1),
+    ],
+)
+def test_resume_from_before_a_clear_is_settled_first(
+    status: str, command: Command, resumes: int
+) -> None:
+    """
+    If AWS had accepted it and it has failed since, the user wants the failed steps to
+    run now.
+    """
+    again = resume_of(resumed(epoch=1), on_clear="resume")
+    assert (again.command, again.record) == (
+        Command.RESEND_RESUME,
+        resumed(epoch=2, try_number=3),
+    )
+    accepted = after(again, Accepted(NOW))
+    assert (accepted.command, accepted.store) == (Command.DESCRIBE_RESUMED, Store.WRITE)
+    assert accepted.existing_record.resumed_at == NOW
+
+    instruction = after(accepted, described(status))
+
+    assert (instruction.command, instruction.existing_record.resumes) == (
+        command,
+        resumes,
+    )
+    lines = (
+        []
+        if command is Command.RESUME
+        else [(INFO, f"Resumed (resume 1): execution {ARN}")]
+    )
+    assert [(line.level, line.text) for line in instruction.lines] == lines
+    if command is Command.WATCH:
+        assert instruction.description == describe(status)
+
+
+@pytest.mark.parametrize(
+    ("status", "command"), [("Executing", Command.STOP), ("Failed", Command.PREPARE)]
+)
+def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
+    status: str, command: Command
+) -> None:
+    """
+    A process that was frozen may still send it, so it is sent before something else is
+    started.
+    """
+    again = resume_of(resumed(epoch=1))
+    # Written although nothing changes, so that Airflow refuses it to a try that it has
+    # replaced.
+    assert (again.command, again.store) == (Command.RESEND_RESUME, Store.WRITE)
+    assert again.record == resumed(epoch=1, try_number=3)
+    accepted = after(again, Accepted(NOW))
+    assert (accepted.command, accepted.store) == (Command.DESCRIBE, Store.WRITE)
+    assert accepted.record == resumed(epoch=1, try_number=3, resumed_at=NOW)
+
+    assert after(accepted, described(status)).command is command
+
+
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        ("Executing", Command.WATCH),
+        ("Stopping", Command.WAIT_FOR_END),
+        ("Failed", Command.PREPARE),
+        ("Stopped", Command.PREPARE),
+    ],
+)
+def test_execution_may_run_although_aws_has_refused_its_resume(
+    status: str, command: Command
+) -> None:
+    """
+    AWS may have accepted an earlier request for the same resume; no new execution is
+    started beside it.
+    """
+    instruction = after(at(Command.DESCRIBE_REFUSED, resumed()), described(status))
+
+    assert instruction.command is command
+    assert (instruction.record is None) == (command is Command.PREPARE)
+
+
+def test_record_is_missed_where_there_must_be_one() -> None:
+    """An instruction about an execution without a record is an error of the core."""
+    with pytest.raises(LookupError, match=r"Command.DESCRIBE has no record"):
+        _ = at(Command.DESCRIBE, None).existing_record
+
+
+def test_every_event_has_a_transition() -> None:
+    """A driver may report a refusal and a kill after each instruction."""
+    events: list[Event] = [refused(), Killed()]
+    for command in Command:
+        for event in events:
+            assert isinstance(after(at(command, resumed()), event), Instruction)

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     :param prog: the name of the command in its messages.
     :return: the exit status: 0, or 2 if the emulator cannot start.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["verify"]:
+    if arguments is None:
+        arguments = sys.argv[1:]
+    if arguments and arguments[0] == "verify":
         from sagemaker_emulator.verify.command import main as verify
 
         return verify(arguments[1:], f"{prog} verify", connection_id=None)
@@ -55,13 +56,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             bind=options.bind,
         )
     except (AddressError, DefinitionError, ImportError, OSError) as error:
-        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        cure = (
-            f"port {options.port} is in use: choose another one with --port, or 0 for a"
-            " free one"
-        )
-        print(f"error: {cure if in_use else error}", file=sys.stderr)
+        message = str(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            message = (
+                f"port {options.port} is in use: choose another one with --port, or 0"
+                " for a free one"
+            )
+        print(f"error: {message}", file=sys.stderr)
         return 2
+
     shutdown = Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: shutdown.set())

@@ -13,19 +13,22 @@ from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 ERROR: Final = 2
-# Where Airflow is, so that all commands of polysync look the same.
-_FORM: Final = (
-    import_module("rich_argparse").RawTextRichHelpFormatter
-    if find_spec("rich_argparse")
-    else argparse.RawDescriptionHelpFormatter
-)
+
+
+def _help_formatter() -> Any:
+    if find_spec("rich_argparse"):
+        # Airflow's own commands use it, so all commands of polysync look the same.
+        return import_module("rich_argparse").RawTextRichHelpFormatter
+    return argparse.RawDescriptionHelpFormatter
 
 
 class Parser(argparse.ArgumentParser):
     """A parser with options that cannot be abbreviated."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(formatter_class=_FORM, allow_abbrev=False, **kwargs)
+        super().__init__(
+            formatter_class=_help_formatter(), allow_abbrev=False, **kwargs
+        )
         output = "form of the result (default: %(default)s)"
         self.add_argument(
             "--output", choices=["text", "json"], default="text", help=output
@@ -33,14 +36,27 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line on stderr."""
-        names = [name for action in self._actions for name in action.option_strings]
-        found = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
-        if choice := re.search(
-            r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message
-        ):
-            found, names = choice, re.findall(r"[\w-]+", choice[2])
-        similar = difflib.get_close_matches(found[1], names, 1) if found else ()
-        hint = f"Did you mean {similar[0]}? " if similar else ""
+        hint = self._hint(message)
         self.exit(
             ERROR, f"error: {self.prog}: {message}. {hint}Try: {self.prog} --help\n"
         )
+
+    def _hint(self, message: str) -> str:
+        """Return what a misspelled option or value may mean; empty if nothing does."""
+        option = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
+        choice = re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
+        if choice:
+            word = choice[1]
+            candidates = re.findall(r"[\w-]+", choice[2])
+        elif option:
+            word = option[1]
+            candidates = [
+                name for action in self._actions for name in action.option_strings
+            ]
+        else:
+            return ""
+
+        similar = difflib.get_close_matches(word, candidates, 1)
+        if not similar:
+            return ""
+        return f"Did you mean {similar[0]}? "

@@ -38,7 +38,7 @@ def definition(
 
 
 def step(
-    name: str, kind: str = "Processing", *after: str, **more: Any
+    name: str, kind: str = "Processing", *after: str, **members: Any
 ) -> dict[str, Any]:
     """
     Return a step.
@@ -46,12 +46,12 @@ def step(
     :param name: its name.
     :param kind: its type, such as ``Training``.
     :param after: the names of the steps that it depends on.
-    :param more: its other members in the definition, such as ``Arguments``.
+    :param members: its other members in the definition, such as ``Arguments``.
     """
     return {
         "Name": name,
         "Type": kind,
         "Arguments": {},
         "DependsOn": list(after),
-        **more,
+        **members,
     }

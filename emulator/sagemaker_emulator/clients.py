@@ -6,10 +6,9 @@ The variable ``AWS_ENDPOINT_URL`` is enough for most programs. The SageMaker Pyt
 however, gives its client of STS the address of AWS in the region, and an address in the
 code has priority over the variable:
 https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html. The SDK's
-sessions are made from
-boto3's default session, so this module sets one that sends all requests to the
-emulator, by botocore's event ``before-send``. It changes neither the SDK nor boto3, and
-needs no package except boto3.
+sessions are made from boto3's default session, so this module sets one that sends all
+requests to the emulator, by botocore's event ``before-send``. It changes neither the
+SDK nor boto3, and needs no package except boto3.
 """
 
 from __future__ import annotations
@@ -98,9 +97,10 @@ class RedirectedBoto3:
         variables, boto3.DEFAULT_SESSION = self._before
         self._before = None
         for name, value in variables.items():
-            os.environ.pop(name, None) if value is None else os.environ.update(
-                {name: value}
-            )
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def __enter__(self) -> boto3.Session:
         return self.start()

@@ -58,7 +58,11 @@ class AwsRequest:
     @property
     def protocol(self) -> str:
         """The protocol: ``json``, ``query`` or ``rest``."""
-        return "json" if self.target else "query" if self.form else "rest"
+        if self.target:
+            return "json"
+        if self.form:
+            return "query"
+        return "rest"
 
     @property
     def pipeline(self) -> str | None:
@@ -66,22 +70,21 @@ class AwsRequest:
         The pipeline name in a SageMaker request, in lower case; None if the request
         names no pipeline.
         """
+        if self.target != "SageMaker":
+            return None
         try:
-            body = json.loads(self.body) if self.target == "SageMaker" else None
+            body = json.loads(self.body)
         except ValueError:
             return None
         if not isinstance(body, dict):
             return None
-        name_or_arn = next(
-            (
-                body[name]
-                for name in _PIPELINE_MEMBERS
-                if isinstance(body.get(name), str)
-            ),
-            "",
-        )
-        match = _PIPELINE.match(name_or_arn.lower())
-        return match[1] if match else None
+
+        for member in _PIPELINE_MEMBERS:
+            name_or_arn = body.get(member)
+            if isinstance(name_or_arn, str):
+                match = _PIPELINE.match(name_or_arn.lower())
+                return match[1] if match else None
+        return None
 
 
 def parse_request(request: Request) -> AwsRequest:
@@ -94,36 +97,52 @@ def parse_request(request: Request) -> AwsRequest:
     )
     scope = _CREDENTIAL_SCOPE.search(credential)
     target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
-    query = (
+    is_form = (
         request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
     )
     body = b""
-    if target or query:
+    if target or is_form:
         body = request.get_data()
         # moto reads the body of the same request again.
         request.environ["wsgi.input"] = io.BytesIO(body)
-    form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if query else {}
-    operation = (
-        target[2] if target else form.get("Action", f"{request.method} {request.path}")
-    )
+    form: dict[str, str] = {}
+    if is_form:
+        form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+    if "Action" not in form:
+        # It is a form, but not one of the query protocol.
+        form = {}
+
+    if target:
+        operation = target[2]
+    else:
+        operation = form.get("Action", f"{request.method} {request.path}")
+
+    if scope:
+        access_key_id, region, service = scope.groups()
+    else:
+        access_key_id = ""
+        region = "us-east-1"
+        service = _service_without_scope(request, operation)
     return AwsRequest(
-        service=scope[3] if scope else _service_without_scope(request, operation),
+        service=service,
         operation=operation,
-        region=scope[2] if scope else "us-east-1",
-        access_key_id=scope[1] if scope else "",
+        region=region,
+        access_key_id=access_key_id,
         user_agent=request.headers.get("User-Agent", ""),
         target=target[1] if target else None,
         session_token=request.headers.get("X-Amz-Security-Token", ""),
         body=body,
-        form=form if "Action" in form else {},
+        form=form,
     )
 
 
 def _service_without_scope(request: Request, operation: str) -> str:
     if operation.startswith("AssumeRoleWith"):
         return "sts"
-    # A presigned URL with the older signature, which boto3 makes for S3 by default.
-    return "s3" if "AWSAccessKeyId" in request.args else ""
+    if "AWSAccessKeyId" in request.args:
+        # A presigned URL with the older signature, which boto3 makes for S3 by default.
+        return "s3"
+    return ""
 
 
 def json_response(body: dict[str, Any], request_id: str) -> Response:
@@ -137,12 +156,14 @@ def query_response(
     aws: AwsRequest, result: dict[str, Any], request_id: str
 ) -> Response:
     """Return a successful response of STS or IAM in the query protocol."""
-    operation, version = aws.operation, _API_VERSIONS[aws.service]
+    operation = aws.operation
+    version = _API_VERSIONS[aws.service]
     body = (
         f"<{operation}Response"
         f' xmlns="https://{aws.service}.amazonaws.com/doc/{version}/">'
         f"<{operation}Result>{_xml(result)}</{operation}Result>"
-        f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
+        f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+        f"</{operation}Response>"
     )
     return Response(body, headers={_REQUEST_ID: request_id}, content_type="text/xml")
 
@@ -154,7 +175,9 @@ def _xml(value: Any) -> str:
         )
     if isinstance(value, list):
         return "".join(f"<member>{_xml(member)}</member>" for member in value)
-    return str(value).lower() if isinstance(value, bool) else escape(str(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return escape(str(value))
 
 
 def error_response(error: ApiError, protocol: str, request_id: str) -> Response:
@@ -165,16 +188,15 @@ def error_response(error: ApiError, protocol: str, request_id: str) -> Response:
     :param protocol: the protocol of the request: ``json``, ``query`` or ``rest``.
     :param request_id: the request id of the response.
     """
+    headers = {_REQUEST_ID: request_id}
     if protocol == "json":
         body = json.dumps({"__type": error.code, "message": error.message})
-        content_type = _JSON
-    else:
-        code = f"<Code>{escape(error.code)}</Code>"
-        inner = f"{code}<Message>{escape(error.message)}</Message>"
-        body, content_type = f"<Error>{inner}</Error>", "application/xml"
-        if protocol == "query":
-            request = f"<RequestId>{request_id}</RequestId>"
-            body = f"<ErrorResponse>{body}{request}</ErrorResponse>"
-    return Response(
-        body, error.status, {_REQUEST_ID: request_id}, content_type=content_type
-    )
+        return Response(body, error.status, headers, content_type=_JSON)
+
+    code = f"<Code>{escape(error.code)}</Code>"
+    message = f"<Message>{escape(error.message)}</Message>"
+    body = f"<Error>{code}{message}</Error>"
+    if protocol == "query":
+        request = f"<RequestId>{request_id}</RequestId>"
+        body = f"<ErrorResponse>{body}{request}</ErrorResponse>"
+    return Response(body, error.status, headers, content_type="application/xml")

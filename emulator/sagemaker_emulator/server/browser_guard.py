@@ -40,14 +40,10 @@ class BrowserGuard:
     def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
         self._allowed = tuple(checked_host(name) for name in allowed_hosts)
 
-    def refuse(self, request: Request, *, control: bool) -> Response | None:
+    def refuse(self, request: Request) -> Response | None:
         """
         Return the response to a request that is refused; None if the request may be
         processed.
-
-        :param request: the request.
-        :param control: whether it is a request to the control API, whose content must
-            be JSON.
         """
         host = request.headers.get("Host", "")
         name = _name_in(host)
@@ -61,11 +57,17 @@ class BrowserGuard:
             or request.headers.get("Sec-Fetch-Site", "") not in _OWN_SITES
         ):
             return _forbidden("requests from web pages are not accepted")
-        if (
-            control
-            and request.method in _WITH_CONTENT
-            and request.mimetype != "application/json"
-        ):
+        return None
+
+    def refuse_control(self, request: Request) -> Response | None:
+        """
+        Return the response to a request to the control API that is refused; None if it
+        may be processed. The control API accepts only JSON as content.
+        """
+        refusal = self.refuse(request)
+        if refusal:
+            return refusal
+        if request.method in _WITH_CONTENT and request.mimetype != "application/json":
             return _forbidden(
                 "the control API needs the header Content-Type: application/json"
             )
@@ -83,22 +85,21 @@ class BrowserGuard:
         allowed = self._allowed_in(name)
         if allowed is None or is_address(name):
             return host
+        local_name = f"{name.removesuffix(allowed)}{THIS_MACHINE}"
         port = _PORT.search(host)
-        return f"{name.removesuffix(allowed)}{THIS_MACHINE}{port[0] if port else ''}"
+        if port is None:
+            return local_name
+        return f"{local_name}{port[0]}"
 
     def _allowed_in(self, name: str) -> str | None:
         """
         Return which allowed host a name is, or is below: S3 clients put the bucket in
         front of it.
         """
-        return next(
-            (
-                each
-                for each in self._allowed
-                if name == each or name.endswith(f".{each}")
-            ),
-            None,
-        )
+        for host in self._allowed:
+            if name == host or name.endswith(f".{host}"):
+                return host
+        return None
 
 
 def _name_in(host: str) -> str:

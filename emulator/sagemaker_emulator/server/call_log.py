@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import Any
 
+from sagemaker_emulator.errors import ApiError
+
 _MAX_ENTRIES = 10_000
 _MAX_TEXT_LENGTH = 4096
 
@@ -49,6 +51,12 @@ class Entry:
     detail: str | None = None
     fault: str | None = None
     id: int = 0
+
+    def set_error(self, error: ApiError) -> None:
+        """Note the error with which the emulator responds."""
+        self.error_code = error.code
+        self.error_message = error.message
+        self.detail = error.detail
 
 
 class CallLog:
@@ -81,9 +89,9 @@ class CallLog:
         with self._lock:
             entries = list(self._entries)
         return [
-            asdict(e)
-            for e in entries
-            if e.id > after and operation in (None, e.operation)
+            asdict(entry)
+            for entry in entries
+            if entry.id > after and operation in (None, entry.operation)
         ]
 
     def clear(self) -> None:
@@ -93,8 +101,6 @@ class CallLog:
 
 
 def _truncate(value: Any) -> Any:
-    return (
-        f"{value[:_MAX_TEXT_LENGTH]}..."
-        if isinstance(value, str) and len(value) > _MAX_TEXT_LENGTH
-        else value
-    )
+    if isinstance(value, str) and len(value) > _MAX_TEXT_LENGTH:
+        return f"{value[:_MAX_TEXT_LENGTH]}..."
+    return value

@@ -31,7 +31,9 @@ class ControlClient:
         parts = urlsplit(endpoint_url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"{endpoint_url!r} is not the http:// URL of an emulator")
-        self._host, self._port, self._timeout = parts.hostname, parts.port, timeout
+        self._host = parts.hostname
+        self._port = parts.port
+        self._timeout = timeout
 
     def health(self) -> dict[str, Any]:
         """Return the pipelines, and the versions of botocore and moto."""
@@ -93,7 +95,10 @@ class ControlClient:
 
     def remove_faults(self, fault_id: int | None = None) -> None:
         """Remove one fault, or all faults."""
-        self._send("DELETE", "/faults" if fault_id is None else f"/faults/{fault_id}")
+        if fault_id is None:
+            self._send("DELETE", "/faults")
+        else:
+            self._send("DELETE", f"/faults/{fault_id}")
 
     def calls(
         self, operation: str | None = None, after: int = 0
@@ -104,10 +109,11 @@ class ControlClient:
         :param operation: return only the requests for this operation.
         :param after: return only the entries with a greater id.
         """
-        query = {"after": str(after), **({"operation": operation} if operation else {})}
-        calls: list[dict[str, Any]] = self._send("GET", f"/calls?{urlencode(query)}")[
-            "calls"
-        ]
+        query = {"after": str(after)}
+        if operation:
+            query["operation"] = operation
+        document = self._send("GET", f"/calls?{urlencode(query)}")
+        calls: list[dict[str, Any]] = document["calls"]
         return calls
 
     def clear_calls(self) -> None:
@@ -121,13 +127,14 @@ class ControlClient:
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None = None
     ) -> dict[str, Any]:
+        content = None
+        if body is not None:
+            content = json.dumps(body)
+        headers = {"Content-Type": "application/json"}
         # http.client uses no proxy, and the emulator always runs on this host.
         connection = HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
-            content = None if body is None else json.dumps(body)
-            connection.request(
-                method, f"{PREFIX}{path}", content, {"Content-Type": "application/json"}
-            )
+            connection.request(method, f"{PREFIX}{path}", content, headers)
             response = connection.getresponse()
             document: dict[str, Any] = json.loads(response.read())
         finally:
@@ -138,6 +145,6 @@ class ControlClient:
 
 
 def _scenario_path(pipeline: str | None) -> str:
-    return (
-        "/scenarios" if pipeline is None else f"/scenarios/{quote(pipeline, safe='')}"
-    )
+    if pipeline is None:
+        return "/scenarios"
+    return f"/scenarios/{quote(pipeline, safe='')}"

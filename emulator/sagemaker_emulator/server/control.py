@@ -7,37 +7,37 @@ Requests and responses are JSON, without credentials. POST and PUT need the head
 them. The response to an invalid request has HTTP status 400 (or 404, 405) and the body
 ``{"error": "..."}``.
 
-=====================================
-====================================================================== ``GET /health``
-``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}`` ``GET /clock``
-``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}`` ``POST
-/clock/advance``                ``{"seconds": 3600}``: advances a virtual clock;
-responds like
-                                       ``GET /clock``
-``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name:
-{...}}}`` ``PUT, DELETE /scenarios``             the default scenario: durations,
-failures with their exception types
-                                       and log lines, outputs, the delay between steps,
-                                       the final status; see `engine.scenarios` for its
-                                       form
-``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, which replaces the
-default scenario ``GET, PUT /sign-in``                  how strictly callers are
-checked, and how long credentials are valid;
-                                       see `sign_in.settings` for the form
-``GET /faults``                        ``{"faults": [...]}``, with the remaining
-``skip`` and ``count`` ``POST /faults``                       adds a fault for SageMaker
-or another service, such as ``logs``; see
-                                       `server.faults`; responds with the fault and its
-                                       id
-``DELETE /faults``, ``/faults/ID``     removes all faults or one fault ``GET
-/calls?operation=X&after=ID``    ``{"calls": [...]}``; see `server.call_log` for the
-form of an entry ``DELETE /calls``                      removes all entries from the
-call log ``POST /reset``                        restores the initial state of everything
-except the clock (including
-                                       moto's services), and creates the pipelines of
-                                       ``--definitions`` again
-=====================================
-======================================================================
+``GET /health``
+    ``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}``
+``GET /clock``
+    ``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}``
+``POST /clock/advance``
+    ``{"seconds": 3600}``: advances a virtual clock; responds like ``GET /clock``
+``GET /scenarios``
+    ``{"default": {...} or null, "pipelines": {name: {...}}}``
+``PUT, DELETE /scenarios``
+    the default scenario: durations, failures with their exception types and log lines,
+    outputs, the delay between steps, the final status; see `engine.scenarios` for its
+    form
+``PUT, DELETE /scenarios/PIPELINE``
+    the scenario of one pipeline, which replaces the default scenario
+``GET, PUT /sign-in``
+    how strictly callers are checked, and how long credentials are valid; see
+    `sign_in.settings` for the form
+``GET /faults``
+    ``{"faults": [...]}``, with the remaining ``skip`` and ``count``
+``POST /faults``
+    adds a fault for SageMaker or another service, such as ``logs``; see
+    `server.faults`; responds with the fault and its id
+``DELETE /faults``, ``/faults/ID``
+    removes all faults or one fault
+``GET /calls?operation=X&after=ID``
+    ``{"calls": [...]}``; see `server.call_log` for the form of an entry
+``DELETE /calls``
+    removes all entries from the call log
+``POST /reset``
+    restores the initial state of everything except the clock (including moto's
+    services), and creates the pipelines of ``--definitions`` again
 
 ``POST /moto-api/reset``, without content, does the same: tests that were written for
 moto's server call it.
@@ -119,7 +119,7 @@ class ControlApi:
             ("PUT", "sign-in", self._put_sign_in),
             ("GET", "faults", lambda request: {"faults": self._faults.as_json()}),
             ("POST", "faults", self._add_fault),
-            ("DELETE", "faults", lambda request: {"removed": self._faults.remove()}),
+            ("DELETE", "faults", lambda request: {"removed": self._faults.clear()}),
             ("DELETE", "faults/<int:fault_id>", self._remove_fault),
             ("GET", "calls", self._get_calls),
             ("DELETE", "calls", lambda request: self._calls.clear()),
@@ -130,25 +130,23 @@ class ControlApi:
         """Handle a request to the control API."""
         try:
             endpoint, arguments = self._routes.bind_to_environ(request.environ).match()
-            body, status = endpoint(request, **arguments), 200
+            body = endpoint(request, **arguments)
         except HTTPException as error:
-            body, status = (
-                {"error": f"{request.method} {request.path}: {error.name}"},
-                error.code or 500,
-            )
+            text = f"{request.method} {request.path}: {error.name}"
+            return _response({"error": text}, error.code or 500)
         except (
             ControlError,
             FaultError,
             SignInError,
             scenarios.ScenarioError,
         ) as error:
-            body, status = {"error": str(error)}, 400
-        return Response(json.dumps(body or {}), status, content_type="application/json")
+            return _response({"error": str(error)}, 400)
+        return _response(body or {}, 200)
 
     def reset(self) -> None:
         """Restore the initial state of everything except the clock."""
         self._scenarios.clear()
-        self._faults.remove()
+        self._faults.clear()
         self._calls.clear()
         self._sign_in.reset()
         self._reset()
@@ -180,7 +178,11 @@ class ControlApi:
             raise ControlError(
                 "only a virtual clock can be advanced; this clock follows real time"
             )
-        seconds = _body(request, {"seconds"}).get("seconds")
+        body = _body(request)
+        unknown = sorted(body.keys() - {"seconds"})
+        if unknown:
+            raise ControlError(f"unknown members {unknown}; allowed are ['seconds']")
+        seconds = body.get("seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise ControlError(f"seconds is {seconds!r}; it must be a number")
         try:
@@ -196,7 +198,7 @@ class ControlApi:
         return {"default": self._scenarios.get(None), "pipelines": by_pipeline}
 
     def _put_scenario(self, request: Request, pipeline: str | None = None) -> None:
-        body = _body(request, None)
+        body = _body(request)
         self._sagemaker.set_scenario(pipeline, scenarios.parse(body))
         self._scenarios[pipeline] = body
 
@@ -205,13 +207,12 @@ class ControlApi:
         self._scenarios.pop(pipeline, None)
 
     def _put_sign_in(self, request: Request) -> dict[str, Any]:
-        self._sign_in.update(_body(request, None))
+        self._sign_in.update(_body(request))
         return self._sign_in.as_json()
 
     def _add_fault(self, request: Request) -> dict[str, Any]:
-        return self._faults.add(
-            _body(request, None), self._sagemaker.clock.now()
-        ).as_json()
+        fault = self._faults.add(_body(request), self._sagemaker.clock.now())
+        return fault.as_json()
 
     def _remove_fault(self, request: Request, fault_id: int) -> dict[str, Any]:
         if not self._faults.remove(fault_id):
@@ -225,13 +226,15 @@ class ControlApi:
         return {"calls": self._calls.entries(request.args.get("operation"), int(after))}
 
 
-def _body(request: Request, allowed: set[str] | None) -> dict[str, Any]:
+def _response(body: dict[str, Any], status: int) -> Response:
+    return Response(json.dumps(body), status, content_type="application/json")
+
+
+def _body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(request.get_data())
     except ValueError as error:
         raise ControlError(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise ControlError("the body is not a JSON object")
-    if allowed is not None and (unknown := sorted(body.keys() - allowed)):
-        raise ControlError(f"unknown members {unknown}; allowed are {sorted(allowed)}")
     return body

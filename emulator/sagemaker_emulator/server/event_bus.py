@@ -2,8 +2,8 @@
 Sends the events of SageMaker to the rules in moto, and notices changes of model
 packages in moto's registry.
 
-Whoever registers or approves a model package, a step or a client, moto's registry has
-it afterwards.
+It looks for the changes in the registry, because both steps and clients of moto
+register and approve model packages.
 
 Reference:
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
@@ -36,63 +36,66 @@ _UPDATED = {
 }
 
 
-class _Seen(NamedTuple):
+class _PackageState(NamedTuple):
+    """The members of a model package whose changes are events."""
+
     approval: str
     description: str | None
     properties: str
 
 
 class ModelPackageEvents:
-    """
-    The changes of the model packages of all regions since they were asked for last.
-    """
+    """The changes of the model packages of all regions since the last look at them."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], _Seen] = {}
+        # By region and ARN: the state that the last event was about.
+        self._states: dict[tuple[str, str], _PackageState] = {}
 
     def reset(self) -> None:
         """Forget all model packages."""
-        self._seen.clear()
+        self._states.clear()
 
     def unsent(self, region: str, now: float) -> list[ServiceEvent]:
         """
         Return the events of the model packages that are new or changed.
 
         :param region: the AWS region.
-        :param now: the time of changes, in seconds since the epoch. A new one has a
-            creation time of its own.
+        :param now: the time of changes, in seconds since the epoch. The event of a new
+            model package has its creation time.
         """
         packages = get_backend("sagemaker")[ACCOUNT][region].model_packages.values()
-        found = (self._event(region, package, now) for package in list(packages))
-        return [event for event in found if event is not None]
+        events = [self._event(region, package, now) for package in list(packages)]
+        return [event for event in events if event is not None]
 
     def _event(self, region: str, package: Any, now: float) -> ServiceEvent | None:
-        approval = package.model_approval_status or _PENDING
-        seen = _Seen(
-            approval,
+        """Return the event of a model package; None if it has not changed."""
+        state = _PackageState(
+            package.model_approval_status or _PENDING,
             package.approval_description,
             repr(package.customer_metadata_properties),
         )
-        before = self._seen.get((region, package.arn))
-        if seen == before:
+        before = self._states.get((region, package.arn))
+        if state == before:
             return None
-        self._seen[region, package.arn] = seen
-        time = timestamp_of(package.creation_time) if before is None else now
+        self._states[region, package.arn] = state
+
+        if before is None:
+            time = timestamp_of(package.creation_time)
+        else:
+            time = now
         detail = {
             name: _as_json(value)
             for name, value in package.gen_response_object().items()
+            if name not in _NOT_IN_EVENTS
         }
-        detail = {
-            name: value for name, value in detail.items() if name not in _NOT_IN_EVENTS
-        }
-        detail |= {"ModelApprovalStatus": approval, "LastModifiedTime": time_text(time)}
+        detail["ModelApprovalStatus"] = state.approval
+        detail["LastModifiedTime"] = time_text(time)
         if before is not None:
-            changed = [
+            detail["UpdatedModelPackageFields"] = [
                 _UPDATED[name]
-                for name in _Seen._fields
-                if getattr(seen, name) != getattr(before, name)
+                for name in _PackageState._fields
+                if getattr(state, name) != getattr(before, name)
             ]
-            detail["UpdatedModelPackageFields"] = changed
         return ServiceEvent(MODEL_PACKAGE_CHANGE, [package.arn], detail, time)
 
 
@@ -101,8 +104,7 @@ def deliver(region: str, event: ServiceEvent) -> None:
     Send an event of SageMaker to the targets of all rules of the default bus that match
     it.
 
-    AWS drops an event for a queue that does not exist, and for one that does not accept
-    it. So does this.
+    Like AWS, it drops an event for a queue that does not exist or does not accept it.
     """
     backend = get_backend("events")[ACCOUNT][region]
     for rule in list(backend.event_buses["default"].rules.values()):
@@ -132,12 +134,15 @@ def deliver(region: str, event: ServiceEvent) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    return time_text(timestamp_of(value)) if isinstance(value, datetime) else value
+    if isinstance(value, datetime):
+        return time_text(timestamp_of(value))
+    return value
 
 
 def timestamp_of(time: datetime) -> float:
     """
-    Return a time of moto's, which may have no zone and is then in UTC, in seconds since
-    the epoch.
+    Return a time of moto's in seconds since the epoch. A time without zone is in UTC.
     """
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return time.timestamp()

@@ -83,10 +83,9 @@ class Fault:
         Return whether the fault matches a request. Like SageMaker, it ignores the case
         of pipeline names.
         """
-        if self.operation not in ("*", operation) or self.service not in (
-            None,
-            service,
-        ):
+        if self.operation not in ("*", operation):
+            return False
+        if self.service not in (None, service):
             return False
         return self.pipeline is None or self.pipeline.lower() == pipeline
 
@@ -95,10 +94,12 @@ class Fault:
         return ApiError(self.code, self.message, self.status)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fault in the JSON form of the control API."""
-        return {
-            name: None if value == inf else value for name, value in vars(self).items()
-        }
+        """
+        Return the fault in the JSON form of the control API. A number without limit is
+        null.
+        """
+        unlimited = {name: None for name, value in vars(self).items() if value == inf}
+        return vars(self) | unlimited
 
 
 class Faults:
@@ -119,6 +120,9 @@ class Faults:
         """
         body = _validated(document)
         kind = body["kind"]
+        usual_status = 400
+        if kind == "http":
+            usual_status = 503
         with self._lock:
             self._last_id += 1
             fault = Fault(
@@ -127,7 +131,7 @@ class Faults:
                 kind=kind,
                 code=body.get("code", "ThrottlingException"),
                 message=body.get("message", "Rate exceeded"),
-                status=int(_number(body, "status", 503 if kind == "http" else 400)),
+                status=int(_number(body, "status", usual_status)),
                 delay=_number(body, "delay", 0),
                 pipeline=body.get("pipeline"),
                 service=body.get("service"),
@@ -167,14 +171,19 @@ class Faults:
                 return fault
         return None
 
-    def remove(self, fault_id: int | None = None) -> int:
-        """Remove one fault, or all faults. Return the number of removed faults."""
+    def remove(self, fault_id: int) -> bool:
+        """Remove a fault. Return whether there was one with this id."""
         with self._lock:
-            kept = [
-                f for f in self._faults if fault_id is not None and f.id != fault_id
-            ]
-            removed = len(self._faults) - len(kept)
+            kept = [fault for fault in self._faults if fault.id != fault_id]
+            is_removed = len(kept) < len(self._faults)
             self._faults = kept
+        return is_removed
+
+    def clear(self) -> int:
+        """Remove all faults. Return their number."""
+        with self._lock:
+            removed = len(self._faults)
+            self._faults = []
         return removed
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -186,7 +195,8 @@ class Faults:
 def _validated(document: Any) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise FaultError("the fault is not a JSON object")
-    if unknown := sorted(document.keys() - _MEMBERS):
+    unknown = sorted(document.keys() - _MEMBERS)
+    if unknown:
         raise FaultError(
             f"the fault has unknown members {unknown}; allowed are {sorted(_MEMBERS)}"
         )

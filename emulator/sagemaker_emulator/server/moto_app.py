@@ -150,10 +150,10 @@ class Moto:
         }
         group = members["model_package_group_name"]
         if members["model_approval_status"] not in _APPROVAL_STATUSES:
-            # Only versions of a group are approved.
-            members["model_approval_status"] = (
-                "PendingManualApproval" if group else None
-            )
+            members["model_approval_status"] = None
+            if group:
+                # Only versions of a group are approved.
+                members["model_approval_status"] = "PendingManualApproval"
         if group and group not in backend.model_package_groups:
             backend.create_model_package_group(group, "")
         arn: str = backend.create_model_package(**members)
@@ -179,10 +179,7 @@ class Moto:
         """
         packages = get_backend("sagemaker")[ACCOUNT][region].model_packages
         return [
-            {
-                name: timestamp_of(value) if isinstance(value, datetime) else value
-                for name, value in package.gen_response_object().items()
-            }
+            _with_timestamps(package.gen_response_object())
             for arn, package in list(packages.items())
             if (region, arn) not in self._deleted
         ]
@@ -261,7 +258,20 @@ class Moto:
 
 
 def _described(package: Any, by_moto: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    members = {name: getattr(package, xform_name(name)) for name in MEMBERS_BESIDE_MOTO}
-    return by_moto() | {
-        name: value for name, value in members.items() if value is not None
+    """Return moto's description of a model package and the members that moto lacks."""
+    description = {**by_moto()}
+    for name in MEMBERS_BESIDE_MOTO:
+        value = getattr(package, xform_name(name))
+        if value is not None:
+            description[name] = value
+    return description
+
+
+def _with_timestamps(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description of moto's with its times in seconds since the epoch."""
+    times = {
+        name: timestamp_of(value)
+        for name, value in description.items()
+        if isinstance(value, datetime)
     }
+    return {**description, **times}

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from werkzeug.wrappers import Request, Response
 
@@ -41,9 +41,6 @@ from sagemaker_emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-# The services of moto that show what steps have written: logs, model packages and
-# property files.
-_WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker", "s3"})
 # The services of moto that show the events of executions and model packages.
 _FILLED_BY_EVENTS = frozenset({"events", "sqs"})
 # How soon a client that waits for messages gets an event that has become due, in real
@@ -107,16 +104,21 @@ class Router:
     ) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
         request = Request(environ)
-        control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
-        refused = self._guard.refuse(request, control=control)
-        if refused:
-            return refused(environ, start_response)
-        if control or request.path == MOTO_RESET:
+        is_control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
+        if is_control:
+            refusal = self._guard.refuse_control(request)
+        else:
+            refusal = self._guard.refuse(request)
+        if refusal:
+            return refusal(environ, start_response)
+        if is_control or request.path == MOTO_RESET:
             return self._control.handle(request)(environ, start_response)
+
         aws = protocol.parse_request(request)
         entry = self._entry(aws)
         fault = self._faults.take(aws.operation, entry.time, aws.pipeline, aws.service)
-        entry.fault = fault.kind if fault else None
+        if fault:
+            entry.fault = fault.kind
         if fault and fault.kind == "latency":
             time.sleep(fault.delay)
         if fault and fault.kind == "dropped":
@@ -164,7 +166,8 @@ class Router:
                     return protocol.json_response(
                         self._call_sagemaker(aws, entry), request_id
                     )
-            if (result := self._call_sign_in(aws, entry)) is not None:
+            result = self._call_sign_in(aws, entry)
+            if result is not None:
                 return protocol.query_response(aws, result, request_id)
             if aws.service not in MOTO_SERVICES:
                 service = aws.service or "without a signature"
@@ -176,11 +179,7 @@ class Router:
                 authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
             self._publish_for(aws)
         except ApiError as error:
-            entry.error_code, entry.error_message, entry.detail = (
-                error.code,
-                error.message,
-                error.detail,
-            )
+            entry.set_error(error)
             return protocol.error_response(error, aws.protocol, request_id)
         except Exception as error:
             # A bug in the emulator is reported to the client, in the call log and on
@@ -189,19 +188,21 @@ class Router:
             internal_failure = ApiError(
                 "InternalFailure", f"{type(error).__name__}: {error}", 500
             )
-            entry.error_code, entry.error_message = (
-                internal_failure.code,
-                internal_failure.message,
-            )
+            entry.set_error(internal_failure)
             return protocol.error_response(internal_failure, aws.protocol, request_id)
         return partial(self._call_moto, aws=aws, request_id=request_id)
 
     def _publish_for(self, aws: AwsRequest) -> None:
-        """Write to moto what a request to it may show."""
-        if aws.service in _WRITTEN_BY_STEPS:
+        """
+        Write to moto what a request to it may show: the logs, model packages and
+        property files of steps, and the events.
+        """
+        if aws.service == "s3":
             # A bucket can be read from any region.
-            self._sagemaker.publish(*([] if aws.service == "s3" else [aws.region]))
-        if aws.service in _FILLED_BY_EVENTS:
+            self._sagemaker.publish()
+        elif aws.service in ("logs", "sagemaker"):
+            self._sagemaker.publish(aws.region)
+        elif aws.service in _FILLED_BY_EVENTS:
             # Also before a rule is made, which gets no events of the past.
             self._sagemaker.send_events(aws.region)
 
@@ -228,8 +229,8 @@ class Router:
     @contextmanager
     def _events_of(self, aws: AwsRequest) -> Iterator[None]:
         """
-        Send what becomes due while moto handles a request: it may wait for messages, or
-        change a model.
+        Send the events that become due while moto handles a request: it may wait for
+        messages, or change a model package.
         """
         if aws.operation != "ReceiveMessage":
             yield
@@ -238,11 +239,11 @@ class Router:
             return
         done = Event()
 
-        def send() -> None:
+        def send_until_done() -> None:
             while not done.wait(_EVENT_SECONDS):
                 self._sagemaker.send_events(aws.region)
 
-        thread = Thread(target=send, name="emulator-events", daemon=True)
+        thread = Thread(target=send_until_done, name="emulator-events", daemon=True)
         thread.start()
         try:
             yield
@@ -263,7 +264,9 @@ class Router:
             raise ApiError(
                 "SerializationException", f"The body is not JSON: {error}"
             ) from error
-        entry.request = body if isinstance(body, dict) else {}
+        entry.request = {}
+        if isinstance(body, dict):
+            entry.request = body
         callers.check_credentials(aws, self._sts.sessions)
         if self._sts.settings.values.enforce_iam:
             authorization.check_operation(caller, aws.operation, aws.region, body)
@@ -287,7 +290,9 @@ class Router:
                     caller, aws.region, simulation.source_arn(aws.form)
                 )
             return simulation.simulate(aws.form)
-        sts_result = self._sts.handle(aws) if aws.service == "sts" else None
+        if aws.service != "sts":
+            return None
+        sts_result = self._sts.handle(aws)
         if sts_result is None:
             return None
         entry.issued = sts_result.issued
@@ -324,19 +329,19 @@ def _logged_members(aws: AwsRequest) -> dict[str, Any]:
         return {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
     if aws.operation == simulation.OPERATION:
         return simulation.logged_request(aws.form)
-    names = _LOGGED_MEMBERS.get(aws.service, ())
+    if aws.service not in _LOGGED_MEMBERS:
+        return {}
     try:
-        body = json.loads(aws.body) if names else {}
+        body = json.loads(aws.body)
     except ValueError:
         return {}
-    return (
-        {name: body[name] for name in names if name in body}
-        if isinstance(body, dict)
-        else {}
-    )
+    if not isinstance(body, dict):
+        return {}
+    names = _LOGGED_MEMBERS[aws.service]
+    return {name: body[name] for name in names if name in body}
 
 
-def _close_connection(environ: WSGIEnvironment) -> None:
+def _close_connection(environ: WSGIEnvironment) -> NoReturn:
     """Close the connection without a response."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)

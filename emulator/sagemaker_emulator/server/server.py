@@ -63,9 +63,9 @@ class _Handler(MotoRequestHandler):
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the header ``Date``."""
-        return super().date_time_string(
-            self.clock.now() if timestamp is None else timestamp
-        )
+        if timestamp is None:
+            timestamp = self.clock.now()
+        return super().date_time_string(timestamp)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log nothing."""
@@ -119,21 +119,25 @@ class EmulatorServer:
         bind: str = LOOPBACK,
     ) -> None:
         check_bind(bind, allowed_hosts)
-        # No name, and browsers connect to this machine with it.
-        guard = BrowserGuard(
-            [*allowed_hosts, *([] if bind == _ALL_ADDRESSES else [bind])]
-        )
-        self._definitions = read_definitions(definitions) if definitions else {}
+        if bind == _ALL_ADDRESSES:
+            # It is no name of this machine, and browsers connect to it all the same.
+            own_address = LOOPBACK
+            guard = BrowserGuard(allowed_hosts)
+        else:
+            own_address = bind
+            guard = BrowserGuard([*allowed_hosts, bind])
+        self._definitions: dict[str, str] = {}
+        if definitions:
+            self._definitions = read_definitions(definitions)
         self._region = region
         self.clock = clock or RealClock(speed)
         self.moto = Moto()
         self.sagemaker = SageMaker(self.clock, self.moto, seed)
-        self.faults, self.calls = Faults(), CallLog()
+        self.faults = Faults()
+        self.calls = CallLog()
         self.sign_in = SignInSettings(enforce_iam)
-        self._issuers, self._sessions = (
-            Issuers(issuer_ca),
-            Sessions(self.clock, self.sign_in),
-        )
+        self._issuers = Issuers(issuer_ca)
+        self._sessions = Sessions(self.clock, self.sign_in)
         control_api = ControlApi(
             self.sagemaker, self.faults, self.calls, self.sign_in, self._reset
         )
@@ -160,9 +164,7 @@ class EmulatorServer:
             daemon=True,
         )
         self.port: int = self._server.socket.getsockname()[1]
-        self.endpoint_url = (
-            f"http://{LOOPBACK if bind == _ALL_ADDRESSES else bind}:{self.port}"
-        )
+        self.endpoint_url = f"http://{own_address}:{self.port}"
         self.control = ControlClient(self.endpoint_url)
         self._reset()
 

@@ -55,6 +55,9 @@ _NAMED_BY = {
 _S3_OBJECT = re.compile(r"(?:GET|HEAD) /([^/]+)/(.+)")
 _WILDCARD_ONLY = frozenset({"ListPipelines"})
 _PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
+_IDENTITY_BASED = "identity-based"
+_SESSION = "session"
+_WITH_ARTICLE = {_IDENTITY_BASED: "an identity-based", _SESSION: "a session"}
 
 
 def check_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
@@ -68,7 +71,9 @@ def check_operation(caller: Caller, operation: str, region: str, body: Any) -> N
     :param body: the request, parsed from JSON and not validated.
     :raises ApiError: AccessDeniedException.
     """
-    request: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    request: Mapping[str, Any] = {}
+    if isinstance(body, dict):
+        request = body
     context = caller.context(region)
     resource = _resource(operation, region, request)
     _require(caller, f"sagemaker:{operation}", resource, context)
@@ -94,15 +99,19 @@ def check_read(caller: Caller | None, aws: AwsRequest) -> None:
         checked.
     :raises ApiError: AccessDeniedException, and AccessDenied for S3.
     """
-    s3_object = _S3_OBJECT.fullmatch(aws.operation) if aws.service == "s3" else None
-    if s3_object is not None:
-        arn = f"arn:{partition(aws.region)}:s3:::{s3_object[1]}/{s3_object[2]}"
-        try:
-            if caller is None:
-                raise ApiError("AccessDenied", "Access Denied")
-            _require(caller, "s3:GetObject", arn, caller.context(aws.region))
-        except ApiError as error:
-            raise ApiError("AccessDenied", error.message, 403) from error
+    if aws.service != "s3":
+        return
+    s3_object = _S3_OBJECT.fullmatch(aws.operation)
+    if s3_object is None:
+        return
+    if caller is None:
+        raise ApiError("AccessDenied", "Access Denied", 403)
+    bucket, key = s3_object.groups()
+    arn = f"arn:{partition(aws.region)}:s3:::{bucket}/{key}"
+    try:
+        _require(caller, "s3:GetObject", arn, caller.context(aws.region))
+    except ApiError as error:
+        raise ApiError("AccessDenied", error.message, 403) from error
 
 
 def check_simulation(caller: Caller, region: str, source_arn: str) -> None:
@@ -122,69 +131,72 @@ def check_simulation(caller: Caller, region: str, source_arn: str) -> None:
         raise ApiError("AccessDenied", error.message, 403) from error
 
 
-def decide(caller: Caller, action: str, resource: str, context: Context) -> Decision:
+def decide(
+    caller: Caller, action: str, resource: str, context: Context
+) -> tuple[Decision, str]:
     """
-    Return the decision of all policies of a caller.
+    Return the decision of all policies of a caller, and the type of the policies that
+    it comes from: ``identity-based`` or ``session``.
 
     :param caller: the caller.
     :param action: the action, such as ``sts:AssumeRole``.
     :param resource: the ARN of the resource, or ``*``.
     :param context: the values of the condition keys.
     """
-    return _decide(caller, action, resource, context)[0]
-
-
-def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
-    if operation in _NAMED_BY:
-        member, kind = _NAMED_BY[operation]
-        if operation == "CreateModelPackage" and member not in request:
-            member, kind = "ModelPackageName", "model-package"
-        name = str(request.get(member))
-        return name if name.startswith("arn:") else resource_arn(region, kind, name)
-    name_or_arn = next(
-        (
-            request[name]
-            for name in _RESOURCE_MEMBERS
-            if isinstance(request.get(name), str)
-        ),
-        None,
-    )
-    if name_or_arn is None or operation in _WILDCARD_ONLY:
-        return "*"
-    # The API accepts an ARN wherever it accepts a pipeline name.
-    is_arn = name_or_arn.startswith("arn:")
-    return name_or_arn if is_arn else resource_arn(region, "pipeline", name_or_arn)
-
-
-def _require(caller: Caller, action: str, resource: str, context: Context) -> None:
-    decision, policy_type = _decide(caller, action, resource, context)
-    if decision is Decision.ALLOWED:
-        return
-    text = (
-        f"User: {caller.arn} is not authorized to perform: {action} on resource:"
-        f" {resource} "
-    )
-    if decision is Decision.EXPLICIT_DENY:
-        text += (
-            f"with an explicit deny in {'an' if policy_type.startswith('i') else 'a'}"
-            f" {policy_type} policy"
-        )
-    else:
-        text += f"because no {policy_type} policy allows the {action} action"
-    raise ApiError("AccessDeniedException", text)
-
-
-def _decide(
-    caller: Caller, action: str, resource: str, context: Context
-) -> tuple[Decision, str]:
-    """Return the decision, and the type of the policy that it comes from."""
     request = AuthorizationRequest(action, resource, context)
     policies = iam.identity_policies(caller.principal_arn) or []
-    decisions = [(evaluate(policies, request), "identity-based")]
+    decisions = [(evaluate(policies, request), _IDENTITY_BASED)]
     if caller.session_policies:
-        decisions.append((evaluate(caller.session_policies, request), "session"))
+        decisions.append((evaluate(caller.session_policies, request), _SESSION))
     for denial in (Decision.EXPLICIT_DENY, Decision.IMPLICIT_DENY):
         for decision, policy_type in decisions:
             if decision is denial:
                 return decision, policy_type
-    return Decision.ALLOWED, "identity-based"
+    return Decision.ALLOWED, _IDENTITY_BASED
+
+
+def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
+    """Return the ARN of the resource of a request, or ``*``."""
+    if operation in _NAMED_BY:
+        member, kind = _NAMED_BY[operation]
+        if operation == "CreateModelPackage" and member not in request:
+            # A package without a group has a name of its own.
+            return _arn_of(
+                str(request.get("ModelPackageName")), "model-package", region
+            )
+        return _arn_of(str(request.get(member)), kind, region)
+
+    if operation in _WILDCARD_ONLY:
+        return "*"
+    for member in _RESOURCE_MEMBERS:
+        name_or_arn = request.get(member)
+        if isinstance(name_or_arn, str):
+            return _arn_of(name_or_arn, "pipeline", region)
+    return "*"
+
+
+def _arn_of(name_or_arn: str, kind: str, region: str) -> str:
+    """Return the ARN of a resource. The API accepts an ARN wherever it takes a name."""
+    if name_or_arn.startswith("arn:"):
+        return name_or_arn
+    return resource_arn(region, kind, name_or_arn)
+
+
+def _require(caller: Caller, action: str, resource: str, context: Context) -> None:
+    """
+    Check that all policies of a caller together allow an action.
+
+    :raises ApiError: AccessDeniedException, with the type of the policies that deny it.
+    """
+    decision, policy_type = decide(caller, action, resource, context)
+    if decision is Decision.ALLOWED:
+        return
+    if decision is Decision.EXPLICIT_DENY:
+        reason = f"with an explicit deny in {_WITH_ARTICLE[policy_type]} policy"
+    else:
+        reason = f"because no {policy_type} policy allows the {action} action"
+    raise ApiError(
+        "AccessDeniedException",
+        f"User: {caller.arn} is not authorized to perform: {action} on resource:"
+        f" {resource} {reason}",
+    )

@@ -2,21 +2,18 @@
 Identifies the caller of a request by the access key, and rejects credentials that are
 not valid.
 
-====================================================  ===========================
-===================== credentials                                           error of a
-pipeline          error of STS
-                                                      operation (HTTP 400)         (HTTP
-                                                      403)
-====================================================  ===========================
-===================== of a session that has expired
-ExpiredTokenException        ExpiredToken a session's key with a wrong or no session
-token      UnrecognizedClientException  InvalidClientTokenId a temporary key
-(``ASIA...``) without session token   UnrecognizedClientException  InvalidClientTokenId
-a user's key that is inactive                         UnrecognizedClientException
-InvalidClientTokenId a user's key with a session token
-UnrecognizedClientException  InvalidClientTokenId
-====================================================  ===========================
-=====================
+===================================  ===========================  ====================
+credentials                          error of SageMaker           error of STS and IAM
+                                     (HTTP 400)                   (HTTP 403)
+===================================  ===========================  ====================
+of a session that has expired        ExpiredTokenException        ExpiredToken
+of a session, with a wrong session   UnrecognizedClientException  InvalidClientTokenId
+token or none
+a temporary key (``ASIA...``)        UnrecognizedClientException  InvalidClientTokenId
+without session token
+a user's key that is inactive        UnrecognizedClientException  InvalidClientTokenId
+a user's key with a session token    UnrecognizedClientException  InvalidClientTokenId
+===================================  ===========================  ====================
 
 Every other key that neither STS nor IAM knows belongs to a session of the role
 SageMakerRole, which may do everything, so that invented credentials work. This includes
@@ -41,8 +38,8 @@ _INVALID = "The security token included in the request is invalid"
 
 def identify(request: AwsRequest, sessions: Sessions) -> Caller | None:
     """
-    Return the owner of the access key of a request, or None if the request is not
-    signed. Does not check the credentials.
+    Return the owner of the access key of a request, whose credentials may be invalid;
+    None if the request is not signed.
     """
     if not request.access_key_id:
         return None
@@ -50,7 +47,10 @@ def identify(request: AwsRequest, sessions: Sessions) -> Caller | None:
     if session is not None:
         return session.caller
     user = iam.user(request.access_key_id, request.region)
-    return iam.default_caller(request.region) if user is None else user[0]
+    if user is None:
+        return iam.default_caller(request.region)
+    caller, _ = user
+    return caller
 
 
 def authenticate(request: AwsRequest, sessions: Sessions) -> Caller:
@@ -92,12 +92,15 @@ def check_credentials(request: AwsRequest, sessions: Sessions) -> None:
             raise _expired_token_error(request)
         return
     user = iam.user(request.access_key_id, request.region)
-    if user is not None and not user[1]:
-        raise _invalid_token_error(request, "the access key is inactive")
-    if user is not None and request.session_token:
-        raise _invalid_token_error(
-            request, "the access key of a user must be used without a session token"
-        )
+    if user is not None:
+        _, is_active = user
+        if not is_active:
+            raise _invalid_token_error(request, "the access key is inactive")
+        if request.session_token:
+            raise _invalid_token_error(
+                request,
+                "the access key of a user must be used without a session token",
+            )
     if request.access_key_id.startswith("ASIA") and not request.session_token:
         raise _invalid_token_error(
             request, "a temporary access key must be used with its session token"

@@ -90,12 +90,15 @@ class Caller:
         Reference:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
         """
+        user_names = []
+        if self.user_name:
+            user_names.append(self.user_name)
         return {
             "aws:PrincipalArn": [self.principal_arn],
             "aws:PrincipalAccount": [self.account],
             "aws:RequestedRegion": [region],
             "aws:userid": [self.user_id],
-            "aws:username": [self.user_name] if self.user_name else [],
+            "aws:username": user_names,
         }
 
 
@@ -221,7 +224,9 @@ def oidc_audiences(provider_arn: str) -> list[str] | None:
     provider = get_backend("iam")[account][aws_partition].open_id_providers.get(
         provider_arn
     )
-    return None if provider is None else list(provider.client_id_list)
+    if provider is None:
+        return None
+    return list(provider.client_id_list)
 
 
 def identity_policies(principal_arn: str) -> list[Policy] | None:
@@ -235,17 +240,19 @@ def identity_policies(principal_arn: str) -> list[Policy] | None:
     account, aws_partition = account_and_partition(principal_arn)
     backend = get_backend("iam")[account][aws_partition]
     groups = [*backend.groups.values()]
-    users = [*backend.users.values()]
-    everyone: list[Any] = [*users, *groups, *backend.get_roles()]
-    owners = [each for each in everyone if each.arn == principal_arn]
+    principals: list[Any] = [*backend.users.values(), *groups, *backend.get_roles()]
+    owners = [principal for principal in principals if principal.arn == principal_arn]
     if not owners:
         return None
+    # A user also has the policies of its groups.
     owners += [group for group in groups if owners[0] in group.users]
-    inline = [policy for owner in owners for policy in owner.policies.values()]
-    attached = (
-        policy for owner in owners for policy in owner.managed_policies.values()
-    )
-    return [json.loads(text) for text in (*inline, *map(_default_document, attached))]
+    inline = [text for owner in owners for text in owner.policies.values()]
+    attached = [
+        _default_document(policy)
+        for owner in owners
+        for policy in owner.managed_policies.values()
+    ]
+    return [json.loads(text) for text in inline + attached]
 
 
 def managed_policies(
@@ -272,11 +279,9 @@ def account_and_partition(arn: str) -> tuple[str, str]:
     has none.
     """
     parts = arn.split(":")
-    return (
-        (parts[4], parts[1])
-        if len(parts) > 5 and parts[4].isdigit()
-        else (ACCOUNT, "aws")
-    )
+    if len(parts) > 5 and parts[4].isdigit():
+        return parts[4], parts[1]
+    return ACCOUNT, "aws"
 
 
 def _default_document(policy: Any) -> str:

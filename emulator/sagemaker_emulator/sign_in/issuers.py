@@ -87,7 +87,8 @@ class Issuers:
             None to request them from the issuer.
         :raises ApiError: InvalidIdentityToken.
         """
-        algorithm, kid = header.get("alg"), header.get("kid")
+        algorithm = header.get("alg")
+        kid = header.get("kid")
         if algorithm not in ALGORITHMS:
             raise invalid_token_error(
                 f"the token's alg is {algorithm!r}, not one of {', '.join(ALGORITHMS)}"
@@ -116,11 +117,11 @@ class Issuers:
             else:
                 client = self._client(issuer)
                 key = PyJWKClient.match_kid(client.get_signing_keys(), kid)
-                # Not get_signing_key(): it does not request the keys again until some
-                # time has passed.
-                key = key or PyJWKClient.match_kid(
-                    client.get_signing_keys(refresh=True), kid
-                )
+                if key is None:
+                    # Not get_signing_key(): it does not request the keys again until
+                    # some time has passed.
+                    keys = client.get_signing_keys(refresh=True)
+                    key = PyJWKClient.match_kid(keys, kid)
         except (PyJWTError, OSError, ValueError) as error:
             raise _no_key_error(
                 f"the keys of {issuer} could not be retrieved: {error}"

@@ -5,19 +5,18 @@ The rules are those of
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 and
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html.
-Unsupported elements never
-grant access: with a condition operator or a policy variable that this module does not
-support, an Allow statement does not apply, and a Deny statement does. moto's own
-evaluation is not used: it ignores conditions in identity-based policies, treats every
-resource pattern as a regular expression, and does not report which statement was
-decisive.
+Unsupported elements never grant access: with a condition operator or a policy variable
+that this module does not support, an Allow statement does not apply, and a Deny
+statement does. moto's own evaluation is not used: it ignores conditions in
+identity-based policies, treats every resource pattern as a regular expression, and does
+not report which statement was decisive.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -68,9 +67,7 @@ def evaluate(policies: Iterable[Policy], request: AuthorizationRequest) -> Decis
     """
     decision = Decision.IMPLICIT_DENY
     context = {key.lower(): [*values] for key, values in request.context.items()}
-    for statement in (
-        entry for policy in policies for entry in _as_list(policy.get("Statement"))
-    ):
+    for statement in _statements(policies):
         applies = _applies(statement, request, context)
         if statement.get("Effect") == "Deny" and applies is not False:
             return Decision.EXPLICIT_DENY
@@ -94,10 +91,8 @@ def trusts(
         ``Federated``).
     :param context: the values of the condition keys.
     """
-    return (
-        evaluate([policy], AuthorizationRequest(action, None, context, principals))
-        is Decision.ALLOWED
-    )
+    request = AuthorizationRequest(action, None, context, principals)
+    return evaluate([policy], request) is Decision.ALLOWED
 
 
 def missing_context_keys(policies: Iterable[Policy], context: Context) -> list[str]:
@@ -105,21 +100,22 @@ def missing_context_keys(policies: Iterable[Policy], context: Context) -> list[s
     Return the condition keys that policies use, in conditions or as variables, and that
     have no value.
     """
-    given = {key.lower() for key in context}
+    # As the policies spell them, by the keys in lower case.
     used: dict[str, str] = {}
-    for statement in (
-        entry for policy in policies for entry in _as_list(policy.get("Statement"))
-    ):
-        keys = [
-            key
-            for condition in (statement.get("Condition") or {}).values()
-            for key in condition
-        ]
-        used.update(
-            (key.lower(), key)
-            for key in (*keys, *_VARIABLE.findall(json.dumps(statement)))
-        )
-    return sorted(key for name, key in used.items() if name not in given)
+    for statement in _statements(policies):
+        for keys in (statement.get("Condition") or {}).values():
+            for key in keys:
+                used[key.lower()] = key
+        for variable in _VARIABLE.findall(json.dumps(statement)):
+            used[variable.lower()] = variable
+    for key in context:
+        used.pop(key.lower(), None)
+    return sorted(used.values())
+
+
+def _statements(policies: Iterable[Policy]) -> Iterator[Policy]:
+    for policy in policies:
+        yield from _as_list(policy.get("Statement"))
 
 
 def _applies(
@@ -139,7 +135,11 @@ def _applies(
         )
     if request.principals is not None:
         parts.append(_principal_matches(statement, request.principals))
-    return False if False in parts else None if None in parts else True
+    if False in parts:
+        return False
+    if None in parts:
+        return None
+    return True
 
 
 def _element_matches(
@@ -151,33 +151,42 @@ def _element_matches(
 ) -> bool | None:
     """
     Return whether ``Action`` or ``Resource`` of a statement (or ``NotAction``,
-    ``NotResource``) matches a value.
+    ``NotResource``) matches a value, or None if this module cannot decide it.
+
+    :param fold: applied to both before they are compared, such as ``str.lower``.
     """
-    inverted = f"Not{element}" in statement
-    patterns = _as_list(statement.get(f"Not{element}" if inverted else element))
-    matched: bool | None = False
-    for pattern in patterns:
+    is_inverted = f"Not{element}" in statement
+    if is_inverted:
+        element = f"Not{element}"
+    is_undecided = False
+    for pattern in _as_list(statement.get(element)):
         expanded = _replace_variables(str(pattern), context)
         if expanded is None:
-            matched = None
+            is_undecided = True
         elif _pattern_matches(fold(expanded), fold(value)):
-            return not inverted
-    return matched if matched is None else inverted
+            return not is_inverted
+    if is_undecided:
+        return None
+    return is_inverted
 
 
 def _principal_matches(
     statement: Policy, principals: Mapping[str, Iterable[str]]
 ) -> bool:
-    inverted = "NotPrincipal" in statement
-    element = statement.get("NotPrincipal" if inverted else "Principal")
+    if "NotPrincipal" in statement:
+        return not _names_one(statement["NotPrincipal"], principals)
+    return _names_one(statement.get("Principal"), principals)
+
+
+def _names_one(element: Any, principals: Mapping[str, Iterable[str]]) -> bool:
+    """Return whether ``Principal`` of a statement names one of some principals."""
     if not isinstance(element, dict):
-        return (element == "*") is not inverted
-    allowed = {kind: set(map(str, _as_list(names))) for kind, names in element.items()}
-    matched = any(
-        "*" in allowed.get(kind, ()) or not allowed.get(kind, set()).isdisjoint(names)
-        for kind, names in principals.items()
-    )
-    return matched is not inverted
+        return bool(element == "*")
+    for kind, names in principals.items():
+        named = {str(name) for name in _as_list(element.get(kind))}
+        if "*" in named or not named.isdisjoint(names):
+            return True
+    return False
 
 
 def _pattern_matches(pattern: str, text: str) -> bool:
@@ -213,12 +222,12 @@ def _conditions_met(
     result: bool | None = True
     for operator, keys in conditions.items():
         for key, expected in keys.items():
-            met = _condition_met(
-                operator, _as_list(expected), context.get(key.lower(), []), context
-            )
-            if met is False:
+            actual = context.get(key.lower(), [])
+            is_met = _condition_met(operator, _as_list(expected), actual, context)
+            if is_met is False:
                 return False
-            result = result if met else None
+            if is_met is None:
+                result = None
     return result
 
 
@@ -228,28 +237,37 @@ def _condition_met(
     actual: list[str],
     context: Mapping[str, list[str]],
 ) -> bool | None:
+    """
+    Return whether a condition is met, or None if this module cannot decide it.
+
+    :param expected: the values in the policy, one of which must match.
+    :param actual: the values of the condition key in the request; empty for none.
+    """
     name = operator.removeprefix("ForAnyValue:")
-    optional = name.endswith("IfExists")
+    is_optional = name.endswith("IfExists")
     name = name.removesuffix("IfExists")
     if name == "Null":
-        return (
-            (not actual) is (str(expected[0]).lower() == "true") if expected else None
-        )
+        if not expected:
+            return None
+        must_be_missing = str(expected[0]).lower() == "true"
+        return (not actual) is must_be_missing
+
+    is_negated = name in _NEGATED
     matches = _OPERATORS.get(_NEGATED.get(name, name))
     if matches is None:
         return None
     if not actual:
-        return optional or name in _NEGATED
-    expanded = [_replace_variables(_text(item), context) for item in expected]
-    matched = any(
-        matches(item, value)
-        for item in expanded
-        if item is not None
+        return is_optional or is_negated
+    patterns = [_replace_variables(_text(value), context) for value in expected]
+    is_match = any(
+        matches(pattern, value)
+        for pattern in patterns
+        if pattern is not None
         for value in actual
     )
-    if not matched and None in expanded:
+    if not is_match and None in patterns:
         return None
-    return matched is not (name in _NEGATED)
+    return is_match is not is_negated
 
 
 def _replace_variables(text: str, context: Mapping[str, list[str]]) -> str | None:
@@ -264,8 +282,15 @@ def _replace_variables(text: str, context: Mapping[str, list[str]]) -> str | Non
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        # As in JSON.
+        return str(value).lower()
+    return str(value)
 
 
 def _as_list(value: Any) -> list[Any]:
-    return [] if value is None else value if isinstance(value, list) else [value]
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return value
+    return [value]

@@ -35,15 +35,16 @@ class Session:
 
     def credentials(self) -> dict[str, str]:
         """Return the ``Credentials`` of an STS response."""
-        expiration = datetime.fromtimestamp(self.expires_at, UTC)
-        precision = "milliseconds" if expiration.microsecond else "seconds"
+        expires_at = datetime.fromtimestamp(self.expires_at, UTC)
+        precision = "seconds"
+        if expires_at.microsecond:
+            precision = "milliseconds"
+        expiration = expires_at.isoformat(timespec=precision).replace("+00:00", "Z")
         return {
             "AccessKeyId": self.access_key_id,
             "SecretAccessKey": self.secret_access_key,
             "SessionToken": self.token,
-            "Expiration": expiration.isoformat(timespec=precision).replace(
-                "+00:00", "Z"
-            ),
+            "Expiration": expiration,
         }
 
 
@@ -76,13 +77,13 @@ class Sessions:
         """
         values = self._settings.values
         now = self._now(values.clock)
-        # AWS uses whole seconds. A lifetime of a few seconds, as tests set it, must be
-        # exact.
-        expires_at = (
-            math.floor(now + duration)
-            if values.lifetime is None
-            else now + values.lifetime
-        )
+        expires_at: float
+        if values.lifetime is None:
+            # AWS uses whole seconds.
+            expires_at = math.floor(now + duration)
+        else:
+            # A lifetime of a few seconds, as tests set it, must be exact.
+            expires_at = now + values.lifetime
         key = iam.create_temporary_key(caller.account, caller.aws_partition)
         session = Session(
             caller=caller,
@@ -109,4 +110,6 @@ class Sessions:
         return self._now(session.clock) >= session.expires_at
 
     def _now(self, clock: str) -> float:
-        return self._clock.now() if clock == "emulated" else time.time()
+        if clock == "emulated":
+            return self._clock.now()
+        return time.time()

@@ -86,7 +86,8 @@ class SignInSettings:
         :raises SignInError: if a member is unknown or has the wrong type. No setting is
             changed then.
         """
-        _checked_object(document, "the document", {"enforce_iam", "sts", "issuers"})
+        _check_object(document, "the document")
+        _check_members(document, "the document", {"enforce_iam", "sts", "issuers"})
         changed = self.values
         if "enforce_iam" in document:
             if not isinstance(document["enforce_iam"], bool):
@@ -95,7 +96,9 @@ class SignInSettings:
                     " false"
                 )
             changed = replace(changed, enforce_iam=document["enforce_iam"])
-        sts = _checked_object(document.get("sts", {}), "sts", {"lifetime", "clock"})
+        sts = document.get("sts", {})
+        _check_object(sts, "sts")
+        _check_members(sts, "sts", {"lifetime", "clock"})
         if "lifetime" in sts:
             changed = replace(changed, lifetime=_lifetime(sts["lifetime"]))
         if "clock" in sts:
@@ -111,16 +114,17 @@ class SignInSettings:
         self.values = changed
 
 
-def _checked_object(
-    document: Any, where: str, allowed: set[str] | None
-) -> Mapping[str, Any]:
-    if not isinstance(document, dict):
+def _check_object(value: Any, where: str) -> None:
+    if not isinstance(value, dict):
         raise SignInError(f"{where} is not a JSON object")
-    if allowed is not None and (unknown := sorted(document.keys() - allowed)):
+
+
+def _check_members(document: Mapping[str, Any], where: str, allowed: set[str]) -> None:
+    unknown = sorted(document.keys() - allowed)
+    if unknown:
         raise SignInError(
             f"{where} has unknown members {unknown}; allowed are {sorted(allowed)}"
         )
-    return document
 
 
 def _lifetime(value: Any) -> float | None:
@@ -139,15 +143,15 @@ def _lifetime(value: Any) -> float | None:
 
 
 def _issuers(before: Mapping[str, PyJWKSet], document: Any) -> dict[str, PyJWKSet]:
+    _check_object(document, "issuers")
     after = dict(before)
-    for issuer, keys in _checked_object(document, "issuers", None).items():
+    for issuer, keys in document.items():
         if keys is None:
             after.pop(issuer, None)
             continue
+        _check_object(keys, f"issuers[{issuer!r}]")
         try:
-            after[issuer] = PyJWKSet.from_dict(
-                dict(_checked_object(keys, f"issuers[{issuer!r}]", None))
-            )
+            after[issuer] = PyJWKSet.from_dict(dict(keys))
         except PyJWTError as error:
             raise SignInError(
                 f"issuers[{issuer!r}] is not a JSON Web Key Set: {error}"

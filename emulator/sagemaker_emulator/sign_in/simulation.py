@@ -101,20 +101,22 @@ def simulate(form: Mapping[str, str]) -> dict[str, Any]:
     offset, size = _page(form)
     total = len(actions) * len(resources)
     page = islice(product(actions, resources), offset, offset + size)
-    results = [
-        _result(policies, AuthorizationRequest(action, name, context))
-        for action, name in page
+    evaluated = [
+        _result(policies, AuthorizationRequest(action, resource, context))
+        for action, resource in page
     ]
-    following = {"Marker": str(offset + size)} if offset + size < total else {}
-    return {"IsTruncated": bool(following), "EvaluationResults": results, **following}
+    if offset + size >= total:
+        return {"IsTruncated": False, "EvaluationResults": evaluated}
+    return {
+        "IsTruncated": True,
+        "EvaluationResults": evaluated,
+        "Marker": str(offset + size),
+    }
 
 
 def logged_request(form: Mapping[str, str]) -> dict[str, Any]:
     """Return the members of a request that the call log shows."""
-    return {
-        name: form[name] if name in form else listed(form, name)
-        for name in LOGGED_MEMBERS
-    }
+    return {name: form.get(name, listed(form, name)) for name in LOGGED_MEMBERS}
 
 
 def listed(form: Mapping[str, str], name: str) -> list[str]:
@@ -122,13 +124,12 @@ def listed(form: Mapping[str, str], name: str) -> list[str]:
     Return the values of a list in a request of the query protocol, in their order.
     """
     pattern = re.compile(rf"{re.escape(name)}\.member\.(\d+)")
-    found = ((pattern.fullmatch(member), value) for member, value in form.items())
-    return [
-        value
-        for _, value in sorted(
-            (int(match[1]), value) for match, value in found if match
-        )
-    ]
+    numbered = []
+    for member, value in form.items():
+        match = pattern.fullmatch(member)
+        if match:
+            numbered.append((int(match[1]), value))
+    return [value for _, value in sorted(numbered)]
 
 
 def _result(policies: list[Policy], request: AuthorizationRequest) -> dict[str, Any]:
@@ -150,31 +151,31 @@ def _result(policies: list[Policy], request: AuthorizationRequest) -> dict[str, 
 
 
 def _context(form: Mapping[str, str], arn: str) -> dict[str, list[str]]:
+    """Return the values of the condition keys, by their names in lower case."""
+    context: dict[str, list[str]] = {}
     kind, name = _entity(arn)
-    account, _ = iam.account_and_partition(arn)
-    user = {
-        "aws:username": [name],
-        "aws:PrincipalArn": [arn],
-        "aws:PrincipalAccount": [account],
-    }
-    given: dict[str, list[str]] = {}
+    if kind == "user":
+        account, _ = iam.account_and_partition(arn)
+        context["aws:username"] = [name]
+        context["aws:principalarn"] = [arn]
+        context["aws:principalaccount"] = [account]
     for member, key in form.items():
         entry = re.fullmatch(r"(ContextEntries\.member\.\d+)\.ContextKeyName", member)
         if entry:
-            given[key.lower()] = listed(form, f"{entry[1]}.ContextKeyValues")
-    names = (
-        {key.lower(): values for key, values in user.items()} if kind == "user" else {}
-    )
-    return {**names, **given}
+            context[key.lower()] = listed(form, f"{entry[1]}.ContextKeyValues")
+    return context
 
 
 def _entity(arn: str) -> tuple[str, str]:
+    """Return the type of the entity of an ARN, such as ``user``, and its name."""
     resource = arn.split(":")[5]
     return resource.partition("/")[0], resource.rpartition("/")[2]
 
 
 def _page(form: Mapping[str, str]) -> tuple[int, int]:
-    size, offset = form.get("MaxItems", str(_PAGE)), form.get("Marker", "0")
+    """Return where the page of a request begins, and how many results it may have."""
+    size = form.get("MaxItems", str(_PAGE))
+    offset = form.get("Marker", "0")
     if not size.isdecimal() or not 1 <= int(size) <= _MAX_PAGE:
         raise ApiError(
             "ValidationError",

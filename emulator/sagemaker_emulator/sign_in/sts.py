@@ -32,6 +32,7 @@ from sagemaker_emulator.sign_in.settings import SignInSettings
 #: The members of an STS request that the call log contains. None of them is a secret.
 LOGGED_MEMBERS = ("RoleArn", "RoleSessionName", "DurationSeconds")
 
+_WITH_WEB_IDENTITY = "AssumeRoleWithWebIdentity"
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _MAX_CHAINED_SECONDS = 3600
 _MIN_SECONDS = 900
@@ -74,7 +75,7 @@ class Sts:
         :return: the result, or None if moto must handle the request.
         :raises ApiError: if AWS would respond with an error.
         """
-        if request.operation == "AssumeRoleWithWebIdentity":
+        if request.operation == _WITH_WEB_IDENTITY:
             # This request is not signed: the token is the credential.
             return self._assume_role_with_web_identity(request)
         if request.operation.startswith("AssumeRoleWith"):
@@ -92,14 +93,17 @@ class Sts:
         return None
 
     def _assume_role(self, request: AwsRequest, caller: Caller) -> StsResult:
-        form, role_arn = request.form, request.form.get("RoleArn", "")
+        form = request.form
+        role_arn = form.get("RoleArn", "")
         name = _session_name(form)
         duration = _duration(form, default=3600, maximum=43200)
         context = {
             **caller.context(request.region),
-            "sts:ExternalId": [form["ExternalId"]] if "ExternalId" in form else [],
+            "sts:ExternalId": [],
             "sts:RoleSessionName": [name],
         }
+        if "ExternalId" in form:
+            context["sts:ExternalId"] = [form["ExternalId"]]
         role = iam.role(role_arn)
         if role is None or not self._may_assume(role, caller, context):
             # AWS returns the same error for a role that does not exist and for a role
@@ -110,14 +114,11 @@ class Sts:
                 f" resource: {role_arn}",
                 403,
             )
-        _check_maximum(
-            duration, role, chained=caller.temporary and caller.role_arn is not None
-        )
-        return _assumed(
-            self.sessions.issue(
-                role.session(name, _session_policies(form, role)), duration
-            )
-        )
+        if caller.temporary and caller.role_arn is not None:
+            _check_maximum_of_chained(duration)
+        _check_maximum(duration, role)
+        assumed_role = role.session(name, _session_policies(form, role))
+        return _assumed(self.sessions.issue(assumed_role, duration))
 
     def _may_assume(
         self, role: Role, caller: Caller, context: Mapping[str, list[str]]
@@ -132,27 +133,28 @@ class Sts:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
         """
         action = "sts:AssumeRole"
-        named_in_policy = trusts(
-            role.trust_policy, action, {"AWS": caller.own_principals}, context
-        )
-        account_principals = {"AWS": caller.own_principals | caller.account_principals}
-        if not trusts(role.trust_policy, action, account_principals, context):
+        principals = {"AWS": caller.own_principals | caller.account_principals}
+        if not trusts(role.trust_policy, action, principals, context):
             return False
         if not self.settings.values.enforce_iam:
             return True
-        decision = decide(caller, action, role.arn, context)
-        # A trust policy cannot grant what a session policy excludes.
-        trust_is_sufficient = (
-            named_in_policy
-            and caller.account == role.account
-            and not caller.session_policies
-        )
-        return decision is Decision.ALLOWED or (
-            decision is Decision.IMPLICIT_DENY and trust_is_sufficient
-        )
+
+        decision, _ = decide(caller, action, role.arn, context)
+        if decision is Decision.ALLOWED:
+            return True
+        if decision is Decision.EXPLICIT_DENY:
+            return False
+        if caller.account != role.account:
+            return False
+        if caller.session_policies:
+            # A trust policy cannot grant what a session policy excludes.
+            return False
+        own_principals = {"AWS": caller.own_principals}
+        return trusts(role.trust_policy, action, own_principals, context)
 
     def _assume_role_with_web_identity(self, request: AwsRequest) -> StsResult:
-        form, role_arn = request.form, request.form.get("RoleArn", "")
+        form = request.form
+        role_arn = form.get("RoleArn", "")
         name = _session_name(form)
         duration = _duration(form, default=3600, maximum=43200)
         token = form.get("WebIdentityToken", "")
@@ -165,29 +167,21 @@ class Sts:
             "aws:RequestedRegion": [request.region],
         }
         role = iam.role(role_arn)
-        action = "sts:AssumeRoleWithWebIdentity"
+        if role is None:
+            raise _not_authorized_error("the role does not exist")
         principals = {"Federated": [identity.provider]}
-        if role is None or not trusts(role.trust_policy, action, principals, context):
-            detail = (
-                "the role does not exist"
-                if role is None
-                else f"the trust policy does not allow a request with {context}"
+        action = f"sts:{_WITH_WEB_IDENTITY}"
+        if not trusts(role.trust_policy, action, principals, context):
+            raise _not_authorized_error(
+                f"the trust policy does not allow a request with {context}"
             )
-            raise ApiError(
-                "AccessDenied", f"Not authorized to perform {action}", 403, detail
-            )
-        _check_maximum(duration, role, chained=False)
-        result = _assumed(
-            self.sessions.issue(
-                role.session(name, _session_policies(form, role)), duration
-            )
-        )
-        details = {
-            "SubjectFromWebIdentityToken": identity.subject,
-            "Audience": identity.audience[0],
-            "Provider": identity.provider,
-        }
-        return replace(result, result={**result.result, **details})
+        _check_maximum(duration, role)
+        assumed_role = role.session(name, _session_policies(form, role))
+        response = _assumed(self.sessions.issue(assumed_role, duration))
+        response.result["SubjectFromWebIdentityToken"] = identity.subject
+        response.result["Audience"] = identity.audience[0]
+        response.result["Provider"] = identity.provider
+        return response
 
     def _get_session_token(self, request: AwsRequest, caller: Caller) -> StsResult:
         if caller.temporary:
@@ -236,18 +230,23 @@ def _duration(form: Mapping[str, str], default: int, maximum: int) -> int:
     return int(text)
 
 
-def _check_maximum(duration: int, role: Role, *, chained: bool) -> None:
-    if chained and duration > _MAX_CHAINED_SECONDS:
-        limit = "the 1 hour session limit for roles assumed by role chaining"
+def _check_maximum_of_chained(duration: int) -> None:
+    """Check the duration of a session for which the session of another role asks."""
+    if duration > _MAX_CHAINED_SECONDS:
         raise ApiError(
-            "ValidationError", f"The requested DurationSeconds exceeds {limit}"
+            "ValidationError",
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles"
+            " assumed by role chaining",
         )
+
+
+def _check_maximum(duration: int, role: Role) -> None:
     if duration > role.max_session:
-        text = (
+        raise ApiError(
+            "ValidationError",
             "The requested DurationSeconds exceeds the MaxSessionDuration set for this"
-            " role."
+            " role.",
         )
-        raise ApiError("ValidationError", text)
 
 
 def _session_policies(form: Mapping[str, str], role: Role) -> tuple[Policy, ...]:
@@ -264,8 +263,15 @@ def _session_policies(form: Mapping[str, str], role: Role) -> tuple[Policy, ...]
             raise ApiError(
                 "MalformedPolicyDocument", f"Syntax errors in policy: {error}"
             ) from error
-    # A session policy that does not exist must not leave the session unrestricted.
-    return tuple(policies) or (({},) if arns else ())
+    if arns and not policies:
+        # Policies that do not exist must not leave the session unrestricted.
+        return ({},)
+    return tuple(policies)
+
+
+def _not_authorized_error(detail: str) -> ApiError:
+    text = f"Not authorized to perform sts:{_WITH_WEB_IDENTITY}"
+    return ApiError("AccessDenied", text, 403, detail)
 
 
 def _validation_error(value: str, member: str, rule: str) -> ApiError:

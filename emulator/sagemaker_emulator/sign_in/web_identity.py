@@ -101,16 +101,23 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
     account, aws_partition = iam.account_and_partition(role_arn)
     host = issuer.removeprefix(_HTTPS)
     provider = f"arn:{aws_partition}:iam::{account}:oidc-provider/{host}"
-    client_ids = iam.oidc_audiences(provider) if issuer.startswith(_HTTPS) else None
+    client_ids = None
+    if issuer.startswith(_HTTPS):
+        client_ids = iam.oidc_audiences(provider)
     if client_ids is None:
         text = f"No OpenIDConnect provider found in your account for {issuer}"
         raise ApiError("InvalidIdentityToken", text)
+
     audience_claim = _texts(claims["aud"])
-    audience = [str(claims["azp"])] if claims.get("azp") else audience_claim
-    if not set(client_ids) & set(audience):
-        claim = "azp" if claims.get("azp") else "aud"
+    if claims.get("azp"):
+        name = "azp"
+        audience = [str(claims["azp"])]
+    else:
+        name = "aud"
+        audience = audience_claim
+    if set(client_ids).isdisjoint(audience):
         detail = (
-            f"the token's {claim} is {audience}; the provider's client ids are"
+            f"the token's {name} is {audience}; the provider's client ids are"
             f" {client_ids}"
         )
         raise ApiError(
@@ -130,7 +137,9 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
 
 
 def _texts(claim: Any) -> list[str]:
-    return [str(value) for value in (claim if isinstance(claim, list) else [claim])]
+    if isinstance(claim, list):
+        return [str(value) for value in claim]
+    return [str(claim)]
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> None:
@@ -138,13 +147,9 @@ def _check_times(claims: Mapping[str, Any], now: float) -> None:
     if expires is None:
         raise ApiError("InvalidIdentityToken", "Missing a required claim: exp")
     if expires <= now:
-        current, expiration = (
-            datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            for t in (now, expires)
-        )
         text = (
-            f"Token expired: current date/time {current} must be before the expiration"
-            f" date/time {expiration}"
+            f"Token expired: current date/time {_date_time(now)} must be before the"
+            f" expiration date/time {_date_time(expires)}"
         )
         raise ApiError("ExpiredTokenException", text)
     for name in ("nbf", "iat"):
@@ -157,8 +162,10 @@ def _check_times(claims: Mapping[str, Any], now: float) -> None:
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
-    return (
-        value
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else None
-    )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value
+
+
+def _date_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,8 +4,8 @@ Parses web identity tokens and validates their claims.
 Reference:
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html.
 AWS does not document the order of its checks. The emulator validates the claims before
-the signature. So it requests keys only from an issuer that has a provider in IAM, and
-only for a token whose audience the provider lists. `issuers` verifies the signature.
+`issuers` verifies the signature. So it requests keys only from an issuer that has a
+provider in IAM, and only for a token whose audience the provider lists.
 """
 
 from __future__ import annotations

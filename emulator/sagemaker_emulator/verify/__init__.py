@@ -2,7 +2,7 @@
 Compares what is believed of AWS with an account.
 
 It is the command ``polysync verify``, or ``python -m sagemaker_emulator verify``.
-``beliefs.toml`` has the beliefs, ``scenarios/`` what is done in the account to check
-them, ``account`` how it is looked at, ``cleaning`` how what was made is deleted,
-``runner`` the run of the checks, ``report`` what is told of it.
+``beliefs.toml`` has the beliefs. The functions of ``scenarios/`` check them in an
+``account``, ``runner`` runs these functions, ``report`` prints the results, and
+``cleaning`` deletes the pipelines that the checks have created.
 """

@@ -1,8 +1,8 @@
 """
-What the checks make in an account, and how they look at it.
+What the checks do in an account: create pipelines, start executions, wait for them.
 
-Each pipeline is remembered before it is created, so that ``clean`` deletes it also if
-the response is lost.
+``create`` notes the name of a pipeline before it sends the request, so that ``clean``
+deletes the pipeline also if the response is lost.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class End:
     """
     An execution that has ended.
 
+    :param answer: the response of DescribePipelineExecution.
     :param listed: its steps, listed right after the end was seen, or why they are not.
     """
 
@@ -72,8 +73,8 @@ class End:
             raise NotCheckedError(f"the step {name} is not listed")
         return self.steps[name]
 
-    def each(self, member: str) -> dict[str, Any]:
-        """Return a member of each step, by its name."""
+    def by_step(self, member: str) -> dict[str, Any]:
+        """Return a member of the steps, such as ``EndTime``, by their names."""
         return {name: step.get(member) for name, step in self.steps.items()}
 
 
@@ -85,7 +86,7 @@ class Account(Calls):
     :param role_arn: the role of the pipelines.
     :param run_id: eight hexadecimal digits, which are in the names of all pipelines of
         the run.
-    :param options: those of the command that were given, with their values, such as
+    :param options: the options on the command line, with their values, such as
         ``--queue-url``.
     """
 
@@ -101,8 +102,8 @@ class Account(Calls):
 
     def once(self, experiment: Callable[[Account], Facts]) -> Facts:
         """
-        Return the facts that an experiment finds, and that nobody changes. It is made
-        once, by the first scenario that asks for it.
+        Return the facts that an experiment finds, and that nobody changes. The first
+        scenario that asks for them makes the experiment, and the others wait for it.
 
         :raises Exception: the error of the experiment, in each scenario.
         """
@@ -118,11 +119,12 @@ class Account(Calls):
 
     def clean(self) -> dict[str, BaseException]:
         """
-        Stop what runs, and delete what was made. Call it when no check runs any more.
+        Stop the executions, and delete the pipelines. Call it when no check runs any
+        more.
 
         :return: why a pipeline is still there, by its name.
         """
-        # Of the checks, not of the deletion.
+        # The end of the run has cancelled the checks, but does not cancel the deletion.
         self._cancelled.clear()
         problems = delete_pipelines(self, self._created)
         self._created = list(problems)
@@ -168,8 +170,12 @@ class Account(Calls):
 
     def update(self, pipeline: str, definition: str) -> None:
         """Change the definition of a pipeline."""
-        members = {"PipelineName": pipeline, "PipelineDefinition": definition}
-        self.call("UpdatePipeline", RoleArn=self.role_arn, **members)
+        self.call(
+            "UpdatePipeline",
+            PipelineName=pipeline,
+            PipelineDefinition=definition,
+            RoleArn=self.role_arn,
+        )
 
     def start(self, pipeline: str, **members: Any) -> str:
         """
@@ -181,9 +187,8 @@ class Account(Calls):
             "ClientRequestToken": self.token(),
             **members,
         }
-        return str(
-            self.call("StartPipelineExecution", **request)["PipelineExecutionArn"]
-        )
+        response = self.call("StartPipelineExecution", **request)
+        return str(response["PipelineExecutionArn"])
 
     def stop(self, arn: str, token: str | None = None) -> None:
         """
@@ -191,24 +196,24 @@ class Account(Calls):
 
         :param token: the client request token; None for a new one.
         """
-        request = {
-            "PipelineExecutionArn": arn,
-            "ClientRequestToken": token or self.token(),
-        }
-        self.call("StopPipelineExecution", **request)
+        self.call(
+            "StopPipelineExecution",
+            PipelineExecutionArn=arn,
+            ClientRequestToken=token or self.token(),
+        )
 
     def resume(self, arn: str, token: str | None = None) -> str:
         """
-        Request a resume, and return the ARN of the execution. The token is that of
-        ``stop``.
+        Request a resume, and return the ARN of the execution.
+
+        :param token: the client request token; None for a new one.
         """
-        request = {
-            "PipelineExecutionArn": arn,
-            "ClientRequestToken": token or self.token(),
-        }
-        return str(
-            self.call("RetryPipelineExecution", **request)["PipelineExecutionArn"]
+        response = self.call(
+            "RetryPipelineExecution",
+            PipelineExecutionArn=arn,
+            ClientRequestToken=token or self.token(),
         )
+        return str(response["PipelineExecutionArn"])
 
     def describe(self, arn: str) -> Response:
         """Describe an execution."""
@@ -229,21 +234,24 @@ class Account(Calls):
         Wait until a condition is true.
 
         :param what: what is waited for, for the error.
-        :raises NotCheckedError: it takes too long.
+        :raises NotCheckedError: it takes longer than these seconds.
         """
         until = self.now() + seconds
+        # What may take longer is looked at less often.
+        pause = max(POLL_SECONDS, seconds / _LOOKS)
         while not is_there():
             if self.now() > until:
                 raise NotCheckedError(f"{what} did not come within {seconds:.0f} s")
-            # What may take longer is looked at less often.
-            self.sleep(max(POLL_SECONDS, seconds / _LOOKS))
+            self.sleep(pause)
 
     def has_ended(self, arn: str) -> bool:
         """Return whether an execution has ended. AWS may not find it at once."""
         status = self.attempt(self.status, arn)
         return isinstance(status, str) and status not in RUNNING
 
-    def end(self, arn: str, premise: str = "", seconds: float = END_SECONDS) -> End:
+    def wait_for_end(
+        self, arn: str, premise: str = "", seconds: float = END_SECONDS
+    ) -> End:
         """
         Wait until an execution has ended.
 
@@ -252,14 +260,16 @@ class Account(Calls):
         """
         self.wait_for("The end of an execution", lambda: self.has_ended(arn), seconds)
         end = End(arn, self.describe(arn), self.observe(self.steps, arn))
-        self.expect(end.status, premise or end.status)
+        if premise:
+            self.require_status(end.status, premise)
         return end
 
-    def run(self, subject: str, definition: str, premise: str = "") -> End:
-        """Create a pipeline, and wait for the end of an execution, as ``end`` does."""
-        return self.end(self.start(self.create(subject, definition)), premise)
+    def run_to_end(self, subject: str, definition: str, premise: str = "") -> End:
+        """Create a pipeline, start it, and wait for the end of the execution."""
+        arn = self.start(self.create(subject, definition))
+        return self.wait_for_end(arn, premise)
 
-    def begin(self, subject: str, length: int = CHAIN_LENGTH) -> tuple[str, str]:
+    def start_chain(self, subject: str, length: int = CHAIN_LENGTH) -> tuple[str, str]:
         """
         Create a pipeline of steps that run one after the other, and start it until its
         second step has begun.
@@ -272,53 +282,60 @@ class Account(Calls):
 
         def has_begun() -> bool:
             steps = self.attempt(self.steps, arn)
-            names = (
-                [step["StepName"] for step in steps] if isinstance(steps, list) else []
-            )
-            return "Step2" in names or self.has_ended(arn)
+            if isinstance(steps, list):
+                for step in steps:
+                    if step["StepName"] == "Step2":
+                        return True
+            return self.has_ended(arn)
 
         # The first one has succeeded then.
         self.wait_for("The second step of an execution", has_begun)
-        self.expect(self.status(arn), "Executing")
+        self.require_status(self.status(arn), "Executing")
         return name, arn
 
     @staticmethod
-    def expect(status: str, *wanted: str) -> str:
+    def require_status(status: str, *wanted: str) -> str:
         """
         Return the status of an execution on which checks rely.
 
         :param wanted: the statuses that it may be.
         :raises NotCheckedError: it is another one.
         """
-        if status not in wanted:
-            raise NotCheckedError(
-                f"the execution {'is' if status in RUNNING else 'ended as'} {status}"
-            )
-        return status
+        if status in wanted:
+            return status
+        if status in RUNNING:
+            raise NotCheckedError(f"the execution is {status}")
+        raise NotCheckedError(f"the execution ended as {status}")
 
     @staticmethod
-    def require(what: str, answer: Observed) -> None:
+    def require_accepted(what: str, answer: Observed) -> None:
         """
-        Go on if AWS has accepted a request on which checks rely.
+        Check that AWS has accepted a request on which checks rely.
 
-        :raises NotCheckedError: it has not.
+        :param what: the request, for the error.
+        :param answer: what ``answer_to`` has returned.
+        :raises NotCheckedError: AWS has not.
         """
-        if answer != "accepted":
-            raise (
-                answer
-                if isinstance(answer, NotCheckedError)
-                else NotCheckedError(f"{what} is {answer}")
-            )
+        if answer == "accepted":
+            return
+        if isinstance(answer, NotCheckedError):
+            raise answer
+        raise NotCheckedError(f"{what} is {answer}")
 
-    def given(self, arn: str, observed: Observed, *statuses: str) -> Observed:
+    def if_still(self, arn: str, observed: Observed, *statuses: str) -> Observed:
         """
-        Return what was observed of an execution if its status is still one of these.
+        Return what was observed of an execution if its status is still one of these,
+        else why it was not checked.
 
-        It was so before, too: a status that has passed does not come again unless
-        somebody resumes.
+        The status was one of these before, too: one that has passed does not come again
+        unless somebody resumes.
         """
-        status = self.observe(self.expect, self.status(arn), *statuses)
-        return status if isinstance(status, NotCheckedError) else observed
+        status = self.status(arn)
+        try:
+            self.require_status(status, *statuses)
+        except NotCheckedError as reason:
+            return reason
+        return observed
 
     def wait_for_list(self, pipeline: str, count: int) -> Sequence[Response]:
         """
@@ -335,8 +352,8 @@ class Account(Calls):
         self, is_there: Callable[[], bool], limit: float = LISTED_SECONDS
     ) -> Seen:
         """
-        Return how long it takes until something is there. It is looked for longer than
-        the limit.
+        Wait until something is there, for twice the limit, and return whether it took
+        longer than the limit.
         """
         begin = self.now()
         while not is_there():

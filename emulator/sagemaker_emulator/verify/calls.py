@@ -29,18 +29,18 @@ from sagemaker_emulator.verify.session import Session
 Facts = TypeVar("Facts")
 
 POLL_SECONDS: Final = 1.0
-# Because an account shares its rate with everything else in it.
+# An account has one rate limit for everything that calls AWS in it.
 REQUESTS_PER_SECOND: Final = 20.0
 PAGE_SIZE: Final = 100
 ENDED: Final = "the run was ended"
-# What is listed is what a run has made: fewer than a hundred pipelines and executions.
+# Only what a run has made is listed: fewer than a hundred pipelines and executions.
 MAX_PAGES: Final = 10
 # The executions that use up a quota end within seconds.
 _QUOTA_SECONDS: Final = {"ResourceLimitExceeded": 60.0}
 # An execution cannot be stopped for a moment while it moves between two steps.
 _MOVE_SECONDS: Final = {CONFLICT: 3.0}
 _DENIED: Final = "AccessDeniedException"
-# What endpoints that are not AWS's answer to an operation that they do not have.
+# With these codes, endpoints that are not AWS's answer to an operation they lack.
 _UNKNOWN: Final = (
     "UnknownOperationException",
     "UnknownOperation",
@@ -54,7 +54,7 @@ _PAGE: Final = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
 
 
 class CancelledError(Exception):
-    """Raised in a check when the run is ended."""
+    """Raised in a check when the run of the checks is ended."""
 
 
 def code_of(error: ClientError) -> str:
@@ -80,7 +80,8 @@ class Calls:
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
-        # By service and operation: whether the endpoint has it, once that is known.
+        # By service and operation: whether the endpoint has it. Empty before the first
+        # response.
         self._has: dict[tuple[str, str], bool] = {}
         self._next_request = 0.0
 
@@ -93,11 +94,15 @@ class Calls:
 
     @staticmethod
     def now() -> float:
-        """Return seconds of a clock that only counts."""
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     def sleep(self, seconds: float = POLL_SECONDS) -> None:
-        """Wait until the time is up or the run is ended, which is an error."""
+        """
+        Wait until the time is up.
+
+        :raises CancelledError: the run is ended.
+        """
         while not self._cancelled.is_set() and seconds > 0:
             time.sleep(min(seconds, POLL_SECONDS))
             seconds -= POLL_SECONDS
@@ -109,47 +114,50 @@ class Calls:
         Return the client of a service, whose requests, also repeated ones, wait for
         their turn.
         """
-        # A session of boto3 makes one at a time.
+        # A session of boto3 makes one client at a time.
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self.session.client(service)
-                events = self._clients[service].meta.events
-                events.register("before-call", self._refuse_missing)
-                events.register("before-send", self._wait_for_turn)
+                client = self.session.client(service)
+                client.meta.events.register("before-call", self._refuse_missing)
+                client.meta.events.register("before-send", self._wait_for_turn)
                 # Before botocore decides, which sends a request up to eight times.
-                events.register_first("needs-retry", self._look_at_answer)
+                client.meta.events.register_first("needs-retry", self._check_response)
+                self._clients[service] = client
             return self._clients[service]
 
     def _refuse_missing(self, model: Any, **_: Any) -> None:
+        """Send no request for an operation that the endpoint does not have."""
         if not self._has.get((model.service_model.service_name, model.name), True):
             raise NotCheckedError(f"the endpoint has no {model.name}")
 
-    def _look_at_answer(
+    def _check_response(
         self, operation: Any, response: Any, attempts: int, **_: Any
     ) -> None:
         """
-        Find that the endpoint does not have an operation: it says so, or answers with a
-        page.
+        Note whether the endpoint has an operation. One that does not have it says so,
+        or answers with a page.
+
+        :raises NotCheckedError: it does not, or it fails.
         """
         if response is None:
             return
-        key, status = (
-            (operation.service_model.service_name, operation.name),
-            response[0].status_code,
-        )
-        code = response[1].get("Error", {}).get("Code")
-        is_page = status in (200, 500) and _PAGE.match(response[0].content)
+        http, parsed = response
+        status = http.status_code
+        code = parsed.get("Error", {}).get("Code")
+        key = (operation.service_model.service_name, operation.name)
+        is_page = status in (200, 500) and _PAGE.match(http.content)
         is_nameless = status in (404, 405) and code == str(status)
         if not (is_page or is_nameless or status == 501 or code in _UNKNOWN):
             self._has[key] = True
-        # A proxy may answer with such a page once.
-        elif status != 500 or attempts > 1:
-            if self._has.setdefault(key, False):
-                raise NotCheckedError(
-                    f"the endpoint fails at a request of {operation.name}: HTTP"
-                    f" {status}"
-                )
-            self._refuse_missing(operation)
+            return
+        if status == 500 and attempts == 1:
+            # A proxy may answer with such a page once.
+            return
+        if self._has.setdefault(key, False):
+            raise NotCheckedError(
+                f"the endpoint fails at a request of {operation.name}: HTTP {status}"
+            )
+        self._refuse_missing(operation)
 
     def _wait_for_turn(self, **_: Any) -> None:
         with self._lock:
@@ -167,22 +175,20 @@ class Calls:
         self, operation: str, *, service: str = "sagemaker", **request: Any
     ) -> Any:
         """
-        Call an operation. It is called again while that may be all that an error asks
-        for.
+        Call an operation. An error that passes by itself is waited for.
 
         :raises botocore.exceptions.ClientError: AWS refuses the request.
         """
+        # By the code of the error: for how long the operation is called again.
+        patience = _QUOTA_SECONDS
+        if operation == "StopPipelineExecution":
+            patience = _MOVE_SECONDS
         begin = self.now()
         while True:
             try:
                 return getattr(self.client(service), xform_name(operation))(**request)
             except ClientError as error:
-                seconds = (
-                    _MOVE_SECONDS
-                    if operation == "StopPipelineExecution"
-                    else _QUOTA_SECONDS
-                )
-                if self.now() - begin >= seconds.get(code_of(error), 0):
+                if self.now() - begin >= patience.get(code_of(error), 0):
                     raise
             self.sleep()
 
@@ -191,7 +197,7 @@ class Calls:
     ) -> Facts | Refusal:
         """
         Make calls that AWS may refuse because of a request or of the state of what it
-        names.
+        names, and return their result, or the refusal.
 
         :raises NotCheckedError: the calls cannot be made here.
         :raises botocore.exceptions.ClientError: another error, such as a missing
@@ -206,27 +212,31 @@ class Calls:
         except ClientError as error:
             if code_of(error) not in REFUSALS:
                 raise
-            return Refusal(
-                f"refused with {code_of(error)}",
-                error.response["Error"].get("Message", ""),
-            )
+            message = error.response["Error"].get("Message", "")
+            return Refusal(f"refused with {code_of(error)}", message)
 
     def observe(
         self, call: Callable[..., Facts], *args: Any, **members: Any
     ) -> Facts | Refusal | NotCheckedError:
         """
-        Make calls as ``attempt`` does, but return why they cannot be made, which is
-        about one belief.
+        Make calls as ``attempt`` does, but return why they cannot be made. The reason
+        is then about one belief.
         """
         try:
             return self.attempt(call, *args, **members)
         except NotCheckedError as reason:
             return reason
 
-    def told(self, call: Callable[..., object], *args: Any, **members: Any) -> Observed:
-        """Make calls as ``observe`` does, and return whether AWS has accepted them."""
+    def answer_to(
+        self, call: Callable[..., object], *args: Any, **members: Any
+    ) -> Observed:
+        """
+        Make calls as ``observe`` does, and return "accepted" in place of their result.
+        """
         answer = self.observe(call, *args, **members)
-        return answer if isinstance(answer, Refusal | NotCheckedError) else "accepted"
+        if isinstance(answer, Refusal | NotCheckedError):
+            return answer
+        return "accepted"
 
     def pages(
         self,
@@ -239,9 +249,8 @@ class Calls:
         """Return the first pages of a list; ``page_size`` is 0 for the usual one."""
         paginator = self.client(service).get_paginator(xform_name(operation))
         config = {"PageSize": page_size or PAGE_SIZE}
-        return list(
-            islice(paginator.paginate(PaginationConfig=config, **request), MAX_PAGES)
-        )
+        pages = paginator.paginate(PaginationConfig=config, **request)
+        return list(islice(pages, MAX_PAGES))
 
     def entries(
         self, operation: str, member: str, **request: Any
@@ -255,14 +264,18 @@ class Calls:
 
     def steps(self, arn: str, page_size: int = 0) -> list[dict[str, Any]]:
         """List the steps of an execution, as AWS sorts them."""
-        operation, request = "ListPipelineExecutionSteps", {"PipelineExecutionArn": arn}
         return self.entries(
-            operation, "PipelineExecutionSteps", page_size=page_size, **request
+            "ListPipelineExecutionSteps",
+            "PipelineExecutionSteps",
+            page_size=page_size,
+            PipelineExecutionArn=arn,
         )
 
     def executions(self, pipeline: str, **request: Any) -> list[dict[str, Any]]:
         """List the executions of a pipeline, as AWS sorts them."""
-        member = "PipelineExecutionSummaries"
         return self.entries(
-            "ListPipelineExecutions", member, PipelineName=pipeline, **request
+            "ListPipelineExecutions",
+            "PipelineExecutionSummaries",
+            PipelineName=pipeline,
+            **request,
         )

@@ -2,12 +2,11 @@
 Deletes the pipelines that ``polysync verify`` has made, also those of a run that was
 killed.
 
-A pipeline is one of them if it has the tag that its run has sent with the request that
-created it. Anybody may give a pipeline such a name.
+It knows them by the tag with which a run creates a pipeline. The name alone is not
+enough: anybody may give a pipeline such a name.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html: AWS
-deletes a pipeline with
-its executions, and none of them may run.
+deletes a pipeline with its executions, and none of them may run.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _AT_THE_SAME_TIME: Final = 8
 
 class NotOwnError(VerifyError):
     """
-    Raised for a pipeline that has the name of one that a run has made, but not its tag.
+    Raised for a pipeline with the name, but not the tag, of one that a run has made.
     """
 
 
@@ -62,20 +61,24 @@ def leftovers(calls: Calls) -> tuple[list[str], bool]:
     """
     pages = calls.pages("ListPipelines", PipelineNamePrefix=PREFIX)
     names = [
-        each["PipelineName"] for page in pages for each in page["PipelineSummaries"]
+        pipeline["PipelineName"]
+        for page in pages
+        for pipeline in page["PipelineSummaries"]
+        if _NAME.fullmatch(pipeline["PipelineName"])
     ]
-    return [name for name in names if _NAME.fullmatch(name)], "NextToken" in pages[-1]
+    return names, "NextToken" in pages[-1]
 
 
 def delete_pipelines(calls: Calls, names: Iterable[str]) -> dict[str, BaseException]:
     """
-    Stop what runs of pipelines, and delete them, if runs have made them.
+    Stop the executions of pipelines that runs have made, and delete the pipelines.
 
-    If it is interrupted, it begins no other one, and ends soon.
+    If it is interrupted, it begins with no other pipeline, and ends soon.
 
-    :return: why a pipeline is still there, by its name. ``NotOwnError``: it is left to
-        whoever has made it.
+    :return: why a pipeline is still there, by its name. ``NotOwnError``: no run has
+        made it, so it is left to whoever has.
     """
+    problems: dict[str, BaseException] = {}
     with ThreadPoolExecutor(
         _AT_THE_SAME_TIME, thread_name_prefix="polysync-clean"
     ) as pool:
@@ -83,19 +86,25 @@ def delete_pipelines(calls: Calls, names: Iterable[str]) -> dict[str, BaseExcept
             deletes = {
                 name: pool.submit(_delete, calls, name) for name in dict.fromkeys(names)
             }
-            problems = {name: delete.exception() for name, delete in deletes.items()}
+            for name, delete in deletes.items():
+                problem = delete.exception()
+                if problem:
+                    problems[name] = problem
         except BaseException:
             calls.cancel()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {name: problem for name, problem in problems.items() if problem}
+    return problems
 
 
 def _delete(calls: Calls, name: str) -> None:
-    until, is_own = calls.now() + DELETE_SECONDS, False
+    until = calls.now() + DELETE_SECONDS
+    is_own = False
     while True:
         try:
-            is_own = is_own or _check_own(calls, name)
+            if not is_own:
+                _check_own(calls, name)
+                is_own = True
             running = _stop_executions(calls, name)
             if not running:
                 calls.call(
@@ -109,26 +118,28 @@ def _delete(calls: Calls, name: str) -> None:
                 " s: run polysync verify --clean again in some minutes."
             )
         except ClientError as error:
-            if code_of(error) == NOT_FOUND or (
-                code_of(error) == INVALID and not is_own
-            ):
-                # Deleted, perhaps by a request whose response was lost; or it was never
-                # created. Others than AWS refuse to describe what is not there.
+            code = code_of(error)
+            if code == NOT_FOUND:
+                # It was never created, or deleted, perhaps by a request whose response
+                # was lost.
                 return
-            # An execution that is not listed yet also keeps AWS from the delete.
-            if code_of(error) not in (CONFLICT, INVALID):
+            if code == INVALID and not is_own:
+                # Others than AWS refuse so to describe what is not there.
+                return
+            if code not in (CONFLICT, INVALID):
                 raise
+            # An execution that is not listed yet also keeps AWS from the delete.
             problem = error
         if calls.now() > until:
             raise problem
         calls.sleep(_PAUSE_SECONDS)
 
 
-def _check_own(calls: Calls, name: str) -> bool:
+def _check_own(calls: Calls, name: str) -> None:
     """
-    Return True for a pipeline that a run has made.
+    Check that a run has made a pipeline.
 
-    :raises NotOwnError: it has not the tag of the run that its name names.
+    :raises NotOwnError: the pipeline does not have the tag of the run in its name.
     """
     match = _NAME.fullmatch(name)
     arn = calls.call("DescribePipeline", PipelineName=name)["PipelineArn"]
@@ -138,31 +149,34 @@ def _check_own(calls: Calls, name: str) -> bool:
             f"It does not have the tag {TAG} with the id of a run, so it is not one of"
             " polysync verify. If you do not need it, delete it yourself."
         )
-    return True
 
 
 def _stop_executions(calls: Calls, name: str) -> int:
     """
     Request the stop of all executions that run, and return how many have not ended.
 
-    If they cannot be listed, none: they end by themselves, and AWS deletes no pipeline
-    before.
+    If the executions cannot be listed, return 0: they end by themselves, and AWS
+    deletes no pipeline before.
     """
     try:
         executions = calls.executions(name)
-    except (ClientError, NotCheckedError) as error:
-        if isinstance(error, NotCheckedError) or is_denied(error):
+    except NotCheckedError:
+        return 0
+    except ClientError as error:
+        if is_denied(error):
             return 0
         raise
-    count = 0
-    for entry in executions:
-        status, arn = entry["PipelineExecutionStatus"], entry["PipelineExecutionArn"]
-        count += status in ("Executing", "Stopping")
-        if status == "Executing":
+
+    running = 0
+    for execution in executions:
+        arn = execution["PipelineExecutionArn"]
+        if execution["PipelineExecutionStatus"] == "Executing":
+            running += 1
             _unless_refused(calls, "StopPipelineExecution", PipelineExecutionArn=arn)
-        elif status == "Stopping":
+        elif execution["PipelineExecutionStatus"] == "Stopping":
+            running += 1
             _end_callback_steps(calls, arn)
-    return count
+    return running
 
 
 def _end_callback_steps(calls: Calls, arn: str) -> None:
@@ -174,20 +188,25 @@ def _end_callback_steps(calls: Calls, arn: str) -> None:
         token = step.get("Metadata", {}).get("Callback", {}).get("CallbackToken")
         if token and step["StepStatus"] in ("Executing", "Stopping"):
             calls.session.secrets.append(token)
-            answer = {
-                "CallbackToken": token,
-                "FailureReason": "polysync verify: the run has ended",
-            }
-            _unless_refused(calls, "SendPipelineExecutionStepFailure", **answer)
+            _unless_refused(
+                calls,
+                "SendPipelineExecutionStepFailure",
+                CallbackToken=token,
+                FailureReason="polysync verify: the run has ended",
+            )
 
 
 def _unless_refused(calls: Calls, operation: str, **request: Any) -> None:
-    # It has ended meanwhile, or moves to the next step. Without the permission, it ends
-    # by itself or is told.
+    """
+    Make a request that AWS may refuse, because the execution has ended meanwhile or
+    moves to the next step.
+    """
     try:
-        calls.told(
+        calls.answer_to(
             calls.call, operation, ClientRequestToken=str(uuid.uuid4()), **request
         )
     except ClientError as error:
+        # Without the permission, the execution ends by itself, or the deletion says
+        # that it still runs.
         if not is_denied(error):
             raise

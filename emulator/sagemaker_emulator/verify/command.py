@@ -28,7 +28,6 @@ from sagemaker_emulator.verify.definitions import JOB_INSTANCE, JOB_SECONDS
 from sagemaker_emulator.verify.models import (
     AWS_ERRORS,
     Belief,
-    NotCheckedError,
     Result,
     VerifyError,
     choose,
@@ -44,7 +43,9 @@ from sagemaker_emulator.verify.runner import run, with_unchecked
 from sagemaker_emulator.verify.scenarios.links import links
 from sagemaker_emulator.verify.session import sign_in
 
-OK, FAILED, INTERRUPTED = 0, 1, 130
+OK = 0
+FAILED = 1
+INTERRUPTED = 130
 #: The Airflow connection of ``polysync`` commands.
 DEFAULT_CONNECTION: Final = "polysync_default"
 DESCRIPTION: Final = """\
@@ -53,7 +54,7 @@ Compare what Polysync believes of SageMaker Pipelines with an account.
 The checks create pipelines whose steps start no job, so they cost nothing, with names
 that begin with polysync-verify, and delete them at the end, also after Ctrl-C. Exit
 code 1 if something differs."""
-# Not asked of AWS's price list, which needs a permission more and has its own host.
+# AWS's price list is not asked: it needs another permission, and has its own host.
 _COST: Final = f"""\
 One processing job will run on one {JOB_INSTANCE}, for at most {JOB_SECONDS // 60}
 minutes. It costs at most about 0.01 US dollars: this assumes 0.05 an hour, the price in
@@ -112,7 +113,7 @@ def make_parser(
         boto3's credentials.
     """
     parser = Parser(prog=prog, description=DESCRIPTION)
-    add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
+    add = parser.add_argument
     default = connection_id or "none, but the credentials of boto3"
     add(
         "--conn-id",
@@ -125,29 +126,60 @@ def make_parser(
         metavar="REGION",
         help="AWS region (default: that of the connection)",
     )
-    role = "role of the pipelines, which needs permissions for --with-job only"
-    add("--role-arn", type=partial(_matching, _ROLE), metavar="ARN", help=role)
+    add(
+        "--role-arn",
+        type=partial(_matching, _ROLE),
+        metavar="ARN",
+        help="role of the pipelines, which needs permissions for --with-job only",
+    )
     add(
         "--report",
         type=_file,
         metavar="FILE",
         help="write a report as JSON, for an issue",
     )
-    only = (
-        "only this check, or those of this subject, such as stop; money: those on which"
-        " money depends"
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help=(
+            "only this check, or those of this subject, such as stop; money: those on"
+            " which money depends"
+        ),
     )
-    add("--only", action="append", default=[], metavar="CHECK", help=only)
-    switch("--verbose", help="write a line for each check, with what was seen")
-    switch("--open", help="print the console links, and wait until somebody has looked")
-    job = "also run one processing job with this image, which costs money"
-    add("--with-job", type=partial(_matching, _IMAGE), metavar="IMAGE", help=job)
-    queue = "also check the events in this queue of polysync events setup"
-    add("--queue-url", type=partial(_matching, _QUEUE), metavar="URL", help=queue)
-    switch(
-        "--simulate-policy", help="also ask IAM about each permission of the provider"
+    add(
+        "--verbose",
+        action="store_true",
+        help="write a line for each check, with what was seen",
     )
-    switch("--clean", help="only delete what a run has left that was killed")
+    add(
+        "--open",
+        action="store_true",
+        help="print the console links, and wait until somebody has looked",
+    )
+    add(
+        "--with-job",
+        type=partial(_matching, _IMAGE),
+        metavar="IMAGE",
+        help="also run one processing job with this image, which costs money",
+    )
+    add(
+        "--queue-url",
+        type=partial(_matching, _QUEUE),
+        metavar="URL",
+        help="also check the events in this queue of polysync events setup",
+    )
+    add(
+        "--simulate-policy",
+        action="store_true",
+        help="also ask IAM about each permission of the provider",
+    )
+    add(
+        "--clean",
+        action="store_true",
+        help="only delete what a run has left that was killed",
+    )
     return parser
 
 
@@ -156,7 +188,7 @@ class _Masked(io.TextIOBase):
     A stream that writes to another one, without what identifies the account and who
     uses it.
 
-    ``secrets`` are those of the session, once it is there.
+    ``secrets`` are those of the session. There are none before the sign-in.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -182,32 +214,29 @@ def main(
     :param connection_id: as in ``make_parser``.
     :return: the exit code.
     """
-    parser, stderr = make_parser(prog, connection_id), _Masked(sys.stderr)
+    parser = make_parser(prog, connection_id)
+    stderr = _Masked(sys.stderr)
     with redirect_stderr(cast("TextIO", stderr)):
         options = parser.parse_args(arguments)
-        given = {
+        used = {
             f"--{name.replace('_', '-')}": value
             for name, value in vars(options).items()
             if value
         }
-        others = [
-            name
-            for name in given
-            if name not in ("--clean", "--conn-id", "--region", "--output")
-        ]
-        if options.clean and others:
-            parser.error(f"--clean runs no checks: leave out {', '.join(others)}")
-        if not options.clean and not options.role_arn:
+        if options.clean:
+            allowed = ("--clean", "--conn-id", "--region", "--output")
+            others = [name for name in used if name not in allowed]
+            if others:
+                parser.error(f"--clean runs no checks: leave out {', '.join(others)}")
+        elif not options.role_arn:
             parser.error(
                 "--role-arn is missing: give the ARN of a role that SageMaker may"
                 " assume"
             )
         try:
-            return (
-                _clean(options, stderr)
-                if options.clean
-                else _verify(options, given, stderr)
-            )
+            if options.clean:
+                return _clean(options, stderr)
+            return _verify(options, used, stderr)
         except (*AWS_ERRORS, VerifyError) as error:
             _write(f"error: {' '.join(str(error).split())}")
             return ERROR
@@ -215,7 +244,7 @@ def main(
             _write("error: interrupted")
             return INTERRUPTED
         except Exception as error:
-            # Whoever has called writes it.
+            # The caller writes it.
             error.args = tuple(mask(str(part), stderr.secrets) for part in error.args)
             raise
 
@@ -225,21 +254,29 @@ def _write(text: str) -> None:
 
 
 def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}s"
 
 
 def _verify(
-    options: argparse.Namespace, given: Mapping[str, Any], stderr: _Masked
+    options: argparse.Namespace, used: Mapping[str, Any], stderr: _Masked
 ) -> int:
+    """
+    Make the checks, delete what they have made, and write the results.
+
+    :param used: the options on the command line, with their values.
+    :return: the exit code.
+    """
     beliefs = choose(options.only)
     session = sign_in(options.conn_id, options.region)
     stderr.secrets = session.secrets
-    account = Account(session, options.role_arn, secrets.token_hex(4), given)
+    account = Account(session, options.role_arn, secrets.token_hex(4), used)
     _announce(beliefs, account)
     results: list[Result] = []
     is_complete = False
-    # SIGTERM, and the end of the terminal, do what Ctrl-C does: the end deletes what
-    # was made.
+    # SIGTERM, and the end of the terminal, have the effect of Ctrl-C: the run ends, and
+    # what it has made is deleted.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -256,26 +293,31 @@ def _verify(
         report = _report(results, account, is_complete=is_complete)
         if options.report:
             _write_report(options.report, report)
-    text = summary(results, session.secrets, is_verbose=options.verbose)
-    sys.stdout.write(
-        json.dumps(report, indent=2) + "\n" if options.output == "json" else text
-    )
+    if options.output == "json":
+        sys.stdout.write(f"{json.dumps(report, indent=2)}\n")
+    else:
+        text = summary(results, session.secrets, is_verbose=options.verbose)
+        sys.stdout.write(text)
     sys.stdout.flush()
     _write(f"{_number(len(results), 'check')}: {in_words(results)}.")
-    return FAILED if has_failed(results) or left else OK
+    if has_failed(results) or left:
+        return FAILED
+    return OK
 
 
 def _announce(beliefs: Sequence[Belief], account: Account) -> None:
-    region, match = (
-        account.region,
-        re.fullmatch(_QUEUE, account.options.get("--queue-url", "")),
-    )
+    """
+    Write how many checks are made, and what they make.
+
+    :raises VerifyError: the queue is in another region.
+    """
+    region = account.region
+    queue = re.fullmatch(_QUEUE, account.options.get("--queue-url", ""))
     # A rule of EventBridge sends to its own region.
-    if match and match[1] not in (None, region):
-        problem = f"is in region {match[1]}, and the checks are made in {region}"
+    if queue and queue[1] not in (None, region):
         raise VerifyError(
-            f"--queue-url {problem}: give a queue of that region, or --region"
-            f" {match[1]}."
+            f"--queue-url is in region {queue[1]}, and the checks are made in {region}:"
+            f" give a queue of that region, or --region {queue[1]}."
         )
     _write(
         f"{_number(len(beliefs), 'check')} in region {region}. What they make has names"
@@ -287,18 +329,18 @@ def _announce(beliefs: Sequence[Belief], account: Account) -> None:
 
 def _run(beliefs: Sequence[Belief], account: Account, results: list[Result]) -> None:
     """
-    Make the checks. If they are interrupted, ``results`` has those that were made.
+    Make the checks, and add their results to ``results``, also if they are interrupted.
     """
 
-    def note(result: Result) -> None:
+    def add(result: Result) -> None:
         results.append(result)
         if sys.stderr.isatty():
-            sys.stderr.write(
-                f"\rChecks made: {len(results)}" + "\n" * (len(results) == len(beliefs))
-            )
+            sys.stderr.write(f"\rChecks made: {len(results)}")
+            if len(results) == len(beliefs):
+                sys.stderr.write("\n")
 
     try:
-        run(beliefs, account, on_result=note)
+        run(beliefs, account, on_result=add)
     except KeyboardInterrupt:
         _write("Interrupted: the checks end, and what they have made is deleted.")
         raise
@@ -306,11 +348,11 @@ def _run(beliefs: Sequence[Belief], account: Account, results: list[Result]) -> 
 
 def _show_links(account: Account, unmasked: TextIO) -> None:
     try:
-        found = links(account)
-    except (*AWS_ERRORS, NotCheckedError, VerifyError) as error:
+        urls = links(account)
+    except (*AWS_ERRORS, VerifyError) as error:
         _write(f"There is no link to look at: {error}")
         return
-    for what, url in found.items():
+    for what, url in urls.items():
         # With the account number, without which it leads nowhere.
         unmasked.write(f"This must show {what}:\n{url}\n")
     if sys.stdin.isatty():
@@ -336,29 +378,29 @@ def _write_problems(problems: Mapping[str, BaseException]) -> int:
     Write why pipelines are still there, and return how many of them should have been
     deleted.
     """
+    left = 0
     for name, problem in problems.items():
-        is_own, text = (
-            not isinstance(problem, NotOwnError),
-            " ".join(str(problem).split()),
-        )
-        _write(
-            f"{name} is still there: {text} {_HINT}"
-            if is_own
-            else f"{name} is left as it is: {text}"
-        )
-    return sum(not isinstance(problem, NotOwnError) for problem in problems.values())
+        text = " ".join(str(problem).split())
+        if isinstance(problem, NotOwnError):
+            _write(f"{name} is left as it is: {text}")
+        else:
+            _write(f"{name} is still there: {text} {_HINT}")
+            left += 1
+    return left
 
 
 def _report(
     results: Sequence[Result], account: Account, *, is_complete: bool
 ) -> dict[str, Any]:
-    url, session = account.client().meta.endpoint_url, account.session
-    is_aws = re.fullmatch(AWS_ENDPOINT, url)
+    session = account.session
+    endpoint = "not one of AWS"
+    if re.fullmatch(AWS_ENDPOINT, account.client().meta.endpoint_url):
+        endpoint = "AWS"
     about = {
         "region": account.region,
-        "endpoint": "AWS" if is_aws else "not one of AWS",
+        "endpoint": endpoint,
+        "sign_in": session.description,
     }
-    about["sign_in"] = session.description
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             about[package.replace("-", "_")] = version(package)
@@ -368,7 +410,7 @@ def _report(
 
 
 def _write_report(path: Path, report: Mapping[str, Any]) -> None:
-    # Whole or not at all.
+    # The report is written as a whole or not at all.
     temporary = path.resolve().with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -378,15 +420,18 @@ def _write_report(path: Path, report: Mapping[str, Any]) -> None:
         raise VerifyError(
             f"--report {path} cannot be written: {error.strerror}."
         ) from None
-    what = (
-        "the report"
-        if report["complete"]
-        else "the report of the checks that were made. It is not complete"
-    )
+    what = "the report of the checks that were made. It is not complete"
+    if report["complete"]:
+        what = "the report"
     _write(f"{path}: {what}. It has no account number and no secret.")
 
 
 def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
+    """
+    Delete what killed runs have left, and write what was deleted.
+
+    :return: the exit code.
+    """
     calls = Calls(sign_in(options.conn_id, options.region))
     stderr.secrets = calls.session.secrets
     names, is_more = leftovers(calls)
@@ -394,16 +439,14 @@ def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
     left = _write_problems(problems)
     if options.output == "json":
         deleted = [name for name in names if name not in problems]
-        sys.stdout.write(
-            json.dumps(
-                {"version": 1, "deleted": deleted, "left": [*problems]}, indent=2
-            )
-            + "\n"
-        )
+        document = {"version": 1, "deleted": deleted, "left": [*problems]}
+        sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
     _write(
         f"{_number(len(names) - len(problems), 'pipeline')} deleted in region"
         f" {calls.region}."
     )
     if is_more:
         _write("There may be more: run the command again.")
-    return FAILED if left or is_more else OK
+    if left or is_more:
+        return FAILED
+    return OK

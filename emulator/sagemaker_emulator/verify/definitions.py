@@ -21,11 +21,11 @@ Steps = Sequence[Step]
 # A quota of AWS: https://docs.aws.amazon.com/general/latest/gr/sagemaker.html (50 steps
 # in a pipeline).
 CHAIN_LENGTH: Final = 40
-# Takes longer than a step fails.
+# As many steps as take longer than a step fails.
 OTHERS_LENGTH: Final = 8
 CALLBACK_ARGUMENTS: Final = {"number": 3, "text": "a"}
 REASON: Final = "polysync verify: this step fails on purpose"
-# With any ending. The emulator knows, too, that there is no such function.
+# Nobody has a function whose name begins so. The emulator does not have one, either.
 NO_FUNCTION: Final = "polysync-no-such-function"
 # The smallest instance for processing jobs.
 JOB_INSTANCE: Final = "ml.t3.medium"
@@ -79,7 +79,9 @@ def condition(
         "ElseSteps": list(otherwise),
     }
     step: Step = {"Name": name, "Type": "Condition", "Arguments": arguments}
-    return {**step, "DependsOn": list(after)} if after else step
+    if after:
+        step["DependsOn"] = list(after)
+    return step
 
 
 def fail(name: str) -> Step:
@@ -118,7 +120,10 @@ def failing(function_arn: str | None = None) -> str:
     :param function_arn: the function of a Lambda step, whose execution can be resumed;
         None for a Fail step.
     """
-    third = missing_function("Third", function_arn) if function_arn else fail("Third")
+    if function_arn:
+        third = missing_function("Third", function_arn)
+    else:
+        third = fail("Third")
     return definition(condition("First"), condition("Second", "First", then=[third]))
 
 
@@ -131,11 +136,10 @@ def chain(length: int = CHAIN_LENGTH) -> str:
 
 
 def _chain(length: int) -> list[Step]:
-    others = [
-        condition(f"Step{number}", f"Step{number - 1}")
-        for number in range(2, length + 1)
-    ]
-    return [condition("Step1"), *others]
+    steps = [condition("Step1")]
+    for number in range(2, length + 1):
+        steps.append(condition(f"Step{number}", f"Step{number - 1}"))
+    return steps
 
 
 def failure_beside_others(function_arn: str, *catching: Step) -> str:

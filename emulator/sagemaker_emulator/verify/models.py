@@ -27,8 +27,8 @@ class NotCheckedError(VerifyError):
     """
     Raised or returned by a scenario for what cannot be checked here; the text says why.
 
-    Raised, it is about all beliefs of the scenario that it has not observed yet: their
-    premise is not true.
+    A scenario raises it when a premise is not true. The error is then about all beliefs
+    that the scenario has not observed yet.
     """
 
 
@@ -40,8 +40,8 @@ class Seen:
     """
     What was seen.
 
-    :param value: in the words of ``Belief.expected``, with which it is compared.
-    :param detail: figures, and texts of AWS, which nothing is compared with.
+    :param value: a text in the words of ``Belief.expected``, for the comparison.
+    :param detail: figures and texts of AWS, which are only shown.
     """
 
     value: str
@@ -64,19 +64,23 @@ Observations = Iterator[Mapping[str, Observed]]
 
 def worded(answer: Observed, wanted: str, yes: str, no: str) -> Observed:
     """
-    Return a refusal in one of two wordings, ``yes`` if its message has the wanted
-    words.
+    Return an answer. A refusal also says whether its message has the wanted words.
+
+    :param yes: the text if it has them, such as ``which names it``.
+    :param no: the text if it has not.
     """
     if not isinstance(answer, Refusal):
         return answer
-    return Seen(
-        f"{answer.value}, {yes if wanted in answer.detail else no}", answer.detail
-    )
+    if wanted in answer.detail:
+        return Seen(f"{answer.value}, {yes}", answer.detail)
+    return Seen(f"{answer.value}, {no}", answer.detail)
 
 
 def one_of(is_first: object, first: str, second: str, detail: object = "") -> Seen:
-    """Return what is seen of two possibilities."""
-    return Seen(first if is_first else second, str(detail))
+    """Return which of two possibilities is seen: the first one, or the second."""
+    if is_first:
+        return Seen(first, str(detail))
+    return Seen(second, str(detail))
 
 
 def within(seconds: float, limit: float) -> Seen:
@@ -143,23 +147,23 @@ def choose(only: Sequence[str]) -> list[Belief]:
     :param only: ids, subjects such as ``stop``, or ``money``; empty for all.
     :raises VerifyError: a name is neither.
     """
-    known = [*SUBJECTS, MONEY, *(belief.id for belief in BELIEFS)]
+    if not only:
+        return list(BELIEFS)
+    names = [*SUBJECTS, MONEY, *(belief.id for belief in BELIEFS)]
     for name in only:
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
-            cure = (
-                f"did you mean {similar[0]}?"
-                if similar
-                else f"the subjects are {', '.join(SUBJECTS)}"
-            )
+        if name not in names:
+            cure = f"the subjects are {', '.join(SUBJECTS)}"
+            similar = difflib.get_close_matches(name, names, n=1)
+            if similar:
+                cure = f"did you mean {similar[0]}?"
             raise VerifyError(f"--only {name!r} is no check; {cure}")
-    named = {
-        *only,
-        *(belief.id for belief in BELIEFS if belief.money and MONEY in only),
-    }
-    return [
-        belief for belief in BELIEFS if not only or {belief.id, belief.subject} & named
-    ]
+
+    def is_named(belief: Belief) -> bool:
+        if belief.money and MONEY in only:
+            return True
+        return belief.id in only or belief.subject in only
+
+    return [belief for belief in BELIEFS if is_named(belief)]
 
 
 class Verdict(StrEnum):

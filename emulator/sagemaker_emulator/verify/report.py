@@ -1,5 +1,5 @@
 """
-What is told of a run: a summary, and a report as JSON that can be attached to an issue.
+Describes a run: a summary, and a report as JSON that can be attached to an issue.
 
 Neither has the number of an account, the name of a role or user, or a secret: ``mask``
 removes them.
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sagemaker_emulator.verify.models import Result, Verdict
 
-# Of the format.
+# The version of the report's format.
 VERSION: Final = 1
 _NO_ACCOUNT: Final = "0" * 12
 _MASK: Final = "***"
@@ -37,10 +37,10 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
     :param secrets: texts that must not be shown.
     """
-    for secret in sorted(
-        (each for each in secrets if len(each) >= _MIN_SECRET), key=len, reverse=True
-    ):
-        text = text.replace(secret, _MASK)
+    # The longest first: a secret may be a part of another one.
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _MIN_SECRET:
+            text = text.replace(secret, _MASK)
     text = _ACCOUNT.sub(_NO_ACCOUNT, text)
     text = _IDENTITY.sub(rf"\1/{_MASK}", text)
     return _KEY_ID.sub(_MASK, text)
@@ -50,12 +50,12 @@ def summary(
     results: Sequence[Result], secrets: Sequence[str] = (), *, is_verbose: bool = False
 ) -> str:
     """
-    Return what is told of a run: the verdicts of each subject, what differs, and why
+    Return the summary of a run: the verdicts of each subject, what differs, and why
     others were not checked.
 
-    A check that needs attention has lines below: the belief, what was expected, figures
-    and texts of AWS, and what relies on the belief. Only what was seen is masked: the
-    other texts are those of ``beliefs.toml``.
+    A check that differs or fails has lines below: the belief, what was expected,
+    figures and texts of AWS, and what relies on the belief. Only what was seen is
+    masked: the other texts are those of ``beliefs.toml``.
 
     :param is_verbose: whether it also has a line for each check.
     """
@@ -67,30 +67,39 @@ def summary(
             f" {mask(result.seen, secrets)}"
         )
 
-    lines = [row(result) for result in results] if is_verbose else []
+    lines: list[str] = []
+    if is_verbose:
+        lines += [row(result) for result in results]
     for subject, group in groupby(results, lambda result: result.belief.subject):
         lines.append(f"{subject:{width}}  {in_words([*group])}")
+
     for result in results:
-        if has_failed([result]):
-            belief, is_different = result.belief, result.verdict is Verdict.DIFFERS
-            relying = (
-                f"This changes what these rely on: {', '.join(belief.relied_on_by)}"
-                * is_different
-            )
-            texts = [
-                belief.sentence,
-                f"Expected: {belief.expected}",
-                mask(result.detail, secrets),
-                relying,
-            ]
-            lines += ["", row(result), *(f"    {text}" for text in texts if text)]
-    unchecked = [result for result in results if result.verdict is Verdict.NOT_CHECKED]
-    for reason in dict.fromkeys(result.seen for result in unchecked):
-        ids = ", ".join(
-            result.belief.id for result in unchecked if result.seen == reason
-        )
-        lines += ["", f"{Verdict.NOT_CHECKED}: {mask(reason, secrets)}", f"    {ids}"]
+        if not has_failed([result]):
+            continue
+        belief = result.belief
+        lines += ["", row(result)]
+        lines.append(f"    {belief.sentence}")
+        lines.append(f"    Expected: {belief.expected}")
+        if result.detail:
+            lines.append(f"    {mask(result.detail, secrets)}")
+        if result.verdict is Verdict.DIFFERS:
+            relying = ", ".join(belief.relied_on_by)
+            lines.append(f"    This changes what these rely on: {relying}")
+
+    for reason, ids in _ids_by_reason(results).items():
+        lines.append("")
+        lines.append(f"{Verdict.NOT_CHECKED}: {mask(reason, secrets)}")
+        lines.append(f"    {', '.join(ids)}")
     return "\n".join([*lines, ""])
+
+
+def _ids_by_reason(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Return the ids of the beliefs that were not checked, by the reason."""
+    ids: dict[str, list[str]] = {}
+    for result in results:
+        if result.verdict is Verdict.NOT_CHECKED:
+            ids.setdefault(result.seen, []).append(result.belief.id)
+    return ids
 
 
 def count(results: Sequence[Result]) -> dict[str, int]:
@@ -100,7 +109,7 @@ def count(results: Sequence[Result]) -> dict[str, int]:
 
 
 def in_words(results: Sequence[Result]) -> str:
-    """Return how many checks have each verdict that there is, in words."""
+    """Return how many checks have each verdict, in words, without those with none."""
     return ", ".join(
         f"{number} {verdict}" for verdict, number in count(results).items() if number
     )

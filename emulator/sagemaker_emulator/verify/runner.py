@@ -62,8 +62,8 @@ def run(
     """
     Check beliefs.
 
-    If it is interrupted, it ends the checks before it raises the interruption. Nothing
-    is deleted here.
+    If it is interrupted, it ends the checks before it raises the interruption. It
+    deletes nothing.
 
     :param on_result: called with each result, in the order in which the scenarios end.
     :return: the results in the order of the beliefs.
@@ -74,9 +74,11 @@ def run(
         scenarios.setdefault((belief.subject, belief.scenario), []).append(belief)
     with ThreadPoolExecutor(workers, thread_name_prefix="polysync-verify") as pool:
         try:
-            for future in as_completed(
-                [pool.submit(_check, each, account) for each in scenarios.values()]
-            ):
+            futures = [
+                pool.submit(_check, of_scenario, account)
+                for of_scenario in scenarios.values()
+            ]
+            for future in as_completed(futures):
                 for result in future.result():
                     results.append(result)
                     on_result(result)
@@ -92,31 +94,34 @@ def with_unchecked(
     beliefs: Sequence[Belief], results: Sequence[Result]
 ) -> list[Result]:
     """
-    Return the results of a run, in the order of the beliefs, with those that it has not
-    checked.
+    Return a result for each belief, in their order. Those that the run has not reached
+    are not checked.
     """
-    made = {result.belief.id: result for result in results}
+    by_id = {result.belief.id: result for result in results}
     return [
-        made.get(belief.id) or Result(belief, Verdict.NOT_CHECKED, ENDED)
+        by_id.get(belief.id, Result(belief, Verdict.NOT_CHECKED, ENDED))
         for belief in beliefs
     ]
 
 
 def _check(beliefs: Sequence[Belief], account: Account) -> list[Result]:
     """
-    Run the scenario of some beliefs until they are observed. A problem is about those
-    that are not.
+    Run the scenario of some beliefs until they are observed. If it raises an error, the
+    error is the result of the others.
     """
     begin = account.now()
-    found: dict[str, Observed] = {}
+    observations: dict[str, Observed] = {}
     problem: Exception = LookupError("the scenario does not observe it")
+    names = {belief.name for belief in beliefs}
+    subject = beliefs[0].subject
+    option = beliefs[0].option
     try:
-        if (option := beliefs[0].option) and option not in account.options:
+        if option and option not in account.options:
             raise NotCheckedError(f"{option} is not given")
-        scenario = getattr(_SCENARIOS[beliefs[0].subject], beliefs[0].scenario)
+        scenario = getattr(_SCENARIOS[subject], beliefs[0].scenario)
         for observed in scenario(account):
-            found |= observed
-            if found.keys() >= {belief.name for belief in beliefs}:
+            observations |= observed
+            if observations.keys() >= names:
                 break
     except Exception as error:
         # An answer that no check expects, such as a member of another type, must not
@@ -124,31 +129,43 @@ def _check(beliefs: Sequence[Belief], account: Account) -> list[Result]:
         problem = error
     seconds = max(0.0, account.now() - begin)
     return [
-        _result(belief, found.get(belief.name, problem), seconds) for belief in beliefs
+        _result(belief, observations.get(belief.name, problem), seconds)
+        for belief in beliefs
     ]
 
 
 def _result(belief: Belief, observed: Observed | Exception, seconds: float) -> Result:
-    verdict, seen = Verdict.NOT_CHECKED, Seen(str(observed))
+    """Return the result of a belief: what was observed, or why it was not."""
+    detail = ""
     if isinstance(observed, Seen | str):
-        seen = Seen(observed) if isinstance(observed, str) else observed
-        verdict = (
-            Verdict.AS_BELIEVED if seen.value == belief.expected else Verdict.DIFFERS
-        )
+        seen = str(observed)
+        if isinstance(observed, Seen):
+            detail = observed.detail
+        verdict = Verdict.DIFFERS
+        if seen == belief.expected:
+            verdict = Verdict.AS_BELIEVED
     elif is_denied(observed):
-        seen = Seen(f"no permission for {observed.operation_name}", str(observed))
-    elif not isinstance(observed, NotCheckedError | CancelledError):
-        verdict, seen = Verdict.ERROR, Seen(f"{type(observed).__name__}: {observed}")
-    return Result(belief, verdict, _line(seen.value), _line(seen.detail), seconds)
+        verdict = Verdict.NOT_CHECKED
+        seen = f"no permission for {observed.operation_name}"
+        detail = str(observed)
+    elif isinstance(observed, NotCheckedError | CancelledError):
+        verdict = Verdict.NOT_CHECKED
+        seen = str(observed)
+    else:
+        verdict = Verdict.ERROR
+        seen = f"{type(observed).__name__}: {observed}"
+    return Result(belief, verdict, _line(seen), _line(detail), seconds)
 
 
 def _line(text: str) -> str:
     """
-    Return a text as one line that every terminal can show: AWS, and others, may have
-    written it.
+    Return a text, which AWS or others have written, as one line that every terminal can
+    show.
     """
-    text = " ".join(text.split())
-    line = "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
-    )
-    return line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT - 3]}..."
+    line = " ".join(text.split())
+    for character in set(line):
+        if not character.isprintable():
+            line = line.replace(character, "\N{REPLACEMENT CHARACTER}")
+    if len(line) > MAX_TEXT:
+        return f"{line[: MAX_TEXT - 3]}..."
+    return line

@@ -3,9 +3,9 @@ Signs in to the account: with boto3's default credentials, or by a connection of
 program.
 
 A distribution that has connections registers a function in the entry point group
-``sagemaker_emulator.sessions``. It gets the id of the connection, the region or None,
-and botocore's settings for the clients. It returns the members of a ``Session``, and
-raises a ``ValueError`` whose text says why nobody can sign in.
+``sagemaker_emulator.sessions``. The function gets the id of the connection, the region
+or None, and botocore's settings for the clients. It returns the members of a
+``Session``, or raises a ``ValueError`` that says why nobody can sign in.
 """
 
 from __future__ import annotations

@@ -417,4 +417,4 @@ def test_execution_that_does_not_end(
     with pytest.raises(
         VerifyError, match="The end of an execution did not come within 10 s"
     ):
-        account.end(arn, seconds=10)
+        account.wait_for_end(arn, seconds=10)

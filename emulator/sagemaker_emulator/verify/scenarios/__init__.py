@@ -1,13 +1,13 @@
 """
-What is done in an account, by the subjects of the beliefs.
+The scenarios: what the checks do in an account. Each subject of beliefs has a module.
 
-A function that ``beliefs.toml`` names yields what it has observed, by the names of the
-beliefs: a text or ``Seen`` (compared with what is expected), a ``Refusal`` of AWS (told
-in words), or ``NotCheckedError``. It raises ``NotCheckedError`` when what the rest
-relies on is not true: an execution has another status, a step is not listed, an
-ordinary request is refused. It tests this after what it observes, because a status may
-have changed meanwhile.
+A scenario is a function that ``beliefs.toml`` names. It yields what it has observed, by
+the names of the beliefs: a text or ``Seen``, which are compared with what is expected,
+a ``Refusal`` of AWS in words, or ``NotCheckedError``. It raises ``NotCheckedError`` if
+a premise of the rest is not true: an execution has another status, a step is not
+listed, an ordinary request is refused. It tests the premise after what it observes,
+because a status may have changed meanwhile.
 
-It uses only executions of its own, except for those of ``Account.once``, which nobody
-changes.
+A scenario uses only executions of its own, except for those of ``Account.once``, which
+nobody changes.
 """

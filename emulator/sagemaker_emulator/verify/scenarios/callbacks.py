@@ -2,8 +2,8 @@
 Callback steps: their messages, and the answers to them. They only wait, so they cost
 nothing.
 
-Whoever knows the token of such a step can end it, so it is one of the secrets of the
-run.
+Whoever knows the token of such a step can end it, so the token is one of the secrets of
+the run.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 """
@@ -25,12 +25,10 @@ from sagemaker_emulator.verify.models import (
 from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox
 
 _STEP: Final = "Ask"
-# Of the messages of the step.
+# A member that only the messages of the step have.
 _MEMBER: Final = "arguments"
 _REASON: Final = "polysync verify: the answer is no"
-_YES: Final[dict[str, Any]] = {"OutputParameters": [{"Name": "answer", "Value": "yes"}]}
-_NO: Final[dict[str, Any]] = {"FailureReason": _REASON}
-# Longer than the stop of an execution takes that has no callback step.
+# Longer than the stop of an execution without a callback step takes.
 _STOP_SECONDS: Final = 30.0
 # A token has ten characters:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CallbackStepMetadata.html
@@ -42,51 +40,79 @@ def _ask(account: Account, subject: str) -> tuple[str, str, float]:
     Start an execution, and wait for the message of its callback step.
 
     :return: its ARN, the token of the step, and when that was seen.
+    :raises NotCheckedError: the step does not wait for an answer.
     """
-    # An error if nobody may answer: the step would wait for seven days, and its
-    # pipeline with it.
-    if isinstance(refusal := account.once(_answer_nothing), NotCheckedError):
+    # If nobody may answer, the step would wait for seven days, and its pipeline with
+    # it.
+    refusal = account.once(_answer_nothing)
+    if isinstance(refusal, NotCheckedError):
         raise refusal
-    box = account.once(Inbox)
-    arn = account.start(
-        account.create(subject, definitions.callback(account.options["--queue-url"]))
-    )
+    inbox = account.once(Inbox)
+    definition = definitions.callback(account.options["--queue-url"])
+    arn = account.start(account.create(subject, definition))
 
-    def token() -> str:
-        """Return the token of the step while it waits for its answer."""
+    def token_of_waiting_step() -> str:
+        """Return the token of the step; empty if it does not wait for its answer."""
         step = _step(account, arn)
-        found = step.get("Metadata", {}).get("Callback", {}).get("CallbackToken", "")
-        return str(found) if step.get("StepStatus") in RUNNING else ""
+        if step.get("StepStatus") not in RUNNING:
+            return ""
+        callback = step.get("Metadata", {}).get("Callback", {})
+        return str(callback.get("CallbackToken", ""))
 
     def has_begun() -> bool:
-        return account.has_ended(arn) or (account.is_found(arn) and token() != "")
+        if account.has_ended(arn):
+            return True
+        return account.is_found(arn) and token_of_waiting_step() != ""
+
+    def has_sent_or_ended() -> bool:
+        if inbox.about(arn, _MEMBER):
+            return True
+        return not token_of_waiting_step()
 
     account.wait_for("The token of a callback step", has_begun)
-    begin, first = account.now(), token()
-    account.session.secrets.append(first)
-    box.look_for(lambda: bool(box.about(arn, _MEMBER)) or not token())
-    if not first or not (box.about(arn, _MEMBER) or token()):
-        reason = _step(account, arn).get("FailureReason")
-        raise NotCheckedError(
-            f"the step has ended: {reason}; may the role send messages to the queue?"
-        )
-    return arn, first, begin
+    begin = account.now()
+    token = token_of_waiting_step()
+    account.session.secrets.append(token)
+    inbox.look_for(has_sent_or_ended)
+    if token and (inbox.about(arn, _MEMBER) or token_of_waiting_step()):
+        return arn, token, begin
+    reason = _step(account, arn).get("FailureReason")
+    raise NotCheckedError(
+        f"the step has ended: {reason}; may the role send messages to the queue?"
+    )
 
 
 def _step(account: Account, arn: str) -> Any:
-    return next((step for step in account.steps(arn) if step["StepName"] == _STEP), {})
+    """Return the callback step of an execution; empty if it is not listed."""
+    for step in account.steps(arn):
+        if step["StepName"] == _STEP:
+            return step
+    return {}
 
 
-def _answer(account: Account, token: str, answer: dict[str, Any]) -> Observed:
-    kind = "Success" if answer is _YES else "Failure"
-    # The same token for the same answer.
-    request = {
-        "CallbackToken": token,
-        "ClientRequestToken": f"polysync-verify-{kind}-{token}".ljust(32, "-"),
-    }
-    return account.told(
-        account.call, f"SendPipelineExecutionStep{kind}", **request, **answer
+def _answer_yes(account: Account, token: str) -> Observed:
+    return account.answer_to(
+        account.call,
+        "SendPipelineExecutionStepSuccess",
+        CallbackToken=token,
+        ClientRequestToken=_request_token("Success", token),
+        OutputParameters=[{"Name": "answer", "Value": "yes"}],
     )
+
+
+def _answer_no(account: Account, token: str) -> Observed:
+    return account.answer_to(
+        account.call,
+        "SendPipelineExecutionStepFailure",
+        CallbackToken=token,
+        ClientRequestToken=_request_token("Failure", token),
+        FailureReason=_REASON,
+    )
+
+
+def _request_token(kind: str, token: str) -> str:
+    """Return the client request token of an answer, the same for the same answer."""
+    return f"polysync-verify-{kind}-{token}".ljust(32, "-")
 
 
 def answered(account: Account) -> Observations:
@@ -94,43 +120,44 @@ def answered(account: Account) -> Observations:
     try:
         arn, token, begin = _ask(account, "callback")
         yield {"status": str(_step(account, arn).get("StepStatus"))}
-        yield _of_message(account, arn, token, begin)
-        success = _answer(account, token, _YES)
+        yield _observe_message(account, arn, token, begin)
+        success = _answer_yes(account, token)
         yield {"success": success}
-        account.require("the answer", success)
-        yield {"same-answer": _answer(account, token, _YES)}
-        yield {"other-answer": _answer(account, token, _NO)}
-        end = account.end(arn)
+        account.require_accepted("the answer", success)
+        yield {"same-answer": _answer_yes(account, token)}
+        yield {"other-answer": _answer_no(account, token)}
+        end = account.wait_for_end(arn)
         yield {
             "next-step": end.status,
-            "same-answer-after-end": _answer(account, token, _YES),
+            "same-answer-after-end": _answer_yes(account, token),
         }
     finally:
         account.once(Inbox).give_back()
-    outputs = (
-        end.step(_STEP)
-        .get("Metadata", {})
-        .get("Callback", {})
-        .get("OutputParameters", [])
-    )
-    yield {
-        "outputs": json.dumps(
-            {each["Name"]: each["Value"] for each in outputs}, sort_keys=True
-        )
+    callback = end.step(_STEP).get("Metadata", {}).get("Callback", {})
+    outputs = {
+        output["Name"]: output["Value"]
+        for output in callback.get("OutputParameters", [])
     }
+    yield {"outputs": json.dumps(outputs, sort_keys=True)}
 
 
-def _of_message(
+def _observe_message(
     account: Account, arn: str, token: str, begin: float
 ) -> dict[str, Observed]:
     messages = account.once(Inbox).about(arn, _MEMBER)
     if not messages:
-        none = NotCheckedError("the step has sent no message")
-        return {"token": none, "inputs": none, "delay": "no message"}
+        reason = NotCheckedError("the step has sent no message")
+        return {"token": reason, "inputs": reason, "delay": "no message"}
+
     content = messages[0].content
-    sent = one_of("token" in content, "another token", "no token")
+    if "token" not in content:
+        seen = "no token"
+    elif content["token"] == token:
+        seen = "the token of the step"
+    else:
+        seen = "another token"
     return {
-        "token": "the token of the step" if content.get("token") == token else sent,
+        "token": seen,
         "inputs": json.dumps(content.get(_MEMBER), sort_keys=True),
         "delay": within(max(0.0, messages[0].at - begin), DELAY_SECONDS),
     }
@@ -139,11 +166,18 @@ def _of_message(
 def failed(account: Account) -> Observations:
     """Answer a callback step with a failure."""
     arn, token, _ = _ask(account, "callback-failed")
-    account.require("the answer", _answer(account, token, _NO))
-    step = account.end(arn).step(_STEP)
-    status, reason = step.get("StepStatus"), step.get("FailureReason")
-    texts = (f"{status}, with the reason", f"{status}, with another reason")
-    yield {"failure": one_of(reason == _REASON, *texts, reason)}
+    account.require_accepted("the answer", _answer_no(account, token))
+    step = account.wait_for_end(arn).step(_STEP)
+    status = step.get("StepStatus")
+    reason = step.get("FailureReason")
+    yield {
+        "failure": one_of(
+            reason == _REASON,
+            f"{status}, with the reason",
+            f"{status}, with another reason",
+            reason,
+        )
+    }
 
 
 def unknown_token(account: Account) -> Observations:
@@ -152,35 +186,36 @@ def unknown_token(account: Account) -> Observations:
 
 
 def _answer_nothing(account: Account) -> Observed:
-    return _answer(account, _UNKNOWN_TOKEN, _NO)
+    return _answer_no(account, _UNKNOWN_TOKEN)
 
 
 def stopped(account: Account) -> Observations:
     """Stop an execution while its callback step waits."""
-    box = account.once(Inbox)
+    inbox = account.once(Inbox)
 
-    def is_told() -> bool:
-        # AWS's pages have both spellings.
-        contents = [each.content for each in box.about(arn, _MEMBER)]
-        return any(
-            "Stopping" in (each.get("status"), each.get("Status")) for each in contents
-        )
+    def has_stop_message() -> bool:
+        for message in inbox.about(arn, _MEMBER):
+            # AWS's pages have both spellings.
+            for member in ("status", "Status"):
+                if message.content.get(member) == "Stopping":
+                    return True
+        return False
 
     try:
         arn, token, _ = _ask(account, "callback-stopped")
-        account.require("the stop", account.told(account.stop, arn))
+        account.require_accepted("the stop", account.answer_to(account.stop, arn))
         begin = account.now()
-        box.look_for(is_told)
+        inbox.look_for(has_stop_message)
         account.sleep(begin + _STOP_SECONDS - account.now())
-        later = account.status(arn)
+        status = account.status(arn)
         yield {
-            "stop-message": one_of(is_told(), "Stopping", "no message"),
-            "stop-waits": later,
+            "stop-message": one_of(has_stop_message(), "Stopping", "no message"),
+            "stop-waits": status,
         }
-        account.expect(later, "Stopping")
-        answer = _answer(account, token, _NO)
+        account.require_status(status, "Stopping")
+        answer = _answer_no(account, token)
         yield {"answer-after-stop": answer}
-        account.require("the answer", answer)
-        yield {"stopped": account.end(arn).status}
+        account.require_accepted("the answer", answer)
+        yield {"stopped": account.wait_for_end(arn).status}
     finally:
-        box.give_back()
+        inbox.give_back()

@@ -44,97 +44,97 @@ _STEP_MEMBERS: Final = (
 
 def events(account: Account) -> Observations:
     """Read the events about an execution that fails, and is resumed."""
-    box = account.once(Inbox)
+    inbox = account.once(Inbox)
     name = account.create("events", definitions.failing(account.function_arn()))
-    arn = account.end(account.start(name), "Failed").arn
+    arn = account.wait_for_end(account.start(name), "Failed").arn
     ended_at = account.now()
     try:
-        for _ in range(
-            _LOOKS_AFTERWARDS if box.look_for(lambda: bool(_ends(box, arn))) else 0
-        ):
-            account.sleep()
-            box.receive()
-        changes, ends = (
-            [each.content for each in box.about(arn, _STATUS)],
-            _ends(box, arn),
-        )
+        if inbox.look_for(lambda: bool(_ends(inbox, arn))):
+            for _ in range(_LOOKS_AFTERWARDS):
+                account.sleep()
+                inbox.receive()
+        changes = inbox.about(arn, _STATUS)
+        ends = _ends(inbox, arn)
         yield {
-            **_of_step([each.content for each in box.about(arn, _STEP_STATUS)]),
-            "begin": _begin(changes),
+            **_observe_step(inbox.about(arn, _STEP_STATUS)),
+            "begin": _observe_begin(changes),
         }
         if not changes:
             raise NotCheckedError(
                 "no event has come: does polysync events setup send them to the queue?"
             )
-        yield {"end": ends[0].content[_STATUS] if ends else _NO_EVENT}
         if not ends:
+            yield {"end": _NO_EVENT}
             raise NotCheckedError("no event of the end has come")
-        yield _of_end(ends, ended_at)
-        account.require("the resume", account.told(account.resume, arn))
-        account.end(arn)
-        is_there = box.look_for(lambda: len(_ends(box, arn)) > len(ends))
-        is_another = _times(_ends(box, arn)) > _times(ends)
-        change = one_of(is_another, "another change", "the same change")
-        yield {"resumed": change if is_there else _NO_EVENT}
+        yield {"end": ends[0].content[_STATUS]}
+        yield _observe_end(ends, ended_at)
+
+        account.require_accepted("the resume", account.answer_to(account.resume, arn))
+        account.wait_for_end(arn)
+        if not inbox.look_for(lambda: len(_ends(inbox, arn)) > len(ends)):
+            yield {"resumed": _NO_EVENT}
+            return
+        is_another = _end_times(_ends(inbox, arn)) > _end_times(ends)
+        yield {"resumed": one_of(is_another, "another change", "the same change")}
     finally:
-        box.give_back()
+        inbox.give_back()
 
 
-def _ends(box: Inbox, arn: str) -> list[Message]:
+def _ends(inbox: Inbox, arn: str) -> list[Message]:
+    """Return the events about the end of an execution."""
     return [
-        each for each in box.about(arn, _STATUS) if each.content[_STATUS] not in RUNNING
+        message
+        for message in inbox.about(arn, _STATUS)
+        if message.content[_STATUS] not in RUNNING
     ]
 
 
-def _begin(changes: list[dict[str, Any]]) -> Observed:
-    begins = [each for each in changes if each[_STATUS] in RUNNING]
-    if not begins:
-        return NotCheckedError(
-            "no event of a begin has come: polysync events setup --running sends them"
-        )
-    return (
-        f"{begins[0][_STATUS]}, {'with' if begins[0].get(_PREVIOUS) else 'without'} a"
-        " status before"
+def _observe_begin(changes: list[Message]) -> Observed:
+    for change in changes:
+        status = change.content[_STATUS]
+        if status not in RUNNING:
+            continue
+        if change.content.get(_PREVIOUS):
+            return f"{status}, with a status before"
+        return f"{status}, without a status before"
+    return NotCheckedError(
+        "no event of a begin has come: polysync events setup --running sends them"
     )
 
 
-def _of_end(ends: list[Message], ended_at: float) -> dict[str, Observed]:
-    changes = one_of(len(_times(ends)) == 1, "one", "several", f"{len(ends)} events")
+def _observe_end(ends: list[Message], ended_at: float) -> dict[str, Observed]:
+    duplicates: Observed = NotCheckedError("only one event of the end has come")
+    if len(ends) > 1:
+        is_one = len(_end_times(ends)) == 1
+        duplicates = one_of(is_one, "one", "several", f"{len(ends)} events")
     return {
-        "members": _those_with_a_value(ends[0].content, _MEMBERS),
+        "members": _members_with_value(ends[0].content, _MEMBERS),
         "delay": within(max(0.0, ends[0].at - ended_at), DELAY_SECONDS),
-        "duplicates": (
-            changes
-            if len(ends) > 1
-            else NotCheckedError("only one event of the end has come")
-        ),
+        "duplicates": duplicates,
     }
 
 
-def _times(ends: list[Message]) -> set[object]:
-    # An execution that is resumed keeps its ARN, so the time makes the change.
-    return {each.content.get(_END) for each in ends}
+def _end_times(ends: list[Message]) -> set[object]:
+    # An execution that is resumed keeps its ARN, so its ends differ in the time.
+    return {end.content.get(_END) for end in ends}
 
 
-def _of_step(steps: list[dict[str, Any]]) -> dict[str, Observed]:
-    ends = [
-        each
-        for each in steps
-        if each.get("stepName") == "Third" and "stepEndTime" in each
-    ]
-    if not ends:
-        reason = NotCheckedError(
-            "no event of a step has come: polysync events setup --steps sends them"
-        )
-        return {"step": reason, "step-members": reason}
-    end = ends[0]
-    return {
-        "step": f"{end['stepName']}, {end.get('stepType')}, {end[_STEP_STATUS]}",
-        "step-members": _those_with_a_value(end, _STEP_MEMBERS),
-    }
-
-
-def _those_with_a_value(content: dict[str, Any], members: Iterable[str]) -> str:
-    return (
-        ", ".join(member for member in members if content.get(member)) or "none of them"
+def _observe_step(messages: list[Message]) -> dict[str, Observed]:
+    """Observe the event about the end of the step that fails."""
+    for message in messages:
+        content = message.content
+        if content.get("stepName") != "Third" or "stepEndTime" not in content:
+            continue
+        return {
+            "step": f"Third, {content.get('stepType')}, {content[_STEP_STATUS]}",
+            "step-members": _members_with_value(content, _STEP_MEMBERS),
+        }
+    reason = NotCheckedError(
+        "no event of a step has come: polysync events setup --steps sends them"
     )
+    return {"step": reason, "step-members": reason}
+
+
+def _members_with_value(content: dict[str, Any], members: Iterable[str]) -> str:
+    with_value = [member for member in members if content.get(member)]
+    return ", ".join(with_value) or "none of them"

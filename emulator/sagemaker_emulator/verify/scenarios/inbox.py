@@ -20,8 +20,8 @@ DELAY_SECONDS: Final = 60.0
 MAX_OTHERS: Final = 500
 # The size of an event; a message of a callback step is smaller.
 _MAX_BYTES: Final = 256 * 1024
-# So that a message about others is not received twice while the checks look. It is
-# given back earlier.
+# For how long a message about others is not received again, unless it is given back
+# earlier.
 _HIDDEN_SECONDS: Final = 180
 # Without any wait, SQS asks only some of its servers.
 _WAIT_SECONDS: Final = 1
@@ -45,9 +45,9 @@ class Message:
 class Inbox:
     """
     The messages of the queue: an experiment of ``Account.once``. Thread-safe. It gives
-    back all others.
+    back the messages about others.
 
-    :param account: has the queue in its options.
+    :param account: the account, with the URL of the queue in its options.
     """
 
     def __init__(self, account: Account) -> None:
@@ -58,11 +58,13 @@ class Inbox:
         self._others: list[str] = []
 
     def about(self, arn: str, member: str) -> list[Message]:
-        """Return what was received about an execution and has a member."""
-        own = [
-            each for each in self._own if each.content["pipelineExecutionArn"] == arn
+        """Return the messages about an execution that have a member."""
+        return [
+            message
+            for message in self._own
+            if message.content["pipelineExecutionArn"] == arn
+            and member in message.content
         ]
-        return [each for each in own if member in each.content]
 
     def look_for(
         self, is_there: Callable[[], bool], seconds: float = DELAY_SECONDS
@@ -73,10 +75,12 @@ class Inbox:
         :return: whether it is true.
         """
         until = self._account.now() + seconds
-        while not (is_found := is_there()) and self._account.now() < until:
+        while not is_there():
+            if self._account.now() >= until:
+                return False
             self.receive(_WAIT_SECONDS)
             self._account.sleep(_PAUSE_SECONDS)
-        return is_found
+        return True
 
     def receive(self, wait_seconds: int = 0) -> None:
         """
@@ -91,31 +95,30 @@ class Inbox:
                     f"The queue has more than {MAX_OTHERS} messages about others:"
                     " empty it."
                 )
-            sqs: dict[str, Any] = {"service": "sqs", "QueueUrl": self._url}
-            request: dict[str, Any] = {
-                "MaxNumberOfMessages": _BATCH,
-                "VisibilityTimeout": _HIDDEN_SECONDS,
-            }
             response = self._account.call(
-                "ReceiveMessage", WaitTimeSeconds=wait_seconds, **request, **sqs
+                "ReceiveMessage",
+                service="sqs",
+                QueueUrl=self._url,
+                MaxNumberOfMessages=_BATCH,
+                VisibilityTimeout=_HIDDEN_SECONDS,
+                WaitTimeSeconds=wait_seconds,
             )
-            own = [
-                each["ReceiptHandle"]
-                for each in response.get("Messages", [])
-                if self._sort(each)
-            ]
+            prefix = f":pipeline/{self._account.name_of('')}".lower()
+            own = []
+            for message in response.get("Messages", []):
+                content = _read(message["Body"])
+                if prefix in str(content.get("pipelineExecutionArn")).lower():
+                    self._own.append(Message(self._account.now(), content))
+                    own.append(message["ReceiptHandle"])
+                else:
+                    self._others.append(message["ReceiptHandle"])
             if own:
-                self._account.call("DeleteMessageBatch", Entries=_entries(own), **sqs)
-
-    def _sort(self, message: dict[str, Any]) -> bool:
-        """Keep a message; return whether it is about this run."""
-        content = _read(message["Body"])
-        prefix = f":pipeline/{self._account.name_of('')}".lower()
-        if prefix in str(content.get("pipelineExecutionArn")).lower():
-            self._own.append(Message(self._account.now(), content))
-            return True
-        self._others.append(message["ReceiptHandle"])
-        return False
+                self._account.call(
+                    "DeleteMessageBatch",
+                    service="sqs",
+                    QueueUrl=self._url,
+                    Entries=_entries(own),
+                )
 
     def give_back(self) -> None:
         """
@@ -123,7 +126,8 @@ class Inbox:
         interrupted.
         """
         with self._lock:
-            others, self._others = self._others, []
+            others = self._others
+            self._others = []
         # Another client, whose requests are not cancelled.
         sqs = self._account.session.client("sqs")
         for start in range(0, len(others), _BATCH):
@@ -133,8 +137,8 @@ class Inbox:
 
 def _entries(receipts: list[str], **members: Any) -> list[dict[str, Any]]:
     return [
-        {"Id": str(number), "ReceiptHandle": each, **members}
-        for number, each in enumerate(receipts)
+        {"Id": str(number), "ReceiptHandle": receipt, **members}
+        for number, receipt in enumerate(receipts)
     ]
 
 
@@ -143,10 +147,15 @@ def _read(body: str) -> dict[str, Any]:
     Return the detail of an event, or the message of a callback step; empty if it is
     neither.
     """
+    if len(body) > _MAX_BYTES:
+        return {}
     try:
-        content = json.loads(body) if len(body) <= _MAX_BYTES else None
+        content = json.loads(body)
     except (RecursionError, ValueError):
         return {}
-    content = content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
     detail = content.get("detail")
-    return detail if isinstance(detail, dict) else content
+    if isinstance(detail, dict):
+        return detail
+    return content

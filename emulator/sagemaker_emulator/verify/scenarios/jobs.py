@@ -12,7 +12,13 @@ from typing import Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, End
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Seen, one_of
+from sagemaker_emulator.verify.models import (
+    NotCheckedError,
+    Observations,
+    Refusal,
+    Seen,
+    one_of,
+)
 
 LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
 _KIND: Final = "ProcessingJob"
@@ -22,10 +28,10 @@ _LOG_SECONDS: Final = 60.0
 
 
 def finished(account: Account) -> tuple[str, End]:
-    """Run a pipeline with a job, and return the name of the job."""
+    """Run a pipeline with a job, and return the name of the job and the end."""
     definition = definitions.with_job(account.options["--with-job"], account.role_arn)
     arn = account.start(account.create("job", definition))
-    end = account.end(arn, seconds=_END_SECONDS)
+    end = account.wait_for_end(arn, seconds=_END_SECONDS)
     job_arn = end.step("Job").get("Metadata", {}).get(_KIND, {}).get("Arn")
     if not job_arn:
         reason = end.step("Job").get("FailureReason", end.answer.get("FailureReason"))
@@ -39,37 +45,40 @@ def job(account: Account) -> Observations:
     step = end.step("Job")
     yield {"status": Seen(end.status, step.get("FailureReason", ""))}
     yield {"metadata": Seen(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"])}
-    account.expect(end.status, "Succeeded")
+    account.require_status(end.status, "Succeeded")
     described = account.call("DescribeProcessingJob", ProcessingJobName=name)
-    seconds = (
-        described["ProcessingEndTime"] - described["ProcessingStartTime"]
-    ).total_seconds()
+    duration = described["ProcessingEndTime"] - described["ProcessingStartTime"]
     instance = described["ProcessingResources"]["ClusterConfig"]["InstanceType"]
-    yield {"seconds": Seen(instance, f"{seconds:.0f} s")}
+    yield {"seconds": Seen(instance, f"{duration.total_seconds():.0f} s")}
     lines = _lines(account, name)
-    is_written = any(definitions.JOB_LINE in line for line in lines)
-    detail = f"{LOG_GROUP}; the line of the job is {'' if is_written else 'not '}there"
+    detail = f"{LOG_GROUP}; the line of the job is not there"
+    if any(definitions.JOB_LINE in line for line in lines):
+        detail = f"{LOG_GROUP}; the line of the job is there"
     yield {"log": one_of(lines, "lines", "no lines", detail)}
 
 
 def _lines(account: Account, name: str) -> list[str]:
     """Return lines of the log; empty if there are none within a minute."""
     until = account.now() + _LOG_SECONDS
-    request = {"service": "logs", "logGroupName": LOG_GROUP}
     while True:
-        # Before the first line, there may be no group.
-        found = account.attempt(
+        response = account.attempt(
             account.call,
             "DescribeLogStreams",
+            service="logs",
+            logGroupName=LOG_GROUP,
             logStreamNamePrefix=f"{name}/",
-            **request,
         )
-        for stream in found["logStreams"] if isinstance(found, dict) else []:
+        streams = []
+        # Before the first line, there may be no group.
+        if not isinstance(response, Refusal):
+            streams = response["logStreams"]
+        for stream in streams:
             log = account.call(
                 "GetLogEvents",
+                service="logs",
+                logGroupName=LOG_GROUP,
                 logStreamName=stream["logStreamName"],
                 limit=20,
-                **request,
             )
             if log["events"]:
                 return [event["message"] for event in log["events"]]

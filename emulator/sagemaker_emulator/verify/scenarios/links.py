@@ -1,6 +1,6 @@
 """
-Links to the AWS console. Nobody can say but a person who looks whether they lead to the
-execution.
+Links to the AWS console. Only a person who follows them can say whether they lead to
+the execution.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-studio.html
 """
@@ -21,9 +21,8 @@ def _execution_link(account: Account) -> str:
         raise NotCheckedError(
             "the links are those of polysync-airflow, which needs --conn-id"
         )
-    url = account.session.execution_link(
-        account.once(failed).arn, account.name_of("failed")
-    )
+    arn = account.once(failed).arn
+    url = account.session.execution_link(arn, account.name_of("failed"))
     if url is None:
         raise NotCheckedError("the partition has no public console")
     return url
@@ -35,28 +34,28 @@ def links(account: Account) -> dict[str, str]:
 
     :raises NotCheckedError: there are none.
     """
-    url, status = _execution_link(account), account.once(failed).status
-    found = {
+    url = _execution_link(account)
+    status = account.once(failed).status
+    urls = {
         f"an execution that has ended as {status}, with {definitions.REASON!r}": url
     }
     if "--with-job" in account.options and account.session.log_link:
         name, end = account.once(finished)
-        found["the log of the job"] = (
-            account.session.log_link(end.arn, LOG_GROUP, f"{name}/") or ""
-        )
-    return found
+        log_url = account.session.log_link(end.arn, LOG_GROUP, f"{name}/")
+        urls["the log of the job"] = log_url or ""
+    return urls
 
 
 def link(account: Account) -> Observations:
     """Read the link to an execution."""
-    url, arn = _execution_link(account), account.once(failed).arn
+    url = _execution_link(account)
+    arn = account.once(failed).arn
     parts = urlsplit(url)
-    is_complete = arn in parts.fragment and parts.query == f"region={account.region}"
-    is_console = parts.scheme == "https" and (parts.hostname or "").startswith(
-        f"{account.region}.console."
+    host = parts.hostname or ""
+    is_well_formed = (
+        parts.scheme == "https"
+        and host.startswith(f"{account.region}.console.")
+        and parts.query == f"region={account.region}"
+        and arn in parts.fragment
     )
-    yield {
-        "execution": one_of(
-            is_complete and is_console, "well-formed", "not well-formed", url
-        )
-    }
+    yield {"execution": one_of(is_well_formed, "well-formed", "not well-formed", url)}

@@ -7,7 +7,6 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecut
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -32,27 +31,29 @@ _STEPS: Final = ["First", "Second", "Third"]
 def lags(account: Account) -> Observations:
     """Look for an execution right after the response of its start."""
 
-    def is_listed(member: str, value: str) -> bool:
-        return value in [each.get(member) for each in account.executions(name)]
-
     name = account.create("lag", definitions.succeeding())
     arn = account.start(name)
-    yield {
-        "describe-lag": account.seconds_until(
-            lambda: account.is_found(arn), _DESCRIBED_SECONDS
-        )
-    }
-    yield {
-        "list-lag": account.seconds_until(
-            lambda: is_listed("PipelineExecutionArn", arn)
-        )
-    }
-    end = account.end(arn).status
-    yield {
-        "status-lag": account.seconds_until(
-            lambda: is_listed("PipelineExecutionStatus", end)
-        )
-    }
+
+    def is_described() -> bool:
+        return account.is_found(arn)
+
+    def is_listed() -> bool:
+        return arn in [
+            execution.get("PipelineExecutionArn")
+            for execution in account.executions(name)
+        ]
+
+    yield {"describe-lag": account.seconds_until(is_described, _DESCRIBED_SECONDS)}
+    yield {"list-lag": account.seconds_until(is_listed)}
+    status = account.wait_for_end(arn).status
+
+    def is_listed_as_ended() -> bool:
+        return status in [
+            execution.get("PipelineExecutionStatus")
+            for execution in account.executions(name)
+        ]
+
+    yield {"status-lag": account.seconds_until(is_listed_as_ended)}
 
 
 def _three(account: Account) -> tuple[str, list[str]]:
@@ -65,7 +66,7 @@ def _three(account: Account) -> tuple[str, list[str]]:
         account.sleep(_APART_SECONDS)
         arns.append(account.start(name))
     for arn in arns:
-        account.end(arn)
+        account.wait_for_end(arn)
     account.wait_for_list(name, len(arns))
     return name, arns
 
@@ -76,77 +77,76 @@ def orders(account: Account) -> Observations:
 
     def listed(**members: Any) -> list[str]:
         return [
-            each["PipelineExecutionArn"] for each in account.executions(name, **members)
+            execution["PipelineExecutionArn"]
+            for execution in account.executions(name, **members)
         ]
 
-    shown = account.call("DescribePipeline", PipelineName=name).get(
-        "PipelineDefinition"
-    )
+    pipeline = account.call("DescribePipeline", PipelineName=name)
+    definition = pipeline.get("PipelineDefinition")
     created = account.describe(arns[1])["CreationTime"]
     later = listed(CreatedAfter=created - timedelta(seconds=1))
-    yield {
-        "executions-order": _order(
-            listed(SortBy="CreationTime", SortOrder="Descending"), arns
-        )
-    }
+    newest_first = listed(SortBy="CreationTime", SortOrder="Descending")
+    yield {"executions-order": _order(newest_first, arns)}
     yield {"executions-default-order": _order(listed(), arns)}
+    is_kept = definition == definitions.failing()
     yield {
-        "definition": one_of(
-            shown == definitions.failing(), "as it was sent", "in another form", shown
-        )
+        "definition": one_of(is_kept, "as it was sent", "in another form", definition)
     }
-    yield {
-        "missing-execution": account.told(account.describe, missing_execution(arns[0]))
-    }
-    yield {
-        "created-after": one_of(
-            {*later} == {*arns[1:]}, "only the later ones", "others"
-        )
-    }
+    missing = missing_execution(arns[0])
+    yield {"missing-execution": account.answer_to(account.describe, missing)}
+    are_later = set(later) == set(arns[1:])
+    yield {"created-after": one_of(are_later, "only the later ones", "others")}
     steps = [step["StepName"] for step in account.steps(arns[0])]
-    if {*steps} != {*_STEPS}:
+    if set(steps) != set(_STEPS):
         raise NotCheckedError(f"the steps {', '.join(steps) or 'none'} are listed")
     yield {"steps-order": _order(steps, _STEPS)}
 
 
-def _order(listed: Sequence[str], begun: Sequence[str]) -> str:
-    if [*listed] == [*reversed(begun)]:
+def _order(listed: list[str], begun: list[str]) -> str:
+    if listed == begun[::-1]:
         return "the newest first"
-    return "the oldest first" if [*listed] == [*begun] else "in another order"
+    if listed == begun:
+        return "the oldest first"
+    return "in another order"
 
 
 def pages(account: Account) -> Observations:
     """Read lists page by page."""
     name, arns = account.once(_three)
-    executions = account.pages("ListPipelineExecutions", page_size=1, PipelineName=name)
-    on_pages = [page["PipelineExecutionSummaries"] for page in executions]
-    if len(on_pages) == 1:
+    pages = account.pages("ListPipelineExecutions", page_size=1, PipelineName=name)
+    if len(pages) == 1:
         raise NotCheckedError("the list of executions has one page only")
-    listed = sorted(each["PipelineExecutionArn"] for page in on_pages for each in page)
-    is_complete = listed == sorted(arns) and {*map(len, on_pages[: len(arns)])} == {1}
-    counts = f"{len(listed)} entries on {len(on_pages)} pages"
+    arns_of_pages = [
+        [entry["PipelineExecutionArn"] for entry in page["PipelineExecutionSummaries"]]
+        for page in pages
+    ]
+    # The last page may be empty.
+    sizes = {len(on_page) for on_page in arns_of_pages[: len(arns)]}
+    listed = sorted(arn for on_page in arns_of_pages for arn in on_page)
+    is_complete = listed == sorted(arns) and sizes == {1}
+    counts = f"{len(listed)} entries on {len(pages)} pages"
     yield {"pages": one_of(is_complete, "each execution once", counts)}
-    token = str(executions[0]["NextToken"])
+
+    token = str(pages[0]["NextToken"])
     fits = len(token) <= _MAX_TOKEN_LENGTH
     yield {
         "token-length": one_of(fits, "fits", "does not fit", f"{len(token)} characters")
     }
-    other_list = {
-        "PipelineName": account.create("other", definitions.succeeding()),
-        "NextToken": token,
-    }
     yield {
-        "token-of-another-list": account.told(
-            account.call, "ListPipelineExecutions", **other_list
+        "token-of-another-list": account.answer_to(
+            account.call,
+            "ListPipelineExecutions",
+            PipelineName=account.create("other", definitions.succeeding()),
+            NextToken=token,
         )
     }
 
 
 def step_pages(account: Account) -> Observations:
     """Read a list of steps page by page."""
-    arn = account.once(_three)[1][0]
+    _, arns = account.once(_three)
     pages = account.pages(
-        "ListPipelineExecutionSteps", page_size=2, PipelineExecutionArn=arn
+        "ListPipelineExecutionSteps", page_size=2, PipelineExecutionArn=arns[0]
     )
     if len(pages) == 1:
         raise NotCheckedError("the list of steps has one page only")
@@ -165,51 +165,46 @@ def names(account: Account) -> Observations:
     yield {"case-in-arn": _case(arn.rpartition("/")[2], name)}
     yield {"case-in-execution-arn": _case(account.start(name).split("/")[-3], name)}
     yield {
-        "other-case": account.told(
+        "other-case": account.answer_to(
             account.call, "DescribePipeline", PipelineName=account.name_of("case")
         )
     }
     yield {
-        "same-name-in-another-case": account.told(
+        "same-name-in-another-case": account.answer_to(
             account.create, "case", definitions.succeeding()
         )
     }
-    first, second = (
-        account.create(each, definitions.succeeding())
-        for each in ("name-first", "name-second")
+    first = account.create("name-first", definitions.succeeding())
+    second = account.create("name-second", definitions.succeeding())
+    entries = account.entries(
+        "ListPipelines",
+        "PipelineSummaries",
+        SortBy="Name",
+        SortOrder="Ascending",
+        PipelineNamePrefix=first[:-1],
     )
-    by_name = {
-        "SortBy": "Name",
-        "SortOrder": "Ascending",
-        "PipelineNamePrefix": first[:-1],
-    }
-    entries = account.entries("ListPipelines", "PipelineSummaries", **by_name)
-    listed = [each["PipelineName"] for each in entries]
-    found = one_of(second in listed, "others, too", "only those with the prefix")
-    yield {
-        "prefix": found
-        if first in listed
-        else NotCheckedError("a new pipeline is not listed yet")
-    }
+    listed = [entry["PipelineName"] for entry in entries]
+    prefix: Observed = NotCheckedError("a new pipeline is not listed yet")
+    if first in listed:
+        prefix = one_of(second in listed, "others, too", "only those with the prefix")
+    yield {"prefix": prefix}
     tags = account.call("ListTags", ResourceArn=arn)["Tags"]
-    yield {
-        "tags": one_of(
-            tags == run_tags(account.run_id), "as they were sent", "others", tags
-        )
-    }
+    is_kept = tags == run_tags(account.run_id)
+    yield {"tags": one_of(is_kept, "as they were sent", "others", tags)}
 
 
-def _case(shown: str, name: str) -> Observed:
-    return one_of(
-        shown == name,
-        "as it was written",
-        "in lower case" if shown == name.lower() else shown,
-    )
+def _case(shown: str, name: str) -> str:
+    """Return in which case AWS shows a name."""
+    if shown == name:
+        return "as it was written"
+    if shown == name.lower():
+        return "in lower case"
+    return shown
 
 
 def hyphen(account: Account) -> Observations:
     """List pipelines by a beginning of a name that ends with a hyphen."""
-    listed = account.told(
+    listed = account.answer_to(
         account.call, "ListPipelines", PipelineNamePrefix=f"{PREFIX}-", MaxResults=1
     )
     yield {"prefix-with-hyphen": listed}

@@ -26,48 +26,54 @@ _LATER_SECONDS: Final = 3.0
 
 def failed(account: Account) -> End:
     """Run a pipeline that fails."""
-    return account.run("failed", definitions.failing())
+    return account.run_to_end("failed", definitions.failing())
 
 
 def succeeded(account: Account) -> End:
     """Run a pipeline that succeeds."""
-    return account.run("succeeds", definitions.succeeding())
+    return account.run_to_end("succeeds", definitions.succeeding())
 
 
 def ends(account: Account) -> Observations:
     """Look at an execution that has failed, and at one that has succeeded."""
-    success, failure = account.once(succeeded), account.once(failed)
+    success = account.once(succeeded)
+    failure = account.once(failed)
     yield {"statuses": f"{success.status}, {failure.status}"}
-    outcome = (
-        success.step("Only").get("Metadata", {}).get("Condition", {}).get("Outcome")
-    )
+    condition = success.step("Only").get("Metadata", {}).get("Condition", {})
     yield {
         "branch": one_of("NotTaken" in success.steps, "listed", "not listed"),
-        "condition": str(outcome),
+        "condition": str(condition.get("Outcome")),
     }
-    account.expect(failure.status, "Failed")
-    reason, modified = (
-        failure.answer.get("FailureReason"),
-        failure.answer["LastModifiedTime"],
-    )
-    is_known = reason in (_STEP_FAILURE, None)
-    yield {"reason": one_of(is_known, str(reason), "another text", reason)}
+    account.require_status(failure.status, "Failed")
+
+    reason = failure.answer.get("FailureReason")
+    if reason in (_STEP_FAILURE, None):
+        yield {"reason": Seen(str(reason), str(reason))}
+    else:
+        yield {"reason": Seen("another text", str(reason))}
+    modified = failure.answer["LastModifiedTime"]
     account.sleep(_LATER_SECONDS)
     is_kept = account.describe(failure.arn)["LastModifiedTime"] == modified
     yield {"end-time-later": one_of(is_kept, "kept", "changed")}
     statuses = sorted(
-        f"{name} {status}" for name, status in failure.each("StepStatus").items()
+        f"{name} {status}" for name, status in failure.by_step("StepStatus").items()
     )
     yield {"steps": ", ".join(statuses)}
-    text, ended = (
-        failure.step("Third").get(member) for member in ("FailureReason", "EndTime")
-    )
-    texts = ("the message of the step", "another text" if text else "no text")
-    yield {"fail-step": one_of(text == definitions.REASON, *texts, text)}
-    seconds = abs((modified - ended).total_seconds()) if ended else None
-    yield {
-        "end-time": "no time" if seconds is None else within(seconds, _CLOCK_SECONDS)
-    }
+
+    step = failure.step("Third")
+    step_reason = step.get("FailureReason")
+    if step_reason == definitions.REASON:
+        seen_reason = "the message of the step"
+    elif step_reason:
+        seen_reason = "another text"
+    else:
+        seen_reason = "no text"
+    yield {"fail-step": Seen(seen_reason, str(step_reason))}
+    end_time: Observed = "no time"
+    if step.get("EndTime"):
+        seconds = abs((modified - step["EndTime"]).total_seconds())
+        end_time = within(seconds, _CLOCK_SECONDS)
+    yield {"end-time": end_time}
 
 
 def caught(account: Account) -> Observations:
@@ -75,53 +81,60 @@ def caught(account: Account) -> Observations:
     # An entry with a trigger: the SageMaker Python SDK's StepDependency.
     catching = definitions.condition("Notify", {"Step": "Broken", "Trigger": "Failed"})
     definition = definitions.failure_beside_others(account.function_arn(), catching)
-    end = account.attempt(account.run, "caught", definition)
+    end = account.attempt(account.run_to_end, "caught", definition)
     if not isinstance(end, End):
         yield {"catching-step": end}
         raise NotCheckedError(f"a step with the trigger Failed is {end}")
-    failed_at = _failure(end)
-    both = [end.steps[name] for name in ("Broken", "Notify") if name in end.steps]
-    statuses = ", ".join(f"{step['StepName']} {step['StepStatus']}" for step in both)
-    yield {
-        "completed-with-failures": Seen(
-            end.status, str(end.answer.get("FailureReason"))
-        )
-    }
-    yield {"catching-step": Seen(statuses, str(both[0].get("FailureReason")))}
-    yield {"other-steps-after-catch": _others(end, failed_at)}
+    failed_at = _failure_time(end)
+    statuses = [
+        f"{name} {end.steps[name]['StepStatus']}"
+        for name in ("Broken", "Notify")
+        if name in end.steps
+    ]
+    reason = str(end.answer.get("FailureReason"))
+    yield {"completed-with-failures": Seen(end.status, reason)}
+    step_reason = str(end.step("Broken").get("FailureReason"))
+    yield {"catching-step": Seen(", ".join(statuses), step_reason)}
+    yield {"other-steps-after-catch": _observe_others(end, failed_at)}
 
 
 def uncaught(account: Account) -> Observations:
     """Run a pipeline with a step that fails while others run."""
-    end = account.run(
+    end = account.run_to_end(
         "uncaught", definitions.failure_beside_others(account.function_arn())
     )
-    failed_at = _failure(end)
+    failed_at = _failure_time(end)
     running = {
         step["StepStatus"]
         for name, step in end.steps.items()
         if name.startswith("Step")
         and step["StartTime"] <= failed_at <= step.get("EndTime", failed_at)
     }
-    none = NotCheckedError("no other step ran when the step failed")
+    running_steps: Observed = NotCheckedError("no other step ran when the step failed")
+    if running:
+        running_steps = ", ".join(sorted(running))
     yield {
-        "other-steps": _others(end, failed_at),
-        "running-steps": ", ".join(sorted(running)) or none,
+        "other-steps": _observe_others(end, failed_at),
+        "running-steps": running_steps,
     }
 
 
-def _failure(end: End) -> Any:
-    """Return when the step has failed that must fail, or nothing can be observed."""
+def _failure_time(end: End) -> Any:
+    """
+    Return when the step Broken has failed.
+
+    :raises NotCheckedError: it has not.
+    """
     broken = end.step("Broken")
     if broken["StepStatus"] != "Failed":
         raise NotCheckedError(f"the step Broken is {broken['StepStatus']}")
     return broken["EndTime"]
 
 
-def _others(end: End, failed_at: Any) -> Observed:
-    """Return whether steps that depend on no failed step begin after the failure."""
+def _observe_others(end: End, failed_at: Any) -> Observed:
+    """Observe whether steps that depend on no failed step begin after the failure."""
     begun = [
-        at for name, at in end.each("StartTime").items() if name.startswith("Step")
+        at for name, at in end.by_step("StartTime").items() if name.startswith("Step")
     ]
     later = [at for at in begun if at and at > failed_at]
     if not later and len(begun) in (0, definitions.OTHERS_LENGTH):

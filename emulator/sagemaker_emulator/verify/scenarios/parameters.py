@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -15,12 +15,14 @@ from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
     Observations,
+    Observed,
     Refusal,
     Seen,
+    one_of,
     worded,
 )
 
-# By declared type: the texts that are tried.
+# By declared type: the texts that are sent as values.
 SPELLINGS: Final = {
     "Integer": ("8", "-3", "+3", "8.0", "8.5", "1_000", " 8 ", "True"),
     "Float": ("0.5", "1e-3", "2", ".5", "high", "nan", "inf"),
@@ -31,7 +33,7 @@ _SENT: Final = {"Integer": "+3", "Float": "1e-3", "Boolean": "True"}
 
 
 def _typed(account: Account) -> str:
-    """Create a pipeline with a parameter of each type, of the same name."""
+    """Create a pipeline with a parameter of each type, which has the type's name."""
     declared = [
         definitions.parameter(kind, kind, default)
         for kind, default in _DEFAULTS.items()
@@ -61,48 +63,59 @@ def _spellings(account: Account, kind: str) -> Seen:
         for value, answer in answers.items()
         if isinstance(answer, Refusal)
     }
-    accepted = ", ".join(repr(value) for value in answers if value not in refused)
-    text = (
-        f"accepts {accepted or 'none'}; refuses"
-        f" {', '.join(map(repr, refused)) or 'none'}"
+    accepted = [value for value in answers if value not in refused]
+    return Seen(
+        f"accepts {_quoted(accepted)}; refuses {_quoted(refused)}",
+        next(iter(refused.values()), ""),
     )
-    return Seen(text, next(iter(refused.values()), ""))
+
+
+def _quoted(values: Iterable[str]) -> str:
+    return ", ".join(repr(value) for value in values) or "none"
 
 
 def listed(account: Account) -> Observations:
     """List the parameters of executions."""
 
-    def listed_of(values: Mapping[str, str], *names: str) -> str:
+    def start_and_list(values: Mapping[str, str], *names: str) -> str:
+        """Start an execution with values, and return the values that are listed."""
         arn = account.attempt(_start, account, **values)
         if isinstance(arn, Refusal):
             raise NotCheckedError(
                 f"a start with {', '.join(values.values())} is {arn.value}"
             )
-        account.end(arn)
-        operation, member = "ListPipelineParametersForExecution", "PipelineParameters"
-        entries = account.entries(operation, member, PipelineExecutionArn=arn)
-        found = {entry["Name"]: entry["Value"] for entry in entries}
-        return ", ".join(found.get(name, "none") for name in names)
+        account.wait_for_end(arn)
+        entries = account.entries(
+            "ListPipelineParametersForExecution",
+            "PipelineParameters",
+            PipelineExecutionArn=arn,
+        )
+        listed_values = {entry["Name"]: entry["Value"] for entry in entries}
+        return ", ".join(listed_values.get(name, "none") for name in names)
 
-    default = account.observe(listed_of, {}, "String")
-    yield {"as-sent": account.observe(listed_of, _SENT, *_SENT)}
-    is_listed = "listed" if default == _DEFAULTS["String"] else "not listed"
-    yield {"defaults": is_listed if isinstance(default, str) else default}
+    default: Observed = account.observe(start_and_list, {}, "String")
+    yield {"as-sent": account.observe(start_and_list, _SENT, *_SENT)}
+    if isinstance(default, str):
+        default = one_of(default == _DEFAULTS["String"], "listed", "not listed")
+    yield {"defaults": default}
 
 
 def values(account: Account) -> Observations:
     """Start executions with values that may be refused."""
-    told = partial(account.told, _start, account)
-    naming = "with its name in quotes", "without its name in quotes"
-    required = account.create(
-        "required", definitions.succeeding(definitions.parameter("Text", "String"))
-    )
-    # What differs from these in one value only.
+    answer_to_start = partial(account.answer_to, _start, account)
+    text = definitions.parameter("Text", "String")
+    required = account.create("required", definitions.succeeding(text))
+    # Both must be accepted. Each of the following starts differs from one of them in
+    # one value only.
     _start(account, Integer="8", String="b", Choice="b")
     account.start(required, PipelineParameters=[{"Name": "Text", "Value": "a"}])
-    yield {"unknown": worded(told(Unknown="a"), "'Unknown'", *naming)}
-    yield {"wrong-type": worded(told(Integer="many"), "'Integer'", *naming)}
-    yield {"empty": told(String="")}
-    yield {"enum": told(Choice="c")}
-    yield {"case": told(STRING="a")}
-    yield {"missing": account.told(account.start, required)}
+
+    naming = ("with its name in quotes", "without its name in quotes")
+    unknown = answer_to_start(Unknown="a")
+    yield {"unknown": worded(unknown, "'Unknown'", *naming)}
+    wrong_type = answer_to_start(Integer="many")
+    yield {"wrong-type": worded(wrong_type, "'Integer'", *naming)}
+    yield {"empty": answer_to_start(String="")}
+    yield {"enum": answer_to_start(Choice="c")}
+    yield {"case": answer_to_start(STRING="a")}
+    yield {"missing": account.answer_to(account.start, required)}

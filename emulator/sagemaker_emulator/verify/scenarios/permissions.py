@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import Any, Final
+from typing import Final
 
 from botocore.exceptions import ClientError
 
@@ -42,39 +42,47 @@ def policy(account: Account) -> Observations:
             "the permissions are those of polysync-airflow, which needs --conn-id"
         )
     source = policy_source(account.session.identity["Arn"])
-    wanted: dict[str, list[str]] = defaultdict(list)
+    actions_of: dict[str, list[str]] = defaultdict(list)
     for action, resource in account.session.permissions(account.region):
-        wanted[resource].append(action)
-    denied = [
-        (action, resource)
-        for resource, actions in wanted.items()
-        for action in sorted({*actions} - _allowed(account, source, actions, resource))
-    ]
+        actions_of[resource].append(action)
+    denied: list[tuple[str, str]] = []
+    for resource, actions in actions_of.items():
+        allowed = _allowed(account, source, actions, resource)
+        for action in sorted(set(actions) - allowed):
+            denied.append((action, resource))
+    if not denied:
+        yield {"policy": "all are allowed"}
+        return
     names = ", ".join(sorted({action for action, _ in denied}))
     cures = " ".join(
         f"Allow {action} on {resource}." for action, resource in denied[:3]
     )
-    yield {"policy": Seen(f"denied: {names}", cures) if denied else "all are allowed"}
+    yield {"policy": Seen(f"denied: {names}", cures)}
 
 
 def _allowed(
     account: Account, source: str, actions: list[str], resource: str
 ) -> set[str]:
-    # The simulation takes no patterns, except for all resources.
-    name = resource if resource == "*" else resource.replace("*", "polysync-verify")
-    request: dict[str, Any] = {
-        "PolicySourceArn": source,
-        "ActionNames": actions,
-        "ResourceArns": [name],
-    }
+    """Return which actions the policies of the source allow on a resource."""
+    if resource != "*":
+        # The simulation takes no other pattern.
+        resource = resource.replace("*", "polysync-verify")
     try:
-        pages = account.pages("SimulatePrincipalPolicy", service="iam", **request)
+        pages = account.pages(
+            "SimulatePrincipalPolicy",
+            service="iam",
+            PolicySourceArn=source,
+            ActionNames=actions,
+            ResourceArns=[resource],
+        )
     except ClientError as error:
         if code_of(error) == "NoSuchEntity":
             reason = "IAM does not find the role: one with a path cannot be simulated"
             raise NotCheckedError(reason) from None
         raise
-    results = [each for page in pages for each in page["EvaluationResults"]]
     return {
-        each["EvalActionName"] for each in results if each["EvalDecision"] == "allowed"
+        result["EvalActionName"]
+        for page in pages
+        for result in page["EvaluationResults"]
+        if result["EvalDecision"] == "allowed"
     }

@@ -22,7 +22,7 @@ from sagemaker_emulator.verify.models import (
 
 # The end of the name of the function after the update.
 _UPDATED: Final = "-after-update"
-# A step begins within these after a resume.
+# A step begins within these seconds after a resume.
 _BEGIN_SECONDS: Final = 3.0
 
 
@@ -31,55 +31,59 @@ def resumes(account: Account) -> Observations:
     definition = definitions.failing(account.function_arn())
     name = account.create("resume", definition)
     arn = account.start(name, ParallelismConfiguration={"MaxParallelExecutionSteps": 1})
-    before = account.end(arn, "Failed")
+    before = account.wait_for_end(arn, "Failed")
     account.update(name, definitions.failing(account.function_arn(_UPDATED)))
-    answer = account.observe(
-        lambda: "the same" if account.resume(arn) == arn else "another"
-    )
-    yield {"failed": answer}
-    account.require("the resume", "accepted" if answer == "the same" else answer)
-    status, after = account.status(arn), account.end(arn)
-    ended, ended_again = (end.each("EndTime") for end in (before, after))
+
+    def resume() -> Seen:
+        return one_of(account.resume(arn) == arn, "the same", "another")
+
+    resumed = account.observe(resume)
+    yield {"failed": resumed}
+    if resumed != Seen("the same"):
+        account.require_accepted("the resume", resumed)
+
+    status = account.status(arn)
+    after = account.wait_for_end(arn)
+    ended = before.by_step("EndTime")
+    ended_again = after.by_step("EndTime")
     repeated = sorted(
         name for name, at in ended_again.items() if at not in (None, ended.get(name))
     )
-    yield {
-        "status": account.observe(account.expect, status, *RUNNING)
-        if repeated
-        else status
-    }
-    # Otherwise, what was seen may be the first end.
-    account.expect("Executing" if repeated else status, *RUNNING)
+    if repeated:
+        yield {"status": account.observe(account.require_status, status, *RUNNING)}
+    else:
+        yield {"status": status}
+        # This may be the end before the resume.
+        account.require_status(status, *RUNNING)
     yield {"repeated": ", ".join(repeated) or "none"}
 
-    def shown() -> Seen:
+    def shown_definition() -> Seen:
         response = account.call(
             "DescribePipelineDefinitionForExecution", PipelineExecutionArn=arn
         )
-        return one_of(
-            response["PipelineDefinition"] == definition, "that of the start", "another"
-        )
+        is_first = response["PipelineDefinition"] == definition
+        return one_of(is_first, "that of the start", "another")
 
-    yield {"shown-definition": account.observe(shown)}
+    yield {"shown-definition": account.observe(shown_definition)}
     is_kept = after.answer["CreationTime"] == before.answer["CreationTime"]
-    limits = [end.answer.get("ParallelismConfiguration") for end in (before, after)]
-    limit = one_of(limits[0] == limits[1], "that of the start", "that of the pipeline")
     yield {"creation-time": one_of(is_kept, "kept", "changed")}
-    yield {
-        "parallelism": limit
-        if limits[0]
-        else NotCheckedError("the limit of the start is not shown")
-    }
+    parallelism: Observed = NotCheckedError("the limit of the start is not shown")
+    limit = before.answer.get("ParallelismConfiguration")
+    if limit:
+        is_same = after.answer.get("ParallelismConfiguration") == limit
+        parallelism = one_of(is_same, "that of the start", "that of the pipeline")
+    yield {"parallelism": parallelism}
     if "Third" not in repeated:
         raise NotCheckedError("the failed step is not repeated")
     third = after.step("Third")
     yield {
         "attempts": str(third.get("AttemptCount")),
-        "definition": _definition(account, third),
+        "definition": _observe_definition(account, third),
     }
 
 
-def _definition(account: Account, step: Response) -> Observed:
+def _observe_definition(account: Account, step: Response) -> Observed:
+    """Observe the definition of which a repeated step has called the function."""
     # The function that was called is in the metadata, or in the reason why it was not.
     arn = step.get("Metadata", {}).get("Lambda", {}).get("Arn")
     text = f"{arn} {step.get('FailureReason')}"
@@ -95,46 +99,54 @@ def _definition(account: Account, step: Response) -> Observed:
 
 def tokens(account: Account) -> Observations:
     """Resume an execution that fails again, several times."""
-    arn = account.run(
-        "resume-again", definitions.failing(account.function_arn()), "Failed"
-    ).arn
-    token, told = account.token(), partial(account.told, account.resume)
-    account.require("the resume", told(arn, token))
-    found = {"same-token": account.given(arn, told(arn, token), "Executing")}
-    found["other-token"] = account.given(arn, told(arn), "Executing")
-    # An execution that had ended meanwhile, and was resumed by one of these, runs, too.
-    attempts = account.end(arn, "Failed").step("Third").get("AttemptCount", 0)
-    yield (
-        dict.fromkeys(found, NotCheckedError("the execution had ended"))
-        if attempts > 2
-        else found
-    )
+    definition = definitions.failing(account.function_arn())
+    arn = account.run_to_end("resume-again", definition, "Failed").arn
+    token = account.token()
+    resume = partial(account.answer_to, account.resume, arn)
+    account.require_accepted("the resume", resume(token))
+    same_token = account.if_still(arn, resume(token), "Executing")
+    other_token = account.if_still(arn, resume(), "Executing")
+    attempts = account.wait_for_end(arn, "Failed").step("Third").get("AttemptCount", 0)
+    if attempts > 2:
+        # It had ended, and one of these requests has resumed it, so it was Executing.
+        same_token = other_token = NotCheckedError("the execution had ended")
+    yield {"same-token": same_token, "other-token": other_token}
 
-    def is_repeated(*token: str) -> bool:
-        before = account.end(arn, "Failed")
-        account.resume(arn, *token)
+    def repeats(token: str) -> bool:
+        """Resume the execution, and return whether steps have begun again."""
+        before = account.wait_for_end(arn, "Failed")
+        account.resume(arn, token)
         account.sleep(_BEGIN_SECONDS)
-        return account.end(arn).each("StartTime") != before.each("StartTime")
+        after = account.wait_for_end(arn)
+        return after.by_step("StartTime") != before.by_step("StartTime")
 
-    texts = ("accepted, and resumes again", "accepted, and resumes nothing")
-    yield {
-        "same-token-after-end": account.observe(
-            lambda: one_of(is_repeated(token), *texts)
+    def resume_with_same_token() -> Seen:
+        return one_of(
+            repeats(token),
+            "accepted, and resumes again",
+            "accepted, and resumes nothing",
         )
-    }
-    texts = ("accepted, and repeats the failed step", "accepted, and repeats nothing")
-    yield {"second": account.observe(lambda: one_of(is_repeated(), *texts))}
+
+    def resume_with_new_token() -> Seen:
+        return one_of(
+            repeats(account.token()),
+            "accepted, and repeats the failed step",
+            "accepted, and repeats nothing",
+        )
+
+    yield {"same-token-after-end": account.observe(resume_with_same_token)}
+    yield {"second": account.observe(resume_with_new_token)}
 
 
 def refusals(account: Account) -> Observations:
     """Resume what cannot be resumed."""
     arn = account.start(account.create("resume-ended", definitions.succeeding()))
-    yield {"missing": account.told(account.resume, missing_execution(arn))}
-    account.end(arn, "Succeeded")
-    yield {"succeeded": account.told(account.resume, arn)}
+    yield {"missing": account.answer_to(account.resume, missing_execution(arn))}
+    account.wait_for_end(arn, "Succeeded")
+    yield {"succeeded": account.answer_to(account.resume, arn)}
 
 
 def fail_step(account: Account) -> Observations:
     """Resume an execution that a Fail step has ended."""
-    arn = account.run("resume-failstep", definitions.failing(), "Failed").arn
-    yield {"fail-step": account.told(account.resume, arn)}
+    arn = account.run_to_end("resume-failstep", definitions.failing(), "Failed").arn
+    yield {"fail-step": account.answer_to(account.resume, arn)}

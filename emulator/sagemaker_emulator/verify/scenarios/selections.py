@@ -35,27 +35,30 @@ def selections(account: Account) -> Observations:
     the source.
     """
     name = account.create("select", definitions.chain(length=3))
-    source = account.end(account.start(name), "Succeeded").arn
-    missing, naming = (
-        missing_execution(source),
-        ("which names it", "which does not name it"),
-    )
-    told = partial(account.told, _select, account, name)
+    source = account.wait_for_end(account.start(name), "Succeeded").arn
     selected = account.attempt(_select, account, name, "Step3", source=source)
     if isinstance(selected, Refusal):
         yield {"reused": selected}
         raise NotCheckedError(f"a selection with a source is {selected}")
-    end = account.end(selected, "Succeeded")
+    end = account.wait_for_end(selected, "Succeeded")
     config = end.answer.get("SelectiveExecutionConfig")
     yield {"shown": one_of(_source(config) == source, "shown", "not shown")}
     if not config:
         raise NotCheckedError("the execution shows no selection")
-    yield {"first-step": told("Step1")}
-    yield {"without-source": told("Step3")}
-    yield {"gap": told("Step1", "Step3", source=source)}
-    yield {"unknown-step": told("Step4", source=source)}
-    yield {"missing-source": worded(told("Step3", source=missing), missing, *naming)}
-    results = end.each("SelectiveExecutionResult")
+
+    select = partial(account.answer_to, _select, account, name)
+    yield {"first-step": select("Step1")}
+    yield {"without-source": select("Step3")}
+    yield {"gap": select("Step1", "Step3", source=source)}
+    yield {"unknown-step": select("Step4", source=source)}
+    missing = missing_execution(source)
+    answer = select("Step3", source=missing)
+    yield {
+        "missing-source": worded(
+            answer, missing, "which names it", "which does not name it"
+        )
+    }
+    results = end.by_step("SelectiveExecutionResult")
     reused = sorted(
         name for name, result in results.items() if _source(result) == source
     )
@@ -76,9 +79,9 @@ def other_sources(account: Account) -> Observations:
     Select a step, with an execution that runs, and is stopped then, as the source.
     """
     # The step before the selected one has succeeded.
-    name, arn = account.begin("select-running")
-    select = partial(account.told, _select, account, name, "Step2", source=arn)
-    yield {"running-source": account.given(arn, select(), "Executing")}
-    account.require("the stop", account.told(account.stop, arn))
-    account.end(arn, "Stopped")
+    name, arn = account.start_chain("select-running")
+    select = partial(account.answer_to, _select, account, name, "Step2", source=arn)
+    yield {"running-source": account.if_still(arn, select(), "Executing")}
+    account.require_accepted("the stop", account.answer_to(account.stop, arn))
+    account.wait_for_end(arn, "Stopped")
     yield {"stopped-source": select()}

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
     Observations,
-    Observed,
+    Seen,
     one_of,
     within,
     worded,
@@ -29,80 +29,88 @@ _CLOCK_SECONDS: Final = 5.0
 def tokens(account: Account) -> Observations:
     """Send a start several times."""
 
-    def text(value: str) -> dict[str, Any]:
-        return {"PipelineParameters": [{"Name": "Text", "Value": value}]}
+    text = definitions.parameter("Text", "String", "a")
+    name = account.create("tokens", definitions.succeeding(text))
 
-    def start(**members: Any) -> Observed:
-        arn = account.start(name, ClientRequestToken=token, **members)
-        return one_of(arn == first, "the same execution", "another execution")
+    def start(value: str, token: str) -> str:
+        parameters = [{"Name": "Text", "Value": value}]
+        return account.start(
+            name, ClientRequestToken=token, PipelineParameters=parameters
+        )
 
-    name = account.create(
-        "tokens", definitions.succeeding(definitions.parameter("Text", "String", "a"))
-    )
     token = account.token()
-    first = account.start(name, ClientRequestToken=token, **text("b"))
-    yield {"same-token": account.observe(start, **text("b"))}
-    yield {"same-token-other-parameters": account.observe(start, **text("c"))}
-    other = account.start(name, **text("b"))
-    yield {
-        "other-token": one_of(other != first, "another execution", "the same execution")
-    }
-    account.end(first)
-    yield {"same-token-after-end": account.observe(start, **text("b"))}
-    yield {
-        "count": f"{len(account.wait_for_list(name, len({first, other})))} executions"
-    }
+    first = start("b", token)
+
+    def start_again(value: str) -> Seen:
+        is_first = start(value, token) == first
+        return one_of(is_first, "the same execution", "another execution")
+
+    yield {"same-token": account.observe(start_again, "b")}
+    yield {"same-token-other-parameters": account.observe(start_again, "c")}
+    other = start("b", account.token())
+    is_another = other != first
+    yield {"other-token": one_of(is_another, "another execution", "the same execution")}
+    account.wait_for_end(first)
+    yield {"same-token-after-end": account.observe(start_again, "b")}
+    executions = account.wait_for_list(name, len({first, other}))
+    yield {"count": f"{len(executions)} executions"}
 
 
 def members(account: Account) -> Observations:
     """Start executions that differ in one member from one that is accepted."""
     name = account.create("plain", definitions.succeeding())
-    told, alias = partial(account.told, account.start, name), "polysync-verify-none"
     response = account.call(
         "StartPipelineExecution", PipelineName=name, ClientRequestToken=account.token()
     )
+    arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
 
-    def shown(member: str, value: object) -> Observed:
-        seen = account.end(account.start(name, **{member: value})).answer.get(member)
+    def shown(member: str, value: object) -> Seen:
+        """Start an execution with a member, and return how it is shown at the end."""
+        end = account.wait_for_end(account.start(name, **{member: value}))
+        shown_value = end.answer.get(member)
         return one_of(
-            seen == value, "accepted, and shown as it was sent", f"shown as {seen}"
+            shown_value == value,
+            "accepted, and shown as it was sent",
+            f"shown as {shown_value}",
         )
 
-    naming = "which names it", "which does not name it"
-    arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
+    start = partial(account.answer_to, account.start)
+    longer_name = f"{_LONGEST_NAME}a"
+    run_id = "manual__2026-01-01T00:00:00"
+    alias = "polysync-verify-none"
     yield {
         "display-name": account.observe(
             shown, "PipelineExecutionDisplayName", _LONGEST_NAME
         )
     }
+    yield {"longer-display-name": start(name, PipelineExecutionDisplayName=longer_name)}
+    yield {"display-name-characters": start(name, PipelineExecutionDisplayName=run_id)}
+    answer = start(name, PipelineVersionAlias=alias)
     yield {
-        "longer-display-name": told(PipelineExecutionDisplayName=f"{_LONGEST_NAME}a")
-    }
-    yield {
-        "display-name-characters": told(
-            PipelineExecutionDisplayName="manual__2026-01-01T00:00:00"
+        "missing-alias": worded(
+            answer, alias, "which names it", "which does not name it"
         )
     }
-    yield {"missing-alias": worded(told(PipelineVersionAlias=alias), alias, *naming)}
-    yield {"role": told(RoleArn=account.role_arn)}
-    yield {"by-arn": account.told(account.start, arn)}
-    yield {"missing-pipeline": account.told(account.start, account.name_of("missing"))}
+    yield {"role": start(name, RoleArn=account.role_arn)}
+    yield {"by-arn": start(arn)}
+    yield {"missing-pipeline": start(account.name_of("missing"))}
     limit = {"MaxParallelExecutionSteps": 1}
     yield {"parallelism": account.observe(shown, "ParallelismConfiguration", limit)}
     sent = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
-    created = account.end(response["PipelineExecutionArn"]).answer["CreationTime"]
+    end = account.wait_for_end(response["PipelineExecutionArn"])
+    created = end.answer["CreationTime"]
     yield {"clock": within(abs((created - sent).total_seconds()), _CLOCK_SECONDS)}
 
 
 def others(account: Account) -> Observations:
     """Use the token of a refused start again."""
-    name = account.create(
-        "refusal", definitions.succeeding(definitions.parameter("Number", "Integer", 1))
-    )
+    number = definitions.parameter("Number", "Integer", 1)
+    name = account.create("refusal", definitions.succeeding(number))
     start = partial(
-        account.told, account.start, name, ClientRequestToken=account.token()
+        account.answer_to, account.start, name, ClientRequestToken=account.token()
     )
-    if start(PipelineParameters=[{"Name": "Number", "Value": "many"}]) == "accepted":
+    refused = start(PipelineParameters=[{"Name": "Number", "Value": "many"}])
+    if refused == "accepted":
         raise NotCheckedError("a start with a wrong value is accepted")
     yield {"token-of-a-refusal": start()}
 
@@ -111,9 +119,10 @@ def versions(account: Account) -> Observations:
     """Start the first version of a pipeline after an update that lets it fail."""
     name = account.create("version", definitions.succeeding())
     account.update(name, definitions.failing())
-    account.end(account.start(name), "Failed")
-    yield {
-        "version": account.observe(
-            lambda: account.end(account.start(name, PipelineVersionId=1)).status
-        )
-    }
+    account.wait_for_end(account.start(name), "Failed")
+
+    def run_first_version() -> str:
+        arn = account.start(name, PipelineVersionId=1)
+        return account.wait_for_end(arn).status
+
+    yield {"version": account.observe(run_first_version)}

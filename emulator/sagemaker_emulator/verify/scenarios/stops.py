@@ -30,40 +30,46 @@ def deletion(account: Account) -> Observations:
     delete it.
     """
     older = account.start(account.create("delete-older", definitions.chain()))
-    name, arn = account.begin("delete")
-    request = {"PipelineName": name, "ClientRequestToken": account.token()}
-    deleted = account.told(account.call, "DeletePipeline", **request)
-    # It has the same steps, and has begun earlier: if it runs, so did the other one,
-    # which may be deleted.
-    observed = account.given(older, deleted, "Executing")
+    name, arn = account.start_chain("delete")
+    answer = account.answer_to(
+        account.call,
+        "DeletePipeline",
+        PipelineName=name,
+        ClientRequestToken=account.token(),
+    )
+    # The execution may be deleted, so its status is not asked for. The older one has
+    # the same steps, and has begun earlier: if it still runs, so did the other one.
+    observed = account.if_still(older, answer, "Executing")
     # Nobody waits for their ends.
-    for each in (older, arn):
-        account.told(account.stop, each)
+    account.answer_to(account.stop, older)
+    account.answer_to(account.stop, arn)
     yield {"delete": observed}
 
 
 def stops(account: Account) -> Observations:
     """Stop an execution several times."""
-    _, arn = account.begin("stop", _STEPS)
-    token, stop = account.token(), partial(account.told, account.stop)
-    stopped = account.given(arn, stop(arn, token), *RUNNING, "Stopped")
+    _, arn = account.start_chain("stop", _STEPS)
+    token = account.token()
+    stop = partial(account.answer_to, account.stop, arn)
+    stopped = account.if_still(arn, stop(token), *RUNNING, "Stopped")
     yield {"running": stopped}
-    account.require("the stop", stopped)
+    account.require_accepted("the stop", stopped)
     status = account.status(arn)
-    yield {"stopping": account.observe(account.expect, status, *RUNNING)}
-    yield {"same-token": account.given(arn, stop(arn, token), "Stopping")}
-    yield {"other-token": account.given(arn, stop(arn), "Stopping")}
+    yield {"stopping": account.observe(account.require_status, status, *RUNNING)}
+    yield {"same-token": account.if_still(arn, stop(token), "Stopping")}
+    yield {"other-token": account.if_still(arn, stop(), "Stopping")}
     if f"Step{_STEPS}" in [step["StepName"] for step in account.steps(arn)]:
         raise NotCheckedError("the last step had begun before the stop")
-    end = account.end(arn)
+    end = account.wait_for_end(arn)
     yield {"stopped": end.status}
-    account.expect(end.status, "Stopped")
+    account.require_status(end.status, "Stopped")
+    # It must be listed: else there is nothing to observe.
     end.step("Step1")
-    statuses = {*end.each("StepStatus").values()}
+    statuses = set(end.by_step("StepStatus").values())
     running = statuses & {"Executing", "Starting", "Stopping"}
     yield {"steps": one_of(running, "some", "none", ", ".join(sorted(statuses)))}
-    yield {"same-token-after-end": stop(arn, token)}
-    answer = stop(arn)
+    yield {"same-token-after-end": stop(token)}
+    answer = stop()
     if not isinstance(answer, Refusal):
         raise NotCheckedError("the stop of a stopped execution is not refused")
     has_words = _ONLY_EXECUTING in answer.detail
@@ -72,32 +78,34 @@ def stops(account: Account) -> Observations:
 
 def resumed(account: Account) -> Observations:
     """Stop an execution, and resume it."""
-    _, arn = account.begin("stop-resume", _STEPS)
-    token, told = account.token(), account.told
-    account.require("the stop", told(account.stop, arn, token))
-    answer = told(account.resume, arn)
-    yield {"resume-while-stopping": account.given(arn, answer, "Stopping")}
+    _, arn = account.start_chain("stop-resume", _STEPS)
+    token = account.token()
+    stop = partial(account.answer_to, account.stop, arn)
+    resume = partial(account.answer_to, account.resume, arn)
+    account.require_accepted("the stop", stop(token))
+    answer = resume()
+    yield {"resume-while-stopping": account.if_still(arn, answer, "Stopping")}
     if answer == "accepted":
         raise NotCheckedError("the execution was resumed before its end")
-    account.end(arn, "Stopped")
-    answer = told(account.resume, arn)
+    account.wait_for_end(arn, "Stopped")
+    answer = resume()
     yield {"resume-of-stopped": answer}
-    account.require("the resume", answer)
-    account.expect(account.status(arn), "Executing")
-    told(account.stop, arn, token)
-    status = account.expect(account.status(arn), *RUNNING, "Stopped")
+    account.require_accepted("the resume", answer)
+    account.require_status(account.status(arn), "Executing")
+    stop(token)
+    status = account.require_status(account.status(arn), *RUNNING, "Stopped")
     yield {
         "token-before-resume": one_of(
             status == "Executing", "goes on", "is stopped", f"status {status}"
         )
     }
-    account.expect(status, "Executing")
-    yield {"resumed-end": account.end(arn).status}
+    account.require_status(status, "Executing")
+    yield {"resumed-end": account.wait_for_end(arn).status}
 
 
 def refusals(account: Account) -> Observations:
     """Stop what cannot be stopped."""
     arn = account.start(account.create("stop-ended", definitions.succeeding()))
-    yield {"missing": account.told(account.stop, missing_execution(arn))}
-    account.end(arn, "Succeeded")
-    yield {"ended": account.told(account.stop, arn)}
+    yield {"missing": account.answer_to(account.stop, missing_execution(arn))}
+    account.wait_for_end(arn, "Succeeded")
+    yield {"ended": account.answer_to(account.stop, arn)}

@@ -62,7 +62,8 @@ class RedirectedBoto3:
 
     def start(self) -> boto3.Session:
         """
-        Begin, for programs and notebooks that use the emulator until they end.
+        Redirect the clients from now on, for programs and notebooks that use the
+        emulator until they end.
 
         :return: the default session. Give it to programs that take a session.
         :raises RuntimeError: if it has begun already.

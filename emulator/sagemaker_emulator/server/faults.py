@@ -55,7 +55,7 @@ class FaultError(ValueError):
 @dataclass
 class Fault:
     """
-    One fault.
+    A fault, which is applied to the requests that it matches.
 
     :param delay: the delay of a ``latency`` fault, in real seconds.
     :param skip: the remaining number of requests that are not affected.

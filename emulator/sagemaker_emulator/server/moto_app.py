@@ -111,7 +111,9 @@ class Moto:
         :param version: the version id; None for the latest version.
         :raises ApiError: ValidationException if the object cannot be read.
         """
-        query = {"versionId": version} if version else {}
+        query = {}
+        if version:
+            query["versionId"] = version
         path = f"/{quote(bucket)}/{quote(key)}"
         headers = {"Authorization": _S3_AUTHORIZATION}
         with Client(self._app).get(

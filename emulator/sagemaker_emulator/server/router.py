@@ -217,8 +217,15 @@ class Router:
         if aws.service == "s3":
             environ["HTTP_HOST"] = self._guard.local_host(environ["HTTP_HOST"])
         try:
-            with self._events_of(aws):
-                return self._moto(environ, start_response)
+            if aws.operation == "ReceiveMessage":
+                # moto may wait for a message.
+                with self._sending_events(aws.region):
+                    return self._moto(environ, start_response)
+            response_body = self._moto(environ, start_response)
+            if aws.service == "sagemaker":
+                # The request may have changed a model package.
+                self._sagemaker.send_events(aws.region)
+            return response_body
         except NotImplementedError as error:
             unknown_operation = ApiError("UnknownOperationException", str(error))
             response = protocol.error_response(
@@ -227,21 +234,13 @@ class Router:
             return response(environ, start_response)
 
     @contextmanager
-    def _events_of(self, aws: AwsRequest) -> Iterator[None]:
-        """
-        Send the events that become due while moto handles a request: it may wait for
-        messages, or change a model package.
-        """
-        if aws.operation != "ReceiveMessage":
-            yield
-            if aws.service == "sagemaker":
-                self._sagemaker.send_events(aws.region)
-            return
+    def _sending_events(self, region: str) -> Iterator[None]:
+        """Send the events that become due meanwhile."""
         done = Event()
 
         def send_until_done() -> None:
             while not done.wait(_EVENT_SECONDS):
-                self._sagemaker.send_events(aws.region)
+                self._sagemaker.send_events(region)
 
         thread = Thread(target=send_until_done, name="emulator-events", daemon=True)
         thread.start()

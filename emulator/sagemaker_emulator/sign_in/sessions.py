@@ -20,7 +20,7 @@ from sagemaker_emulator.sign_in.settings import SignInSettings
 @dataclass(frozen=True)
 class Session:
     """
-    A session.
+    The credentials that STS has issued to a caller.
 
     :param expires_at: the expiration, in seconds since the epoch.
     :param clock: the clock of ``expires_at``: ``real`` or ``emulated``.

@@ -175,7 +175,8 @@ class Calls:
         self, operation: str, *, service: str = "sagemaker", **request: Any
     ) -> Any:
         """
-        Call an operation. An error that passes by itself is waited for.
+        Call an operation, and repeat it while AWS refuses it with an error that passes
+        by itself.
 
         :raises botocore.exceptions.ClientError: AWS refuses the request.
         """

@@ -38,7 +38,7 @@ Response = Mapping[str, Any]
 @dataclass(frozen=True)
 class Seen:
     """
-    What was seen.
+    What a scenario has seen.
 
     :param value: a text in the words of ``Belief.expected``, for the comparison.
     :param detail: figures and texts of AWS, which are only shown.

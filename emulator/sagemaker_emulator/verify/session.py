@@ -32,7 +32,7 @@ CONFIG: Final = Config(
 @dataclass(frozen=True)
 class Session:
     """
-    How an account is called.
+    The clients of an account, and what is known of the identity that uses them.
 
     :param client: makes a client of boto3, by the name of its service.
     :param identity: the response of GetCallerIdentity.

@@ -58,7 +58,7 @@ class Inbox:
         self._others: list[str] = []
 
     def about(self, arn: str, member: str) -> list[Message]:
-        """Return the messages about an execution that have a member."""
+        """Return the received messages about an execution that have a member."""
         return [
             message
             for message in self._own

@@ -53,7 +53,7 @@ def resumes(account: Account) -> Observations:
         yield {"status": account.observe(account.require_status, status, *RUNNING)}
     else:
         yield {"status": status}
-        # This may be the end before the resume.
+        # Without a repeated step, this may still be the status before the resume.
         account.require_status(status, *RUNNING)
     yield {"repeated": ", ".join(repeated) or "none"}
 
@@ -109,7 +109,9 @@ def tokens(account: Account) -> Observations:
     attempts = account.wait_for_end(arn, "Failed").step("Third").get("AttemptCount", 0)
     if attempts > 2:
         # It had ended, and one of these requests has resumed it, so it was Executing.
-        same_token = other_token = NotCheckedError("the execution had ended")
+        had_ended = NotCheckedError("the execution had ended")
+        same_token = had_ended
+        other_token = had_ended
     yield {"same-token": same_token, "other-token": other_token}
 
     def repeats(token: str) -> bool:

@@ -4,13 +4,14 @@ Step caching: which earlier run of a step has the same results.
 The rules are those of
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-caching.html and
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-default-keys.html: a step with
-``CacheConfig``
-reuses the most recent successful run of the same step in the same pipeline, if the run
-is not older than ``ExpireAfter`` and if the attributes that belong to the cache key
-have the same values. A step that reuses results has the properties of the job that made
-them: its outputs are where that job has written them, under the id of the earlier
-execution, so that the steps after it find their own results too. A value that only the
-job of another step can produce differs from job to job.
+``CacheConfig`` reuses the most recent successful run of the same step in the same
+pipeline, if that run is not older than ``ExpireAfter`` and if the attributes in the
+cache key have the same values.
+
+A step that reuses results has the properties of the job that made them. Its outputs are
+where that job has written them, under the id of the earlier execution, so the steps
+after it find their own results too. A value that only the job of another step can
+produce differs from job to job.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from sagemaker_emulator.engine.expressions import (
     evaluate_all,
 )
 
-# The attributes in the cache key, as paths in ``Arguments``. The page has none for
-# Lambda, Callback and EMR Serverless steps, which the SageMaker Python SDK lets cache:
-# there, all arguments count.
+# The attributes in the cache key, as paths in ``Arguments``. The page names none for
+# Lambda, Callback and EMR Serverless steps, but the SageMaker Python SDK lets them
+# cache: there, all arguments count.
 _TUNING = (
     "AlgorithmSpecification",
     "HyperParameterRanges",
@@ -89,19 +90,23 @@ _STEP_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "Callback": ("SqsQueueUrl",),
 }
 STEP_PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.(.+)")
+# The members that name an entry of a list.
+_NAME_MEMBERS = ("OutputName", "InputName", "ChannelName")
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_]+)|\[(\d{1,9})\]|\[(['\"])(.*?)\3\]")
 
 
 def max_age(step: Step) -> float | None:
     """
-    Return the age in seconds up to which an earlier run of a step is reused; None to
-    reuse none.
+    Return up to which age in seconds an earlier run of a step is reused; None to reuse
+    none.
     """
     config = step.body.get("CacheConfig") or {}
     if not config.get("Enabled") or step.type not in _KEYS:
         return None
     expire_after = config.get("ExpireAfter")
-    return inf if expire_after is None else duration_seconds(expire_after)
+    if expire_after is None:
+        return inf
+    return duration_seconds(expire_after)
 
 
 def cache_key(step: Step, scope: Scope, job_of: Callable[[str], str]) -> str | None:
@@ -117,45 +122,51 @@ def cache_key(step: Step, scope: Scope, job_of: Callable[[str], str]) -> str | N
         return None
 
     def resolve(reference: str) -> Any:
-        value, match = scope.resolve(reference), STEP_PROPERTY.match(reference)
-        return (
-            f"{reference} of {job_of(match[1])}"
-            if match and isinstance(value, Unknown)
-            else value
-        )
+        value = scope.resolve(reference)
+        step_property = STEP_PROPERTY.match(reference)
+        if step_property and isinstance(value, Unknown):
+            return f"{reference} of {job_of(step_property[1])}"
+        return value
 
-    compared = replace(scope, resolve=resolve)
+    comparable_scope = replace(scope, resolve=resolve)
     attributes = {
-        path: _value(_at(step.arguments, path), compared) for path in _KEYS[step.type]
+        path: _comparable(_argument_at(step.arguments, path), comparable_scope)
+        for path in _KEYS[step.type]
     }
     members = {
-        name: _value(step.body.get(name), compared)
+        name: _comparable(step.body.get(name), comparable_scope)
         for name in _STEP_MEMBERS.get(step.type, ())
     }
     content = json.dumps([step.type, attributes, members], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _value(value: Any, scope: Scope) -> Any:
+def _comparable(value: Any, scope: Scope) -> Any:
+    """Evaluate a value; return the text of the error if that fails."""
     try:
         return evaluate_all(value, scope)
     except ExpressionError as error:
         return str(error)
 
 
-def _at(arguments: Any, path: str) -> Any:
-    for name in filter(None, path.split(".")):
-        arguments = arguments.get(name) if isinstance(arguments, dict) else None
+def _argument_at(arguments: Any, path: str) -> Any:
+    if path == "":
+        return arguments
+    for name in path.split("."):
+        if not isinstance(arguments, dict):
+            return None
+        arguments = arguments.get(name)
     return arguments
 
 
 def property_at(content: Any, path: str) -> Any:
     """
-    Return the value at the path of a step's property, or None. ``['x']`` finds the list
-    entry named x.
+    Return the value at the path of a step's property; None if there is none.
 
-    :param content: arguments of the step, or the response of the Describe operation of
-        its job.
+    ``['x']`` finds the list entry named x.
+
+    :param content: the response of the Describe operation of the step's job, or the
+        arguments of the step.
     :param path: the path, such as ``ModelArtifacts.S3ModelArtifacts``.
     """
     position = 0
@@ -166,15 +177,23 @@ def property_at(content: Any, path: str) -> Any:
         name = part[1] or part[4]
         if isinstance(content, dict):
             content = content.get(name)
-        elif isinstance(content, list) and part[2]:
-            content = content[int(part[2])] if int(part[2]) < len(content) else None
-        elif isinstance(content, list):
-            names = ("OutputName", "InputName", "ChannelName")
-            entries = [entry for entry in content if isinstance(entry, dict)]
-            content = next(
-                (e for e in entries if name in [e.get(key) for key in names]), None
-            )
-        else:
+        elif not isinstance(content, list):
             return None
+        elif part[2]:
+            index = int(part[2])
+            if index >= len(content):
+                return None
+            content = content[index]
+        else:
+            content = _entry_named(content, name)
         position = part.end()
     return content
+
+
+def _entry_named(entries: list[Any], name: str) -> dict[str, Any] | None:
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        if name in [entry.get(member) for member in _NAME_MEMBERS]:
+            return entry
+    return None

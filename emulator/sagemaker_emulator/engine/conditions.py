@@ -30,8 +30,6 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "LessThan": operator.lt,
     "LessThanOrEqualTo": operator.le,
 }
-
-
 #: The types of check steps, with the check that their failure reason names.
 CHECKS: Mapping[str, str] = {"QualityCheck": "Quality", "ClarifyCheck": "Clarify"}
 
@@ -47,17 +45,15 @@ def flag(value: Any, scope: Scope, default: bool) -> bool:
     :raises ExpressionError: if the expression cannot be evaluated.
     """
     evaluated = evaluate(value, scope)
-    return (
-        default
-        if evaluated is None or isinstance(evaluated, Unknown)
-        else text(evaluated).lower() == "true"
-    )
+    if evaluated is None or isinstance(evaluated, Unknown):
+        return default
+    return text(evaluated).lower() == "true"
 
 
 def check_failure(step: Step, scope: Scope) -> str | None:
     """
-    Return why a check step fails that has found violations; None if it does not fail
-    because of them.
+    Return why the violations that a check step has found make it fail; None if they do
+    not.
 
     The text is what the integration tests of the SageMaker Python SDK expect of AWS.
 
@@ -83,8 +79,7 @@ def outcome(conditions: list[Any], scope: Scope) -> bool:
     :raises ExpressionError: if a condition is malformed, or if its two values cannot be
         compared.
     """
-    result = _all(conditions, scope)
-    return True if result is None else result
+    return _all(conditions, scope) is not False
 
 
 def _evaluate(condition: Any, scope: Scope) -> bool | None:
@@ -92,23 +87,23 @@ def _evaluate(condition: Any, scope: Scope) -> bool | None:
         raise ExpressionError(f"{condition!r} is not a condition")
     kind = condition["Type"]
     if kind == "Not":
-        inner = _evaluate(
+        negated = _evaluate(
             condition.get("Condition", condition.get("Expression")), scope
         )
-        return None if inner is None else not inner
+        if negated is None:
+            return None
+        return not negated
     if kind == "And":
         return _all(condition.get("Conditions") or [], scope)
     if kind == "Or":
         return _any(condition.get("Conditions") or [], scope)
     if kind == "In":
-        query, values = condition.get("QueryValue"), condition.get("Values") or []
-        return _any(
-            [
-                {"Type": "Equals", "LeftValue": query, "RightValue": value}
-                for value in values
-            ],
-            scope,
-        )
+        searched = condition.get("QueryValue")
+        comparisons = [
+            {"Type": "Equals", "LeftValue": searched, "RightValue": value}
+            for value in condition.get("Values") or []
+        ]
+        return _any(comparisons, scope)
     return _compare(kind, condition, scope)
 
 
@@ -129,9 +124,17 @@ def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | No
 
 def _all(conditions: list[Any], scope: Scope) -> bool | None:
     results = [_evaluate(condition, scope) for condition in conditions]
-    return False if False in results else None if None in results else True
+    if False in results:
+        return False
+    if None in results:
+        return None
+    return True
 
 
 def _any(conditions: list[Any], scope: Scope) -> bool | None:
     results = [_evaluate(condition, scope) for condition in conditions]
-    return True if True in results else None if None in results else False
+    if True in results:
+        return True
+    if None in results:
+        return None
+    return False

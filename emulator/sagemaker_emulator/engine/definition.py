@@ -5,10 +5,9 @@ dependencies of each step.
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html.
-Dependencies with a trigger
-(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker
-Python SDK only, in the classes ``StepDependency`` and ``ForEachStep`` (the latter as of
-version 3.27).
+Only the SageMaker Python SDK describes dependencies with a trigger
+(``{"Step": ..., "Trigger": ...}``) and ForEach steps, in the classes ``StepDependency``
+and ``ForEachStep`` (the latter as of version 3.27).
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ TRIGGERS = (COMPLETED, "Failed", "Stopped", "Any")
 MAX_CONCURRENCY = 50
 #: How many items a ForEach step may name in its definition.
 MAX_LITERAL_ITEMS = 100
-#: The beginning of the names of Lambda functions that do not exist; all others do. A
-#: name that nobody gives.
+#: Lambda functions whose names begin so do not exist; all others do.
 MISSING_FUNCTION = "polysync-no-such-function"
 #: The exception types of retry policies, and the limits of their members; see
 #: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
@@ -68,8 +66,10 @@ _BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
 SELECTOR_FIELD = re.compile(
     r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)"
 )
-# What only the body or the selector of a ForEach step can refer to.
-_OF_LOOPS = ("ForEach.", "IterationOutput.", "ChildOutput.")
+# The beginnings of the references that only a ForEach step can have, in its body or
+# selector.
+_LOOP_REFERENCES = ("ForEach.", "IterationOutput.", "ChildOutput.")
+_NOT_IN_LOOPS = ("Condition", "Fail", "ForEach")
 _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
 
 
@@ -105,14 +105,17 @@ class Iteration:
 @dataclass(frozen=True)
 class Step:
     """
-    A step and the names of all steps that it depends on.
+    A step.
 
+    :param body: the step as the definition has it.
+    :param depends_on: the names of all steps that it depends on, but for its condition
+        step.
     :param condition: the condition step that contains this step; None for a step at the
         top level.
     :param branch: True for a step in ``IfSteps``, False for a step in ``ElseSteps``,
         None at the top level.
-    :param triggers: the outcome of each dependency that lets this step run, where it is
-        not ``Completed``.
+    :param triggers: the triggers of the dependencies in ``DependsOn``; all others have
+        ``Completed``.
     :param iteration: the iteration of a ForEach step that runs this step; None for all
         other steps.
     """
@@ -137,18 +140,25 @@ class Step:
         """
         The steps that a ForEach step runs for each item; none for all other steps.
         """
-        steps: list[Mapping[str, Any]] = (
-            self.arguments["ForEachBody"] if self.type == "ForEach" else []
-        )
+        if self.type != "ForEach":
+            return []
+        steps: list[Mapping[str, Any]] = self.arguments["ForEachBody"]
         return steps
+
+    @property
+    def predecessors(self) -> frozenset[str]:
+        """The steps that it depends on, with the condition step that contains it."""
+        if self.condition is None:
+            return self.depends_on
+        return self.depends_on | {self.condition}
 
     @property
     def calls_missing_function(self) -> bool:
         """Whether the Lambda function of the step is one that does not exist."""
         arn = self.body.get("FunctionArn")
-        return isinstance(arn, str) and arn.rpartition(":")[2].startswith(
-            MISSING_FUNCTION
-        )
+        if not isinstance(arn, str):
+            return False
+        return arn.rpartition(":")[2].startswith(MISSING_FUNCTION)
 
     @property
     def property_files(self) -> tuple[str, ...]:
@@ -158,27 +168,32 @@ class Step:
         )
 
     def iterations(self, items: list[Any]) -> list[Step]:
-        """Return the steps of a ForEach step: those of its body, for each item."""
+        """
+        Return the steps that a ForEach step runs: those of its body, for each item.
+
+        :param items: the items of the ForEach step, in order.
+        """
         steps: list[Step] = []
         for index, item in enumerate(items):
-            # What a step of the body says of another one is meant of the one with the
-            # same item.
+            # A step of the body depends on other steps of the body for the same item.
             names = {
                 body["Name"]: iteration_name(body["Name"], index)
                 for body in self.loop_body
             }
             for body in self.loop_body:
                 triggers = _triggers(body["Name"], body)
-                needs = _dependencies(body["Name"], body, triggers)
+                dependencies = _dependencies(body["Name"], body, triggers)
                 steps.append(
                     Step(
-                        names[body["Name"]],
-                        body["Type"],
-                        _renamed(body, names),
-                        frozenset(names[name] for name in needs if name in names),
+                        name=names[body["Name"]],
+                        type=body["Type"],
+                        body=_with_step_names(body, names),
+                        depends_on=frozenset(
+                            names[name] for name in dependencies if name in names
+                        ),
                         triggers={
-                            names[name]: triggers[name]
-                            for name in triggers
+                            names[name]: trigger
+                            for name, trigger in triggers.items()
                             if name in names
                         },
                         iteration=Iteration(self.name, index, item),
@@ -212,7 +227,9 @@ class Definition:
 @lru_cache(maxsize=32)
 def parse(text: str) -> Definition:
     """
-    Parse and validate a pipeline definition. Each reset of an emulator creates the same
+    Parse and validate a pipeline definition.
+
+    The latest ones are kept, because each reset of an emulator creates the same
     pipelines again.
 
     :param text: the JSON text that was passed to CreatePipeline or UpdatePipeline.
@@ -231,22 +248,13 @@ def parse(text: str) -> Definition:
         raise DefinitionError("'Steps' is missing or empty")
     parameters = _parameters(document.get("Parameters") or [])
     steps: dict[str, Step] = {}
-    for step in _steps(document["Steps"], None, None):
+    for step in _steps(document["Steps"]):
         if step.name in steps:
             raise DefinitionError(f"step name '{step.name}' is not unique")
         steps[step.name] = step
     _check_bodies(steps)
     _check_references(document["Steps"], parameters)
-    in_loops = [
-        [step.loop_body, step.arguments.get("Selector")]
-        for step in steps.values()
-        if step.loop_body
-    ]
-    for reference in Counter(references(document["Steps"])) - Counter(
-        references(in_loops)
-    ):
-        if reference.startswith(_OF_LOOPS):
-            raise DefinitionError(f"reference '{reference}' is not in a ForEach step")
+    _check_loop_references(document["Steps"], steps)
     _check_graph(steps)
     return Definition(parameters, steps, document.get("PipelineExperimentConfig"), text)
 
@@ -268,28 +276,32 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
 
 
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a JSON value with other names of steps in its references."""
+def _with_step_names(value: Any, names: Mapping[str, str]) -> Any:
+    """
+    Return a JSON value whose references have other names of steps.
+
+    :param value: the JSON value.
+    :param names: the new name of each step that gets one, by the old name.
+    """
     if isinstance(value, list):
-        return [_renamed(item, names) for item in value]
+        return [_with_step_names(item, names) for item in value]
     if not isinstance(value, dict):
         return value
     reference = value.get("Get")
-    match = (
-        _STEP_REFERENCE.match(reference)
-        if len(value) == 1 and isinstance(reference, str)
-        else None
-    )
-    if match and match[1] in names:
-        return {"Get": f"Steps.{names[match[1]]}{match.string[match.end(1) :]}"}
-    return {key: _renamed(item, names) for key, item in value.items()}
+    if isinstance(reference, str) and len(value) == 1:
+        match = _STEP_REFERENCE.match(reference)
+        if match and match[1] in names:
+            path = reference[match.end(1) :]
+            return {"Get": f"Steps.{names[match[1]]}{path}"}
+    return {key: _with_step_names(item, names) for key, item in value.items()}
 
 
 def _parameters(entries: Any) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for entry in _objects(entries, "Parameters"):
+        name = entry.get("Name")
         # AWS's schema of definitions: a parameter without a type is a String.
-        name, kind = entry.get("Name"), entry.get("Type", "String")
+        kind = entry.get("Type", "String")
         if not isinstance(name, str) or not name:
             raise DefinitionError("a parameter has no 'Name'")
         if kind not in PARAMETER_TYPES:
@@ -304,41 +316,57 @@ def _parameters(entries: Any) -> dict[str, Parameter]:
     return parameters
 
 
-def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator[Step]:
+def _steps(
+    entries: Any, condition: str | None = None, branch: bool | None = None
+) -> Iterator[Step]:
+    """
+    Yield the steps of a list, and after each condition step those of its branches.
+
+    :param entries: the list in the definition.
+    :param condition: the condition step that has the list; None at the top level.
+    :param branch: True for the list ``IfSteps``, False for ``ElseSteps``; None at the
+        top level.
+    """
     for body in _objects(entries, "Steps"):
-        name, kind = body.get("Name"), body.get("Type")
-        if not isinstance(name, str) or not _STEP_NAME.fullmatch(name):
-            raise DefinitionError(
-                f"step name {name!r} does not match {_STEP_NAME.pattern}"
-            )
-        if not isinstance(kind, str):
-            raise DefinitionError(f"step '{name}' has no 'Type'")
-        _check_type(kind)
-        _objects(
-            body.get("PropertyFiles") or [],
-            f"PropertyFiles of step '{name}'",
-            "PropertyFileName",
+        step = _step(body, condition, branch)
+        yield step
+        if step.type != "Condition":
+            continue
+        if not isinstance(step.arguments.get("Conditions"), list):
+            raise DefinitionError(f"condition step '{step.name}' has no 'Conditions'")
+        yield from _steps(step.arguments.get("IfSteps") or [], step.name, True)
+        yield from _steps(step.arguments.get("ElseSteps") or [], step.name, False)
+
+
+def _step(body: dict[str, Any], condition: str | None, branch: bool | None) -> Step:
+    name = body.get("Name")
+    if not isinstance(name, str) or not _STEP_NAME.fullmatch(name):
+        raise DefinitionError(f"step name {name!r} does not match {_STEP_NAME.pattern}")
+    kind = body.get("Type")
+    if not isinstance(kind, str):
+        raise DefinitionError(f"step '{name}' has no 'Type'")
+    _check_type(kind)
+    _objects(
+        body.get("PropertyFiles") or [],
+        f"PropertyFiles of step '{name}'",
+        "PropertyFileName",
+    )
+    _check_cache_config(name, body.get("CacheConfig", {}))
+    _check_retry_policies(name, body.get("RetryPolicies", []))
+    triggers = _triggers(name, body)
+    dependencies = _dependencies(name, body, triggers)
+    if kind == "ForEach":
+        _check_for_each(name, body)
+        dependencies = _loop_dependencies(
+            dependencies, body["Arguments"]["ForEachBody"]
         )
-        _check_cache_config(name, body.get("CacheConfig", {}))
-        _check_retry_policies(name, body.get("RetryPolicies", []))
-        triggers = _triggers(name, body)
-        needs = _dependencies(name, body, triggers)
-        if kind == "ForEach":
-            _check_for_each(name, body)
-            needs = _loop_dependencies(needs, body["Arguments"]["ForEachBody"])
-        yield Step(name, kind, body, needs, condition, branch, triggers)
-        if kind == "Condition":
-            arguments = body.get("Arguments") or {}
-            if not isinstance(arguments.get("Conditions"), list):
-                raise DefinitionError(f"condition step '{name}' has no 'Conditions'")
-            yield from _steps(arguments.get("IfSteps") or [], name, True)
-            yield from _steps(arguments.get("ElseSteps") or [], name, False)
+    return Step(name, kind, body, dependencies, condition, branch, triggers)
 
 
 def _check_type(kind: str) -> None:
-    # AWS says this of other enums, such as ProcessingS3InputMode; it documents no error
-    # of a type.
     if kind not in DEFAULTS:
+        # AWS documents no error of a type; this is what it says of other enums, such as
+        # ProcessingS3InputMode.
         allowed = ", ".join(sorted(DEFAULTS))
         raise DefinitionError(
             f"Value '{kind}' for 'StepType' failed to satisfy enum value set:"
@@ -347,17 +375,19 @@ def _check_type(kind: str) -> None:
 
 
 def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the steps in ``DependsOn`` with their triggers."""
+    """Return the trigger of each step in ``DependsOn``, by the name of the step."""
     entries = body.get("DependsOn") or []
+    if not isinstance(entries, list):
+        raise _depends_on_error(name)
     triggers: dict[str, str] = {}
-    for entry in entries if isinstance(entries, list) else [None]:
-        other, trigger = entry, COMPLETED
+    for entry in entries:
+        other = entry
+        trigger = COMPLETED
         if isinstance(entry, dict) and entry.keys() <= {"Step", "Trigger"}:
-            other, trigger = entry.get("Step"), entry.get("Trigger", COMPLETED)
+            other = entry.get("Step")
+            trigger = entry.get("Trigger", COMPLETED)
         if not isinstance(other, str):
-            raise DefinitionError(
-                f"'DependsOn' of step '{name}' is not a list of step names"
-            )
+            raise _depends_on_error(name)
         if trigger not in TRIGGERS:
             raise DefinitionError(
                 f"step '{name}' has trigger {trigger!r}, not one of {list(TRIGGERS)}"
@@ -369,48 +399,54 @@ def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:
     return triggers
 
 
+def _depends_on_error(name: str) -> DefinitionError:
+    return DefinitionError(f"'DependsOn' of step '{name}' is not a list of step names")
+
+
 def _dependencies(
-    name: str, body: Mapping[str, Any], depends_on: Mapping[str, str]
+    name: str, body: Mapping[str, Any], depends_on: Collection[str]
 ) -> frozenset[str]:
     """
-    Return the steps in ``DependsOn`` and all steps whose properties the step uses.
+    Return the steps in ``DependsOn`` and all steps whose properties a step uses.
 
-    The nested steps of a condition step are not included: they have dependencies of
-    their own.
+    The steps in the branches of a condition step have dependencies of their own, which
+    are not those of the condition step.
     """
     arguments = body.get("Arguments", {})
     if not isinstance(arguments, dict):
         raise DefinitionError(f"'Arguments' of step '{name}' is not an object")
-    own_body = {key: value for key, value in body.items() if key != "Arguments"}
-    own_body["Arguments"] = {
-        k: v for k, v in arguments.items() if k not in ("IfSteps", "ElseSteps")
+    own_arguments = {
+        member: value
+        for member, value in arguments.items()
+        if member not in ("IfSteps", "ElseSteps")
     }
-    referenced = (
-        match[1]
-        for reference in references(own_body)
-        if (match := _STEP_REFERENCE.match(reference))
-    )
-    return frozenset(depends_on) | frozenset(referenced)
+    dependencies = set(depends_on)
+    for reference in references({**body, "Arguments": own_arguments}):
+        match = _STEP_REFERENCE.match(reference)
+        if match:
+            dependencies.add(match[1])
+    return frozenset(dependencies)
 
 
 def _loop_dependencies(
-    needs: frozenset[str], steps: list[dict[str, Any]]
+    own_dependencies: frozenset[str], steps: list[dict[str, Any]]
 ) -> frozenset[str]:
     """
-    Return the steps that a ForEach step depends on, also for those of its body, which
-    depend on each other.
+    Return the steps outside its body that a ForEach step waits for, with those that the
+    steps of its body depend on.
 
     AWS documents neither; the SDK's graph of a pipeline has both.
 
-    :param needs: what it depends on, with the references of its body.
-    :param steps: its body.
+    :param own_dependencies: the steps in the ``DependsOn`` and in the references of the
+        ForEach step.
+    :param steps: the body of the ForEach step.
     """
-    graph = {
-        step["Name"]: _dependencies(step["Name"], step, _triggers(step["Name"], step))
-        for step in steps
-    }
+    graph: dict[str, frozenset[str]] = {}
+    for step in steps:
+        triggers = _triggers(step["Name"], step)
+        graph[step["Name"]] = _dependencies(step["Name"], step, triggers)
     _check_acyclic(graph)
-    return needs.union(*graph.values()) - graph.keys()
+    return own_dependencies.union(*graph.values()) - graph.keys()
 
 
 def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
@@ -418,9 +454,7 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
     steps = _objects(
         arguments.get("ForEachBody"), f"ForEachBody of step '{name}'", "Name", "Type"
     )
-    if not steps or any(
-        step["Type"] in ("Condition", "Fail", "ForEach") for step in steps
-    ):
+    if not steps or any(step["Type"] in _NOT_IN_LOOPS for step in steps):
         raise DefinitionError(
             f"'ForEachBody' of step '{name}' must be steps that are no Condition, Fail"
             " or ForEach steps"
@@ -431,26 +465,26 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
             raise DefinitionError(
                 f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}"
             )
-    limit = arguments.get("MaxConcurrency")
-    if (
-        not isinstance(limit, int)
-        or isinstance(limit, bool)
-        or not 1 <= limit <= MAX_CONCURRENCY
-    ):
+    limit: Any = arguments.get("MaxConcurrency")
+    is_integer = isinstance(limit, int) and not isinstance(limit, bool)
+    if not is_integer or not 1 <= limit <= MAX_CONCURRENCY:
         raise DefinitionError(
             f"'MaxConcurrency' of step '{name}' is not between 1 and {MAX_CONCURRENCY}"
         )
     _check_items(name, arguments.get("IterableItems"))
-    selector = arguments.get("Selector")
-    if selector is None:
-        return
+    if arguments.get("Selector") is not None:
+        body_names = [step["Name"] for step in steps]
+        _check_selector(name, arguments["Selector"], body_names)
+
+
+def _check_selector(name: str, selector: Any, body_names: list[str]) -> None:
     reference = next(references(selector), "")
     match = SELECTOR_FIELD.fullmatch(reference)
     if selector.get("Pick") not in ("MaxBy", "MinBy") or match is None:
         raise DefinitionError(
             f"'Selector' of step '{name}' has no 'Pick' or no 'Field'"
         )
-    if match[1] not in [step["Name"] for step in steps]:
+    if match[1] not in body_names:
         raise DefinitionError(
             f"'Selector' of step '{name}': '{reference}' is no step of its"
             " 'ForEachBody'"
@@ -459,6 +493,7 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
 
 def _check_items(name: str, items: Any) -> None:
     if isinstance(items, dict):
+        # The list is known when the step runs.
         return
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_LITERAL_ITEMS:
         raise DefinitionError(
@@ -466,28 +501,29 @@ def _check_items(name: str, items: Any) -> None:
             f" to {MAX_LITERAL_ITEMS} items"
         )
     for item in items:
-        if not isinstance(item, str | int | float) and not (
-            isinstance(item, dict) and any(references(item))
-        ):
-            raise DefinitionError(
-                f"'IterableItems' of step '{name}': {item!r} is neither a value nor a"
-                " reference"
-            )
+        if isinstance(item, str | int | float):
+            continue
+        if isinstance(item, dict) and any(references(item)):
+            continue
+        raise DefinitionError(
+            f"'IterableItems' of step '{name}': {item!r} is neither a value nor a"
+            " reference"
+        )
 
 
 def _check_bodies(steps: Mapping[str, Step]) -> None:
     """Check that the name of each iteration is unique, however many items there are."""
-    bodies: set[str] = set()
+    body_names: set[str] = set()
     for step in steps.values():
         for body in step.loop_body:
-            if body["Name"] in bodies or body["Name"] in steps:
+            if body["Name"] in body_names or body["Name"] in steps:
                 raise DefinitionError(f"step name '{body['Name']}' is not unique")
-            bodies.add(body["Name"])
+            body_names.add(body["Name"])
     for name in steps:
-        of_body, hyphen, index = name.rpartition("-")
-        if hyphen and index.isdecimal() and of_body in bodies:
+        body_name, hyphen, index = name.rpartition("-")
+        if hyphen and index.isdecimal() and body_name in body_names:
             raise DefinitionError(
-                f"step name '{name}' is that of an iteration of step '{of_body}'"
+                f"step name '{name}' is that of an iteration of step '{body_name}'"
             )
 
 
@@ -496,7 +532,9 @@ def duration_seconds(text: Any) -> float | None:
     Return the seconds of an ISO 8601 duration, such as ``P30D`` or ``T16m``; None if it
     is not one.
     """
-    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    match = _DURATION.fullmatch(text)
     if match is None or not any(match.groups()):
         return None
     return sum(
@@ -520,12 +558,9 @@ def _check_cache_config(name: str, config: Any) -> None:
 def _check_retry_policies(name: str, entries: Any) -> None:
     where = f"RetryPolicies of step '{name}'"
     for entry in _objects(entries, where):
-        types = entry.get("ExceptionType")
-        if (
-            not isinstance(types, list)
-            or not types
-            or not all(kind in EXCEPTION_TYPES for kind in types)
-        ):
+        types: Any = entry.get("ExceptionType")
+        is_list = isinstance(types, list) and len(types) > 0
+        if not is_list or any(kind not in EXCEPTION_TYPES for kind in types):
             raise DefinitionError(
                 f"'{where}': 'ExceptionType' is not a list of {list(EXCEPTION_TYPES)}"
             )
@@ -540,12 +575,10 @@ def _check_retry_policies(name: str, entries: Any) -> None:
 
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
+        if reference.startswith(_LOOP_REFERENCES):
+            continue
         root, _, name = reference.partition(".")
-        if root not in (
-            "Parameters",
-            "Steps",
-            "Execution",
-        ) and not reference.startswith(_OF_LOOPS):
+        if root not in ("Parameters", "Steps", "Execution"):
             raise DefinitionError(
                 f"reference '{reference}' does not start with Parameters, Steps or"
                 " Execution"
@@ -556,8 +589,20 @@ def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
             )
 
 
+def _check_loop_references(entries: Any, steps: Mapping[str, Step]) -> None:
+    """Check that only ForEach steps refer to their items and iterations."""
+    inside_loops = [
+        [step.loop_body, step.arguments.get("Selector")]
+        for step in steps.values()
+        if step.loop_body
+    ]
+    outside_loops = Counter(references(entries)) - Counter(references(inside_loops))
+    for reference in outside_loops:
+        if reference.startswith(_LOOP_REFERENCES):
+            raise DefinitionError(f"reference '{reference}' is not in a ForEach step")
+
+
 def _check_graph(steps: Mapping[str, Step]) -> None:
-    graph: dict[str, set[str]] = {}
     for step in steps.values():
         for other in step.depends_on:
             if other not in steps:
@@ -568,11 +613,7 @@ def _check_graph(steps: Mapping[str, Step]) -> None:
                 raise DefinitionError(
                     f"{step.name} can not depends on {other}, which is a Fail step"
                 )
-        graph[step.name] = {
-            *step.depends_on,
-            *([step.condition] if step.condition else []),
-        }
-    _check_acyclic(graph)
+    _check_acyclic({step.name: step.predecessors for step in steps.values()})
 
 
 def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
@@ -585,6 +626,13 @@ def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
 
 
 def _objects(entries: Any, where: str, *required: str) -> list[dict[str, Any]]:
+    """
+    Return a list of objects that was checked.
+
+    :param entries: the list.
+    :param where: what the error message calls the list.
+    :param required: the members with a text that each object must have.
+    """
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) for entry in entries
     ):

@@ -109,15 +109,18 @@ class Execution:
         self._stop_waits_for_step = False
         self._ready = False
         self._stopping_until = 0.0
-        self.last_modified = self.attempt_started_at = self.created_at
+        self.last_modified = self.created_at
+        self.attempt_started_at = self.created_at
         self.scenario.write_to(self.scope)
         self._progress = Progress(self.definition, self.selection)
         for step in self.definition.steps.values():
-            if self.selection is not None and step.name in self.selection.reused:
-                run = self._progress.add(step, self.created_at)
-                run.status, run.ended_at = "Succeeded", self.created_at
-                run.reused_from = self.selection.source_arn
-                self.scope.scenario_names[step.name] = self.scenario.name_of(step)
+            if self.selection is None or step.name not in self.selection.reused:
+                continue
+            run = self._progress.add(step, self.created_at)
+            run.status = "Succeeded"
+            run.ended_at = self.created_at
+            run.reused_from = self.selection.source_arn
+            self.scope.scenario_names[step.name] = self.scenario.name_of(step)
         self._add_event(self.created_at + EXECUTION_START, self._set_ready)
 
     @property
@@ -148,6 +151,8 @@ class Execution:
         """
         Return the status for API responses, which the scenario can replace for some
         time.
+
+        :param now: the current time, in seconds since the epoch.
         """
         return self.scenario.shown_status(now - self.attempt_started_at) or self.status
 
@@ -164,9 +169,10 @@ class Execution:
                 f"The pipeline execution has status '{self.status}'. "
                 "Only pipelines with 'Executing' status can be stopped."
             )
-        self.status, self.last_modified = "Stopping", now
+        self.status = "Stopping"
+        self.last_modified = now
         self._stopping_until = now + STOPPING
-        self._add_event(self._stopping_until, lambda at: None)
+        self._add_check(self._stopping_until)
         for run in self._progress.running():
             if run.is_loop:
                 run.status = "Stopping"
@@ -176,7 +182,8 @@ class Execution:
                     self._stopping_until, partial(self._end, run, status="Stopped")
                 )
             elif run.step.type in ("Lambda", "Callback"):
-                self._stop_waits_for_step, run.stop_requested_at = True, now
+                self._stop_waits_for_step = True
+                run.stop_requested_at = now
 
     def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
         """
@@ -200,52 +207,74 @@ class Execution:
                 " retried."
             )
         self._progress.keep_succeeded()
-        self.status, self.failure_reason = "Executing", None
-        self.scenario, self.max_parallel = scenario, max_parallel
-        self.attempt_started_at = self.last_modified = now
-        self._ready = self._stop_waits_for_step = False
+        self.status = "Executing"
+        self.failure_reason = None
+        self.scenario = scenario
+        self.max_parallel = max_parallel
+        self.attempt_started_at = now
+        self.last_modified = now
+        self._ready = False
+        self._stop_waits_for_step = False
         self.scenario.write_to(self.scope)
         self._add_event(now + EXECUTION_START, self._set_ready)
 
     def set_max_parallel(self, now: float, max_parallel: float) -> None:
-        """Change the maximum number of steps that run at the same time."""
+        """
+        Change the maximum number of steps that run at the same time.
+
+        :param now: the current time, in seconds since the epoch.
+        :param max_parallel: the new number.
+        """
         self.advance(now)
-        self.max_parallel, self.last_modified = max_parallel, now
+        self.max_parallel = max_parallel
+        self.last_modified = now
         self._schedule(now)
 
-    def complete_callback(
-        self,
-        now: float,
-        token: str,
-        outputs: Mapping[str, str] | None,
-        failure: str | None,
+    def succeed_callback(
+        self, now: float, token: str, outputs: Mapping[str, str]
     ) -> None:
         """
-        End a running callback step.
+        End a running callback step with success.
 
         :param now: the current time, in seconds since the epoch.
         :param token: the callback token of the step.
-        :param outputs: the output parameters of the step if it succeeds; None if it
-            fails.
-        :param failure: the failure reason if it fails.
+        :param outputs: the output parameters of the step.
         :raises StateError: if no running callback step has this token.
         """
+        run = self._complete_callback(now, token)
+        self.scope.outputs[run.step.name] = dict(outputs)
+        self._end(run, now, "Succeeded")
+        self._schedule(now)
+
+    def fail_callback(self, now: float, token: str, reason: str | None) -> None:
+        """
+        End a running callback step with a failure.
+
+        :param now: the current time, in seconds since the epoch.
+        :param token: the callback token of the step.
+        :param reason: the failure reason of the step, if it has one.
+        :raises StateError: if no running callback step has this token.
+        """
+        run = self._complete_callback(now, token)
+        self._end(run, now, "Failed", reason)
+        self._schedule(now)
+
+    def _complete_callback(self, now: float, token: str) -> StepRun:
+        """Note that a callback step has received its result, and return its run."""
         self.advance(now)
         for run in self._progress.running():
             if run.callback_token == token:
                 run.callback_completed = True
-                if outputs is not None:
-                    self.scope.outputs[run.step.name] = dict(outputs)
-                    self._end(run, now, "Succeeded")
-                else:
-                    self._end(run, now, "Failed", failure)
-                self._schedule(now)
-                return
+                return run
         raise StateError("The callback step with this token has already ended.")
 
     def _add_event(self, time: float, change: Callable[[float], None]) -> None:
         if time < inf:
             heapq.heappush(self._events, (time, next(self._event_numbers), change))
+
+    def _add_check(self, time: float) -> None:
+        """Check at a time what can start or end, although no step changes then."""
+        self._add_event(time, lambda at: None)
 
     def _set_ready(self, at: float) -> None:
         self._ready = True
@@ -261,37 +290,43 @@ class Execution:
             self._end_loops(at)
         if self._progress.running():
             return
-        if (self.status == "Executing" and self._ready and not self._startable()) or (
-            self.status == "Stopping" and at >= self._stopping_until
-        ):
+        if self.status == "Executing":
+            is_over = self._ready and not self._startable()
+        else:
+            is_over = self.status == "Stopping" and at >= self._stopping_until
+        if is_over:
             self._finish(at)
 
     def _start_steps(self, at: float) -> bool:
         """
-        Start the steps that can start. Return whether one of them makes a new decision
-        necessary.
+        Start the steps that can start. Return whether others may be able to start now.
         """
-        again = False
+        others_may_start = False
         running = sum(not run.is_loop for run in self._progress.running())
         for step in self._startable():
             if running >= self.max_parallel:
                 break
             # A step that has just started can use up the concurrency of its ForEach
             # step.
-            if (again or step.iteration) and step not in self._startable():
+            may_be_outdated = others_may_start or step.iteration is not None
+            if may_be_outdated and step not in self._startable():
                 continue
-            if (
-                at
-                < self._progress.dependencies_ended_at(step) + self.scenario.step_delay
-            ):
+            earliest = (
+                self._progress.predecessors_ended_at(step) + self.scenario.step_delay
+            )
+            if at < earliest:
                 continue
             run = self._start(step, at)
-            running += run.running and not run.is_loop
-            again |= run.is_loop or not run.running
-        return again
+            if run.is_loop or not run.running:
+                others_may_start = True
+            else:
+                running += 1
+        return others_may_start
 
     def _startable(self) -> list[Step]:
-        return self._progress.startable(self.scenario.any_failure_allowed)
+        if self.scenario.any_failure_allowed:
+            return self._progress.startable_after_any_failure()
+        return self._progress.startable()
 
     def _start(self, step: Step, at: float) -> StepRun:
         run = self._progress.add(step, at)
@@ -320,9 +355,13 @@ class Execution:
         if not run.running or run.status == "Stopping":
             return
         step = run.step
-        number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        default, scenario = DEFAULTS[step.type], self.scenario.of_step(step)
-        total = default.total if scenario.duration is None else scenario.duration
+        number = self._attempts.get(step.name, 0) + 1
+        self._attempts[step.name] = number
+        default = DEFAULTS[step.type]
+        scenario = self.scenario.of_step(step)
+        total = default.total
+        if scenario.duration is not None:
+            total = scenario.duration
         starting = min(default.starting, total)
         run.attempts.append(Attempt(number, at, at + starting, scenario))
         self.last_modified = at
@@ -336,8 +375,9 @@ class Execution:
             self._add_event(
                 at + timeout, partial(self._end, run, status="Failed", reason=reason)
             )
-        run.status = "Starting" if starting else "Executing"
+        run.status = "Executing"
         if starting:
+            run.status = "Starting"
             self._add_event(at + starting, partial(self._execute, run))
         self._add_event(at + total, partial(self._complete, run))
 
@@ -349,9 +389,9 @@ class Execution:
         """End an attempt whose duration is over."""
         if not run.running:
             return
-        step_scenario = self.scenario.of_step(run.step)
-        if run.attempt <= step_scenario.failing_attempts:
-            self._fail_attempt(run, at, step_scenario)
+        scenario = self.scenario.of_step(run.step)
+        if run.attempt <= scenario.failing_attempts:
+            self._fail_attempt(run, at, scenario)
             return
         try:
             self._evaluate(run)
@@ -361,8 +401,8 @@ class Execution:
         if run.error_message is not None:
             self._end(run, at, "Failed", run.error_message or None)
             return
-        if step_scenario.outputs:
-            self.scope.outputs[run.step.name] = dict(step_scenario.outputs)
+        if scenario.outputs:
+            self.scope.outputs[run.step.name] = dict(scenario.outputs)
         self._end(run, at, "Succeeded")
 
     def _fail_attempt(self, run: StepRun, at: float, scenario: StepScenario) -> None:
@@ -374,41 +414,48 @@ class Execution:
             self._end(run, at, "Failed", scenario.failure)
             return
         run.attempts[-1].end(at, "Failed", scenario.failure)
-        run.status, self.last_modified = "Executing", at
+        run.status = "Executing"
+        self.last_modified = at
         self._add_event(at + delay, partial(self._start_attempt, run))
 
     def _evaluate(self, run: StepRun) -> None:
-        arguments, scope = run.step.arguments, self.scope_of(run.step)
-        if run.step.type == "Condition":
-            run.outcome = outcome(arguments["Conditions"], scope)
-            self.scope.outcomes[run.step.name] = run.outcome
-        elif run.step.type == "Fail":
-            run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), scope))
-        elif run.step.type in CHECKS and not flag(
-            run.step.body.get("SkipCheck"), scope, default=False
-        ):
-            run.violations = self.scenario.of_step(run.step).violations
-            run.error_message = (
-                check_failure(run.step, scope) if run.violations else None
-            )
+        """
+        Set the results of a step that the emulator does itself, since it has no job.
+
+        :raises ExpressionError: if an expression in the step cannot be evaluated.
+        """
+        step = run.step
+        scope = self.scope_of(step)
+        if step.type == "Condition":
+            run.outcome = outcome(step.arguments["Conditions"], scope)
+            self.scope.outcomes[step.name] = run.outcome
+        elif step.type == "Fail":
+            message = evaluate(step.arguments.get("ErrorMessage", ""), scope)
+            run.error_message = text(message)
+        elif step.type in CHECKS:
+            if flag(step.body.get("SkipCheck"), scope, default=False):
+                return
+            run.violations = self.scenario.of_step(step).violations
+            if run.violations:
+                run.error_message = check_failure(step, scope)
 
     def _start_loop(self, run: StepRun, at: float) -> None:
+        items = run.step.arguments["IterableItems"]
         try:
-            given = run.step.arguments["IterableItems"]
-            is_list = isinstance(given, list)
-            items = loop_items(
-                [evaluate(item, self.scope) for item in given]
-                if is_list
-                else evaluate(given, self.scope)
-            )
+            if isinstance(items, list):
+                items = [evaluate(item, self.scope) for item in items]
+            else:
+                items = evaluate(items, self.scope)
+            run.iterations = tuple(run.step.iterations(loop_items(items)))
         except ExpressionError as error:
             self._end(run, at, "Failed", str(error))
-            return
-        run.iterations = tuple(run.step.iterations(items))
 
     def _end_loops(self, at: float) -> None:
         for run, status in self._progress.ended_loops():
-            self._end(run, at, status, LOOP_FAILURE if status == "Failed" else None)
+            reason = None
+            if status == "Failed":
+                reason = LOOP_FAILURE
+            self._end(run, at, status, reason)
             result = self.loop_result(run)
             for name, value in {**result, "Status": status}.items():
                 self.scope.properties[run.step.name, name] = value
@@ -420,45 +467,41 @@ class Execution:
     ) -> None:
         if not run.running:
             return
-        run.status, run.ended_at, self.last_modified = status, at, at
-        run.failure_reason = reason[:FAILURE_REASON_LENGTH] if reason else None
+        run.status = status
+        run.ended_at = at
+        self.last_modified = at
+        if reason:
+            run.failure_reason = reason[:FAILURE_REASON_LENGTH]
         if run.attempts and run.attempts[-1].ended_at is None:
             run.attempts[-1].end(at, status, run.failure_reason)
         if self.scenario.step_delay:
-            # Time passes before the next step: look for it then.
-            self._add_event(at + self.scenario.step_delay, lambda at: None)
+            # The next steps start after this time.
+            self._add_check(at + self.scenario.step_delay)
 
     def _finish(self, at: float) -> None:
         self.last_modified = at
         self._events.clear()
-        status = self._status_after_stop() if self.status == "Stopping" else None
-        if status is None:
-            status = self.scenario.end_as or self._progress.status()
-        self.status = status
-        if status in ("Failed", "CompletedWithFailures"):
+        if self.status == "Stopping" and self._stop_took_effect():
+            self.status = "Stopped"
+            return
+        self.status = self.scenario.end_as or self._progress.status()
+        if self.status in ("Failed", "CompletedWithFailures"):
             self.failure_reason = self.scenario.failure_reason or STEP_FAILURE
 
-    def _status_after_stop(self) -> str | None:
-        """
-        Return Stopped, or None if all steps had ended before the stop took effect.
-        """
+    def _stop_took_effect(self) -> bool:
+        """Return whether the stop came before all steps had ended by themselves."""
         if self._progress.failed_by_itself():
-            return None
-        unfinished = self._progress.has_unsuccessful() or bool(self._startable())
-        return (
-            "Stopped"
-            if unfinished or self._stop_waits_for_step or not self._ready
-            else None
-        )
+            return False
+        if self._stop_waits_for_step or not self._ready:
+            return True
+        return self._progress.has_unsuccessful() or bool(self._startable())
 
     def scope_of(self, step: Step) -> Scope:
         """Return the values that the arguments of a step can refer to."""
-        return (
-            self.scope
-            if step.iteration is None
-            else replace(self.scope, item=step.iteration.item)
-        )
+        if step.iteration is None:
+            return self.scope
+        return replace(self.scope, item=step.iteration.item)
 
     def loop_result(self, run: StepRun) -> dict[str, Any]:
-        """Return the counts and the selection of a ForEach step."""
+        """Return the counts and the selected iteration of a ForEach step."""
         return self._progress.loop_result(run, self.scope)

@@ -2,8 +2,8 @@
 Evaluates the expressions ``Get``, ``Std:Join`` and ``Std:JsonGet``.
 
 The emulator runs no jobs, so most step properties and property files have no value
-unless a scenario sets one. The result is then `Unknown`, with the reference that has no
-value. In a join, the reference is its text.
+unless a scenario sets one. Such a value is `Unknown`, and its text, for example in a
+join, is the reference.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sagemaker_emulator.engine.definition import iteration_name, references
 
@@ -23,7 +23,7 @@ _OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2
 _PROPERTY_FILE = re.compile(
     r"Steps\.([A-Za-z0-9\-_]+)\.(?:PropertyFiles\.(.+)|OutputDataConfig\.S3OutputPath)"
 )
-#: The file with this value.
+#: The name of the file with what such a function returns.
 FUNCTION_RESULT = "results.json"
 _METRIC = re.compile(
     r"Steps\.([A-Za-z0-9\-_]+)\.FinalMetricDataList\[(['\"])(.+)\2\]\.Value"
@@ -35,6 +35,7 @@ _ITERATION = re.compile(
 )
 _SELECTED = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Selected([.\[].*)")
 _CURRENT_ITEM = re.compile(r"CurrentItem((?:[.\[].*)?)")
+_MISSING: Final = object()
 
 
 class ExpressionError(ValueError):
@@ -61,12 +62,12 @@ class Scope:
 
     :param metrics: the metrics of steps, by step name and metric name.
     :param properties: the known properties of steps, by step name and property name.
-    :param scenario_names: under which name the scenario has a step that has started.
+    :param scenario_names: the names that the scenario has for the steps that have
+        started, by step name.
     :param selected: the steps that the selectors of ForEach steps have picked, by the
-        names of these.
-    :param item: the item of the iteration, for the body of a ForEach step.
-    :param resolve: returns the value of a step property that no other member has, by
-        its reference.
+        name of the ForEach step.
+    :param item: the item of the iteration, for a step in the body of a ForEach step.
+    :param resolve: returns the value of a reference that no other member has.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -125,7 +126,9 @@ def text(value: Any) -> str:
     """
     Return a value as SageMaker writes it into a string, with booleans in lower case.
     """
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def _get(reference: str, scope: Scope) -> Any:
@@ -140,29 +143,39 @@ def _get(reference: str, scope: Scope) -> Any:
 
 
 def _step_value(reference: str, scope: Scope) -> Any:
-    reference = _of_iteration(reference, scope)
-    known: Mapping[Any, Any] = scope.properties
-    key: Any = None
-    if match := _OUTPUT.fullmatch(reference):
-        known, key = scope.outputs.get(match[1], {}), match[3]
-    elif match := _OUTCOME.fullmatch(reference):
-        known, key = scope.outcomes, match[1]
-    elif match := _METRIC.fullmatch(reference):
-        known, key = (
-            scope.metrics,
-            (scope.scenario_names.get(match[1], match[1]), match[3]),
-        )
-    elif match := _PROPERTY.fullmatch(reference):
-        key = (match[1], match[2])
-    return known[key] if key in known else scope.resolve(reference)
+    reference = _to_iteration(reference, scope)
+    value = _recorded_value(reference, scope)
+    if value is _MISSING:
+        return scope.resolve(reference)
+    return value
 
 
-def _of_iteration(reference: str, scope: Scope) -> str:
+def _recorded_value(reference: str, scope: Scope) -> Any:
+    """Return the value of a step that the scope has; ``_MISSING`` if it has none."""
+    match = _OUTPUT.fullmatch(reference)
+    if match:
+        return scope.outputs.get(match[1], {}).get(match[3], _MISSING)
+    match = _OUTCOME.fullmatch(reference)
+    if match:
+        return scope.outcomes.get(match[1], _MISSING)
+    match = _METRIC.fullmatch(reference)
+    if match:
+        step = scope.scenario_names.get(match[1], match[1])
+        return scope.metrics.get((step, match[3]), _MISSING)
+    match = _PROPERTY.fullmatch(reference)
+    if match:
+        return scope.properties.get((match[1], match[2]), _MISSING)
+    return _MISSING
+
+
+def _to_iteration(reference: str, scope: Scope) -> str:
     """
-    Return a reference to the results of a ForEach step as one to the step that has
-    them.
+    Return a reference to the step of an iteration, in place of one to its ForEach step.
+
+    All other references stay as they are.
     """
-    if match := _ITERATION.fullmatch(reference):
+    match = _ITERATION.fullmatch(reference)
+    if match:
         return f"Steps.{iteration_name(match[2], int(match[1]))}{match[3]}"
     match = _SELECTED.fullmatch(reference)
     if match and match[1] in scope.selected:
@@ -171,10 +184,7 @@ def _of_iteration(reference: str, scope: Scope) -> str:
 
 
 def _current_item(path: str, scope: Scope) -> Any:
-    """
-    Return the item of an iteration, or what an item that is a JSON object has at a
-    path.
-    """
+    """Return the item of an iteration, or the part of it that a path leads to."""
     match = _CURRENT_ITEM.fullmatch(path)
     if match is None:
         raise ExpressionError(
@@ -185,7 +195,8 @@ def _current_item(path: str, scope: Scope) -> Any:
 
 def _join(operand: Any, scope: Scope) -> str:
     try:
-        separator, values = operand["On"], list(operand["Values"])
+        separator = operand["On"]
+        values = list(operand["Values"])
     except (KeyError, TypeError) as error:
         raise ExpressionError(
             f"Std:Join needs 'On' and 'Values': {operand!r}"
@@ -195,34 +206,43 @@ def _join(operand: Any, scope: Scope) -> str:
 
 def _json_get(operand: Any, scope: Scope) -> Any:
     try:
-        path, source = (
-            operand["Path"],
-            operand.get("PropertyFile") or operand.get("S3Uri"),
-        )
+        path = operand["Path"]
+        source = operand.get("PropertyFile") or operand.get("S3Uri")
     except (KeyError, TypeError, AttributeError) as error:
         raise ExpressionError(f"Std:JsonGet needs 'Path': {operand!r}") from error
     reference = next(references(source), "")
-    match = _PROPERTY_FILE.fullmatch(reference)
-    key = ("", "")
-    if match:
-        key = (
-            scope.scenario_names.get(match[1], match[1]),
-            match[2] or FUNCTION_RESULT,
-        )
     path = evaluate(path, scope)
-    if key not in scope.property_files:
-        return scope.resolve(f"{reference or json.dumps(operand)}:{path}")
-    return _walk(scope.property_files[key], text(path), f"in property file '{key[1]}'")
+    match = _PROPERTY_FILE.fullmatch(reference)
+    if match:
+        step = scope.scenario_names.get(match[1], match[1])
+        file = match[2] or FUNCTION_RESULT
+        if (step, file) in scope.property_files:
+            content = scope.property_files[step, file]
+            return _walk(content, text(path), f"in property file '{file}'")
+    return scope.resolve(f"{reference or json.dumps(operand)}:{path}")
 
 
 def _walk(content: Any, path: str, where: str) -> Any:
-    position = 1 if path.startswith("$") else 0
+    """
+    Return the value at a JSON path.
+
+    :param content: the JSON value that the path starts at.
+    :param path: the path, with or without ``$`` at the beginning.
+    :param where: what has the content, for error messages.
+    :raises ExpressionError: if the path is malformed or does not exist.
+    """
+    position = 0
+    if path.startswith("$"):
+        position = 1
     while position < len(path):
         part = _PATH_PART.match(path, position)
         if part is None:
             raise ExpressionError(f"Path '{path}' {where} is not a valid JSON path")
         try:
-            content = content[int(part[2])] if part[2] else content[part[1] or part[4]]
+            if part[2]:
+                content = content[int(part[2])]
+            else:
+                content = content[part[1] or part[4]]
         except (KeyError, IndexError, TypeError) as error:
             raise ExpressionError(f"Path '{path}' does not exist {where}") from error
         position = part.end()

@@ -1,6 +1,6 @@
 """
-Determines the parameter values of an execution from the declared types, defaults and
-enums and from the request.
+Determines the parameter values of an execution: what the request sends, checked against
+the declared types and enums, and else the declared defaults.
 
 The request contains the values as strings
 (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html). The
@@ -82,11 +82,13 @@ def _typed(parameter: Parameter, raw: str) -> Any:
 def _parse(kind: str, raw: str) -> Any:
     """Return ``raw`` as a value of type ``kind``, or None if it is not of that type."""
     if kind == "Integer":
-        return int(raw) if _INTEGER.fullmatch(raw) else None
+        if _INTEGER.fullmatch(raw):
+            return int(raw)
+        return None
     if kind == "Float":
-        return (
-            float(raw) if _FLOAT.fullmatch(raw) and math.isfinite(float(raw)) else None
-        )
+        if _FLOAT.fullmatch(raw) and math.isfinite(float(raw)):
+            return float(raw)
+        return None
     if kind == "Boolean":
         return {"true": True, "false": False}.get(raw.lower())
     return raw

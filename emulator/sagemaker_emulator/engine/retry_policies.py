@@ -3,9 +3,8 @@ Decides whether and when a failed step is tried again: the ``RetryPolicies`` of 
 
 The rules, the limits and the defaults are those of
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html. A policy
-counts its own retries;
-AWS does not document how the policies of a step count together. The retries that AWS
-makes without a policy are not emulated.
+counts its own retries; AWS does not document how the policies of a step count together.
+The retries that AWS makes without a policy are not emulated.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import Any
 from sagemaker_emulator.engine.definition import MAX_RETRIES, Step
 
 _DEFAULT_RETRIES = 5
-# AWS's page and, for EMR Serverless, the SageMaker Python SDK. A notebook job is a
-# Training step.
+# The types that support policies, by AWS's page and, for EMR Serverless, the SageMaker
+# Python SDK. A notebook job is a Training step.
 _STEP_TYPES = frozenset(
     {
         "Processing",
@@ -66,8 +65,7 @@ class Retries:
 
     def delay(self, exception_types: Sequence[str], elapsed: float) -> float | None:
         """
-        Return the seconds until the next try, and count it; None if the step is not
-        tried again.
+        Count a retry and return the seconds until it starts; None if there is none.
 
         :param exception_types: the exception types of the failure.
         :param elapsed: the seconds since the start of the step.
@@ -86,25 +84,29 @@ class Retries:
 
 def retries(step: Step) -> Retries:
     """
-    Return the policies of a step. Like AWS, it has none if its type does not support
-    them.
+    Return the policies of a step; none if its type does not support them, like AWS.
     """
     if step.type not in _STEP_TYPES:
         return Retries(())
-    ignored = {_INTERNAL_ERROR} if step.type in _NO_INTERNAL_ERROR else set()
-    return Retries(
-        [_policy(entry, ignored) for entry in step.body.get("RetryPolicies") or ()]
-    )
+    policies = [_policy(entry) for entry in step.body.get("RetryPolicies") or ()]
+    if step.type in _NO_INTERNAL_ERROR:
+        for policy in policies:
+            policy.exception_types -= {_INTERNAL_ERROR}
+    return Retries(policies)
 
 
-def _policy(entry: dict[str, Any], ignored: set[str]) -> RetryPolicy:
+def _policy(entry: dict[str, Any]) -> RetryPolicy:
+    max_retries = _DEFAULT_RETRIES
+    expire_after = inf
     minutes = entry.get("ExpireAfterMin")
-    # With an expiry and no maximum, the expiry alone ends the retries.
-    retries_without_maximum = _DEFAULT_RETRIES if minutes is None else MAX_RETRIES
+    if minutes is not None:
+        # The expiry alone ends the retries, unless the policy has a maximum, too.
+        max_retries = MAX_RETRIES
+        expire_after = minutes * 60.0
     return RetryPolicy(
-        exception_types=frozenset(entry["ExceptionType"]) - ignored,
+        exception_types=frozenset(entry["ExceptionType"]),
         interval=float(entry.get("IntervalSeconds", 1)),
         backoff_rate=float(entry.get("BackoffRate", 2.0)),
-        max_retries=int(entry.get("MaxAttempts", retries_without_maximum)),
-        expire_after=inf if minutes is None else minutes * 60.0,
+        max_retries=int(entry.get("MaxAttempts", max_retries)),
+        expire_after=expire_after,
     )

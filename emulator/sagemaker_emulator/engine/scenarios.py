@@ -1,6 +1,5 @@
 """
-Scenarios: configure how the executions of a pipeline behave where that differs from the
-default.
+Scenarios: how the executions of a pipeline behave, where that is not the default.
 
 As JSON (all members are optional)::
 
@@ -32,16 +31,16 @@ step with a ``duration`` ends by itself after that time, and succeeds unless ``f
 applies. A scenario applies to executions and retries that start after it was set, not
 to executions that are already running.
 
-The metrics of a tuning job are those of its best training job. Those of an AutoML job
-are metrics of its best candidate, with AWS's names, such as ``AUC``. A job that does
+The metrics of a tuning job are those of its best training job. The metrics of an AutoML
+job are those of its best candidate, with AWS's names, such as ``AUC``. A job that does
 not succeed has none.
 
 A Lambda step fails if its function is ``polysync-no-such-function``, with any ending,
 unless the scenario names the step.
 
-A step of a ForEach step has the scenario of its own name (``Body-0``), else that of its
-body step (``Body``). A step that the SageMaker Python SDK has named after its function
-and a UUID has that of the function.
+An iteration of a ForEach step has the scenario of its own name (``Body-0``), or else
+the one of the step in the body (``Body``). A step that the SageMaker Python SDK has
+named after a function and a UUID has the scenario of the function's name.
 
 The violations are in the violation report in S3. The step fails because of them, unless
 its ``FailOnViolation`` is false. With ``SkipCheck``, it finds none.
@@ -58,7 +57,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import Any
 
@@ -85,6 +84,15 @@ _MEMBERS = {
     "statuses",
     "event_copies",
 }
+_STEP_MEMBERS = {
+    "duration",
+    "fail",
+    "outputs",
+    "property_files",
+    "result",
+    "metrics",
+    "violations",
+}
 # The errors in the failure reasons of jobs, and their exception types in
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 _ERRORS = (
@@ -103,9 +111,12 @@ class ScenarioError(ValueError):
 @dataclass(frozen=True)
 class StepScenario:
     """
-    The behaviour of one step. A ``duration`` of None is the default of the step type;
-    infinity means no end.
+    The behaviour of one step.
 
+    :param duration: the seconds from its start to its end; infinity for a step that
+        does not end by itself, None for the default of the type.
+    :param failure: the reason of its failure; None if it does not fail.
+    :param failing_attempts: how many attempts fail, from the first one on.
     :param exception_types: the exception types of the failure; see `retry_policies`.
     :param log_lines: the last lines of the log of a job that fails; None for the
         default lines.
@@ -122,7 +133,8 @@ class StepScenario:
     violations: tuple[Mapping[str, str], ...] = ()
 
 
-# Of a Lambda step whose function does not exist. AWS does not document its text.
+# The behaviour of a Lambda step whose function does not exist. AWS does not document
+# the text.
 MISSING_FUNCTION = StepScenario(
     duration=1.0, failure="The Lambda function does not exist.", failing_attempts=inf
 )
@@ -131,8 +143,11 @@ MISSING_FUNCTION = StepScenario(
 @dataclass(frozen=True)
 class StatusWindow:
     """
-    A status that replaces the real one, in seconds after the start of the execution or
-    its retry.
+    A status that replaces the real one for some time.
+
+    :param after: when it begins, in seconds after the start of the execution or its
+        latest retry.
+    :param until: when it ends, in the same seconds.
     """
 
     status: str
@@ -152,14 +167,24 @@ class Scenario:
     event_copies: int = 1
 
     def name_of(self, step: Step) -> str:
-        """Return the name under which the scenario has a step, or its own."""
-        names = (step.name, step.body.get("Name", ""), _UUID.sub("", step.name))
-        return next((name for name in names if name in self.steps), step.name)
+        """
+        Return the name that the scenario has for a step; the step's own if it has none.
+        """
+        body_name = step.body.get("Name", "")
+        function_name = _UUID.sub("", step.name)
+        for name in (step.name, body_name, function_name):
+            if name in self.steps:
+                return name
+        return step.name
 
     def of_step(self, step: Step) -> StepScenario:
         """Return the behaviour of a step."""
-        default = MISSING_FUNCTION if step.calls_missing_function else StepScenario()
-        return self.steps.get(self.name_of(step), default)
+        name = self.name_of(step)
+        if name in self.steps:
+            return self.steps[name]
+        if step.calls_missing_function:
+            return MISSING_FUNCTION
+        return StepScenario()
 
     @property
     def any_failure_allowed(self) -> bool:
@@ -171,27 +196,28 @@ class Scenario:
         Let the expressions of an execution refer to the property files and metrics of
         this scenario.
         """
-        scope.property_files = _by_step(self.steps, "property_files")
-        scope.metrics = _by_step(self.steps, "metrics")
+        scope.property_files = {
+            (step, file): content
+            for step, behaviour in self.steps.items()
+            for file, content in behaviour.property_files.items()
+        }
+        scope.metrics = {
+            (step, metric): value
+            for step, behaviour in self.steps.items()
+            for metric, value in behaviour.metrics.items()
+        }
 
     def shown_status(self, elapsed: float) -> str | None:
         """
-        Return the status to show some seconds after the start or retry; None for the
-        real one.
+        Return the status that replaces the real one; None if none does.
+
+        :param elapsed: the seconds since the start of the execution or its latest
+            retry.
         """
-        return next(
-            (w.status for w in self.statuses if w.after <= elapsed < w.until), None
-        )
-
-
-def _by_step(
-    steps: Mapping[str, StepScenario], member: str
-) -> dict[tuple[str, str], Any]:
-    return {
-        (step, name): value
-        for step in steps
-        for name, value in getattr(steps[step], member).items()
-    }
+        for window in self.statuses:
+            if window.after <= elapsed < window.until:
+                return window.status
+        return None
 
 
 def parse(document: Any) -> Scenario:
@@ -225,7 +251,8 @@ def parse(document: Any) -> Scenario:
         end_as=end_as,
         failure_reason=reason,
         statuses=tuple(
-            _window(entry, f"{where}.statuses[{i}]") for i, entry in enumerate(windows)
+            _window(entry, f"{where}.statuses[{index}]")
+            for index, entry in enumerate(windows)
         ),
         step_delay=_seconds(body, "step_delay", where, STEP_START),
         event_copies=_copies(body, where),
@@ -234,31 +261,16 @@ def parse(document: Any) -> Scenario:
 
 def _copies(body: Mapping[str, Any], where: str) -> int:
     copies = body.get("event_copies", 1)
-    if (
-        isinstance(copies, bool)
-        or not isinstance(copies, int)
-        or not 1 <= copies <= MAX_EVENT_COPIES
-    ):
+    is_integer = isinstance(copies, int) and not isinstance(copies, bool)
+    if not is_integer or not 1 <= copies <= MAX_EVENT_COPIES:
         raise ScenarioError(
             f"{where}.event_copies is not a whole number from 1 to {MAX_EVENT_COPIES}"
         )
-    return copies
+    return int(copies)
 
 
 def _step(document: Any, where: str) -> StepScenario:
-    body = _object(
-        document,
-        where,
-        {
-            "duration",
-            "fail",
-            "outputs",
-            "property_files",
-            "result",
-            "metrics",
-            "violations",
-        },
-    )
+    body = _object(document, where, _STEP_MEMBERS)
     outputs = _object(body.get("outputs", {}), f"{where}.outputs", None)
     if not all(
         isinstance(value, str) and len(value) <= 1024 for value in outputs.values()
@@ -268,18 +280,21 @@ def _step(document: Any, where: str) -> StepScenario:
         )
     files = _object(body.get("property_files", {}), f"{where}.property_files", None)
     if "result" in body:
-        files = {
-            **files,
-            FUNCTION_RESULT: {"Result": body["result"], "Exception": None},
-        }
-    return StepScenario(
-        duration=_seconds(body, "duration", where, inf) if "duration" in body else None,
+        result = {"Result": body["result"], "Exception": None}
+        files = {**files, FUNCTION_RESULT: result}
+    duration = None
+    if "duration" in body:
+        duration = _seconds(body, "duration", where, inf)
+    behaviour = StepScenario(
+        duration=duration,
         outputs=outputs,
         property_files=files,
         metrics=_metrics(body.get("metrics", {}), f"{where}.metrics"),
         violations=_violations(body.get("violations", []), f"{where}.violations"),
-        **({} if body.get("fail") is None else _failure(body["fail"], f"{where}.fail")),
     )
+    if body.get("fail") is None:
+        return behaviour
+    return _failing(behaviour, body["fail"], f"{where}.fail")
 
 
 def _metrics(document: Any, where: str) -> dict[str, float]:
@@ -292,11 +307,7 @@ def _metrics(document: Any, where: str) -> dict[str, float]:
             f" {METRIC_NAME_LENGTH} characters"
         )
     for name, value in metrics.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not isfinite(value)
-        ):
+        if not _is_number(value):
             raise ScenarioError(f"{where}.{name} is not a number")
     return {name: float(value) for name, value in metrics.items()}
 
@@ -316,7 +327,8 @@ def _violations(document: Any, where: str) -> tuple[Mapping[str, str], ...]:
     return tuple(document)
 
 
-def _failure(document: Any, where: str) -> dict[str, Any]:
+def _failing(behaviour: StepScenario, document: Any, where: str) -> StepScenario:
+    """Return the behaviour of a step that fails as its member ``fail`` says."""
     body = _object(document, where, {"reason", "times", "exception_type", "log_lines"})
     reason = _text(body, "reason", where, FAILURE_REASON_LENGTH)
     exception_type = body.get("exception_type")
@@ -325,34 +337,39 @@ def _failure(document: Any, where: str) -> dict[str, Any]:
             f"{where}.exception_type is {exception_type!r}, not one of"
             f" {list(EXCEPTION_TYPES)}"
         )
+    log_lines = _log_lines(body, where)
+    exception_types: tuple[str, ...]
+    if exception_type is not None:
+        exception_types = (exception_type,)
+    elif reason is not None:
+        exception_types = tuple(kind for error, kind in _ERRORS if error in reason)
+    else:
+        exception_types = EXCEPTION_TYPES
+    if reason is None:
+        step = where.split(".")[-2]
+        reason = f"The emulated step {step} failed."
+    return replace(
+        behaviour,
+        failure=reason,
+        failing_attempts=_seconds(body, "times", where, inf),
+        exception_types=exception_types,
+        log_lines=log_lines,
+    )
+
+
+def _log_lines(body: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
     lines = body.get("log_lines")
-    if lines is not None and not (
-        isinstance(lines, list)
-        and len(lines) <= MAX_LOG_LINES
-        and all(
-            isinstance(line, str) and len(line) <= LOG_LINE_LENGTH for line in lines
-        )
+    if lines is None:
+        return None
+    is_list = isinstance(lines, list) and len(lines) <= MAX_LOG_LINES
+    if not is_list or not all(
+        isinstance(line, str) and len(line) <= LOG_LINE_LENGTH for line in lines
     ):
         raise ScenarioError(
             f"{where}.log_lines is not a list of at most {MAX_LOG_LINES} strings "
             f"of at most {LOG_LINE_LENGTH} characters"
         )
-    if exception_type is not None:
-        exception_types: tuple[str, ...] = (exception_type,)
-    else:
-        exception_types = EXCEPTION_TYPES if reason is None else types_in(reason)
-    name = where.split(".")[-2]
-    return {
-        "failure": f"The emulated step {name} failed." if reason is None else reason,
-        "failing_attempts": _seconds(body, "times", where, inf),
-        "exception_types": exception_types,
-        "log_lines": None if lines is None else tuple(lines),
-    }
-
-
-def types_in(reason: str) -> tuple[str, ...]:
-    """Return the exception types of the errors that a failure reason names."""
-    return tuple(kind for pattern, kind in _ERRORS if pattern in reason)
+    return tuple(lines)
 
 
 def _window(document: Any, where: str) -> StatusWindow:
@@ -361,16 +378,19 @@ def _window(document: Any, where: str) -> StatusWindow:
     if not status:
         raise ScenarioError(f"{where}.status is missing")
     return StatusWindow(
-        status, _seconds(body, "after", where, 0), _seconds(body, "until", where, inf)
+        status=status,
+        after=_seconds(body, "after", where, 0),
+        until=_seconds(body, "until", where, inf),
     )
 
 
 def _object(document: Any, where: str, allowed: set[str] | None) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ScenarioError(f"{where} is not an object")
-    if allowed is not None and (unknown := sorted(document.keys() - allowed)):
+    if allowed is not None and document.keys() - allowed:
         raise ScenarioError(
-            f"{where} has unknown members {unknown}; allowed are {sorted(allowed)}"
+            f"{where} has unknown members {sorted(document.keys() - allowed)};"
+            f" allowed are {sorted(allowed)}"
         )
     return document
 
@@ -388,11 +408,13 @@ def _seconds(body: Mapping[str, Any], key: str, where: str, default: float) -> f
     value = body.get(key)
     if value is None:
         return default
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not isfinite(value)
-        or value < 0
-    ):
+    if not _is_number(value) or value < 0:
         raise ScenarioError(f"{where}.{key} is not a number of at least 0")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    # In Python, bool is a subclass of int.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isfinite(value)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from sagemaker_emulator.engine import caching
@@ -66,7 +67,9 @@ class Attempt:
 
     def end(self, at: float, status: str, reason: str | None) -> None:
         """End the attempt."""
-        self.ended_at, self.status, self.failure_reason = at, status, reason
+        self.ended_at = at
+        self.status = status
+        self.failure_reason = reason
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,9 @@ class StepRun:
         The number of the current attempt; 0 if the results of another execution were
         reused.
         """
-        return self.attempts[-1].number if self.attempts else 0
+        if not self.attempts:
+            return 0
+        return self.attempts[-1].number
 
     @property
     def running(self) -> bool:
@@ -130,11 +135,9 @@ class StepRun:
     @property
     def waiting(self) -> bool:
         """Whether the run waits for its next attempt."""
-        return (
-            self.running
-            and bool(self.attempts)
-            and self.attempts[-1].ended_at is not None
-        )
+        if not self.running or not self.attempts:
+            return False
+        return self.attempts[-1].ended_at is not None
 
     @property
     def is_loop(self) -> bool:
@@ -228,11 +231,13 @@ class Progress:
         are reused.
         """
         run = self.runs.get(name)
-        if run is not None and run.cached is not None:
+        if run is None:
+            return f"{seed}/0"
+        if run.cached is not None:
             return f"{run.cached.seed}/{run.cached.run.attempt}"
-        if run is not None and run.reused_from is not None:
+        if run.reused_from is not None:
             return run.reused_from
-        return f"{seed}/{run.attempt if run else 0}"
+        return f"{seed}/{run.attempt}"
 
     def ended_loops(self) -> list[tuple[StepRun, str]]:
         """
@@ -240,31 +245,32 @@ class Progress:
         status.
         """
         ended: list[tuple[StepRun, str]] = []
-        for loop in self.running():
-            children = self.children(loop)
-            # A step of the body that depends on one that has failed never starts.
-            left = any(
-                each.name not in self.runs and self._is_free(each)
-                for each in loop.iterations
-            )
-            waits = loop.status == "Executing" and left
-            if not loop.is_loop or waits or any(child.running for child in children):
+        for run in self.running():
+            if not run.is_loop:
                 continue
-            statuses = {child.status for child in children}
-            stopped = "Stopped" in statuses or left
-            ended.append(
-                (
-                    loop,
-                    (
-                        "Failed"
-                        if "Failed" in statuses
-                        else "Stopped"
-                        if stopped
-                        else "Succeeded"
-                    ),
-                )
-            )
+            status = self._final_loop_status(run)
+            if status is not None:
+                ended.append((run, status))
         return ended
+
+    def _final_loop_status(self, loop: StepRun) -> str | None:
+        """Return the status of a ForEach step that has ended; None if it runs."""
+        children = self.children(loop)
+        if any(child.running for child in children):
+            return None
+        # A step of the body that depends on one that has failed never starts.
+        others_could_start = any(
+            step.name not in self.runs and self._are_met(step, step.depends_on)
+            for step in loop.iterations
+        )
+        if others_could_start and loop.status == "Executing":
+            return None
+        statuses = {child.status for child in children}
+        if "Failed" in statuses:
+            return "Failed"
+        if "Stopped" in statuses or others_could_start:
+            return "Stopped"
+        return "Succeeded"
 
     def running(self) -> list[StepRun]:
         """Return the runs that have not ended."""
@@ -279,17 +285,14 @@ class Progress:
         :param scope: the values that its selector can refer to.
         """
         children = self.children(loop)
-        counts = {
-            status: sum(child.status == status for child in children)
-            for status in _MET_BY["Any"]
-        }
+        indexes = {step.iteration.index for step in loop.iterations if step.iteration}
         result: dict[str, Any] = {
-            "InputItemCount": len(
-                {step.iteration.index for step in loop.iterations if step.iteration}
-            ),
+            "InputItemCount": len(indexes),
             "TotalStepCount": len(loop.iterations),
-            **{f"{status}StepCount": count for status, count in counts.items()},
         }
+        for status in _MET_BY["Any"]:
+            count = sum(child.status == status for child in children)
+            result[f"{status}StepCount"] = count
         selected = _selected(loop.step.arguments.get("Selector"), children, scope)
         if selected is not None and selected.step.iteration is not None:
             result["Selector"] = {
@@ -306,8 +309,9 @@ class Progress:
 
     def _candidates(self) -> list[Step]:
         """
-        Return the steps without a run, in order; of a ForEach step only while it may
-        start more.
+        Return the steps without a run, in order.
+
+        They include the iterations of a ForEach step while it may start one more.
         """
         steps: list[Step] = []
         for step in self._steps.values():
@@ -327,42 +331,47 @@ class Progress:
             and running < loop.step.arguments["MaxConcurrency"]
         )
 
-    def startable(self, any_failure_allowed: bool) -> list[Step]:
+    def startable(self) -> list[Step]:
         """
-        Return the steps that may start, apart from the limit of parallel steps, in
-        their order.
+        Return the steps that may start, in their order.
 
-        :param any_failure_allowed: whether a failure stops no other branch.
+        The limit of parallel steps is not considered.
         """
-        failed = [] if any_failure_allowed else self._failed()
-        return [step for step in self._candidates() if self._may_start(step, failed)]
-
-    def _may_start(self, step: Step, failed: list[str]) -> bool:
-        if step.iteration is not None:
-            return self._is_free(step)
-        if failed and not self._continues(step, failed):
-            return False
-        needed = step.depends_on
-        if self._selection is not None:
-            # A step that is not selected counts as done: its results come from the
-            # source execution or are not used.
-            if step.name not in self._selection.selected:
-                return False
-            needed = needed & (self._selection.selected | self._selection.reused)
-            if step.condition not in self._selection.selected:
-                return all(self._is_met(step, name) for name in needed)
-        return all(self._is_met(step, name) for name in needed) and self._branch_taken(
+        failed = self._failed()
+        return [
             step
-        )
+            for step in self.startable_after_any_failure()
+            if self._continues_after(step, failed)
+        ]
 
-    def dependencies_ended_at(self, step: Step) -> float:
+    def startable_after_any_failure(self) -> list[Step]:
+        """Return the steps that may start if a failure stops no other branch."""
+        return [step for step in self._candidates() if self._may_start(step)]
+
+    def _may_start(self, step: Step) -> bool:
+        if step.iteration is not None:
+            return self._are_met(step, step.depends_on)
+        if self._selection is None:
+            return self._are_met(step, step.depends_on) and self._branch_taken(step)
+        # A step that is not selected counts as done: its results come from the source
+        # execution or are not used.
+        selected = self._selection.selected
+        if step.name not in selected:
+            return False
+        if not self._are_met(
+            step, step.depends_on & (selected | self._selection.reused)
+        ):
+            return False
+        return step.condition not in selected or self._branch_taken(step)
+
+    def predecessors_ended_at(self, step: Step) -> float:
         """
-        Return the time when the last step ended that a step depends on; minus infinity
-        if it has none.
+        Return the time when the last predecessor of a step ended; minus infinity if it
+        has none.
         """
-        names = {*step.depends_on, *([step.condition] if step.condition else [])}
-        ends = [self.runs[name].ended_at for name in names if name in self.runs]
-        return max((end for end in ends if end is not None), default=float("-inf"))
+        runs = [self.runs[name] for name in step.predecessors if name in self.runs]
+        ends = [run.ended_at for run in runs if run.ended_at is not None]
+        return max(ends, default=-inf)
 
     def failed_by_itself(self) -> bool:
         """
@@ -385,21 +394,22 @@ class Progress:
         return any(run.status != "Succeeded" for run in self.runs.values())
 
     def status(self) -> str:
-        """Return the status of an execution all of whose runs have ended."""
-        failed = [
-            name
-            for name in self._failed()
-            if not any(step.name in self.runs for step in self._catchers(name))
-        ]
-        if failed:
-            return "Failed"
-        return "CompletedWithFailures" if self._failed() else "Succeeded"
+        """Return the status of the execution, all of whose runs have ended."""
+        failed = self._failed()
+        if not failed:
+            return "Succeeded"
+        for name in failed:
+            if not any(step.name in self.runs for step in self._catchers(name)):
+                return "Failed"
+        return "CompletedWithFailures"
 
-    def _continues(self, step: Step, failed: list[str]) -> bool:
-        """Return whether the failures so far let a step start."""
-        return all(self._catchers(name) for name in failed) or any(
-            step.triggers.get(name) in _CATCHING for name in failed
-        )
+    def _continues_after(self, step: Step, failed: list[str]) -> bool:
+        """Return whether the failures of other steps let a step start."""
+        if step.iteration is not None:
+            return True
+        if all(self._catchers(name) for name in failed):
+            return True
+        return any(step.triggers.get(name) in _CATCHING for name in failed)
 
     def _failed(self) -> list[str]:
         # A failed iteration counts through its ForEach step.
@@ -419,22 +429,21 @@ class Progress:
             or self._branch_taken(step)
         ]
 
-    def _is_free(self, step: Step) -> bool:
-        return all(self._is_met(step, name) for name in step.depends_on)
-
-    def _is_met(self, step: Step, name: str) -> bool:
-        return (
-            name in self.runs
-            and self.runs[name].status in _MET_BY[step.triggers.get(name, COMPLETED)]
-        )
+    def _are_met(self, step: Step, dependencies: frozenset[str]) -> bool:
+        """Return whether dependencies of a step have ended as their triggers say."""
+        for name in dependencies:
+            trigger = step.triggers.get(name, COMPLETED)
+            if name not in self.runs or self.runs[name].status not in _MET_BY[trigger]:
+                return False
+        return True
 
     def _branch_taken(self, step: Step) -> bool:
         if step.condition is None:
             return True
         run = self.runs.get(step.condition)
-        return (
-            run is not None and run.status == "Succeeded" and run.outcome is step.branch
-        )
+        if run is None or run.status != "Succeeded":
+            return False
+        return run.outcome is step.branch
 
 
 def loop_items(value: Any) -> list[Any]:
@@ -450,9 +459,7 @@ def loop_items(value: Any) -> list[Any]:
     if isinstance(value, Unknown):
         return [str(value)]
     if isinstance(value, list):
-        return [
-            str(item) if isinstance(item, Unknown) else _item(item) for item in value
-        ]
+        return [_item(item) for item in value]
     try:
         items = json.loads(value)
     except (TypeError, ValueError) as error:
@@ -463,6 +470,8 @@ def loop_items(value: Any) -> list[Any]:
 
 
 def _item(item: Any) -> Any:
+    if isinstance(item, Unknown):
+        return str(item)
     if isinstance(item, str) and item.startswith("{"):
         try:
             return json.loads(item)
@@ -473,24 +482,23 @@ def _item(item: Any) -> Any:
 
 def _selected(selector: Any, children: list[StepRun], scope: Scope) -> StepRun | None:
     """
-    Return the child with the greatest or least value; None without a selector or a
-    value.
+    Return the iteration with the greatest or least value of the field of a selector;
+    None without a selector or a value.
     """
-    match = (
-        SELECTOR_FIELD.fullmatch(next(references(selector), "")) if selector else None
-    )
+    if not selector:
+        return None
+    match = SELECTOR_FIELD.fullmatch(next(references(selector), ""))
+    if match is None:
+        return None
     values: list[tuple[float, StepRun]] = []
     for child in children:
-        if (
-            match is None
-            or child.step.body["Name"] != match[1]
-            or child.status != "Succeeded"
-        ):
+        if child.step.body["Name"] != match[1] or child.status != "Succeeded":
             continue
         value = evaluate({"Get": f"Steps.{child.step.name}{match[2]}"}, scope)
         with suppress(ValueError):
             values.append((float(str(value)), child))
     if not values:
         return None
-    choose = min if selector.get("Pick") == "MinBy" else max
-    return choose(values, key=lambda pair: pair[0])[1]
+    if selector.get("Pick") == "MinBy":
+        return min(values, key=lambda pair: pair[0])[1]
+    return max(values, key=lambda pair: pair[0])[1]

@@ -51,8 +51,8 @@ OPERATIONS: Mapping[str, Operation] = {
     **search.OPERATIONS,
     **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
 }
-# Model packages that steps have made must be there; a deleted pipeline's logs stay, and
-# its events are sent.
+# The operations before which everything is published: those that see the model packages
+# of steps, and the deletion of a pipeline, whose logs stay and whose events are sent.
 _PUBLISHED_BEFORE = frozenset({"DeletePipeline", *model_packages.OPERATIONS})
 # A scenario can show a status that AWS does not have. Everything else in a response
 # must match its shape.
@@ -67,9 +67,9 @@ def is_emulated(operation: str, body: bytes) -> bool:
     """
     Return whether the emulator handles a SageMaker request; moto handles all others.
     """
-    return operation in OPERATIONS and (
-        operation not in pipelines.TAG_OPERATIONS or b":pipeline/" in body
-    )
+    if operation in pipelines.TAG_OPERATIONS:
+        return b":pipeline/" in body
+    return operation in OPERATIONS
 
 
 class SageMaker:
@@ -123,9 +123,9 @@ class SageMaker:
         with self._lock:
             return {
                 name: sorted(
-                    each.name
-                    for each in region.pipelines.values()
-                    if not each.is_managed
+                    pipeline.name
+                    for pipeline in region.pipelines.values()
+                    if not pipeline.is_managed
                 )
                 for name, region in self.regions.items()
             }
@@ -166,7 +166,8 @@ class SageMaker:
             )
             perform = partial(OPERATIONS[operation], call)
             response = call.region.run_idempotently(operation, request, perform)
-        if violations := check_response(model.output_shape, response, _UNCHECKED_ENUMS):
+        violations = check_response(model.output_shape, response, _UNCHECKED_ENUMS)
+        if violations:
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
         return response, ignored
 
@@ -179,11 +180,10 @@ class SageMaker:
         """
         with self._lock:
             now = self.clock.now()
-            for region in [
-                self.regions[name]
-                for name in region_names or self.regions
-                if name in self.regions
-            ]:
+            for name in region_names or tuple(self.regions):
+                region = self.regions.get(name)
+                if region is None:
+                    continue
                 region.advance(now)
                 model_packages.register_model_packages(region, self._services)
                 write_files(region, self._services, now)
@@ -203,20 +203,17 @@ class SageMaker:
         with self._lock:
             now = self.clock.now()
             events = []
-            if region := self.regions.get(region_name):
+            region = self.regions.get(region_name)
+            if region is not None:
                 region.advance(now)
                 model_packages.register_model_packages(region, self._services)
                 for record in region.executions():
                     events += unsent_events(region, record)
-            for each in self.regions.values():
-                # A queue may be in another region than its pipeline.
-                each.advance(now)
-                send_callback_messages(each, self._services)
-            packages = self._services.model_package_events(region_name, now)
-            events += [
-                event
-                for event in packages
-                for _ in range(self.default_scenario.event_copies)
-            ]
+            # A queue may be in another region than its pipeline.
+            for pipeline_region in self.regions.values():
+                pipeline_region.advance(now)
+                send_callback_messages(pipeline_region, self._services)
+            for event in self._services.model_package_events(region_name, now):
+                events += [event] * self.default_scenario.event_copies
             for event in sorted(events, key=lambda event: event.time):
                 self._services.send_event(region_name, event)

@@ -12,8 +12,8 @@ from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 class NotEmulatedError(Exception):
     """
-    Raised for a request about what moto has, such as a job that no step has started.
-    moto handles it.
+    Raised for a request that moto handles, such as one about a job that no step has
+    started.
     """
 
 
@@ -141,9 +141,8 @@ class Call:
     @property
     def max_parallel(self) -> int | None:
         """``MaxParallelExecutionSteps`` of the request, or None."""
-        limit: int | None = self.request.get("ParallelismConfiguration", {}).get(
-            "MaxParallelExecutionSteps"
-        )
+        configuration = self.request.get("ParallelismConfiguration", {})
+        limit: int | None = configuration.get("MaxParallelExecutionSteps")
         return limit
 
     def execution(self, arn: str) -> ExecutionRecord:

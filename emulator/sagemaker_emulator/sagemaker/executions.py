@@ -3,7 +3,7 @@ The API operations on executions.
 
 Reference:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
-and the related pages. AWS does not document most of the error messages, and not which
+and the related pages. AWS documents neither most of the error messages nor which
 executions can be retried, with which definition, and with which start times of the
 repeated steps. In the emulator, an execution can be retried if it has ended without
 success. It keeps its definition, also if the pipeline has been updated, and a repeated
@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from itertools import takewhile
 from math import inf
 from typing import Any
 
@@ -47,7 +46,8 @@ _EXPERIMENT_NAME_LENGTH = 120
 
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
     """Start an execution."""
-    request, region = call.request, call.region
+    request = call.request
+    region = call.region
     pipeline = region.pipeline(request["PipelineName"])
     if pipeline.is_managed and "RoleArn" not in request:
         raise invalid(
@@ -82,7 +82,7 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
         selection=selection,
         find_cached=partial(_find_cached, pipeline, arn),
     )
-    record = pipeline.executions[arn] = ExecutionRecord(
+    record = ExecutionRecord(
         arn=arn,
         id=identifier,
         pipeline=pipeline,
@@ -93,11 +93,16 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
         description=request.get("PipelineExecutionDescription"),
         created_by=call.identity,
     )
-    engine.scope.resolve = lambda reference: Descriptions(
-        region, record, engine.last_modified
-    ).property(reference)
+    pipeline.executions[arn] = record
+    pipeline.last_run_at = call.now
+    version.last_execution_arn = arn
     region.started += 1
-    pipeline.last_run_at, version.last_execution_arn = call.now, arn
+
+    def resolve_property(reference: str) -> Any:
+        descriptions = Descriptions(region, record, engine.last_modified)
+        return descriptions.property(reference)
+
+    engine.scope.resolve = resolve_property
     return {"PipelineExecutionArn": arn}
 
 
@@ -110,35 +115,35 @@ def _find_cached(
     latest: float,
 ) -> CacheHit | None:
     """
-    Return the most recent run with a cache key in the executions before the one with
-    the ARN.
+    Return the most recent successful run with a cache key; None if there is none.
+
+    :param pipeline: the pipeline.
+    :param arn: the ARN of the execution that looks for it. Only the executions before
+        it are searched.
+    :param step_name: the name of the step.
+    :param key: the cache key.
+    :param earliest: the earliest time at which the run may have ended, in seconds since
+        the epoch.
+    :param latest: the latest time at which it may have ended.
     """
-    found: tuple[float, CacheHit] | None = None
-    for record in takewhile(
-        lambda record: record.arn != arn, pipeline.executions.values()
-    ):
+    most_recent: CacheHit | None = None
+    most_recent_end = earliest
+    for record in pipeline.executions.values():
+        if record.arn == arn:
+            break
         engine = record.engine
         engine.advance(latest)
         for run in engine.history:
-            if (
-                run.step.name != step_name
-                or run.cache_key != key
-                or run.status != "Succeeded"
-            ):
+            if run.step.name != step_name or run.cache_key != key:
+                continue
+            if run.status != "Succeeded" or run.ended_at is None:
                 continue
             # A run without an attempt has reused the results of another one.
-            if (
-                run.attempts
-                and run.ended_at is not None
-                and earliest <= run.ended_at <= latest
-            ):
+            if run.attempts and most_recent_end <= run.ended_at <= latest:
                 outputs = engine.scope.outputs.get(step_name, {})
-                if found is None or run.ended_at >= found[0]:
-                    found = (
-                        run.ended_at,
-                        CacheHit(record.arn, engine.seed, run, outputs),
-                    )
-    return found[1] if found else None
+                most_recent = CacheHit(record.arn, engine.seed, run, outputs)
+                most_recent_end = run.ended_at
+    return most_recent
 
 
 def _scope(
@@ -171,7 +176,7 @@ def stop_pipeline_execution(call: Call) -> dict[str, Any]:
 def retry_pipeline_execution(call: Call) -> dict[str, Any]:
     """Run the steps that have not succeeded again, in the same execution."""
     record = call.execution(call.request["PipelineExecutionArn"])
-    # Not that of the start:
+    # The limit that the start had does not apply:
     # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
     limit = call.max_parallel or record.pipeline.max_parallel or inf
     try:
@@ -197,17 +202,24 @@ def update_pipeline_execution(call: Call) -> dict[str, Any]:
 
 def describe_pipeline_execution(call: Call) -> dict[str, Any]:
     """Return the details of an execution."""
-    return execution_details(
-        call.execution(call.request["PipelineExecutionArn"]), call.now
-    )
+    record = call.execution(call.request["PipelineExecutionArn"])
+    return execution_details(record, call.now)
 
 
 def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
     """
-    Return the members of DescribePipelineExecution for an execution in its state at a
-    time.
+    Return the members of DescribePipelineExecution.
+
+    :param record: the execution, which must have been advanced to the present.
+    :param now: the time, in seconds since the epoch.
     """
-    engine, request = record.engine, record.request
+    engine = record.engine
+    created_by: dict[str, Any] = {}
+    if record.created_by:
+        created_by = {"IamIdentity": dict(record.created_by)}
+    role_arn = None
+    if record.pipeline.is_managed:
+        role_arn = record.role_arn
     return omit_none(
         PipelineArn=record.pipeline.arn,
         PipelineExecutionArn=record.arn,
@@ -218,21 +230,22 @@ def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
         FailureReason=engine.failure_reason,
         CreationTime=engine.created_at,
         LastModifiedTime=engine.last_modified,
-        CreatedBy={"IamIdentity": dict(record.created_by)} if record.created_by else {},
+        CreatedBy=created_by,
         LastModifiedBy={},
         ParallelismConfiguration=parallelism_configuration(engine.max_parallel),
-        SelectiveExecutionConfig=request.get("SelectiveExecutionConfig"),
+        SelectiveExecutionConfig=record.request.get("SelectiveExecutionConfig"),
         PipelineVersionId=record.version.id,
         PipelineVersionAliases=sorted(record.version.aliases) or None,
         MLflowConfig=_mlflow(record),
-        RoleArn=record.role_arn if record.pipeline.is_managed else None,
+        RoleArn=role_arn,
     )
 
 
 def _mlflow(record: ExecutionRecord) -> dict[str, str] | None:
     """
-    Return the experiment that the start of an execution names, in the default app of
-    the account.
+    Return the experiment that the start of an execution names; None if it names none.
+
+    It is in the default app of the account.
     """
     name = record.request.get("MlflowExperimentName")
     if name is None:
@@ -261,23 +274,24 @@ def list_pipeline_executions(call: Call) -> dict[str, Any]:
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
     alias = request.get("PipelineVersionAlias")
-    version = pipeline.version(alias=alias) if alias else None
+    version = None
+    if alias:
+        version = pipeline.version(alias=alias)
     matching = [
         call.execution(record.arn)
         for record in pipeline.executions.values()
         if created_within(record.engine.created_at, request)
         and version in (None, record.version)
     ]
-    by_arn = request.get("SortBy") == "PipelineExecutionArn"
-    shown, token = page(
-        matching,
-        lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn),
-        request,
-    )
-    return {
-        "PipelineExecutionSummaries": [_summary(record, call.now) for record in shown],
-        **token,
-    }
+
+    def sort_key(record: ExecutionRecord) -> tuple[Any, ...]:
+        if request.get("SortBy") == "PipelineExecutionArn":
+            return (record.arn,)
+        return (record.engine.created_at, record.arn)
+
+    records, token = page(matching, sort_key, request)
+    summaries = [_summary(record, call.now) for record in records]
+    return {"PipelineExecutionSummaries": summaries, **token}
 
 
 def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
@@ -290,19 +304,15 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
         raise invalid("PipelineExecutionArn is required.")
     record = call.execution(arn)
     if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
-        # The version of a model package depends on those that other executions have
-        # created before.
+        # The version of a model package depends on what other executions have created
+        # before.
         call.region.advance(call.now)
         register_model_packages(call.region, call.services)
-    shown, token = page(
+    runs, token = page(
         record.engine.runs.values(), lambda run: (run.order,), call.request
     )
-    return {
-        "PipelineExecutionSteps": [
-            step_summary(call.region, record, run) for run in shown
-        ],
-        **token,
-    }
+    summaries = [step_summary(call.region, record, run) for run in runs]
+    return {"PipelineExecutionSteps": summaries, **token}
 
 
 def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
@@ -310,10 +320,11 @@ def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
     List the values of all parameters, including defaults, in the order of the
     definition.
     """
-    entries = execution_parameters(call.execution(call.request["PipelineExecutionArn"]))
+    record = call.execution(call.request["PipelineExecutionArn"])
+    numbered = enumerate(execution_parameters(record))
     in_order = {"SortOrder": "Ascending", **call.request}
-    shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
-    return {"PipelineParameters": [entry for _, entry in shown], **token}
+    parameters, token = page(numbered, lambda parameter: (parameter[0],), in_order)
+    return {"PipelineParameters": [entry for _, entry in parameters], **token}
 
 
 def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
@@ -337,26 +348,32 @@ def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
         entry["Name"]: entry["Value"]
         for entry in call.request.get("OutputParameters", ())
     }
-    return _complete_callback(call, outputs, None)
+    token = call.request["CallbackToken"]
+    record = _execution_with_callback(call, token)
+    try:
+        record.engine.succeed_callback(call.now, token, outputs)
+    except StateError as error:
+        raise conflict(str(error)) from error
+    return {"PipelineExecutionArn": record.arn}
 
 
 def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
     """End a callback step with a failure."""
-    return _complete_callback(call, None, call.request.get("FailureReason"))
-
-
-def _complete_callback(
-    call: Call, outputs: dict[str, str] | None, failure: str | None
-) -> dict[str, Any]:
+    reason = call.request.get("FailureReason")
     token = call.request["CallbackToken"]
+    record = _execution_with_callback(call, token)
+    try:
+        record.engine.fail_callback(call.now, token, reason)
+    except StateError as error:
+        raise conflict(str(error)) from error
+    return {"PipelineExecutionArn": record.arn}
+
+
+def _execution_with_callback(call: Call, token: str) -> ExecutionRecord:
     for record in call.region.executions():
         record.engine.advance(call.now)
         if any(run.callback_token == token for run in record.engine.runs.values()):
-            try:
-                record.engine.complete_callback(call.now, token, outputs, failure)
-            except StateError as error:
-                raise conflict(str(error)) from error
-            return {"PipelineExecutionArn": record.arn}
+            return record
     raise not_found(f"Callback token '{token}' does not exist.")
 
 

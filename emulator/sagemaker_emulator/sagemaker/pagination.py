@@ -40,18 +40,21 @@ def page(
     """
     descending = request.get("SortOrder", "Descending") == "Descending"
     ordered = sorted(items, key=key, reverse=descending)
-    filters = {k: v for k, v in request.items() if k not in _PAGINATION_MEMBERS}
+    filters = {
+        name: value
+        for name, value in request.items()
+        if name not in _PAGINATION_MEMBERS
+    }
     digest = hashlib.sha256(
         json.dumps(filters, sort_keys=True, default=str).encode()
     ).hexdigest()[:16]
     if "NextToken" in request:
         last = _decode(request["NextToken"], digest)
         try:
-            ordered = [
-                item
-                for item in ordered
-                if (key(item) < last if descending else key(item) > last)
-            ]
+            if descending:
+                ordered = [item for item in ordered if key(item) < last]
+            else:
+                ordered = [item for item in ordered if key(item) > last]
         except TypeError as error:
             raise invalid("Invalid pagination token.") from error
     size = request.get("MaxResults", _MAX_PAGE_SIZE)
@@ -62,6 +65,7 @@ def page(
 
 
 def _decode(token: str, digest: str) -> tuple[Any, ...]:
+    """Return the sort key in a token that belongs to the list with a digest."""
     try:
         token_digest, *last = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError, binascii.Error) as error:

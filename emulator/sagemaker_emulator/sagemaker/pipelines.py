@@ -8,7 +8,7 @@ the related pages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_emulator.engine.definition import Definition, DefinitionError, parse
@@ -28,7 +28,8 @@ _MAX_ALIASES = 10
 
 def create_pipeline(call: Call) -> dict[str, Any]:
     """Create a pipeline with version 1."""
-    request, region = call.request, call.region
+    request = call.request
+    region = call.region
     name = request["PipelineName"]
     if name.lower() in region.pipelines:
         raise invalid(
@@ -139,22 +140,26 @@ def list_pipelines(call: Call) -> dict[str, Any]:
         and created_within(pipeline.created_at, request)
         and pipeline.is_managed is (request.get("ManagedBy") == "AWS")
     ]
-    by_name = request.get("SortBy") == "Name"
-    shown, token = page(
-        matching,
-        lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name),
-        request,
-    )
-    return {"PipelineSummaries": list(map(_summary, shown)), **token}
+
+    def sort_key(pipeline: Pipeline) -> tuple[Any, ...]:
+        if request.get("SortBy") == "Name":
+            return (pipeline.name, pipeline.created_at)
+        return (pipeline.created_at, pipeline.name)
+
+    selected, token = page(matching, sort_key, request)
+    summaries = [_summary(pipeline) for pipeline in selected]
+    return {"PipelineSummaries": summaries, **token}
 
 
 def list_pipeline_versions(call: Call) -> dict[str, Any]:
     """List the versions of a pipeline."""
     pipeline = call.region.pipeline(call.request["PipelineName"])
-    matching: Iterable[Version] = (
-        v for v in pipeline.versions if created_within(v.created_at, call.request)
-    )
-    shown, token = page(matching, lambda version: (version.id,), call.request)
+    matching = [
+        version
+        for version in pipeline.versions
+        if created_within(version.created_at, call.request)
+    ]
+    versions, token = page(matching, lambda version: (version.id,), call.request)
     summaries = [
         omit_none(
             PipelineArn=pipeline.arn,
@@ -165,7 +170,7 @@ def list_pipeline_versions(call: Call) -> dict[str, Any]:
             LastExecutionPipelineExecutionArn=version.last_execution_arn,
             PipelineVersionAliases=sorted(version.aliases) or None,
         )
-        for version in shown
+        for version in versions
     ]
     return {"PipelineVersionSummaries": summaries, **token}
 
@@ -174,9 +179,9 @@ def update_pipeline_version(call: Call) -> dict[str, Any]:
     """
     Change the display name, the description or the aliases of a version.
 
-    AWS does not document what happens with an alias of another version, or to remove
-    one that the version does not have: here, the first is a conflict, and the second
-    does nothing.
+    AWS does not document what happens if another version has an alias that is added, or
+    if the version does not have one that is removed. Here, the first is a conflict, and
+    the second does nothing.
     """
     request = call.request
     pipeline = call.region.pipeline(request["PipelineArn"])
@@ -236,10 +241,11 @@ def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
     Return whether a time is between ``CreatedAfter`` and ``CreatedBefore`` of a
     request, if it has them.
     """
-    earliest, latest = request.get("CreatedAfter"), request.get("CreatedBefore")
-    return (earliest is None or created_at > earliest) and (
-        latest is None or created_at < latest
-    )
+    after = request.get("CreatedAfter")
+    if after is not None and created_at <= after:
+        return False
+    before = request.get("CreatedBefore")
+    return before is None or created_at < before
 
 
 def _summary(pipeline: Pipeline) -> dict[str, Any]:
@@ -256,22 +262,23 @@ def _summary(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _definition(call: Call) -> Definition | None:
-    inline: str | None = call.request.get("PipelineDefinition")
+    """Return the definition in a request, or in S3; None if the request has none."""
+    text: str | None = call.request.get("PipelineDefinition")
     location = call.request.get("PipelineDefinitionS3Location")
-    if inline is not None and location is not None:
+    if text is not None and location is not None:
         raise invalid(
             "Specify either PipelineDefinition or PipelineDefinitionS3Location, not"
             " both."
         )
     if location is not None:
-        version = location.get("VersionId")
-        inline = call.services.read_object(
-            location["Bucket"], location["ObjectKey"], version
-        ).decode()
-    if inline is None:
+        content = call.services.read_object(
+            location["Bucket"], location["ObjectKey"], location.get("VersionId")
+        )
+        text = content.decode()
+    if text is None:
         return None
     try:
-        return parse(inline)
+        return parse(text)
     except DefinitionError as error:
         raise invalid(
             f"Unable to parse pipeline definition. Model Validation failed: {error}"
@@ -283,9 +290,8 @@ def _add_version(
 ) -> None:
     aliases = set(request.get("PipelineVersionAliases", ()))
     _check_aliases(pipeline, aliases)
-    pipeline.versions.append(
-        Version(len(pipeline.versions) + 1, definition, now, aliases)
-    )
+    number = len(pipeline.versions) + 1
+    pipeline.versions.append(Version(number, definition, now, aliases))
 
 
 def _check_aliases(pipeline: Pipeline, aliases: set[str]) -> None:

@@ -4,14 +4,14 @@ The operation Search, for pipelines and their executions. moto searches other re
 A filter compares a property of the resource, by the rules of
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Search.html and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Filter.html. AWS does not
-document how a filter
-on a list compares, and what ``NotEquals`` says of a resource without the property: here
-one item of the list is sufficient, and such a resource does not have the value.
+document how a filter on a list compares: here, one item of the list is sufficient. Nor
+does it document what ``NotEquals`` says of a resource without the property: here, such
+a resource does not have the value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -36,7 +36,7 @@ from sagemaker_emulator.sagemaker.validation import (
 _MAX_CONDITIONS: Final = 50
 _TAGS: Final = "Tags."
 _NUMBERS: Final = ("integer", "long", "float", "double")
-_WITHOUT_VALUE: Final = ("Exists", "NotExists")
+
 _TEXT_ONLY: Final = ("Contains", "In")
 _ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "GreaterThan": lambda actual, value: bool(actual > value),
@@ -58,32 +58,28 @@ def search(call: Call) -> dict[str, Any]:
     if "VisibilityConditions" in request:
         raise invalid("The emulator has no VisibilityConditions in Search.")
     shape = structure(resource)
-    selected = _condition(shape, request.get("SearchExpression"))
-    # No other account shares resources with that of the emulator.
-    is_shared = request.get("CrossAccountFilterOption") == "CrossAccount"
-    records = (
-        []
-        if is_shared
-        else [record for record in _RECORDS[resource](call) if selected(record)]
-    )
-    order = _Property.of(shape, request.get("SortBy", "LastModifiedTime"))
-    if not order.is_value:
-        raise invalid(f"The results cannot be sorted by {'.'.join(order.path)}.")
-    identity = f"{resource}Arn"
+    is_selected = _condition(shape, request.get("SearchExpression"))
+    records: list[Record] = []
+    # No other account shares resources with the one of the emulator.
+    if request.get("CrossAccountFilterOption") != "CrossAccount":
+        records = [record for record in _RECORDS[resource](call) if is_selected(record)]
+    sorted_by = _Property.of(shape, request.get("SortBy", "LastModifiedTime"))
+    if not sorted_by.is_value:
+        raise invalid(f"The results cannot be sorted by {'.'.join(sorted_by.path)}.")
 
-    def key(record: Record) -> tuple[Any, ...]:
-        value = next(order.values(record), None)
-        return (value is not None, 0 if value is None else value, record[identity])
+    def sort_key(record: Record) -> tuple[Any, ...]:
+        arn = record[f"{resource}Arn"]
+        value = next(sorted_by.values(record), None)
+        if value is None:
+            return (False, 0, arn)
+        return (True, value, arn)
 
-    shown, token = page(records, key, request)
-    total = {"TotalHits": {"Value": len(records), "Relation": "EqualTo"}}
-    known = service_model().operation_model("Search").output_shape
-    members = known.members if isinstance(known, StructureShape) else {}
-    return {
-        "Results": [{resource: known_members(resource, record)} for record in shown],
-        **token,
-        **(total if "TotalHits" in members else {}),
-    }
+    page_records, token = page(records, sort_key, request)
+    results = [{resource: known_members(resource, record)} for record in page_records]
+    response: dict[str, Any] = {"Results": results, **token}
+    if "TotalHits" in structure("SearchResponse").members:
+        response["TotalHits"] = {"Value": len(records), "Relation": "EqualTo"}
+    return response
 
 
 def _pipelines(call: Call) -> Iterator[Record]:
@@ -98,17 +94,11 @@ def _pipelines(call: Call) -> Iterator[Record]:
 def _executions(call: Call) -> Iterator[Record]:
     for record in call.region.executions():
         record.engine.advance(call.now)
-        parameters = execution_parameters(record)
-        name = (
-            {"PipelineVersionDisplayName": record.version.display_name}
-            if record.version.display_name
-            else {}
-        )
-        yield {
-            **execution_details(record, call.now),
-            **name,
-            "PipelineParameters": parameters,
-        }
+        properties = execution_details(record, call.now)
+        if record.version.display_name:
+            properties["PipelineVersionDisplayName"] = record.version.display_name
+        properties["PipelineParameters"] = execution_parameters(record)
+        yield properties
 
 
 _RECORDS: Final[Mapping[str, Callable[[Call], Iterator[Record]]]] = {
@@ -157,23 +147,13 @@ class _Property:
         return cls(path, shape)
 
     def values(self, record: Record) -> Iterator[Any]:
-        """Return the values that a resource has, of all items if it is in a list."""
+        """Yield the values that a resource has: one for each item of a list."""
         if self.path[0] == "Tags" and len(self.path) > 1:
-            return (
-                tag["Value"]
-                for tag in record.get("Tags", ())
-                if tag["Key"] == self.path[1]
-            )
-        return self._below(record, self.path)
-
-    def _below(self, value: Any, path: tuple[str, ...]) -> Iterator[Any]:
-        if isinstance(value, list):
-            for item in value:
-                yield from self._below(item, path)
-        elif not path:
-            yield value
-        elif isinstance(value, Mapping) and path[0] in value:
-            yield from self._below(value[path[0]], path[1:])
+            for tag in record.get("Tags", ()):
+                if tag["Key"] == self.path[1]:
+                    yield tag["Value"]
+        else:
+            yield from _values_at(record, self.path)
 
     def parse(self, value: str) -> Any:
         """
@@ -185,125 +165,146 @@ class _Property:
         try:
             if kind == "timestamp":
                 time = datetime.fromisoformat(value)
-                return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-            return float(value) if kind in _NUMBERS else value
+                if not time.tzinfo:
+                    time = time.replace(tzinfo=UTC)
+                return time.timestamp()
+            if kind in _NUMBERS:
+                return float(value)
         except ValueError as error:
             raise invalid(
                 f"Value '{value}' is not a {kind}, as {'.'.join(self.path)} is."
             ) from error
+        return value
+
+
+def _values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _values_at(item, path)
+    elif not path:
+        yield value
+    elif isinstance(value, Mapping) and path[0] in value:
+        yield from _values_at(value[path[0]], path[1:])
 
 
 def _condition(resource: StructureShape, expression: Any) -> Condition:
+    """Return the condition of a whole ``SearchExpression``; None selects all."""
     if expression is None:
         return lambda record: True
-    counts = _counts(expression)
-    if counts["conditions"] > _MAX_CONDITIONS:
+    conditions, contains = _counts(expression)
+    if conditions > _MAX_CONDITIONS:
         raise invalid(
             f"A search expression can have at most {_MAX_CONDITIONS} filters and"
             " subexpressions."
         )
-    if counts["contains"] > 1:
+    if contains > 1:
         raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")
     return _expression(resource, expression)
 
 
-def _counts(expression: Record) -> dict[str, int]:
-    nested = expression.get("NestedFilters", ())
-    filters = [
-        *expression.get("Filters", ()),
-        *(each for entry in nested for each in entry["Filters"]),
-    ]
-    below = [_counts(each) for each in expression.get("SubExpressions", ())]
-    contains = sum(each.get("Operator") == "Contains" for each in filters)
-    return {
-        "conditions": (
-            len(filters)
-            + len(nested)
-            + len(below)
-            + sum(each["conditions"] for each in below)
-        ),
-        "contains": contains + sum(each["contains"] for each in below),
-    }
+def _counts(expression: Record) -> tuple[int, int]:
+    """
+    Return how many filters and subexpressions an expression has at all levels, and how
+    many of the filters have the operator ``Contains``.
+    """
+    filters = list(expression.get("Filters", ()))
+    nested_filters = expression.get("NestedFilters", ())
+    for nested in nested_filters:
+        filters += nested["Filters"]
+    conditions = len(filters) + len(nested_filters)
+    contains = sum(entry.get("Operator") == "Contains" for entry in filters)
+    for subexpression in expression.get("SubExpressions", ()):
+        conditions_below, contains_below = _counts(subexpression)
+        conditions += 1 + conditions_below
+        contains += contains_below
+    return conditions, contains
 
 
 def _expression(resource: StructureShape, expression: Record) -> Condition:
-    conditions = [
-        *(_filter(resource, each) for each in expression.get("Filters", ())),
-        *(_nested(resource, each) for each in expression.get("NestedFilters", ())),
-        *(_expression(resource, each) for each in expression.get("SubExpressions", ())),
-    ]
+    conditions: list[Condition] = []
+    for entry in expression.get("Filters", ()):
+        conditions.append(_filter(resource, entry))
+    for nested in expression.get("NestedFilters", ()):
+        conditions.append(_nested(resource, nested))
+    for subexpression in expression.get("SubExpressions", ()):
+        conditions.append(_expression(resource, subexpression))
     if not conditions:
         raise invalid(
             "A search expression needs at least one filter, nested filter or"
             " subexpression."
         )
-    combine = any if expression.get("Operator") == "Or" else all
-    return lambda record: combine(condition(record) for condition in conditions)
+    if expression.get("Operator") == "Or":
+        return lambda record: any(condition(record) for condition in conditions)
+    return lambda record: all(condition(record) for condition in conditions)
 
 
 def _nested(resource: StructureShape, nested: Record) -> Condition:
     """Return a condition that one item of a list must meet with all its filters."""
     name = nested["NestedPropertyName"]
     items = _Property.of(resource, name)
-    member = items.shape.member if isinstance(items.shape, ListShape) else None
-    if not isinstance(member, StructureShape):
+    if not isinstance(items.shape, ListShape) or not isinstance(
+        items.shape.member, StructureShape
+    ):
         raise invalid(
             f"{name} is not a list of objects, so it cannot be a nested property."
         )
-    conditions = []
-    for each in nested["Filters"]:
-        if not each["Name"].startswith(f"{name}."):
-            raise invalid(f"Unknown property name: {each['Name']}")
-        conditions.append(
-            _filter(member, {**each, "Name": each["Name"].removeprefix(f"{name}.")})
-        )
+    conditions: list[Condition] = []
+    for entry in nested["Filters"]:
+        if not entry["Name"].startswith(f"{name}."):
+            raise invalid(f"Unknown property name: {entry['Name']}")
+        member_name = entry["Name"].removeprefix(f"{name}.")
+        conditions.append(_filter(items.shape.member, {**entry, "Name": member_name}))
     return lambda record: any(
-        all(met(item) for met in conditions) for item in items.values(record)
+        all(condition(item) for condition in conditions)
+        for item in items.values(record)
     )
 
 
 def _filter(resource: StructureShape, entry: Record) -> Condition:
-    found, operator = (
-        _Property.of(resource, entry["Name"]),
-        entry.get("Operator", "Equals"),
-    )
-    if operator in _WITHOUT_VALUE:
-        return lambda record: (
-            (next(found.values(record), None) is not None) is (operator == "Exists")
-        )
+    compared = _Property.of(resource, entry["Name"])
+    operator = entry.get("Operator", "Equals")
+    if operator == "Exists":
+        return lambda record: next(compared.values(record), None) is not None
+    if operator == "NotExists":
+        return lambda record: next(compared.values(record), None) is None
     if "Value" not in entry:
         raise invalid(f"A filter with the operator {operator} needs a value.")
-    is_text = found.shape.type_name not in ("timestamp", *_NUMBERS)
-    unsupported = _ORDERS if is_text else _TEXT_ONLY
-    if not found.is_value or operator in unsupported:
+    unsupported: Collection[str] = _ORDERS
+    if compared.shape.type_name in ("timestamp", *_NUMBERS):
+        unsupported = _TEXT_ONLY
+    if not compared.is_value or operator in unsupported:
         raise invalid(
             f"The operator {operator} is not supported for the property"
             f" {entry['Name']}."
         )
-    return _comparison(found, operator, entry["Value"])
+    return _comparison(compared, operator, entry["Value"])
 
 
-def _comparison(found: _Property, operator: str, value: str) -> Condition:
+def _comparison(compared: _Property, operator: str, value: str) -> Condition:
     if operator == "Contains":
-        return lambda record: any(value in text(each) for each in found.values(record))
+        return lambda record: any(
+            value in text(actual) for actual in compared.values(record)
+        )
     if operator == "In":
         options = {option.strip() for option in value.split(",")}
         return lambda record: any(
-            text(each) in options for each in found.values(record)
+            text(actual) in options for actual in compared.values(record)
         )
-    expected = found.parse(value)
+    expected = compared.parse(value)
     if operator in _ORDERS:
+        is_in_order = _ORDERS[operator]
         return lambda record: any(
-            _ORDERS[operator](each, expected) for each in found.values(record)
+            is_in_order(actual, expected) for actual in compared.values(record)
         )
-    equal = operator == "Equals"
 
-    def compare(record: Record) -> bool:
-        values = found.values(record)
-        shown = (text(each) if isinstance(expected, str) else each for each in values)
-        return any(each == expected for each in shown) is equal
+    def is_equal(record: Record) -> bool:
+        if isinstance(expected, str):
+            return any(text(actual) == expected for actual in compared.values(record))
+        return any(actual == expected for actual in compared.values(record))
 
-    return compare
+    if operator == "Equals":
+        return is_equal
+    return lambda record: not is_equal(record)
 
 
 OPERATIONS: Mapping[str, Operation] = {"Search": search}

@@ -35,7 +35,8 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
         return None
     steps = version.definition.steps
     selected = frozenset(entry["StepName"] for entry in config["SelectedSteps"])
-    if unknown := sorted(selected - steps.keys()):
+    unknown = sorted(selected - steps.keys())
+    if unknown:
         raise invalid(
             f"SelectedSteps contains steps that are not in the pipeline: {unknown}"
         )
@@ -52,10 +53,10 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
     if reused:
         if source is None:
             # The words of AWS: https://github.com/aws/sagemaker-python-sdk/issues/4444
-            names = [", ".join(sorted(each)) for each in (selected, reused)]
             raise invalid(
                 "Invalid SourcePipelineExecutionArn: null. The selected steps"
-                f" [{names[0]}] have dependencies on [{names[1]}]"
+                f" [{', '.join(sorted(selected))}] have dependencies on"
+                f" [{', '.join(sorted(reused))}]"
             )
         _check_source(call, pipeline, source, reused)
     return Selection(selected, reused, source)
@@ -90,10 +91,7 @@ def _upstream(steps: Mapping[str, Step], name: str) -> set[str]:
     upstream: set[str] = set()
     pending = [name]
     while pending:
-        step = steps[pending.pop()]
-        new = (
-            {*step.depends_on} | ({step.condition} if step.condition else set())
-        ) - upstream
+        new = steps[pending.pop()].predecessors - upstream
         upstream |= new
         pending += new
     return upstream

@@ -4,9 +4,9 @@ changes its status.
 
 Reference:
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html.
-AWS does not document the event of a start, which has no previous status here, and
-whether the start time changes with a retry; here it does not. The events of model
-packages are in `server.event_bus`, since moto has them.
+AWS does not document the event of a start, which has no previous status here. Nor does
+it document whether the start time changes with a retry; here it does not. The events of
+model packages are in `server.event_bus`, since moto has them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.calls import ServiceEvent, omit_none
-from sagemaker_emulator.sagemaker.step_summaries import step_summary
+from sagemaker_emulator.sagemaker.step_summaries import cache_hit_result, step_summary
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region, StatusChange
 
 EXECUTION_CHANGE = "SageMaker Model Building Pipeline Execution Status Change"
@@ -39,7 +39,7 @@ def unsent_events(region: Region, record: ExecutionRecord) -> list[ServiceEvent]
 
 
 def time_text(time: float) -> str:
-    """Return a time as events have it."""
+    """Return a time in seconds since the epoch as events have it."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -47,13 +47,15 @@ def _event(
     region: Region, record: ExecutionRecord, change: StatusChange
 ) -> ServiceEvent:
     if change.run is None:
-        kind, detail = EXECUTION_CHANGE, _execution_detail(record, change)
+        detail_type = EXECUTION_CHANGE
+        detail = _execution_detail(record, change)
     else:
-        kind, detail = STEP_CHANGE, _step_detail(region, record, change, change.run)
-    arns = {"pipelineArn": record.pipeline.arn, "pipelineExecutionArn": record.arn}
-    return ServiceEvent(
-        kind, [record.pipeline.arn, record.arn], {**detail, **arns}, change.at
-    )
+        detail_type = STEP_CHANGE
+        detail = _step_detail(region, record, change, change.run)
+    detail["pipelineArn"] = record.pipeline.arn
+    detail["pipelineExecutionArn"] = record.arn
+    resources = [record.pipeline.arn, record.arn]
+    return ServiceEvent(detail_type, resources, detail, change.at)
 
 
 def _execution_detail(record: ExecutionRecord, change: StatusChange) -> dict[str, Any]:
@@ -63,28 +65,35 @@ def _execution_detail(record: ExecutionRecord, change: StatusChange) -> dict[str
         currentPipelineExecutionStatus=change.current,
         previousPipelineExecutionStatus=change.previous,
         executionStartTime=time_text(record.engine.created_at),
-        executionEndTime=time_text(change.at) if change.current in _ENDED else None,
+        executionEndTime=_end_time(change),
     )
 
 
 def _step_detail(
     region: Region, record: ExecutionRecord, change: StatusChange, run: StepRun
 ) -> dict[str, Any]:
-    ended = change.current in _ENDED
+    failure_reason = None
+    if change.current == "Failed":
+        failure_reason = run.failure_reason
     metadata = step_summary(region, record, run).get("Metadata")
     return omit_none(
-        metadata=_camel_case(metadata) if metadata else None,
+        # A step without metadata has no such member.
+        metadata=_camel_case(metadata or None),
         stepStartTime=time_text(run.started_at),
-        stepEndTime=time_text(change.at) if ended else None,
+        stepEndTime=_end_time(change),
         stepName=run.step.name,
         stepType=run.step.type,
         previousStepStatus=change.previous,
         currentStepStatus=change.current,
-        failureReason=run.failure_reason if change.current == "Failed" else None,
-        cacheHitResult={"sourcePipelineExecutionArn": run.cached.execution_arn}
-        if run.cached
-        else None,
+        failureReason=failure_reason,
+        cacheHitResult=_camel_case(cache_hit_result(run)),
     )
+
+
+def _end_time(change: StatusChange) -> str | None:
+    if change.current in _ENDED:
+        return time_text(change.at)
+    return None
 
 
 def _camel_case(value: Any) -> Any:
@@ -97,4 +106,6 @@ def _camel_case(value: Any) -> Any:
             name[:1].lower() + name[1:]: _camel_case(member)
             for name, member in value.items()
         }
-    return [_camel_case(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_camel_case(item) for item in value]
+    return value

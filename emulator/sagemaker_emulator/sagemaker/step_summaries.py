@@ -5,9 +5,9 @@ Reference:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
 and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html.
-Members that
-the installed botocore does not know are left out, as an older AWS SDK does. AWS does
-not document the AttemptCount of a step that reuses results; here it is 0.
+Members that the installed botocore does not know are left out, as an older AWS SDK
+does. AWS does not document the AttemptCount of a step that reuses results; here it is
+0.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.calls import omit_none
 from sagemaker_emulator.sagemaker.jobs.names import (
     arguments_of,
+    in_uuid_form,
     job_arn,
     job_name,
     source_of,
@@ -102,7 +103,14 @@ class _Entry:
     def text_of(self, value: Any, length: int = _TEXT_LENGTH) -> str | None:
         """Return the evaluated text of a value; None for no value."""
         evaluated = value_of(self.record, self.run, value)
-        return None if evaluated is None else text(evaluated)[:length]
+        if evaluated is None:
+            return None
+        return text(evaluated)[:length]
+
+    def flag(self, member: str) -> bool:
+        """Return whether a member of the step is true."""
+        value = value_of(self.record, self.run, self.run.step.body.get(member))
+        return text(value).lower() == "true"
 
     @property
     def outputs(self) -> list[dict[str, str]]:
@@ -115,7 +123,11 @@ def step_summary(
     region: Region, record: ExecutionRecord, run: StepRun
 ) -> dict[str, Any]:
     """Return the entry of one step in ``PipelineExecutionSteps``."""
-    body, iteration = run.step.body, run.step.iteration
+    body = run.step.body
+    iteration = run.step.iteration
+    selective_result = None
+    if run.reused_from:
+        selective_result = {"SourcePipelineExecutionArn": run.reused_from}
     summary = omit_none(
         StepName=run.step.name,
         StepDisplayName=body.get("DisplayName"),
@@ -123,24 +135,18 @@ def step_summary(
         StartTime=run.started_at,
         EndTime=run.ended_at,
         StepStatus=run.status,
-        CacheHitResult={"SourcePipelineExecutionArn": run.cached.execution_arn}
-        if run.cached
-        else None,
+        CacheHitResult=cache_hit_result(run),
         FailureReason=run.failure_reason,
         AttemptCount=run.attempt,
         Metadata=known_members(
             "PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))
         ),
-        SelectiveExecutionResult={"SourcePipelineExecutionArn": run.reused_from}
-        if run.reused_from
-        else None,
+        SelectiveExecutionResult=selective_result,
     )
     if iteration is not None:
-        item = (
-            iteration.item
-            if isinstance(iteration.item, str)
-            else json.dumps(iteration.item)
-        )
+        item = iteration.item
+        if not isinstance(item, str):
+            item = json.dumps(item)
         summary["IterationContext"] = {
             "ParentStepName": iteration.parent,
             "Index": iteration.index,
@@ -149,19 +155,22 @@ def step_summary(
     return known_members("PipelineExecutionStep", summary)
 
 
+def cache_hit_result(run: StepRun) -> dict[str, str] | None:
+    """Return the ``CacheHitResult`` of a run; None if it has reused no results."""
+    if run.cached is None:
+        return None
+    return {"SourcePipelineExecutionArn": run.cached.execution_arn}
+
+
 def _metadata(entry: _Entry) -> dict[str, Any]:
     kind = entry.run.step.type
     if kind in _JOBS:
         return {_JOBS[kind]: {"Arn": job_arn(entry.region, entry.record, entry.run)}}
     if kind in _BEDROCK:
-        prefix = (
-            f"arn:{partition(entry.region.name)}:bedrock:{entry.region.name}:{ACCOUNT}"
-        )
-        return {
-            kind: {
-                "Arn": f"{prefix}:{_BEDROCK[kind]}/{entry.identifier(12, 'bedrock')}"
-            }
-        }
+        region = entry.region.name
+        account = f"arn:{partition(region)}:bedrock:{region}:{ACCOUNT}"
+        resource = f"{_BEDROCK[kind]}/{entry.identifier(12, 'bedrock')}"
+        return {kind: {"Arn": f"{account}:{resource}"}}
     if kind in _BUILDERS:
         return {kind: _BUILDERS[kind](entry)}
     return {}
@@ -173,7 +182,9 @@ def _register_model(entry: _Entry) -> dict[str, Any]:
 
 
 def _condition(entry: _Entry) -> dict[str, Any]:
-    return {} if entry.run.outcome is None else {"Outcome": str(entry.run.outcome)}
+    if entry.run.outcome is None:
+        return {}
+    return {"Outcome": str(entry.run.outcome)}
 
 
 def _fail(entry: _Entry) -> dict[str, Any]:
@@ -193,61 +204,67 @@ def _callback(entry: _Entry) -> dict[str, Any]:
 
 
 def _emr(entry: _Entry) -> dict[str, Any]:
-    cluster = (
-        entry.text_of(entry.arguments.get("ClusterId"))
-        or f"j-{entry.identifier(13, 'cluster').upper()}"
-    )
+    cluster = entry.text_of(entry.arguments.get("ClusterId"))
+    if not cluster:
+        cluster = f"j-{entry.identifier(13, 'cluster').upper()}"
     step = f"s-{entry.identifier(13, 'step').upper()}"
-    logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/elasticmapreduce/{cluster}/steps/{step}/stderr.gz"
-    # The path of the log with the root cause of a failure.
-    failed = entry.run.status == "Failed"
-    return omit_none(
-        ClusterId=cluster,
-        StepId=step,
-        StepName=entry.job_name,
-        LogFilePath=logs if failed else None,
-    )
+    metadata = {"ClusterId": cluster, "StepId": step, "StepName": entry.job_name}
+    if entry.run.status == "Failed":
+        # The log with the root cause.
+        metadata["LogFilePath"] = (
+            f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/elasticmapreduce"
+            f"/{cluster}/steps/{step}/stderr.gz"
+        )
+    return metadata
 
 
 def _emr_serverless(entry: _Entry) -> dict[str, Any]:
+    name = None
     config = entry.arguments.get("JobConfig")
-    name = config.get("name") if isinstance(config, dict) else None
+    if isinstance(config, dict):
+        name = entry.text_of(config.get("name"))
     application = entry.text_of(entry.arguments.get("ApplicationId"), 64)
-    application = application or f"00{entry.identifier(14, 'application')}"
-    run = f"00{entry.identifier(14, 'run')}"
-    logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/applications/{application}/jobs/{run}/SPARK_DRIVER"
-    return omit_none(
-        ApplicationId=application,
-        JobRunId=run,
-        JobRunName=entry.text_of(name) or entry.job_name,
-        LogFilePath=f"{logs}/stderr.gz" if entry.run.status == "Failed" else None,
-    )
+    if not application:
+        application = f"00{entry.identifier(14, 'application')}"
+    job_run = f"00{entry.identifier(14, 'run')}"
+    metadata = {
+        "ApplicationId": application,
+        "JobRunId": job_run,
+        "JobRunName": name or entry.job_name,
+    }
+    if entry.run.status == "Failed":
+        metadata["LogFilePath"] = (
+            f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/applications"
+            f"/{application}/jobs/{job_run}/SPARK_DRIVER/stderr.gz"
+        )
+    return metadata
 
 
 def _check(entry: _Entry) -> dict[str, Any]:
-    """Return the common metadata of both types of check steps."""
-    file = (
-        "constraints.json" if entry.run.step.type == "QualityCheck" else "analysis.json"
-    )
+    """Return the metadata that both types of check steps have."""
     return omit_none(
         CheckType=entry.member("CheckType"),
-        **_baselines(entry, "Constraints", file),
         ModelPackageGroupName=entry.member("ModelPackageGroupName"),
         ViolationReport=violation_report(entry.region, entry.record, entry.run),
         CheckJobArn=job_arn(entry.region, entry.record, entry.run),
-        SkipCheck=_flag(entry, "SkipCheck"),
-        RegisterNewBaseline=_flag(entry, "RegisterNewBaseline"),
+        SkipCheck=entry.flag("SkipCheck"),
+        RegisterNewBaseline=entry.flag("RegisterNewBaseline"),
     )
+
+
+def _clarify_check(entry: _Entry) -> dict[str, Any]:
+    return {**_check(entry), **_baselines(entry, "Constraints", "analysis.json")}
 
 
 def _quality_check(entry: _Entry) -> dict[str, Any]:
     return {
         **_check(entry),
-        **omit_none(**_baselines(entry, "Statistics", "statistics.json")),
+        **_baselines(entry, "Constraints", "constraints.json"),
+        **_baselines(entry, "Statistics", "statistics.json"),
     }
 
 
-def _baselines(entry: _Entry, kind: str, file: str) -> dict[str, str | None]:
+def _baselines(entry: _Entry, kind: str, file: str) -> dict[str, Any]:
     """
     Return the baseline that a check step has calculated, and the one that it has used.
 
@@ -255,29 +272,17 @@ def _baselines(entry: _Entry, kind: str, file: str) -> dict[str, str | None]:
     is the same, see
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
     """
-    has_run = entry.run.status == "Succeeded" or bool(entry.run.violations)
-    calculated = (
-        f"{check_folder(entry.region, entry.record, entry.run)}/{file}"
-        if has_run
-        else None
-    )
-    supplied = entry.member(f"SuppliedBaseline{kind}", _URI_LENGTH)
-    used = (
-        calculated
-        if calculated and _flag(entry, "RegisterNewBaseline")
-        else supplied or calculated
-    )
-    return {
+    calculated = None
+    if entry.run.status == "Succeeded" or entry.run.violations:
+        calculated = f"{check_folder(entry.region, entry.record, entry.run)}/{file}"
+    used = entry.member(f"SuppliedBaseline{kind}", _URI_LENGTH) or calculated
+    if calculated and entry.flag("RegisterNewBaseline"):
+        used = calculated
+    baselines = {
         f"BaselineUsedForDriftCheck{kind}": used,
         f"CalculatedBaseline{kind}": calculated,
     }
-
-
-def _flag(entry: _Entry, member: str) -> bool:
-    return (
-        text(value_of(entry.record, entry.run, entry.run.step.body.get(member))).lower()
-        == "true"
-    )
+    return omit_none(**baselines)
 
 
 def _lineage(entry: _Entry) -> dict[str, Any]:
@@ -285,12 +290,12 @@ def _lineage(entry: _Entry) -> dict[str, Any]:
         return {}
     metadata: dict[str, Any] = {}
     for entities, (member, name_member, resource) in _LINEAGE.items():
-        items = _objects(entry, entities)[:_MAX_ENTITIES]
-        names = [
-            text(item.get(name_member) or "unnamed")[:_TEXT_LENGTH] for item in items
-        ]
-        arns = {name: _lineage_arn(entry, resource, name) for name in names}
-        metadata |= {member: arns} if arns else {}
+        arns: dict[str, str] = {}
+        for item in _objects(entry, entities)[:_MAX_ENTITIES]:
+            name = text(item.get(name_member) or "unnamed")[:_TEXT_LENGTH]
+            arns[name] = _lineage_arn(entry, resource, name)
+        if arns:
+            metadata[member] = arns
     associations = [
         {
             "SourceArn": _entity_arn(item, "Source"),
@@ -298,51 +303,56 @@ def _lineage(entry: _Entry) -> dict[str, Any]:
         }
         for item in _objects(entry, "Associations")[:_MAX_ASSOCIATIONS]
     ]
-    return metadata | ({"Associations": associations} if associations else {})
+    if associations:
+        metadata["Associations"] = associations
+    return metadata
 
 
 def _objects(entry: _Entry, member: str) -> list[dict[str, Any]]:
     items = entry.arguments.get(member)
-    return (
-        [item for item in items if isinstance(item, dict)]
-        if isinstance(items, list)
-        else []
-    )
+    if not isinstance(items, list):
+        return []
+    return [item for item in items if isinstance(item, dict)]
 
 
 def _lineage_arn(entry: _Entry, resource: str, name: str) -> str:
-    # AWS names an artifact by a hash.
-    is_artifact = resource == "artifact"
-    return entry.region.arn(
-        resource, entry.identifier(32, name) if is_artifact else name
-    )
+    if resource == "artifact":
+        # AWS names an artifact by a hash.
+        name = entry.identifier(32, name)
+    return entry.region.arn(resource, name)
 
 
 def _entity_arn(association: dict[str, Any], end: str) -> str:
     entity = association.get(end)
-    return text(entity.get("Arn") if isinstance(entity, dict) else entity)[:_URI_LENGTH]
+    if isinstance(entity, dict):
+        entity = entity.get("Arn")
+    return text(entity)[:_URI_LENGTH]
 
 
 def _for_each(entry: _Entry) -> dict[str, Any]:
     result = entry.record.engine.loop_result(entry.run)
-    return result if entry.run.running else {"Status": entry.run.status, **result}
+    if not entry.run.running:
+        result["Status"] = entry.run.status
+    return result
 
 
 def _athena(entry: _Entry) -> dict[str, Any]:
-    digits = entry.identifier(32, "query")
-    parts = (digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
-    return {"QueryExecutionId": "-".join(parts)}
+    return {"QueryExecutionId": in_uuid_form(entry.identifier(32, "query"))}
 
 
 def _cleanup(entry: _Entry) -> dict[str, Any]:
+    if entry.run.status != "Succeeded":
+        return {}
+    sources: Any = None
     resources = entry.arguments.get("Resources")
-    sources = resources.get("S3") if isinstance(resources, dict) else None
-    names = [
-        source.get("StepName") for source in sources or () if isinstance(source, dict)
+    if isinstance(resources, dict):
+        sources = resources.get("S3")
+    cleaned = [
+        text(source["StepName"])
+        for source in sources or ()
+        if isinstance(source, dict) and source.get("StepName")
     ]
-    succeeded = entry.run.status == "Succeeded"
-    cleaned = [text(name) for name in names if name][:_MAX_CLEANED_STEPS]
-    return {"CleanedSteps": cleaned} if succeeded else {}
+    return {"CleanedSteps": cleaned[:_MAX_CLEANED_STEPS]}
 
 
 # For each other step type: the function that builds the member of ``Metadata`` with the
@@ -356,7 +366,7 @@ _BUILDERS: dict[str, Callable[[_Entry], dict[str, Any]]] = {
     "EMR": _emr,
     "EMRServerless": _emr_serverless,
     "QualityCheck": _quality_check,
-    "ClarifyCheck": _check,
+    "ClarifyCheck": _clarify_check,
     "Lineage": _lineage,
     "ForEach": _for_each,
     "Athena": _athena,

@@ -37,17 +37,19 @@ _PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc
 #: The partitions of AWS that the emulator has.
 PARTITIONS = ("aws", *(name for _, name in _PARTITIONS))
 _MANAGED: Final = Path(__file__).parents[1] / "definitions" / "managed"
-# In place of the account of a pipeline.
+_ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+# Stands in place of an account in the ARN of a pipeline that AWS manages.
 _AWS: Final = "aws"
-# In place of the number of a run.
+# Stands in place of the number of a run for the status of the execution itself.
 _OF_THE_EXECUTION = 0
 
 
 def partition(region: str) -> str:
     """Return the AWS partition of a region."""
-    return next(
-        (name for prefix, name in _PARTITIONS if region.startswith(prefix)), "aws"
-    )
+    for prefix, name in _PARTITIONS:
+        if region.startswith(prefix):
+            return name
+    return "aws"
 
 
 def resource_arn(region: str, kind: str, name: str, account: str = ACCOUNT) -> str:
@@ -117,7 +119,9 @@ class Pipeline:
         for version in self.versions:
             if version.id == version_id or alias in version.aliases:
                 return version
-        requested = f"alias '{alias}'" if version_id is None else f"id '{version_id}'"
+        requested = f"id '{version_id}'"
+        if version_id is None:
+            requested = f"alias '{alias}'"
         raise not_found(f"Pipeline '{self.arn}' has no version with {requested}.")
 
 
@@ -144,36 +148,41 @@ class RecordedExecution(Execution):
 
     def __post_init__(self) -> None:
         self.changes: list[StatusChange] = []
-        self._seen: dict[int, str] = {}
+        #: The latest status of each run that was noted, by the number of the run.
+        self._noted: dict[int, str] = {}
         super().__post_init__()
-        # Steps that reuse the results of another execution do not run.
-        self._seen |= {run.order: run.status for run in self.history}
-        self._note(self.created_at)
+        # A step that reuses the results of another execution does not run, so its
+        # status does not change.
+        self._noted |= {run.order: run.status for run in self.history}
+        self._note_changes(self.created_at)
 
     def stop(self, now: float) -> None:
         """Request a stop."""
         super().stop(now)
-        self._note(now)
+        self._note_changes(now)
 
     def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
         """Run all steps again that have not succeeded."""
         super().retry(now, scenario, max_parallel)
-        self._note(now)
+        self._note_changes(now)
 
     def _schedule(self, at: float) -> None:
         super()._schedule(at)
-        self._note(at)
+        self._note_changes(at)
 
-    def _note(self, at: float) -> None:
+    def _note_changes(self, at: float) -> None:
         # In the order of the causes: an execution ends after its last step.
-        current: list[tuple[int, StepRun | None, str]] = [
-            (run.order, run, run.status) for run in self.history
-        ]
-        for key, run, status in [*current, (_OF_THE_EXECUTION, None, self.status)]:
-            previous = self._seen.get(key)
-            if status != previous:
-                self._seen[key] = status
-                self.changes.append(StatusChange(at, run, previous, status))
+        for run in self.history:
+            self._note_status(at, run.order, run, run.status)
+        self._note_status(at, _OF_THE_EXECUTION, None, self.status)
+
+    def _note_status(
+        self, at: float, key: int, run: StepRun | None, status: str
+    ) -> None:
+        previous = self._noted.get(key)
+        if status != previous:
+            self._noted[key] = status
+            self.changes.append(StatusChange(at, run, previous, status))
 
 
 @dataclass
@@ -181,8 +190,7 @@ class ExecutionRecord:
     """
     An execution as the API knows it. ``engine`` simulates it.
 
-    :param created_by: ``Arn`` and ``PrincipalId`` of who has started it; empty if that
-        is not known.
+    :param created_by: ``Arn`` and ``PrincipalId`` of its creator; empty if unknown.
     :param model_packages: the ARNs of the model packages that its steps have created,
         by step name.
     :param properties: the properties of the steps that have a job, by the numbers of
@@ -229,10 +237,14 @@ class Region:
         self._seed = seed
         #: By the names in lower case, those that AWS manages by their ARNs.
         self.pipelines: dict[str, Pipeline] = {}
-        for each, definition in _managed_definitions().items():
-            arn = resource_arn(name, "pipeline", each, _AWS)
+        for pipeline_name, definition in _managed_definitions().items():
+            arn = resource_arn(name, "pipeline", pipeline_name, _AWS)
             self.pipelines[arn] = Pipeline(
-                each, arn, None, 0.0, [Version(1, definition, 0.0)]
+                name=pipeline_name,
+                arn=arn,
+                role_arn=None,
+                created_at=0.0,
+                versions=[Version(1, definition, 0.0)],
             )
         #: The number of started executions, including those of deleted pipelines.
         self.started = 0
@@ -254,14 +266,13 @@ class Region:
         Return an id of lower-case letters and digits that depends only on the seed, the
         region and ``parts``.
         """
-        digest = hashlib.sha256(
-            "/".join(map(str, (self._seed, self.name, *parts))).encode()
-        ).digest()
-        number, letters = (
-            int.from_bytes(digest, "big"),
-            "abcdefghijklmnopqrstuvwxyz0123456789",
+        source = "/".join(str(part) for part in (self._seed, self.name, *parts))
+        digest = hashlib.sha256(source.encode()).digest()
+        number = int.from_bytes(digest, "big")
+        base = len(_ID_CHARACTERS)
+        return "".join(
+            _ID_CHARACTERS[number // base**place % base] for place in range(length)
         )
-        return "".join(letters[number // 36**place % 36] for place in range(length))
 
     def pipeline(self, name_or_arn: str) -> Pipeline:
         """
@@ -270,11 +281,9 @@ class Region:
         :param name_or_arn: the name or the ARN of the pipeline.
         :raises ApiError: ResourceNotFound if it does not exist.
         """
-        arn = (
-            name_or_arn
-            if name_or_arn.startswith("arn:")
-            else self.arn("pipeline", name_or_arn)
-        )
+        arn = name_or_arn
+        if not name_or_arn.startswith("arn:"):
+            arn = self.arn("pipeline", name_or_arn)
         for pipeline in self.pipelines.values():
             if pipeline.arn.lower() == arn.lower():
                 return pipeline
@@ -294,8 +303,8 @@ class Region:
 
     def execution_arn(self, pipeline: Pipeline, identifier: str) -> str:
         """
-        Return the ARN of an execution, which is the account's, also if AWS manages the
-        pipeline.
+        Return the ARN of an execution, which belongs to the account even if AWS manages
+        the pipeline.
         """
         return self.arn("pipeline", f"{pipeline.name}/execution/{identifier}")
 
@@ -345,14 +354,14 @@ class Region:
         if token is None:
             return perform()
         fingerprint = json.dumps(request, sort_keys=True, default=str)
-        first = self._tokens.get((operation, token))
-        if first is None:
+        if (operation, token) not in self._tokens:
             response = perform()
             self._tokens[operation, token] = (fingerprint, response)
             return response
-        if first[0] != fingerprint:
+        first_fingerprint, first_response = self._tokens[operation, token]
+        if first_fingerprint != fingerprint:
             raise conflict(
                 f"ClientRequestToken '{token}' was already used for another {operation}"
                 " request."
             )
-        return first[1]
+        return first_response

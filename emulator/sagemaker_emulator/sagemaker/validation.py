@@ -30,6 +30,14 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "timestamp": (int, float),
     "boolean": (bool,),
 }
+# What AWS calls the first token of a JSON value; a number has another name.
+_JSON_TOKENS: dict[type, str] = {
+    type(None): "VALUE_NULL",
+    dict: "START_OBJECT",
+    list: "START_ARRAY",
+    str: "STRING_VALUE",
+    bool: "BOOLEAN_VALUE",
+}
 # A definition can have a million characters. An error message does not repeat all of
 # them.
 _MAX_VALUE_LENGTH = 4096
@@ -101,12 +109,12 @@ def check_response(
     :param unchecked_enums: the names of enum shapes whose values are not checked,
         because a scenario can replace them.
     """
+    if shape is None and response:
+        return [
+            f"the operation has no response members, but the response is {response}"
+        ]
     if shape is None:
-        return (
-            [f"the operation has no response members, but the response is {response}"]
-            if response
-            else []
-        )
+        return []
     try:
         _, unknown = _without_unknown_members(shape, response, "")
     except ApiError as error:
@@ -129,7 +137,9 @@ def conforming(shape: Shape, value: Any) -> Any:
         value = matching_members(shape, value)
         if shape.is_tagged_union and len(value) != 1:
             return None
-        return value if all(name in value for name in shape.required_members) else None
+        if any(name not in value for name in shape.required_members):
+            return None
+        return value
     if isinstance(shape, ListShape):
         items = (conforming(shape.member, item) for item in value)
         value = [item for item in items if item is not None]
@@ -139,7 +149,9 @@ def conforming(shape: Shape, value: Any) -> Any:
             for key, item in value.items()
         )
         value = {key: item for key, item in pairs if None not in (key, item)}
-    return None if any(_violations(shape, value, "", frozenset())) else value
+    if any(_violations(shape, value, "", frozenset())):
+        return None
+    return value
 
 
 def matching_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,41 +183,38 @@ def _without_unknown_members(
             if member is None:
                 ignored.append(_join(path, key))
             elif item is not None:
-                result[key], more = _without_unknown_members(
+                result[key], ignored_below = _without_unknown_members(
                     member, item, _join(path, key)
                 )
-                ignored += more
+                ignored += ignored_below
         return result, ignored
     if isinstance(shape, ListShape):
-        items = [
-            _without_unknown_members(shape.member, item, f"{path}.{i}.member")
-            for i, item in enumerate(value, 1)
-        ]
-        return [item for item, _ in items], [path for _, more in items for path in more]
+        items: list[Any] = []
+        for index, item in enumerate(value, 1):
+            cleaned, ignored_below = _without_unknown_members(
+                shape.member, item, f"{path}.{index}.member"
+            )
+            items.append(cleaned)
+            ignored += ignored_below
+        return items, ignored
     return value, ignored
 
 
 def _has_type(shape: Shape, value: Any) -> bool:
     expected = _JSON_TYPES[shape.type_name]
-    # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
-    return isinstance(value, expected) and (
-        bool in expected or not isinstance(value, bool)
-    )
+    if isinstance(value, bool):
+        # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
+        return bool in expected
+    return isinstance(value, expected)
 
 
 def _check_type(shape: Shape, value: Any, path: str) -> None:
     if _has_type(shape, value):
         return
-    json_types = {
-        dict: "START_OBJECT",
-        list: "START_ARRAY",
-        str: "STRING_VALUE",
-        bool: "BOOLEAN_VALUE",
-    }
-    token = (
-        "VALUE_NULL" if value is None else json_types.get(type(value), "NUMBER_VALUE")
-    )
-    where = f" at '{path}'" if path else ""
+    token = _JSON_TOKENS.get(type(value), "NUMBER_VALUE")
+    where = ""
+    if path:
+        where = f" at '{path}'"
     raise ApiError(
         "SerializationException",
         f"{token} can not be converted to {shape.type_name}{where}",
@@ -216,14 +225,7 @@ def _violations(
     shape: Shape, value: Any, path: str, skip_enums_of: frozenset[str]
 ) -> Iterator[str]:
     if isinstance(shape, StructureShape):
-        for name in shape.required_members:
-            if name not in value:
-                where = f"Value null at '{_join(path, name)}'"
-                yield f"{where} failed to satisfy constraint: Member must not be null"
-        for name in (name for name in shape.members if name in value):
-            yield from _violations(
-                shape.members[name], value[name], _join(path, name), skip_enums_of
-            )
+        yield from _structure_violations(shape, value, path, skip_enums_of)
     elif isinstance(shape, ListShape):
         for constraint in _out_of_bounds(shape, len(value), "length"):
             yield _violation(value, path, constraint)
@@ -236,6 +238,23 @@ def _violations(
     else:
         for constraint in _scalar_constraints(shape, value, skip_enums_of):
             yield _violation(value, path, constraint)
+
+
+def _structure_violations(
+    shape: StructureShape,
+    value: dict[str, Any],
+    path: str,
+    skip_enums_of: frozenset[str],
+) -> Iterator[str]:
+    for name in shape.required_members:
+        if name not in value:
+            where = f"Value null at '{_join(path, name)}'"
+            yield f"{where} failed to satisfy constraint: Member must not be null"
+    for name, member in shape.members.items():
+        if name in value:
+            yield from _violations(
+                member, value[name], _join(path, name), skip_enums_of
+            )
 
 
 def _map_violations(
@@ -255,17 +274,19 @@ def _scalar_constraints(
         yield from _out_of_bounds(shape, value, "value")
         return
     yield from _out_of_bounds(shape, len(value), "length")
-    pattern, enum = shape.metadata.get("pattern"), shape.metadata.get("enum")
+    pattern = shape.metadata.get("pattern")
     if pattern and not _compiled(pattern).fullmatch(value):
         yield f"Member must satisfy regular expression pattern: {pattern}"
+    enum = shape.metadata.get("enum")
     if enum and value not in enum and shape.name not in skip_enums_of:
         yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
 
 
 def _out_of_bounds(shape: Shape, number: float, measure: str) -> Iterator[str]:
-    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    least = shape.metadata.get("min")
     if least is not None and number < least:
         yield f"Member must have {measure} greater than or equal to {least}"
+    most = shape.metadata.get("max")
     if most is not None and number > most:
         yield f"Member must have {measure} less than or equal to {most}"
 
@@ -279,17 +300,19 @@ def _violation(value: Any, path: str, constraint: str) -> str:
 
 def _join(path: str, name: str) -> str:
     """Append the name of a member in AWS's spelling, which starts in lower case."""
-    name = name[:1].lower() + name[1:]
-    return f"{path}.{name}" if path else name
+    member = name[:1].lower() + name[1:]
+    if not path:
+        return member
+    return f"{path}.{member}"
 
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    for property_, python in _PROPERTIES.items():
-        pattern = pattern.replace(property_, python)
+    for unicode_property, characters in _PROPERTIES.items():
+        pattern = pattern.replace(unicode_property, characters)
     try:
         return re.compile(pattern)
     except re.error:
-        # The service model has some that are no regular expressions of Python, for
-        # example "[...]*${1,128}".
+        # The service model has patterns that are no regular expressions of Python, such
+        # as "[...]*${1,128}".
         return re.compile(".*", re.DOTALL)

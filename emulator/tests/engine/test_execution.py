@@ -343,7 +343,10 @@ def test_stop_waits_for_a_callback_step(outputs: dict[str, str] | None) -> None:
     assert engine.status == "Stopping"
     token = engine.runs["C"].callback_token
     assert token is not None
-    engine.complete_callback(3 * 24 * 3600, token, outputs, None)
+    if outputs is None:
+        engine.fail_callback(3 * 24 * 3600, token, None)
+    else:
+        engine.succeed_callback(3 * 24 * 3600, token, outputs)
     assert engine.status == "Stopped"
     assert "B" not in engine.runs
 
@@ -360,9 +363,8 @@ def test_callback_outputs_are_available_to_later_steps() -> None:
     message = {"Get": "Steps.C.OutputParameters['why']"}
     engine = execution(definition(step("C", "Callback"), fail("F", message)))
     engine.advance(10)
-    engine.complete_callback(
-        10, str(engine.runs["C"].callback_token), {"why": "not approved"}, None
-    )
+    token = str(engine.runs["C"].callback_token)
+    engine.succeed_callback(10, token, {"why": "not approved"})
     engine.advance(20)
     assert engine.runs["F"].failure_reason == "not approved"
 

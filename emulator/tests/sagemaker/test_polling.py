@@ -82,12 +82,11 @@ def mutate(engine: Execution, now: float, action: str) -> None:
             for run in engine.runs.values()
             if run.callback_token and run.running
         ]
-        engine.complete_callback(
-            now,
-            (tokens or ["none"])[0] or "",
-            {} if action == "complete" else None,
-            "no",
-        )
+        token = (tokens or ["none"])[0] or ""
+        if action == "complete":
+            engine.succeed_callback(now, token, {})
+        else:
+            engine.fail_callback(now, token, "no")
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,10 +2,9 @@
 The messages that Callback steps send to their queues.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html shows
-the body of a message.
-AWS sends one when the step begins, and another one, with a status, when the execution
-is to be stopped while the step runs. AWS does not document what happens if the queue
-does not exist; the emulator creates it.
+the body of a message. AWS sends one when the step begins, and another one, with a
+status, when a stop of the execution is requested while the step runs. AWS does not
+document what happens if the queue does not exist; the emulator creates it.
 """
 
 from __future__ import annotations
@@ -30,8 +29,10 @@ _QUEUE_HOST = re.compile(r"(?:[a-z-]+\.)?sqs\.([a-z0-9-]+)\.")
 
 class _Message(NamedTuple):
     """
-    A message that is due: when, and of which run; ``status`` is None when the step
-    begins.
+    A message that is due.
+
+    :param at: when it is due, in seconds since the epoch.
+    :param status: None in the message when the step begins.
     """
 
     at: float
@@ -41,7 +42,7 @@ class _Message(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int, int, str | None]:
-        return self.record.arn, self.run.order, self.run.attempt, self.status
+        return (self.record.arn, self.run.order, self.run.attempt, self.status)
 
 
 def send_callback_messages(region: Region, services: AwsServices) -> None:
@@ -53,19 +54,23 @@ def send_callback_messages(region: Region, services: AwsServices) -> None:
     :param region: the region.
     :param services: the queues.
     """
-    for message in sorted(
-        _unsent(region), key=lambda each: (each.at, each.record.arn, each.run.order)
-    ):
+    messages = list(_unsent(region))
+    messages.sort(
+        key=lambda message: (message.at, message.record.arn, message.run.order)
+    )
+    for message in messages:
         region.messages.add(message.key)
-        record, run = message.record, message.run
-        url = urlsplit(
-            text(value_of(record, run, run.step.body.get("SqsQueueUrl")) or "")
-        )
-        queue, host = url.path.rpartition("/")[2], _QUEUE_HOST.match(url.netloc)
-        if _QUEUE_NAME.fullmatch(queue):
-            services.send_message(
-                host[1] if host else region.name, queue, json.dumps(_body(message))
-            )
+        run = message.run
+        queue_url = value_of(message.record, run, run.step.body.get("SqsQueueUrl"))
+        url = urlsplit(text(queue_url or ""))
+        queue = url.path.rpartition("/")[2]
+        if not _QUEUE_NAME.fullmatch(queue):
+            continue
+        queue_region = region.name
+        host = _QUEUE_HOST.match(url.netloc)
+        if host:
+            queue_region = host[1]
+        services.send_message(queue_region, queue, json.dumps(_body(message)))
 
 
 def _unsent(region: Region) -> Iterator[_Message]:
@@ -84,9 +89,11 @@ def _unsent(region: Region) -> Iterator[_Message]:
 
 
 def _body(message: _Message) -> dict[str, Any]:
-    body = {
+    body: dict[str, Any] = {
         "token": message.run.callback_token,
         "pipelineExecutionArn": message.record.arn,
         "arguments": arguments_of(message.record, message.run),
     }
-    return body if message.status is None else {**body, "status": message.status}
+    if message.status is not None:
+        body["status"] = message.status
+    return body

@@ -36,8 +36,8 @@ _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     "AutoML": training.describe_auto_ml_job,
     "Transform": processing.describe_transform_job,
     "Endpoint": processing.describe_endpoint,
-    # Only for the arguments of other steps: no operation of the emulator describes
-    # them.
+    # No operation of the emulator describes these; the arguments of other steps refer
+    # to their properties.
     "Model": lambda job: {"ModelName": job.name},
     "EndpointConfig": lambda job: {"EndpointConfigName": job.name},
     "RegisterModel": lambda job: {
@@ -107,23 +107,32 @@ class Descriptions:
         Return the description of the job of an attempt; empty for a type of step that
         has none.
         """
-        describe = _BY_STEP_TYPE.get(run.step.type)
-        return describe(self.job(run, attempt)) if describe else {}
+        if run.step.type not in _BY_STEP_TYPE:
+            return {}
+        return _BY_STEP_TYPE[run.step.type](self.job(run, attempt))
 
     def job(self, run: StepRun, attempt: Attempt) -> Job:
         """Return the job of an attempt."""
-        is_stopping = run.status == "Stopping" and attempt is run.attempts[-1]
-        until = self._now if attempt.ended_at is None else attempt.ended_at
+        if attempt.status in _ENDED:
+            status = _ENDED[attempt.status]
+        elif run.status == "Stopping" and attempt is run.attempts[-1]:
+            status = "Stopping"
+        else:
+            status = "InProgress"
+        until = self._now
+        if attempt.ended_at is not None:
+            until = attempt.ended_at
+        container_started_at = None
+        if attempt.executing_at <= until:
+            container_started_at = attempt.executing_at
         return Job(
             region=self._region,
             kind=run.step.type,
             name=job_name(self._region, self._record, run, attempt.number),
             arguments=arguments_of(self._record, run),
-            status=_ENDED.get(
-                attempt.status, "Stopping" if is_stopping else "InProgress"
-            ),
+            status=status,
             created_at=attempt.started_at,
-            started_at=attempt.executing_at if attempt.executing_at <= until else None,
+            started_at=container_started_at,
             ended_at=attempt.ended_at,
             failure_reason=attempt.failure_reason,
             metrics=attempt.scenario.metrics,
@@ -136,26 +145,26 @@ class Descriptions:
         does not have it.
         """
         match = STEP_PROPERTY.fullmatch(reference)
-        run = self._record.engine.runs.get(match[1]) if match else None
-        if match is None or run is None:
+        if match is None or match[1] not in self._record.engine.runs:
             return Unknown(reference)
+        run = self._record.engine.runs[match[1]]
         record, source = source_of(self._record, run)
         # A step starts after those that it refers to have ended, so their properties do
         # not change any more.
         if source.attempts and source.order not in record.properties:
-            described = Descriptions(self._region, record, self._now)
-            record.properties[source.order] = described._properties_of(source)
+            descriptions = Descriptions(self._region, record, self._now)
+            record.properties[source.order] = descriptions._properties_of(source)
         value = property_at(record.properties.get(source.order), match[2])
-        return Unknown(reference) if value is None else value
+        if value is None:
+            return Unknown(reference)
+        return value
 
     def _properties_of(self, run: StepRun) -> dict[str, Any]:
-        properties = self.of(run, run.attempts[-1])
+        attempt = run.attempts[-1]
+        properties = self.of(run, attempt)
         if "BestCandidate" in properties:
-            job = self.job(run, run.attempts[-1])
-            properties = {
-                **properties,
-                "BestCandidateProperties": training.best_candidate_properties(job),
-            }
+            paths = training.best_candidate_properties(self.job(run, attempt))
+            properties["BestCandidateProperties"] = paths
         return properties
 
 
@@ -170,33 +179,39 @@ def describe(
     :param name: the name of the job.
     :param now: the time of the request, in seconds since the epoch.
     """
-    match = _EXECUTION_ID.fullmatch(name)
-    record = region.execution_with_id(match[1]) if match else None
+    record = _record_of_job(region, name)
     if record is None:
         return None
     record.engine.advance(now)
     descriptions = Descriptions(region, record, now)
     for run in record.engine.history:
-        for attempt in (
-            run.attempts if run.step.type in OPERATIONS[operation].step_types else ()
-        ):
+        if run.step.type not in OPERATIONS[operation].step_types:
+            continue
+        for attempt in run.attempts:
             own_name = job_name(region, record, run, attempt.number)
             if operation == "DescribeTrainingJob" and run.step.type == "Tuning":
-                job = (
-                    descriptions.job(run, attempt)
-                    if name.startswith(own_name)
-                    else None
-                )
-                if job and name in training_job_names(region, job.name, job.arguments):
-                    return training.describe_training_job_of_tuning(job, name)
+                if not name.startswith(own_name):
+                    continue
+                tuning_job = descriptions.job(run, attempt)
+                arguments = tuning_job.arguments
+                if name in training_job_names(region, tuning_job.name, arguments):
+                    return training.describe_training_job_of_tuning(tuning_job, name)
             elif name == own_name and operation == "DescribeAutoMLJob":
-                job = descriptions.job(run, attempt)
-                is_second_version = "AutoMLJobInputDataConfig" in job.arguments
-                return (
-                    None
-                    if is_second_version
-                    else training.describe_auto_ml_job(job, operation)
-                )
+                return _describe_version_1(descriptions.job(run, attempt))
             elif name == own_name:
                 return descriptions.of(run, attempt)
     return None
+
+
+def _record_of_job(region: Region, name: str) -> ExecutionRecord | None:
+    match = _EXECUTION_ID.fullmatch(name)
+    if match is None:
+        return None
+    return region.execution_with_id(match[1])
+
+
+def _describe_version_1(job: Job) -> dict[str, Any] | None:
+    """Return the response of DescribeAutoMLJob; None for a job of version 2."""
+    if "AutoMLJobInputDataConfig" in job.arguments:
+        return None
+    return training.describe_auto_ml_job(job, "DescribeAutoMLJob")

@@ -96,13 +96,13 @@ class Job:
         shape = service_model().operation_model(operation).output_shape
         if not isinstance(shape, StructureShape):
             raise TypeError(f"{operation} has no response")
-        role = {"RoleArn": self.role_arn} if "RoleArn" in shape.members else {}
-        return {
-            **role,
-            **defaults,
-            **matching_members(shape, self.arguments),
-            **omit_none(**members),
-        }
+        described: dict[str, Any] = {}
+        if "RoleArn" in shape.members:
+            described["RoleArn"] = self.role_arn
+        described |= defaults
+        described |= matching_members(shape, self.arguments)
+        described |= omit_none(**members)
+        return described
 
     def argument(self, name: str, shape_name: str) -> Any:
         """

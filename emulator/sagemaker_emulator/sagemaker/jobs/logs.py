@@ -4,12 +4,11 @@ The logs that the jobs of steps write to CloudWatch Logs.
 Log groups and streams have the names in
 https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and, for Lambda
 functions,
-https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html. The
-content is invented,
-because no job runs: some lines while the job runs, and, if it fails, the ``log_lines``
-of the scenario or a traceback with the failure reason at the end. Each attempt of a
-step has a stream of its own, and a tuning job one for each of its training jobs. EMR
-steps write their logs to S3, so they have none here.
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html. No job
+runs, so the content is invented: some lines while the job runs, and, if it fails, the
+``log_lines`` of the scenario or a traceback with the failure reason at the end. Each
+attempt of a step has a stream of its own, and a tuning job one for each of its training
+jobs. EMR steps write their logs to S3, so they have none here.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from sagemaker_emulator.engine.step_runs import Attempt, StepRun
 from sagemaker_emulator.sagemaker.calls import LogStream
 from sagemaker_emulator.sagemaker.jobs.names import (
     arguments_of,
+    in_uuid_form,
     job_name,
     training_job_names,
     value_of,
@@ -37,7 +37,7 @@ _GROUPS = {
     "AutoML": "/aws/sagemaker/TrainingJobs",
     "Transform": "/aws/sagemaker/TransformJobs",
 }
-# The scripts in tracebacks, where the type has another one than the default.
+# The scripts in tracebacks, for the types of steps that do not have the default one.
 _SCRIPTS = {
     "Training": "/opt/ml/code/train.py",
     "Tuning": "/opt/ml/code/train.py",
@@ -78,60 +78,73 @@ def log_streams(
 def _streams(
     region: Region, record: ExecutionRecord, run: StepRun, attempt: Attempt, now: float
 ) -> Iterator[LogStream]:
-    kind, start = run.step.type, attempt.executing_at
-    if attempt.ended_at is not None and attempt.ended_at < start:
+    kind = run.step.type
+    started_at = attempt.executing_at
+    if attempt.ended_at is not None and attempt.ended_at < started_at:
         # The job was stopped before its container started.
         return
-    if kind == "Lambda" and (function := _function_name(record, run)):
-        yield _lambda_stream(region, record, run, attempt, function)
+    if kind == "Lambda":
+        function = _function_name(record, run)
+        if function:
+            yield _lambda_stream(region, record, run, attempt, function)
+        return
     if kind not in _GROUPS:
         return
-    name = job_name(region, record, run, attempt.number)
-    started = (
-        training_job_names(region, name, arguments_of(record, run))
-        if kind in ("Tuning", "AutoML")
-        else [name]
-    )
-    for job in started:
-        host = f"i-{region.identifier(17, job)}" if kind == "Transform" else "algo-1"
-        events = [(start, f"Starting the container of {job}")]
-        events += [
-            (start + seconds, line)
-            for seconds, line in _PROGRESS
-            if start + seconds <= now
-        ]
-        if attempt.ended_at is not None:
-            ended_at = attempt.ended_at
-            events = [
-                event for event in events if event[0] < ended_at or event[0] == start
-            ]
-            events += [(ended_at, line) for line in _last_lines(run, attempt)]
-        yield LogStream(_GROUPS[kind], f"{job}/{host}-{int(start)}", tuple(events))
+    names = [job_name(region, record, run, attempt.number)]
+    if kind in ("Tuning", "AutoML"):
+        names = training_job_names(region, names[0], arguments_of(record, run))
+    for name in names:
+        host = "algo-1"
+        if kind == "Transform":
+            host = f"i-{region.identifier(17, name)}"
+        stream = f"{name}/{host}-{int(started_at)}"
+        events = _job_events(run, attempt, name, now)
+        yield LogStream(_GROUPS[kind], stream, tuple(events))
+
+
+def _job_events(
+    run: StepRun, attempt: Attempt, name: str, now: float
+) -> list[tuple[float, str]]:
+    """Return the events of a job up to now, oldest first."""
+    started_at = attempt.executing_at
+    ended_at = attempt.ended_at
+    events = [(started_at, f"Starting the container of {name}")]
+    for seconds, line in _PROGRESS:
+        at = started_at + seconds
+        if at <= now and (ended_at is None or at < ended_at):
+            events.append((at, line))
+    if ended_at is not None:
+        events += [(ended_at, line) for line in _last_lines(run, attempt)]
+    return events
 
 
 def _last_lines(run: StepRun, attempt: Attempt) -> list[str]:
-    if attempt.status == "Failed":
-        if attempt.log_lines is not None:
-            return list(attempt.log_lines)
-        script = _SCRIPTS.get(run.step.type, _DEFAULT_SCRIPT)
-        return [
-            "Traceback (most recent call last):",
-            f'  File "{script}", line 42, in <module>',
-            "    main()",
-            f'  File "{script}", line 31, in main',
-            "    work(records)",
-            f"RuntimeError: {attempt.failure_reason or 'the job failed'}",
-        ]
-    return ["Stopping" if attempt.status == "Stopped" else "Done"]
+    if attempt.status == "Stopped":
+        return ["Stopping"]
+    if attempt.status != "Failed":
+        return ["Done"]
+    if attempt.log_lines is not None:
+        return list(attempt.log_lines)
+    script = _SCRIPTS.get(run.step.type, _DEFAULT_SCRIPT)
+    return [
+        "Traceback (most recent call last):",
+        f'  File "{script}", line 42, in <module>',
+        "    main()",
+        f'  File "{script}", line 31, in main',
+        "    work(records)",
+        f"RuntimeError: {attempt.failure_reason or 'the job failed'}",
+    ]
 
 
 def _function_name(record: ExecutionRecord, run: StepRun) -> str | None:
     """
-    Return the name in an ARN like
+    Return the name of the function of a Lambda step; None if its ARN is not like
     ``arn:aws:lambda:us-east-1:123456789012:function:name:version``.
     """
     parts = text(value_of(record, run, run.step.body.get("FunctionArn"))).split(":")
-    return parts[6] if len(parts) > 6 and parts[5] == "function" else None
+    if len(parts) > 6 and parts[5] == "function":
+        return parts[6]
+    return None
 
 
 def _lambda_stream(
@@ -142,15 +155,13 @@ def _lambda_stream(
     function: str,
 ) -> LogStream:
     digits = region.identifier(32, record.arn, run.step.name, attempt.number, "stream")
-    request_id = "-".join(
-        digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
-    )
+    request_id = in_uuid_form(digits)
     date = datetime.fromtimestamp(attempt.started_at, UTC).strftime("%Y/%m/%d")
     events = [(attempt.started_at, f"START RequestId: {request_id} Version: $LATEST")]
     if attempt.ended_at is not None:
         lines = _last_lines(run, attempt)
         if attempt.status == "Succeeded":
-            lines = [*lines, f"END RequestId: {request_id}"]
+            lines.append(f"END RequestId: {request_id}")
         events += [(attempt.ended_at, line) for line in lines]
     return LogStream(
         f"/aws/lambda/{function}", f"{date}/[$LATEST]{digits}", tuple(events)

@@ -11,14 +11,14 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html
 and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteModelPackage.html.
-AWS does not document
-its answer for a package that does not exist; public logs show the ValidationException
-below.
+AWS does not document its answer for a package that does not exist; public logs show the
+ValidationException below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from sagemaker_emulator.engine.step_runs import StepRun
@@ -51,7 +51,11 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
     :param region: the region.
     :param services: the model registry.
     """
-    for _, record, run in sorted(_unregistered(region), key=lambda entry: entry[0]):
+    unregistered = list(_unregistered(region))
+    unregistered.sort(
+        key=lambda entry: (entry[1].ended_at or 0.0, entry[0].arn, entry[1].order)
+    )
+    for record, run in unregistered:
         request = arguments_of(record, run)
         if not request.get("ModelPackageName"):
             request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
@@ -64,20 +68,13 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
         record.model_packages[run.step.name] = arn
 
 
-def _unregistered(
-    region: Region,
-) -> Iterator[tuple[tuple[float, str, int], ExecutionRecord, StepRun]]:
+def _unregistered(region: Region) -> Iterator[tuple[ExecutionRecord, StepRun]]:
     for record in region.executions():
         for run in record.engine.runs.values():
-            is_new = (
-                run.step.name not in record.model_packages and run.reused_from is None
-            )
-            if (
-                run.step.type == "RegisterModel"
-                and run.status == "Succeeded"
-                and is_new
-            ):
-                yield (run.ended_at or 0.0, record.arn, run.order), record, run
+            if run.step.type != "RegisterModel" or run.status != "Succeeded":
+                continue
+            if run.step.name not in record.model_packages and run.reused_from is None:
+                yield record, run
 
 
 def _described(call: Call, name_or_arn: str) -> dict[str, Any]:
@@ -93,16 +90,14 @@ def _described(call: Call, name_or_arn: str) -> dict[str, Any]:
 
 def _create(call: Call) -> dict[str, Any]:
     request = dict(call.request)
-    group, name = request.get("ModelPackageGroupName"), request.get("ModelPackageName")
-    if (group is None) is (name is None):
+    group = request.get("ModelPackageGroupName")
+    has_name = request.get("ModelPackageName") is not None
+    if has_name is (group is not None):
         raise invalid("Specify either ModelPackageName or ModelPackageGroupName.")
     if group is not None:
         request["ModelPackageGroupName"] = _existing_group(call, group)
-    return {
-        "ModelPackageArn": call.services.create_model_package(
-            call.region.name, request, call.now
-        )
-    }
+    arn = call.services.create_model_package(call.region.name, request, call.now)
+    return {"ModelPackageArn": arn}
 
 
 def _existing_group(call: Call, name_or_arn: str) -> str:
@@ -151,46 +146,48 @@ def _delete(call: Call) -> dict[str, Any]:
 
 def _list(call: Call) -> dict[str, Any]:
     request = {"SortOrder": "Ascending", **call.request}
-    by_name = request.get("SortBy") == "Name"
 
-    def key(package: Mapping[str, Any]) -> tuple[Any, ...]:
-        name, version = _name(package), package.get("ModelPackageVersion", 0)
-        order = (name, version) if by_name else (package["CreationTime"], name, version)
-        return (*order, package["ModelPackageArn"])
+    def sort_key(package: Mapping[str, Any]) -> tuple[Any, ...]:
+        version = package.get("ModelPackageVersion", 0)
+        by_name = (_name(package), version, package["ModelPackageArn"])
+        if request.get("SortBy") == "Name":
+            return by_name
+        return (package["CreationTime"], *by_name)
 
-    packages, token = page(_selected(call), key, request)
+    packages, token = page(_selected(call), sort_key, request)
     shape = structure("ModelPackageSummary")
-    return {
-        "ModelPackageSummaryList": [matching_members(shape, each) for each in packages],
-        **token,
-    }
+    summaries = [matching_members(shape, package) for package in packages]
+    return {"ModelPackageSummaryList": summaries, **token}
 
 
 def _selected(call: Call) -> list[dict[str, Any]]:
     """Return the model packages that the filters of a request select."""
-    request, region = call.request, call.region
+    request = call.request
+    # Without a group, AWS lists packages without one, unless the request says
+    # otherwise.
+    kind = request.get("ModelPackageType", "Unversioned")
     group = request.get("ModelPackageGroupName")
     if group is not None:
         group = _existing_group(call, group)
-    # Without a group, AWS lists packages without one, unless the request says
-    # otherwise.
-    kind = "Versioned" if group else request.get("ModelPackageType", "Unversioned")
+        kind = "Versioned"
     approval = request.get("ModelApprovalStatus")
-    after = request.get("CreationTimeAfter", float("-inf"))
-    before = request.get("CreationTimeBefore", float("inf"))
+    after = request.get("CreationTimeAfter", -inf)
+    before = request.get("CreationTimeBefore", inf)
     return [
         package
-        for package in call.services.model_packages(region.name)
+        for package in call.services.model_packages(call.region.name)
         if group in (None, package.get("ModelPackageGroupName"))
-        and kind
-        in (
-            "Both",
-            "Versioned" if "ModelPackageVersion" in package else "Unversioned",
-        )
+        and kind in ("Both", _kind(package))
         and approval in (None, package.get("ModelApprovalStatus"))
         and after < package["CreationTime"] < before
         and request.get("NameContains", "") in _name(package)
     ]
+
+
+def _kind(package: Mapping[str, Any]) -> str:
+    if "ModelPackageVersion" in package:
+        return "Versioned"
+    return "Unversioned"
 
 
 def _name(package: Mapping[str, Any]) -> str:

@@ -2,8 +2,8 @@
 The names of the jobs that steps start, and the values in their arguments.
 
 AWS does not document how it forms these names. Names in its examples are like
-``pipelines-<execution id>-<step name>-<random>``; where this is longer than the type of
-job allows, the name is shorter.
+``pipelines-<execution id>-<step name>-<random>``. Where the type of job allows fewer
+characters, the name is shorter.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sagemaker_emulator.engine.caching import property_at
 from sagemaker_emulator.engine.expressions import (
     ExpressionError,
     evaluate,
@@ -45,15 +46,25 @@ _MAX_TRAINING_JOBS = 10
 
 def source_of(record: ExecutionRecord, run: StepRun) -> tuple[ExecutionRecord, StepRun]:
     """
-    Return the execution and the run with the job of a run: earlier ones if it has
-    reused results.
+    Return the execution and the run whose job has made the results of a run.
+
+    They are earlier ones if the run has reused results.
+
+    :param record: the execution of the run.
+    :param run: the run.
     """
-    arn = run.cached.execution_arn if run.cached else run.reused_from
-    source = record.pipeline.executions.get(arn or "")
-    if source is None:
+    executions = record.pipeline.executions
+    if run.cached is not None:
+        source = executions.get(run.cached.execution_arn)
+        earlier: StepRun | None = run.cached.run
+    else:
+        source = executions.get(run.reused_from or "")
+        earlier = None
+        if source is not None:
+            earlier = source.engine.runs.get(run.step.name)
+    if source is None or earlier is None:
         return record, run
-    earlier = run.cached.run if run.cached else source.engine.runs.get(run.step.name)
-    return (record, run) if earlier is None else source_of(source, earlier)
+    return source_of(source, earlier)
 
 
 def job_name(
@@ -61,9 +72,10 @@ def job_name(
 ) -> str:
     """Return the name of the job of an attempt."""
     suffix = region.identifier(_SUFFIX_LENGTH, record.arn, run.step.name, attempt)
+    start = f"{record.id}-{run.step.name}".replace("_", "-")
     length = _MAX_LENGTHS.get(run.step.type, _MAX_LENGTH)
-    prefix = "pipelines-" if length == _MAX_LENGTH else ""
-    start = f"{prefix}{record.id}-{run.step.name}".replace("_", "-")
+    if length == _MAX_LENGTH:
+        start = f"pipelines-{start}"
     return f"{start[: length - _SUFFIX_LENGTH - 1].rstrip('-')}-{suffix}"
 
 
@@ -71,10 +83,21 @@ def job_arn(region: Region, record: ExecutionRecord, run: StepRun) -> str:
     """
     Return the ARN of the job of the current attempt, for a step type in `RESOURCES`.
     """
-    record, run = source_of(record, run)
-    return region.arn(
-        RESOURCES[run.step.type], job_name(region, record, run, run.attempt)
+    source, earlier = source_of(record, run)
+    name = job_name(region, source, earlier, earlier.attempt)
+    return region.arn(RESOURCES[earlier.step.type], name)
+
+
+def in_uuid_form(characters: str) -> str:
+    """Return 32 characters with the hyphens of a UUID."""
+    groups = (
+        characters[:8],
+        characters[8:12],
+        characters[12:16],
+        characters[16:20],
+        characters[20:],
     )
+    return "-".join(groups)
 
 
 def arguments_of(record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
@@ -110,18 +133,14 @@ def training_job_names(
     AutoML job.
 
     :param region: the region.
-    :param name: the name of the tuning job.
+    :param name: the name of the tuning or AutoML job.
     :param arguments: its evaluated arguments.
     """
-    limit: Any = arguments
-    for member in (
-        "HyperParameterTuningJobConfig",
-        "ResourceLimits",
-        "MaxNumberOfTrainingJobs",
-    ):
-        limit = limit.get(member) if isinstance(limit, Mapping) else None
-    is_number = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
-    count = min(limit, _MAX_TRAINING_JOBS) if is_number else 1
+    path = "HyperParameterTuningJobConfig.ResourceLimits.MaxNumberOfTrainingJobs"
+    limit = property_at(arguments, path)
+    count = 1
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        count = min(limit, _MAX_TRAINING_JOBS)
     return [
         f"{name}-{number:03}-{region.identifier(8, name, number)}"
         for number in range(1, count + 1)

@@ -5,8 +5,8 @@ that checks have found.
 A step with a property file names the output of its job that has the file, and the path
 in it; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html. The
-emulator writes the
-content in the scenario. A file whose content the scenario does not have is missing.
+emulator writes the content in the scenario. A file whose content the scenario does not
+have is missing.
 
 The job of a function that is a step (``@step``) stores what the function returns, as in
 the modules ``remote_function.core.stored_function`` and
@@ -23,7 +23,7 @@ import pickle
 import platform
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sagemaker_emulator.engine.caching import property_at
@@ -45,6 +45,31 @@ _URI_LENGTH = 1024
 _REPORT = "constraint_violations.json"
 
 
+class _FinishedJob(NamedTuple):
+    """The job of an attempt that has succeeded."""
+
+    record: ExecutionRecord
+    run: StepRun
+    attempt: Attempt
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The attempt as an entry of ``Region.written``."""
+        return (self.record.arn, self.run.step.name, self.attempt.number)
+
+    @property
+    def order(self) -> tuple[float, str, int]:
+        """The place of the job in the order of the ends."""
+        return (self.attempt.ended_at or 0.0, self.record.arn, self.run.order)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the job writes property files or the result of a function."""
+        if self.run.step.type == "Training":
+            return FUNCTION_RESULT in self.attempt.scenario.property_files
+        return self.run.step.type == "Processing" and bool(self.run.step.property_files)
+
+
 def write_files(region: Region, services: AwsServices, now: float) -> None:
     """
     Write the files of all jobs that have succeeded, in the order of their ends, once
@@ -56,20 +81,28 @@ def write_files(region: Region, services: AwsServices, now: float) -> None:
     :param services: S3.
     :param now: the time, in seconds since the epoch.
     """
-    for _, record, run, attempt in sorted(
-        _unwritten(region), key=lambda entry: entry[0]
-    ):
-        region.written.add((record.arn, run.step.name, attempt.number))
-        described = Descriptions(region, record, now).of(run, attempt)
-        files = _result_files if run.step.type == "Training" else _property_files
-        for uri, content in files(record, run, attempt, described):
+    for job in sorted(_unwritten(region), key=lambda job: job.order):
+        region.written.add(job.key)
+        described = Descriptions(region, job.record, now).of(job.run, job.attempt)
+        if job.run.step.type == "Training":
+            files = _result_files(job, described)
+        else:
+            files = _property_files(job, described)
+        for uri, content in files:
             _write(region, services, uri, content)
 
 
 def _write(
     region: Region, services: AwsServices, uri: str, content: bytes | None
 ) -> None:
-    """Write a file, and create its bucket; only its bucket without a content."""
+    """
+    Write a file, and create its bucket.
+
+    :param region: the region of the bucket.
+    :param services: S3.
+    :param uri: the URI of the file.
+    :param content: the content; None to create the bucket only.
+    """
     location = urlsplit(uri)
     # Step properties without a value cannot name a bucket.
     if location.scheme != "s3" or not _BUCKET.fullmatch(location.netloc):
@@ -82,41 +115,34 @@ def _write(
 
 
 def _property_files(
-    record: ExecutionRecord,
-    run: StepRun,
-    attempt: Attempt,
-    described: Mapping[str, Any],
+    job: _FinishedJob, described: Mapping[str, Any]
 ) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the URI and the content of each property file that a job has."""
+    contents = job.attempt.scenario.property_files
     outputs = property_at(described, "ProcessingOutputConfig.Outputs")
     folders = {
-        each["OutputName"]: each.get("S3Output", {}).get("S3Uri", "")
-        for each in outputs or ()
+        output["OutputName"]: output.get("S3Output", {}).get("S3Uri", "")
+        for output in outputs or ()
     }
-    for entry in run.step.body["PropertyFiles"]:
+    for entry in job.run.step.body["PropertyFiles"]:
         folder = folders.get(entry.get("OutputName"), "").rstrip("/")
-        path, name = (
-            text(value_of(record, run, entry.get("FilePath"))),
-            entry["PropertyFileName"],
-        )
-        content = attempt.scenario.property_files
-        yield (
-            f"{folder}/{path}",
-            json.dumps(content[name]).encode() if name in content else None,
-        )
+        path = text(value_of(job.record, job.run, entry.get("FilePath")))
+        content = None
+        name = entry["PropertyFileName"]
+        if name in contents:
+            content = json.dumps(contents[name]).encode()
+        yield f"{folder}/{path}", content
 
 
 def _result_files(
-    record: ExecutionRecord,
-    run: StepRun,
-    attempt: Attempt,
-    described: Mapping[str, Any],
-) -> Iterator[tuple[str, bytes]]:
+    job: _FinishedJob, described: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes | None]]:
     """
     Yield the files in which the SageMaker Python SDK stores what a function has
     returned.
     """
     folder = text(property_at(described, "OutputDataConfig.S3OutputPath")).rstrip("/")
-    content = attempt.scenario.property_files[FUNCTION_RESULT]
+    content = job.attempt.scenario.property_files[FUNCTION_RESULT]
     payload = pickle.dumps(content["Result"], protocol=4)
     metadata = {
         "sha256_hash": hashlib.sha256(payload).hexdigest(),
@@ -129,31 +155,16 @@ def _result_files(
     yield f"{folder}/{FUNCTION_RESULT}", json.dumps(content).encode()
 
 
-def _unwritten(
-    region: Region,
-) -> Iterator[tuple[tuple[float, str, int], ExecutionRecord, StepRun, Attempt]]:
+def _unwritten(region: Region) -> Iterator[_FinishedJob]:
+    """Yield the jobs that have succeeded with files that are not written."""
     for record in region.executions():
         for run in record.engine.history:
             for attempt in run.attempts:
-                has_result = (
-                    run.step.type == "Training"
-                    and FUNCTION_RESULT in attempt.scenario.property_files
-                )
-                has_files = has_result or (
-                    run.step.type == "Processing" and run.step.property_files
-                )
-                is_new = (
-                    record.arn,
-                    run.step.name,
-                    attempt.number,
-                ) not in region.written
-                if has_files and attempt.status == "Succeeded" and is_new:
-                    yield (
-                        (attempt.ended_at or 0.0, record.arn, run.order),
-                        record,
-                        run,
-                        attempt,
-                    )
+                job = _FinishedJob(record, run, attempt)
+                if attempt.status != "Succeeded" or job.key in region.written:
+                    continue
+                if job.has_files:
+                    yield job
 
 
 def check_folder(region: Region, record: ExecutionRecord, run: StepRun) -> str:
@@ -161,10 +172,10 @@ def check_folder(region: Region, record: ExecutionRecord, run: StepRun) -> str:
     Return the folder in S3 that the arguments of a check step name for its results, or
     a default.
     """
+    arguments = arguments_of(record, run)
     try:
-        location = arguments_of(record, run)["ProcessingOutputConfig"]["Outputs"][0][
-            "S3Output"
-        ]["S3Uri"]
+        output = arguments["ProcessingOutputConfig"]["Outputs"][0]
+        location = output["S3Output"]["S3Uri"]
     except (KeyError, IndexError, TypeError):
         source, own_run = source_of(record, run)
         name = job_name(region, source, own_run, own_run.attempt)
@@ -178,8 +189,10 @@ def violation_report(
     """
     Return the URI of the report of a check step; None if it has found no violations.
     """
-    violations = source_of(record, run)[1].violations
-    return f"{check_folder(region, record, run)}/{_REPORT}" if violations else None
+    _, source_run = source_of(record, run)
+    if not source_run.violations:
+        return None
+    return f"{check_folder(region, record, run)}/{_REPORT}"
 
 
 def write_violation_reports(region: Region, services: AwsServices) -> None:
@@ -193,11 +206,14 @@ def write_violation_reports(region: Region, services: AwsServices) -> None:
     """
     for record in region.executions():
         for run in record.engine.history:
-            written = (record.arn, run.step.name, run.attempt)
-            report = violation_report(region, record, run) if run.violations else None
-            if report is None or written in region.written:
+            key = (record.arn, run.step.name, run.attempt)
+            if not run.violations or key in region.written:
                 continue
-            region.written.add(written)
-            version = {} if run.step.type == "QualityCheck" else {"version": "1.0"}
-            content = json.dumps({**version, "violations": run.violations}).encode()
-            _write(region, services, report, content)
+            report_uri = violation_report(region, record, run)
+            if report_uri is None:
+                continue
+            region.written.add(key)
+            report: dict[str, Any] = {"violations": run.violations}
+            if run.step.type != "QualityCheck":
+                report = {"version": "1.0", **report}
+            _write(region, services, report_uri, json.dumps(report).encode())

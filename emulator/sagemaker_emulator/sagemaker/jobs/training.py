@@ -6,15 +6,15 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJo
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
 and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html,
-which also describes
-jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these. The metrics come from
-the scenario. In the emulator, a managed spot training job saves 70 percent, the last
-training job of a tuning job is the best one, and the candidate of an AutoML job names
-no steps.
+which also describes jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these.
+The metrics come from the scenario. In the emulator, a managed spot training job saves
+70 percent, the last training job of a tuning job is the best one, and the candidate of
+an AutoML job names no steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -75,17 +75,18 @@ def describe_training_job(job: Job, **members: Any) -> dict[str, Any]:
         BillableTimeInSeconds=_billable_seconds(job),
         **members,
     )
-    for rule in (rule for member in _RULES for rule in described.get(member, ())):
-        rule.setdefault("VolumeSizeInGB", 0)
-    if profiler := described.get("ProfilerConfig"):
-        described["ProfilingStatus"] = (
-            "Disabled" if profiler.get("DisableProfiler") else "Enabled"
-        )
+    for member in _RULES:
+        for rule in described.get(member, ()):
+            rule.setdefault("VolumeSizeInGB", 0)
+    profiler = described.get("ProfilerConfig")
+    if profiler:
+        described["ProfilingStatus"] = "Enabled"
+        if profiler.get("DisableProfiler"):
+            described["ProfilingStatus"] = "Disabled"
         profiler.setdefault("ProfilingIntervalInMilliseconds", _PROFILING_INTERVAL)
-    folder = (
-        f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job.name}/output"
-    )
-    described["ModelArtifacts"] = {"S3ModelArtifacts": f"{folder}/model.tar.gz"}
+    output = described["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+    artifacts = f"{output}/{job.name}/output/model.tar.gz"
+    described["ModelArtifacts"] = {"S3ModelArtifacts": artifacts}
     if job.succeeded and job.metrics:
         described["FinalMetricDataList"] = [
             {"MetricName": name, "Value": value, "Timestamp": job.modified_at}
@@ -98,6 +99,9 @@ def describe_tuning_job(job: Job) -> dict[str, Any]:
     """Return the response of DescribeHyperParameterTuningJob."""
     names = training_job_names(job.region, job.name, job.arguments)
     training_jobs, objectives = _COUNTERS[job.status]
+    best_training_job = None
+    if job.succeeded:
+        best_training_job = _best_training_job(job, names[-1])
     return job.described(
         "DescribeHyperParameterTuningJob",
         _TUNING_DEFAULTS,
@@ -110,7 +114,7 @@ def describe_tuning_job(job: Job) -> dict[str, Any]:
         LastModifiedTime=job.modified_at,
         TrainingJobStatusCounters={training_jobs: len(names)},
         ObjectiveStatusCounters={objectives: len(names)},
-        BestTrainingJob=_best_training_job(job, names) if job.succeeded else None,
+        BestTrainingJob=best_training_job,
         ConsumedResources=omit_none(RuntimeInSeconds=job.seconds),
     )
 
@@ -130,23 +134,27 @@ def _training_job(job: Job, name: str) -> Job:
     """Return a training job of a tuning job. They run in rounds of equal length."""
     names = training_job_names(job.region, job.name, job.arguments)
     described = job.described("DescribeHyperParameterTuningJob", _TUNING_DEFAULTS)
-    several = described.get("TrainingJobDefinitions") or [{}]
-    definition = described.get("TrainingJobDefinition") or several[0]
+    definitions = described.get("TrainingJobDefinitions") or [{}]
+    definition = described.get("TrainingJobDefinition") or definitions[0]
     limits = described["HyperParameterTuningJobConfig"]["ResourceLimits"]
-    parallel = min(max(1, limits["MaxParallelTrainingJobs"]), len(names))
-    rounds, round_number = ceil(len(names) / parallel), names.index(name) // parallel
-    started_at, ended_at = job.started_at, job.ended_at
+    started_at = job.started_at
+    ended_at = job.ended_at
     if job.succeeded and started_at is not None and ended_at is not None:
+        parallel = min(max(1, limits["MaxParallelTrainingJobs"]), len(names))
+        rounds = ceil(len(names) / parallel)
+        round_number = names.index(name) // parallel
         length = (ended_at - started_at) / rounds
         started_at += round_number * length
         ended_at = started_at + length
-    resources = definition.get("HyperParameterTuningResourceConfig")
-    arguments = {
-        **({"ResourceConfig": resources} if resources else {}),
-        "HyperParameters": definition.get("StaticHyperParameters"),
-        **definition,
+    arguments: dict[str, Any] = {
+        "HyperParameters": definition.get("StaticHyperParameters")
     }
-    metrics = job.metrics if name == names[-1] else {}
+    if definition.get("HyperParameterTuningResourceConfig"):
+        arguments["ResourceConfig"] = definition["HyperParameterTuningResourceConfig"]
+    arguments |= definition
+    metrics: Mapping[str, float] = {}
+    if name == names[-1]:
+        metrics = job.metrics
     return replace(
         job,
         name=name,
@@ -157,14 +165,18 @@ def _training_job(job: Job, name: str) -> Job:
     )
 
 
-def _best_training_job(job: Job, names: list[str]) -> dict[str, Any]:
-    best = _training_job(job, names[-1])
-    config = (
-        job.argument("HyperParameterTuningJobConfig", "HyperParameterTuningJobConfig")
-        or {}
+def _best_training_job(job: Job, name: str) -> dict[str, Any]:
+    best = _training_job(job, name)
+    config = job.argument(
+        "HyperParameterTuningJobConfig", "HyperParameterTuningJobConfig"
     )
-    objective = config.get("HyperParameterTuningJobObjective") or {}
-    value = job.metrics.get(objective.get("MetricName", ""))
+    objective: dict[str, Any] = {}
+    if config:
+        objective = config.get("HyperParameterTuningJobObjective") or {}
+    final_objective = None
+    metric_name = objective.get("MetricName", "")
+    if metric_name in job.metrics:
+        final_objective = {**objective, "Value": job.metrics[metric_name]}
     return omit_none(
         TrainingJobName=best.name,
         TrainingJobArn=job.region.arn("training-job", best.name),
@@ -174,9 +186,7 @@ def _best_training_job(job: Job, names: list[str]) -> dict[str, Any]:
         TrainingEndTime=best.ended_at,
         TunedHyperParameters={},
         ObjectiveStatus="Succeeded",
-        FinalHyperParameterTuningJobObjectiveMetric=None
-        if value is None
-        else {**objective, "Value": value},
+        FinalHyperParameterTuningJobObjectiveMetric=final_objective,
     )
 
 
@@ -210,20 +220,20 @@ def describe_auto_ml_job(
             }
         },
     }
+    defaults: dict[str, Any] = {
+        "OutputDataConfig": {"S3OutputPath": job.default_bucket}
+    }
+    if operation == "DescribeAutoMLJobV2":
+        defaults["AutoMLJobInputDataConfig"] = [training_data]
+    else:
+        channel = {**training_data, "TargetAttributeName": "target"}
+        defaults["InputDataConfig"] = [channel]
+    best_candidate = None
+    if job.succeeded:
+        best_candidate = _best_candidate(job)
     return replace(job, arguments={**version_2, **job.arguments}).described(
         operation,
-        {
-            **(
-                {"AutoMLJobInputDataConfig": [training_data]}
-                if operation == "DescribeAutoMLJobV2"
-                else {
-                    "InputDataConfig": [
-                        {**training_data, "TargetAttributeName": "target"}
-                    ]
-                }
-            ),
-            "OutputDataConfig": {"S3OutputPath": job.default_bucket},
-        },
+        defaults,
         AutoMLJobName=job.name,
         AutoMLJobArn=job.arn,
         AutoMLJobStatus=job.status,
@@ -232,14 +242,14 @@ def describe_auto_ml_job(
         CreationTime=job.created_at,
         EndTime=job.ended_at,
         LastModifiedTime=job.modified_at,
-        BestCandidate=_best_candidate(job) if job.succeeded else None,
+        BestCandidate=best_candidate,
     )
 
 
 def best_candidate_properties(job: Job) -> dict[str, str]:
     """
-    Return the properties of an AutoML step that are no members of its job: paths of
-    reports.
+    Return the paths of reports, which are properties of an AutoML step, but no members
+    of its job.
     """
     locations = _artifact_locations(job)
     return {
@@ -263,20 +273,23 @@ def _best_candidate(job: Job) -> dict[str, Any]:
     objective = job.argument("AutoMLJobObjective", "AutoMLJobObjective") or {}
     names = [objective.get("MetricName", ""), *job.metrics]
     shape = service_model().shape_for("FinalAutoMLJobObjectiveMetric")
-    metrics = [
-        conforming(shape, {"MetricName": name, "Value": job.metrics[name]})
-        for name in names
-        if name in job.metrics
-    ]
+    final_metric = None
+    for name in names:
+        if name not in job.metrics:
+            continue
+        # None, if AWS has no metric of this name.
+        final_metric = conforming(
+            shape, {"MetricName": name, "Value": job.metrics[name]}
+        )
+        if final_metric is not None:
+            break
     return omit_none(
         CandidateName=f"{job.name}-{job.region.identifier(8, job.name)}",
         CandidateStatus="Completed",
         CandidateSteps=[],
         ObjectiveStatus="Succeeded",
         CandidateProperties={"CandidateArtifactLocations": _artifact_locations(job)},
-        FinalAutoMLJobObjectiveMetric=next(
-            (metric for metric in metrics if metric), None
-        ),
+        FinalAutoMLJobObjectiveMetric=final_metric,
         CreationTime=job.created_at,
         EndTime=job.ended_at,
         LastModifiedTime=job.modified_at,
@@ -286,13 +299,14 @@ def _best_candidate(job: Job) -> dict[str, Any]:
 def _secondary_status(job: Job, working: str) -> str:
     if job.status != "InProgress":
         return job.status
-    return "Starting" if job.started_at is None else working
+    if job.started_at is None:
+        return "Starting"
+    return working
 
 
 def _billable_seconds(job: Job) -> int | None:
-    if (
-        job.seconds is None
-        or job.arguments.get("EnableManagedSpotTraining") is not True
-    ):
-        return job.seconds
-    return max(1, round(job.seconds * (1 - SPOT_SAVED)))
+    seconds = job.seconds
+    is_spot = job.arguments.get("EnableManagedSpotTraining") is True
+    if seconds is None or not is_spot:
+        return seconds
+    return max(1, round(seconds * (1 - SPOT_SAVED)))

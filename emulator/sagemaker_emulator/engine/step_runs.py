@@ -90,9 +90,20 @@ class CacheHit:
 @dataclass
 class StepRun:
     """
-    The latest run of a step. A retry policy adds attempts to it; a retry of the
-    execution replaces it. Times are in seconds since the epoch.
+    A run of a step. Times are in seconds since the epoch.
 
+    A retry policy adds attempts to it; a retry of the execution replaces it.
+
+    :param order: the number of the run in its execution, from 1.
+    :param outcome: the branch that a condition step has selected; None before it has.
+    :param callback_completed: whether a callback step has received its result.
+    :param stop_requested_at: when a stop was requested that waits for the step; else
+        None.
+    :param reused_from: the ARN of the source of a selective execution, if the run has
+        its results.
+    :param cache_key: the cache key, if results can be reused; else None.
+    :param cached: the earlier run whose results the run has reused; else None.
+    :param iterations: the steps that a ForEach step runs; none before it has started.
     :param error_message: why a Fail step or a check step fails, after it was evaluated;
         else None.
     :param violations: what a check step has found.
@@ -193,24 +204,26 @@ class Progress:
 
     def keep_succeeded(self) -> None:
         """
-        Remove the runs that a retry repeats. A ForEach step runs all its iterations
-        again.
+        Remove the runs that a retry repeats. A ForEach step repeats all its iterations.
         """
-        kept = {
+        succeeded = {
             name: run for name, run in self.runs.items() if run.status == "Succeeded"
         }
         self.runs = {
             name: run
-            for name, run in kept.items()
-            if run.step.iteration is None or run.step.iteration.parent in kept
+            for name, run in succeeded.items()
+            if run.step.iteration is None or run.step.iteration.parent in succeeded
         }
+
+    def running(self) -> list[StepRun]:
+        """Return the runs that have not ended."""
+        return [run for run in self.runs.values() if run.running]
 
     def cached(
         self, run: StepRun, seed: str, scope: Scope, find_cached: FindCached
     ) -> CacheHit | None:
         """
-        Return the earlier run that a run reuses, if any, and set the cache key of the
-        run.
+        Set the cache key of a run, and return the earlier run that it reuses, if any.
 
         :param run: the run, which has just started.
         :param seed: the identity of the execution.
@@ -218,17 +231,18 @@ class Progress:
         :param find_cached: finds the results of earlier executions.
         """
         run.cache_key = caching.cache_key(run.step, scope, partial(self._job_of, seed))
-        age = caching.max_age(run.step)
-        if age is None or run.cache_key is None:
+        max_age = caching.max_age(run.step)
+        if max_age is None or run.cache_key is None:
             return None
-        return find_cached(
-            run.step.name, run.cache_key, run.started_at - age, run.started_at
-        )
+        earliest_end = run.started_at - max_age
+        return find_cached(run.step.name, run.cache_key, earliest_end, run.started_at)
 
     def _job_of(self, seed: str, name: str) -> str:
         """
-        Return the identity of the job of a step, which stays the same if its results
-        are reused.
+        Return the identity of the job that has made the results of a step.
+
+        :param seed: the identity of this execution.
+        :param name: the name of the step.
         """
         run = self.runs.get(name)
         if run is None:
@@ -271,10 +285,6 @@ class Progress:
         if "Stopped" in statuses or others_could_start:
             return "Stopped"
         return "Succeeded"
-
-    def running(self) -> list[StepRun]:
-        """Return the runs that have not ended."""
-        return [run for run in self.runs.values() if run.running]
 
     def loop_result(self, loop: StepRun, scope: Scope) -> dict[str, Any]:
         """
@@ -325,11 +335,10 @@ class Progress:
         return steps
 
     def _has_room(self, loop: StepRun) -> bool:
+        if loop.status != "Executing":
+            return False
         running = sum(child.running for child in self.children(loop))
-        return (
-            loop.status == "Executing"
-            and running < loop.step.arguments["MaxConcurrency"]
-        )
+        return bool(running < loop.step.arguments["MaxConcurrency"])
 
     def startable(self) -> list[Step]:
         """
@@ -353,14 +362,13 @@ class Progress:
             return self._are_met(step, step.depends_on)
         if self._selection is None:
             return self._are_met(step, step.depends_on) and self._branch_taken(step)
-        # A step that is not selected counts as done: its results come from the source
-        # execution or are not used.
         selected = self._selection.selected
         if step.name not in selected:
             return False
-        if not self._are_met(
-            step, step.depends_on & (selected | self._selection.reused)
-        ):
+        # A step that is not selected counts as done: its results come from the source
+        # execution or are not used.
+        dependencies = step.depends_on & (selected | self._selection.reused)
+        if not self._are_met(step, dependencies):
             return False
         return step.condition not in selected or self._branch_taken(step)
 

@@ -45,44 +45,49 @@ _ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "LessThanOrEqualTo": lambda actual, value: bool(actual <= value),
 }
 
-Record = Mapping[str, Any]
-Condition = Callable[[Record], bool]
+# A resource as its Describe operation describes it, or a part of it.
+Resource = Mapping[str, Any]
+Condition = Callable[[Resource], bool]
 
 
 def search(call: Call) -> dict[str, Any]:
     """Return the pipelines or executions that an expression selects."""
     request = call.request
-    resource = request["Resource"]
-    if resource not in _RECORDS:
-        raise NotEmulatedError(resource)
+    resource_type = request["Resource"]
+    if resource_type not in _RESOURCES:
+        raise NotEmulatedError(resource_type)
     if "VisibilityConditions" in request:
         raise invalid("The emulator has no VisibilityConditions in Search.")
-    shape = structure(resource)
+    shape = structure(resource_type)
     is_selected = _condition(shape, request.get("SearchExpression"))
-    records: list[Record] = []
+    selected: list[Resource] = []
     # No other account shares resources with the one of the emulator.
     if request.get("CrossAccountFilterOption") != "CrossAccount":
-        records = [record for record in _RECORDS[resource](call) if is_selected(record)]
+        resources = _RESOURCES[resource_type](call)
+        selected = [resource for resource in resources if is_selected(resource)]
     sorted_by = _Property.of(shape, request.get("SortBy", "LastModifiedTime"))
     if not sorted_by.is_value:
         raise invalid(f"The results cannot be sorted by {'.'.join(sorted_by.path)}.")
 
-    def sort_key(record: Record) -> tuple[Any, ...]:
-        arn = record[f"{resource}Arn"]
-        value = next(sorted_by.values(record), None)
+    def sort_key(resource: Resource) -> tuple[Any, ...]:
+        arn = resource[f"{resource_type}Arn"]
+        value = next(sorted_by.values(resource), None)
         if value is None:
             return (False, 0, arn)
         return (True, value, arn)
 
-    page_records, token = page(records, sort_key, request)
-    results = [{resource: known_members(resource, record)} for record in page_records]
+    resources_of_page, token = page(selected, sort_key, request)
+    results = [
+        {resource_type: known_members(resource_type, resource)}
+        for resource in resources_of_page
+    ]
     response: dict[str, Any] = {"Results": results, **token}
     if "TotalHits" in structure("SearchResponse").members:
-        response["TotalHits"] = {"Value": len(records), "Relation": "EqualTo"}
+        response["TotalHits"] = {"Value": len(selected), "Relation": "EqualTo"}
     return response
 
 
-def _pipelines(call: Call) -> Iterator[Record]:
+def _pipelines(call: Call) -> Iterator[Resource]:
     for pipeline in call.region.pipelines.values():
         if not pipeline.is_managed:
             yield {
@@ -91,7 +96,7 @@ def _pipelines(call: Call) -> Iterator[Record]:
             }
 
 
-def _executions(call: Call) -> Iterator[Record]:
+def _executions(call: Call) -> Iterator[Resource]:
     for record in call.region.executions():
         record.engine.advance(call.now)
         properties = execution_details(record, call.now)
@@ -101,7 +106,7 @@ def _executions(call: Call) -> Iterator[Record]:
         yield properties
 
 
-_RECORDS: Final[Mapping[str, Callable[[Call], Iterator[Record]]]] = {
+_RESOURCES: Final[Mapping[str, Callable[[Call], Iterator[Resource]]]] = {
     "Pipeline": _pipelines,
     "PipelineExecution": _executions,
 }
@@ -125,14 +130,14 @@ class _Property:
         return not isinstance(self.shape, ListShape | StructureShape)
 
     @classmethod
-    def of(cls, resource: StructureShape, name: str) -> _Property:
+    def of(cls, resource_shape: StructureShape, name: str) -> _Property:
         """
         Return a property by its name, such as ``CreatedBy.DomainId``.
 
         :raises ApiError: ValidationException if the resource has no such property.
         """
-        shape: Shape = resource
-        if name.startswith(_TAGS) and "Tags" in resource.members:
+        shape: Shape = resource_shape
+        if name.startswith(_TAGS) and "Tags" in resource_shape.members:
             return cls(
                 ("Tags", name.removeprefix(_TAGS)),
                 service_model().shape_for("TagValue"),
@@ -146,14 +151,14 @@ class _Property:
             shape = shape.members[member]
         return cls(path, shape)
 
-    def values(self, record: Record) -> Iterator[Any]:
+    def values(self, resource: Resource) -> Iterator[Any]:
         """Yield the values that a resource has: one for each item of a list."""
         if self.path[0] == "Tags" and len(self.path) > 1:
-            for tag in record.get("Tags", ()):
+            for tag in resource.get("Tags", ()):
                 if tag["Key"] == self.path[1]:
                     yield tag["Value"]
         else:
-            yield from _values_at(record, self.path)
+            yield from _values_at(resource, self.path)
 
     def parse(self, value: str) -> Any:
         """
@@ -178,6 +183,7 @@ class _Property:
 
 
 def _values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """Yield what a JSON value, or each item of a list in it, has at a path."""
     if isinstance(value, list):
         for item in value:
             yield from _values_at(item, path)
@@ -187,10 +193,10 @@ def _values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
         yield from _values_at(value[path[0]], path[1:])
 
 
-def _condition(resource: StructureShape, expression: Any) -> Condition:
+def _condition(shape: StructureShape, expression: Any) -> Condition:
     """Return the condition of a whole ``SearchExpression``; None selects all."""
     if expression is None:
-        return lambda record: True
+        return lambda resource: True
     conditions, contains = _counts(expression)
     if conditions > _MAX_CONDITIONS:
         raise invalid(
@@ -199,10 +205,10 @@ def _condition(resource: StructureShape, expression: Any) -> Condition:
         )
     if contains > 1:
         raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")
-    return _expression(resource, expression)
+    return _expression(shape, expression)
 
 
-def _counts(expression: Record) -> tuple[int, int]:
+def _counts(expression: Mapping[str, Any]) -> tuple[int, int]:
     """
     Return how many filters and subexpressions an expression has at all levels, and how
     many of the filters have the operator ``Contains``.
@@ -220,28 +226,28 @@ def _counts(expression: Record) -> tuple[int, int]:
     return conditions, contains
 
 
-def _expression(resource: StructureShape, expression: Record) -> Condition:
+def _expression(shape: StructureShape, expression: Mapping[str, Any]) -> Condition:
     conditions: list[Condition] = []
     for entry in expression.get("Filters", ()):
-        conditions.append(_filter(resource, entry))
+        conditions.append(_filter(shape, entry))
     for nested in expression.get("NestedFilters", ()):
-        conditions.append(_nested(resource, nested))
+        conditions.append(_nested(shape, nested))
     for subexpression in expression.get("SubExpressions", ()):
-        conditions.append(_expression(resource, subexpression))
+        conditions.append(_expression(shape, subexpression))
     if not conditions:
         raise invalid(
             "A search expression needs at least one filter, nested filter or"
             " subexpression."
         )
     if expression.get("Operator") == "Or":
-        return lambda record: any(condition(record) for condition in conditions)
-    return lambda record: all(condition(record) for condition in conditions)
+        return lambda resource: any(condition(resource) for condition in conditions)
+    return lambda resource: all(condition(resource) for condition in conditions)
 
 
-def _nested(resource: StructureShape, nested: Record) -> Condition:
+def _nested(shape: StructureShape, nested: Mapping[str, Any]) -> Condition:
     """Return a condition that one item of a list must meet with all its filters."""
     name = nested["NestedPropertyName"]
-    items = _Property.of(resource, name)
+    items = _Property.of(shape, name)
     if not isinstance(items.shape, ListShape) or not isinstance(
         items.shape.member, StructureShape
     ):
@@ -254,19 +260,19 @@ def _nested(resource: StructureShape, nested: Record) -> Condition:
             raise invalid(f"Unknown property name: {entry['Name']}")
         member_name = entry["Name"].removeprefix(f"{name}.")
         conditions.append(_filter(items.shape.member, {**entry, "Name": member_name}))
-    return lambda record: any(
+    return lambda resource: any(
         all(condition(item) for condition in conditions)
-        for item in items.values(record)
+        for item in items.values(resource)
     )
 
 
-def _filter(resource: StructureShape, entry: Record) -> Condition:
-    compared = _Property.of(resource, entry["Name"])
+def _filter(shape: StructureShape, entry: Mapping[str, Any]) -> Condition:
+    compared = _Property.of(shape, entry["Name"])
     operator = entry.get("Operator", "Equals")
     if operator == "Exists":
-        return lambda record: next(compared.values(record), None) is not None
+        return lambda resource: next(compared.values(resource), None) is not None
     if operator == "NotExists":
-        return lambda record: next(compared.values(record), None) is None
+        return lambda resource: next(compared.values(resource), None) is None
     if "Value" not in entry:
         raise invalid(f"A filter with the operator {operator} needs a value.")
     unsupported: Collection[str] = _ORDERS
@@ -282,29 +288,29 @@ def _filter(resource: StructureShape, entry: Record) -> Condition:
 
 def _comparison(compared: _Property, operator: str, value: str) -> Condition:
     if operator == "Contains":
-        return lambda record: any(
-            value in text(actual) for actual in compared.values(record)
+        return lambda resource: any(
+            value in text(actual) for actual in compared.values(resource)
         )
     if operator == "In":
         options = {option.strip() for option in value.split(",")}
-        return lambda record: any(
-            text(actual) in options for actual in compared.values(record)
+        return lambda resource: any(
+            text(actual) in options for actual in compared.values(resource)
         )
     expected = compared.parse(value)
     if operator in _ORDERS:
         is_in_order = _ORDERS[operator]
-        return lambda record: any(
-            is_in_order(actual, expected) for actual in compared.values(record)
+        return lambda resource: any(
+            is_in_order(actual, expected) for actual in compared.values(resource)
         )
 
-    def is_equal(record: Record) -> bool:
+    def is_equal(resource: Resource) -> bool:
         if isinstance(expected, str):
-            return any(text(actual) == expected for actual in compared.values(record))
-        return any(actual == expected for actual in compared.values(record))
+            return any(text(actual) == expected for actual in compared.values(resource))
+        return any(actual == expected for actual in compared.values(resource))
 
     if operator == "Equals":
         return is_equal
-    return lambda record: not is_equal(record)
+    return lambda resource: not is_equal(resource)
 
 
 OPERATIONS: Mapping[str, Operation] = {"Search": search}

@@ -51,11 +51,7 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
     :param region: the region.
     :param services: the model registry.
     """
-    unregistered = list(_unregistered(region))
-    unregistered.sort(
-        key=lambda entry: (entry[1].ended_at or 0.0, entry[0].arn, entry[1].order)
-    )
-    for record, run in unregistered:
+    for record, run in sorted(_unregistered(region), key=_order_of_ends):
         request = arguments_of(record, run)
         if not request.get("ModelPackageName"):
             request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
@@ -75,6 +71,11 @@ def _unregistered(region: Region) -> Iterator[tuple[ExecutionRecord, StepRun]]:
                 continue
             if run.step.name not in record.model_packages and run.reused_from is None:
                 yield record, run
+
+
+def _order_of_ends(entry: tuple[ExecutionRecord, StepRun]) -> tuple[float, str, int]:
+    record, run = entry
+    return (run.ended_at or 0.0, record.arn, run.order)
 
 
 def _described(call: Call, name_or_arn: str) -> dict[str, Any]:

@@ -311,8 +311,10 @@ def _parameters(entries: Any) -> dict[str, Parameter]:
             )
         if name in parameters:
             raise DefinitionError(f"parameter name '{name}' is not unique")
-        enum = tuple(entry.get("EnumValues") or ())
-        parameters[name] = Parameter(name, kind, entry.get("DefaultValue"), enum)
+        enum = entry.get("EnumValues") or []
+        if not isinstance(enum, list):
+            raise DefinitionError(f"'EnumValues' of parameter '{name}' is not a list")
+        parameters[name] = Parameter(name, kind, entry.get("DefaultValue"), tuple(enum))
     return parameters
 
 
@@ -480,7 +482,8 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
 def _check_selector(name: str, selector: Any, body_names: list[str]) -> None:
     reference = next(references(selector), "")
     match = SELECTOR_FIELD.fullmatch(reference)
-    if selector.get("Pick") not in ("MaxBy", "MinBy") or match is None:
+    has_pick = isinstance(selector, dict) and selector.get("Pick") in ("MaxBy", "MinBy")
+    if not has_pick or match is None:
         raise DefinitionError(
             f"'Selector' of step '{name}' has no 'Pick' or no 'Field'"
         )

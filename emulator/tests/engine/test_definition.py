@@ -63,6 +63,10 @@ from tests.builders import condition, fail
         ),
         (definition(step("A"), parameters=({"Type": "String"},)), "no 'Name'"),
         (
+            definition(step("A"), parameters=({"Name": "P", "EnumValues": 1},)),
+            "'EnumValues' of parameter 'P' is not a list",
+        ),
+        (
             definition(step("A"), parameters=({"Name": "P", "Type": "String"},) * 2),
             "'P' is not unique",
         ),

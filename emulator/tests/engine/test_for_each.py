@@ -470,6 +470,7 @@ def test_items_must_be_a_list(items: str) -> None:
             {"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.Body"}}},
             "no 'Field'",
         ),
+        ({"Selector": "MaxBy"}, "no 'Pick'"),
         (
             {"Selector": {"Pick": "MaxBy", "Field": {"Get": "IterationOutput.A.x"}}},
             "no step of its",

@@ -630,11 +630,11 @@ def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
 
 def _objects(entries: Any, where: str, *required: str) -> list[dict[str, Any]]:
     """
-    Return a list of objects that was checked.
+    Check that a JSON value is a list of objects, and return it.
 
-    :param entries: the list.
+    :param entries: the JSON value.
     :param where: what the error message calls the list.
-    :param required: the members with a text that each object must have.
+    :param required: the members that each object must have, as texts.
     """
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) for entry in entries

@@ -98,6 +98,8 @@ def test_call_is_repeated_with_a_connection_that_has_changed(
     for _ in range(2):
         with pytest.raises(CredentialsError, match="no longer valid"):
             reads.live.call(call)
+    # However many calls fail, the connection is not read for each of them.
+    assert reads.count == 1
     monkeypatch.setenv(VARIABLE, connection(login="AKIANEW"))
     time.now += MIN_READ_SECONDS + 0.1
 

@@ -363,6 +363,22 @@ def test_task_group(tmp_path: Path) -> None:
     assert dag.get_task("jobs.churn").upstream_task_ids == set()
 
 
+def test_task_group_renders_only_what_the_author_has_given(tmp_path: Path) -> None:
+    """A default could read a password, and everybody with a pipeline writes some."""
+    code = """
+    from airflow.providers.common.compat.sdk import DAG
+
+    with DAG("nightly", schedule=None):
+        polysync_task_group("jobs.yaml", parameters={"churn": {"Day": "{{ ds }}"}})
+    """
+    churn = job("churn", parameter("Day"), parameter("Mode", default="{{ 1 / 0 }}"))
+    parsed = parse(tmp_path, code, churn)
+
+    (task,) = parsed.dags["nightly"].tasks
+    rendered = task.render_template(task.pipeline_parameters, {"ds": "2026-01-31"})
+    assert rendered == {"Day": "2026-01-31", "Mode": "{{ 1 / 0 }}"}
+
+
 def test_task_group_needs_all_values(tmp_path: Path) -> None:
     """
     A DAG without one of its tasks would be a wrong DAG, so this is an error of the

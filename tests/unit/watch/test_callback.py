@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
@@ -215,6 +216,28 @@ def test_start_without_a_response(
 
     assert execution_log.statuses == ["Stopping"]
     assert calls(emulator, START) == [START]
+
+
+def test_start_without_a_response_behind_those_of_others(
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its execution is on the last of several pages."""
+    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    task = Task()
+    interceptor.after(START, crash)
+    task.next_try()
+    task.state = "failed"
+    emulated_time.sleep(60)
+    client: Any = PolysyncSageMakerHook().conn
+    for _ in range(2):
+        client.start_pipeline_execution(PipelineName="fanout")
+
+    assert look_after(task) == "stop"
+
+    assert execution_log.statuses == ["Stopping", "Executing", "Executing"]
 
 
 @pytest.mark.parametrize(

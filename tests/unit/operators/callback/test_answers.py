@@ -14,6 +14,7 @@ import pytest
 
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStopPipelineOperator
 from polysync_airflow.operators import callback_run as answers
 from tests.conftest import IN_BOTH_MODES
@@ -256,6 +257,37 @@ def test_stop_while_the_function_runs(
     assert pipeline.answers() == [STOPPED]
     assert isinstance(run.error, exceptions.PipelineExecutionCancelledError)
     assert pipeline.messages() == []
+
+
+@pytest.mark.parametrize(
+    "first", ["describe_pipeline_execution", "list_pipeline_execution_steps"]
+)
+def test_step_that_ends_while_the_task_looks(
+    first: str, pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Somebody else answers, and the execution ends, after either call of the first look.
+    """
+    call = getattr(PolysyncSageMakerHook, first)
+    tokens: list[str] = []
+
+    def call_and_answer(*arguments: Any, **more: Any) -> Any:
+        response = call(*arguments, **more)
+        if not tokens:
+            tokens.append(pipeline.begin_step())
+            outputs = [{"Name": "ok", "Value": "theirs"}]
+            pipeline.sagemaker.send_pipeline_execution_step_success(
+                CallbackToken=tokens[0], OutputParameters=outputs
+            )
+            pipeline.time.sleep(3600)
+        return response
+
+    monkeypatch.setattr(PolysyncSageMakerHook, first, call_and_answer)
+
+    run = answer(approve)
+
+    assert run.error is None, run.error
+    assert run.result == {"ok": "theirs"}
 
 
 def test_stop_task_and_callback_task(

@@ -28,6 +28,7 @@ from polysync_airflow.execution.console import (
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 STUDIO_URL_XCOM_KEY: Final = "studio_url"
+UNIFIED_STUDIO_URL_XCOM_KEY: Final = "unified_studio_url"
 LOG_URL_XCOM_KEY: Final = "failed_step_log_url"
 _OWN_BACKENDS: Final = (
     "airflow.sdk.execution_time.xcom.BaseXCom",
@@ -83,7 +84,7 @@ class PolysyncUnifiedStudioLink(UrlLink):
     """
 
     name = "SageMaker Unified Studio"
-    key = "unified_studio_url"
+    key = UNIFIED_STUDIO_URL_XCOM_KEY
     is_allowed = staticmethod(is_unified_studio_url)
 
 

@@ -432,6 +432,12 @@ class ExecutionEvent(EndOfWait):
         return self
 
     @property
+    def has_ended_by_itself(self) -> bool:
+        """Whether the execution has ended, and nobody has stopped it."""
+        state = state_of(self.status)
+        return self.outcome == "ended" and state is not PolysyncState.CANCELLED
+
+    @property
     def seconds(self) -> float | None:
         """
         How long the attempt of the execution took; None if AWS has not said when it

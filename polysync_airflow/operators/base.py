@@ -6,7 +6,7 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial, wraps
 from typing import (
     TYPE_CHECKING,
@@ -14,6 +14,7 @@ from typing import (
     Any,
     Final,
     Generic,
+    NamedTuple,
     NoReturn,
     Self,
     TypeVar,
@@ -28,8 +29,9 @@ from polysync_airflow.airflow_compat.supervisor import (
     exit_if_replaced,
     parent_process,
 )
+from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.aws.retry import Result, call_with_retry
-from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import RecoveryOptions
 from polysync_airflow.execution.parameters import (
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from polysync_airflow.execution.steps.descriptions import StepDescription
+    from polysync_airflow.execution.steps.progress import Progress
+
     # Imported when a task runs, because it imports boto3: Airflow parses a DAG file
     # every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -71,8 +76,8 @@ MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
 DEFAULT_DEFERRABLE: Final = sdk.conf.getboolean(
     "operators", "default_deferrable", fallback=False
 )
-# The members of a wait that are arguments of its trigger.
-_OF_THE_WAIT: Final = (
+# The members of ``ExecutionWaiter`` that are arguments of its trigger.
+_WAITER_ARGUMENTS: Final = (
     "execution_arn",
     "pipeline_name",
     "poll_interval",
@@ -80,8 +85,8 @@ _OF_THE_WAIT: Final = (
     "deadline",
     "attempt",
 )
-# What a retry policy is not asked about: a rescheduled sensor has not failed.
-_NOT_RETRIED: Final = (
+# The retry policy is not asked about these: a rescheduled sensor has not failed.
+_NO_FAILURES: Final = (
     sdk.AirflowFailException,
     sdk.AirflowRescheduleException,
     sdk.AirflowSkipException,
@@ -113,43 +118,18 @@ class PolysyncOperator(sdk.BaseOperator):
         raise sdk.AirflowFailException(event["error"])
 
 
-# What Airflow does on workers only. See ``docs/reference/sensors.md``.
+# The arguments of a task that Airflow heeds on workers only. See
+# ``docs/reference/sensors.md``.
 ON_WORKERS_ONLY: Final = (
-    *(
-        "on_execute_callback",
-        "on_success_callback",
-        "on_skipped_callback",
-        "email",
-        "outlets",
-    ),
-    *("_pre_execute_hook", "_post_execute_hook", "execution_timeout"),
+    "on_execute_callback",
+    "on_success_callback",
+    "on_skipped_callback",
+    "email",
+    "outlets",
+    "_pre_execute_hook",
+    "_post_execute_hook",
+    "execution_timeout",
 )
-
-
-def check_start_in_triggerer(task: PolysyncOperator) -> None:
-    """
-    Check that a task can start and end in the triggerer, if it shall.
-
-    :raises ParametersError: Airflow is too old, or would not do what an argument says.
-    """
-    if not task.start_from_trigger:
-        return
-    if not CAPABILITIES.start_from_trigger:
-        raise ParametersError(
-            "start_from_trigger = True needs Airflow 3.3 or newer: before, a triggerer"
-            " knows no task whose templates it could render. Leave it out, and set"
-            " deferrable = True."
-        )
-    given = {name: value for name in ON_WORKERS_ONLY if (value := getattr(task, name))}
-    if task.retry_policy != PolysyncRetryPolicy():
-        given["retry_policy"] = task.retry_policy
-    for name, value in given.items():
-        raise ParametersError(
-            f"{name.removeprefix('_').removesuffix('_hook')} = {value!r:.100} is for"
-            " workers only, and with start_from_trigger = True the task has none:"
-            " leave out one of them. deferrable = True waits in the triggerer, too,"
-            " and timeout limits the wait in place of execution_timeout."
-        )
 
 
 def apply_retry_policy(method: Method) -> Method:
@@ -174,8 +154,9 @@ def apply_retry_policy(method: Method) -> Method:
             result = method(task, context, *args, **kwargs)
         except Exception as error:
             leave_if_replaced()
-            is_final = isinstance(error, _NOT_RETRIED)
-            if is_final or not forbids_retry(task.retry_policy, error, context):
+            if isinstance(error, _NO_FAILURES):
+                raise
+            if not forbids_retry(task.retry_policy, error, context):
                 raise
             raise sdk.AirflowFailException(
                 f"{type(error).__name__}: {error}"
@@ -187,14 +168,14 @@ def apply_retry_policy(method: Method) -> Method:
 
 
 class LimitOptions(Options):
-    """How a task waits, and for how long."""
+    """The options that each wait has."""
 
     deferrable: Flag
     timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
 class PollOptions(LimitOptions):
-    """What the DAG author chose about polls."""
+    """The options of a wait that polls at an interval of its own."""
 
     poll_interval: Annotated[
         Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)
@@ -202,20 +183,20 @@ class PollOptions(LimitOptions):
 
 
 class WaitOptions(PollOptions):
-    """What the DAG author chose about the wait for the end of an execution."""
+    """The options of a wait for the end of an execution."""
 
     wait_for_completion: Flag
 
 
 class TryOptions(RecoveryOptions):
-    """What the DAG author chose about the executions of a task's tries."""
+    """The options of the start and the recovery of an execution."""
 
     validate_parameters: Flag
     wait_for_completion: Flag
 
 
 class ValidatedOptions(Generic[Options_co]):
-    """What the DAG author chose for an operator, validated whenever it is read."""
+    """The options of an operator, validated whenever they are read."""
 
     def __init__(self, model: type[Options_co]) -> None:
         self._model = model
@@ -237,6 +218,16 @@ class WaitingOperator(PolysyncOperator):
         # The attributes, because Airflow renders them, and a cluster policy may change
         # them.
         return {name: getattr(self, name) for name in names}
+
+    def _check_options(self) -> None:
+        """
+        Check the options, at the end of the constructor: all are attributes by then.
+
+        :raises ParametersError: one is not valid.
+        """
+        if self.options.deferrable:
+            # The triggerer needs the connection.
+            warn_of_hidden_connection(self.polysync_conn_id)
 
     @cached_property
     def hook(self) -> PolysyncSageMakerHook:
@@ -260,13 +251,11 @@ class WaitingOperator(PolysyncOperator):
 
     @property
     def _timeout_seconds(self) -> float:
-        # Airflow's timer for execution_timeout does not run while a task is deferred.
         timeout = self.options.timeout
-        return (
-            min(timeout, self.execution_timeout.total_seconds())
-            if self.execution_timeout
-            else timeout
-        )
+        if self.execution_timeout is None:
+            return timeout
+        # Airflow's own timer for it does not run while a task is deferred.
+        return min(timeout, self.execution_timeout.total_seconds())
 
     def _check_region(self, arn: str, kind: str) -> None:
         region = models.region_from_arn(arn)
@@ -295,9 +284,8 @@ class ExecutionOperator(WaitingOperator):
         Return the copy that Airflow executes. A button is added when its URL is known.
         """
         task = super().prepare_for_execution()
-        links = task.operator_extra_links
         task.operator_extra_links = [
-            link for link in links if not isinstance(link, UrlLink)
+            link for link in task.operator_extra_links if not isinstance(link, UrlLink)
         ]
         return task
 
@@ -326,7 +314,9 @@ class ExecutionOperator(WaitingOperator):
         started_at: datetime | None = None,
         attempt: int = 0,
     ) -> ExecutionWaiter:
-        since = started_at.timestamp() if started_at else clock.time()
+        since = clock.time()
+        if started_at:
+            since = started_at.timestamp()
         return ExecutionWaiter(
             execution_arn=execution_arn,
             pipeline_name=pipeline_name,
@@ -343,7 +333,7 @@ class ExecutionOperator(WaitingOperator):
         method_name: str = "execute_complete",
         after_poll: AfterPoll | None = None,
         kwargs: dict[str, Any] | None = None,
-        **more: Any,
+        **trigger_arguments: Any,
     ) -> ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
@@ -352,26 +342,35 @@ class ExecutionOperator(WaitingOperator):
         :param after_poll: called on the worker with the response of each poll but the
             last.
         :param kwargs: what that method gets beside the event.
-        :param more: further arguments of the trigger.
+        :param trigger_arguments: those that do not follow from ``waiter``.
         """
         if self.options.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
             trigger = PolysyncPipelineExecutionTrigger(
-                **self._trigger_arguments(waiter, **more)
+                **self._trigger_arguments(waiter, **trigger_arguments)
             )
             self.defer(trigger=trigger, method_name=method_name, kwargs=kwargs)
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
-        self, waiter: ExecutionWaiter, *, declared_steps: str | None = None, **more: Any
+        self,
+        waiter: ExecutionWaiter,
+        *,
+        progress_interval: float | None = None,
+        declared_steps: str | None = None,
+        **others: Any,
     ) -> dict[str, Any]:
+        if progress_interval is None:
+            # The trigger lists no steps.
+            declared_steps = None
         return {
-            **{name: getattr(waiter, name) for name in _OF_THE_WAIT},
+            **{name: getattr(waiter, name) for name in _WAITER_ARGUMENTS},
             "polysync_conn_id": self.polysync_conn_id,
             "region_name": models.region_from_arn(waiter.execution_arn),
-            "declared_steps": declared_steps if more.get("progress_interval") else None,
-            **more,
+            "progress_interval": progress_interval,
+            "declared_steps": declared_steps,
+            **others,
         }
 
     def _sleep(self, seconds: float) -> None:
@@ -384,29 +383,63 @@ class ExecutionOperator(WaitingOperator):
         from polysync_airflow.aws.responses import time_limit
 
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
-        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(
-            clock.time()
-        )
+        result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
+        result = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
-            while isinstance(step, Wait):
-                self._sleep(step.seconds)
-                with time_limit(
-                    max(0.0, waiter.deadline - clock.time()) + LAST_POLL_SECONDS
-                ):
-                    result = hook.poll_pipeline_execution(waiter.execution_arn)
+            while isinstance(result, Wait):
+                self._sleep(result.seconds)
+                seconds_left = max(0.0, waiter.deadline - clock.time())
+                with time_limit(seconds_left + LAST_POLL_SECONDS):
+                    polled = hook.poll_pipeline_execution(waiter.execution_arn)
                     exit_if_orphaned(parent, self.log.warning)
-                    step = step.waiter.decide(result, clock.time())
-                    write_lines(self.log, step.log_lines)
-                    if after_poll and isinstance(step, Wait):
-                        after_poll(result)
+                    result = result.waiter.decide(polled, clock.time())
+                    write_lines(self.log, result.log_lines)
+                    if after_poll and isinstance(result, Wait):
+                        after_poll(polled)
         except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer
             # fires just before the waiter's deadline. The outcome must be the same as
             # that of a deferred task.
-            if isinstance(step, Wait):
-                step = step.waiter.time_out()
-        return step.event
+            if isinstance(result, Wait):
+                result = result.waiter.time_out()
+        return result.event
+
+
+class ListedSteps(NamedTuple):
+    """
+    A list of the steps between two polls.
+
+    :param steps: AWS's list, or the error.
+    :param log_lines: what the log of the task says of it.
+    """
+
+    steps: Sequence[StepDescription] | PolysyncError
+    log_lines: Sequence[LogLine]
+
+
+def list_steps_if_due(
+    hook: PolysyncSageMakerHook, execution_arn: str, progress: Progress, polled: Polled
+) -> ListedSteps | None:
+    """
+    List the steps of an execution after a poll that has not ended the wait.
+
+    :param progress: says when the steps are listed, and what the log says of them.
+    :param polled: the response of the poll, or its error.
+    :return: None if no list is due.
+    :raises PolysyncError: a step is awaited, and the steps can never be listed.
+    """
+    poll_error = None
+    if isinstance(polled, PolysyncError):
+        poll_error = polled
+    if not progress.after_poll(poll_error, clock.time()):
+        return None
+    steps: Sequence[StepDescription] | PolysyncError
+    try:
+        steps = hook.list_pipeline_execution_steps(execution_arn)
+    except PolysyncError as error:
+        steps = error
+    return ListedSteps(steps, progress.after_list(steps, clock.time()))
 
 
 def pull_own(context: Context, key: str) -> Any:
@@ -421,6 +454,6 @@ def pull_own(context: Context, key: str) -> Any:
 
 
 def write_lines(log: Any, lines: Iterable[LogLine]) -> None:
-    """Write the lines of a decision to the log of a task."""
+    """Write log lines of the core to the log of a task."""
     for line in lines:
         log.log(line.level, "%s", line.text)

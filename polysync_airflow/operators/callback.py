@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import shorten
@@ -109,9 +108,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         self.timeout = timeout
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
-        _ = self.options  # raises an error if one is not valid
-        if deferrable:
-            warn_of_hidden_connection(polysync_conn_id)
+        self._check_options()
         if not callable(python_callable):
             raise ParametersError(
                 f"python_callable = {shorten(python_callable)} is not valid: give a"
@@ -130,13 +127,14 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
             raise ParametersError(
                 f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict."
             )
-        name = models.pipeline_name_of(self.execution_arn)
-        context["ti"].xcom_push("execution_arn", self.execution_arn)
-        context["ti"].xcom_push("step_name", self.step_name)
-        push_links(context, self.hook, self.execution_arn, name, self.log)
-        run = self._step_run(context)
-        run.check_declared()
-        return self._answer(run, self._make_waiter(self.execution_arn, None))
+        ti = context["ti"]
+        ti.xcom_push("execution_arn", self.execution_arn)
+        ti.xcom_push("step_name", self.step_name)
+        pipeline_name = models.pipeline_name_of(self.execution_arn)
+        push_links(context, self.hook, self.execution_arn, pipeline_name, self.log)
+        step_run = self._step_run(context)
+        step_run.check_declared()
+        return self._answer(step_run, self._make_waiter(self.execution_arn, None))
 
     @base.apply_retry_policy
     def execute_complete(
@@ -149,43 +147,42 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         """
         from polysync_airflow.execution.steps.callbacks import parse_step_changed
 
-        run, waiter = (
-            self._step_run(context),
-            self._make_waiter(self.execution_arn, None),
-        )
-        news = parse_step_changed(event)
-        if news:
+        step_run = self._step_run(context)
+        waiter = self._make_waiter(self.execution_arn, None)
+        change = parse_step_changed(event)
+        if change:
             # The limit is that of the whole wait, also if the task is deferred again.
-            waiter = replace(waiter, since=news.since, deadline=news.deadline)
+            waiter = replace(waiter, since=change.since, deadline=change.deadline)
         else:
-            run.raise_unless_ended(check_event(ExecutionEvent, event))
-        return self._answer(run, waiter)
+            step_run.raise_unless_ended(check_event(ExecutionEvent, event))
+        return self._answer(step_run, waiter)
 
     def _step_run(self, context: Context) -> StepRun:
         from polysync_airflow.operators.callback_run import StepRun
 
-        arn, name, is_first = (
+        return StepRun(
+            self.hook_for_region,
             self.execution_arn,
             self.step_name,
-            context["ti"].try_number == 1,
-        )
-        return StepRun(
-            self.hook_for_region, arn, name, self._call_with_retry, self.log, is_first
+            self._call_with_retry,
+            self.log,
+            is_first_try=context["ti"].try_number == 1,
         )
 
-    def _answer(self, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
+    def _answer(self, step_run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
         while True:
-            outputs = run.answer(
+            outputs = step_run.answer(
                 self.python_callable, self.op_kwargs or {}, self._sleep
             )
             if outputs is not None:
                 return outputs
-            self._wait_for_news(run, waiter)
+            self._wait_for_step(step_run, waiter)
 
-    def _wait_for_news(self, run: StepRun, waiter: ExecutionWaiter) -> None:
+    def _wait_for_step(self, step_run: StepRun, waiter: ExecutionWaiter) -> None:
         """
         Wait until the step has begun, or cannot begin any more; or defer the task.
         """
+        from polysync_airflow.execution.steps.progress import Progress
         from polysync_airflow.operators.callback_run import StepNewsError
 
         # Each poll may list the steps: half of its interval, because polls are not
@@ -200,10 +197,11 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
             trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger=trigger, method_name="execute_complete")
         try:
-            end = self._wait_on_worker(waiter, run.watcher(progress_interval))
+            after_poll = partial(step_run.raise_if_news, Progress(progress_interval))
+            end = self._wait_on_worker(waiter, after_poll)
         except StepNewsError:
             return
-        run.raise_unless_ended(end)
+        step_run.raise_unless_ended(end)
 
 
 def callback_step(

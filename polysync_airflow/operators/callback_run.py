@@ -1,7 +1,10 @@
 """
-One try of a task that answers a callback step: the messages of the step in its queue,
-which all executions of the pipeline, and others, share; the one answer to the step; and
-the wait for it.
+One try of a task that answers a callback step.
+
+``StepRun`` finds out how the step is, and waits for it. ``CallbackResponder`` answers
+it with what a function returns, while ``StopMonitor`` looks for a stop.
+``StepMessages`` receives the message of the step from its queue, which all executions
+of the pipeline share, and maybe others. ``Answer`` sends the one answer.
 """
 
 from __future__ import annotations
@@ -9,12 +12,12 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event, Lock, Thread
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from pydantic import SecretStr
 
@@ -23,7 +26,7 @@ from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTas
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
+from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
 from polysync_airflow.execution.steps import callbacks
 from polysync_airflow.execution.steps.callbacks import (
@@ -35,16 +38,16 @@ from polysync_airflow.execution.steps.callbacks import (
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.execution.waiter import ExecutionEvent, Polled
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
-from polysync_airflow.operators.base import write_lines
+from polysync_airflow.operators.base import list_steps_if_due, write_lines
 from polysync_airflow.states import STATUS_STOPPING
 
 # How long an answer is repeated while AWS throttles or cannot be reached.
 ANSWER_TIMEOUT_SECONDS: Final = 600.0
-# Seconds of the host between two looks of the monitor. A message is hidden for three
-# times as long.
+# Seconds between two requests of the monitor, on the clock of the host. A message is
+# hidden for three times as long.
 MONITOR_SECONDS: Final = 20.0
 # How long the end of the function waits for a call of the monitor.
 JOIN_SECONDS: Final = 30.0
@@ -119,9 +122,11 @@ class Answer:
                 exceptions.RESOURCE_NOT_FOUND,
                 exceptions.VALIDATION,
             )
-            if exceptions.has_code(error, *codes) and self.step_has_ended():
-                raise StepHasEndedError(str(error)) from None
-            raise
+            if not exceptions.has_code(error, *codes):
+                raise
+            if not self.step_has_ended():
+                raise
+            raise StepHasEndedError(str(error)) from None
 
 
 @dataclass
@@ -129,13 +134,13 @@ class StopMonitor:
     """
     A context in which a thread looks for a stop while the function of a step runs.
 
-    It keeps the message of the step from other consumers. If the execution is to be
-    stopped, it answers at once, because AWS stops it only then. The function itself is
-    not interrupted.
+    The thread keeps the message of the step from other consumers. If the execution is
+    to be stopped, it answers at once, because AWS stops it only then. The function
+    itself is not interrupted.
 
     :param keep: hides the message for a while.
     :param is_stopping: says whether the execution is to be stopped.
-    :param warn: called with a message once for each new error. No error ends its
+    :param warn: called with a message once for each new error. No error ends the
         thread.
     """
 
@@ -148,8 +153,8 @@ class StopMonitor:
     _ended: Event = field(default_factory=Event, init=False)
 
     def __enter__(self) -> Self:
-        run = partial(copy_context().run, self._run)
-        self._thread = Thread(target=run, name="polysync-callback", daemon=True)
+        monitor = partial(copy_context().run, self._monitor)
+        self._thread = Thread(target=monitor, name="polysync-callback", daemon=True)
         self._thread.start()
         return self
 
@@ -157,9 +162,8 @@ class StopMonitor:
         self._ended.set()
         self._thread.join(JOIN_SECONDS)
 
-    def _run(self) -> None:
-        # Not a wait of the provider: the time that a function takes is that of the
-        # host.
+    def _monitor(self) -> None:
+        # Not a wait of the provider: a function takes its time on the host's clock.
         while not self.has_answered and not self._ended.wait(MONITOR_SECONDS):
             self._try(self.keep)
             self._try(self._answer_stop)
@@ -172,8 +176,9 @@ class StopMonitor:
         try:
             call()
         except Exception as error:
-            is_own = isinstance(error, exceptions.PolysyncError)
-            text = str(error) if is_own else f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {error}"
+            if isinstance(error, exceptions.PolysyncError):
+                text = str(error)
             if text not in self._warned:
                 self._warned.add(text)
                 self.warn(f"While the function of the callback step runs: {text}")
@@ -182,19 +187,19 @@ class StopMonitor:
 # For how long SQS hides a message from others once it is received. If this process
 # dies, the next try can receive it after that time.
 HIDDEN_SECONDS: Final = 60
-# How long a message is looked for: longer than a message is hidden that a try has
-# received which has died.
+# How long the queue is searched for the message: longer than a message stays hidden
+# after its try has died.
 RECEIVE_TIMEOUT_SECONDS: Final = 180.0
 # How often AWS is asked meanwhile whether the step still waits. SageMaker allows fewer
 # calls than SQS.
 CHECK_SECONDS: Final = 10.0
-# The pauses between two looks, in seconds, of which up to a half is left out at random;
-# the last one repeats.
+# The pauses between two searches, in seconds, of which up to a half is left out at
+# random; the last one repeats.
 PAUSE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 # Without any wait, SQS asks only some of its servers.
 POLL_SECONDS: Final = 1
-# Of one look, which ends when the message is there. Each receives ten messages, which
-# others miss meanwhile.
+# How many batches a search receives at most. Each has ten messages, which others miss
+# meanwhile.
 MAX_RECEIVES: Final = 10
 
 
@@ -233,14 +238,18 @@ class StepMessages:
         :return: the message; that of the stop, if there is one; None if there is none.
         :raises SageMakerApiError: a call failed.
         """
-        begin = checked = clock.time()
+        begin = clock.time()
+        checked_at = begin
         pauses = itertools.chain(PAUSE_SECONDS, itertools.repeat(PAUSE_SECONDS[-1]))
         for number, pause in enumerate(pauses):
-            own = self._look()
+            own = self._search_queue()
+            for message in own:
+                if message.is_stop:
+                    return message
             if own:
-                return next((message for message in own if message.is_stop), own[0])
-            if clock.time() - checked >= CHECK_SECONDS:
-                checked = clock.time()
+                return own[0]
+            if clock.time() - checked_at >= CHECK_SECONDS:
+                checked_at = clock.time()
                 if is_over():
                     break
             if clock.time() + pause > begin + RECEIVE_TIMEOUT_SECONDS:
@@ -250,16 +259,20 @@ class StepMessages:
                     "The message of the step has not been received yet. %s",
                     self.describe_dead_letters(),
                 )
-            # Tasks that have begun at the same time shall not look at the same time.
+            # Tasks that have begun at the same time shall not search at the same time.
             sleep(pause * (1 - random.random() / 2))  # noqa: S311 # it spreads load
         return None
 
-    def _look(self) -> list[CallbackMessage]:
+    def _search_queue(self) -> list[CallbackMessage]:
+        """
+        Receive messages until one of the step is among them, or the queue is empty.
+        Others can receive theirs afterwards.
+        """
         own: list[CallbackMessage] = []
         others: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
+        wait = POLL_SECONDS
         try:
-            for number in range(MAX_RECEIVES):
-                wait = 0 if number else POLL_SECONDS
+            for _ in range(MAX_RECEIVES):
                 batch = self.queue_hook.receive_messages(
                     self._url, hidden=HIDDEN_SECONDS, wait=wait
                 )
@@ -273,6 +286,7 @@ class StepMessages:
                         others[handling].append(received)
                 if own or not batch:
                     break
+                wait = 0
         finally:
             self._release(others)
         return own
@@ -280,18 +294,20 @@ class StepMessages:
     def _handling_of(
         self, received: ReceivedMessage, content: CallbackMessage | None
     ) -> Handling:
-        own = self.callback.token, self.arn
-        is_own = content is not None and (content.token, content.execution_arn) == own
+        is_own = (
+            content is not None
+            and content.token == self.callback.token
+            and content.execution_arn == self.arn
+        )
+        max_receives = None
+        if not is_own and content is not None and self._problem is None:
+            max_receives = self._max_receives
         decide = partial(
             callbacks.handling_of,
             received,
             content,
             is_own=is_own,
-            max_receives=(
-                None
-                if is_own or content is None or self._problem
-                else self._max_receives
-            ),
+            max_receives=max_receives,
             now=clock.time(),
         )
         handling = decide()
@@ -305,16 +321,16 @@ class StepMessages:
         return decide(waits=callbacks.still_waits(steps, content.token))
 
     def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
-        deleted, given_back = others[Handling.DELETE], others[Handling.GIVE_BACK]
+        deleted = [message.receipt for message in others[Handling.DELETE]]
+        given_back = [message.receipt for message in others[Handling.GIVE_BACK]]
         for message in others[Handling.SEND_AGAIN]:
-            (deleted if self._send_again(message) else given_back).append(message)
+            if self._send_again(message):
+                deleted.append(message.receipt)
+            else:
+                given_back.append(message.receipt)
         try:
-            self.queue_hook.hide_messages(
-                self._url, [message.receipt for message in given_back], 0
-            )
-            self.queue_hook.delete_messages(
-                self._url, [message.receipt for message in deleted]
-            )
+            self.queue_hook.hide_messages(self._url, given_back, 0)
+            self.queue_hook.delete_messages(self._url, deleted)
         except exceptions.PolysyncError as error:
             # A copy of a message that cannot be deleted would be one more message.
             self._problem = error
@@ -325,12 +341,14 @@ class StepMessages:
             )
 
     def _send_again(self, message: ReceivedMessage) -> bool:
+        """Send a message again; return whether the received one can be deleted."""
         if self._problem:
             return False
         try:
             self.queue_hook.send_message_again(self._url, message)
         except exceptions.PolysyncError as error:
-            self._problem = error if error.permanent else None
+            if error.permanent:
+                self._problem = error
             self.log.warning(
                 "A message of another execution cannot be sent again: %s", error
             )
@@ -346,30 +364,33 @@ class StepMessages:
 
     @property
     def _max_receives(self) -> int | None:
-        # Of a queue that cannot be described, each receive may be the last one.
-        if isinstance(self.redrive, exceptions.PolysyncError):
+        redrive = self.redrive
+        if redrive is None:
+            return None
+        if isinstance(redrive, exceptions.PolysyncError):
+            # Each receive may be the last one.
             return 1
-        return self.redrive.max_receives if self.redrive else None
+        return redrive.max_receives
 
     def describe_dead_letters(self) -> str:
         """Return what is known of the dead-letter queue of the queue."""
-        found = self.redrive
-        if found is None:
+        redrive = self.redrive
+        if redrive is None:
             return "The queue has no dead-letter queue."
-        if isinstance(found, exceptions.PolysyncError):
-            text = f"Whether the queue has a dead-letter queue is not known: {found}"
+        if isinstance(redrive, exceptions.PolysyncError):
+            text = f"Whether the queue has a dead-letter queue is not known: {redrive}"
         else:
-            times = f"{found.max_receives} times" if found.max_receives > 1 else "once"
+            times = "once"
+            if redrive.max_receives > 1:
+                times = f"{redrive.max_receives} times"
             text = (
                 f"A message that was received {times} goes to the dead-letter queue"
-                f" {found.queue_arn}."
+                f" {redrive.queue_arn}."
             )
-        # Else, those of other executions do not count.
-        return (
-            f"{text}\nAll receives count, because: {self._problem}"
-            if self._problem
-            else text
-        )
+        if self._problem is None:
+            # Messages of others are sent again, so that a receive does not count.
+            return text
+        return f"{text}\nAll receives count, because: {self._problem}"
 
     def keep(self) -> None:
         """
@@ -379,47 +400,64 @@ class StepMessages:
         """
         self.queue_hook.hide_messages(self._url, self._receipts, HIDDEN_SECONDS)
 
-    def delete(self, *, look_for_more: bool = False) -> None:
+    def delete_received(self) -> None:
         """
-        Delete the messages of the step, after its answer. A message that stays behind
-        does no harm.
-
-        :param look_for_more: whether there may be messages that this process has not
-            received.
+        Delete the received messages of the step, after its answer. A message that stays
+        behind does no harm.
         """
         try:
-            if look_for_more:
-                self._look()
             self.queue_hook.delete_messages(self._url, self._receipts)
-            self._receipts.clear()
         except exceptions.PolysyncError as error:
-            self.log.warning(
-                "The message of the callback step stays in its queue: %s", error
-            )
+            self._warn_of_rest(error)
+        else:
+            self._receipts.clear()
+
+    def delete_all(self) -> None:
+        """Do so also with messages that this process has not received yet."""
+        try:
+            self._search_queue()
+        except exceptions.PolysyncError as error:
+            self._warn_of_rest(error)
+        else:
+            self.delete_received()
+
+    def _warn_of_rest(self, error: exceptions.PolysyncError) -> None:
+        self.log.warning(
+            "The message of the callback step stays in its queue: %s", error
+        )
 
 
 @dataclass
 class CallbackResponder:
     """A callback step that waits for its answer."""
 
-    run: StepRun
+    step_run: StepRun
     callback: callbacks.RunningCallback
 
     def __post_init__(self) -> None:
-        run, queue = self.run, self.callback.queue
-        self.arn, self.name, self.log = run.arn, run.name, run.log
+        step_run = self.step_run
+        self.arn = step_run.arn
+        self.name = step_run.name
+        self.log = step_run.log
         mask_secret(self.callback.token.get_secret_value())
-        waits = (CallbackStatus.RUNNING, CallbackStatus.STOPPING)
         self._answer = Answer(
-            run.hook,
-            self.callback.token,
-            lambda: run.look()[0] not in waits,
-            self.log.warning,
+            step_run.hook, self.callback.token, self._has_step_ended, self.log.warning
         )
-        queue_hook = run.hook_for_region(queue.region or region_from_arn(self.arn))
+        queue_region = self.callback.queue.region or region_from_arn(self.arn)
+        queue_hook = step_run.hook_for_region(queue_region)
         self._messages = StepMessages(
-            run.hook, queue_hook, self.arn, self.callback, self.log
+            step_run.hook, queue_hook, self.arn, self.callback, self.log
         )
+
+    def _has_step_ended(self) -> bool:
+        return self.step_run.ask_aws().situation not in (
+            CallbackStatus.RUNNING,
+            CallbackStatus.STOPPING,
+        )
+
+    def _is_step_over(self) -> bool:
+        """Return whether the step no longer waits for an answer of the function."""
+        return self.step_run.ask_aws().situation is not CallbackStatus.RUNNING
 
     def serve(
         self,
@@ -445,9 +483,7 @@ class CallbackResponder:
             self.name,
             self.callback.queue.url,
         )
-        message = self._messages.receive(
-            lambda: self.run.look()[0] is not CallbackStatus.RUNNING, sleep
-        )
+        message = self._messages.receive(self._is_step_over, sleep)
         if message is None:
             raise self._error_without_message()
         if message.is_stop:
@@ -472,7 +508,7 @@ class CallbackResponder:
 
     def delete_messages(self) -> None:
         """Delete messages that an earlier try may have left in the queue."""
-        self._messages.delete(look_for_more=True)
+        self._messages.delete_all()
 
     def _call(self, function: Callable[[], Any]) -> callbacks.Outputs:
         failure: BaseException | None = None
@@ -486,16 +522,16 @@ class CallbackResponder:
                 failure = error
         if monitor.has_answered:
             raise self._cancelled() from failure
-        reason = self._reason(failure) if failure else None
-        if not (
-            self._answer.succeed(outputs)
-            if reason is None
-            else self._answer.fail(reason)
-        ):
+        if failure:
+            reason = self._reason(failure)
+            is_answered = self._answer.fail(reason)
+        else:
+            is_answered = self._answer.succeed(outputs)
+        if not is_answered:
             # The monitor was in the middle of its answer.
             raise self._cancelled() from failure
-        self._messages.delete()
-        if reason is not None:
+        self._messages.delete_received()
+        if failure:
             raise self._error_of(failure, reason) from failure
         self.log.info(
             "Step %s was answered with success. Output parameters: %s",
@@ -504,31 +540,27 @@ class CallbackResponder:
         )
         return outputs
 
-    def _error_of(self, failure: BaseException | None, reason: str) -> Exception:
+    def _error_of(self, failure: BaseException, reason: str) -> Exception:
         text = (
             f"The function of callback step {self.name} failed, and so has the step:"
             f" {reason}\nThe answer is final. To run the step again, resume the"
             f" execution, then clear this task.\nExecution: {self.arn}"
         )
-        is_skipped = isinstance(failure, AirflowSkipException)
-        return (
-            AirflowSkipException(text)
-            if is_skipped
-            else exceptions.CallbackStepError(text)
-        )
+        if isinstance(failure, AirflowSkipException):
+            return AirflowSkipException(text)
+        return exceptions.CallbackStepError(text)
 
     def _reason(self, failure: BaseException) -> str:
         # AWS shows it to everybody who may list the steps.
         if isinstance(failure, AirflowTaskTimeout):
             return "The function did not end before the execution_timeout of its task."
         text = redact(str(failure))
-        is_own = isinstance(failure, exceptions.ParametersError)
-        return callbacks.failure_reason(
-            text if is_own else f"{type(failure).__name__}: {text}"
-        )
+        if not isinstance(failure, exceptions.ParametersError):
+            text = f"{type(failure).__name__}: {text}"
+        return callbacks.failure_reason(text)
 
     def _cancelled(self) -> Exception:
-        self._messages.delete(look_for_more=True)
+        self._messages.delete_all()
         return exceptions.PipelineExecutionCancelledFailError(
             f"The execution is being stopped. Callback step {self.name} was answered"
             " with a failure, because the stop waits for the answer.\nExecution:"
@@ -539,7 +571,7 @@ class CallbackResponder:
         )
 
     def _error_without_message(self) -> Exception:
-        if self.run.look()[0] is not CallbackStatus.RUNNING:
+        if self._is_step_over():
             return StepHasEndedError("The step no longer waits.")
         cure = (
             "look for another consumer of the queue, such as a Lambda function, which"
@@ -561,7 +593,7 @@ class CallbackResponder:
 
     def _is_stopping(self) -> bool:
         return (
-            self.run.hook.describe_pipeline_execution(self.arn).status
+            self.step_run.hook.describe_pipeline_execution(self.arn).status
             == STATUS_STOPPING
         )
 
@@ -570,6 +602,19 @@ class StepNewsError(Exception):
     """
     Raised to end a wait on a worker: the step has begun, or cannot begin any more.
     """
+
+
+class StepSituation(NamedTuple):
+    """
+    How a callback step is.
+
+    :param step: the step, if AWS has begun it.
+    :param execution_status: AWS's status of its execution.
+    """
+
+    situation: CallbackStatus
+    step: StepDescription | None
+    execution_status: str
 
 
 @dataclass
@@ -624,9 +669,15 @@ class StepRun:
             stopped.
         """
         while True:
-            situation, step, status = self.look()
+            situation, step, status = self.ask_aws()
             if situation is CallbackStatus.SUCCEEDED and step:
-                return self._take_answer(step)
+                self._clean_up(step)
+                self.log.info(
+                    "Step %s has already succeeded: its output parameters are taken,"
+                    " and the function is not called.",
+                    self.name,
+                )
+                return callbacks.recorded_outputs(step)
             if situation not in (
                 CallbackStatus.NOT_BEGUN,
                 CallbackStatus.RUNNING,
@@ -634,29 +685,20 @@ class StepRun:
             ):
                 self._clean_up(step)
                 raise self._error_of(situation, step, status)
-            callback = callbacks.running_callback(step) if step else None
+            if step is None:
+                return None
+            callback = callbacks.running_callback(step)
             if callback is None:
                 return None
-            served = CallbackResponder(self, callback)
+            responder = CallbackResponder(self, callback)
             try:
                 if situation is CallbackStatus.STOPPING:
-                    raise served.answer_stop()
-                return served.serve(function, arguments, sleep)
+                    raise responder.answer_stop()
+                return responder.serve(function, arguments, sleep)
             except StepHasEndedError:
                 # An answer of an earlier try that AWS had not shown yet, or that of
                 # somebody else.
                 self.log.info("Step %s no longer waits for an answer.", self.name)
-
-    def watcher(
-        self, interval: float
-    ) -> Callable[[ExecutionDescription | exceptions.PolysyncError], None]:
-        """
-        Return what a wait on a worker calls after each poll. It raises
-        ``StepNewsError`` to end the wait.
-
-        :param interval: the least number of seconds between two lists of the steps.
-        """
-        return partial(self._raise_if_news, Progress(interval))
 
     def raise_unless_ended(self, end: ExecutionEvent) -> None:
         """
@@ -679,51 +721,43 @@ class StepRun:
             status=end.status,
         )
 
-    def look(self) -> tuple[CallbackStatus, StepDescription | None, str]:
-        """
-        Return the situation of the step, the step if AWS has begun it, and the
-        execution's status.
-        """
+    def ask_aws(self) -> StepSituation:
+        """Return how the step is now."""
         # In this order: a step that is listed later is never older than the status.
-        status = self.retry(
-            lambda: self.hook.describe_pipeline_execution(self.arn)
-        ).status
-        steps = self.retry(lambda: self.hook.list_pipeline_execution_steps(self.arn))
+        execution = self.retry(partial(self.hook.describe_pipeline_execution, self.arn))
+        steps = self.retry(partial(self.hook.list_pipeline_execution_steps, self.arn))
         step = callbacks.find_step(steps, self.name)
-        return callbacks.callback_status(step, status), step, status
+        situation = callbacks.callback_status(step, execution.status)
+        return StepSituation(situation, step, execution.status)
 
-    def _raise_if_news(
-        self,
-        progress: Progress,
-        response: ExecutionDescription | exceptions.PolysyncError,
-    ) -> None:
-        steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
-        error = response if isinstance(response, exceptions.PolysyncError) else None
-        status = (
-            None if isinstance(response, exceptions.PolysyncError) else response.status
-        )
-        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(
-            error, clock.time()
-        ):
-            steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
-            write_lines(self.log, progress.after_list(steps, clock.time()))
-        if callbacks.is_news(self.name, status, steps):
+    def raise_if_news(self, progress: Progress, polled: Polled) -> None:
+        """
+        End a wait on a worker after a poll, if there is something for the task to do.
+
+        :param progress: says when the steps are listed.
+        :param polled: the response of the poll, or its error.
+        :raises StepNewsError: the step has begun, or cannot begin any more.
+        """
+        status = None
+        if not isinstance(polled, exceptions.PolysyncError):
+            status = polled.status
+        if callbacks.is_news(self.name, status, None):
+            raise StepNewsError
+        listed = list_steps_if_due(self.hook, self.arn, progress, polled)
+        if listed is None:
+            return
+        write_lines(self.log, listed.log_lines)
+        if callbacks.is_news(self.name, status, listed.steps):
             raise StepNewsError
 
-    def _take_answer(self, step: StepDescription) -> callbacks.Outputs:
-        self._clean_up(step)
-        self.log.info(
-            "Step %s has already succeeded: its output parameters are taken, and the"
-            " function is not called.",
-            self.name,
-        )
-        return callbacks.recorded_outputs(step)
-
     def _clean_up(self, step: StepDescription | None) -> None:
-        # A try that died after its answer has left the message in the queue.
-        callback = (
-            callbacks.running_callback(step) if step and not self.is_first_try else None
-        )
+        """
+        Delete the message of the step that a try which died after its answer has left
+        in the queue.
+        """
+        if step is None or self.is_first_try:
+            return
+        callback = callbacks.running_callback(step)
         if callback:
             CallbackResponder(self, callback).delete_messages()
 

@@ -6,7 +6,7 @@ The calls of a try on a worker: each command of the core, as requests to AWS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -70,35 +70,30 @@ class ExecutionCalls:
         """Do what an instruction says, and return what happened."""
         self._was_repeated = False
         try:
-            return self._call(instruction)
+            match instruction.command:
+                case Command.LOOK_UP | Command.LOOK_UP_STARTED:
+                    return self._look_up(instruction)
+                case Command.PREPARE:
+                    return self._prepare(instruction)
+                case Command.START | Command.RESEND_START:
+                    return self._start(instruction)
+                case (
+                    Command.DESCRIBE
+                    | Command.DESCRIBE_STARTED
+                    | Command.DESCRIBE_RESUMED
+                    | Command.DESCRIBE_REFUSED
+                ):
+                    return self._describe(instruction.existing_record)
+                case Command.RESUME | Command.RESEND_RESUME:
+                    return self._resume(instruction)
+                case Command.STOP:
+                    return self._stop(instruction.existing_record)
+                case Command.WATCH | Command.WAIT_FOR_END | Command.FAIL:
+                    raise ValueError(
+                        f"{instruction.command} ends the start: nothing is called"
+                    )
         except PolysyncError as error:
             return Refused(error, was_repeated=self._was_repeated)
-
-    def _call(self, instruction: Instruction) -> Event:
-        match instruction.command:
-            case Command.LOOK_UP | Command.LOOK_UP_STARTED:
-                return self._look_up(instruction)
-            case Command.PREPARE:
-                return self._prepare(instruction)
-            case Command.START:
-                return self._start(instruction.existing_record)
-            case Command.RESEND_START:
-                return self._resend_start(instruction.existing_record)
-            case (
-                Command.DESCRIBE
-                | Command.DESCRIBE_STARTED
-                | Command.DESCRIBE_RESUMED
-                | Command.DESCRIBE_REFUSED
-            ):
-                return self._describe(instruction.existing_record)
-            case Command.RESUME | Command.RESEND_RESUME:
-                return self._resume(instruction)
-            case Command.STOP:
-                return self._stop(instruction.existing_record)
-            case Command.WATCH | Command.WAIT_FOR_END | Command.FAIL:
-                raise ValueError(
-                    f"{instruction.command} ends the start: nothing is called"
-                )
 
     # ---- the execution of the earlier tries
 
@@ -117,12 +112,11 @@ class ExecutionCalls:
     def _describe_claimed(
         self, task_try: TaskTry
     ) -> models.ExecutionDescription | None:
-        """
-        Describe the execution that a record names which cannot be believed, if it
-        exists.
-        """
-        unproven_record = task_try.unproven and task_try.unproven.record
-        if not unproven_record or not unproven_record.execution_arn:
+        """Describe the execution that an unproven record names, if it exists."""
+        if task_try.unproven is None:
+            return None
+        unproven_record = task_try.unproven.record
+        if unproven_record is None or unproven_record.execution_arn is None:
             return None
         try:
             return self._describe(unproven_record).description
@@ -136,29 +130,26 @@ class ExecutionCalls:
     ) -> list[models.ExecutionDescription]:
         try:
             check_pipeline_names([pipeline_name])
-            return list(self._newest_executions(hook, pipeline_name))
+            newest: list[models.ExecutionDescription] = []
+            token = None
+            for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
+                page, token = self._retry(
+                    partial(
+                        hook.list_pipeline_executions, pipeline_name, page_token=token
+                    )
+                )
+                newest += page
+                if not token:
+                    break
         except PolysyncError as error:
             if error.transient:
                 raise
-            # If the pipeline's name is not valid, the error of the request says what
-            # is.
+            # If the pipeline's name is not valid, the error of the request says so.
             self.log.warning(
                 "The executions of earlier tries cannot be looked up: %s", error
             )
             return []
-
-    def _newest_executions(
-        self, hook: PolysyncSageMakerHook, pipeline_name: str
-    ) -> Iterator[models.ExecutionDescription]:
-        token = None
-        for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
-            list_page = partial(
-                hook.list_pipeline_executions, pipeline_name, page_token=token
-            )
-            page, token = self._retry(list_page)
-            yield from page
-            if not token:
-                return
+        return newest
 
     def _describe(self, record: ExecutionRecord) -> Described:
         hook = self._hook_of(record)
@@ -211,16 +202,15 @@ class ExecutionCalls:
             parameter_check.check_parameters(pipeline.definition, request)
         parameter_check.check_selection(pipeline.definition, request)
 
-    def _start(self, record: ExecutionRecord) -> Accepted:
-        try:
-            return self._resend_start(record)
-        except SageMakerApiError as error:
-            hook = self.hook_for_region(record.region_name)
-            raise parameter_check.explain_refusal(hook, record.request, error) from None
-
-    def _resend_start(self, record: ExecutionRecord) -> Accepted:
+    def _start(self, instruction: Instruction) -> Accepted:
+        record = instruction.existing_record
         hook = self.hook_for_region(record.region_name)
-        arn = self._retry(partial(hook.start_pipeline_execution, record.request))
+        try:
+            arn = self._retry(partial(hook.start_pipeline_execution, record.request))
+        except SageMakerApiError as error:
+            if instruction.command is Command.RESEND_START:
+                raise
+            raise parameter_check.explain_refusal(hook, record.request, error) from None
         return Accepted(hook.responded_at or clock.now(), arn)
 
     # ---- a resume
@@ -301,13 +291,12 @@ def sent_parameters(
     hook: PolysyncSageMakerHook, record: ExecutionRecord, warn: Callable[..., object]
 ) -> Mapping[str, str]:
     """
-    Return the parameters of an execution. Once its ARN is stored, the record does not
-    have their values.
+    Return the parameters of an execution: from the record of the try that has sent
+    them, else from AWS, as a stored record does not keep their values.
 
     :param hook: the hook for the region of the execution.
     :param warn: called with a format and its arguments if AWS does not tell them.
     """
-    # This try has sent them.
     if record.request.pipeline_parameters:
         return record.request.pipeline_parameters
     try:

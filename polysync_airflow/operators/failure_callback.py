@@ -15,8 +15,6 @@ from polysync_airflow.airflow_compat.sdk import is_mapped
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from polysync_airflow.hooks import PolysyncSageMakerHook
-
 log = logging.getLogger(__name__)
 
 
@@ -29,10 +27,10 @@ def stop_orphaned_execution(context: Context) -> None:
     Airflow's DAG processor runs this callback. After an ordinary failure the try itself
     has dealt with the execution, and the callback does nothing.
 
-    It stops nothing that a later try has written into the record.
+    The execution of a later try, which the record then names, is not stopped.
     """
-    mapped = is_mapped(context["task"])
-    if mapped:
+    was_mapped = is_mapped(context["task"])
+    if was_mapped:
         # Only in the DAG processor. Airflow replaces the task in the context by that of
         # this map index, with rendered templates.
         context["task"].render_template_fields(context)
@@ -45,6 +43,7 @@ def stop_orphaned_execution(context: Context) -> None:
         leave,
         owner_of_dead_process,
     )
+    from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.hooks.stops import stop_recorded_execution
     from polysync_airflow.records import read_record
 
@@ -56,18 +55,21 @@ def stop_orphaned_execution(context: Context) -> None:
         not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
     )
     owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
-    try_end = leave(
-        record, ti.try_number, stop_on_kill=task.options.stop_on_kill
-    ).owned_by(owner)
+    try_end = leave(record, ti.try_number, stop_on_kill=task.options.stop_on_kill)
+    try_end = try_end.owned_by(owner)
     if record is None:
         if not retry_follows and not task.try_runner.is_executed:
             log.warning("The task has failed. %s", _why_no_record(task, ti))
         return
     if try_end.action is not EndAction.STOP:
         return
-    is_rendered = mapped or task.try_runner.is_executed
+    connection = task.polysync_conn_id
+    if not was_mapped and not task.try_runner.is_executed:
+        # The DAG processor does not render templates. Rendered a second time, a text
+        # from outside could read connections and variables.
+        connection = task.render_template(connection, context)
     result = stop_recorded_execution(
-        record, partial(_hook, task, context, is_rendered), log.warning
+        record, partial(PolysyncSageMakerHook, connection), log.warning
     )
     log.warning(
         "The process of the task has died. %s Execution: %s",
@@ -99,30 +101,12 @@ def _why_no_record(task: Any, ti: Any) -> str:
     )
 
 
-def _hook(
-    task: Any, context: Context, is_rendered: bool, region_name: str | None
-) -> PolysyncSageMakerHook:
-    from polysync_airflow.hooks import PolysyncSageMakerHook
-
-    connection = task.polysync_conn_id
-    if not is_rendered:
-        # The DAG processor does not render templates. Rendered a second time, a text
-        # from outside could read connections and variables.
-        connection = task.render_template(connection, context)
-    return PolysyncSageMakerHook(connection, region_name)
-
-
 def with_own_callback(callbacks: Any) -> list[Any]:
     """Return the failure callbacks of a task together with that of the provider."""
-    others = (
-        []
-        if not callbacks
-        else list(callbacks)
-        if isinstance(callbacks, (list, tuple))
-        else [callbacks]
-    )
-    return (
-        others
-        if stop_orphaned_execution in others
-        else [*others, stop_orphaned_execution]
-    )
+    if not callbacks:
+        return [stop_orphaned_execution]
+    if not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    if stop_orphaned_execution in callbacks:
+        return list(callbacks)
+    return [*callbacks, stop_orphaned_execution]

@@ -29,7 +29,7 @@ OnDrift = Literal["fail", "warn"]
 
 
 class ImportOptions(Options):
-    """What the DAG author chose for an import."""
+    """The options of an import."""
 
     on_drift: OnDrift
     managed_by: ManagedBy
@@ -97,10 +97,10 @@ class PolysyncListImportOperator(PolysyncOperator):
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
-        # Airflow renders texts only.
-        self.compare_with = (
-            str(compare_with) if isinstance(compare_with, Path) else compare_with
-        )
+        if isinstance(compare_with, Path):
+            # Airflow renders texts only.
+            compare_with = str(compare_with)
+        self.compare_with = compare_with
         self.on_drift = on_drift
         self.managed_by = managed_by
         self.polysync_conn_id = polysync_conn_id
@@ -111,15 +111,25 @@ class PolysyncListImportOperator(PolysyncOperator):
         """List and describe the pipelines, and return the jobs."""
         from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
         from polysync_airflow.hooks import PolysyncSageMakerHook
+        from polysync_airflow.jobs.catalogue import read_catalogue
         from polysync_airflow.jobs.importer import describe_import, import_jobs
 
-        catalogue = self._read_catalogue()
+        catalogue = None
+        if self.compare_with is not None:
+            if not isinstance(self.compare_with, str) or not self.compare_with.strip():
+                raise ParametersError(
+                    f"compare_with = {self.compare_with!r:.100} is not valid: give the"
+                    " path of a catalogue file."
+                )
+            catalogue = read_catalogue(self.compare_with)
         hook = PolysyncSageMakerHook(
             self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG
         )
-        prefix, names = self.pipeline_name_prefix, self.pipeline_names
         jobs = import_jobs(
-            hook, name_prefix=prefix, names=names, managed_by=self.managed_by
+            hook,
+            name_prefix=self.pipeline_name_prefix,
+            names=self.pipeline_names,
+            managed_by=self.managed_by,
         )
         for line in describe_import(jobs):
             self.log.info("%s", line)
@@ -127,39 +137,29 @@ class PolysyncListImportOperator(PolysyncOperator):
             self._compare(catalogue, jobs)
         return [job.model_dump(mode="json") for job in jobs]
 
-    def _read_catalogue(self) -> Catalogue | None:
-        from polysync_airflow.jobs.catalogue import read_catalogue
-
-        if self.compare_with is None:
-            return None
-        if not isinstance(self.compare_with, str) or not self.compare_with.strip():
-            raise ParametersError(
-                f"compare_with = {self.compare_with!r:.100} is not valid: give the path"
-                " of a catalogue file."
-            )
-        return read_catalogue(self.compare_with)
-
     def _compare(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
         from polysync_airflow.jobs.catalogue import Scope
         from polysync_airflow.jobs.drift import compare, describe_drift
 
-        names = frozenset(map(pipeline_name_of, self.pipeline_names or ()))
-        scope = Scope(
-            self.pipeline_name_prefix or "",
-            None if self.pipeline_names is None else names,
-        )
-        found = compare(catalogue, jobs, scope)
-        for drift in found:
-            log = self.log.info if drift.is_note else self.log.warning
-            log("%s", describe_drift(drift))
-        lines = [describe_drift(drift) for drift in found if not drift.is_note]
+        names = None
+        if self.pipeline_names is not None:
+            names = frozenset(map(pipeline_name_of, self.pipeline_names))
+        scope = Scope(self.pipeline_name_prefix or "", names)
+        lines = []
+        for drift in compare(catalogue, jobs, scope):
+            line = describe_drift(drift)
+            if drift.is_note:
+                self.log.info("%s", line)
+            else:
+                self.log.warning("%s", line)
+                lines.append(line)
         if not lines:
             self.log.info("The pipelines are as in %s.", self.compare_with)
         elif self.on_drift == "fail":
             # The log has all of them.
+            listed = "\n".join(f"- {line}" for line in first_problems(lines))
             raise CatalogueDriftError(
                 f"The pipelines differ from {self.compare_with} in {len(lines):,}"
                 " points. Review them, and write the file again with: polysync jobs"
-                " import <file>\n"
-                + "\n".join(f"- {line}" for line in first_problems(lines))
+                f" import <file>\n{listed}"
             )

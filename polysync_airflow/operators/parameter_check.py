@@ -1,13 +1,13 @@
 """
 Compares the parameters and the selected steps of a start with the pipeline's
-definition, before the start or after a refusal.
+definition, before the start or after AWS has refused it.
 
-After a refusal, it also looks for the name that a misspelt one probably means.
+After a refusal, it also looks for the pipeline whose name was probably meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import pipelines
 from polysync_airflow.execution.models import (
     LATEST,
+    ManagedBy,
     StartRequest,
     is_managed,
     pipeline_name_of,
@@ -49,8 +50,8 @@ def with_source(
     retry: Callable[[Callable[[], Any]], Any],
 ) -> StartRequest:
     """
-    Return a start request whose ``source_execution`` is an ARN: of ``latest``, the
-    newest possible source.
+    Return a start request whose ``source_execution`` is an ARN. In place of ``latest``,
+    that is the newest execution that can be the source.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
 
@@ -60,26 +61,24 @@ def with_source(
     """
     if request.source_execution != LATEST:
         return request
-    token, count = None, 0
+    token = None
+    count = 0
     for _ in range(MAX_PAGES):
         list_page = partial(
             hook.list_pipeline_executions, request.pipeline_name, page_token=token
         )
         executions, token = retry(list_page)
-        source = next(
-            (each for each in executions if each.status in pipelines.SOURCE_STATUSES),
-            None,
-        )
-        if source:
-            return request.model_copy(update={"source_execution": source.execution_arn})
+        for execution in executions:
+            if execution.status in pipelines.SOURCE_STATUSES:
+                return request.model_copy(
+                    update={"source_execution": execution.execution_arn}
+                )
         count += len(executions)
         if not token:
             break
-    newest = (
-        f"of the newest {count:,} executions"
-        if token
-        else f"of its {count:,} executions"
-    )
+    newest = f"of its {count:,} executions"
+    if token:
+        newest = f"of the newest {count:,} executions"
     name = pipeline_name_of(request.pipeline_name)
     raise exceptions.ParametersError(
         f"source_execution = {LATEST!r}: pipeline {name} has no execution that can be"
@@ -108,16 +107,30 @@ def explain_selection(
         return problems
     source = request.source_execution
     try:
-        declared = pipelines.declared_steps(definition)
-        return _source_problems(
-            hook, source, pipelines.reused_steps(request.selected_steps, declared)
-        )
+        status = hook.describe_pipeline_execution(source).status
+        if status not in pipelines.SOURCE_STATUSES:
+            wanted = " or ".join(pipelines.SOURCE_STATUSES)
+            return [
+                f"source_execution: {source} has the status {status}; give an execution"
+                f" that is {wanted}"
+            ]
+        steps = hook.list_pipeline_execution_steps(source)
     except exceptions.PolysyncError as error:
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             return [missing_source(source)]
         return [
             f"The source execution could not be checked: {clean_line(str(error), 1000)}"
         ]
+    done = {step.name for step in steps if step.status == pipelines.REUSABLE_STATUS}
+    declared = pipelines.declared_steps(definition)
+    return first_problems(
+        [
+            f"source_execution: step {name} has not succeeded in {source}; select it,"
+            " too, or give another one"
+            for name in pipelines.reused_steps(request.selected_steps, declared)
+            if name not in done
+        ]
+    )
 
 
 def missing_source(source: str) -> str:
@@ -141,28 +154,6 @@ def _problems(definition: str | None, request: StartRequest) -> list[str]:
             declared,
             has_source=request.source_execution is not None,
         )
-    )
-
-
-def _source_problems(
-    hook: PolysyncSageMakerHook, source: str, reused: Sequence[str]
-) -> list[str]:
-    status = hook.describe_pipeline_execution(source).status
-    if status not in pipelines.SOURCE_STATUSES:
-        wanted = " or ".join(pipelines.SOURCE_STATUSES)
-        return [
-            f"source_execution: {source} has the status {status}; give an execution"
-            f" that is {wanted}"
-        ]
-    steps = hook.list_pipeline_execution_steps(source)
-    done = {step.name for step in steps if step.status == pipelines.REUSABLE_STATUS}
-    cure = "select it, too, or give another one"
-    return first_problems(
-        [
-            f"source_execution: step {name} has not succeeded in {source}; {cure}"
-            for name in reused
-            if name not in done
-        ]
     )
 
 
@@ -206,9 +197,9 @@ def explain_refusal(
     """
     if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
         return _with_similar_name(hook, request, error)
-    if error.operation != "StartPipelineExecution" or not exceptions.has_code(
-        error, exceptions.VALIDATION
-    ):
+    if error.operation != "StartPipelineExecution":
+        return error
+    if not exceptions.has_code(error, exceptions.VALIDATION):
         return error
     try:
         definition = describe_version(hook, request).definition
@@ -218,14 +209,14 @@ def explain_refusal(
             f"{error}\nThe parameters could not be compared with the definition of the"
             f" pipeline: {clean_line(str(reason), 1000)}"
         )
-    if problems := pipelines.parameter_problems(request.pipeline_parameters, declared):
-        return error.with_message(
-            f"{_listed('parameters', problems, request)}\n{error}"
-        )
-    if problems := explain_selection(hook, request, definition):
-        return error.with_message(
-            f"{_listed('selected_steps', problems, request)}\n{error}"
-        )
+    problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
+    if problems:
+        listed = _listed("parameters", problems, request)
+        return error.with_message(f"{listed}\n{error}")
+    problems = explain_selection(hook, request, definition)
+    if problems:
+        listed = _listed("selected_steps", problems, request)
+        return error.with_message(f"{listed}\n{error}")
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is"
         " elsewhere."
@@ -252,35 +243,37 @@ def _with_similar_name(
     request: StartRequest,
     error: exceptions.SageMakerApiError,
 ) -> exceptions.SageMakerApiError:
-    name, alias = request.pipeline_name, request.pipeline_version_alias
     source = request.source_execution
     if source and source in str(error):
         return error.with_message(f"{error}\n{missing_source(source)}")
+    alias = request.pipeline_version_alias
     if alias and alias in str(error):
         return error.with_message(
             f"{error}\nThe pipeline may have no version with the alias {alias!r}."
         )
-    if name.startswith("arn:") and not is_managed(name):
+    name = request.pipeline_name
+    managed_by: ManagedBy = "CUSTOMER"
+    if is_managed(name):
+        managed_by = "AWS"
+    elif name.startswith("arn:"):
         return error
     try:
-        near, _ = near_pipelines(hook, name, "AWS" if is_managed(name) else "CUSTOMER")
+        near_names, _ = near_pipelines(hook, name, managed_by)
     except exceptions.PolysyncError:
         # The identity may not list pipelines. The error of the start says what to do.
         return error
-    return (
-        error
-        if not near or name in near
-        else error.with_message(f"{error}\nDid you mean {near[0]}?")
-    )
+    if not near_names or name in near_names:
+        return error
+    return error.with_message(f"{error}\nDid you mean {near_names[0]}?")
 
 
 def _listed(
     what: str, problems: list[str], request: StartRequest, consequence: str = ""
 ) -> str:
-    wanted = request.pipeline_version_id or request.pipeline_version_alias
-    version = f" version {wanted}" if wanted else ""
     # The name, which is the end of an ARN: Airflow shows 100 characters of a line.
-    name = pipeline_name_of(request.pipeline_name)
-    return "\n- ".join(
-        (f"The {what} do not fit pipeline {name}{version}.{consequence}", *problems)
-    )
+    pipeline = pipeline_name_of(request.pipeline_name)
+    version = request.pipeline_version_id or request.pipeline_version_alias
+    if version:
+        pipeline = f"{pipeline} version {version}"
+    verdict = f"The {what} do not fit pipeline {pipeline}.{consequence}"
+    return "\n- ".join((verdict, *problems))

@@ -1,8 +1,9 @@
 """
-The base of what reports the end of an execution: XComs, log, asset events, and the
-error of the task.
+Reports the end of an execution: XComs, log, asset events, and the error of the task.
 
-A subclass gets the execution, and waits for its end. Airflow's OpenLineage provider
+The operators here are bases. A subclass gets the execution, and waits for its end.
+
+Airflow's OpenLineage provider
 calls some methods when a task starts and ends: on the worker, after the task's own
 code, in a process or a thread of its own that has limited time. An error in them is
 written to the task's log and changes nothing else:
@@ -47,10 +48,20 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from polysync_airflow.execution.results import Datasets
+    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
 
 log = logging.getLogger(__name__)
+
+DEFAULT_PROGRESS_INTERVAL: Final = 60.0
+MAX_FILES: Final = 50
+FileName = Annotated[str, Field(min_length=1, max_length=256)]
+MAX_MODEL_PACKAGES: Final = 100
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
+_MODEL_PACKAGE_ARN: Final = re.compile(
+    r"arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,32}:[0-9]{12}:model-package/[!-~]{1,2048}"
+)
 
 
 def push_links(
@@ -61,24 +72,26 @@ def push_links(
     task_log: Any,
 ) -> None:
     """
-    Push ``console_url``, ``studio_url`` and ``unified_studio_url``, the links to an
-    execution.
+    Push the links to an execution: ``console_url``, and ``studio_url`` and
+    ``unified_studio_url`` if the connection names where people use Studio.
 
-    :param hook: a hook with the task's connection, which may name where people use
-        Studio.
+    :param hook: a hook with the task's connection.
     :param pipeline_name: the name or ARN of the pipeline.
     """
-    fields, ids = hook.credentials, (execution_arn, pipeline_name)
-    urls = (
-        execution_url(*ids),
-        studio_url(*ids, fields.studio_domain_id) if fields else None,
-        fields.unified_studio_url if fields else None,
-    )
+    urls = {links.CONSOLE_URL_XCOM_KEY: execution_url(execution_arn, pipeline_name)}
+    connection = hook.credentials
+    if connection:
+        urls[links.STUDIO_URL_XCOM_KEY] = studio_url(
+            execution_arn, pipeline_name, connection.studio_domain_id
+        )
+        urls[links.UNIFIED_STUDIO_URL_XCOM_KEY] = connection.unified_studio_url
     # Lines of their own: Airflow's log pane shows about 100 characters of a line.
     task_log.info("Execution: %s", execution_arn)
-    for link, url in zip(links.EXECUTION_LINKS, urls, strict=True):
+    for link in links.EXECUTION_LINKS:
+        url = urls.get(link.key)
         if url:
             task_log.info("%s: %s", link.name.removeprefix("SageMaker "), url)
+        # All buttons but "SageMaker Console" are there only if they have a URL.
         if url or link.key == links.CONSOLE_URL_XCOM_KEY:
             links.push_url(context["ti"], link.key, url, link)
 
@@ -114,7 +127,7 @@ def push_started(
             "The steps that they need are those of: %s",
             request.source_execution or "no execution",
         )
-    run = outcome.RunSummary(
+    summary = outcome.RunSummary(
         execution_arn=record.arn,
         pipeline_name=request.pipeline_name,
         state=PolysyncState.RUNNING.value,
@@ -126,8 +139,8 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
     )
-    ti.xcom_push("run", storable_run_summary(run, log.warning))
-    return run
+    ti.xcom_push("run", storable_run_summary(summary, log.warning))
+    return summary
 
 
 def push_ended(
@@ -144,9 +157,10 @@ def push_ended(
     :param started: the XCom ``run``, if it was read; None to read it.
     :return: the XCom ``run``.
     """
-    # What was sent at the start: the templates may render to other values now, for
-    # example if they use the current time.
-    started = started or pull_run_summary(context)
+    # Not the arguments of this session: their templates may render to other values
+    # now, for example if they use the current time.
+    if started is None:
+        started = pull_run_summary(context)
     if started is None or started.execution_arn != end.execution_arn:
         started = outcome.RunSummary(
             execution_arn=end.execution_arn,
@@ -154,9 +168,11 @@ def push_ended(
             state=PolysyncState.UNKNOWN.value,
             parameters={},
         )
-    run = started.ended(end).model_copy(update=report.run_members if report else {})
-    push_run(context, run)
-    return run
+    summary = started.ended(end)
+    if report:
+        summary = summary.model_copy(update=report.run_members)
+    push_run(context, summary)
+    return summary
 
 
 def pull_run_summary(context: Context) -> outcome.RunSummary | None:
@@ -167,35 +183,30 @@ def pull_run_summary(context: Context) -> outcome.RunSummary | None:
     return outcome.parse_run_summary(base.pull_own(context, "run"), log.warning)
 
 
-def push_run(context: Context, run: outcome.RunSummary) -> None:
+def push_run(context: Context, summary: outcome.RunSummary) -> None:
     """Push ``state`` and ``run``."""
-    context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", storable_run_summary(run, log.warning))
+    context["ti"].xcom_push("state", summary.state)
+    context["ti"].xcom_push("run", storable_run_summary(summary, log.warning))
 
 
-def storable_run_summary(run: outcome.RunSummary, warn: Callable[[str], object]) -> Any:
+def storable_run_summary(
+    summary: outcome.RunSummary, warn: Callable[[str], object]
+) -> Any:
     """Return ``run`` in a form that Airflow can store."""
-    return storable_xcom("run", run.model_dump(mode="json"), warn)
+    return storable_xcom("run", summary.model_dump(mode="json"), warn)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:
     """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
         return
-    note = (
+    notes = [
         "This is the execution of an earlier try. No new execution was started"
         " beside it."
-    )
-    stopped = end.stop.text if end.stop else None
-    message = outcome.outcome_message(end, notes=(note, stopped))
-    raise outcome.unended_error(end, message)
-
-
-MAX_MODEL_PACKAGES: Final = 100
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
-_MODEL_PACKAGE_ARN: Final = re.compile(
-    r"arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,32}:[0-9]{12}:model-package/[!-~]{1,2048}"
-)
+    ]
+    if end.stop:
+        notes.append(end.stop.text)
+    raise outcome.unended_error(end, outcome.outcome_message(end, notes=notes))
 
 
 def execution_extra(
@@ -212,18 +223,23 @@ def execution_extra(
     :param model_package_arns: the model packages that the execution registered, at most
         100. What is not the ARN of a model package is left out.
     """
-    texts = dict.fromkeys(arn for arn in model_package_arns if isinstance(arn, str))
-    arns = [arn for arn in texts if _MODEL_PACKAGE_ARN.fullmatch(arn)]
-    extra = {
-        "execution_arn": execution_arn,
-        "console_url": (
-            execution_url(execution_arn, pipeline_name) if pipeline_name else None
-        ),
-        # Stored as a JSON list. Airflow 2 fails a task if the extra of an alias holds a
-        # list, which cannot be hashed.
-        "model_package_arns": tuple(arns)[:MAX_MODEL_PACKAGES],
-    }
-    return {name: value for name, value in extra.items() if value}
+    extra: dict[str, Any] = {"execution_arn": execution_arn}
+    if pipeline_name:
+        url = execution_url(execution_arn, pipeline_name)
+        if url:
+            extra["console_url"] = url
+    arns = [
+        arn
+        for arn in dict.fromkeys(
+            text for text in model_package_arns if isinstance(text, str)
+        )
+        if _MODEL_PACKAGE_ARN.fullmatch(arn)
+    ]
+    if arns:
+        # Airflow stores it as a JSON list. Airflow 2 fails a task if the extra of an
+        # alias holds a list, which cannot be hashed.
+        extra["model_package_arns"] = tuple(arns[:MAX_MODEL_PACKAGES])
+    return extra
 
 
 def attach_to_outlets(
@@ -250,16 +266,8 @@ def attach_to_outlets(
             )
 
 
-DEFAULT_PROGRESS_INTERVAL: Final = 60.0
-MAX_FILES: Final = 50
-FileName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
 class ReportOptions(base.LimitOptions):
-    """
-    What the DAG author chose about the report of the end; see the arguments of the
-    operator.
-    """
+    """The options of the report of an execution's end."""
 
     on_completed_with_failures: OnCompletedWithFailures
     on_cancelled: outcome.OnCancelled
@@ -288,11 +296,12 @@ class ReportingOperator(base.ExecutionOperator):
     # The XCom ``run``, which this process has pushed or read; None while there is no
     # execution.
     run_summary: outcome.RunSummary | None = None
-    # What the steps have read and written; None before the wait has ended.
-    known_datasets: Datasets | None = None
+    # What the steps have read and written, for lineage; None before the wait has ended.
+    datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
-    # The XCom ``run`` from before a deferral, and what is known of the steps.
+    # From before a deferral: the XCom ``run``; the declared steps, and the statuses
+    # that the trigger has logged.
     earlier_summary: outcome.RunSummary | None = None
     steps_before: tuple[str, Mapping[str, str]] | None = None
 
@@ -327,14 +336,12 @@ class ReportingOperator(base.ExecutionOperator):
         :param is_own_stop: whether this try has stopped the execution.
         """
         report = self._report_end(context, end)
-        by_fail_step, notes = report.has_fail_step, (*report.notes, note)
-        message = message_about(end, report)
         self._raise_outcome(
             context,
             end,
-            message,
-            notes,
-            by_fail_step=by_fail_step,
+            message_about(end, report),
+            (*report.notes, note),
+            by_fail_step=report.has_fail_step,
             is_own_stop=is_own_stop,
         )
         self._publish(
@@ -353,10 +360,12 @@ class ReportingOperator(base.ExecutionOperator):
             report = self._report_steps(
                 context, end.execution_arn, end.attempt_started_at
             )
-        # A stop has changed what was read before it.
-        started = self.earlier_summary if end.outcome == "ended" else None
+        started = None
+        if end.outcome == "ended":
+            # Otherwise a stop has changed ``run`` since it was read.
+            started = self.earlier_summary
         self.run_summary = push_ended(context, end, report, started=started)
-        self.known_datasets = report.datasets
+        self.datasets = report.datasets
         return report
 
     def _raise_outcome(
@@ -376,21 +385,25 @@ class ReportingOperator(base.ExecutionOperator):
             at its end.
         :param by_fail_step: whether a Fail step has ended the execution.
         """
-        make_error = partial(self._make_error, end, is_own_stop=is_own_stop)
-        error = make_error(message(notes=notes))
+        text = message(notes=notes)
+        error = self._make_error(end, text, is_own_stop=is_own_stop)
         if error is None:
-            failed = state_of(end.status) is PolysyncState.FAILED
-            self.log.log(
-                logging.WARNING if failed else logging.INFO, "%s", message(notes=notes)
-            )
+            level = logging.INFO
+            if state_of(end.status) is PolysyncState.FAILED:
+                level = logging.WARNING
+            self.log.log(level, "%s", text)
             return
         if not isinstance(error, exceptions.PolysyncError):
             raise error
-        # The retry policy needs the error to decide whether a retry follows.
+        # The retry policy needs the error to decide whether a retry follows, which the
+        # message then says.
         retry = next_retry(self.retry_policy, error, context)
-        status = end.status if end.outcome == "ended" else None
+        status = None
+        if end.outcome == "ended":
+            status = end.status
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
-        raise make_error(message(notes=(*notes, following))) or error
+        text = message(notes=(*notes, following))
+        raise self._make_error(end, text, is_own_stop=is_own_stop) or error
 
     def _make_error(
         self, end: ExecutionEvent, message: str, *, is_own_stop: bool
@@ -401,29 +414,36 @@ class ReportingOperator(base.ExecutionOperator):
         :param is_own_stop: whether this try stopped the execution because its process
             was killed.
         """
-        details: dict[str, Any] = {
-            "execution_arn": end.execution_arn,
-            "status": end.status,
-        }
         if end.outcome != "ended":
             return outcome.unended_error(end, message)
-        state, options = state_of(end.status), self.options
-        if state is PolysyncState.CANCELLED:
-            # A stop of our own is no decision of a user to cancel the execution, so the
-            # task's retries apply.
-            on_cancelled = "retry" if is_own_stop else options.on_cancelled
-            if on_cancelled == "skip":
-                return AirflowSkipException(message)
-            if on_cancelled == "retry":
-                return exceptions.PipelineExecutionCancelledError(message, **details)
-            return exceptions.PipelineExecutionCancelledFailError(message, **details)
-        fails = (
-            options.on_completed_with_failures == "fail"
-            or end.status != STATUS_COMPLETED_WITH_FAILURES
-        )
-        if state is PolysyncState.SUCCESS or not fails:
+        state = state_of(end.status)
+        if state is PolysyncState.SUCCESS:
             return None
-        return exceptions.PipelineExecutionFailedError(message, **details)
+        if state is PolysyncState.CANCELLED:
+            return self._make_cancelled_error(end, message, is_own_stop=is_own_stop)
+        if (
+            end.status == STATUS_COMPLETED_WITH_FAILURES
+            and self.options.on_completed_with_failures == "succeed"
+        ):
+            return None
+        return exceptions.PipelineExecutionFailedError(
+            message, execution_arn=end.execution_arn, status=end.status
+        )
+
+    def _make_cancelled_error(
+        self, end: ExecutionEvent, message: str, *, is_own_stop: bool
+    ) -> Exception:
+        on_cancelled = self.options.on_cancelled
+        if is_own_stop:
+            # No user has decided to cancel the execution, so the task's retries apply.
+            on_cancelled = "retry"
+        if on_cancelled == "skip":
+            return AirflowSkipException(message)
+        error: type[exceptions.PipelineExecutionError]
+        error = exceptions.PipelineExecutionCancelledFailError
+        if on_cancelled == "retry":
+            error = exceptions.PipelineExecutionCancelledError
+        return error(message, execution_arn=end.execution_arn, status=end.status)
 
     def _publish(
         self, context: Context, arn: str, name: str | None, packages: Sequence[str] = ()
@@ -453,14 +473,12 @@ class ReportingOperator(base.ExecutionOperator):
     ) -> StepReporter:
         from polysync_airflow.operators.results import StepReporter
 
-        hook = self.hook_for_region(models.region_from_arn(execution_arn))
-        interval = self._list_seconds
         return StepReporter(
-            hook,
+            self.hook_for_region(models.region_from_arn(execution_arn)),
             execution_arn,
             context,
             self.log,
-            interval=interval,
+            interval=self._list_seconds,
             resumed_at=resumed_at,
             **waits,
         )
@@ -478,19 +496,19 @@ class ReportingOperator(base.ExecutionOperator):
             # without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
-        with_mlflow, files = (
-            bool(self.mlflow_experiment_name),
-            self.options.property_files,
-        )
         return reporter.report_end(
-            files=files, with_mlflow=with_mlflow, before=self.steps_before
+            files=self.options.property_files,
+            with_mlflow=bool(self.mlflow_experiment_name),
+            before=self.steps_before,
         )
 
 
 def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:
     """
-    Return what makes the message of an end; of an execution that has failed, with its
-    failed steps.
+    Return a function that returns the message about an end, with the notes that it
+    gets. The message about a failed execution has its failed steps.
     """
-    failed = report.failed if state_of(end.status) is PolysyncState.FAILED else ()
-    return partial(outcome.outcome_message, end, failed_steps=failed)
+    failed_steps: Sequence[StepRow] = ()
+    if state_of(end.status) is PolysyncState.FAILED:
+        failed_steps = report.failed
+    return partial(outcome.outcome_message, end, failed_steps=failed_steps)

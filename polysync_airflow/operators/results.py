@@ -1,10 +1,10 @@
 """
-Lists the steps of a task's execution, and reads what their jobs have made and used when
-it has ended.
+Reports the steps of an execution while it runs, and reads the results of their jobs
+when it has ended.
 
 Each job is described once, one after the other, under the connection's rate limiter.
-Neither an error of AWS's nor a damaged file fails the task: a note says what is
-missing. What the report needs are optional permissions.
+All permissions that this needs are optional: neither an error of AWS's nor a damaged
+file fails the task, and a note says what is missing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -44,9 +45,8 @@ from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import Polled
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.base import pull_own, write_lines
+from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
 from polysync_airflow.states import PolysyncState, state_of_step
 
 log = logging.getLogger(__name__)
@@ -58,12 +58,10 @@ CALL_TIMEOUT_SECONDS: Final = 20.0
 # How many problems the notes list.
 MAX_PROBLEMS: Final = 5
 
-Outputs = Mapping[str, Mapping[str, Any]]
-
-
-# A pipeline in which everything fails at once has the same cause everywhere.
+# Of how many failed steps the logs are read: where everything fails at once, the cause
+# is the same everywhere.
 MAX_LOGS: Final = 5
-# Of the log of each failed step.
+# How many lines are read of each of these logs.
 LOG_LINES: Final = 20
 
 
@@ -124,16 +122,16 @@ class StepReport:
 
     @property
     def run_members(self) -> dict[str, Any]:
-        """What the XCom ``run`` has of them."""
-        billed = self.billed
+        """The members of the XCom ``run`` that say something of the steps."""
+        billable_seconds = None
+        if self.billed is not None:
+            billable_seconds = round(sum(self.billed.values()), 1)
         return {
             "failed_steps": [
                 FailedStep(name=row.name, reason=row.reason) for row in self.failed
             ],
-            "billable_seconds": (
-                None if billed is None else round(sum(billed.values()), 1)
-            ),
-            "billable_seconds_by_instance_type": billed or {},
+            "billable_seconds": billable_seconds,
+            "billable_seconds_by_instance_type": self.billed or {},
             "cost": self.cost,
             "steps_note": "\n".join(self.notes) or None,
             "mlflow_resource_arn": self.mlflow_resource_arn,
@@ -160,6 +158,8 @@ class ResultReader:
         self._jobs: dict[
             tuple[results.JobKind, str], results.JobDescription | None
         ] = {}
+        # The actions that the identity may not do, what else went wrong, and how many
+        # calls came too late.
         self._denied: list[str] = []
         self._problems: list[str] = []
         self._late = 0
@@ -167,69 +167,80 @@ class ResultReader:
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
-    def read(
-        self, steps: Sequence[descriptions.StepDescription], outputs: Outputs
-    ) -> StepReport:
-        """
-        Return what the steps have made.
-
-        :param outputs: what AWS's list of the steps says, by the name of the step.
-        """
-        found = {name: dict(made) for name, made in outputs.items()}
-        described: list[
-            tuple[descriptions.StepDescription, results.JobDescription]
-        ] = []
+    def read(self, steps: Sequence[descriptions.StepDescription]) -> StepReport:
+        """Return what the steps have made, used and cost."""
+        outputs = descriptions.outputs_by_step(steps)
         with time_limit(TIMEOUT_SECONDS):
-            declared = self._declared_steps() if self.wanted else ()
-            for step in steps:
-                jobs = self._describe(step)
-                if not jobs:
-                    continue
-                made = found.setdefault(step.name, {})
-                for job in jobs:
-                    found[step.name] = made = {**job.outputs, **made}
-                if _has_succeeded(step):
-                    wanted = results.files_to_read(
-                        step_named(step.name, declared), self.wanted
-                    )
-                    self._add_files(step.name, wanted, jobs[0], made)
-                described += [(step, job) for job in jobs]
-        billed = results.sum_by_instance_type(
-            job for step, job in described if not step.is_reused
-        )
-        is_known = any(self._jobs.values())
+            described = self._read_jobs(steps, outputs)
+        own_jobs: list[results.JobDescription] = []
+        read_uris: list[str | None] = []
+        written_uris: list[str | None] = []
+        for step, job in described:
+            if step.is_reused:
+                # An earlier execution has written it. This one uses the result.
+                read_uris += job.written_uris
+                continue
+            own_jobs.append(job)
+            read_uris += job.read_uris or ()
+            if _has_succeeded(step):
+                # What a failed job should have written may be incomplete, or not there
+                # at all.
+                written_uris += job.written_uris
+
         reused = {step.name for step in steps if step.is_reused}
-        new = {name: made for name, made in found.items() if name not in reused}
-        packages = descriptions.model_package_arns(new)
-        datasets = results.datasets_of(
-            # An earlier execution has read and written for a step that is reused; this
-            # one uses the result.
-            (
-                uri
-                for step, job in described
-                for uri in (job.written_uris if step.is_reused else job.read_uris or ())
-            ),
-            # What a failed job should have written may be incomplete, or not there at
-            # all.
-            (
-                uri
-                for step, job in described
-                if _has_succeeded(step) and not step.is_reused
-                for uri in job.written_uris
-            ),
-            packages,
-            descriptions.model_package_arns(
-                {name: made for name, made in found.items() if name in reused}
-            ),
+        packages = descriptions.model_package_arns(
+            {step: values for step, values in outputs.items() if step not in reused}
         )
+        reused_packages = descriptions.model_package_arns(
+            {step: values for step, values in outputs.items() if step in reused}
+        )
+        billed = None
+        cost = None
+        if any(self._jobs.values()):
+            billed = results.sum_by_instance_type(own_jobs)
+            cost = self._cost_of(billed)
         return StepReport(
-            outputs=found,
-            billed=billed if is_known else None,
-            cost=self._cost_of(billed) if is_known else None,
-            datasets=datasets,
+            outputs=outputs,
+            billed=billed,
+            cost=cost,
+            datasets=results.datasets_of(
+                read_uris, written_uris, packages, reused_packages
+            ),
             model_package_arns=packages,
             notes=self._notes(),
         )
+
+    def _read_jobs(
+        self,
+        steps: Sequence[descriptions.StepDescription],
+        outputs: dict[str, dict[str, Any]],
+    ) -> list[tuple[descriptions.StepDescription, results.JobDescription]]:
+        """
+        Describe the jobs of the steps, and return each with its step.
+
+        :param outputs: what each step has made, by its name. What the jobs and the
+            property files say is added.
+        """
+        declared: Sequence[DeclaredStep] = ()
+        if self.wanted:
+            declared = self._declared_steps()
+        described: list[
+            tuple[descriptions.StepDescription, results.JobDescription]
+        ] = []
+        for step in steps:
+            jobs = self._describe_jobs(step)
+            if not jobs:
+                continue
+            step_outputs = outputs.get(step.name, {})
+            for job in jobs:
+                described.append((step, job))
+                step_outputs = {**job.outputs, **step_outputs}
+            outputs[step.name] = step_outputs
+            if _has_succeeded(step):
+                declaration = step_named(step.name, declared)
+                files = results.files_to_read(declaration, self.wanted)
+                self._add_files(step.name, files, jobs[0], step_outputs)
+        return described
 
     def _cost_of(self, billed: Mapping[str, float]) -> prices.Cost | None:
         try:
@@ -244,25 +255,32 @@ class ResultReader:
         if table is None:
             return None
         cost, note = table.cost_of(billed, self.hook.client_region)
-        self._problems += [note] if note else []
+        if note:
+            self._problems.append(note)
         return cost
 
-    def _describe(
+    def _describe_jobs(
         self, step: descriptions.StepDescription
     ) -> list[results.JobDescription]:
-        named = results.job_of(step)
-        job = self._described(step, *named) if named else None
-        if isinstance(job, results.TuningJob) and job.best_training_job:
-            return [
-                job,
-                *filter(
-                    None,
-                    [self._described(step, results.TRAINING, job.best_training_job)],
-                ),
-            ]
-        return [job] if job else []
+        """
+        Describe the job of a step; of a tuning job, also the best training job.
 
-    def _described(
+        :return: none if the step has no job, or if it cannot be described.
+        """
+        kind_and_name = results.job_of(step)
+        if kind_and_name is None:
+            return []
+        job = self._describe_job(step, *kind_and_name)
+        if job is None:
+            return []
+        if not isinstance(job, results.TuningJob) or not job.best_training_job:
+            return [job]
+        best = self._describe_job(step, results.TRAINING, job.best_training_job)
+        if best is None:
+            return [job]
+        return [job, best]
+
+    def _describe_job(
         self, step: descriptions.StepDescription, kind: results.JobKind, name: str
     ) -> results.JobDescription | None:
         key = (kind, name)
@@ -282,7 +300,8 @@ class ResultReader:
         )
         if declared is None:
             return ()
-        if missing := results.missing_names(declared, self.wanted):
+        missing = results.missing_names(declared, self.wanted)
+        if missing:
             self._problems.append(
                 f"The definition declares no property file {', '.join(missing)}."
             )
@@ -293,37 +312,46 @@ class ResultReader:
         step: str,
         files: Sequence[PropertyFile],
         job: results.JobDescription,
-        made: dict[str, Any],
+        step_outputs: dict[str, Any],
     ) -> None:
-        uris = job.output_uris if isinstance(job, results.ProcessingJob) else None
+        """
+        Add the property files that a step has written to its outputs.
+
+        :param step_outputs: the outputs of the step, which this changes.
+        """
+        output_uris: Mapping[str, str | None] = {}
+        if isinstance(job, results.ProcessingJob):
+            output_uris = job.output_uris or {}
         for file in files:
             what = f"Property file {file.name} of step {step}"
-            uri = results.uri_of(file, uris or {})
-            if file.name in made:
+            if file.name in step_outputs:
                 self._problems.append(
                     f"{what} is left out: the step has another output of this name."
                 )
-            elif uri is None:
+                continue
+            uri = results.uri_of(file, output_uris)
+            if uri is None:
                 self._problems.append(
                     f"{what} is left out: the job has no output {file.output} in S3."
                 )
-            else:
-                read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
-                content = self._call(
-                    f"GetObject of {uri}", read, f"{what} could not be read"
-                )
-                try:
-                    if content is not None:
-                        made[file.name] = results.parse(content)
-                except ValueError as error:
-                    self._problems.append(f"{what} ({uri}) is left out: {error}.")
+                continue
+            read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
+            content = self._call(
+                f"GetObject of {uri}", read, f"{what} could not be read"
+            )
+            if content is None:
+                continue
+            try:
+                step_outputs[file.name] = results.parse(content)
+            except ValueError as error:
+                self._problems.append(f"{what} ({uri}) is left out: {error}.")
 
     def _call(self, action: str, call: Callable[[], Any], what: str) -> Any:
         """
         Make a call, unless its action is denied or the time is up.
 
-        :param what: what could not be done if it fails.
-        :return: the result; None if there is none, for which there is then a note.
+        :param what: what could not be done if it fails, for the notes of the report.
+        :return: the result; None if there is none, which the notes then say.
         """
         if action in self._denied:
             return None
@@ -382,7 +410,7 @@ def _has_succeeded(step: descriptions.StepDescription) -> bool:
 class StepReporter:
     """
     Lists the steps of an execution, writes their changes to the task's log and pushes
-    the XComs.
+    the XComs ``steps`` and ``outputs``.
 
     :param hook: the hook for the execution's region.
     :param interval: seconds between two lists while the task waits; None for no lists.
@@ -399,13 +427,16 @@ class StepReporter:
     resumed_at: datetime | None
     is_repeated: bool = False
     is_awaited: bool = False
-    _order: Sequence[DeclaredStep] = field(default=(), init=False)
+    _declared: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
+        resumed_at = None
+        if self.resumed_at:
+            resumed_at = self.resumed_at.timestamp()
         # Without lists while the task waits, there is still one at the end.
         self._progress = Progress(
             self.interval or 0,
-            resumed_at=self.resumed_at.timestamp() if self.resumed_at else None,
+            resumed_at=resumed_at,
             is_repeated=self.is_repeated,
             must_list=self.is_awaited,
         )
@@ -415,27 +446,25 @@ class StepReporter:
     ) -> Sequence[DeclaredStep]:
         """
         Push the steps that the execution's definition declares, before AWS has begun
-        them. After a resume, what is known of them is pushed again: Airflow has deleted
-        what the last try has pushed.
+        them. After a resume, those that AWS has begun are listed and pushed with them:
+        Airflow has deleted the XComs of the last try.
 
         :param selected: the steps that the execution runs; None for all.
         :return: these steps; none if AWS does not return the definition.
         """
         try:
             declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
-            self._order = mark_selection(declared, selected)
+            self._declared = mark_selection(declared, selected)
         except PolysyncError as error:
             self.log.info(
                 "The steps are shown as soon as they begin, not before: %s", error
             )
-        listed = (
-            result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
-            if self.resumed_at
-            else ()
-        )
-        steps = () if isinstance(listed, PolysyncError) else listed
-        self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
-        return self._order
+        begun: Sequence[descriptions.StepDescription] = ()
+        if self.resumed_at:
+            with suppress(PolysyncError):
+                begun = self.hook.list_pipeline_execution_steps(self.arn)
+        self._push_steps(descriptions.rows_of(begun, self._declared, self.arn))
+        return self._declared
 
     @property
     def declared_steps(self) -> str | None:
@@ -443,30 +472,33 @@ class StepReporter:
         The declared steps for a trigger; None if it must read them, because there are
         too many.
         """
-        text = descriptions.order_text(self._order)
-        return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
+        text = descriptions.order_text(self._declared)
+        if len(text) > descriptions.MAX_ORDER_LENGTH:
+            return None
+        return text
 
     def after_poll(
-        self, response: Polled
+        self, polled: Polled
     ) -> Sequence[descriptions.StepDescription] | None:
         """
         Report the steps after a poll that has not ended the wait, if that is due, and
         return them; None if they are not listed.
 
-        :raises PolysyncError: the steps, of which one is awaited, can never be listed.
+        :raises PolysyncError: a step is awaited, and the steps can never be listed.
         """
-        error = response if isinstance(response, PolysyncError) else None
-        if not self.interval or not self._progress.after_poll(error, clock.time()):
+        if not self.interval:
             return None
-        steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
         is_quiet = self._progress.is_quiet
-        lines = self._progress.after_list(steps, clock.time())
-        write_lines(self.log, lines)
-        if isinstance(steps, PolysyncError):
+        listed = list_steps_if_due(self.hook, self.arn, self._progress, polled)
+        if listed is None:
             return None
-        if lines or is_quiet:
-            self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
-        return steps
+        write_lines(self.log, listed.log_lines)
+        if isinstance(listed.steps, PolysyncError):
+            return None
+        if listed.log_lines or is_quiet:
+            rows = descriptions.rows_of(listed.steps, self._declared, self.arn)
+            self._push_steps(rows)
+        return listed.steps
 
     def report_end(
         self,
@@ -491,37 +523,47 @@ class StepReporter:
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(self._pushed_rows(), notes=(note,), error=error)
+
         order: Sequence[DeclaredStep | descriptions.StepRow]
         if before:
-            order, known = descriptions.order_of(before[0]), json.dumps(dict(before[1]))
+            declared_text, logged_statuses = before
+            order = descriptions.order_of(declared_text)
+            self._progress.known = json.dumps(dict(logged_statuses))
         else:
-            order = pushed = self._pushed_rows()
-            # Without lists, nothing of them was logged.
-            known = known_from(pushed if self.interval else ())
-        write_lines(self.log, replace(self._progress, known=known).update(steps))
-        rows, log_note = self._with_logs(
-            descriptions.rows_of(steps, order, self.arn), steps
-        )
+            pushed = self._pushed_rows()
+            order = pushed
+            if not self.interval:
+                # Without lists, nothing of them was logged.
+                pushed = []
+            self._progress.known = known_from(pushed)
+        write_lines(self.log, self._progress.update(steps))
+        rows = descriptions.rows_of(steps, order, self.arn)
+        rows, log_note = self._with_logs(rows, steps)
+        self._write_logs(rows)
+
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
-        found = reader.read(steps, descriptions.outputs_by_step(steps))
-        stored = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs, log.warning)
+        report = reader.read(steps)
+        stored = storable_xcom(descriptions.OUTPUTS_KEY, report.outputs, log.warning)
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
-        self.context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)
-        notes = tuple(
-            note for note in (log_note, steps_note, *found.notes, outputs_note) if note
-        )
-        mlflow = self._mlflow_resource_arn() if with_mlflow else None
+        ti = self.context["ti"]
+        ti.xcom_push(descriptions.OUTPUTS_KEY, outputs)
+        mlflow_resource_arn = None
+        if with_mlflow:
+            mlflow_resource_arn = self._mlflow_resource_arn()
+        notes = (log_note, steps_note, *report.notes, outputs_note)
         report = replace(
-            found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow
+            report,
+            rows=rows,
+            outputs=outputs,
+            notes=tuple(note for note in notes if note),
+            mlflow_resource_arn=mlflow_resource_arn,
         )
-        if log_url := next((row.log_url for row in report.failed), None):
-            push_url(
-                self.context["ti"],
-                LOG_URL_XCOM_KEY,
-                log_url,
-                PolysyncFailedStepLogLink(),
-            )
+        for row in report.failed:
+            if row.log_url:
+                link = PolysyncFailedStepLogLink()
+                push_url(ti, LOG_URL_XCOM_KEY, row.log_url, link)
+                break
         return report
 
     def _mlflow_resource_arn(self) -> str | None:
@@ -545,8 +587,8 @@ class StepReporter:
         steps: Sequence[descriptions.StepDescription],
     ) -> tuple[list[descriptions.StepRow], str | None]:
         """
-        Add the last lines of the failed steps' logs to the rows, and write them to the
-        task's log.
+        Return the rows with the last lines of the failed steps' logs, and a note if a
+        log could not be read.
         """
         failed = [
             step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
@@ -556,22 +598,25 @@ class StepReporter:
         for step in failed:
             try:
                 lines = self.hook.read_step_log(step, LOG_LINES)
-                logs[step.name] = descriptions.last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break
+            logs[step.name] = descriptions.last_lines(lines, len(failed))
         rows = [
             row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
         ]
-        # The error has the last of these lines only, so that its verdict stays in
-        # sight.
+        return rows, note
+
+    def _write_logs(self, rows: Sequence[descriptions.StepRow]) -> None:
+        """
+        Write the lines of the failed steps' logs to the task's log. The error of the
+        task has only the last of them, so that its verdict stays in sight.
+        """
         for row in rows:
             if row.log_lines:
-                text = "\n".join(f"| {line}" for line in row.log_lines)
                 self.log.error(
                     "Step %s: the last %d lines of its log\n%s",
                     row.name,
                     len(row.log_lines),
-                    text,
+                    "\n".join(f"| {line}" for line in row.log_lines),
                 )
-        return rows, note

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -44,21 +44,24 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.lifecycle.instructions import Instruction
+    from polysync_airflow.execution.lifecycle.instructions import (
+        ExecutionRecord,
+        Instruction,
+    )
     from polysync_airflow.operators.try_runner import TryRunner
 
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 # What else resumes an execution, for the message of a failure.
-RESUME_BUTTON: Final = (
-    'or the tab\'s "Resume failed steps" ' if CAPABILITIES.react_apps else ""
-)
+RESUME_BUTTON = ""
+if CAPABILITIES.react_apps:
+    RESUME_BUTTON = 'or the tab\'s "Resume failed steps" '
 
 
 class StartOptions(base.WaitOptions, base.TryOptions, reporting.ReportOptions):
     """
-    What the DAG author chose for a start; the base classes are those of the modules
-    that decide by it.
+    The options of a start. Each base class has those that one part decides by: the
+    wait, the recovery, the report.
     """
 
 
@@ -233,8 +236,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     @property
     def pipeline_parameters(self) -> Any:
         """
-        The parameters of the start. A number that Airflow cannot store is the text that
-        AWS gets.
+        The parameters of the start. A number that is too large for Airflow's database
+        is a text, as AWS gets it.
         """
         return self._pipeline_parameters
 
@@ -245,8 +248,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """
-        Add to mapped tasks, too, what the DAG processor must know: it does not create
-        their operators.
+        Prepare a mapped operator. The DAG processor does not call ``__init__`` for it,
+        so what must be known there is added here.
         """
         if "pipeline_name" not in kwargs:
             # Name mapped tasks by their pipelines, unless the author has set another
@@ -259,11 +262,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         warn_of_hidden_connection(
             kwargs.get("polysync_conn_id", base.DEFAULT_CONNECTION)
         )
-        made = super().partial(**kwargs)
-        made.kwargs["on_failure_callback"] = with_own_callback(
-            made.kwargs.get("on_failure_callback")
+        mapped = super().partial(**kwargs)
+        mapped.kwargs["on_failure_callback"] = with_own_callback(
+            mapped.kwargs.get("on_failure_callback")
         )
-        return made
+        return mapped
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
@@ -271,22 +274,31 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Start or reattach to an execution, push its XComs and, by default, wait for its
         end.
         """
-        try_runner, options = self.try_runner, self.options
+        try_runner = self.try_runner
         try_runner.is_executed = True
         with try_runner.stop_on_final_failure(context, self.retry_policy):
-            instruction = self._get_execution(context)
+            get_execution = partial(
+                try_runner.get_execution,
+                context,
+                self._attributes(REQUEST_ARGUMENTS),
+                self._timeout_seconds,
+            )
+            instruction = get_execution()
+            while instruction.command is Command.WAIT_FOR_END:
+                self._wait_for_earlier_execution(context, instruction.existing_record)
+                instruction = get_execution()
             record = instruction.existing_record
             parameters = try_runner.parameters_of(instruction)
             self.run_summary = reporting.push_started(
                 context, self.hook, instruction, parameters, self.log
             )
-            if not options.wait_for_completion:
+            if not self.options.wait_for_completion:
                 context["ti"].xcom_push("state", self.run_summary.state)
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
                 return record.arn
-            event = self._wait_for_execution(context, instruction)
-        return self.execute_complete(context, event.model_dump(mode="json"))
+            end = self._wait_for_execution(context, instruction)
+        return self.execute_complete(context, end.model_dump(mode="json"))
 
     def on_kill(self) -> None:
         """
@@ -330,24 +342,30 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             declared steps. None if the task has waited on the worker.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        try_runner = self.try_runner
-        try_runner.is_executed = True
-        # Airflow's database has it, too.
-        before = started if isinstance(started, dict) else {}
-        self._know_started(context, before.get("run"))
+        self.try_runner.is_executed = True
+        # Airflow has stored it meanwhile, where others can edit it.
+        before: dict[str, Any] = {}
+        if isinstance(started, dict):
+            before = started
+        self._restore_run_summary(context, before.get("run"))
         end = check_event(ExecutionEvent, event)
-        declared = before.get("declared_steps")
-        known = end.known_steps
-        self.steps_before = (
-            None if declared is None or known is None else (declared, known)
-        )
-        try_end = try_runner.finish(context, end, self.retry_policy)
-        self._count_end(end)
-        if try_end.begins_again:
-            return self.execute(context)
-        arn = self._finish(
-            context, end, note=try_end.text, is_own_stop=try_end.is_own_stop
-        )
+        declared_steps = before.get("declared_steps")
+        self.steps_before = None
+        if declared_steps is not None and end.known_steps is not None:
+            self.steps_before = (declared_steps, end.known_steps)
+        note = None
+        is_own_stop = False
+        if end.has_ended_by_itself:
+            self.try_runner.release()
+            self._count_end(end)
+        else:
+            try_end = self.try_runner.finish(context, end, self.retry_policy)
+            self._count_end(end)
+            if try_end.begins_again:
+                return self.execute(context)
+            note = try_end.text
+            is_own_stop = try_end.is_own_stop
+        arn = self._finish(context, end, note=note, is_own_stop=is_own_stop)
         self._forget(context)
         return arn
 
@@ -376,7 +394,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             return self.get_openlineage_facets_on_start()
         return of_execution(
             self.run_summary,
-            self.known_datasets,
+            self.datasets,
             inlets=self.inlets,
             outlets=self.outlets,
         )
@@ -388,36 +406,42 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         # Imported here, as it is only needed when a task runs.
         from polysync_airflow.metrics import EXECUTIONS_ENDED, count
 
-        state = {"timed_out": "TimedOut", "refused": "Refused"}.get(
-            end.outcome
-        ) or state_of(end.status)
-        region = region_from_arn(end.execution_arn)
+        state = state_of(end.status).value
+        if end.outcome == "timed_out":
+            state = "TimedOut"
+        elif end.outcome == "refused":
+            state = "Refused"
         count(
             EXECUTIONS_ENDED,
             state=state,
             connection=self.polysync_conn_id,
-            region=region,
+            region=region_from_arn(end.execution_arn),
         )
 
-    def _know_started(self, context: Context, run: Any) -> None:
+    def _restore_run_summary(self, context: Context, before_deferral: Any) -> None:
         """
         Let lineage name the execution even if this process, which has not started it,
         fails early.
+
+        :param before_deferral: the XCom ``run`` that Airflow has kept for this session;
+            None to read the XCom.
         """
         self.earlier_summary = None
         if self.run_summary:
             return
         try:
-            known = parse_run_summary(
-                run, self.log.warning
-            ) or reporting.pull_run_summary(context)
-            self.earlier_summary = self.run_summary = known
+            summary = parse_run_summary(before_deferral, self.log.warning)
+            if summary is None:
+                summary = reporting.pull_run_summary(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning(
                 "Lineage cannot name the execution: the XCom run cannot be read: %s",
                 error,
             )
+            return
+        self.earlier_summary = summary
+        self.run_summary = summary
 
     def _next_step(
         self, status: str | None, retry: str | None, *, by_fail_step: bool
@@ -426,40 +450,38 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             status, self.options, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
         )
 
-    def _get_execution(self, context: Context) -> Instruction:
+    def _wait_for_earlier_execution(
+        self, context: Context, record: ExecutionRecord
+    ) -> None:
         """
-        Return this task's execution, after the end of one that must not run beside it.
+        Wait for the end of an execution that must not run beside a new one.
+
+        A deferred task goes on in ``execute_after_end``.
         """
-        while True:
-            arguments = self._attributes(REQUEST_ARGUMENTS)
-            instruction = self.try_runner.get_execution(
-                context, arguments, self._timeout_seconds
-            )
-            if instruction.command is not Command.WAIT_FOR_END:
-                return instruction
-            record, stop_on_kill = (
-                instruction.existing_record,
-                self.options.stop_on_kill,
-            )
-            waiter = self._make_waiter(
-                record.arn, record.request.pipeline_name, attempt=record.resumes
-            )
-            end = self._wait_for_end(
-                waiter,
-                method_name="execute_after_end",
+        waiter = self._make_waiter(
+            record.arn, record.request.pipeline_name, attempt=record.resumes
+        )
+        stop_on_kill = self.options.stop_on_kill
+        end = self._wait_for_end(
+            waiter,
+            method_name="execute_after_end",
+            stop_on_kill=stop_on_kill,
+            stop_at=outcomes_to_stop_earlier_at(
                 stop_on_kill=stop_on_kill,
-                stop_at=outcomes_to_stop_earlier_at(
-                    stop_on_kill=stop_on_kill,
-                    is_last_try=is_last_try(context),
-                    may_retry_refusal=may_retry_refusal(self.retry_policy, context),
-                ),
-            )
-            reporting.raise_unless_ended(end)
+                is_last_try=is_last_try(context),
+                may_retry_refusal=may_retry_refusal(self.retry_policy, context),
+            ),
+        )
+        reporting.raise_unless_ended(end)
 
     def _wait_for_execution(
         self, context: Context, instruction: Instruction
     ) -> ExecutionEvent:
-        record, options = instruction.existing_record, self.options
+        """
+        Wait for the end of the execution on the worker, or defer the task, which then
+        goes on in ``execute_complete``.
+        """
+        record = instruction.existing_record
         reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
         waiter = self._make_waiter(
@@ -469,15 +491,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             attempt=record.resumes,
         )
         if instruction.description and has_ended(instruction.description.status):
-            step = waiter.decide(instruction.description, clock.time())
-            if isinstance(step, Finish):
-                return step.event
+            result = waiter.decide(instruction.description, clock.time())
+            if isinstance(result, Finish):
+                return result.event
         self.try_runner.raise_if_killed()
-        run = (
-            reporting.storable_run_summary(self.run_summary, self.log.debug)
-            if self.run_summary
-            else None
-        )
+        run = None
+        if self.run_summary:
+            run = reporting.storable_run_summary(self.run_summary, self.log.debug)
+        options = self.options
         return self._wait_for_end(
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},

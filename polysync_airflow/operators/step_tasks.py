@@ -2,8 +2,7 @@
 The tasks of a group that shows a pipeline step by step: the execution task, and a task
 for each step.
 
-How a step's task ends, and what a clear means, is decided in
-``execution/step_tasks.py``.
+``execution/step_tasks.py`` decides how a step's task ends, and what a clear means.
 """
 
 from __future__ import annotations
@@ -44,22 +43,21 @@ if TYPE_CHECKING:
 
     from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
     from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
+    from polysync_airflow.execution.waiter import ExecutionWaiter
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# Of the first task: what had succeeded when the execution task looked first after a
-# clear.
+# An XCom of the first task: which steps had succeeded when the execution task looked
+# first after a clear.
 FIRST_LOOK_KEY = "polysync_clear"
 _CLEAR_STEPS = (
     "Next: mend the cause, then clear the task of the failed step with the tasks that"
     f" follow (Downstream).\n  That {RESUME_BUTTON}repeats only the steps that had not"
     " succeeded."
 )
-
-
 # Airflow sends the whole DAG to the triggerer for each task that starts there. With 200
 # such tasks at a time in a DAG of a thousand, that takes 2 GiB.
 MAX_TASKS_IN_TRIGGERER: Final = 200
-# In ``dag.test()``.
+# Between two polls of ``dag.test()``, which has no triggerer.
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 # The class path that Airflow stores of the trigger that runs a whole task.
@@ -107,27 +105,26 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """
         # The failure callback has nothing to do before there is an execution.
         self.try_runner.is_executed = True
-        found = self._read_clear(context)
-        if found:
-            arn, clear = found
-            for name, choice in clear.options.items():
-                setattr(self, name, choice)
+        arn = self._read_cleared_execution(context)
+        if arn:
+            clear = self._decide_after_clear(context["ti"], arn)
+            for name, value in clear.options.items():
+                setattr(self, name, value)
             if clear.action == "select":
                 self.log.info(
                     "Repeated, as their tasks were cleared: %s", ", ".join(clear.steps)
                 )
-                self.selected_steps, self.source_execution = list(clear.steps), arn
+                self.selected_steps = list(clear.steps)
+                self.source_execution = arn
             self.try_runner.options = self.options
         return super().execute(context)
 
-    def _read_clear(self, context: Context) -> tuple[str, Clear] | None:
+    def _read_cleared_execution(self, context: Context) -> str | None:
         """
-        Return the execution of the earlier tries, and what is done now that steps were
-        cleared.
+        Return the execution of the earlier tries, if some of its steps were cleared.
 
         :return: None if this is the first try, or a retry, or if there is no execution
             that can be continued.
-        :raises ParametersError: AWS has nothing that does what was cleared.
         """
         ti = context["ti"]
         if ti.try_number == 1:
@@ -146,22 +143,28 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             record = record.replaces
         if record is None or record.execution_arn is None:
             return None
-        incarnation = incarnation_of(context)
-        if is_of_other_incarnation(
-            record, incarnation, ti.try_number
-        ) or record.choice_in(ti.max_tries):
+        if is_of_other_incarnation(record, incarnation_of(context), ti.try_number):
             return None
-        return record.execution_arn, self._after_clear(ti, record.execution_arn)
+        if record.choice_in(ti.max_tries):
+            # Somebody has chosen in the tab what becomes of it.
+            return None
+        return record.execution_arn
 
-    def _after_clear(self, ti: Any, arn: str) -> Clear:
+    def _decide_after_clear(self, ti: Any, arn: str) -> Clear:
+        """
+        Return what is done now that steps of an execution were cleared.
+
+        :raises ParametersError: AWS has nothing that does what was cleared.
+        """
         from polysync_airflow.execution.step_tasks import Clear
 
         hook = self.hook_for_region(region_from_arn(arn))
         status = None
         try:
-            status = self._call_with_retry(
+            execution = self._call_with_retry(
                 partial(hook.describe_pipeline_execution, arn)
-            ).status
+            )
+            status = execution.status
             return self._decide(ti, arn, status, hook)
         except Exception as error:
             if has_ended(status):
@@ -179,19 +182,20 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
     ) -> Clear:
         from polysync_airflow.execution import step_tasks
 
-        ids, first_task = self.step_task_ids, self._first_task(ti)
-        found = read_states(ti, list(ids.values()))
+        task_ids = self.step_task_ids
+        states = read_states(ti, list(task_ids.values()))
         # A task that a newer version of the DAG has added was not cleared.
         cleared = step_tasks.cleared_steps(
-            {step: found.get(id_, "removed") for step, id_ in ids.items()}
+            {step: states.get(task_id, "removed") for step, task_id in task_ids.items()}
         )
         steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
+        first_task = self._first_task(ti)
         stored = read_xcom(first_task, FIRST_LOOK_KEY)
         first, is_first = step_tasks.first_look(stored, arn, ti.max_tries, steps)
-        clear = step_tasks.after_clear(
-            cleared, len(ids), status, steps, None if is_first else first
-        )
-        if is_first and clear.action == "wait":
+        if not is_first:
+            return step_tasks.after_clear(cleared, len(task_ids), status, steps, first)
+        clear = step_tasks.after_clear(cleared, len(task_ids), status, steps)
+        if clear.action == "wait":
             write_xcom(first_task, FIRST_LOOK_KEY, first.model_dump(mode="json"))
         return clear
 
@@ -202,16 +206,16 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """
         from polysync_airflow import records
 
-        store, ti = records.RecordStore(context), context["ti"]
+        store = records.RecordStore(context)
         record = store.read()
-        if record is None and store.unproven is None:
-            record = store.proven_record(
-                read_xcom(self._first_task(ti), records.RECORD_KEY)
-            )
-            if record:
-                # From now on, the try continues with it as with that of a try that has
-                # failed.
-                store.write(record)
+        if record or store.unproven:
+            return record
+        kept = read_xcom(self._first_task(context["ti"]), records.RECORD_KEY)
+        record = store.proven_record(kept)
+        if record:
+            # From now on, the try continues with it as with that of a try that has
+            # failed.
+            store.write(record)
         return record
 
     def _forget(self, context: Context) -> None:
@@ -220,8 +224,9 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """
         from polysync_airflow import records
 
-        ti, record = context["ti"], self.try_runner.own_record(context)[1]
+        _, record = self.try_runner.own_record(context)
         if record:
+            ti = context["ti"]
             value = records.to_stored(record.without_values(), TaskKey.of(ti))
             write_xcom(self._first_task(ti), records.RECORD_KEY, value)
         super()._forget(context)
@@ -229,16 +234,20 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
     def _first_task(self, ti: Any) -> TaskKey:
         return replace(TaskKey.of(ti), task_id=self.first_task_id)
 
-    def _trigger_arguments(self, waiter: Any, **more: Any) -> dict[str, Any]:
+    def _trigger_arguments(
+        self, waiter: ExecutionWaiter, **arguments: Any
+    ) -> dict[str, Any]:
         return super()._trigger_arguments(
-            waiter, step_task_ids=list(self.step_task_ids.values()), **more
+            waiter, step_task_ids=list(self.step_task_ids.values()), **arguments
         )
 
     def _next_step(
         self, status: str | None, retry: str | None, *, by_fail_step: bool
     ) -> str | None:
         following = super()._next_step(status, retry, by_fail_step=by_fail_step)
-        return following if retry or by_fail_step or following is None else _CLEAR_STEPS
+        if retry or by_fail_step or following is None:
+            return following
+        return _CLEAR_STEPS
 
 
 class PolysyncPipelineStepOperator(base.PolysyncOperator):
@@ -302,23 +311,28 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         Whether the task starts and ends in the triggerer. Airflow asks when it
         serializes the DAG.
         """
-        needs_worker = any(getattr(self, name, None) for name in base.ON_WORKERS_ONLY)
+        if not CAPABILITIES.start_from_trigger:
+            return False
+        if any(getattr(self, name, None) for name in base.ON_WORKERS_ONLY):
+            return False
         has_dag: Any = self.has_dag
-        is_large = has_dag() and len(self.dag.task_ids) > MAX_TASKS_IN_TRIGGERER
-        return CAPABILITIES.start_from_trigger and not needs_worker and not is_large
+        return not has_dag() or len(self.dag.task_ids) <= MAX_TASKS_IN_TRIGGERER
 
     @property
     def _trigger_kwargs(self) -> dict[str, Any]:
-        # What has its default is left out: Airflow copies the arguments of all steps
-        # for each that starts.
-        others = {"region_name": self.region_name, "retries": self.retries}
-        return {
+        arguments: dict[str, Any] = {
             "execution_task_id": self.execution_task_id,
             "step_name": self.step_name,
             "polysync_conn_id": self.polysync_conn_id,
             "poll_interval": clock.as_seconds(self.poll_interval),
-            **{name: value for name, value in others.items() if value},
         }
+        # These are left out if they have their defaults: Airflow copies the arguments
+        # of all steps for each that starts.
+        if self.region_name:
+            arguments["region_name"] = self.region_name
+        if self.retries:
+            arguments["retries"] = self.retries
+        return arguments
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> None:
@@ -343,9 +357,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
         if event != WITHOUT_TRIGGERER:
             return self.end(context, check_event(StepTaskEvent, event))
-        end = asyncio.run(
-            PolysyncStepTaskTrigger(**self._trigger_kwargs).look(context["ti"])
-        )
+        trigger = PolysyncStepTaskTrigger(**self._trigger_kwargs)
+        end = asyncio.run(trigger.look(context["ti"]))
         if end is None:
             # Let the other tasks run first.
             clock.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -359,8 +372,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         hook: PolysyncSageMakerHook | None = None,
     ) -> dict[str, Any]:
         """
-        Push what the step made, and return it, or raise the error of the task. In any
-        process.
+        Push what the step made, and return it, or raise the error of the task. Both a
+        worker and a trigger call this.
 
         :param hook: a hook for the execution's region, which others use as well; None
             for a new one.
@@ -376,13 +389,13 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if end.outcome == "unknown":
                 self.log.warning("%s", end.text)
             raise AirflowSkipException(end.text)
-        end, made, notes = self._read_step(end, hook)
+        end, outputs, notes = self._read_step(end, hook)
         self._push_row(context, end)
         if end.outcome == "failed":
             raise self._error(end, notes)
         for note in notes:
             self.log.warning("%s", note)
-        return made
+        return outputs
 
     def _read_step(
         self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None
@@ -391,7 +404,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         Return the end, with the last lines of the log of a step that failed; what the
         step made; and notes on what is missing.
 
-        Raises no error of AWS's: the outcome of the step is known.
+        An error of AWS's only makes a note: the outcome of the step is known.
         """
         from polysync_airflow.execution.steps import descriptions
         from polysync_airflow.execution.texts import storable_xcom
@@ -400,71 +413,74 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
         if end.execution_arn is None or end.row is None:
             return end, {}, ()
-        arn, name = end.execution_arn, end.step_name
-        hook = hook or PolysyncSageMakerHook(
-            self.polysync_conn_id, region_from_arn(arn)
-        )
-        notes: list[str] = []
-        try:
+        arn = end.execution_arn
+        if hook is None:
+            hook = PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
+        listed: Sequence[descriptions.StepDescription]
+        if end.description:
             # In the triggerer, the poll has read it.
-            listed = (
-                (end.description,)
-                if end.description
-                else hook.list_pipeline_execution_steps(arn)
-            )
-        except exceptions.PolysyncError as error:
-            return end, {}, (f"What the step made is not known: {error}",)
-        steps = [step for step in listed if step.name == name]
+            listed = [end.description]
+        else:
+            try:
+                listed = hook.list_pipeline_execution_steps(arn)
+            except exceptions.PolysyncError as error:
+                return end, {}, (f"What the step made is not known: {error}",)
+        steps = [step for step in listed if step.name == end.step_name]
         reader = ResultReader(hook, arn, self.log.warning, self.property_files)
-        report = reader.read(steps, descriptions.outputs_by_step(steps))
+        report = reader.read(steps)
+        notes: list[str] = [*report.notes]
         if steps and state_of_step(end.row.status) is PolysyncState.FAILED:
             try:
-                lines = descriptions.last_lines(
-                    hook.read_step_log(steps[0], LOG_LINES), 1
-                )
-                end = end.model_copy(
-                    update={"row": end.row.model_copy(update={"log_lines": lines})}
-                )
+                log_lines = hook.read_step_log(steps[0], LOG_LINES)
             except exceptions.PolysyncError as error:
                 notes.append(f"The log of the step could not be read: {error}")
-        fitting, note = descriptions.fit_outputs(
-            storable_xcom("return_value", report.outputs, self.log.warning)
-        )
-        made = fitting.get(name)
-        return (
-            end,
-            made if isinstance(made, dict) else {},
-            [*report.notes, *notes, *filter(None, (note,))],
-        )
+            else:
+                last_lines = descriptions.last_lines(log_lines, 1)
+                row = end.row.model_copy(update={"log_lines": last_lines})
+                end = end.model_copy(update={"row": row})
+        storable = storable_xcom("return_value", report.outputs, self.log.warning)
+        fitting, note = descriptions.fit_outputs(storable)
+        if note:
+            notes.append(note)
+        outputs = fitting.get(end.step_name)
+        if not isinstance(outputs, dict):
+            outputs = {}
+        return end, outputs, notes
 
     def _push_row(self, context: Context, end: StepTaskEvent) -> None:
         from polysync_airflow.execution.steps.descriptions import fit_rows
 
-        if end.row is None:
+        row = end.row
+        if row is None:
             return
-        (value,), _ = fit_rows([end.row])
-        context["ti"].xcom_push("step", value)
-        urls = (end.row.console_url, end.row.log_url)
-        for link, url in zip(self.operator_extra_links, urls, strict=True):
+        (value,), _ = fit_rows([row])
+        ti = context["ti"]
+        ti.xcom_push("step", value)
+        urls = {
+            links.PolysyncStepLink.key: row.console_url,
+            links.PolysyncStepLogLink.key: row.log_url,
+        }
+        for link in self.operator_extra_links:
+            url = urls[link.key]
             if url:
-                links.push_url(context["ti"], link.key, url, link)
+                links.push_url(ti, link.key, url, link)
 
     def _error(
         self, end: StepTaskEvent, notes: Sequence[str]
     ) -> exceptions.PolysyncError:
-        arn, row = end.execution_arn, end.row
-        status = row.status if row else None
-        has_ended = state_of_step(status) in (
-            PolysyncState.FAILED,
-            PolysyncState.CANCELLED,
-        )
+        arn = end.execution_arn
+        row = end.row
+        status = None
+        if row:
+            status = row.status
+        state = state_of_step(status)
         text = end.text
-        if arn and row and has_ended:
+        if arn and row and state in (PolysyncState.FAILED, PolysyncState.CANCELLED):
             text = outcome.step_message(arn, end.pipeline_name or "", row, notes=notes)
         error: type[exceptions.PipelineExecutionError] = (
             exceptions.PipelineExecutionFailedError
         )
-        if state_of_step(status) is PolysyncState.CANCELLED:
+        if state is PolysyncState.CANCELLED:
             # Not one that forbids retries: only a worker could do that, and a retry
             # waits for the execution.
             error = exceptions.PipelineExecutionCancelledError

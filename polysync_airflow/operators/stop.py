@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import Context, XComArg
 
-from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import described, outcome_message, unended_error
@@ -21,7 +20,7 @@ from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, st
 
 
 class StopOptions(base.WaitOptions):
-    """What the DAG author chose for a stop."""
+    """The options of a stop."""
 
     fail_if_not_running: Flag
 
@@ -92,9 +91,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         self.timeout = timeout
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
-        _ = self.options  # raises an error if one is not valid
-        if deferrable:
-            warn_of_hidden_connection(polysync_conn_id)
+        self._check_options()
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
@@ -154,23 +151,25 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
             other_status = self._call_with_retry(
                 lambda: request_stop(hook, self.execution_arn)
             )
-            status = other_status or STATUS_STOPPING
-            if not other_status:
+            if other_status:
+                status = other_status
+            else:
+                status = STATUS_STOPPING
                 self.log.info("Stop requested: execution %s", self.execution_arn)
-            push_run(
-                context, described(description.model_copy(update={"status": status}))
+            description = description.model_copy(update={"status": status})
+            push_run(context, described(description))
+        if not has_ended(status):
+            return status
+        message = (
+            f"The execution had already ended (AWS status {status}):"
+            f" {self.execution_arn}"
+        )
+        if self.options.fail_if_not_running:
+            raise PipelineExecutionError(
+                message,
+                execution_arn=self.execution_arn,
+                status=status,
+                permanent=True,
             )
-        if has_ended(status):
-            message = (
-                f"The execution had already ended (AWS status {status}):"
-                f" {self.execution_arn}"
-            )
-            if self.options.fail_if_not_running:
-                raise PipelineExecutionError(
-                    message,
-                    execution_arn=self.execution_arn,
-                    status=status,
-                    permanent=True,
-                )
-            self.log.info("%s", message)
+        self.log.info("%s", message)
         return status

@@ -140,15 +140,7 @@ class TryRunner:
         store = RecordStore(context)
         self._store = store
         record = store.read()
-        instruction = self._enter(
-            store, machine.begin(self._try(context, store), record)
-        )
-        while instruction.command not in instructions.ENDS_THE_START:
-            instruction = self._carry_on(store, calls, instruction)
-        return instruction
-
-    def _try(self, context: Context, store: RecordStore) -> TaskTry:
-        return TaskTry(
+        task_try = TaskTry(
             number=store.try_number,
             epoch=context["ti"].max_tries,
             task=store.identity,
@@ -156,6 +148,22 @@ class TryRunner:
             unproven=store.unproven,
             unattended_stop=self._unattended_stop(),
         )
+        instruction = self._enter(store, machine.begin(task_try, record))
+        while instruction.command not in instructions.ENDS_THE_START:
+            if instruction.delay:
+                self.sleep(instruction.delay)
+                self.raise_if_killed()
+            if instruction.command in instructions.COSTS_MONEY:
+                store.confirm()
+            performed = instruction
+            event = calls.perform(performed)
+            try:
+                instruction = self._enter(store, machine.after(performed, event))
+            finally:
+                # After the record is stored, and also if the process was killed
+                # meanwhile.
+                self._count(performed, event)
+        return instruction
 
     def _unattended_stop(self) -> UnattendedStop | None:
         if not self.options.stop_on_kill:
@@ -165,27 +173,12 @@ class TryRunner:
             after_success=self.options.wait_for_completion,
         )
 
-    def _carry_on(
-        self, store: RecordStore, calls: ExecutionCalls, instruction: Instruction
-    ) -> Instruction:
-        """Do what an instruction says, and return the one that follows."""
-        if instruction.delay:
-            self.sleep(instruction.delay)
-            self.raise_if_killed()
-        if instruction.command in instructions.COSTS_MONEY:
-            store.confirm()
-        event = calls.perform(instruction)
-        try:
-            return self._enter(store, machine.after(instruction, event))
-        finally:
-            # After the record is stored, and also if the process was killed meanwhile.
-            self._count(instruction, event)
-
     def _enter(self, store: RecordStore, instruction: Instruction) -> Instruction:
         """
-        Log and store what comes before an instruction; return it, if the task was not
-        killed meanwhile.
+        Write the log lines and the record that come before an instruction.
 
+        :return: the instruction; if the process was killed meanwhile, the one that
+            follows from that.
         :raises PolysyncError: the instruction is to fail.
         """
         if instruction.command is not Command.START:
@@ -216,8 +209,8 @@ class TryRunner:
 
     def parameters_of(self, instruction: Instruction) -> Mapping[str, str]:
         """
-        Return the parameters of an execution, which AWS tells if an earlier try has
-        sent them.
+        Return the parameters of an execution. If an earlier try has sent them, AWS is
+        asked.
         """
         record = instruction.existing_record
         if instruction.description is None and record.resumes == 0:
@@ -256,97 +249,75 @@ class TryRunner:
         self, context: Context
     ) -> tuple[RecordStore, ExecutionRecord | None]:
         """
-        Return the record of this try's execution; after a deferral, it is read again.
+        Return the record of this try's execution, and where it is stored. After a
+        deferral, it is read again.
         """
-        if self._store and self._instruction:
-            announced = self._stop and self._stop.announced
-            return self._store, announced or self._instruction.record
-        store = RecordStore(context)
-        return store, store.read()
+        if self._store is None or self._instruction is None:
+            store = RecordStore(context)
+            return store, store.read()
+        if self._stop and self._stop.announced:
+            return self._store, self._stop.announced
+        return self._store, self._instruction.record
 
     def forget_record(self, context: Context) -> None:
-        """
-        Delete the record, because the task succeeds. A killed task may have a later
-        try.
-        """
+        """Delete the record, because the task succeeds."""
         if self._is_killed:
+            # The task may have a later try.
             return
-        store = self._store or RecordStore(context, confirmed_at=self._began_at)
+        store = self._store
+        if store is None:
+            store = RecordStore(context, confirmed_at=self._began_at)
         store.forget()
 
-    def _confirm(
+    def _make_record(
         self, context: Context, store: RecordStore, end: ExecutionEvent
-    ) -> tuple[ExecutionRecord | None, str | None]:
-        """
-        Return the record of an execution that has not ended, made anew: that of this
-        try was deleted, or cannot be believed.
-
-        :return: the record, or why there is none.
-        """
-        try:
-            record: ExecutionRecord | None
-            if store.unproven is None:
-                record = self._record_of_wait(context, store, end)
-            else:
-                record = self._record_by_name(store, end)
-            if record:
-                store.write(record)
-                return record, None
-        except PolysyncError as error:
-            return None, str(error)
-        if store.unproven:
-            return None, store.unproven.problem
-        return None, None
-
-    def _record_of_wait(
-        self, context: Context, store: RecordStore, end: ExecutionEvent
-    ) -> ExecutionRecord:
-        """
-        Return the record of the execution in the event, which this try's own trigger
-        has sent.
-        """
-        arn = end.execution_arn
-        pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
-        record = lookup.record_of_wait(arn, end.attempt, store.identity, pipeline_name)
-        changes = {
-            "epoch": context["ti"].max_tries,
-            "try_number": store.try_number,
-            "unattended_stop": self._unattended_stop(),
-        }
-        return record.model_copy(update=changes)
-
-    def _record_by_name(
-        self, store: RecordStore, end: ExecutionEvent
     ) -> ExecutionRecord | None:
         """
-        Return the record of an execution whose name says that this task has started it.
+        Make and store the record of an execution that has not ended: that of this try
+        was deleted, or cannot be believed.
+
+        :return: None if nothing proves that this task has started the execution.
+        :raises PolysyncError: the record cannot be made or stored.
         """
         arn = end.execution_arn
-        hook = self.hook_for_region(models.region_from_arn(arn))
-        execution = hook.describe_pipeline_execution(arn)
         pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
-        unproven_record = None
-        if store.unproven:
-            unproven_record = store.unproven.record
-        record = lookup.own_record_of(
-            execution, store.identity, unproven_record, pipeline_name
-        )
-        if record is None:
-            return None
-        changes = {
+        changes: dict[str, Any] = {
             "try_number": store.try_number,
             "unattended_stop": self._unattended_stop(),
         }
-        return record.model_copy(update=changes)
+        record: ExecutionRecord | None
+        if store.unproven is None:
+            # The event proves it: this try's own trigger has sent it.
+            record = lookup.record_of_wait(
+                arn, end.attempt, store.identity, pipeline_name
+            )
+            changes["epoch"] = context["ti"].max_tries
+        else:
+            # The name of the execution says whether this task has started it.
+            hook = self.hook_for_region(models.region_from_arn(arn))
+            execution = hook.describe_pipeline_execution(arn)
+            record = lookup.own_record_of(
+                execution, store.identity, store.unproven.record, pipeline_name
+            )
+            if record is None:
+                return None
+        record = record.model_copy(update=changes)
+        store.write(record)
+        return record
 
     # ---- the end: what becomes of the execution
+
+    def release(self) -> None:
+        """Note that the execution has ended, so that a kill has nothing to stop."""
+        self.is_handled = True
+        self._instruction = None
 
     def finish(
         self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None
     ) -> TryEnd:
         """
-        Decide about the execution after the end of the wait. From here on, a kill has
-        nothing to stop.
+        Decide about an execution that has not ended by itself, after the end of the
+        wait. From here on, a kill has nothing to stop.
 
         :param policy: the task's ``retry_policy``.
         :return: ``EndAction.BEGIN_AGAIN``, or what became of the execution.
@@ -355,15 +326,26 @@ class TryRunner:
         record = None
         problem = None
         if ending.needs_record(end, stop_on_kill=stop_on_kill):
-            self._store, record = self.own_record(context)
+            store, record = self.own_record(context)
+            self._store = store
             if record is None and end.outcome != "ended":
-                record, problem = self._confirm(context, self._store, end)
+                try:
+                    record = self._make_record(context, store, end)
+                except PolysyncError as refused:
+                    problem = str(refused)
+                if record is None and problem is None and store.unproven:
+                    problem = store.unproven.problem
+        retry_follows = False
+        if end.outcome == "refused":
+            # The task fails, because it cannot poll its execution any longer.
+            error = refusal_error(end, "")
+            retry_follows = next_retry(policy, error, context) is not None
         try_end = ending.after_wait(
             end,
             record,
             context["ti"].try_number,
             stop_on_kill=stop_on_kill,
-            retry_follows=_is_retried(end, context, policy),
+            retry_follows=retry_follows,
             problem=problem,
         )
         if try_end.action is EndAction.BEGIN_AGAIN:
@@ -474,8 +456,7 @@ class TryRunner:
         answered: threading.Event | None = None,
     ) -> TryEnd:
         """
-        Do what the core says about an execution that this try does not wait for any
-        longer.
+        Do what the core says about an execution that this try no longer waits for.
         """
         if try_end.action is EndAction.ASK_OWNER:
             owner, *_ = store.owner(record)
@@ -509,14 +490,3 @@ def _has_begun(instruction: Instruction, event: Event) -> bool:
             return record is not None and lookup.arn_of(record, event) is not None
         case _:
             return False
-
-
-def _is_retried(
-    end: ExecutionEvent, context: Context, policy: RetryPolicy | None
-) -> bool:
-    """
-    Return whether Airflow retries a task that cannot poll its execution any longer.
-    """
-    if end.outcome != "refused":
-        return False
-    return next_retry(policy, refusal_error(end, ""), context) is not None

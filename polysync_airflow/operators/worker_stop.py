@@ -2,8 +2,8 @@
 The stop that a worker asks for: also of an execution whose ARN is not known yet.
 
 Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4
-on. The stop request must leave before that, and not wait for a slow Airflow. The end of
-the stop is seen only if it comes soon.
+on. The request must leave before that, so it does not wait for a slow Airflow. The
+worker sees the end of the stop only if it comes soon.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from polysync_airflow.operators.execution_calls import HookForRegion
 from polysync_airflow.operators.reporting import pull_run_summary, push_run
 from polysync_airflow.records import RecordStore
 
+# How long a process that is killed waits for Airflow to store the XCom ``run``.
 STORE_TIMEOUT_SECONDS: Final = 1.0
-LOOK_SECONDS: Final = 1.0
-MAX_LOOKS: Final = 3
+# The polls for the end of a stop.
+POLL_SECONDS: Final = 1.0
+MAX_POLLS: Final = 3
 
 
 @dataclass(kw_only=True)
@@ -67,33 +69,30 @@ class WorkerStop(ReportedStop):
         return self._announced
 
     def follow(self) -> None:
-        """Look a few times for the end of the execution, and store it."""
-        run = self.store_end(self._look_for_end())
-        if run:
-            self.log.warning("%s", run.stop_text)
-
-    def _look_for_end(self) -> ExecutionEvent:
+        """Poll a few times for the end of the execution, and store it."""
         arn = self.record.arn
         hook = self.hook_for_region(models.region_from_arn(arn))
-        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
-        step = Wait(LOOK_SECONDS, self._waiter(clock.time()))
-        while isinstance(step, Wait):
-            clock.sleep(step.seconds)
-            step = step.waiter.decide(hook.poll_pipeline_execution(arn), clock.time())
-        return step.event
-
-    def _waiter(self, begin: float) -> ExecutionWaiter:
+        begin = clock.time()
         since = begin
         if self.record.resumed_at:
             since = self.record.resumed_at.timestamp()
-        return ExecutionWaiter(
-            execution_arn=self.record.arn,
+        waiter = ExecutionWaiter(
+            execution_arn=arn,
             pipeline_name=self.record.request.pipeline_name,
-            poll_interval=LOOK_SECONDS,
+            poll_interval=POLL_SECONDS,
             since=since,
-            deadline=begin + MAX_LOOKS * LOOK_SECONDS,
+            deadline=begin + MAX_POLLS * POLL_SECONDS,
             attempt=self.record.resumes,
         )
+        result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
+        result = Wait(POLL_SECONDS, waiter)
+        while isinstance(result, Wait):
+            clock.sleep(result.seconds)
+            polled = hook.poll_pipeline_execution(arn)
+            result = result.waiter.decide(polled, clock.time())
+        run = self.store_end(result.event)
+        if run:
+            self.log.warning("%s", run.stop_text)
 
     def _announce(self, try_end: TryEnd) -> Owner:
         self._announced = try_end.announced(self.record)

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow.airflow_compat import sdk, task_instances
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import (
     ModelApprovalError,
@@ -35,19 +36,19 @@ from polysync_airflow.execution.waiter import (
     LAST_POLL_SECONDS,
     Finish,
     ResourceWaiter,
+    Wait,
     Waiter,
     check_event,
 )
 from polysync_airflow.operators import base
+from polysync_airflow.retrying import PolysyncRetryPolicy
 
 # The class path that Airflow stores of the trigger that runs a whole task.
-_TRIGGER_OF_WHOLE_TASK: Final = (
-    "polysync_airflow.start_in_triggerer.PolysyncTaskTrigger"
-)
+_TRIGGERER_TASK: Final = "polysync_airflow.start_in_triggerer.PolysyncTaskTrigger"
 
 
 class SensorOptions(base.LimitOptions):
-    """What the DAG author chose for the wait of a sensor."""
+    """The options of the wait of a sensor."""
 
     poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
     timeout: Annotated[Seconds, seconds(0, base.MAX_TIMEOUT)]
@@ -55,7 +56,8 @@ class SensorOptions(base.LimitOptions):
 
 class _StartTriggerArgs:
     """
-    How a sensor starts in the triggerer: by its attributes when Airflow serializes it.
+    How a sensor starts in the triggerer. It follows from the attributes that the sensor
+    has when Airflow serializes it.
     """
 
     def __get__(self, sensor: Any, owner: type) -> StartTriggerArgs | None:
@@ -65,10 +67,10 @@ class _StartTriggerArgs:
             (*sensor.template_fields, "soft_fail", "never_fail")
         )
         for name, value in fields.items():
-            # A plain one is a template as a text, which renders to a text.
-            if isinstance(value, XComArg) and (
-                name == "parameters" or not str(value).startswith("{{")
-            ):
+            if not isinstance(value, XComArg):
+                continue
+            if name == "parameters" or not str(value).startswith("{{"):
+                # Any other one is stored as a template, which renders to a text.
                 raise ParametersError(
                     f"{name} = {value!r:.100} cannot be rendered in the triggerer: give"
                     " a template, or leave out start_from_trigger."
@@ -80,9 +82,7 @@ class _StartTriggerArgs:
             "task_class": type(sensor).__name__,
             "arguments": json.loads(arguments),
         }
-        return StartTriggerArgs(
-            _TRIGGER_OF_WHOLE_TASK, "execute_failed", trigger_kwargs
-        )
+        return StartTriggerArgs(_TRIGGERER_TASK, "execute_failed", trigger_kwargs)
 
 
 class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
@@ -93,8 +93,8 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
 
     ui_color = "#e6f1f2"
     options = base.ValidatedOptions(SensorOptions)
-    # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide
-    # all other errors.
+    # ``soft_fail`` skips the task after these: AWS has answered, and what is waited for
+    # is not there. It does not hide other errors.
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
         PipelineExecutionError,
         ModelApprovalError,
@@ -123,6 +123,37 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         error.
         """
 
+    def _check_options(self) -> None:
+        """
+        Check the options, and whether the task can start and end in the triggerer, if
+        it has ``start_from_trigger``.
+
+        :raises ParametersError: an option is not valid; or Airflow is too old, or would
+            not do what an argument says.
+        """
+        super()._check_options()
+        if not self.start_from_trigger:
+            return
+        if not CAPABILITIES.start_from_trigger:
+            raise ParametersError(
+                "start_from_trigger = True needs Airflow 3.3 or newer: before, a"
+                " triggerer knows no task whose templates it could render. Leave it"
+                " out, and set deferrable = True."
+            )
+        given = {name: getattr(self, name) for name in base.ON_WORKERS_ONLY}
+        if self.retry_policy != PolysyncRetryPolicy():
+            given["retry_policy"] = self.retry_policy
+        for name, value in given.items():
+            if not value:
+                continue
+            raise ParametersError(
+                f"{name.removeprefix('_').removesuffix('_hook')} = {value!r:.100} is"
+                " for workers only, and with start_from_trigger = True the task has"
+                " none: leave out one of them. deferrable = True waits in the"
+                " triggerer, too, and timeout limits the wait in place of"
+                " execution_timeout."
+            )
+
     @property
     def _is_rescheduled(self) -> bool:
         """
@@ -133,10 +164,10 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
 
     @property
     def _timeout_seconds(self) -> float:
-        # Airflow counts execution_timeout for each session of a rescheduled task.
-        return (
-            self.options.timeout if self._is_rescheduled else super()._timeout_seconds
-        )
+        if self._is_rescheduled:
+            # Airflow counts execution_timeout for each session of it.
+            return self.options.timeout
+        return super()._timeout_seconds
 
     @property
     def _deadline(self) -> float:
@@ -146,25 +177,25 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
-            began_at = (
-                task_instances.first_session(context) if self._is_rescheduled else None
-            )
+            began_at = None
+            if self._is_rescheduled:
+                began_at = task_instances.first_session(context)
             self._began_at = (began_at or clock.now()).astimezone(UTC)
             self._check_arguments(context)
             # A poll goes on after an error that may pass, and so without a connection.
             _ = self.hook.region_name
-            if not self.options.deferrable:
-                return self._end(context, self._poke_until_end(context))
-            return self._end_or_defer(context)
+            if self.options.deferrable:
+                return self._end_or_defer(context)
+            return self._end(context, self._poke_until_end(context))
 
-    def _decide(self, waiter: Waiter[Any, Any], response: Any) -> Any:
+    def _decide(self, waiter: Waiter[Any, Any], polled: Any) -> Wait[Any] | Finish[Any]:
         """
-        Let the decision core decide after a poll, write its log lines, and return its
-        instruction.
+        Decide after a poll, write the log lines, and return whether to wait, or how the
+        wait has ended.
         """
-        step = waiter.decide(response, clock.time())
-        base.write_lines(self.log, step.log_lines)
-        return step
+        result = waiter.decide(polled, clock.time())
+        base.write_lines(self.log, result.log_lines)
+        return result
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
@@ -172,8 +203,8 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         return PokeReturnValue(is_done=end is not None, xcom_value=end)
 
     def _end_or_defer(self, context: Context) -> str:
-        # In a triggerer, those of all tasks that start at the same time, and of the
-        # pollers.
+        # The first poll may be made in a triggerer, where many tasks start at the same
+        # time. It shares the limiter with them, and with the pollers.
         limiter = rate_limiter_for(
             (self.polysync_conn_id, self.hook.region_name), clock.monotonic()
         )
@@ -186,17 +217,17 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def _poke_until_end(self, context: Context) -> Any:
         from polysync_airflow.aws.responses import time_limit
 
-        limits = (
-            sdk.AirflowSensorTimeout,
-            *(() if self._is_rescheduled else (sdk.AirflowTaskTimeout,)),
-        )
+        limits: tuple[type[BaseException], ...] = (sdk.AirflowSensorTimeout,)
+        if not self._is_rescheduled:
+            limits = (sdk.AirflowSensorTimeout, sdk.AirflowTaskTimeout)
         try:
             return task_instances.poke_until_done(self, context)
         except limits:
             # The outcome must be that of a deferred task, whose last poll is at its
             # deadline. That comes in a moment, unless Airflow counts the timeout of a
             # rescheduled task from an earlier try.
-            clock.sleep(min(max(0.0, self._deadline - clock.time()), LAST_POLL_SECONDS))
+            seconds_left = max(0.0, self._deadline - clock.time())
+            clock.sleep(min(seconds_left, LAST_POLL_SECONDS))
             with time_limit(LAST_POLL_SECONDS):
                 end = self._poll(context)
             if end is None:
@@ -206,8 +237,8 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     @contextmanager
     def soft_failures(self) -> Iterator[None]:
         """
-        Skip the task if an error in a block is one for which ``soft_fail`` or
-        ``never_fail`` say so.
+        Skip the task after an error in the block, if ``soft_fail`` or ``never_fail``
+        say so.
 
         Airflow's own rules differ between a worker and the triggerer: after a deferral,
         ``soft_fail`` would hide a broken connection. These are the same in all modes.
@@ -217,11 +248,12 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         except (sdk.AirflowSkipException, sdk.AirflowRescheduleException):
             raise
         except (Exception, sdk.AirflowTaskTimeout) as error:
-            if self.never_fail or (
-                self.soft_fail and isinstance(error, self.negative_errors)
-            ):
-                raise sdk.AirflowSkipException(str(error)) from error
-            raise
+            is_skipped = self.never_fail
+            if self.soft_fail and isinstance(error, self.negative_errors):
+                is_skipped = True
+            if not is_skipped:
+                raise
+            raise sdk.AirflowSkipException(str(error)) from error
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -244,8 +276,8 @@ class ResourceSensor(PolysyncSensor):
     waiter_class: ClassVar[type[ResourceWaiter[Any]]]
     # Returns how the wait has ended, in one line.
     message_of: ClassVar[Callable[[Any], str]]
-    # In one process only: a rescheduled sensor begins anew.
-    _wait: ResourceWaiter[Any] | None = None
+    # Of this process: a rescheduled sensor begins the wait anew in each session.
+    _waiter: ResourceWaiter[Any] | None = None
 
     @abstractmethod
     def _resource(self, context: Context) -> str:
@@ -280,38 +312,44 @@ class ResourceSensor(PolysyncSensor):
     def _poll(self, context: Context) -> Any:
         from polysync_airflow.hooks.executions import describe, result_or_error
 
-        wait = self._wait or self.waiter_class(
-            resource=self._resource(context),
-            poll_interval=self.options.poke_interval,
-            since=self._began_at.timestamp(),
-            deadline=self._deadline,
+        waiter = self._waiter
+        if waiter is None:
+            waiter = self.waiter_class(
+                resource=self._resource(context),
+                poll_interval=self.options.poke_interval,
+                since=self._began_at.timestamp(),
+                deadline=self._deadline,
+            )
+        polled = result_or_error(
+            describe, self.hook, self.waiter_class, waiter.resource
         )
-        step = self._decide(
-            wait, result_or_error(describe, self.hook, self.waiter_class, wait.resource)
-        )
-        if isinstance(step, Finish):
-            return step.event
-        self._wait = step.waiter
+        result = self._decide(waiter, polled)
+        if isinstance(result, Finish):
+            return result.event
+        self._waiter = result.waiter
         return None
 
     def _defer(self) -> NoReturn:
-        wait = self._wait
-        if wait is None:
+        waiter = self._waiter
+        if waiter is None:
             raise RuntimeError("the first look has not begun the wait")
         trigger = self._make_trigger(
-            wait.resource,
+            waiter.resource,
             polysync_conn_id=self.polysync_conn_id,
             region_name=self.hook.region_name,
-            poll_interval=wait.poll_interval,
-            since=wait.since,
-            deadline=wait.deadline,
+            poll_interval=waiter.poll_interval,
+            since=waiter.since,
+            deadline=waiter.deadline,
         )
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _end(self, context: Context, end: Any) -> str:
         message = type(self).message_of(end)
-        if end.outcome not in ("timed_out", "refused"):
+        if end.outcome == "refused":
+            raise refusal_error(end, message)
+        if end.outcome != "timed_out":
             return self._succeed(context, end, message)
-        if end.outcome == "refused" or end.error_code:
+        if end.error_code:
+            # The last poll has failed.
             raise refusal_error(end, message)
         raise sdk.AirflowSensorTimeout(message)

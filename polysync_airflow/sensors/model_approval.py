@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, cast
 from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
-from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import (
     ModelApprovalError,
@@ -27,12 +26,12 @@ from polysync_airflow.operators import base
 from polysync_airflow.sensors.base import ResourceSensor, SensorOptions
 
 OnRejected = Literal["fail", "skip"]
-# In the task state store: the version that a rescheduled sensor has found.
+# A key of the task state store: the version that a rescheduled sensor has found.
 FOUND_KEY: Final = "polysync_model_package"
 
 
 class ApprovalOptions(SensorOptions):
-    """What the DAG author chose for the wait."""
+    """The options of the sensor."""
 
     on_rejected: OnRejected
 
@@ -110,66 +109,73 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.start_from_trigger = start_from_trigger
-        _ = self.options  # raises an error if one is not valid
-        base.check_start_in_triggerer(self)
-        if deferrable or start_from_trigger:
-            warn_of_hidden_connection(polysync_conn_id)
+        self._check_options()
 
     def _check_arguments(self, context: Context) -> None:
-        arn, group = self.model_package_arn, self.model_package_group
-        if (arn is None) == (group is None):
-            given = "neither" if arn is None else "both"
+        arn = self.model_package_arn
+        group = self.model_package_group
+        if arn is not None and group is None:
+            approval.check_model_package_arn(arn)
+            self._use_region_of(arn, "model package")
+        elif group is not None and arn is None:
+            approval.check_model_package_group(group)
+            if group.startswith("arn:"):
+                self._use_region_of(group, "model package group")
+            if self._is_rescheduled and "task_state_store" not in context:
+                raise ParametersError(
+                    'model_package_group cannot be used with mode="reschedule" before'
+                    " Airflow 3.3, where nothing is kept of a rescheduled sensor, so"
+                    " that another version could be the newest one each time: set"
+                    " deferrable=True, or give model_package_arn."
+                )
+        else:
+            given = "both"
+            if arn is None:
+                given = "neither"
             raise ParametersError(
                 f"model_package_arn and model_package_group: {given} is given. Give one"
                 " of them: the ARN of a version, or a group, whose newest version is"
                 " meant."
             )
-        check = (
-            approval.check_model_package_group
-            if arn is None
-            else approval.check_model_package_arn
-        )
-        named = check(group if arn is None else arn)
-        if named.startswith("arn:"):
-            self._check_region(named, "model package" if arn else "model package group")
-            self.region_name = region_from_arn(named)
-        if arn is None and self._is_rescheduled and "task_state_store" not in context:
-            raise ParametersError(
-                'model_package_group cannot be used with mode="reschedule" before'
-                " Airflow 3.3, where nothing is kept of a rescheduled sensor, so that"
-                " another version could be the newest one each time: set"
-                " deferrable=True, or give model_package_arn."
-            )
+
+    def _use_region_of(self, arn: str, kind: str) -> None:
+        self._check_region(arn, kind)
+        self.region_name = region_from_arn(arn)
 
     def _resource(self, context: Context) -> str:
         """Return the ARN of the model package, and push it."""
-        arn = str(self.model_package_arn or self._found(context) or self._find(context))
+        arn = self.model_package_arn
+        if arn is None and self._is_rescheduled:
+            arn = self._kept_version(context)
+        if arn is None:
+            arn = self._find_newest_version(context)
         context["ti"].xcom_push("model_package_arn", arn)
         return arn
 
-    def _found(self, context: Context) -> str | None:
+    def _kept_version(self, context: Context) -> str | None:
         """
-        Return the version of the group that an earlier poke of this try has found.
+        Return the version of the group that an earlier session of this try has found.
         """
-        if not self._is_rescheduled:
-            return None
         store: Any = context["task_state_store"]
         kept = store.get(FOUND_KEY)
-        # Users can edit it, and a new try looks again.
-        if (
-            not isinstance(kept, dict)
-            or kept.get("try_number") != context["ti"].try_number
-        ):
+        # Users can edit it.
+        if not isinstance(kept, dict):
             return None
-        arn = kept.get("model_package_arn")
-        is_arn = is_valid(approval.VERSION_ARN, arn)
-        is_own = is_arn and approval.group_of(str(arn)) == approval.group_of(
-            str(self.model_package_group)
-        )
-        return str(arn) if is_own else None
+        if kept.get("try_number") != context["ti"].try_number:
+            # A new try finds the version anew.
+            return None
+        arn: Any = kept.get("model_package_arn")
+        if not is_valid(approval.VERSION_ARN, arn):
+            return None
+        if approval.group_of(arn) != approval.group_of(str(self.model_package_group)):
+            return None
+        return str(arn)
 
-    def _find(self, context: Context) -> str:
-        """Find the newest version of the group, and keep it for the next pokes."""
+    def _find_newest_version(self, context: Context) -> str:
+        """
+        Return the newest version of the group, and keep it for the next sessions of a
+        rescheduled sensor.
+        """
         group = str(self.model_package_group)
         find = partial(self.hook.newest_model_package, group)
         newest = call_with_retry(find, until=self._deadline, warn=self.log.warning)
@@ -210,7 +216,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         if end.outcome == "approved":
             self.log.info("%s", message)
             return arn
-        if end.outcome == "rejected" and self.options.on_rejected == "skip":
+        if end.outcome != "rejected":
+            raise ModelApprovalError(message, model_package_arn=arn)
+        if self.options.on_rejected == "skip":
             raise AirflowSkipException(message)
-        error = ModelRejectedError if end.outcome == "rejected" else ModelApprovalError
-        raise error(message, model_package_arn=arn)
+        raise ModelRejectedError(message, model_package_arn=arn)

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow import exceptions
-from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import OnCancelled
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class PipelineSensorOptions(SensorOptions, reporting.ReportOptions):
-    """What the DAG author chose for the sensor."""
+    """The options of the sensor."""
 
     which: Which
 
@@ -128,8 +127,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     options = base.ValidatedOptions(PipelineSensorOptions)
-    # What is known in this process: the execution, or the search for it; and the wait
-    # for it.
+    # Of this process: the ARN of the execution, or the search for it; and the wait for
+    # it, once it is found.
     _arn: str | None = None
     _search: search.SearchWaiter
     _waiter: ExecutionWaiter | None = None
@@ -178,17 +177,14 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.progress_interval = progress_interval
         self.property_files = property_files
         self.start_from_trigger = start_from_trigger
-        _ = self.options  # raises an error if one is not valid
-        base.check_start_in_triggerer(self)
-        if deferrable or start_from_trigger:
-            warn_of_hidden_connection(polysync_conn_id)
+        self._check_options()
         self._check_which_arguments(is_given=lambda value: value is not None)
 
     @property
     def parameters(self) -> Any:
         """
-        The parameters of the execution. A number that Airflow cannot store is the text
-        that AWS has.
+        The parameters of the execution. A number that is too large for Airflow's
+        database is a text, as AWS has it.
         """
         return self._parameters
 
@@ -213,8 +209,11 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             if name != "which" and is_given(getattr(self, name))
         ]
         by_arn = is_given(self.execution_arn)
-        if by_arn == ("pipeline_name" in given):
-            both = "are both given" if by_arn else "are both missing"
+        by_name = "pipeline_name" in given
+        if by_arn == by_name:
+            both = "are both missing"
+            if by_arn:
+                both = "are both given"
             raise exceptions.ParametersError(
                 f"execution_arn and pipeline_name {both}: give one of them."
             )
@@ -235,7 +234,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         """
         with self.soft_failures():
             end = check_event(search.SearchEvent, event)
-            self._began_at, self._arn = end.began_at, _found(end)
+            self._began_at = end.began_at
+            self._arn = _arn_of(end)
             return self._end_or_defer(context)
 
     @base.apply_retry_policy
@@ -251,9 +251,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         from polysync_airflow.execution.steps.progress import parse_step_ended
 
         with self.soft_failures():
-            return self._end(
-                context, parse_step_ended(event) or check_event(ExecutionEvent, event)
-            )
+            step_end = parse_step_ended(event)
+            if step_end:
+                return self._end(context, step_end)
+            return self._end(context, check_event(ExecutionEvent, event))
 
     def _check_arguments(self, context: Context) -> None:
         self._check_which_arguments(bool)
@@ -281,27 +282,29 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         from polysync_airflow import triggers
 
         if self._waiter is None:
-            wait = self._search
-            trigger = triggers.PolysyncPipelineSearchTrigger(
-                search=wait.search.model_dump(mode="json"),
+            waiter = self._search
+            search_trigger = triggers.PolysyncPipelineSearchTrigger(
+                search=waiter.search.model_dump(mode="json"),
                 polysync_conn_id=self.polysync_conn_id,
                 region_name=self.hook.region_name,
-                poll_interval=wait.poll_interval,
-                listed_until=wait.listed_until,
-                deadline=wait.deadline,
+                poll_interval=waiter.poll_interval,
+                listed_until=waiter.listed_until,
+                deadline=waiter.deadline,
             )
-            self.defer(trigger=trigger, method_name="execute_found")
+            self.defer(trigger=search_trigger, method_name="execute_found")
         arguments = self._trigger_arguments(
             self._waiter,
             progress_interval=self._list_seconds,
             declared_steps=self._reporter.declared_steps,
         )
-        make: Callable[..., Any] = triggers.PolysyncPipelineExecutionTrigger
+        trigger: triggers.PolysyncPipelineExecutionTrigger
         if self.step_name:
-            make = partial(
-                triggers.PolysyncPipelineStepTrigger, step_name=self.step_name
+            trigger = triggers.PolysyncPipelineStepTrigger(
+                step_name=self.step_name, **arguments
             )
-        self.defer(trigger=make(**arguments), method_name="execute_complete")
+        else:
+            trigger = triggers.PolysyncPipelineExecutionTrigger(**arguments)
+        self.defer(trigger=trigger, method_name="execute_complete")
 
     def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
         """
@@ -309,31 +312,32 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         goes on.
         """
         if self._waiter is None:
-            self._arn = self._arn or self._look()
+            self._arn = self._arn or self._search_once()
             if self._arn is None:
                 return None
             self._waiter = self._begin_wait(context, self._arn)
         return self._poll_execution(context, self._waiter)
 
-    def _look(self) -> str | None:
+    def _search_once(self) -> str | None:
         """
         Return the ARN of the execution that is looked for; None if there is none yet.
 
         :raises PolysyncError: the search has ended without one.
         """
-        wait, at = self._search, clock.time()
+        waiter = self._search
+        listed_at = clock.time()
         listed = self.hook.find_pipeline_executions(
-            wait.search.pipeline_name,
-            created_after=wait.list_after,
-            created_before=wait.search.created_before,
+            waiter.search.pipeline_name,
+            created_after=waiter.list_after,
+            created_before=waiter.search.created_before,
         )
-        found = search.look(
-            wait, listed, self.hook.list_pipeline_parameters_for_execution, at
+        page = search.look(
+            waiter, listed, self.hook.list_pipeline_parameters_for_execution, listed_at
         )
-        step = self._decide(wait, found)
-        if isinstance(step, Finish):
-            return _found(step.event)
-        self._search = step.waiter
+        result = self._decide(waiter, page)
+        if isinstance(result, Finish):
+            return _arn_of(result.event)
+        self._search = result.waiter
         return None
 
     def _begin_wait(self, context: Context, arn: str) -> ExecutionWaiter:
@@ -343,10 +347,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         """
         from polysync_airflow.execution.steps.progress import check_step_declared
 
-        name = self._pipeline_of(arn)
+        pipeline_name = self._pipeline_of(arn)
         self._execution_hook = self.hook_for_region(models.region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
-        reporting.push_links(context, self.hook, arn, name, self.log)
+        reporting.push_links(context, self.hook, arn, pipeline_name, self.log)
         self._reporter = self._step_reporter(
             context,
             arn,
@@ -354,13 +358,13 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             is_repeated=self._is_rescheduled,
             is_awaited=bool(self.step_name),
         )
-        # A session that is followed by another one spares the calls for what it shows
-        # only until then.
+        # A rescheduled sensor spares the calls for what it would show only until its
+        # next session.
         if not self._is_rescheduled:
             declared = self._reporter.push_declared()
             if self.step_name:
                 check_step_declared(self.step_name, declared)
-        return self._make_waiter(arn, name, started_at=self._began_at)
+        return self._make_waiter(arn, pipeline_name, started_at=self._began_at)
 
     def _poll_execution(
         self, context: Context, waiter: ExecutionWaiter
@@ -368,21 +372,22 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         from polysync_airflow.execution.steps.progress import ended_step
 
         arn = waiter.execution_arn
-        response = self._execution_hook.poll_pipeline_execution(arn)
-        if (
-            not isinstance(response, exceptions.PolysyncError)
-            and not self._is_described
-        ):
-            self._push(context, response)
+        polled = self._execution_hook.poll_pipeline_execution(arn)
+        if not isinstance(polled, exceptions.PolysyncError) and not self._is_described:
+            self._push_run(context, polled)
             self._is_described = True
-        step = self._decide(waiter, response)
-        if isinstance(step, Finish):
-            return cast("ExecutionEvent", step.event)
-        self._waiter = step.waiter
-        steps = self._reporter.after_poll(response)
-        return ended_step(steps, self.step_name, arn) if self.step_name else None
+        result = self._decide(waiter, polled)
+        if isinstance(result, Finish):
+            return cast("ExecutionEvent", result.event)
+        self._waiter = result.waiter
+        steps = self._reporter.after_poll(polled)
+        if not self.step_name:
+            return None
+        return ended_step(steps, self.step_name, arn)
 
-    def _push(self, context: Context, description: models.ExecutionDescription) -> None:
+    def _push_run(
+        self, context: Context, description: models.ExecutionDescription
+    ) -> None:
         arn = description.execution_arn
         parameters: Mapping[str, str] | None = None
         if not self._is_rescheduled or has_ended(description.status):
@@ -394,9 +399,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 self.log.info(
                     "The parameters of the execution are not shown: %s", error
                 )
-        name = self._pipeline_of(arn)
-        run = outcome.described(description, pipeline_name=name, parameters=parameters)
-        reporting.push_run(context, run)
+        summary = outcome.described(
+            description, pipeline_name=self._pipeline_of(arn), parameters=parameters
+        )
+        reporting.push_run(context, summary)
 
     # ---- the end
 
@@ -405,13 +411,12 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         Return the name of an execution's pipeline, lower-case in older ARNs; the ARN of
         a managed one.
         """
-        in_arn, given = models.pipeline_name_of(arn), self.pipeline_name or ""
+        name_in_arn = models.pipeline_name_of(arn)
+        given = self.pipeline_name or ""
         name = models.pipeline_name_of(given)
-        return (
-            models.name_or_arn(name, given)
-            if name.lower() == in_arn.lower()
-            else in_arn
-        )
+        if name.lower() != name_in_arn.lower():
+            return name_in_arn
+        return models.name_or_arn(name, given)
 
     def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
         """
@@ -430,12 +435,14 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             row = ended_row or self._fail_without_step(context, end, report)
         else:
             return self._finish(context, end, note=_note(end))
-        name = self._pipeline_of(arn)
-        message = partial(outcome.step_message, arn, name, row)
+        pipeline_name = self._pipeline_of(arn)
         self._raise_outcome(
-            context, progress.end_of_step(arn, name, row), message, report.notes
+            context,
+            progress.end_of_step(arn, pipeline_name, row),
+            partial(outcome.step_message, arn, pipeline_name, row),
+            report.notes,
         )
-        self._publish(context, arn, name, report.model_package_arns)
+        self._publish(context, arn, pipeline_name, report.model_package_arns)
         return arn
 
     def _fail_without_step(
@@ -459,27 +466,26 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     def _make_error(
         self, end: ExecutionEvent, message: str, *, is_own_stop: bool
     ) -> Exception | None:
-        if end.outcome == "timed_out" and end.error_code:
+        if end.outcome != "timed_out":
+            return super()._make_error(end, message, is_own_stop=is_own_stop)
+        if end.error_code:
+            # The last poll has failed.
             return outcome.refusal_error(end, message)
-        if end.outcome == "timed_out":
-            # As Airflow's sensors, which do not retry after their timeout.
-            return exceptions.PipelineExecutionTimeoutError(
-                message,
-                execution_arn=end.execution_arn,
-                status=end.status,
-                permanent=True,
-            )
-        return super()._make_error(end, message, is_own_stop=is_own_stop)
+        # As Airflow's sensors, which do not retry after their timeout.
+        return exceptions.PipelineExecutionTimeoutError(
+            message,
+            execution_arn=end.execution_arn,
+            status=end.status,
+            permanent=True,
+        )
 
     def _next_step(
         self, status: str | None, retry: str | None, *, by_fail_step: bool
     ) -> str | None:
         if retry:
-            again = (
-                "looks for an execution again"
-                if self.pipeline_name
-                else "waits for the same execution"
-            )
+            again = "waits for the same execution"
+            if self.pipeline_name:
+                again = "looks for an execution again"
             return f"Next: Airflow retries the task {retry}. The retry {again}."
         if state_of(status) is PolysyncState.FAILED:
             return (
@@ -489,18 +495,16 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         return None
 
 
-def _found(end: search.SearchEvent) -> str:
+def _arn_of(end: search.SearchEvent) -> str:
     if end.execution_arn is None:
         raise outcome.search_error(end)
     return end.execution_arn
 
 
 def _note(end: ExecutionEvent) -> str | None:
-    return (
-        None
-        if end.outcome == "ended"
-        else "This task has not stopped it: it may still be running."
-    )
+    if end.outcome == "ended":
+        return None
+    return "This task has not stopped it: it may still be running."
 
 
 def default_window(context: Context) -> tuple[datetime, datetime | None]:
@@ -513,9 +517,12 @@ def default_window(context: Context) -> tuple[datetime, datetime | None]:
     begins when the DAG run was due.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/timetable.html
     """
-    start, end = context.get("data_interval_start"), context.get("data_interval_end")
-    if start is not None:
-        return start, end if end and end > start else None
+    begin: Any = context.get("data_interval_start")
+    if begin is not None:
+        end = context.get("data_interval_end")
+        if end and end > begin:
+            return begin, end
+        return begin, None
     dag_run = context.get("dag_run")
     # Airflow 2 has no ``run_after``, but always an interval.
     begin = getattr(dag_run, "run_after", None) or getattr(dag_run, "start_date", None)

@@ -22,7 +22,6 @@ from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.operators import base
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
@@ -109,7 +108,9 @@ def test_older_versions_refuse_it(
     monkeypatch: pytest.MonkeyPatch, version_of_airflow: str
 ) -> None:
     """There, the templates would not be rendered."""
-    monkeypatch.setattr(base, "CAPABILITIES", capabilities_of(version_of_airflow))
+    monkeypatch.setattr(
+        sensors_base, "CAPABILITIES", capabilities_of(version_of_airflow)
+    )
 
     for make in (
         lambda: PolysyncPipelineSensor(

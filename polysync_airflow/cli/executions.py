@@ -32,6 +32,7 @@ from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.jobs import importer
+from polysync_airflow.operators.base import list_steps_if_due
 from polysync_airflow.operators.results import StepReport
 
 # Of a pipeline. commands.toml says so.
@@ -214,15 +215,11 @@ def _watch(
     response: ExecutionDescription | exceptions.PolysyncError = seen
     try:
         while True:
-            step = wait.decide(response, now := clock.time())
+            step = wait.decide(response, clock.time())
             lines = [*step.log_lines]
-            if progress.after_poll(
-                response if isinstance(response, exceptions.PolysyncError) else None,
-                now,
-            ):
-                lines += progress.after_list(
-                    result_or_error(hook.list_pipeline_execution_steps, arn), now
-                )
+            listed = list_steps_if_due(hook, arn, progress, response)
+            if listed:
+                lines += listed.log_lines
             for text in [text for line in lines for text in line.text.splitlines()]:
                 print(f"{clock.now():%H:%M:%S} {text}", file=stream, flush=True)
             if isinstance(step, waiter.Finish):

@@ -52,9 +52,9 @@ def test_path_of_a_connection(
     for auth_method in (auth_methods.client_secret, auth_methods.identity_file):
         emulator.control.reset()
         auth_method(context)
-        with traced(lambda _: True, *PASSED) as files:
+        with traced(lambda _: True, *PASSED) as trace:
             credentials: Any = PolysyncSageMakerHook().get_session().get_credentials()
             credentials.get_frozen_credentials()
-        found += [file for file in files if file not in found]
+        found += [file for file in trace.files if file not in found]
 
-    assert_documented("A connection to signed credentials", found)
+    assert_documented("A connection, to signed credentials", found)

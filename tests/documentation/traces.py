@@ -1,6 +1,5 @@
 """
-Finds out which files of the package handle a value, in the order in which they first
-do.
+Finds out which functions of the package a run enters, and which of them see a value.
 """
 
 from __future__ import annotations
@@ -8,11 +7,12 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -35,46 +35,89 @@ MAX_DEPTH: Final = 8
 Handles = Callable[[Any], bool]
 
 
+class Function(NamedTuple):
+    """A function, by its file below the package and its name."""
+
+    file: str
+    name: str
+
+
+@dataclass
+class Trace:
+    """
+    What a run has done, in all threads.
+
+    :param entered: the functions, whenever one was entered.
+    :param handled: those that see the value, in the order in which they first do.
+    """
+
+    entered: list[Function] = field(default_factory=list)
+    handled: dict[Function, None] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[str]:
+        """The files that see the value, in the order in which they first do."""
+        return list(dict.fromkeys(function.file for function in self.handled))
+
+
 @contextmanager
-def traced(handles: Handles, *passed: str) -> Iterator[list[str]]:
+def traced(handles: Handles, *passed: str) -> Iterator[Trace]:
     """
-    Collect the files of the package whose functions handle a value, in all threads.
+    Trace the functions of the package.
 
-    :param handles: decides by the arguments of a function, and by what it returns.
-    :param passed: files and folders that are not on this path.
+    :param handles: whether a function sees the value, by its arguments when it is
+        entered, and by its variables and its result at its end.
+    :param passed: files and folders that are not traced.
     """
-    found: list[str] = []
+    trace = Trace()
 
-    def trace(frame: FrameType, event: str, returned: Any) -> None:
-        code = frame.f_code
-        if not code.co_filename.startswith(f"{PACKAGE}/") or event not in (
-            "call",
-            "return",
-        ):
+    def observe(frame: FrameType, event: str, returned: Any) -> None:
+        if event not in ("call", "return"):
             return
-        file = str(Path(code.co_filename).relative_to(PACKAGE))
-        if (
-            file in found
-            or file.startswith((*PASSED, *passed))
-            or code.co_name.startswith("<")
-        ):
+        function = function_of(frame)
+        if function is None or function.file.startswith((*PASSED, *passed)):
             return
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        if handles(
-            [frame.f_locals.get(name) for name in names]
-            if event == "call"
-            else returned
-        ):
-            found.append(file)
+        if event == "call":
+            trace.entered.append(function)
+        if function in trace.handled:
+            return
+        values = [*frame.f_locals.values()]
+        if event == "return":
+            values.append(returned)
+        if handles(values):
+            trace.handled[function] = None
 
-    before = sys.getprofile(), threading.getprofile()
-    threading.setprofile(trace)
-    sys.setprofile(trace)
+    before = (sys.getprofile(), threading.getprofile())
+    threading.setprofile(observe)
+    sys.setprofile(observe)
     try:
-        yield found
+        yield trace
     finally:
         sys.setprofile(before[0])
         threading.setprofile(before[1])
+
+
+def function_of(frame: FrameType) -> Function | None:
+    """
+    Return the function that a frame runs; None if it is not one of the package, or has
+    no name.
+    """
+    code = frame.f_code
+    if not code.co_filename.startswith(f"{PACKAGE}/") or code.co_name.startswith("<"):
+        return None
+    return Function(str(Path(code.co_filename).relative_to(PACKAGE)), code.co_name)
+
+
+def stack() -> list[Function]:
+    """Return the functions of the package that run in this thread, the first first."""
+    frame: FrameType | None = sys._getframe()
+    functions: list[Function] = []
+    while frame:
+        function = function_of(frame)
+        if function:
+            functions.insert(0, function)
+        frame = frame.f_back
+    return functions
 
 
 def contains(value: Any, wanted: str, depth: int = MAX_DEPTH) -> bool:
@@ -102,24 +145,37 @@ def contains(value: Any, wanted: str, depth: int = MAX_DEPTH) -> bool:
     )
 
 
-def documented(title: str) -> list[str]:
+def documented_walk(heading: str) -> list[Function]:
     """
-    Return the files of a path on the page Architecture: those in the first sentence
-    after its title.
+    Return the functions of a walk on the page Architecture: those of the file with
+    which each point of its list begins.
     """
-    section = page("explanation/architecture.md").section(
-        "Three paths through the code"
-    )
-    (line,) = (line for line in section.splitlines() if f"*{title}*" in line)
-    return re.findall(r"`([\w/]+\.py)`", line.split(". ")[1])
+    section = page("explanation/architecture.md").section(heading)
+    points = re.findall(r"^\d+\. `([\w/]+\.py)`: (.*)$", section, re.MULTILINE)
+    return [
+        Function(file, name)
+        for file, text in points
+        for name in re.findall(r"`(\w+)`", text)
+    ]
 
 
-def assert_documented(title: str, found: list[str]) -> None:
+def assert_walked(walk: Sequence[Function], trace: Trace) -> None:
+    """Assert that a run has entered the functions of a walk in their order."""
+    entered = iter(trace.entered)
+    for function in walk:
+        assert function in entered, (
+            f"docs/explanation/architecture.md: {function.file}: {function.name} is not"
+            " entered at this place of the walk"
+        )
+
+
+def assert_documented(heading: str, files: list[str]) -> None:
     """
-    Assert that a path on the page Architecture has exactly these files; otherwise the
+    Assert that a walk on the page Architecture has exactly these files; otherwise the
     message has the right text.
     """
-    text = ", ".join(f"`{file}`" for file in found)
-    assert documented(title) == found, (
-        f"docs/explanation/architecture.md must have: *{title}*: {text}."
+    section = page("explanation/architecture.md").section(heading)
+    text = ", ".join(f"`{file}`" for file in files)
+    assert re.findall(r"`([\w/]+\.py)`", section) == files, (
+        f"docs/explanation/architecture.md must have under {heading!r}: {text}."
     )

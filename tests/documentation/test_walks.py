@@ -1,0 +1,130 @@
+"""
+The walks through the code on the page Architecture, compared with what a run of a task
+does.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import pytest
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
+from tests.documentation.traces import (
+    Function,
+    assert_walked,
+    contains,
+    documented_walk,
+    stack,
+    traced,
+)
+from tests.tasks import EmulatedTime, run_task
+from tests.unit.operators.recovery.harness import START, RequestInterceptor
+
+pytestmark = pytest.mark.documentation
+
+MAX_FILES: Final = 6
+MAX_CALLS: Final = 4
+STATUS: Final = "CompletedWithFailures"
+# Neither AWS nor the example pipelines have this text.
+VALUE: Final = "value-that-is-followed"
+# The files that see the status, and why a reader of the walk may skip them.
+SKIPPED: Final = {
+    "hooks/executions.py": "makes a model of AWS's response",
+    "states.py": "is the table of AWS's statuses",
+    "execution/outcome.py": "makes the text of the error",
+    "execution/lifecycle/decisions.py": "says in that text what comes next",
+    "retrying.py": "decides by the error whether a retry follows",
+}
+SKIPPED_DEFERRED: Final = {
+    **SKIPPED,
+    "triggers/schedule.py": "carries what the poller sends to the trigger",
+    "execution/lifecycle/ending.py": "has the trigger stop only what has not ended",
+}
+# Between the functions of the walk, these call what they are given.
+CALLERS: Final = {
+    Function("operators/execution_calls.py", "_retry"),
+    # Before Airflow 3.3.
+    Function("operators/base.py", "run"),
+}
+
+
+@pytest.mark.parametrize(
+    ("heading", "deferrable", "skipped", "first"),
+    [
+        (
+            "From `execute` to the end of the task, on a worker",
+            False,
+            SKIPPED,
+            Function("operators/base.py", "_wait_on_worker"),
+        ),
+        (
+            "From `execute` to the end of the task, deferred",
+            True,
+            SKIPPED_DEFERRED,
+            Function("triggers/wait_triggers.py", "run"),
+        ),
+    ],
+    ids=["on a worker", "deferred"],
+)
+def test_walk_of_a_status(
+    heading: str,
+    deferrable: bool,
+    skipped: dict[str, str],
+    first: Function,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """
+    From the start to the error of the task. All functions from ``first`` on see the
+    status.
+    """
+    emulator.control.put_scenario({"end_as": STATUS})
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", deferrable=deferrable
+    )
+
+    with traced(partial(contains, wanted=STATUS), "aws/", "auth/") as trace:
+        run_task(operator)
+
+    walk = documented_walk(heading)
+    files = {function.file for function in walk}
+    assert len(files) <= MAX_FILES
+    assert_walked(walk, trace)
+    assert [
+        each for each in walk[walk.index(first) :] if each not in trace.handled
+    ] == []
+    assert {*trace.files} - files == {*skipped}
+
+
+def test_walk_of_a_parameter(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the argument of the operator to the request."""
+    calls: list[Function] = []
+    RequestInterceptor(monkeypatch).before(START, lambda _: calls.extend(stack()))
+    operator = PolysyncStartPipelineOperator(
+        task_id="train",
+        pipeline_name="abalone",
+        pipeline_parameters={"InputDataUrl": VALUE},
+        wait_for_completion=False,
+    )
+
+    with traced(partial(contains, wanted=VALUE), "aws/", "auth/") as trace:
+        run_task(operator)
+
+    walk = documented_walk("A parameter, from the DAG to AWS")
+    assert_walked(walk, trace)
+    assert [each for each in walk if each not in trace.handled] == []
+    own = [
+        call
+        for call in calls
+        if call not in CALLERS and not call.file.startswith(("aws/", "auth/"))
+    ]
+    prepare = Function("operators/execution_calls.py", "_prepare")
+    assert own == [function for function in walk if function != prepare]
+    assert len(own) - 1 <= MAX_CALLS

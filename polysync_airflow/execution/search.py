@@ -453,7 +453,7 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
         return SearchEvent(
             outcome=outcome,
             began_at=self.search.began_at,
-            message=f"{message} SearchPage for: {describe_search(self.search)}.",
+            message=f"{message} Looked for: {describe_search(self.search)}.",
             **error_fields(error),
         )
 

@@ -659,7 +659,10 @@ class LiveConnection(Generic[Hook]):
                 missing = call_airflow(lambda: is_missing(self._id))
         finally:
             self._read_at = clock.monotonic()
-        self._deletion.after_read(self._read_at, is_missing=missing)
+        if missing:
+            self._deletion.note_missing(self._read_at)
+        else:
+            self._deletion.begin_anew()
         # One line for an outage, not one for each read.
         if error and not self._error:
             log.warning(

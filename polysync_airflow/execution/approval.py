@@ -31,7 +31,7 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import FrozenModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.waiter import (
+from polysync_airflow.execution.resource_waiter import (
     ResourceArguments,
     ResourceEvent,
     ResourceWaiter,

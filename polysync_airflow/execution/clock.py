@@ -20,7 +20,7 @@ class Clock:
     """
 
     def time(self) -> float:
-        """Return the seconds since the epoch."""
+        """Return the Unix time."""
         return host.time()
 
     def monotonic(self) -> float:
@@ -46,7 +46,7 @@ _clock = Clock()
 
 
 def time() -> float:
-    """Return the seconds since the epoch."""
+    """Return the Unix time."""
     return _clock.time()
 
 

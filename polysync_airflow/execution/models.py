@@ -32,6 +32,9 @@ from polysync_airflow.states import STATUS_STOPPING
 # only. A field's ``description`` says which values are valid;
 # ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
+# The steps of a definition are more than AWS allows. A loop runs some of them again.
+MAX_STEPS = 500
+MAX_STEP_ROWS = 2000
 MAX_SELECTED_STEPS = 50
 # In place of the ARN of a source execution: the newest one that can be a source.
 LATEST = "latest"
@@ -61,7 +64,7 @@ MIN_POLL_INTERVAL = 1.0
 MAX_POLL_INTERVAL = 24 * 3600.0
 # A list of steps costs a call for each execution.
 MIN_PROGRESS_INTERVAL = 10.0
-# Seconds since the epoch, from 2001 to 2286: numbers that can be added up and converted
+# Unix times from 2001 to 2286: numbers that can be added up and converted
 # to dates.
 MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10

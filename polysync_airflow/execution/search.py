@@ -274,7 +274,7 @@ def look(
     Return what a look brings a search.
 
     :param listed: the executions of the pipeline, the oldest first; or the error.
-    :param at: when the list was requested, in seconds since the epoch.
+    :param at: when the list was requested, as Unix time.
     """
     if isinstance(listed, PolysyncError):
         return listed
@@ -347,7 +347,7 @@ class SearchPage(NamedTuple):
     What a look at AWS's list has brought.
 
     :param found: the execution that the search means; None if there is none.
-    :param at: when the list was requested, in seconds since the epoch.
+    :param at: when the list was requested, as Unix time.
     """
 
     found: ListedExecution | None
@@ -468,5 +468,5 @@ class SearchArguments(WaitArguments):
 
     @property
     def since(self) -> float:
-        """When the search began, in seconds since the epoch."""
+        """When the search began, as Unix time."""
         return self.search.began_at.timestamp()

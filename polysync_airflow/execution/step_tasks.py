@@ -112,7 +112,7 @@ class StepsSnapshot:
     :param is_declared: whether the rows have all steps of the execution's definition.
     :param rows: the steps by name, as the XCom ``steps`` has them.
     :param steps: AWS's list of the steps.
-    :param due: when they are listed again, in seconds since the epoch; None if they
+    :param due: when they are listed again, as Unix time; None if they
         were not listed.
     """
 
@@ -434,7 +434,7 @@ class StepTaskArguments(models.StrictModel):
         """
         Return the wait of a task instance.
 
-        :param now: in seconds since the epoch.
+        :param now: as Unix time.
         """
         key = replace(TaskKey.of(ti), task_id=self.execution_task_id)
         return StepTaskWaiter(
@@ -463,7 +463,7 @@ class StepTaskEndArguments(StepTaskArguments):
         """
         Return the wait of a task instance.
 
-        :param now: in seconds since the epoch.
+        :param now: as Unix time.
         """
         return replace(super().waiter_of(ti, now), ends_task=True)
 

@@ -1,18 +1,17 @@
 """
-The decision core of all waits: what to do after each poll of what a task waits for.
+What a wait does after each poll of what its task waits for.
 
 Rules, for executions, searches, model packages, and whatever comes next:
 
-1. A response that means an end, as the class of the wait says, ends it. In any other
-   state the wait goes on, also in one that this version does not know, of which the log
-   warns once.
+1. The class of the wait says which responses end it. In any other state the wait goes
+   on, also in one that this version does not know, of which the log warns once.
 2. After a permanent error the wait ends, and when the connection is deleted, which a
    retry may cure. After any other error (throttling, network, expired credentials) it
    goes on with backoff.
 3. A throttled poll is repeated soon if a rate limiter, which all waits share, has
    slowed down the calls.
-4. An error is logged once. A wait that shares its polls with others logs only one that
-   lasts: the log of the triggerer names the others once for all waits
+4. An error is logged once. A wait that shares its polls with others logs an error only
+   if it lasts: the log of the triggerer has each error once for all waits
    (``triggers/activity.py``).
 5. The deadline ends the wait in any state, but only after one last poll: what has ended
    in time counts as ended. A last poll that takes too long ends it too.
@@ -42,12 +41,10 @@ from typing import (
     NamedTuple,
     Self,
     TypeVar,
-    cast,
 )
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -89,8 +86,6 @@ LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
 # 41 s after the deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
-# In an event.
-MAX_KNOWN_STEPS: Final = 2000
 
 
 class LogLine(NamedTuple):
@@ -106,11 +101,10 @@ class Failures:
     The polls that have failed since the last successful one.
 
     :param count: how many.
-    :param since: when the first of them failed, in seconds since the epoch.
+    :param since: when the first of them failed, as Unix time.
     :param last: the error of the last one.
     :param logged: the error that the log of the task has; None if it has none.
-    :param last_since: since when all of them have had the last error, in seconds since
-        the epoch.
+    :param last_since: since when all of them have had the last error, as Unix time.
     """
 
     count: int = 0
@@ -119,27 +113,15 @@ class Failures:
     logged: str | None = None
     last_since: float = 0.0
 
-    def add(
-        self, error: PolysyncError, now: float, *, shared: bool
-    ) -> tuple[Failures, tuple[LogLine, ...]]:
-        """
-        Return the failures with one more, and what the log of the task says of it.
-
-        :param shared: the polls are shared with other waits.
-        """
+    def with_one_more(self, error: PolysyncError, now: float) -> Failures:
+        """Return the failures after another poll has failed."""
         text = str(error)
-        since = now
-        last_since = now
-        if self.count:
-            since = self.since
-        if self.count and text == self.last:
-            last_since = self.last_since
-        failures = Failures(self.count + 1, since, text, self.logged, last_since)
-        if text == self.logged or (shared and now - since < QUIET_SECONDS):
-            return failures, ()
-        duration = f" for {format_seconds(now - since)}" if shared else ""
-        line = LogLine(logging.WARNING, f"Poll failed, retrying{duration}: {text}")
-        return replace(failures, logged=text), (line,)
+        if self.count == 0:
+            return Failures(1, now, text, self.logged, now)
+        last_since = self.last_since
+        if text != self.last:
+            last_since = now
+        return Failures(self.count + 1, self.since, text, self.logged, last_since)
 
 
 NO_FAILURES: Final = Failures()
@@ -172,25 +154,6 @@ class Finish(Generic[Event]):
     log_lines: tuple[LogLine, ...] = ()
 
 
-def backoff(
-    error: PolysyncError, poll_interval: float, failures: int, *, rate_limited: bool
-) -> float:
-    """
-    Return the seconds until the next poll after a poll that failed.
-
-    :param failures: the number of polls that had failed in a row before it.
-    :param rate_limited: a rate limiter, which throttling slows down, applies to the
-        polls.
-    """
-    first = (
-        THROTTLING_BACKOFF_SECONDS
-        if rate_limited and is_throttling(error)
-        else poll_interval
-    )
-    factor: int = 2 ** min(failures, MAX_DOUBLINGS)
-    return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
-
-
 def error_fields(error: PolysyncError | None) -> dict[str, Any]:
     """
     Return the fields of an event about the last poll. The code of an error that is not
@@ -213,10 +176,10 @@ class Waiter(ABC, Generic[Response, Event]):
     The state of a wait. A subclass says what a response means.
 
     :param poll_interval: seconds between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch.
-    :param rate_limited: the polls are shared with other waits, and a rate limiter,
-        which throttling slows down, applies to them.
+    :param since: when the wait began, as Unix time.
+    :param deadline: when it ends at the latest, as Unix time.
+    :param rate_limited: whether the polls are shared with other waits, so that a rate
+        limiter, which throttling slows down, applies to them.
     :param failures: the polls that have failed since the last successful one.
     """
 
@@ -238,7 +201,7 @@ class Waiter(ABC, Generic[Response, Event]):
 
     @property
     def group(self) -> str:
-        """What has the same value for waits that a poller may poll together."""
+        """The key of the waits that one poll may serve together."""
         return self.name
 
     @property
@@ -248,7 +211,7 @@ class Waiter(ABC, Generic[Response, Event]):
 
     @property
     def last_poll_at(self) -> float:
-        """When the last poll is due, in seconds since the epoch."""
+        """When the last poll is due, as Unix time."""
         return self.deadline
 
     def is_news(self, response: Response) -> bool:
@@ -266,7 +229,9 @@ class Waiter(ABC, Generic[Response, Event]):
     @abstractmethod
     def end_of(self, response: Response, now: float) -> Event | None:
         """
-        Return the event if a response ends the wait, which has been updated with it.
+        Return the event if a response ends the wait; None if it goes on.
+
+        :param response: the response with which this state was updated.
         """
 
     @abstractmethod
@@ -281,12 +246,10 @@ class Waiter(ABC, Generic[Response, Event]):
 
     def first_wait(self, now: float) -> Wait[Self]:
         """Return the instruction before the first poll."""
-        # Also when the deadline has passed already, as it may have for a try that
-        # reattaches to an execution.
-        return Wait(
-            max(FIRST_POLL_DELAY_SECONDS, min(self.poll_interval, self.deadline - now)),
-            self,
-        )
+        seconds = min(self.poll_interval, self.deadline - now)
+        # The deadline may have passed for a try that reattaches to an execution. Its
+        # first poll is not earlier either.
+        return Wait(max(FIRST_POLL_DELAY_SECONDS, seconds), self)
 
     def decide(
         self, response: Response | PolysyncError, now: float
@@ -298,28 +261,23 @@ class Waiter(ABC, Generic[Response, Event]):
         """
         if isinstance(response, PolysyncError):
             return self._after_error(response, now)
-        if (
-            not self.failures.count
-            and now < self.deadline
-            and not self.is_news(response)
-        ):
+        is_last_poll = now >= self.deadline
+        has_failed = self.failures.count > 0
+        if not is_last_poll and not has_failed and not self.is_news(response):
             # By far the most frequent case: the state of the wait stays the same.
             return self._wait(self.poll_interval, now)
+
         lines = self.lines_about(response, now)
         if self.failures.logged:
-            lines = (
-                LogLine(logging.INFO, f"Polls succeed again: {self.label}"),
-                *lines,
-            )
+            line = LogLine(logging.INFO, f"Polls succeed again: {self.label}")
+            lines = (line, *lines)
         updated = replace(self.updated(response), failures=NO_FAILURES)
         event = updated.end_of(response, now)
-        if event is None and now >= self.deadline:
-            event = updated.event("timed_out", updated.timeout_text())
-        return (
-            Finish(event, lines)
-            if event
-            else updated._wait(self.poll_interval, now, lines)
-        )
+        if event:
+            return Finish(event, lines)
+        if is_last_poll:
+            return Finish(updated.event("timed_out", updated.timeout_text()), lines)
+        return updated._wait(self.poll_interval, now, lines)
 
     def time_out(self, note: str | None = None) -> Finish[Event]:
         """
@@ -332,29 +290,52 @@ class Waiter(ABC, Generic[Response, Event]):
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
-        limit = (
+        text = (
             f"the limit of {format_seconds(self.deadline - self.since)} (timeout= or"
-            " execution_timeout=)"
+            " execution_timeout=) was reached"
         )
-        return f"{limit} was reached; {note}" if note else f"{limit} was reached"
+        if note:
+            return f"{text}; {note}"
+        return text
 
     def _after_error(
         self, error: PolysyncError, now: float
     ) -> Wait[Self] | Finish[Event]:
-        failures, lines = self.failures.add(error, now, shared=self.rate_limited)
+        failures = self.failures.with_one_more(error, now)
         updated = replace(self, failures=failures)
         if updated.is_refused(error, now):
             return Finish(updated.event("refused", str(error), error))
         if now >= self.deadline:
             text = self.timeout_text(f"the last poll failed: {error}")
             return Finish(updated.event("timed_out", text, error))
-        seconds = backoff(
-            error,
-            self.poll_interval,
-            self.failures.count,
-            rate_limited=self.rate_limited,
-        )
-        return updated._wait(seconds, now, lines)
+        seconds = self._backoff(error)
+        line = updated._line_about_failures(now)
+        if line is None:
+            return updated._wait(seconds, now)
+        logged = replace(failures, logged=failures.last)
+        return replace(updated, failures=logged)._wait(seconds, now, (line,))
+
+    def _backoff(self, error: PolysyncError) -> float:
+        """Return the seconds until the next poll, after one more has failed."""
+        first = self.poll_interval
+        if self.rate_limited and is_throttling(error):
+            first = THROTTLING_BACKOFF_SECONDS
+        factor: int = 2 ** min(self.failures.count, MAX_DOUBLINGS)
+        return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
+
+    def _line_about_failures(self, now: float) -> LogLine | None:
+        """Return what the log of the task says of the last error (rule 4)."""
+        failures = self.failures
+        if failures.last == failures.logged:
+            return None
+        if not self.rate_limited:
+            text = f"Poll failed, retrying: {failures.last}"
+            return LogLine(logging.WARNING, text)
+        seconds = now - failures.since
+        if seconds < QUIET_SECONDS:
+            return None
+        text = f"Poll failed, retrying for {format_seconds(seconds)}: {failures.last}"
+        return LogLine(logging.WARNING, text)
 
     def is_refused(self, error: PolysyncError, now: float) -> bool:
         """
@@ -421,7 +402,7 @@ class ExecutionEvent(EndOfWait):
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
     known_steps: (
-        Annotated[Mapping[str, str], Field(max_length=MAX_KNOWN_STEPS)] | None
+        Annotated[Mapping[str, str], Field(max_length=models.MAX_STEP_ROWS)] | None
     ) = None
     stop: models.StopBeforeEvent | None = None
 
@@ -458,7 +439,7 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
     The state of a wait for one execution.
 
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
-    :param since: when the attempt of the execution began, in seconds since the epoch.
+    :param since: when the attempt of the execution began, as Unix time.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param last_status: AWS's last known status.
@@ -475,29 +456,25 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
 
     @property
     def name(self) -> str:
-        """Its ARN."""
+        """The ARN of the execution."""
         return self.execution_arn
 
     @property
     def label(self) -> str:
-        """Its ARN, and its pipeline if that is known."""
-        pipeline = (
-            f"Pipeline {self.pipeline_name}, execution"
-            if self.pipeline_name
-            else "Execution"
-        )
-        return f"{pipeline} {self.execution_arn}"
+        """The ARN of the execution, and its pipeline if that is known."""
+        if not self.pipeline_name:
+            return f"Execution {self.execution_arn}"
+        return f"Pipeline {self.pipeline_name}, execution {self.execution_arn}"
 
     @property
     def group(self) -> str:
         """
-        The ARN of its pipeline, which AWS accepts in place of the name: one list polls
-        all of them.
+        The ARN of the pipeline, which AWS accepts in place of the name: one list polls
+        all of its executions.
         """
         # The ARN of an execution has the account, also if AWS manages the pipeline.
-        return models.name_or_arn(
-            self.execution_arn.rpartition("/execution/")[0], self.pipeline_name or ""
-        )
+        pipeline_arn, _, _ = self.execution_arn.rpartition("/execution/")
+        return models.name_or_arn(pipeline_arn, self.pipeline_name or "")
 
     def is_news(self, response: models.ExecutionDescription) -> bool:
         """Return whether the status has changed."""
@@ -505,12 +482,14 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
 
     def updated(self, response: models.ExecutionDescription) -> ExecutionWaiter:
         """Return the state after a response."""
-        status, warned = response.status, self.warned_statuses
+        warned_statuses = self.warned_statuses
+        if response.status not in STATE_OF_STATUS:
+            warned_statuses = warned_statuses | {response.status}
         return replace(
             self,
-            last_status=status,
+            last_status=response.status,
             started_at=response.created_at or self.started_at,
-            warned_statuses=warned if status in STATE_OF_STATUS else warned | {status},
+            warned_statuses=warned_statuses,
         )
 
     def is_refused(self, error: PolysyncError, now: float) -> bool:
@@ -528,22 +507,23 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
         Return a line for a change of the status, and a warning of a new one that is not
         known.
         """
-        lines, status = [], response.status
+        lines = []
+        status = response.status
         if status != self.last_status:
-            change = f"{self.last_status} -> {status}" if self.last_status else status
+            change = status
+            if self.last_status:
+                change = f"{self.last_status} -> {status}"
             # The status comes first: the UI cuts long lines off at the right, and an
             # ARN is long. There is no duration, because the host's clock and AWS's may
             # differ.
             lines.append(LogLine(logging.INFO, f"{change}: {self.label}"))
-        if (
-            state_of(status) is PolysyncState.UNKNOWN
-            and status not in self.warned_statuses
-        ):
+        is_unknown = state_of(status) is PolysyncState.UNKNOWN
+        if is_unknown and status not in self.warned_statuses:
             text = (
                 f"Status {status!r} is unknown to this version; the wait goes on, until"
-                " the timeout at the"
+                f" the timeout at the latest: {self.label}"
             )
-            lines.append(LogLine(logging.WARNING, f"{text} latest: {self.label}"))
+            lines.append(LogLine(logging.WARNING, text))
         return tuple(lines)
 
     def end_of(
@@ -559,6 +539,9 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
         self, outcome: Any, message: str | None, error: PolysyncError | None = None
     ) -> ExecutionEvent:
         """Return the event of a wait that has ended."""
+        resumed_at: datetime | None = None
+        if self.attempt:
+            resumed_at = datetime.fromtimestamp(self.since, UTC)
         return ExecutionEvent(
             outcome=outcome,
             execution_arn=self.execution_arn,
@@ -568,132 +551,9 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
             started_at=self.started_at,
             ended_at=None,
             attempt=self.attempt,
-            attempt_started_at=(
-                datetime.fromtimestamp(self.since, UTC) if self.attempt else None
-            ),
+            attempt_started_at=resumed_at,
             **error_fields(error),
         )
-
-
-class ResourceEvent(EndOfWait):
-    """
-    How a wait for a resource ended. All modes of a sensor end with it.
-
-    :param outcome: that of the resource; ``timed_out``; ``refused`` (the polls fail
-        with a permanent error).
-    :param status: AWS's last known status of the resource; None if no poll has
-        succeeded.
-    :param message: AWS's reason, or why the wait ended without one.
-    :param error_code: error code of the last poll, if it failed.
-    """
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    resource: str
-    status: NameText | None = None
-    message: str | None = None
-
-
-AnyResourceEvent = TypeVar("AnyResourceEvent", bound=ResourceEvent)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
-    """
-    The state of a wait for a resource that one operation of AWS describes: a model
-    package, for example.
-
-    A subclass says which operation it is, and what a description means. The model of
-    the description has the members ``resource`` and ``status``. What else the event has
-    is taken from the last description, by name.
-
-    :param resource: its name or ARN.
-    :param last: what AWS said last; None if no poll has succeeded.
-    """
-
-    # What the metrics and the log of the triggerer call these resources, and what the
-    # log of the task does.
-    polls: ClassVar[str]
-    kind: ClassVar[str]
-    operation: ClassVar[str]
-    # The member of the request that names the resource, and the models of the response
-    # and of the event.
-    request_member: ClassVar[str]
-    description_model: ClassVar[type[BaseModel]]
-    event_model: ClassVar[type[ResourceEvent]]
-
-    resource: str
-    last: Any = None
-
-    @property
-    def name(self) -> str:
-        """The name or ARN of the resource."""
-        return self.resource
-
-    @property
-    def label(self) -> str:
-        """Its kind, and its name or ARN."""
-        return f"{self.kind} {self.resource}"
-
-    @staticmethod
-    @abstractmethod
-    def outcome_of(response: Any) -> tuple[str, str | None] | None:
-        """
-        Return how the wait ends with a description, and AWS's reason; None if it goes
-        on.
-        """
-
-    @staticmethod
-    @abstractmethod
-    def state_of(response: Any) -> tuple[str, bool]:
-        """
-        Return what the log says of a description, and whether this version knows such a
-        state.
-        """
-
-    def updated(self, response: Any) -> Self:
-        """Return the state after a description."""
-        return replace(self, last=response)
-
-    def lines_about(self, response: Any, now: float) -> tuple[LogLine, ...]:
-        """Return a line if the state has changed."""
-        (state, is_known), before = (
-            self.state_of(response),
-            self.last and self.state_of(self.last)[0],
-        )
-        if state == before:
-            return ()
-        note = (
-            ""
-            if is_known
-            else " (unknown to this version; the wait goes on, until its timeout)"
-        )
-        change = f"{before} -> {state}" if before else state
-        level = logging.INFO if is_known else logging.WARNING
-        return (LogLine(level, f"{change}{note}: {self.label}"),)
-
-    def end_of(self, response: Any, now: float) -> AnyResourceEvent | None:
-        """
-        Return the event if the resource is in one of the states that end the wait.
-        """
-        end = self.outcome_of(response)
-        return self.event(*end) if end else None
-
-    def event(
-        self, outcome: Any, message: str | None, error: PolysyncError | None = None
-    ) -> AnyResourceEvent:
-        """Return the event, with what AWS said last."""
-        names = [
-            name for name in self.event_model.model_fields if hasattr(self.last, name)
-        ]
-        values = {name: getattr(self.last, name) for name in names}
-        values |= {
-            "outcome": outcome,
-            "resource": self.resource,
-            "message": message,
-            **error_fields(error),
-        }
-        return cast("AnyResourceEvent", self.event_model(**values))  # pragma: no mutate
 
 
 def check_event(model: type[AnyModel], event: object) -> AnyModel:
@@ -730,29 +590,37 @@ class Deletion:
     def __init__(self, connection_id: str, hint: str = "") -> None:
         self._id = connection_id
         self._hint = hint
-        # The first of the reads since which it has not been found; None if the last one
-        # found it.
+        # When a read did not find it for the first time; None if the last read did.
         self._missing_since: float | None = None
         # The error that ends each wait; None if the connection does not count as
         # deleted.
         self.error: CredentialsError | None = None
 
-    def after_read(self, now: float, *, is_missing: bool) -> None:
+    def begin_anew(self) -> None:
         """
-        Note whether a read has found the connection, or has failed for another reason.
+        Note that a read has found the connection, or has failed for another reason.
+        """
+        self._missing_since = None
+        self.error = None
+
+    def note_missing(self, now: float) -> None:
+        """
+        Note that a read has not found the connection.
 
         :param now: in seconds of ``clock.monotonic``.
         """
-        since = now if self._missing_since is None else self._missing_since
-        self._missing_since, self.error = (since if is_missing else None), None
-        if is_missing and now - since >= DELETED_AFTER_SECONDS:
-            self.error = CredentialsError(
-                f"polysync_conn_id = {self._id!r}: the connection was deleted or"
-                f" renamed. Airflow has not found it for {format_seconds(now - since)}."
-                " Add it again under Admin > Connections. If no retry follows, clear"
-                f" the task.{self._hint}"
-            )
-            self.error.error_code = models.CONNECTION_NOT_FOUND
+        if self._missing_since is None:
+            self._missing_since = now
+        seconds = now - self._missing_since
+        if seconds < DELETED_AFTER_SECONDS:
+            return
+        self.error = CredentialsError(
+            f"polysync_conn_id = {self._id!r}: the connection was deleted or renamed."
+            f" Airflow has not found it for {format_seconds(seconds)}. Add it again"
+            " under Admin > Connections. If no retry follows, clear the"
+            f" task.{self._hint}"
+        )
+        self.error.error_code = models.CONNECTION_NOT_FOUND
 
 
 # ---- the arguments of stored triggers, which others can edit in Airflow's database
@@ -790,16 +658,14 @@ class WaitArguments(models.StrictModel):
     deadline: models.Timestamp
 
     def waiter(self) -> Waiter[Any, Any]:
-        """
-        Return the wait, which shares its polls. Its fields have the names of the
-        arguments.
-        """
-        names = [
-            each.name for each in fields(self.waiter_class) if hasattr(self, each.name)
-        ]
-        return self.waiter_class(
-            **{name: getattr(self, name) for name in names}, rate_limited=True
-        )
+        """Return the wait, which shares its polls with others."""
+        # Its fields have the names of the arguments.
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self.waiter_class)
+            if hasattr(self, field.name)
+        }
+        return self.waiter_class(**values, rate_limited=True)
 
 
 class TriggerArguments(WaitArguments):
@@ -815,16 +681,4 @@ class TriggerArguments(WaitArguments):
     stop_at: Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=2)]
     progress_interval: ProgressInterval | None
     declared_steps: str | None
-    step_task_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None
-
-
-class ResourceArguments(WaitArguments):
-    """
-    The arguments of a trigger that waits for a resource. A subclass says which names
-    are valid.
-    """
-
-    waiter_class: ClassVar[type[ResourceWaiter[Any]]]
-
-    resource: str
-    since: models.Timestamp
+    step_task_ids: Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)] | None

@@ -44,11 +44,11 @@ from polysync_airflow.execution.pipelines import (
     PipelineDescription,
     PipelineSummary,
 )
+from polysync_airflow.execution.resource_waiter import ResourceWaiter
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
 from polysync_airflow.execution.texts import describe_validation_error
-from polysync_airflow.execution.waiter import ResourceWaiter
 
 Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with

@@ -32,10 +32,10 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import Seconds, seconds
+from polysync_airflow.execution.resource_waiter import ResourceWaiter
 from polysync_airflow.execution.waiter import (
     LAST_POLL_SECONDS,
     Finish,
-    ResourceWaiter,
     Wait,
     Waiter,
     check_event,

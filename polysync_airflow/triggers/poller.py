@@ -40,13 +40,13 @@ from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock, search
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.resource_waiter import ResourceWaiter
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
     NO_FAILURES,
     ExecutionWaiter,
     Finish,
-    ResourceWaiter,
     Waiter,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -28,6 +28,7 @@ from polysync_airflow.execution.approval import ApprovalTriggerArguments
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.outcome import StopReason
 from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.resource_waiter import ResourceArguments
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
@@ -431,7 +432,7 @@ class ResourceTrigger(WaitTrigger):
     attributes.
     """
 
-    arguments_model: ClassVar[type[waiter.ResourceArguments]]
+    arguments_model: ClassVar[type[ResourceArguments]]
 
     def _find_poller(self) -> poller.Poller:
         kind = self.arguments_model.waiter_class

@@ -14,8 +14,8 @@ from polysync_airflow.auth.connection import DISCRIMINATORS, choices_of
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.events import read_message
-from polysync_airflow.execution.lifecycle.decisions import Action, next_action
-from polysync_airflow.execution.lifecycle.instructions import RecoveryOptions
+from polysync_airflow.execution.lifecycle.decisions import next_command
+from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryOptions
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.steps.descriptions import (
@@ -111,19 +111,19 @@ def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -
         stop_on_kill=True,
     )
 
-    action = next_action(record, int(cleared), status, options)
+    command = next_command(record, int(cleared), status, options)
 
     phrases = {
-        Action.REATTACH: "takes its result"
+        Command.WATCH: "takes its result"
         if status == "Succeeded"
         else "waits for its end",
-        Action.RESUME: "resumes it" if status == "Failed" else "the same; with",
-        Action.START: "starts a new one",
-        Action.STOP: "stops it, waits for its end, starts a new one",
-        Action.WAIT_FOR_END: "waits for its end, then starts a new one",
+        Command.RESUME: "resumes it" if status == "Failed" else "the same; with",
+        Command.PREPARE: "starts a new one",
+        Command.STOP: "stops it, waits for its end, starts a new one",
+        Command.WAIT_FOR_END: "waits for its end, then starts a new one",
     }
-    assert phrases[action] in text
-    assert (action is Action.START) == (text == "starts a new one")
+    assert phrases[command] in text
+    assert (command is Command.PREPARE) == (text == "starts a new one")
 
 
 def names_in(text: str) -> set[str]:

@@ -36,6 +36,7 @@ FOLDER_LAYERS = {
         {"models"},
         {"console", "prices"},
         {"events", "parameters", "waiter"},
+        {"resource_waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},
         {"steps"},

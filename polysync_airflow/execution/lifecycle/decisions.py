@@ -28,69 +28,68 @@ the rules of a process that no longer waits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, auto
-from typing import Final
+from typing import Final, Literal
 
 from polysync_airflow import states
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
+    Command,
     ExecutionRecord,
     RecoveryOptions,
 )
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
-
-class Action(Enum):
-    """The next action of a try."""
-
-    # Start a new execution.
-    START = auto()
-    # Continue with the stored execution: wait for its end, or take its result.
-    REATTACH = auto()
-    # Resume the stored execution from its failed steps (RetryPipelineExecution).
-    RESUME = auto()
-    # Send a resume again that a user does not want any more, to know whether AWS begins
-    # it.
-    SETTLE_RESUME = auto()
-    # Request a stop of the stored execution, then wait for its end.
-    STOP = auto()
-    # Wait for the end of the stored execution, then decide again.
-    WAIT_FOR_END = auto()
+# What a try may do next with the execution of the earlier tries.
+Decision = Literal[
+    # Start a new one.
+    Command.PREPARE,
+    # Continue with it: wait for its end, or take its result.
+    Command.WATCH,
+    # Resume it from its failed steps (RetryPipelineExecution).
+    Command.RESUME,
+    # Send a resume of it again that the user does not want any more.
+    Command.RESEND_RESUME,
+    # Request its stop, then wait for its end.
+    Command.STOP,
+    # Wait for its end, then decide again.
+    Command.WAIT_FOR_END,
+]
 
 
-def next_action(
+def next_command(
     record: ExecutionRecord, epoch: int, status: str, options: RecoveryOptions
-) -> Action:
+) -> Decision:
     """
-    Return the next action of a try.
+    Return what a try does next with the execution of the earlier tries.
 
     :param record: the record of the earlier tries.
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution.
     """
     if record.epoch == epoch:
-        return _after_retry(record, status, options)
+        return _for_retry(record, status, options)
     return _after_clear(record, epoch, status, options)
 
 
-def _after_retry(
+def _for_retry(
     record: ExecutionRecord, status: str, options: RecoveryOptions
-) -> Action:
+) -> Decision:
     """Rule 2: a try of the same epoch continues with the stored execution."""
     if record.resume_is_pending:
-        return _continue(status, after_failure=Action.RESUME)
+        # Rule 4: the same request again, whatever the options say.
+        return _continue(status, after_failure=Command.RESUME)
     if _counts_as_success(status, options):
-        return Action.REATTACH
+        return Command.WATCH
     if options.retry_mode == "resume":
-        return _continue(status, after_failure=Action.RESUME)
-    return _continue(status, after_failure=Action.START)
+        return _continue(status, after_failure=Command.RESUME)
+    return _continue(status, after_failure=Command.PREPARE)
 
 
 def _after_clear(
     record: ExecutionRecord, epoch: int, status: str, options: RecoveryOptions
-) -> Action:
+) -> Decision:
     """
     Rule 3: the user who has cleared the task wants a new execution, or the rest of this
     one.
@@ -102,82 +101,78 @@ def _after_clear(
 
     choice = record.choice_in(epoch)
     if choice and choice.on_clear == "resume":
-        # Somebody may have resumed it outside of Airflow meanwhile: the user wants its
+        # If somebody has resumed it outside of Airflow meanwhile, the user wants its
         # end.
-        return _continue(status, after_failure=Action.RESUME)
+        return _continue(status, after_failure=Command.RESUME)
     if choice:
         return _replace(record, status, options)
 
     if record.epoch == NO_EPOCH and record.replaced_by_epoch is not None:
-        # Another task instance with the same key has started it. Its first try was to
-        # replace it, and has not come to that.
+        # Another task instance with the same key has started it. The first try of this
+        # one was to replace it, and has ended before.
         return _replace(record, status, options)
+
     if not options.stop_on_clear:
-        return _go_on_with_group(status, options)
+        return _for_group(status, options)
     if options.on_clear == "resume" and not _counts_as_success(status, options):
-        return _resume_what_failed(status, options)
+        return _repeat_what_failed(status, options)
     return _replace(record, status, options)
 
 
-def _continue(status: str, *, after_failure: Action) -> Action:
-    """
-    Return the action of a try that wants the end of the execution, whatever it is.
-    """
+def _continue(status: str, *, after_failure: Decision) -> Decision:
+    """Return what a try does that wants the result of the execution."""
     if status == states.STATUS_STOPPING:
-        return Action.WAIT_FOR_END
+        return Command.WAIT_FOR_END
     if not has_ended(status):
-        return Action.REATTACH
+        return Command.WATCH
     if state_of(status) is PolysyncState.SUCCESS:
-        return Action.REATTACH
+        return Command.WATCH
     if state_of(status) is PolysyncState.CANCELLED:
-        return Action.START
+        return Command.PREPARE
     return after_failure
 
 
-def _replace(record: ExecutionRecord, status: str, options: RecoveryOptions) -> Action:
-    """
-    Return the action of a try that wants a new execution in place of the stored one.
-    """
+def _replace(
+    record: ExecutionRecord, status: str, options: RecoveryOptions
+) -> Decision:
+    """Return what a try does that wants a new execution in place of the stored one."""
     if not has_ended(status):
         return _bring_to_its_end(status, options)
     if record.resume_is_pending and _has_failed(status):
         # Rule 4: a process that was frozen may still resume it.
-        return Action.SETTLE_RESUME
-    return Action.START
+        return Command.RESEND_RESUME
+    return Command.PREPARE
 
 
-def _resume_what_failed(status: str, options: RecoveryOptions) -> Action:
+def _repeat_what_failed(status: str, options: RecoveryOptions) -> Decision:
     """
-    Return the action of a try that repeats what has failed, and replaces any other
+    Return what a try does that repeats what has failed, and replaces any other
     execution.
     """
     if not has_ended(status):
         return _bring_to_its_end(status, options)
     if _has_failed(status):
-        return Action.RESUME
-    return Action.START
+        return Command.RESUME
+    return Command.PREPARE
 
 
-def _go_on_with_group(status: str, options: RecoveryOptions) -> Action:
-    """
-    Return the action of a group of steps, which chooses by the status.
-
-    The status may be another one than that by which it has chosen.
-    """
+def _for_group(status: str, options: RecoveryOptions) -> Decision:
+    """Return what the execution task of a group of steps does, as it has chosen."""
     if options.on_clear == "resume":
-        return _continue(status, after_failure=Action.RESUME)
-    return Action.WAIT_FOR_END
+        # The status may have changed since the choice.
+        return _continue(status, after_failure=Command.RESUME)
+    return Command.WAIT_FOR_END
 
 
-def _bring_to_its_end(status: str, options: RecoveryOptions) -> Action:
+def _bring_to_its_end(status: str, options: RecoveryOptions) -> Decision:
     """
-    Return the action of a try that begins only after the end of an execution that runs.
+    Return what a try does that must not begin before the end of an execution that runs.
     """
     if status == states.STATUS_STOPPING:
-        return Action.WAIT_FOR_END
+        return Command.WAIT_FOR_END
     if not options.stops_cleared:
-        return Action.WAIT_FOR_END
-    return Action.STOP
+        return Command.WAIT_FOR_END
+    return Command.STOP
 
 
 def _has_failed(status: str | None) -> bool:
@@ -191,7 +186,7 @@ def _counts_as_success(status: str, options: RecoveryOptions) -> bool:
     return status == states.STATUS_COMPLETED_WITH_FAILURES
 
 
-# What the message of a failure says about the retry,
+# What the message of a failure says about the retry, if one follows.
 _RETRY_STARTS: Final = "The retry starts a new execution."
 _RETRY_REPEATS_ALL: Final = (
     'The retry starts a new execution and\n  repeats every step; retry_mode="resume"'
@@ -201,12 +196,12 @@ _RETRY_RESUMES: Final = (
     "The retry resumes the execution:\n"
     "  it repeats only the steps that had not succeeded."
 )
-# or about what a user can do. After a Fail step, AWS does not resume:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 _RETRY_AFTER_FAIL_STEP: Final = (
     "The retry starts a new execution and\n"
     "  repeats every step, since AWS does not resume after a Fail step."
 )
+# What it says about a clear, if no retry follows.
 _CLEAR_AFTER_FAIL_STEP: Final = (
     "Next: mend the cause, then clear the task. "
     "That starts a new execution and repeats every step,\n"
@@ -232,8 +227,8 @@ def next_step(
     button: str = "",
 ) -> str | None:
     """
-    Return what comes next, as the last sentences of a failure's message; None if a
-    person has to know.
+    Return what comes next, as the last sentences of a failure's message; None if only
+    the user knows.
 
     :param status: AWS status with which the execution has ended; None if it may still
         be running.
@@ -329,10 +324,10 @@ def unused_arguments(
         for name in sorted(compared)
         if getattr(sent, name) != getattr(current, name)
     ]
-    if not parameters:
-        return arguments
-    return arguments + [
-        f"pipeline_parameters[{name!r}]"
-        for name, value in sorted(current.pipeline_parameters.items())
-        if parameters.get(name) != value
-    ]
+    if parameters:
+        arguments += [
+            f"pipeline_parameters[{name!r}]"
+            for name, value in sorted(current.pipeline_parameters.items())
+            if parameters.get(name) != value
+        ]
+    return arguments

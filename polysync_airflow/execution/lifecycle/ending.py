@@ -1,11 +1,13 @@
 """
-What becomes of an execution that nobody waits for.
+What becomes of an execution that a process no longer waits for: on a worker, in a
+triggerer, or in the DAG processor.
 
-Rules of a process that no longer waits: on a worker, in a triggerer, or in the DAG
-processor. ``state`` is the state of the task instance now; None if it has been cleared.
-``stored`` is the proven record in the store now; None if there is none. Only a worker
-can ask whether its try is still the current one of the task instance: not after a
-clear, or once a retry is due.
+``state`` is the state of the task instance now; None if it has been cleared. ``stored``
+is the proven record in the store now; None if there is none. Only a worker can ask
+whether its try is still the current one of the task instance: not after a clear, or
+once a retry is due.
+
+Rules:
 
 1. An execution whose wait has ended with its own end is reported. If an earlier try of
    the task had asked for its stop, that is no decision of a user: the task begins
@@ -96,8 +98,8 @@ def is_over(state: str | None) -> bool:
 
 def keeps_xcoms(state: str | None) -> bool:
     """
-    Return whether a task that its try has left keeps the XComs of this try: no later
-    try deletes them.
+    Return whether a task keeps the XComs of its last try, because no later try deletes
+    them.
     """
     return is_over(state) and state != DELETED
 
@@ -123,9 +125,9 @@ def owner_by_record(
     """
     Return who decides about the execution of a try, as its own process sees it.
 
-    A try that has gone on with the execution has written its number into the stored
-    record. If the task has ended since, and the later try has no response to a request
-    that this one has sent late, only this one knows what AWS has begun.
+    A later try that has gone on with the execution has written its number into the
+    stored record. If the task has ended since, and the later try has no response to a
+    request that this one has sent late, only this one knows what AWS has begun.
 
     :param is_current: whether this try is still the current one of the task instance.
     """
@@ -190,7 +192,7 @@ def owner_at_end_of_wait(
 
 
 def _has_later_try(stored: ExecutionRecord | None, arn: str, try_number: int) -> bool:
-    """Return whether the record says that a later try has gone on from a trigger's."""
+    """Return whether a later try than that of a trigger has written the record."""
     if stored is None:
         return False
     return stored.execution_arn != arn or stored.try_number > try_number
@@ -222,9 +224,9 @@ def _is_of_later_try(
     # The record that a process reads after a deferral may already be that of a later
     # try, so its own number counts. A DAG run that was created again counts its tries
     # from 1 again.
-    written_by = (_dag_run_started_at(stored), stored.try_number)
-    try_runner = (_dag_run_started_at(record), try_number)
-    return written_by > try_runner
+    stored_try = (_dag_run_started_at(stored), stored.try_number)
+    own_try = (_dag_run_started_at(record), try_number)
+    return stored_try > own_try
 
 
 def _dag_run_started_at(record: ExecutionRecord) -> datetime:
@@ -423,8 +425,8 @@ def outcomes_to_stop_earlier_at(
     *, stop_on_kill: bool, is_last_try: bool, may_retry_refusal: bool
 ) -> list[UnendedOutcome]:
     """
-    Return the same for a wait for the execution of an earlier try, which each retry
-    waits for anew.
+    Return the outcomes of a wait for the end of an earlier try's execution at which the
+    trigger stops it. Each retry waits for that end anew.
     """
     outcomes = outcomes_to_stop_at(
         stop_on_kill=stop_on_kill, may_retry_refusal=may_retry_refusal
@@ -442,9 +444,11 @@ def stops_before_event(
 
     :param outcomes: those at which it does.
     """
-    # Whoever has deleted the connection does not want it to be used, and a retry may
-    # follow: the connection may come back.
-    return end.outcome in outcomes and end.error_code != CONNECTION_NOT_FOUND
+    if end.error_code == CONNECTION_NOT_FOUND:
+        # Whoever has deleted the connection does not want it to be used, and a retry
+        # may follow: the connection may come back.
+        return False
+    return end.outcome in outcomes
 
 
 # ---- the end of a wait
@@ -474,7 +478,7 @@ def after_wait(
     :param record: the record, if ``needs_record``; None if there is none, or if it
         cannot be believed.
     :param retry_follows: whether Airflow starts another try if the polls are refused.
-    :param problem: why it cannot be believed.
+    :param problem: why the record cannot be believed; None if it can.
     """
     if end.outcome == "ended":
         return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
@@ -498,13 +502,10 @@ def _after_own_end(
     *,
     stop_on_kill: bool,
 ) -> TryEnd:
-    """
-    Rule 1 of a process that no longer waits: was it a user who has stopped the
-    execution?
-    """
+    """Rule 1: a stop that an earlier try has requested is no decision of a user."""
     try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
     if record is None or not _is_cancelled(end):
-        # Without a proven record, the cancellation is somebody's.
+        # Without a proven record, a cancellation counts as a user's.
         return try_end
     stopped_by = record.stop_requested_by
     if stopped_by and stopped_by < try_number:

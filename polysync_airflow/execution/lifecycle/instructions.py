@@ -52,8 +52,6 @@ class Incarnation(models.StrictModel):
     region: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
-# Airflow's column for it is as long.
-_MAX_CONNECTION_ID: Final = 250
 # What a cleared task does if its execution has failed.
 OnClear = Literal["new", "resume"]
 
@@ -80,16 +78,12 @@ class UnattendedStop(models.StrictModel):
         it, ends its execution. With ``wait_for_completion=False``, it does not.
     """
 
-    polysync_conn_id: Annotated[
-        str, StringConstraints(min_length=1, max_length=_MAX_CONNECTION_ID)
-    ]
+    polysync_conn_id: models.ConnectionId
     after_success: bool = True
 
 
-# That of a record which was written for another incarnation of the task instance.
+# The epoch of a record that another incarnation of the task instance has written.
 NO_EPOCH: Final = -1
-
-
 # A name that an administrator gives, or a digest.
 DEPLOYMENT_PATTERN: Final = r"[A-Za-z0-9._-]{1,64}"
 
@@ -175,11 +169,11 @@ class ExecutionRecord(models.StrictModel):
 
     def with_choice_of(self, stored: ExecutionRecord | None) -> ExecutionRecord:
         """
-        Return the record with what a user has chosen meanwhile: the choice is kept in
-        the stored record only.
+        Return the record with what a user has chosen meanwhile: only the stored record
+        has it.
 
-        If another try has begun the epoch of its clear, it has used the choice up; this
-        one still has it.
+        If another try has begun the epoch of the user's clear, it has used the choice
+        up, and this record keeps its own.
 
         :param stored: the record in the store; None if there is none.
         """
@@ -193,10 +187,8 @@ class ExecutionRecord(models.StrictModel):
 
     def without_values(self) -> ExecutionRecord:
         """
-        Return the record as it is stored: once the ARN is known, no try needs the
-        values of the parameters.
-
-        Whoever may read Variables would see them.
+        Return the record as it is stored. Whoever may read Variables would see the
+        values of the parameters, and once the ARN is known, no try needs them.
         """
         if self.execution_arn is None:
             return self
@@ -238,8 +230,8 @@ OnCompletedWithFailures = Literal["fail", "succeed"]
 
 class RecoveryOptions(Options):
     """
-    What the DAG author chose about the executions of earlier tries; see the arguments
-    of the operator.
+    What the DAG author says about the executions of earlier tries. The operator's
+    docstring explains the options.
     """
 
     retry_mode: RetryMode
@@ -259,7 +251,8 @@ class RecoveryOptions(Options):
 _TASK_DIGITS: Final = 10
 _INCARNATION_DIGITS: Final = 12
 _NAME_END: Final = re.compile(
-    rf"(?:^|-)([0-9a-f]{{{_TASK_DIGITS}}})-([0-9a-f]{{{_INCARNATION_DIGITS}}})-([0-9]{{1,9}})-([0-9]{{1,9}})$"
+    rf"(?:^|-)([0-9a-f]{{{_TASK_DIGITS}}})-([0-9a-f]{{{_INCARNATION_DIGITS}}})"
+    r"-([0-9]{1,9})-([0-9]{1,9})$"
 )
 
 
@@ -275,7 +268,9 @@ class TaskKey:
     @classmethod
     def of(cls, ti: Any) -> TaskKey:
         """Return the key of a task instance."""
-        map_index = -1 if ti.map_index is None else ti.map_index
+        map_index = ti.map_index
+        if map_index is None:
+            map_index = -1
         return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
 
 
@@ -283,7 +278,9 @@ class StartName(NamedTuple):
     """
     What the display name of an execution says of its start.
 
-    :param task_mark: see ``TaskIdentity``, as for ``incarnation_mark``.
+    :param task_mark: digest of the task instance, see ``TaskIdentity``.
+    :param incarnation_mark: digest of its incarnation, too.
+    :param number: how many starts of the epoch came before it.
     """
 
     task_mark: str
@@ -325,12 +322,13 @@ class TaskIdentity:
         name ends with digests.
         """
         key = self.key
-        text = re.sub(r"[^A-Za-z0-9]+", "-", f"{key.dag_id}/{key.task_id}/{key.run_id}")
-        index = () if key.map_index < 0 else (str(key.map_index),)
-        marks = (self.task_mark, self.incarnation_mark)
-        end = "-".join((*index, *marks, str(epoch), str(number)))
-        text = text[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip("-")
-        return f"{text}-{end}".lstrip("-")
+        end = f"{self.task_mark}-{self.incarnation_mark}-{epoch}-{number}"
+        if key.map_index >= 0:
+            end = f"{key.map_index}-{end}"
+        ids = f"{key.dag_id}/{key.task_id}/{key.run_id}"
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", ids)
+        readable = readable[: models.DISPLAY_NAME_MAX - len(end) - 1].rstrip("-")
+        return f"{readable}-{end}".lstrip("-")
 
     @property
     def task_mark(self) -> str:
@@ -339,31 +337,33 @@ class TaskIdentity:
 
     @property
     def incarnation_mark(self) -> str:
-        """The same with the incarnation of the task instance."""
+        """A digest of these and of the incarnation of the task instance."""
         return self._digest_of_incarnation()[:_INCARNATION_DIGITS]
 
     def next_number(self, record: ExecutionRecord | None, epoch: int) -> int:
-        """Return the number of the next start of an epoch, after that of a record."""
+        """
+        Return the number of the next start of an epoch.
+
+        :param record: the record of the start before; None if there is none.
+        """
         if record is None:
             return 0
         prefix, _, number = record.request.client_request_token.rpartition("-")
-        return (
-            int(number) + 1
-            if prefix == self._token_prefix(epoch) and number.isdecimal()
-            else 0
-        )
+        if prefix != self._token_prefix(epoch) or not number.isdecimal():
+            # It is of another epoch, or somebody else has made the token.
+            return 0
+        return int(number) + 1
 
     def _token_prefix(self, epoch: int) -> str:
         return f"polysync-{self._digest_of_incarnation(epoch)[:40]}"
 
     def _digest_of_incarnation(self, *parts: int) -> str:
         started_at = self.incarnation.dag_run_started_at
-        run = (
-            started_at.isoformat() if started_at else None,
-            self.incarnation.region,
-            self.nonce,
-        )
-        return _digest(self.key, self.deployment, *run, *parts)
+        start: str | None = None
+        if started_at:
+            start = started_at.isoformat()
+        incarnation = (start, self.incarnation.region, self.nonce)
+        return _digest(self.key, self.deployment, *incarnation, *parts)
 
 
 def _digest(key: TaskKey, *parts: object) -> str:
@@ -377,36 +377,43 @@ def read_name(*texts: str | None) -> StartName | None:
 
     :param texts: its display name and its description.
     """
-    if found := _find_name(texts):
-        task, incarnation, epoch, number = found.groups()
-        return StartName(task, incarnation, int(epoch), int(number))
-    return None
+    match = _match_name(texts)
+    if match is None:
+        return None
+    task_mark, incarnation_mark, epoch, number = match.groups()
+    return StartName(task_mark, incarnation_mark, int(epoch), int(number))
 
 
 def owner_text(*texts: str | None) -> str | None:
     """
     Return the DAG, the task and the DAG run that have started an execution, as far as
-    its name has them.
+    its name has them; None if none of its texts ends as ``display_name`` does.
 
     For people only: whoever starts an execution may give it such a name.
 
     :param texts: its display name and its description.
     """
-    found = _find_name(texts)
-    return found and found.string[: found.start()].removeprefix("Airflow: ")
+    match = _match_name(texts)
+    if match is None:
+        return None
+    return match.string[: match.start()].removeprefix("Airflow: ")
 
 
-def _find_name(texts: Iterable[str | None]) -> re.Match[str] | None:
-    return next(filter(None, (_NAME_END.search(text) for text in texts if text)), None)
+def _match_name(texts: Iterable[str | None]) -> re.Match[str] | None:
+    for text in texts:
+        match = _NAME_END.search(text or "")
+        if match:
+            return match
+    return None
 
 
 class Command(Enum):
-    """What a driver does."""
+    """What a try does next."""
 
     # Look in AWS for the execution of earlier tries whose record is missing or cannot
     # be believed.
     LOOK_UP = auto()
-    # Make the request for a new execution, and check it.
+    # Start a new execution: first make its request, and check it.
     PREPARE = auto()
     # Send the stored start request for the first time.
     START = auto()
@@ -421,7 +428,8 @@ class Command(Enum):
     DESCRIBE = auto()
     # Resume the execution with the stored token.
     RESUME = auto()
-    # The same, where the token was stored before a user cleared the task.
+    # The same, where the token was stored before a user cleared the task: to know
+    # whether AWS begins the resume, which the user may not want any more.
     RESEND_RESUME = auto()
     # Describe the execution whose resume AWS has refused: an earlier request may have
     # resumed it.
@@ -455,7 +463,7 @@ ENDS_THE_START: Final = frozenset({Command.WATCH, Command.WAIT_FOR_END})
 
 
 class Store(Enum):
-    """What becomes of the stored record before an action."""
+    """What becomes of the stored record before a command."""
 
     KEEP = auto()
     # The record of the instruction is stored.
@@ -519,7 +527,7 @@ class ExecutionsListed(NamedTuple):
 
 class Killed(NamedTuple):
     """
-    The process was killed before the action was performed. What comes before it is
+    The process was killed before it did the command. What was to be stored before is
     stored.
 
     :param is_shutdown: whether its worker shuts down.
@@ -564,8 +572,8 @@ class Instruction:
     :param start_number: how many starts of the epoch came before the one that is
         prepared.
     :param times_unknown: how often AWS did not know the execution that is described.
-    :param delay: how many seconds to wait before the action.
-    :param store: what to do with the stored record before the action.
+    :param delay: how many seconds to wait before the command.
+    :param store: what to do with the stored record before the command.
     """
 
     command: Command
@@ -598,24 +606,33 @@ class Instruction:
     @property
     def attempt_started_at(self) -> datetime | None:
         """When this attempt of the execution began; None if it has just begun."""
-        return self.existing_record.resumed_at or (
-            self.description.created_at if self.description else None
-        )
+        resumed_at = self.existing_record.resumed_at
+        if resumed_at:
+            return resumed_at
+        if self.description is None:
+            return None
+        return self.description.created_at
 
-    def next(self, command: Command, *lines: LogLine, **changes: Any) -> Instruction:
-        """Return the next instruction, which knows the same except for changes."""
+    def next(self, command: Command, *lines: LogLine, **fields: Any) -> Instruction:
+        """
+        Return the next instruction.
+
+        :param fields: what else is new in it. It keeps the rest, except for what
+            belongs to one command: its delay, its error, and what it stores.
+        """
+        of_one_command = {"delay": 0.0, "store": Store.KEEP, "error": None}
         return replace(
-            self,
-            command=command,
-            lines=lines,
-            **{"delay": 0.0, "store": Store.KEEP, "error": None, **changes},
+            self, command=command, lines=lines, **{**of_one_command, **fields}
         )
 
     def write(
-        self, command: Command, *lines: LogLine, changes: dict[str, Any], **known: Any
+        self, command: Command, *lines: LogLine, changes: dict[str, Any], **fields: Any
     ) -> Instruction:
         """
-        Return the next instruction, before which changes of the record are stored.
+        Return the next instruction, before which the record is stored.
+
+        :param changes: what changes in the record.
+        :param fields: what else is new in the instruction.
         """
         writer = {
             "try_number": self.task_try.number,
@@ -623,7 +640,7 @@ class Instruction:
             "unattended_stop": self.task_try.unattended_stop,
         }
         record = self.existing_record.model_copy(update={**changes, **writer})
-        return self.next(command, *lines, record=record, store=Store.WRITE, **known)
+        return self.next(command, *lines, record=record, store=Store.WRITE, **fields)
 
     def without_start(self) -> Instruction:
         """

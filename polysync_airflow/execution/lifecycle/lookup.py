@@ -49,31 +49,35 @@ from polysync_airflow.states import has_ended
 MAX_LOOKED_AT: Final = 300
 
 
-def find(task_try: TaskTry, seen: ExecutionsListed) -> ExecutionRecord | None:
+def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None:
     """
     Return the record of the earlier tries' execution, made from what AWS says; None if
     there is none.
     """
-    # The newest are listed first.
-    executions = [*seen.listed]
-    if seen.claimed:
-        executions.insert(0, seen.claimed)
-    running = {each.execution_arn for each in executions if not has_ended(each.status)}
+    # AWS lists the newest first.
+    executions = list(listing.listed)
+    if listing.claimed:
+        executions.insert(0, listing.claimed)
+    running = {
+        execution.execution_arn
+        for execution in executions
+        if not has_ended(execution.status)
+    }
 
-    own_records = _own_records(task_try, executions, seen.pipeline_name)
+    own_records = _own_records(task_try, executions, listing.pipeline_name)
     for record in own_records:
         if record.execution_arn in running:
             return record
     for record in own_records:
         if task_try.unproven or record.epoch == task_try.epoch:
             return record
-    for record in _records_of_others(task_try, executions, seen.pipeline_name):
+    for record in _records_of_others(task_try, executions, listing.pipeline_name):
         if record.execution_arn in running:
             return record
     return None
 
 
-def arn_of(record: ExecutionRecord, seen: ExecutionsListed) -> str | None:
+def arn_of(record: ExecutionRecord, listing: ExecutionsListed) -> str | None:
     """
     Return the ARN of the execution that the request of a record has started; None if
     none is listed.
@@ -82,18 +86,18 @@ def arn_of(record: ExecutionRecord, seen: ExecutionsListed) -> str | None:
     wanted = read_name(request.execution_display_name, request.execution_description)
     if wanted is None:
         return None
-    for execution in seen.listed:
+    for execution in listing.listed:
         if _name_of(execution) == wanted:
             return execution.execution_arn
     return None
 
 
-def is_blocked(task_try: TaskTry, seen: ExecutionsListed) -> bool:
+def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     """
     Return whether nothing may be started, because of an execution that a record names
     and nobody knows.
     """
-    if seen.claimed is None or has_ended(seen.claimed.status):
+    if listing.claimed is None or has_ended(listing.claimed.status):
         return False
     return task_try.task.next_number(_unproven_record_of(task_try), task_try.epoch) == 0
 
@@ -149,8 +153,8 @@ def _own_records(
 ) -> list[ExecutionRecord]:
     unproven_record = _unproven_record_of(task_try)
     records = [
-        own_record_of(each, task_try.task, unproven_record, pipeline_name)
-        for each in executions
+        own_record_of(execution, task_try.task, unproven_record, pipeline_name)
+        for execution in executions
     ]
     return [record for record in records if record]
 
@@ -167,9 +171,12 @@ def _records_of_others(
         name = _name_of(execution)
         if name is None or name.task_mark != task_try.task.task_mark:
             continue
-        # Nobody knows its token, and nobody needs it: an execution with an ARN is not
-        # started again.
-        token = "-".join(("polysync", *map(str, name)))
+        # Nobody knows the token of the start, and nobody needs it: an execution with an
+        # ARN is not started again.
+        token = (
+            f"polysync-{name.task_mark}-{name.incarnation_mark}"
+            f"-{name.epoch}-{name.number}"
+        )
         record = _record_of(
             execution.execution_arn, task_try.task, token, pipeline_name
         )

@@ -63,9 +63,8 @@ from polysync_airflow.exceptions import (
     has_code,
 )
 from polysync_airflow.execution.lifecycle.decisions import (
-    Action,
     is_of_other_incarnation,
-    next_action,
+    next_command,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
@@ -103,7 +102,7 @@ MAX_TIMES_UNKNOWN: Final = int(LAG_SECONDS / ASK_AGAIN_SECONDS)
 
 
 def after(instruction: Instruction, event: Event) -> Instruction:
-    """Return the instruction that follows, now that something has happened."""
+    """Return the instruction that follows from what has happened."""
     return transition_of(instruction.command, type(event)).handle(instruction, event)
 
 
@@ -119,13 +118,15 @@ def killed_error(*, is_shutdown: bool) -> PolysyncError:
     return PolysyncError(text, permanent=False)
 
 
-# ---- how a try begins: with the record of the earlier tries, or with what AWS says
+# ---- how a try begins: with the record of the earlier tries, or with what AWS lists
 
 
 def begin(task_try: TaskTry, record: ExecutionRecord | None) -> Instruction:
     """
-    Return the first instruction of a try, which has read the record of the earlier
-    tries.
+    Return the first instruction of a try.
+
+    :param record: the record of the earlier tries; None if there is none, or if it
+        cannot be believed.
     """
     if record is not None:
         return _take_over(task_try, record)
@@ -151,7 +152,7 @@ def _take_over(
         return _take_over_from_other_incarnation(first)
     if record.try_number == task_try.number:
         return first
-    changes = _changes_of_clear(record, task_try.epoch)
+    changes = _changes_by_later_try(record, task_try.epoch)
     return first.write(first.command, *first.lines, changes=changes)
 
 
@@ -169,10 +170,10 @@ def _take_over_from_other_incarnation(first: Instruction) -> Instruction:
     return first.write(first.command, line, *first.lines, changes=changes)
 
 
-def _changes_of_clear(record: ExecutionRecord, epoch: int) -> dict[str, Any]:
+def _changes_by_later_try(record: ExecutionRecord, epoch: int) -> dict[str, Any]:
     """
-    Return what changes in a record that a try takes over: a choice counts for one clear
-    only.
+    Return what a later try changes in the record: what a user has chosen for a clear
+    counts for that clear only.
     """
     choice = record.choice_in(epoch)
     changes = {"clear_choice": choice, "epoch": record.epoch}
@@ -185,7 +186,7 @@ def _changes_of_clear(record: ExecutionRecord, epoch: int) -> dict[str, Any]:
 
 
 def _looked_up(instruction: Instruction, event: ExecutionsListed) -> Instruction:
-    """A try that has no record, or one without an ARN, has looked in AWS."""
+    """Go on with the execution that AWS lists, or prepare a new one."""
     task_try = instruction.task_try
     if instruction.record:
         return _looked_up_request(instruction, event)
@@ -200,7 +201,7 @@ def _looked_up(instruction: Instruction, event: ExecutionsListed) -> Instruction
 def _looked_up_request(
     instruction: Instruction, event: ExecutionsListed
 ) -> Instruction:
-    """An earlier try has sent a request, and its response is not known."""
+    """Find the execution of a request of which no try has received the response."""
     arn = arn_of(instruction.existing_record, event)
     if arn is None:
         line = info(
@@ -216,16 +217,17 @@ def _looked_up_request(
 def _looked_up_started(
     instruction: Instruction, event: ExecutionsListed
 ) -> Instruction:
-    """AWS may know the token of the start from a request with other parameters."""
+    """Find the execution of a start that AWS has answered with a conflict."""
     task_try = instruction.task_try
     record = find(task_try, event)
     if record:
-        # The record that is there may have a choice of the user.
+        # The record of the start may have a choice of the user.
         choice = {"clear_choice": instruction.existing_record.clear_choice}
         record = record.model_copy(update=choice)
         return _take_over(task_try, record, _found_line(record))
     if arn_of(instruction.existing_record, event):
-        # It is of an earlier epoch, and has ended: there is its record, so it counts.
+        # The execution is of an earlier epoch and has ended. It counts, because its
+        # record exists.
         return _looked_up_request(instruction, event)
     problem = (
         "AWS has answered the start with ConflictException for a minute: another change"
@@ -373,7 +375,7 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
     """Decide by the status."""
     task_try = instruction.task_try
     description = event.description
-    action = next_action(
+    command = next_command(
         instruction.existing_record,
         task_try.epoch,
         description.status,
@@ -385,23 +387,19 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
         started_at=description.created_at,
         times_unknown=0,
     )
-    match action:
-        case Action.START:
+    match command:
+        case Command.PREPARE:
             return _prepare_again(instruction)
-        case Action.REATTACH:
+        case Command.WATCH:
             return _reattach(instruction, event)
-        case Action.RESUME:
+        case Command.RESUME:
             return _resume(instruction)
-        case Action.SETTLE_RESUME:
+        case Command.RESEND_RESUME:
             # Written although nothing changes: Airflow refuses the write of a replaced
             # try.
             return instruction.write(Command.RESEND_RESUME, changes={})
-        case Action.STOP:
-            return _bring_to_its_end(Command.STOP, instruction, description.status)
-        case Action.WAIT_FOR_END:
-            return _bring_to_its_end(
-                Command.WAIT_FOR_END, instruction, description.status
-            )
+        case Command.STOP | Command.WAIT_FOR_END:
+            return _let_it_end(instruction, command, description.status)
 
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
@@ -428,13 +426,13 @@ def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
 
 def _ask_again(instruction: Instruction, error: PolysyncError) -> Instruction:
     """Describe an execution again that AWS does not know yet."""
-    lines: tuple[LogLine, ...] = ()
+    lines: list[LogLine] = []
     if instruction.times_unknown == 0:
-        line = warning(
+        text = (
             "AWS does not know the execution, perhaps not yet. Asking again for"
             f" {LAG_SECONDS:g} s: {error} Execution: {instruction.existing_record.arn}"
         )
-        lines = (line,)
+        lines.append(warning(text))
     return instruction.next(
         instruction.command,
         *lines,
@@ -462,32 +460,26 @@ def _reattach(instruction: Instruction, event: Described) -> Instruction:
     return instruction.next(Command.WATCH, line)
 
 
-def _bring_to_its_end(
-    command: Command, instruction: Instruction, status: str
-) -> Instruction:
+def _let_it_end(instruction: Instruction, command: Command, status: str) -> Instruction:
     """
     Stop an execution, or only wait for its end: the try must not continue with it.
     """
-    epoch = instruction.task_try.epoch
-    line = _unended_line(instruction, status)
-    stops = instruction.task_try.options.stops_cleared
-    if stops and instruction.existing_record.epoch != epoch:
-        return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
-    return instruction.next(command, line)
-
-
-def _unended_line(instruction: Instruction, status: str) -> LogLine:
     options = instruction.task_try.options
+    epoch = instruction.task_try.epoch
+    record = instruction.existing_record
     follows = "A new one starts"
     if not options.stop_on_clear:
         follows = "The task goes on with it"
     kept = ""
     if not options.stop_on_kill:
         kept = "; stop_on_kill=False keeps it running"
-    return warning(
+    line = warning(
         f"The execution of an earlier try has not ended (AWS status {status})."
-        f" {follows} after its end{kept}: execution {instruction.existing_record.arn}"
+        f" {follows} after its end{kept}: execution {record.arn}"
     )
+    if options.stops_cleared and record.epoch != epoch:
+        return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
+    return instruction.next(command, line)
 
 
 def _stop_requested(instruction: Instruction, _: Accepted) -> Instruction:
@@ -703,7 +695,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     Command.WAIT_FOR_END: {},
     Command.FAIL: {},
 }
-# After every command for which the table has nothing else.
+# After every command for which the table says nothing else.
 _AFTER_ANY_COMMAND: Final[Mapping[type[Event], Transition]] = {
     Refused: Transition(_failed, {Command.FAIL}),
     Killed: Transition(_killed, {Command.FAIL}),
@@ -711,7 +703,7 @@ _AFTER_ANY_COMMAND: Final[Mapping[type[Event], Transition]] = {
 
 
 def transition_of(command: Command, event: type[Event]) -> Transition:
-    """Return what a try does after an event."""
+    """Return what a try does after a command has led to an event."""
     transition = TRANSITIONS[command].get(event)
     if transition is None:
         transition = _AFTER_ANY_COMMAND[event]

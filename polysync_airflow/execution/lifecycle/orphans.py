@@ -1,9 +1,9 @@
 """
-Whether an execution is stopped by somebody who is no process of its task: a triggerer
-that was told of the task's end, or a sweep.
+Whether the watch stops an execution whose task has no process: in a triggerer that was
+told of the task's end, or in a sweep.
 
-Its task may have ended, or have been deleted, while none of its processes ran, for
-example between two tries.
+A task may end, or be deleted, while none of its processes runs, for example between two
+tries.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def with_status(verdict: Verdict, status: str | None) -> Verdict:
 
     :param status: AWS's status of the execution; None if AWS does not say.
     """
-    if verdict.finding is not Finding.STOP or status is None or is_stoppable(status):
+    if verdict.finding is not Finding.STOP:
+        return verdict
+    if status is None or is_stoppable(status):
         return verdict
     return Verdict(
         Finding.OVER,
@@ -133,7 +135,7 @@ def _is_of_same_try(stored: ExecutionRecord, examined: ExecutionRecord) -> bool:
 
 def _is_replaced(record: ExecutionRecord, task: SeenTask) -> bool:
     """
-    Return whether the task instance is another one than that which wrote the record.
+    Return whether another task instance with the same key wrote the record.
 
     A clear and a retry never take back the number of a try: only a task instance that
     was created anew counts from the beginning.

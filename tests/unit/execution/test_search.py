@@ -484,7 +484,9 @@ def test_decision(
     assert (event.outcome, event.began_at) == (outcome, BEGAN_AT)
     if text:
         assert str(event.message).startswith(text)
-        sought = "Looked for: the first execution of pipeline fanout created from 2026-01-01"
+        sought = (
+            "Looked for: the first execution of pipeline fanout created from 2026-01-01"
+        )
         assert sought in str(event.message)
     if isinstance(result, SageMakerApiError) and outcome != "found":
         assert (event.error_code, event.operation) == ("X", "ListPipelineExecutions")

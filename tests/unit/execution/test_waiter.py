@@ -493,7 +493,10 @@ def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
     """
     deletion = Deletion("team")
     for now, is_missing in reads:
-        deletion.after_read(1000 + now, is_missing=is_missing)
+        if is_missing:
+            deletion.note_missing(1000 + now)
+        else:
+            deletion.begin_anew()
 
     assert (deletion.error is not None) == is_deleted
     if deletion.error:
@@ -510,7 +513,7 @@ def test_error_of_a_deleted_connection_ends_with_a_hint() -> None:
     """What else may be the reason, which this module does not know."""
     deletion = Deletion("team", " Or it is hidden.")
     for now in (0, DELETED_AFTER_SECONDS):
-        deletion.after_read(now, is_missing=True)
+        deletion.note_missing(now)
 
     assert str(deletion.error).endswith("clear the task. Or it is hidden.")
 

@@ -12,35 +12,37 @@ from typing import Any, Literal
 import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import (
-    Action,
-    next_action,
+    next_command,
     next_step,
     unused_arguments,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     ClearChoice,
+    Command,
+    Described,
     OnClear,
     RetryMode,
 )
+from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.unit.execution.lifecycle.builders import ARN, REQUEST, choose, stored
 
 # "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
 TABLE = """
-epoch  status                 resume  retry_mode  on_clear  failures  may_stop  action
+epoch  status                 resume  retry_mode  on_clear  failures  may_stop  command
 
-same   Executing              *       *           *         *         *         REATTACH
-same   Pausing                *       *           *         *         *         REATTACH
-same   Succeeded              *       *           *         *         *         REATTACH
+same   Executing              *       *           *         *         *         WATCH
+same   Pausing                *       *           *         *         *         WATCH
+same   Succeeded              *       *           *         *         *         WATCH
 same   Stopping               *       *           *         *         *         WAIT_FOR_END
-same   Stopped                *       *           *         *         *         START
-same   Failed                 none    new         *         *         *         START
+same   Stopped                *       *           *         *         *         PREPARE
+same   Failed                 none    new         *         *         *         PREPARE
 same   Failed                 none    resume      *         *         *         RESUME
 same   Failed                 open    *           *         *         *         RESUME
-same   CompletedWithFailures  none    *           *         succeed   *         REATTACH
-same   CompletedWithFailures  none    new         *         fail      *         START
+same   CompletedWithFailures  none    *           *         succeed   *         WATCH
+same   CompletedWithFailures  none    new         *         fail      *         PREPARE
 same   CompletedWithFailures  none    resume      *         fail      *         RESUME
 same   CompletedWithFailures  open    *           *         *         *         RESUME
 
@@ -49,15 +51,15 @@ new    Executing              *       *           *         *         no        
 new    Pausing                *       *           *         *         yes       STOP
 new    Pausing                *       *           *         *         no        WAIT_FOR_END
 new    Stopping               *       *           *         *         *         WAIT_FOR_END
-new    Succeeded              *       *           *         *         *         START
-new    Stopped                *       *           *         *         *         START
-new    Failed                 none    *           new       *         *         START
-new    Failed                 open    *           new       *         *         SETTLE_RESUME
+new    Succeeded              *       *           *         *         *         PREPARE
+new    Stopped                *       *           *         *         *         PREPARE
+new    Failed                 none    *           new       *         *         PREPARE
+new    Failed                 open    *           new       *         *         RESEND_RESUME
 new    Failed                 *       *           resume    *         *         RESUME
-new    CompletedWithFailures  none    *           new       *         *         START
-new    CompletedWithFailures  open    *           new       *         *         SETTLE_RESUME
-new    CompletedWithFailures  none    *           resume    succeed   *         START
-new    CompletedWithFailures  open    *           resume    succeed   *         SETTLE_RESUME
+new    CompletedWithFailures  none    *           new       *         *         PREPARE
+new    CompletedWithFailures  open    *           new       *         *         RESEND_RESUME
+new    CompletedWithFailures  none    *           resume    succeed   *         PREPARE
+new    CompletedWithFailures  open    *           resume    succeed   *         RESEND_RESUME
 new    CompletedWithFailures  *       *           resume    fail      *         RESUME
 """
 COLUMNS, *ROWS = [tuple(line.split()) for line in TABLE.splitlines() if line]
@@ -83,17 +85,17 @@ def row_of(*case: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("epoch", EPOCHS)
-def test_action_is_the_one_in_the_table(epoch: str, status: str) -> None:
+def test_command_is_the_one_in_the_table(epoch: str, status: str) -> None:
     """
-    Exactly one row of the table matches each combination, and ``next_action`` returns
-    its action.
+    Exactly one row of the table matches each combination, and ``next_command`` returns
+    its command.
     """
     record = stored()
     token = "polysync-".ljust(40, "1")
     resumed = record.model_copy(update={"resumes": 1, "resume_token": token})
     options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
     for resume, retry_mode, on_clear, failures, may_stop in options:
-        action = next_action(
+        command = next_command(
             resumed if resume == "open" else record,
             2 if epoch == "same" else 3,
             status,
@@ -106,7 +108,7 @@ def test_action_is_the_one_in_the_table(epoch: str, status: str) -> None:
         )
 
         case = (epoch, status, resume, retry_mode, on_clear, failures, may_stop)
-        assert action.name == row_of(*case)[-1], case
+        assert command.name == row_of(*case)[-1], case
 
 
 def test_every_row_matches_a_case() -> None:
@@ -118,7 +120,8 @@ def test_every_row_matches_a_case() -> None:
     )
 
     assert {row_of(*case) for case in cases} == set(ROWS)
-    assert {row[-1] for row in ROWS} == {action.name for action in Action}
+    decided = TRANSITIONS[Command.DESCRIBE][Described].follows
+    assert {row[-1] for row in ROWS} == {command.name for command in decided}
 
 
 RETRIED = "Next: Airflow retries the task in 5 min."
@@ -267,8 +270,8 @@ def test_smaller_epoch_is_a_new_epoch() -> None:
     """A user who lowers ``retries`` and clears the task gets a new execution too."""
     record = stored()
 
-    assert next_action(record, 1, "Succeeded", choose()) is Action.START
-    assert next_action(record, 1, "Executing", choose()) is Action.STOP
+    assert next_command(record, 1, "Succeeded", choose()) is Command.PREPARE
+    assert next_command(record, 1, "Executing", choose()) is Command.STOP
 
 
 @pytest.mark.parametrize("status", ["Failed", "CompletedWithFailures"])
@@ -276,8 +279,12 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
     """It was running when the user cleared the task. A later clear decides again."""
     replaced = stored(replaced_by_epoch=3)
 
-    assert next_action(replaced, 3, status, choose(on_clear="resume")) is Action.START
-    assert next_action(replaced, 4, status, choose(on_clear="resume")) is Action.RESUME
+    assert (
+        next_command(replaced, 3, status, choose(on_clear="resume")) is Command.PREPARE
+    )
+    assert (
+        next_command(replaced, 4, status, choose(on_clear="resume")) is Command.RESUME
+    )
 
 
 @pytest.mark.parametrize("group", [False, True])
@@ -288,11 +295,11 @@ def test_execution_of_an_earlier_task_instance_is_not_resumed_by_a_later_clear(
     record = stored(epoch=NO_EPOCH, replaced_by_epoch=2)
     options = choose(on_clear="resume", stop_on_clear=not group)
 
-    assert next_action(record, 3, "Failed", options) is Action.START
+    assert next_command(record, 3, "Failed", options) is Command.PREPARE
 
     choice = ClearChoice(on_clear="resume")
     chosen = record.model_copy(update={"clear_choice": choice})
-    assert next_action(chosen, 3, "Failed", options) is Action.RESUME
+    assert next_command(chosen, 3, "Failed", options) is Command.RESUME
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -302,13 +309,13 @@ def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(
     """Its choice follows from the status, which may have changed since."""
     plain = stored()
 
-    waits = next_action(plain, 3, status, choose(stop_on_clear=False))
-    resumes = next_action(
+    waits = next_command(plain, 3, status, choose(stop_on_clear=False))
+    resumes = next_command(
         plain, 3, status, choose(stop_on_clear=False, on_clear="resume")
     )
 
-    assert waits is Action.WAIT_FOR_END
-    assert resumes is next_action(plain, 2, status, choose(retry_mode="resume"))
+    assert waits is Command.WAIT_FOR_END
+    assert resumes is next_command(plain, 2, status, choose(retry_mode="resume"))
 
 
 @pytest.mark.parametrize(
@@ -323,7 +330,7 @@ def test_group_of_steps_replaces_what_a_user_or_an_earlier_try_has_given_up(
 
     for on_clear in ON_CLEAR:
         options = choose(stop_on_clear=False, on_clear=on_clear)
-        assert next_action(record, 3, "Failed", options) is Action.START
+        assert next_command(record, 3, "Failed", options) is Command.PREPARE
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -344,24 +351,24 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
             chosen_for: int | None,
             on_clear: OnClear,
             options: Any = options,
-        ) -> Action:
+        ) -> Command:
             choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
-            return next_action(
+            return next_command(
                 plain.model_copy(update={"clear_choice": choice}),
                 epoch,
                 status,
                 options,
             )
 
-        resumed = next_action(plain, 2, status, choose(retry_mode="resume"))
+        resumed = next_command(plain, 2, status, choose(retry_mode="resume"))
         as_chosen = (
-            resumed if chosen == "resume" else next_action(plain, 3, status, choose())
+            resumed if chosen == "resume" else next_command(plain, 3, status, choose())
         )
         assert action(3, 3, chosen) is as_chosen
         # Of an earlier clear.
-        assert action(3, 2, chosen) is next_action(plain, 3, status, options)
+        assert action(3, 2, chosen) is next_command(plain, 3, status, options)
         # After the clear, ``retry_mode`` decides about retries.
-        assert action(2, 2, chosen) is next_action(plain, 2, status, options)
+        assert action(2, 2, chosen) is next_command(plain, 2, status, options)
 
 
 def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
@@ -369,7 +376,7 @@ def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
     choice = ClearChoice(on_clear="resume", epoch=3)
     replaced = stored(replaced_by_epoch=3, clear_choice=choice)
 
-    assert next_action(replaced, 3, "Failed", choose()) is Action.START
+    assert next_command(replaced, 3, "Failed", choose()) is Command.PREPARE
 
 
 def test_resume_with_response_is_no_longer_open() -> None:
@@ -380,9 +387,10 @@ def test_resume_with_response_is_no_longer_open() -> None:
         resumed_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
-    assert next_action(answered, 2, "Failed", choose()) is Action.START
+    assert next_command(answered, 2, "Failed", choose()) is Command.PREPARE
     assert (
-        next_action(answered, 2, "Failed", choose(retry_mode="resume")) is Action.RESUME
+        next_command(answered, 2, "Failed", choose(retry_mode="resume"))
+        is Command.RESUME
     )
 
 

@@ -113,8 +113,7 @@ class DeclaredParameter(models.FrozenModel):
     )
 
 
-# More than AWS allows in a pipeline.
-MAX_STEPS: Final = 500
+MAX_STEPS: Final = models.MAX_STEPS
 
 
 class JobStep(models.StrictModel):

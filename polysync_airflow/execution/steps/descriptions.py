@@ -271,7 +271,7 @@ MAX_XCOM_BYTES: Final = 48 * 1024
 MAX_ORDER_LENGTH: Final = 16 * 1024
 # How much of it the lines of logs may take.
 MAX_LOG_BYTES: Final = 24 * 1024
-MAX_ROWS: Final = 2000
+MAX_ROWS: Final = models.MAX_STEP_ROWS
 _SHORT_REASON: Final = 200
 # Of the outputs of a step, in bytes.
 _LONG_VALUE: Final = 512

@@ -148,7 +148,7 @@ class StoredRecordError(PolysyncError):
 
 class ModelApprovalError(PolysyncError):
     """
-    Raised when a model package is not approved, and a longer wait does not help.
+    Raised when a model package is not approved, and waiting longer does not help.
 
     :param model_package_arn: the model package; None if its group has none.
     :param permanent: False if a retry may find another model package.
@@ -292,10 +292,10 @@ class Hint:
 
 
 def _hint(retry_minutes: int | None = None, **members: Any) -> Hint:
-    return Hint(
-        retry_delay=None if retry_minutes is None else timedelta(minutes=retry_minutes),
-        **members,
-    )
+    retry_delay: timedelta | None = None
+    if retry_minutes is not None:
+        retry_delay = timedelta(minutes=retry_minutes)
+    return Hint(retry_delay=retry_delay, **members)
 
 
 # Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html,

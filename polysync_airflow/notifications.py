@@ -29,59 +29,66 @@ def failure_text(context: Context) -> str:
     :param context: what Airflow passes to the callback.
     """
     ti: Any = context["ti"]
-    error, run = _error_of(context), pull_run_summary(context)
-    lines = [_subject(ti), *_verdict(error, run)]
-    if run:
-        lines.extend(_execution(run, context))
-    return "\n".join([*lines, f"Log of the task: {ti.log_url}"])
+    summary = pull_run_summary(context)
+    lines = [_subject(ti), _verdict(_error_of(context), summary)]
+    if summary:
+        lines.extend(_execution_lines(summary, context))
+    lines.append(f"Log of the task: {ti.log_url}")
+    return "\n".join(lines)
 
 
 def _error_of(context: Context) -> Any:
     error: Any = context.get("exception")
     cause = getattr(error, "__cause__", None)
-    # Before Airflow 3.3, an AirflowFailException is around permanent errors.
-    return cause if isinstance(cause, PolysyncError) else error
+    if isinstance(cause, PolysyncError):
+        # Before Airflow 3.3, an AirflowFailException is around permanent errors.
+        return cause
+    return error
 
 
 def _subject(ti: Any) -> str:
-    index = (
-        f" [{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
-    )
-    retried = (
-        ", and will be retried" if getattr(ti, "state", None) == "up_for_retry" else ""
-    )
-    subject = f"Task {ti.task_id}{index} of DAG {ti.dag_id} has failed{retried}"
-    return f"{subject} (try {ti.try_number}, run {clean_line(ti.run_id)})."
+    task = f"Task {ti.task_id}"
+    if ti.map_index is not None and ti.map_index >= 0:
+        task = f"{task} [{ti.map_index}]"
+    verb = "has failed"
+    if getattr(ti, "state", None) == "up_for_retry":
+        verb = "has failed, and will be retried"
+    try_and_run = f"try {ti.try_number}, run {clean_line(ti.run_id)}"
+    return f"{task} of DAG {ti.dag_id} {verb} ({try_and_run})."
 
 
-def _verdict(error: Any, run: RunSummary | None) -> Iterator[str]:
-    if isinstance(error, PipelineExecutionError) and run:
+def _verdict(error: Any, summary: RunSummary | None) -> str:
+    if not error:
+        return "Airflow names no error. The process of the task may have died."
+    if isinstance(error, PipelineExecutionError) and summary:
         # Its other lines are in the log of the task. The reasons and links are those of
-        # the record.
-        yield str(error).partition("\n")[0]
-    elif error:
-        name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
-        yield name + clean_value(str(error), 2 * MAX_QUOTED)
-    else:
-        yield "Airflow names no error. The process of the task may have died."
+        # the summary.
+        return str(error).partition("\n")[0]
+    text = clean_value(str(error), 2 * MAX_QUOTED)
+    if isinstance(error, BaseException):
+        return f"{type(error).__name__}: {text}"
+    return text
 
 
-def _execution(run: RunSummary, context: Context) -> Iterator[str]:
-    for step in run.failed_steps[:MAX_REASONS]:
-        yield (
-            f"Step {clean_line(step.name)}:"
-            f" {clean_line(step.reason or 'AWS returned no reason')}"
-        )
-    if more := run.failed_steps[MAX_REASONS:]:
-        yield f"{len(more)} more steps have failed"
-    if run.message and not run.failed_steps:
-        yield f"Reason: {clean_line(run.message)}"
-    yield f"Execution: {_url(context, CONSOLE_URL_XCOM_KEY) or run.execution_arn}"
-    if run.failed_steps and (log_url := _url(context, LOG_URL_XCOM_KEY)):
-        yield f"Log of the step: {log_url}"
+def _execution_lines(summary: RunSummary, context: Context) -> Iterator[str]:
+    failed_steps = summary.failed_steps
+    for step in failed_steps[:MAX_REASONS]:
+        reason = clean_line(step.reason or "AWS returned no reason")
+        yield f"Step {clean_line(step.name)}: {reason}"
+    if len(failed_steps) > MAX_REASONS:
+        yield f"{len(failed_steps) - MAX_REASONS} more steps have failed"
+    if summary.message and not failed_steps:
+        yield f"Reason: {clean_line(summary.message)}"
+    yield f"Execution: {_url(context, CONSOLE_URL_XCOM_KEY) or summary.execution_arn}"
+    if failed_steps:
+        log_url = _url(context, LOG_URL_XCOM_KEY)
+        if log_url:
+            yield f"Log of the step: {log_url}"
 
 
 def _url(context: Context, key: str) -> str | None:
-    url = pull_own(context, key)
+    url: str | None = pull_own(context, key)
     # Others can edit XComs, and a person clicks the link.
-    return url if is_console_url(url) else None
+    if not is_console_url(url):
+        return None
+    return url

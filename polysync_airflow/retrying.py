@@ -83,23 +83,23 @@ class PolysyncRetryPolicy(RetryPolicy):
         """
         if not isinstance(exception, PolysyncError):
             return RetryDecision.default()
-        name = (
-            exception.error_code
-            if isinstance(exception, SageMakerApiError)
-            else type(exception).__name__
-        )
+        name = type(exception).__name__
+        if isinstance(exception, SageMakerApiError):
+            name = exception.error_code
         min_delay = self._delay_after(exception)
         if min_delay is None and exception.permanent:
             return RetryDecision.fail(
                 f"{name}: permanent error, a retry cannot succeed"
             )
-        # After the last try there is no next one, so its delay must not be logged.
-        if min_delay is None or try_number > max_tries:
+        if min_delay is None:
             return RetryDecision.default()
-        task = cast("BaseOperator | None", context.get("task")) if context else None
-        delay = (
-            _combine_with_task_delay(min_delay, task, try_number) if task else min_delay
-        )
+        if try_number > max_tries:
+            # There is no next try, so its delay must not be logged.
+            return RetryDecision.default()
+        delay: timedelta | None = min_delay
+        if context and context.get("task"):
+            task = cast("BaseOperator", context["task"])
+            delay = _combine_with_task_delay(min_delay, task, try_number)
         if delay is None:
             return RetryDecision.default()
         return RetryDecision.retry(
@@ -107,6 +107,7 @@ class PolysyncRetryPolicy(RetryPolicy):
         )
 
     def _delay_after(self, error: PolysyncError) -> timedelta | None:
+        """Return the minimum delay after an error; None for the task's own."""
         if not isinstance(error, SageMakerApiError):
             return None
         for code in (error.error_code, error.canonical_code):
@@ -144,25 +145,23 @@ def next_retry(
     Return when Airflow starts another try after an error, such as ``in 5 min``; None if
     none follows.
     """
-    ti, task = context["ti"], cast("BaseOperator", context["task"])
     if is_last_try(context) or isinstance(error, AirflowFailException):
         return None
     decision = _decision(policy, error, context)
     if decision.action is RetryAction.FAIL:
         return None
-    chosen = decision.retry_delay if decision.action is RetryAction.RETRY else None
-    if CAPABILITIES.retry_policy and chosen is not None:
-        return f"in {format_seconds(chosen.total_seconds())}"
-    delay = _own_delay(task, ti.try_number)
+    if CAPABILITIES.retry_policy and decision.action is RetryAction.RETRY:
+        chosen = decision.retry_delay
+        if chosen is not None:
+            return f"in {format_seconds(chosen.total_seconds())}"
+
+    task = cast("BaseOperator", context["task"])
+    delay = _own_delay(task, context["ti"].try_number)
     if _backoff(task) == 1:
         return f"in {format_seconds(delay.total_seconds())}"
     # Airflow adds up to as much again to a delay that grows.
-    longest = timedelta(
-        seconds=conf.getint("core", "max_task_retry_delay", fallback=24 * 3600)
-    )
-    shortest = min(
-        delay, longest, cast("timedelta | None", task.max_retry_delay) or longest
-    )
+    longest = conf.getint("core", "max_task_retry_delay", fallback=24 * 3600)
+    shortest = min(delay, timedelta(seconds=longest), _max_delay(task))
     return f"in at least {format_seconds(shortest.total_seconds())}"
 
 
@@ -177,12 +176,14 @@ def may_retry_refusal(policy: RetryPolicy | None, context: Context) -> bool:
     Return whether a retry may follow if AWS refuses for good to say how an execution
     is.
 
-    Asked before that happens, so a policy of the DAG author's counts as one that
+    Nobody knows the error yet, so a policy of the DAG author's counts as one that
     retries.
     """
     if is_last_try(context):
         return False
-    return type(policy) is not PolysyncRetryPolicy or bool(policy.retry_after)
+    if type(policy) is PolysyncRetryPolicy:
+        return bool(policy.retry_after)
+    return True
 
 
 def _decision(
@@ -202,12 +203,14 @@ def _decision(
 
 def _backoff(task: BaseOperator) -> float:
     """Return the factor by which the delay grows with each try."""
-    # The value True comes from Airflow 2 and means a factor of 2.
-    return (
-        2.0
-        if task.retry_exponential_backoff is True
-        else task.retry_exponential_backoff or 1.0
-    )
+    if task.retry_exponential_backoff is True:
+        # It comes from Airflow 2.
+        return 2.0
+    return task.retry_exponential_backoff or 1.0
+
+
+def _max_delay(task: BaseOperator) -> timedelta:
+    return cast("timedelta | None", task.max_retry_delay) or timedelta.max
 
 
 def _own_delay(task: BaseOperator, try_number: int) -> timedelta:
@@ -229,13 +232,11 @@ def _combine_with_task_delay(
     :return: the delay; None if the task's own delay is long enough, so that Airflow's
         default applies.
     """
-    max_delay = cast("timedelta | None", task.max_retry_delay) or timedelta.max
-    min_delay, task_delay = min(min_delay, max_delay), _own_delay(task, try_number)
+    min_delay = min(min_delay, _max_delay(task))
+    task_delay = _own_delay(task, try_number)
     if task_delay >= min_delay:
         return None
+    if _backoff(task) == 1:
+        return min_delay
     # Airflow's jitter is up to as long as the delay.
-    return (
-        min_delay
-        if _backoff(task) == 1
-        else min(max(min_delay, 2 * task_delay), max_delay)
-    )
+    return min(max(min_delay, 2 * task_delay), _max_delay(task))

@@ -57,9 +57,11 @@ def state_of_step(status: str | None) -> PolysyncState:
 
     :param status: AWS's ``StepStatus``; None if it is not known.
     """
+    if status == STATUS_STARTING:
+        return PolysyncState.RUNNING
     # Otherwise, steps have the statuses of executions:
     # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
-    return PolysyncState.RUNNING if status == STATUS_STARTING else state_of(status)
+    return state_of(status)
 
 
 def has_ended(status: str | None) -> bool:

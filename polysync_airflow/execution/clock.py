@@ -20,7 +20,7 @@ class Clock:
     """
 
     def time(self) -> float:
-        """Return the Unix time."""
+        """Return the Unix time in seconds."""
         return host.time()
 
     def monotonic(self) -> float:
@@ -46,7 +46,7 @@ _clock = Clock()
 
 
 def time() -> float:
-    """Return the Unix time."""
+    """Return the Unix time in seconds."""
     return _clock.time()
 
 
@@ -74,14 +74,17 @@ def timeout(seconds: float | None, *, idle: bool) -> float | None:
 
 def as_seconds(duration: Any) -> Any:
     """Return a timedelta as a number of seconds, and every other value as it is."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    return duration
 
 
 @contextmanager
 def replaced_by(clock: Clock) -> Iterator[None]:
     """Replace the clock, in all threads of this process. For tests only."""
     global _clock  # noqa: PLW0603 # the one place that changes it
-    before, _clock = _clock, clock
+    before = _clock
+    _clock = clock
     try:
         yield
     finally:

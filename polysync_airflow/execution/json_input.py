@@ -16,6 +16,7 @@ Everything here is pure.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, Final, NoReturn
 
@@ -73,10 +74,10 @@ def _too_deep(what: str) -> UnreadableJsonError:
 def _is_longer(content: str | bytes, max_bytes: int) -> bool:
     if len(content) > max_bytes:
         return True
-    if (
-        isinstance(content, bytes)
-        or _MAX_BYTES_OF_CHARACTER * len(content) <= max_bytes
-    ):
+    if isinstance(content, bytes):
+        return False
+    if _MAX_BYTES_OF_CHARACTER * len(content) <= max_bytes:
+        # No text of so few characters is longer, so it need not be encoded.
         return False
     return len(content.encode("utf-8", "surrogatepass")) > max_bytes
 
@@ -96,12 +97,14 @@ def _is_deeper(value: Any, max_depth: int) -> bool:
     # One level after the other: a function that calls itself would fail, too.
     level = [value]
     for _ in range(max_depth + 1):
-        level = [each for each in level if isinstance(each, (dict, list))]
-        if not level:
+        containers = [member for member in level if isinstance(member, (dict, list))]
+        if not containers:
             return False
-        level = [inner for each in level for inner in _members(each)]
+        level = [member for container in containers for member in _members(container)]
     return True
 
 
-def _members(value: dict[str, Any] | list[Any]) -> Any:
-    return value.values() if isinstance(value, dict) else value
+def _members(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    if isinstance(container, dict):
+        return container.values()
+    return container

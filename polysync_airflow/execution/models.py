@@ -32,8 +32,9 @@ from polysync_airflow.states import STATUS_STOPPING
 # only. A field's ``description`` says which values are valid;
 # ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
-# The steps of a definition are more than AWS allows. A loop runs some of them again.
+# Of a definition, which is more than AWS allows.
 MAX_STEPS = 500
+# Of an execution, whose loops run steps several times.
 MAX_STEP_ROWS = 2000
 MAX_SELECTED_STEPS = 50
 # In place of the ARN of a source execution: the newest one that can be a source.
@@ -64,8 +65,7 @@ MIN_POLL_INTERVAL = 1.0
 MAX_POLL_INTERVAL = 24 * 3600.0
 # A list of steps costs a call for each execution.
 MIN_PROGRESS_INTERVAL = 10.0
-# Unix times from 2001 to 2286: numbers that can be added up and converted
-# to dates.
+# Unix times from 2001 to 2286: numbers that can be added up and converted to dates.
 MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10
 # AWS's statuses are names such as CompletedWithFailures. A response with another text
@@ -109,7 +109,9 @@ def name_or_arn(name: str, arn: str) -> str:
     Return what names a pipeline in a request: its name, or the ARN of one that AWS
     manages.
     """
-    return arn if is_managed(arn) else name
+    if is_managed(arn):
+        return arn
+    return name
 
 
 def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
@@ -125,10 +127,9 @@ def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
         of the other.
     """
     own_prefix, slash, name = pipeline.rpartition("/")
-    return [
-        (own_prefix + slash or prefix) + spelling
-        for spelling in sorted({name, name.lower()})
-    ]
+    if slash:
+        prefix = own_prefix + slash
+    return [prefix + spelling for spelling in sorted({name, name.lower()})]
 
 
 # defer_build: the operators import this module, and Airflow parses a DAG file every 30
@@ -146,9 +147,11 @@ class StrictModel(FrozenModel):
 
 
 def _number_to_text(value: Any) -> Any:
+    if not isinstance(value, Number):
+        return value
     # The API accepts strings only. AWS's own Python SDK sends str(value) too: True, not
     # true.
-    return str(value) if isinstance(value, Number) else value
+    return str(value)
 
 
 PipelineName = Annotated[
@@ -186,8 +189,9 @@ StudioDomainId = Annotated[
 
 
 def _to_utc(time: datetime) -> datetime:
-    # A time without an offset is UTC, as in Airflow.
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    if not time.tzinfo:
+        # A time without an offset is UTC, as in Airflow.
+        time = time.replace(tzinfo=UTC)
     with suppress(OverflowError, ValueError, OSError):
         if MIN_TIMESTAMP <= time.timestamp() <= MAX_TIMESTAMP:
             return time.astimezone(UTC)
@@ -208,22 +212,16 @@ def sent_at(response: Mapping[str, Any]) -> datetime | None:
 def _user_of(value: Any) -> Any:
     """Return who a UserContext names, the clearest name first."""
     # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UserContext.html
-    context = value if isinstance(value, Mapping) else {}
-    identity = context.get("IamIdentity")
-    identity = identity if isinstance(identity, Mapping) else {}
-    names = (
-        context.get("UserProfileName"),
-        identity.get("SourceIdentity"),
-        identity.get("Arn"),
-    )
-    return next(
-        (
-            texts.clean_line(name, 2048)
-            for name in names
-            if isinstance(name, str) and name
-        ),
-        None,
-    )
+    if not isinstance(value, Mapping):
+        return None
+    names = [value.get("UserProfileName")]
+    identity = value.get("IamIdentity")
+    if isinstance(identity, Mapping):
+        names += [identity.get("SourceIdentity"), identity.get("Arn")]
+    for name in names:
+        if name and isinstance(name, str):
+            return texts.clean_line(name, 2048)
+    return None
 
 
 # Who has started or changed something: a user profile of Studio, or an IAM identity.
@@ -358,13 +356,13 @@ class StartRequest(StrictModel):
     def _check_selected_steps(
         cls, steps: tuple[str, ...] | None
     ) -> tuple[str, ...] | None:
-        if steps is not None and not steps:
+        if steps is None:
+            return None
+        if not steps:
             raise ValueError("has no step")
-        twice = next(
-            (name for name in steps or () if (steps or ()).count(name) > 1), None
-        )
-        if twice:
-            raise ValueError(f"has {texts.clean_line(twice)} twice")
+        for name in steps:
+            if steps.count(name) > 1:
+                raise ValueError(f"has {texts.clean_line(name)} twice")
         return steps
 
     @pydantic.field_validator("source_execution")
@@ -372,16 +370,15 @@ class StartRequest(StrictModel):
     def _check_source(
         cls, source: str | None, info: pydantic.ValidationInfo
     ) -> str | None:
+        if not source:
+            return source
         # A field that is not valid itself is not in the data.
-        if source and "selected_steps" in info.data and not info.data["selected_steps"]:
+        if "selected_steps" in info.data and not info.data["selected_steps"]:
             raise ValueError("is given without selected_steps")
         name = pipeline_name_of(info.data.get("pipeline_name", ""))
-        if (
-            source
-            and source != LATEST
-            and name
-            and pipeline_name_of(source).lower() != name.lower()
-        ):
+        if source == LATEST or not name:
+            return source
+        if pipeline_name_of(source).lower() != name.lower():
             raise ValueError(f"is an execution of another pipeline than {name}")
         return source
 
@@ -392,14 +389,11 @@ class StartRequest(StrictModel):
             "PipelineExecutionDisplayName": self.execution_display_name,
             "ClientRequestToken": self.client_request_token,
             "PipelineParameters": [
-                {"Name": n, "Value": v} for n, v in self.pipeline_parameters.items()
+                {"Name": name, "Value": value}
+                for name, value in self.pipeline_parameters.items()
             ],
             "PipelineExecutionDescription": self.execution_description,
-            "ParallelismConfiguration": (
-                {"MaxParallelExecutionSteps": self.max_parallel_steps}
-                if self.max_parallel_steps
-                else None
-            ),
+            "ParallelismConfiguration": self._parallelism_to_aws(),
             "PipelineVersionId": self.pipeline_version_id,
             "PipelineVersionAlias": self.pipeline_version_alias,
             "MlflowExperimentName": self.mlflow_experiment_name,
@@ -408,18 +402,20 @@ class StartRequest(StrictModel):
         }
         return {member: value for member, value in request.items() if value}
 
+    def _parallelism_to_aws(self) -> dict[str, Any] | None:
+        if not self.max_parallel_steps:
+            return None
+        return {"MaxParallelExecutionSteps": self.max_parallel_steps}
+
     def _selection_to_aws(self) -> dict[str, Any] | None:
         if not self.selected_steps:
             return None
-        source = (
-            {"SourcePipelineExecutionArn": self.source_execution}
-            if self.source_execution
-            else {}
-        )
-        return {
-            "SelectedSteps": [{"StepName": name} for name in self.selected_steps],
-            **source,
+        selection: dict[str, Any] = {
+            "SelectedSteps": [{"StepName": name} for name in self.selected_steps]
         }
+        if self.source_execution:
+            selection["SourcePipelineExecutionArn"] = self.source_execution
+        return selection
 
 
 ConnectionId = Annotated[str, StringConstraints(min_length=1, max_length=250)]

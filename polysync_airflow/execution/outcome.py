@@ -1,5 +1,6 @@
 """
-Reports the end of a wait: the message for the log or the error, and the error itself.
+What a task tells of the end of its wait: the XCom ``run``, the message for the log or
+the error, and the error itself.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ MAX_REASON_LINES: Final = 4
 MAX_WRAPPED: Final = 2 * MAX_REASON_LINES * LINE_WIDTH
 MAX_REASONS: Final = 3
 MAX_DETAILED_STEPS: Final = 2
-# For one failed step, and for each of several.
-LOG_LINES: Final = (6, 2)
+# How many lines of the log of a failed step, if there is one, and for each of several.
+LOG_LINES_OF_ONE: Final = 6
+LOG_LINES_OF_EACH: Final = 2
 
 
 class FailedStep(models.FrozenModel):
@@ -99,9 +101,9 @@ class RunSummary(models.FrozenModel):
     stop: RequestedStop | None = None
 
     def ended(self, end: ExecutionEvent) -> RunSummary:
-        """Return what is known after the end of a wait."""
+        """Return the summary after the end of a wait."""
         status = end.status
-        if end.outcome != "ended" and self.stop and self.stop.result == "accepted":
+        if end.outcome != "ended" and self._is_stop_accepted:
             # The answer to the stop is newer than the last poll.
             status = self.status
         changes = {
@@ -118,42 +120,36 @@ class RunSummary(models.FrozenModel):
         return self.model_copy(update=changes)
 
     def stop_requested(self, stop: RequestedStop) -> RunSummary:
-        """
-        Return what is known before a stop is requested; of repeated requests, the first
-        one counts.
-        """
-        return (
-            self
-            if self.stop and self.stop.result != "failed"
-            else self.model_copy(update={"stop": stop})
-        )
+        """Return the summary before a stop is requested."""
+        if self.stop and self.stop.result != "failed":
+            # Of repeated requests, the first one counts.
+            return self
+        return self.model_copy(update={"stop": stop})
 
     def stop_answered(
         self, status: str | None, error: str | None, now: datetime
     ) -> RunSummary:
         """
-        Return what is known when AWS has answered the request.
+        Return the summary after AWS has answered the request.
 
         :param status: the status of the execution, if it is known.
-        :param error: why the stop failed; None if it did not. If AWS has accepted it
-            before, that counts.
+        :param error: why the stop failed; None if it did not.
         """
+        if error and self._is_stop_accepted:
+            # AWS has accepted an earlier request.
+            return self
         if error:
-            is_accepted = self.stop is not None and self.stop.result == "accepted"
-            return (
-                self if is_accepted else self._with_stop(result="failed", error=error)
-            )
+            return self._with_stop(result="failed", error=error)
         if has_ended(self.status):
             return self
+        accepted = self._with_stop(result="accepted", seen_at=now)
         changes = {"state": state_of(status).value, "status": status}
-        return self._with_stop(result="accepted", seen_at=now).model_copy(
-            update=changes
-        )
+        return accepted.model_copy(update=changes)
 
     def stop_followed(self, end: ExecutionEvent, now: datetime) -> RunSummary:
         """
-        Return what is known when somebody has waited for the end of a stop, which may
-        not have come.
+        Return the summary after somebody has waited for the end of a stopped execution,
+        which may not have come.
         """
         if end.outcome == "ended":
             return self.ended(end)._with_stop(seen_at=now)
@@ -161,18 +157,18 @@ class RunSummary(models.FrozenModel):
             return self
         if end.outcome == "refused" or end.error_code:
             return self._with_stop(error=end.message)
-        return self._with_stop(seen_at=now).model_copy(
-            update={"status": end.status or self.status}
-        )
+        status = end.status or self.status
+        return self._with_stop(seen_at=now).model_copy(update={"status": status})
+
+    @property
+    def _is_stop_accepted(self) -> bool:
+        return self.stop is not None and self.stop.result == "accepted"
 
     def _with_stop(self, **changes: Any) -> RunSummary:
         if self.stop is None:
             return self
-        return self.model_copy(
-            update={
-                "stop": RequestedStop.model_validate({**dict(self.stop), **changes})
-            }
-        )
+        stop = RequestedStop.model_validate({**dict(self.stop), **changes})
+        return self.model_copy(update={"stop": stop})
 
     @property
     def stop_text(self) -> str:
@@ -185,11 +181,10 @@ class RunSummary(models.FrozenModel):
             return f"{asked}, and the execution has ended (AWS status {self.status})."
         if stop.error:
             return f"{asked}. How the execution ends is not known: {stop.error}"
-        seen = f", last seen at {stop.seen_at:%H:%M:%S} UTC" if stop.seen_at else ""
-        return (
-            f"{asked}. How the execution ends is not known (AWS status"
-            f" {self.status}{seen})."
-        )
+        status = f"AWS status {self.status}"
+        if stop.seen_at:
+            status = f"{status}, last seen at {stop.seen_at:%H:%M:%S} UTC"
+        return f"{asked}. How the execution ends is not known ({status})."
 
 
 def described(
@@ -199,20 +194,23 @@ def described(
     parameters: Mapping[str, str] | None = None,
 ) -> RunSummary:
     """
-    Return ``run`` of an execution that the task has not started.
+    Return the summary of an execution that the task has not started.
 
     :param pipeline_name: the name of its pipeline; None for that in its ARN.
     :param parameters: its parameters; None if they are not known.
     """
+    name_in_arn = models.pipeline_name_of(description.execution_arn)
+    ended_at: datetime | None = None
+    if has_ended(description.status):
+        ended_at = description.modified_at
     return RunSummary(
         execution_arn=description.execution_arn,
-        pipeline_name=pipeline_name
-        or models.pipeline_name_of(description.execution_arn),
+        pipeline_name=pipeline_name or name_in_arn,
         state=state_of(description.status).value,
         status=description.status,
         message=description.failure_reason,
         started_at=description.created_at,
-        ended_at=description.modified_at if has_ended(description.status) else None,
+        ended_at=ended_at,
         parameters=parameters or {},
     )
 
@@ -224,8 +222,10 @@ def parse_run_summary(value: Any, warn: Callable[[str], object]) -> RunSummary |
 
     :param warn: called with a message in that case.
     """
+    if value is None:
+        return None
     try:
-        return None if value is None else RunSummary.model_validate(value)
+        return RunSummary.model_validate(value)
     except ValidationError as error:
         problems = texts.describe_validation_error(error)
         warn(
@@ -252,24 +252,37 @@ def outcome_message(
         steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    after = "" if end.seconds is None else f" after {texts.format_seconds(end.seconds)}"
-    if after and end.attempt:
-        after = f" {texts.format_seconds(end.seconds or 0)} after resume {end.attempt}"
-    last_status = f"last AWS status: {end.status or 'none received'}"
-    outcome = {
-        "ended": (
-            f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status"
-            f" {end.status})"
-        ),
-        "timed_out": f"did not end before the timeout ({last_status})",
-        "refused": f"can no longer be polled ({last_status})",
-    }[end.outcome]
-    subject = f"Pipeline {end.pipeline_name}" if end.pipeline_name else "The execution"
-    lines = [f"{subject} {outcome}."]
+    subject = "The execution"
+    if end.pipeline_name:
+        subject = f"Pipeline {end.pipeline_name}"
+    lines = [f"{subject} {_verdict(end)}."]
     if end.message:
         lines.extend(_wrapped(f"Reason: {end.message}"))
     lines.extend(_failed_steps_lines(failed_steps))
-    return "\n".join((*lines, *_ending(notes, end.execution_arn, end.pipeline_name)))
+    lines.extend(_last_lines(notes, end.execution_arn, end.pipeline_name))
+    return "\n".join(lines)
+
+
+def _verdict(end: ExecutionEvent) -> str:
+    """Return how a wait has ended, as the predicate of a sentence."""
+    last_status = f"last AWS status: {end.status or 'none received'}"
+    match end.outcome:
+        case "timed_out":
+            return f"did not end before the timeout ({last_status})"
+        case "refused":
+            return f"can no longer be polled ({last_status})"
+        case "ended":
+            verb = _VERBS.get(state_of(end.status), "ended")
+            return f"{verb}{_duration(end)} (AWS status {end.status})"
+
+
+def _duration(end: ExecutionEvent) -> str:
+    if end.seconds is None:
+        return ""
+    seconds = texts.format_seconds(end.seconds)
+    if end.attempt:
+        return f" {seconds} after resume {end.attempt}"
+    return f" after {seconds}"
 
 
 def step_message(
@@ -280,21 +293,20 @@ def step_message(
     notes: Sequence[str | None] = (),
 ) -> str:
     """
-    Return a message of a few lines that says how a step has ended for which a task
-    waits.
+    Return a message of a few lines that says how the step has ended for which a task
+    has waited.
 
     :param notes: lines that are appended; None and empty ones are left out.
     """
     verb = _VERBS.get(state_of(step.status), "ended")
-    lines = [
-        f"Step {step.name} of pipeline {pipeline_name} {verb} (AWS status"
-        f" {step.status})."
-    ]
+    subject = f"Step {step.name} of pipeline {pipeline_name}"
+    lines = [f"{subject} {verb} (AWS status {step.status})."]
     if step.reason:
         lines.extend(_wrapped(f"Reason: {step.reason}"))
     if state_of(step.status) is PolysyncState.FAILED:
-        lines.extend(_step_details(step, LOG_LINES[0]))
-    return "\n".join((*lines, *_ending(notes, execution_arn, pipeline_name)))
+        lines.extend(_step_details(step, LOG_LINES_OF_ONE))
+    lines.extend(_last_lines(notes, execution_arn, pipeline_name))
+    return "\n".join(lines)
 
 
 def step_lines(row: StepRow) -> Iterator[str]:
@@ -302,33 +314,38 @@ def step_lines(row: StepRow) -> Iterator[str]:
     Yield a line about a step, whatever its state, and then its reason, its job and its
     log.
     """
-    after = "" if row.seconds is None else f" after {texts.format_seconds(row.seconds)}"
-    yield (
-        f"Step {row.name}:"
-        f" {row.state}{f' (AWS status {row.status})' if row.status else ''}{after}"
-    )
-    yield from _wrapped(f"  Reason: {row.reason}" if row.reason else "")
-    yield from _step_details(row, 0)
+    line = f"Step {row.name}: {row.state}"
+    if row.status:
+        line = f"{line} (AWS status {row.status})"
+    if row.seconds is not None:
+        line = f"{line} after {texts.format_seconds(row.seconds)}"
+    yield line
+    if row.reason:
+        yield from _wrapped(f"  Reason: {row.reason}")
+    yield from _step_details(row, len(row.log_lines))
 
 
-def _ending(
+def _last_lines(
     notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None
 ) -> Iterator[str]:
-    yield from (note for note in notes if note)
+    yield from filter(None, notes)
     yield f"Execution: {execution_arn}"
-    url = execution_url(execution_arn, pipeline_name) if pipeline_name else None
-    if url:
-        yield f"Console: {url}"
+    if pipeline_name:
+        url = execution_url(execution_arn, pipeline_name)
+        if url:
+            yield f"Console: {url}"
 
 
 def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
-    log_lines = LOG_LINES[len(steps) > 1]
+    log_lines = LOG_LINES_OF_ONE
+    if len(steps) > 1:
+        log_lines = LOG_LINES_OF_EACH
     for number, step in enumerate(steps[:MAX_REASONS]):
-        attempt = f" (attempt {step.attempt})" if (step.attempt or 0) > 1 else ""
-        yield from _wrapped(
-            f"Step {step.name} failed{attempt}:"
-            f" {step.reason or 'AWS returned no reason'}"
-        )
+        verb = "failed"
+        if step.attempt and step.attempt > 1:
+            verb = f"failed (attempt {step.attempt})"
+        reason = step.reason or "AWS returned no reason"
+        yield from _wrapped(f"Step {step.name} {verb}: {reason}")
         if number < MAX_DETAILED_STEPS:
             yield from _step_details(step, log_lines)
     if len(steps) > MAX_REASONS:
@@ -336,18 +353,17 @@ def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
         yield from _wrapped(f"{len(steps) - MAX_REASONS} more failed steps: {names}")
 
 
-def _step_details(step: StepRow, log_lines: int) -> Iterator[str]:
-    details = {
-        "Job": step.job_name,
-        "Log": step.log_url,
-        "Job in the console": step.console_url,
-    }
-    yield from (f"  {label}: {value}" for label, value in details.items() if value)
+def _step_details(step: StepRow, max_log_lines: int) -> Iterator[str]:
+    if step.job_name:
+        yield f"  Job: {step.job_name}"
+    if step.log_url:
+        yield f"  Log: {step.log_url}"
+    if step.console_url:
+        yield f"  Job in the console: {step.console_url}"
     if step.log_lines:
         yield "  Last lines of the log:"
-        yield from (
-            f"{texts.CONTINUATION}{line}" for line in step.log_lines[-log_lines:]
-        )
+        for line in step.log_lines[-max_log_lines:]:
+            yield f"{texts.CONTINUATION}{line}"
 
 
 def _wrapped(text: str) -> list[str]:
@@ -369,11 +385,11 @@ def refusal_error(end: EndOfWait, message: str) -> exceptions.PolysyncError:
     :param end: the event that ended the wait: AWS or the connection refused the poll
         for good, or the poll at the deadline.
     """
-    # Somebody may add a deleted connection again, and what has failed until the
-    # deadline may pass.
-    permanent = (
-        end.outcome == "refused" and end.error_code != models.CONNECTION_NOT_FOUND
-    )
+    # What has failed until the deadline may succeed later.
+    permanent = end.outcome == "refused"
+    if end.error_code == models.CONNECTION_NOT_FOUND:
+        # Somebody may add the connection again.
+        permanent = False
     if end.error_code and end.operation:
         return exceptions.SageMakerApiError(
             message,
@@ -400,12 +416,13 @@ def search_error(end: SearchEvent) -> exceptions.PolysyncError:
         return refusal_error(end, message)
     if end.outcome == "too_many":
         return exceptions.ParametersError(message)
-    error: type[exceptions.PipelineExecutionError] = (
-        exceptions.PipelineExecutionTimeoutError
-    )
     if end.outcome == "no_match":
-        error = exceptions.PipelineExecutionNotFoundError
-    return error(message, execution_arn=None, status=None, permanent=True)
+        return exceptions.PipelineExecutionNotFoundError(
+            message, execution_arn=None, status=None, permanent=True
+        )
+    return exceptions.PipelineExecutionTimeoutError(
+        message, execution_arn=None, status=None, permanent=True
+    )
 
 
 _VERBS = {

@@ -1,10 +1,10 @@
 """
 The arguments of operators and of stored triggers, validated before AWS is called.
 
-What is the same in each try of a task is frozen in options. Each core declares the
-options that it uses, as a class of its own. An operator has one class that inherits
-from those of its cores, and passes its value on whole. Defaults are in the operator's
-signature only.
+What a DAG author sets on an operator for all tries of a task is a class of options.
+Each module of the core declares the options that it uses. An operator has one class,
+which inherits from those of the modules, and passes its value on whole. Defaults are in
+the operator's signature only.
 """
 
 from __future__ import annotations
@@ -97,22 +97,21 @@ def make_start_request(
     :raises ParametersError: lists each invalid argument with its value and what is
         valid.
     """
-    parameters, name = (
-        arguments["pipeline_parameters"],
-        arguments["execution_display_name"],
-    )
-    default_description = f"Airflow: {own_name}" if name else None
-    return build_start_request(
-        **{
-            **arguments,
-            "pipeline_parameters": {} if parameters is None else parameters,
-            "execution_display_name": name or own_name,
-            "execution_description": (
-                arguments["execution_description"] or default_description
-            ),
-            "client_request_token": token,
-        }
-    )
+    parameters = arguments["pipeline_parameters"]
+    if parameters is None:
+        parameters = {}
+    name = arguments["execution_display_name"]
+    description = arguments["execution_description"] or None
+    if name and description is None:
+        description = f"Airflow: {own_name}"
+    values = {
+        **arguments,
+        "pipeline_parameters": parameters,
+        "execution_display_name": name or own_name,
+        "execution_description": description,
+        "client_request_token": token,
+    }
+    return build_start_request(**values)
 
 
 def with_role(request: models.StartRequest, default: str | None) -> models.StartRequest:
@@ -140,12 +139,13 @@ def build_start_request(**arguments: Any) -> models.StartRequest:
 
     :raises ParametersError: lists each invalid field with its value and what is valid.
     """
-    values = arguments.get("pipeline_parameters")
-    if isinstance(values, Mapping) and len(values) > models.MAX_PARAMETERS:
+    parameters = arguments.get("pipeline_parameters")
+    if isinstance(parameters, Mapping) and len(parameters) > models.MAX_PARAMETERS:
         # Checked first: each of them could have a problem of its own.
         cure = models.StartRequest.model_fields["pipeline_parameters"].description
+        shown = texts.shorten(parameters)
         raise ParametersError(
-            f"{_NOT_STARTED}\n- pipeline_parameters = {texts.shorten(values)}. {cure}"
+            f"{_NOT_STARTED}\n- pipeline_parameters = {shown}. {cure}"
         )
     try:
         return models.StartRequest(**arguments)
@@ -171,17 +171,21 @@ def storable_parameters(argument: str, values: Any) -> Any:
     storable = {}
     for name, value in values.items():
         try:
-            storable[name] = stored = texts.storable_number(value)
-            fits = not isinstance(stored, str) or texts.is_storable_text(stored)
+            storable[name] = _storable_parameter(value)
         except ValueError:
-            fits = False
-        if not fits:
             raise ParametersError(
                 f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not"
                 " valid: give a text without NUL and half surrogate pairs, or a number"
                 " of at most 1,024 digits."
-            )
+            ) from None
     return storable
+
+
+def _storable_parameter(value: Any) -> Any:
+    stored = texts.storable_number(value)
+    if isinstance(stored, str) and not texts.is_storable_text(stored):
+        raise ValueError("is a text that Airflow cannot store")
+    return stored
 
 
 def check_pipeline_names(names: object) -> list[str]:

@@ -8,12 +8,12 @@ Rules:
    the pattern, and its parameters have the values that are looked for.
 2. ``first`` is the oldest of them. ``latest`` is the newest that existed when the
    search began; if there was none, the first one after that.
-3. So the choice depends on AWS's list and on when the search began, and not on when
-   somebody looks. A task that looks again, because it was rescheduled, finds the same
-   execution.
-4. AWS's list may lag behind. Who looks again without memory of what was found before
-   takes a choice for settled only after ``SETTLE_SECONDS``: until then, an older
-   execution may still appear.
+3. So the choice depends on AWS's list and on when the search began, and not on when the
+   list is read. A task that reads it again, because it was rescheduled, chooses the
+   same execution.
+4. AWS's list may lag behind. A process that does not know what was chosen before takes
+   a choice for settled only after ``SETTLE_SECONDS``: until then, an older execution
+   may still appear.
 5. If the window has closed, and AWS's list had time to show its last execution, the
    search ends without one.
 6. What was listed once is not listed again, except for the time by which AWS's list may
@@ -60,7 +60,6 @@ ParametersOf = Callable[[str], Mapping[str, str]]
 
 
 def _as_time(value: Any) -> Any:
-    """Return a text as a datetime."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value.strip())
     if not isinstance(value, datetime):
@@ -142,18 +141,20 @@ class Search(models.StrictModel):
         return end
 
     def matches(self, execution: ListedExecution) -> bool:
-        """Return whether an execution is looked for, as far as a list says."""
-        if (
-            models.pipeline_name_of(execution.execution_arn).lower()
-            != self.name.lower()
-        ):
+        """
+        Return whether an execution matches, as far as a list says: the list has no
+        parameters.
+        """
+        pipeline_name = models.pipeline_name_of(execution.execution_arn)
+        if pipeline_name.lower() != self.name.lower():
             return False
         if execution.created_at < self.created_after:
             return False
         if self.created_before and execution.created_at >= self.created_before:
             return False
-        pattern = self.display_name_pattern
-        return pattern is None or fnmatchcase(execution.display_name or "", pattern)
+        if self.display_name_pattern is None:
+            return True
+        return fnmatchcase(execution.display_name or "", self.display_name_pattern)
 
     @property
     def name(self) -> str:
@@ -248,7 +249,7 @@ def pick(
     :raises TooManyMatchesError: more than ``MAX_LISTED`` executions are listed, or the
         parameters of more than ``MAX_COMPARED`` would be compared.
     """
-    for number, execution in enumerate(_in_order(search, _limited(search, listed))):
+    for number, execution in enumerate(_candidates(search, _limited(search, listed))):
         if not search.parameters:
             return execution
         if number == MAX_COMPARED:
@@ -258,8 +259,9 @@ def pick(
                 " otherwise, and each one costs a call: give a shorter window"
                 " (created_after, created_before), or a display_name_pattern."
             )
-        # Other parameters do not count.
-        if search.parameters.items() <= parameters_of(execution.execution_arn).items():
+        parameters = parameters_of(execution.execution_arn)
+        # It may have others besides.
+        if search.parameters.items() <= parameters.items():
             return execution
     return None
 
@@ -271,7 +273,7 @@ def look(
     at: float,
 ) -> SearchPage | PolysyncError:
     """
-    Return what a look brings a search.
+    Return what AWS's list means for a search, as ``waiter.decide`` takes it.
 
     :param listed: the executions of the pipeline, the oldest first; or the error.
     :param at: when the list was requested, as Unix time.
@@ -287,6 +289,7 @@ def look(
 def _limited(
     search: Search, listed: Iterable[ListedExecution]
 ) -> Iterator[ListedExecution]:
+    """Yield what is listed, up to ``MAX_LISTED``."""
     for number, execution in enumerate(listed):
         if number == MAX_LISTED:
             raise TooManyMatchesError(
@@ -297,9 +300,10 @@ def _limited(
         yield execution
 
 
-def _in_order(
+def _candidates(
     search: Search, listed: Iterable[ListedExecution]
 ) -> Iterator[ListedExecution]:
+    """Yield the executions that match, the one that the search prefers first."""
     matching = (execution for execution in listed if search.matches(execution))
     if search.which == "first":
         # One by one, so that no page is read in vain.
@@ -317,36 +321,37 @@ def is_settled(search: Search, found: ListedExecution, now: float) -> bool:
     """
     Return whether no other execution can take the place of the one that was found.
     """
-    since = found.created_at
+    last_rival_at = found.created_at
     if search.which == "latest":
-        since = max(
-            since, min(search.began_at, search.created_before or search.began_at)
-        )
-    return now >= since.timestamp() + SETTLE_SECONDS
+        end = search.began_at
+        if search.created_before:
+            end = min(end, search.created_before)
+        last_rival_at = max(last_rival_at, end)
+    return now >= last_rival_at.timestamp() + SETTLE_SECONDS
 
 
 def describe_search(search: Search) -> str:
     """Return what a search looks for, as one line for logs and errors."""
-    end = search.created_before
     parts = [
         f"the {search.which} execution of pipeline {search.name}",
         f"created from {search.created_after.isoformat()}",
-        f"to {end.isoformat()}" if end else "on",
-        (
-            f"with a display name like {search.display_name_pattern}"
-            if search.display_name_pattern
-            else ""
-        ),
-        f"with parameters {', '.join(search.parameters)}" if search.parameters else "",
     ]
-    return texts.clean_line(" ".join(part for part in parts if part))
+    if search.created_before:
+        parts.append(f"to {search.created_before.isoformat()}")
+    else:
+        parts.append("on")
+    if search.display_name_pattern:
+        parts.append(f"with a display name like {search.display_name_pattern}")
+    if search.parameters:
+        parts.append(f"with parameters {', '.join(search.parameters)}")
+    return texts.clean_line(" ".join(parts))
 
 
 class SearchPage(NamedTuple):
     """
-    What a look at AWS's list has brought.
+    What AWS's list means for a search.
 
-    :param found: the execution that the search means; None if there is none.
+    :param found: the execution that the search means; None if there is none yet.
     :param at: when the list was requested, as Unix time.
     """
 
@@ -359,10 +364,10 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
     """
     The state of a search. It began when its ``search`` says.
 
-    :param listed_until: until when AWS has listed everything, in seconds since the
-        epoch; None for nothing.
-    :param is_repeated: the next look is made by another process, which must find the
-        same execution.
+    :param listed_until: when the list was read last, as Unix time: it need not be read
+        again from the beginning. None if it was not.
+    :param is_repeated: whether another process searches after this one, and must find
+        the same execution.
     """
 
     search: Search
@@ -384,44 +389,45 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
         """From which creation time on AWS must list executions."""
         start = self.search.created_after
         if self.listed_until is not None:
-            start = max(
-                start, datetime.fromtimestamp(self.listed_until - LIST_LAG_SECONDS, UTC)
-            )
+            lag = LIST_LAG_SECONDS
+            start = max(start, datetime.fromtimestamp(self.listed_until - lag, UTC))
         # AWS does not say whether it lists an execution of exactly this time.
         return start - timedelta(seconds=1)
 
     @property
     def last_poll_at(self) -> float:
         """
-        When the last look is due: when the window has closed, and AWS's list is
-        complete.
+        When the last poll is due, as Unix time: when the window has closed, and AWS's
+        list is complete.
         """
         return min(self.deadline, self._complete_at)
 
     @property
     def _complete_at(self) -> float:
-        end = self.search.created_before
-        return end.timestamp() + LIST_LAG_SECONDS if end else math.inf
+        if self.search.created_before is None:
+            return math.inf
+        return self.search.created_before.timestamp() + LIST_LAG_SECONDS
 
     def updated(self, response: SearchPage) -> SearchWaiter:
-        """Return the state after a look."""
+        """Return the state after a poll."""
         return replace(self, listed_until=response.at)
 
     def lines_about(self, response: SearchPage, now: float) -> tuple[LogLine, ...]:
-        """Return a line if what was found may not be what the next look finds."""
+        """Return a line if the next poll may find another execution."""
         if response.found is None or self._is_final(response.found, now):
             return ()
         arn = response.found.execution_arn
-        return (
-            LogLine(logging.INFO, f"Found, but AWS may still list another one: {arn}"),
-        )
+        text = f"Found, but AWS may still list another one: {arn}"
+        return (LogLine(logging.INFO, text),)
 
     def end_of(self, response: SearchPage, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
-        if response.found and self._is_final(response.found, now):
-            arn = response.found.execution_arn
+        found = response.found
+        if found and self._is_final(found, now):
             return SearchEvent(
-                outcome="found", began_at=self.search.began_at, execution_arn=arn
+                outcome="found",
+                began_at=self.search.began_at,
+                execution_arn=found.execution_arn,
             )
         if response.at >= self._complete_at:
             return self.event(
@@ -430,11 +436,9 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
         return None
 
     def _is_final(self, found: ListedExecution, now: float) -> bool:
-        return (
-            not self.is_repeated
-            or now >= self.deadline
-            or is_settled(self.search, found, now)
-        )
+        if not self.is_repeated or now >= self.deadline:
+            return True
+        return is_settled(self.search, found, now)
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
@@ -442,14 +446,17 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
             "No execution was found within"
             f" {texts.format_seconds(self.deadline - self.since)}"
         )
-        return f"{text}; {note}" if note else f"{text}."
+        if note:
+            return f"{text}; {note}"
+        return f"{text}."
 
     def event(
         self, outcome: Any, message: str | None, error: PolysyncError | None = None
     ) -> SearchEvent:
         """Return the event of a search without an execution."""
         if isinstance(error, TooManyMatchesError):
-            outcome, error = "too_many", None
+            outcome = "too_many"
+            error = None
         return SearchEvent(
             outcome=outcome,
             began_at=self.search.began_at,

@@ -48,7 +48,7 @@ Everything here is pure. The drivers are ``triggers/step_tasks.py`` and
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -62,11 +62,7 @@ from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.pipelines import (
-    MAX_STEPS,
-    SOURCE_STATUSES,
-    DeclaredStep,
-)
+from polysync_airflow.execution.pipelines import SOURCE_STATUSES, DeclaredStep
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
@@ -81,8 +77,9 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
-# States of the execution task in which its XComs are those of its current try: while a
-# try begins, a worker still has to delete those of the earlier one.
+# States of the execution task in which its XComs are those of its current try. In the
+# state running, they are not: as a try begins, a worker has yet to delete those of the
+# earlier one.
 _WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry")
 
 
@@ -93,7 +90,9 @@ def is_current(state: str | None, run: RunSummary | None) -> bool:
     :param state: the state of that task in Airflow; None if it was cleared or was not
         scheduled yet.
     """
-    return run is not None and (state in _WITH_OWN_XCOMS or is_finished(state))
+    if run is None:
+        return False
+    return state in _WITH_OWN_XCOMS or is_finished(state)
 
 
 def is_finished(state: str | None) -> bool:
@@ -107,13 +106,12 @@ class StepsSnapshot:
     What a poll for all tasks of a group has seen.
 
     :param state: the state of the execution task in Airflow.
-    :param run: its XCom ``run``; None while it is not that of its current try.
+    :param run: the XCom ``run``; None while it is not that of the current try.
     :param status: AWS's status of the execution; None if nobody has asked.
     :param is_declared: whether the rows have all steps of the execution's definition.
     :param rows: the steps by name, as the XCom ``steps`` has them.
     :param steps: AWS's list of the steps.
-    :param due: when they are listed again, as Unix time; None if they
-        were not listed.
+    :param due: when they are listed again, as Unix time; None if they were not listed.
     """
 
     state: str | None
@@ -131,7 +129,10 @@ class StepsSnapshot:
 
     def description(self, name: str) -> StepDescription | None:
         """Return AWS's description of a step; None if it has not begun."""
-        return next((step for step in self.steps if step.name == name), None)
+        for step in self.steps:
+            if step.name == name:
+                return step
+        return None
 
 
 def seen_of(
@@ -153,6 +154,7 @@ def seen_of(
     return StepsSnapshot(state, run, status, bool(order), rows, steps, due)
 
 
+MAX_TEXT_LENGTH: Final = 4096
 Verdict = Literal["success", "skipped", "unknown", "failed", "refused", "timed_out"]
 
 
@@ -171,7 +173,7 @@ class StepTaskEvent(EndOfWait):
 
     outcome: Verdict
     step_name: models.StepName
-    text: Annotated[str, StringConstraints(max_length=4096)]
+    text: Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH)]
     execution_arn: models.ExecutionArn | None = None
     pipeline_name: texts.ArnText | None = None
     row: StepRow | None = None
@@ -190,35 +192,37 @@ def verdict_of(
     if seen.run is None:
         if not seen.is_over:
             return None
-        return (
-            "failed",
-            (
-                f"The task of the execution has ended (state {seen.state}) without an"
-                " execution."
-            ),
+        text = (
+            f"The task of the execution has ended (state {seen.state}) without an"
+            " execution."
         )
+        return "failed", text
     row = seen.rows.get(name)
     if row is None or row.status is None:
         return _of_unbegun(name, row, seen)
-    state = state_of_step(row.status)
-    if state is PolysyncState.SUCCESS:
-        return "success", _success_text(row)
-    if state in (PolysyncState.FAILED, PolysyncState.CANCELLED):
-        return _of_failed(row, seen, seen.run, is_retry=is_retry)
-    return _of_unended(name, seen)
+    match state_of_step(row.status):
+        case PolysyncState.SUCCESS:
+            return "success", _success_text(row)
+        case PolysyncState.FAILED | PolysyncState.CANCELLED:
+            return _of_failed(row, seen, seen.run, is_retry=is_retry)
+        case _:
+            return _of_unended(name, seen)
 
 
 def _of_failed(
     row: StepRow, seen: StepsSnapshot, run: RunSummary, *, is_retry: bool
 ) -> tuple[Verdict, str] | None:
-    resumed_at = run.attempt_started_at
-    is_old = bool(resumed_at and row.ended_at and row.ended_at < resumed_at)
-    # AWS repeats it, or is going to.
-    if (is_old and not has_ended(seen.status)) or (is_retry and not seen.is_over):
+    if is_retry and not seen.is_over:
+        # The execution task is going to resume the execution.
         return None
-    verb = (
-        "failed" if state_of_step(row.status) is PolysyncState.FAILED else "was stopped"
-    )
+    resumed_at = run.attempt_started_at
+    ended_before_resume = resumed_at and row.ended_at and row.ended_at < resumed_at
+    if ended_before_resume and not has_ended(seen.status):
+        # AWS repeats the step.
+        return None
+    verb = "was stopped"
+    if state_of_step(row.status) is PolysyncState.FAILED:
+        verb = "failed"
     return "failed", f"Step {row.name} {verb} (AWS status {row.status})."
 
 
@@ -226,54 +230,36 @@ def _of_unbegun(
     name: str, row: StepRow | None, seen: StepsSnapshot
 ) -> tuple[Verdict, str] | None:
     if row is None and seen.is_declared:
-        return (
-            "unknown",
-            (
-                f"The execution has no step {name}: the pipeline has changed since the"
-                " file of this group was written. Write it again: polysync jobs import"
-            ),
+        text = (
+            f"The execution has no step {name}: the pipeline has changed since the file"
+            " of this group was written. Write it again: polysync jobs import"
         )
+        return "unknown", text
     if row and row.not_taken:
-        return (
-            "skipped",
-            (
-                f"Step {name} was not run: condition {row.condition} had the other"
-                " outcome."
-            ),
+        text = (
+            f"Step {name} was not run: condition {row.condition} had the other outcome."
         )
+        return "skipped", text
     if row and row.not_selected:
-        return (
-            "skipped",
-            f"Step {name} was not selected, and no selected step needs it.",
-        )
+        text = f"Step {name} was not selected, and no selected step needs it."
+        return "skipped", text
     return _of_unended(name, seen)
 
 
 def _of_unended(name: str, seen: StepsSnapshot) -> tuple[Verdict, str] | None:
-    """
-    Return the verdict about a step that has not ended, or not begun, though its
-    execution has ended.
-    """
+    """Return the verdict about a step that has not ended, or not even begun."""
     if not has_ended(seen.status):
         return None
+    not_run = f"AWS has not run step {name}"
     if states.state_of(seen.status) is PolysyncState.SUCCESS:
-        return (
-            "skipped",
-            f"AWS has not run step {name}: the execution has succeeded without it.",
-        )
+        return "skipped", f"{not_run}: the execution has succeeded without it."
     if not seen.is_over:
         return None
-    return (
-        "failed",
-        (
-            f"AWS has not run step {name}: the execution has ended before (status"
-            f" {seen.status})."
-        ),
-    )
+    text = f"{not_run}: the execution has ended before (status {seen.status})."
+    return "failed", text
 
 
 def _success_text(row: StepRow) -> str:
-    after = "" if row.seconds is None else f" after {texts.format_seconds(row.seconds)}"
     if row.cache_hit:
         return f"Step {row.name} succeeded: its result was in the cache."
     if row.reused_from:
@@ -282,7 +268,9 @@ def _success_text(row: StepRow) -> str:
             f"Step {row.name} succeeded: its result is that of the earlier execution"
             f" {source}."
         )
-    return f"Step {row.name} succeeded{after}."
+    if row.seconds is None:
+        return f"Step {row.name} succeeded."
+    return f"Step {row.name} succeeded after {texts.format_seconds(row.seconds)}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +297,7 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
 
     @property
     def name(self) -> str:
-        """The step and its execution task, for the log of the triggerer."""
+        """The execution task and the step, for the log of the triggerer."""
         return f"{self.group} step {self.step_name}"
 
     @property
@@ -320,29 +308,26 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
 
     @property
     def first_delay(self) -> float:
-        """
-        None for a task that no worker has begun. What others have listed just now
-        decides at once.
-        """
-        return 0.0 if self.ends_task else waiting.FIRST_POLL_DELAY_SECONDS
+        """The seconds until the first poll: 0 for a task that no worker has begun."""
+        if self.ends_task:
+            # What others have listed just now may decide at once.
+            return 0.0
+        return waiting.FIRST_POLL_DELAY_SECONDS
 
     def decide(
         self, response: StepsSnapshot | PolysyncError, now: float
     ) -> Wait[StepTaskWaiter] | Finish[StepTaskEvent]:
         """
-        Return the instruction after a poll: the next one lists the steps, whoever has
-        listed them last.
+        Return the instruction after a poll. The next poll is due when the steps are
+        listed next, whichever task of the group has listed them last.
         """
-        step: Wait[StepTaskWaiter] | Finish[StepTaskEvent] = Waiter.decide(
-            self, response, now
-        )
-        if (
-            isinstance(step, Wait)
-            and isinstance(response, StepsSnapshot)
-            and response.due is not None
-        ):
-            return replace(step, seconds=max(0.0, response.due - now))
-        return step
+        result: Wait[StepTaskWaiter] | Finish[StepTaskEvent]
+        result = Waiter.decide(self, response, now)
+        if isinstance(response, PolysyncError) or isinstance(result, Finish):
+            return result
+        if response.due is None:
+            return result
+        return replace(result, seconds=max(0.0, response.due - now))
 
     def verdict(self, seen: StepsSnapshot) -> tuple[Verdict, str] | None:
         """Return how the task ends with what was seen; None if it waits on."""
@@ -350,11 +335,16 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
 
     def updated(self, response: StepsSnapshot) -> Self:
         """Return the state after a poll."""
-        if response.run is None:
+        run = response.run
+        if run is None:
             return self
-        known, _ = self._changes(response, response.run)
-        arn, name = response.run.execution_arn, response.run.pipeline_name
-        return replace(self, known=known, execution_arn=arn, pipeline_name=name)
+        known, _ = self._changes(response, run)
+        return replace(
+            self,
+            known=known,
+            execution_arn=run.execution_arn,
+            pipeline_name=run.pipeline_name,
+        )
 
     def lines_about(self, response: StepsSnapshot, now: float) -> tuple[LogLine, ...]:
         """
@@ -364,22 +354,23 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         run = response.run
         if run is None:
             return ()
-        is_new = run.execution_arn != self.execution_arn
-        lines = (
-            [LogLine(logging.INFO, f"Execution: {run.execution_arn}")] if is_new else []
-        )
-        return (*lines, *self._changes(response, run)[1])
+        lines: list[LogLine] = []
+        if run.execution_arn != self.execution_arn:
+            lines.append(LogLine(logging.INFO, f"Execution: {run.execution_arn}"))
+        _, changes = self._changes(response, run)
+        return (*lines, *changes)
 
     def _changes(
         self, seen: StepsSnapshot, run: RunSummary
     ) -> tuple[str, Sequence[LogLine]]:
-        steps = [
-            each for each in seen.steps if self.step_name in (each.name, each.loop)
+        """Return the statuses that the log has then, and the lines about them."""
+        own_steps = [
+            step for step in seen.steps if self.step_name in (step.name, step.loop)
         ]
-        resumed_at = (
-            run.attempt_started_at.timestamp() if run.attempt_started_at else None
-        )
-        return changes_of(self.known, steps, resumed_at)
+        resumed_at: float | None = None
+        if run.attempt_started_at:
+            resumed_at = run.attempt_started_at.timestamp()
+        return changes_of(self.known, own_steps, resumed_at)
 
     def end_of(self, response: StepsSnapshot, now: float) -> StepTaskEvent | None:
         """Return the event if the step is at its end."""
@@ -387,13 +378,11 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         if verdict is None:
             return None
         outcome, text = verdict
-        row, description = (
-            response.rows.get(self.step_name),
-            response.description(self.step_name),
-        )
-        return self.event(outcome, text).model_copy(
-            update={"row": row, "description": description}
-        )
+        details = {
+            "row": response.rows.get(self.step_name),
+            "description": response.description(self.step_name),
+        }
+        return self.event(outcome, text).model_copy(update=details)
 
     def event(
         self, outcome: Any, message: str | None, error: PolysyncError | None = None
@@ -402,7 +391,7 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         return StepTaskEvent(
             outcome=outcome,
             step_name=self.step_name,
-            text=texts.clean_text(message or "", 4096),
+            text=texts.clean_text(message or "", MAX_TEXT_LENGTH),
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
             **error_fields(error),
@@ -415,8 +404,7 @@ MAX_SECONDS: Final = 400 * 24 * 3600.0
 
 class StepTaskArguments(models.StrictModel):
     """
-    The arguments of the trigger of a step's task. The rest follows from its task
-    instance.
+    The arguments of the trigger of a step's task. Its task instance says the rest.
 
     :param execution_task_id: the task of the same DAG run and map index that starts the
         execution.
@@ -452,7 +440,7 @@ class StepTaskArguments(models.StrictModel):
 
 class StepTaskEndArguments(StepTaskArguments):
     """
-    The same of the trigger that runs the whole task, without a worker.
+    The arguments of the trigger that runs the whole task of a step, without a worker.
 
     :param property_files: which property files of the step the task reads at its end.
     """
@@ -516,13 +504,18 @@ class Clear(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """What the lifecycle gets as the options of the DAG's author."""
-        on_clear = "resume" if self.action == "resume" else "new"
-        return {"on_clear": on_clear, "stop_on_clear": self.action in ("new", "select")}
+        match self.action:
+            case "new" | "select":
+                return {"on_clear": "new", "stop_on_clear": True}
+            case "wait":
+                return {"on_clear": "new", "stop_on_clear": False}
+            case "resume":
+                return {"on_clear": "resume", "stop_on_clear": False}
 
 
 class FirstLook(models.StrictModel):
     """
-    What the execution task has seen when it looked first after a clear.
+    What the execution task saw when it first listed the steps after a clear.
 
     :param epoch: the epoch that the clear has begun.
     :param succeeded: the steps that had succeeded.
@@ -530,35 +523,38 @@ class FirstLook(models.StrictModel):
 
     execution_arn: models.ExecutionArn
     epoch: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
-    succeeded: Annotated[list[models.StepName], Field(max_length=MAX_STEPS)]
+    succeeded: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
 
 
 def first_look(
     stored: Any, execution_arn: str, epoch: int, steps: Sequence[StepDescription]
 ) -> tuple[FirstLook, bool]:
     """
-    Return what was seen first after a clear, and whether that was now.
+    Return what the execution task saw first after a clear, and whether that is now.
 
-    :param stored: what an earlier look has stored; anything.
+    :param stored: what an earlier try, or an earlier list, has stored; anything.
     :param steps: AWS's list of the steps.
     """
     with suppress(ValidationError):
-        look = FirstLook.model_validate(stored)
-        if (look.execution_arn, look.epoch) == (execution_arn, epoch):
-            return look, False
+        first = FirstLook.model_validate(stored)
+        if first.execution_arn == execution_arn and first.epoch == epoch:
+            return first, False
     # What a loop runs has no task.
-    declared = [step for step in steps if step.loop is None]
-    succeeded = [
+    succeeded = _succeeded(step for step in steps if step.loop is None)
+    first = FirstLook(
+        execution_arn=execution_arn,
+        epoch=epoch,
+        succeeded=succeeded[: models.MAX_STEPS],
+    )
+    return first, True
+
+
+def _succeeded(steps: Iterable[StepDescription]) -> list[str]:
+    return [
         step.name
-        for step in declared
+        for step in steps
         if state_of_step(step.status) is PolysyncState.SUCCESS
     ]
-    return (
-        FirstLook(
-            execution_arn=execution_arn, epoch=epoch, succeeded=succeeded[:MAX_STEPS]
-        ),
-        True,
-    )
 
 
 def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
@@ -593,23 +589,19 @@ def after_clear(
         return Clear("new")
     if not has_ended(status):
         return Clear("wait")
-    succeeded = {
-        step.name
-        for step in steps
-        if state_of_step(step.status) is PolysyncState.SUCCESS
-    }
-    repeated = [
-        name
-        for name in cleared
-        if name in succeeded and (not first or name in first.succeeded)
-    ]
-    goes_on = (
-        (PolysyncState.FAILED, PolysyncState.SUCCESS)
-        if first
-        else (PolysyncState.FAILED,)
-    )
-    if states.state_of(status) in goes_on and not repeated:
-        return Clear("resume")
+
+    succeeded = set(_succeeded(steps))
+    if first:
+        # What has succeeded since need not be repeated (rule 2).
+        succeeded.intersection_update(first.succeeded)
+    if succeeded.isdisjoint(cleared):
+        state = states.state_of(status)
+        if state is PolysyncState.FAILED:
+            return Clear("resume")
+        if state is PolysyncState.SUCCESS and first:
+            # The outcome of the execution is that of the task (rule 6).
+            return Clear("resume")
+
     if not cleared:
         raise ParametersError(
             f"The execution has ended (AWS status {status}), and the task of no step"

@@ -46,8 +46,9 @@ MAX_PROBLEMS: Final = 20
 # All control characters except tab and newline; surrogates; line and paragraph
 # separators; characters that change the direction of a text, or that nobody sees.
 _UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]"
 )
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 # No line of Airflow's logs begins like this.
@@ -82,7 +83,9 @@ def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
 
 
 def _cut(text: str, max_length: int) -> str:
-    return text if len(text) <= max_length else text[: max_length - 3] + "..."
+    if len(text) <= max_length:
+        return text
+    return text[: max_length - 3] + "..."
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str | None:
@@ -92,11 +95,13 @@ def nearest_name(name: str, names: Iterable[str]) -> str | None:
     :param name: the misspelled name.
     :param names: the names that exist. Each is compared, so limit their number.
     """
-    folded = {each.casefold(): each for each in names}
+    name_by_folded = {existing.casefold(): existing for existing in names}
     matches = difflib.get_close_matches(
-        name.casefold()[:_MAX_COMPARED_CHARACTERS], folded
+        name.casefold()[:_MAX_COMPARED_CHARACTERS], name_by_folded
     )
-    return folded[matches[0]] if matches else None
+    if not matches:
+        return None
+    return name_by_folded[matches[0]]
 
 
 def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
@@ -129,8 +134,10 @@ def first_problems(problems: Sequence[str]) -> list[str]:
     Return at most ``MAX_PROBLEMS`` problems, and a last line that says how many more
     there are.
     """
-    more = len(problems) - MAX_PROBLEMS
-    return [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
+    lines = list(problems[:MAX_PROBLEMS])
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"and {len(problems) - MAX_PROBLEMS} more")
+    return lines
 
 
 def describe_validation_error(error: ValidationError) -> str:
@@ -140,12 +147,16 @@ def describe_validation_error(error: ValidationError) -> str:
 
     The values are left out, since they may be secret or long.
     """
-    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
-    problems = [
-        f"{path or 'the whole value'}: {problem.removeprefix('Value error, ')}"
-        for path, problem in found
-    ]
+    problems = []
+    for details in error.errors():
+        path = ".".join(map(str, details["loc"])) or "the whole value"
+        problems.append(f"{path}: {_problem(details['msg'])}")
     return "; ".join(map(clean_line, first_problems(problems)))
+
+
+def _problem(message: str) -> str:
+    """Return a problem without the words with which pydantic begins it."""
+    return message.removeprefix("Value error, ")
 
 
 def describe_arguments(
@@ -165,31 +176,38 @@ def describe_arguments(
     :param show: returns the text of a key or an index of an argument.
     """
     lines = []
-    for problem in error.errors():
-        if not problem["loc"]:
-            lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
+    for details in error.errors():
+        if not details["loc"]:
+            lines.append(f"{_problem(details['msg'])}.")
             continue
-        field, *path = problem["loc"]
-        name = clean_line(str(field)) + "".join(
-            f"[{show(str(part))}]" for part in path if part != "[key]"
-        )
-        value = problem["input"] if path or given is None else given.get(str(field))
-        known = model.model_fields.get(str(field))
-        cure = known.description if known and known.description else ""
-        lines.append(f"{name} = {shorten(value)}: {problem['msg']}. {cure}".rstrip())
+        argument, *path = details["loc"]
+        name = clean_line(str(argument))
+        for part in path:
+            if part != "[key]":
+                name += f"[{show(str(part))}]"
+        value = details["input"]
+        if not path and given is not None:
+            value = given.get(str(argument))
+        line = f"{name} = {shorten(value)}: {details['msg']}."
+        field = model.model_fields.get(str(argument))
+        if field and field.description:
+            line += f" {field.description}"
+        lines.append(line)
     return "\n".join(f"- {line}" for line in first_problems(lines))
 
 
 def _clean_if_text(
     clean: Callable[[str, int], str], max_length: int, value: Any
 ) -> Any:
-    return clean(value, max_length) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return clean(value, max_length)
 
 
 # Types of fields for texts from AWS. Limits:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html,
-# API_PipelineExecutionStep.html and API_DescribePipeline.html. A parameter's
-# description may be the longest:
+# API_PipelineExecutionStep.html and API_DescribePipeline.html. The description of a
+# parameter may be the longest text:
 # https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 MAX_REASON_LENGTH: Final = 1300
 NameText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 256))]
@@ -218,16 +236,17 @@ def format_seconds(seconds: float) -> str:
     Return a duration with at most two units, such as ``45 s``, ``38 min 6 s`` or ``2 h
     5 min``.
     """
+    if seconds <= 0:
+        return "0 s"
     if seconds < 1:
-        return "< 1 s" if seconds > 0 else "0 s"
-    rest, numbers = int(seconds + 0.5), []
+        return "< 1 s"
+    rest = int(seconds + 0.5)
+    numbers: list[tuple[int, str]] = []
     for size, unit in _UNITS:
         number, rest = divmod(rest, size)
-        numbers.append((number, unit))
-    first = next(index for index, (number, _) in enumerate(numbers) if number)
-    return " ".join(
-        f"{number} {unit}" for number, unit in numbers[first : first + 2] if number
-    )
+        if number or numbers:
+            numbers.append((number, unit))
+    return " ".join(f"{number} {unit}" for number, unit in numbers[:2] if number)
 
 
 MIN_NUMBER: Final = -(2**63)
@@ -253,8 +272,8 @@ def storable_number(value: Any) -> Any:
 
 def is_storable_text(text: str) -> bool:
     """
-    Return whether Airflow can store a text as it is. As a name, it can also be a
-    reserved one.
+    Return whether Airflow can store a text as it is. Whether it is a reserved name is
+    not asked.
     """
     return not _UNSTORABLE.search(text)
 
@@ -273,30 +292,30 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     """
     if isinstance(value, Mapping):
         stored = {}
-        for name, each in value.items():
+        for name, member in value.items():
             if name in RESERVED_NAMES:
                 where = clean_line(place) or "It"
                 changes.append(
                     f"{where} lacks {name}, because Airflow reserves this name."
                 )
-            else:
-                inner = f"{place}.{name}".removeprefix(".")
-                stored[_with_replacements(name)] = storable(each, changes, inner)
+                continue
+            inner_place = f"{place}.{name}".removeprefix(".")
+            stored[_with_replacements(name)] = storable(member, changes, inner_place)
         return stored
     if isinstance(value, (list, tuple)):
         return [
-            storable(each, changes, f"{place}[{index}]")
-            for index, each in enumerate(value)
+            storable(item, changes, f"{place}[{index}]")
+            for index, item in enumerate(value)
         ]
     if isinstance(value, str):
         return _with_replacements(value)
-    made = storable_number(value)
-    if made is not value:
+    number = storable_number(value)
+    if number is not value:
         changes.append(
             f"{clean_line(place)} = {shorten(value)} is a text, because the number is"
             " too large."
         )
-    return made
+    return number
 
 
 def storable_xcom(key: str, value: Any, warn: Callable[[str], object]) -> Any:

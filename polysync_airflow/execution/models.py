@@ -157,7 +157,9 @@ def _number_to_text(value: Any) -> Any:
 PipelineName = Annotated[
     str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")
 ]
-Pipeline = Annotated[str, StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN)]
+Pipeline = Annotated[
+    str, StringConstraints(max_length=texts.MAX_ARN_LENGTH, pattern=PIPELINE_PATTERN)
+]
 ParameterName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"),
@@ -180,7 +182,10 @@ StepName = Annotated[
     str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
 RoleArn = Annotated[
-    str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)
+    str,
+    StringConstraints(
+        min_length=20, max_length=texts.MAX_ARN_LENGTH, pattern=ROLE_ARN_PATTERN
+    ),
 ]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeDomain.html
 StudioDomainId = Annotated[
@@ -220,7 +225,7 @@ def _user_of(value: Any) -> Any:
         names += [identity.get("SourceIdentity"), identity.get("Arn")]
     for name in names:
         if name and isinstance(name, str):
-            return texts.clean_line(name, 2048)
+            return texts.clean_line(name, texts.MAX_ARN_LENGTH)
     return None
 
 
@@ -233,10 +238,11 @@ UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 ResponseTime = Annotated[UtcTime | None, texts.LENIENT]
 Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
 ExecutionArn = Annotated[
-    str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)
+    str,
+    StringConstraints(max_length=texts.MAX_ARN_LENGTH, pattern=EXECUTION_ARN_PATTERN),
 ]
 MlflowArn = Annotated[
-    str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN_PATTERN)
+    str, StringConstraints(max_length=texts.MAX_ARN_LENGTH, pattern=MLFLOW_ARN_PATTERN)
 ]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
@@ -323,7 +329,7 @@ class StartRequest(StrictModel):
     )
     source_execution: str | None = Field(
         None,
-        max_length=2048,
+        max_length=texts.MAX_ARN_LENGTH,
         pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}",
         description=(
             f"Give the ARN of an execution of the same pipeline, or {LATEST!r},"

@@ -220,7 +220,10 @@ LineText = Annotated[
 DescriptionText = Annotated[
     str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))
 ]
-ArnText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 2048))]
+MAX_ARN_LENGTH: Final = 2048
+ArnText = Annotated[
+    str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_ARN_LENGTH))
+]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 MAX_VALUE_LENGTH: Final = 1024
 ValueText = Annotated[

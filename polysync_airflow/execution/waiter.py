@@ -61,6 +61,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import (
+    MAX_ARN_LENGTH,
     ArnText,
     NameText,
     describe_validation_error,
@@ -674,7 +675,7 @@ class TriggerArguments(WaitArguments):
     waiter_class = ExecutionWaiter
 
     execution_arn: models.ExecutionArn
-    pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
+    pipeline_name: Annotated[str, StringConstraints(max_length=MAX_ARN_LENGTH)] | None
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]

@@ -561,7 +561,7 @@ class TaskTry:
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """
-    What a try does next, and what it knows.
+    What a try does next, and what it knows of its execution.
 
     :param record: the record of the execution that runs, or may run, for the task; None
         if there is none.
@@ -620,10 +620,9 @@ class Instruction:
         :param fields: what else is new in it. It keeps the rest, except for what
             belongs to one command: its delay, its error, and what it stores.
         """
-        of_one_command = {"delay": 0.0, "store": Store.KEEP, "error": None}
-        return replace(
-            self, command=command, lines=lines, **{**of_one_command, **fields}
-        )
+        values: dict[str, Any] = {"delay": 0.0, "store": Store.KEEP, "error": None}
+        values.update(fields)
+        return replace(self, command=command, lines=lines, **values)
 
     def write(
         self, command: Command, *lines: LogLine, changes: dict[str, Any], **fields: Any

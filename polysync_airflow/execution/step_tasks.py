@@ -181,7 +181,7 @@ class StepTaskEvent(EndOfWait):
 
 
 def verdict_of(
-    name: str, seen: StepsSnapshot, *, is_retry: bool
+    name: str, snapshot: StepsSnapshot, *, is_retry: bool
 ) -> tuple[Verdict, str] | None:
     """
     Return how the task of a step ends, and why; None if it waits on. The rules are
@@ -189,35 +189,35 @@ def verdict_of(
 
     :param is_retry: whether an earlier try of the same clear has failed.
     """
-    if seen.run is None:
-        if not seen.is_over:
+    if snapshot.run is None:
+        if not snapshot.is_over:
             return None
         text = (
-            f"The task of the execution has ended (state {seen.state}) without an"
+            f"The task of the execution has ended (state {snapshot.state}) without an"
             " execution."
         )
         return "failed", text
-    row = seen.rows.get(name)
+    row = snapshot.rows.get(name)
     if row is None or row.status is None:
-        return _of_unbegun(name, row, seen)
+        return _of_unbegun(name, row, snapshot)
     match state_of_step(row.status):
         case PolysyncState.SUCCESS:
             return "success", _success_text(row)
         case PolysyncState.FAILED | PolysyncState.CANCELLED:
-            return _of_failed(row, seen, seen.run, is_retry=is_retry)
+            return _of_failed(row, snapshot, snapshot.run, is_retry=is_retry)
         case _:
-            return _of_unended(name, seen)
+            return _of_unended(name, snapshot)
 
 
 def _of_failed(
-    row: StepRow, seen: StepsSnapshot, run: RunSummary, *, is_retry: bool
+    row: StepRow, snapshot: StepsSnapshot, run: RunSummary, *, is_retry: bool
 ) -> tuple[Verdict, str] | None:
-    if is_retry and not seen.is_over:
+    if is_retry and not snapshot.is_over:
         # The execution task is going to resume the execution.
         return None
     resumed_at = run.attempt_started_at
     ended_before_resume = resumed_at and row.ended_at and row.ended_at < resumed_at
-    if ended_before_resume and not has_ended(seen.status):
+    if ended_before_resume and not has_ended(snapshot.status):
         # AWS repeats the step.
         return None
     verb = "was stopped"
@@ -227,9 +227,9 @@ def _of_failed(
 
 
 def _of_unbegun(
-    name: str, row: StepRow | None, seen: StepsSnapshot
+    name: str, row: StepRow | None, snapshot: StepsSnapshot
 ) -> tuple[Verdict, str] | None:
-    if row is None and seen.is_declared:
+    if row is None and snapshot.is_declared:
         text = (
             f"The execution has no step {name}: the pipeline has changed since the file"
             " of this group was written. Write it again: polysync jobs import"
@@ -243,19 +243,19 @@ def _of_unbegun(
     if row and row.not_selected:
         text = f"Step {name} was not selected, and no selected step needs it."
         return "skipped", text
-    return _of_unended(name, seen)
+    return _of_unended(name, snapshot)
 
 
-def _of_unended(name: str, seen: StepsSnapshot) -> tuple[Verdict, str] | None:
+def _of_unended(name: str, snapshot: StepsSnapshot) -> tuple[Verdict, str] | None:
     """Return the verdict about a step that has not ended, or not even begun."""
-    if not has_ended(seen.status):
+    if not has_ended(snapshot.status):
         return None
     not_run = f"AWS has not run step {name}"
-    if states.state_of(seen.status) is PolysyncState.SUCCESS:
+    if states.state_of(snapshot.status) is PolysyncState.SUCCESS:
         return "skipped", f"{not_run}: the execution has succeeded without it."
-    if not seen.is_over:
+    if not snapshot.is_over:
         return None
-    text = f"{not_run}: the execution has ended before (status {seen.status})."
+    text = f"{not_run}: the execution has ended before (status {snapshot.status})."
     return "failed", text
 
 
@@ -282,8 +282,8 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
     :param step_name: the step.
     :param is_retry: whether an earlier try of the same clear has failed.
     :param ends_task: whether the task ends in the triggerer.
-    :param known: the statuses that the log has, of the step and of those that it runs,
-        in JSON.
+    :param logged_statuses: the statuses that the log has, of the step and of those that
+        it runs, in JSON.
     :param execution_arn: the execution; None while the execution task has none.
     """
 
@@ -291,7 +291,7 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
     step_name: str
     is_retry: bool = False
     ends_task: bool = False
-    known: str = "{}"
+    logged_statuses: str = "{}"
     execution_arn: str | None = None
     pipeline_name: str | None = None
 
@@ -329,19 +329,19 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
             return result
         return replace(result, seconds=max(0.0, response.due - now))
 
-    def verdict(self, seen: StepsSnapshot) -> tuple[Verdict, str] | None:
+    def verdict(self, snapshot: StepsSnapshot) -> tuple[Verdict, str] | None:
         """Return how the task ends with what was seen; None if it waits on."""
-        return verdict_of(self.step_name, seen, is_retry=self.is_retry)
+        return verdict_of(self.step_name, snapshot, is_retry=self.is_retry)
 
     def updated(self, response: StepsSnapshot) -> Self:
         """Return the state after a poll."""
         run = response.run
         if run is None:
             return self
-        known, _ = self._changes(response, run)
+        logged_statuses, _ = self._changes(response, run)
         return replace(
             self,
-            known=known,
+            logged_statuses=logged_statuses,
             execution_arn=run.execution_arn,
             pipeline_name=run.pipeline_name,
         )
@@ -361,16 +361,16 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         return (*lines, *changes)
 
     def _changes(
-        self, seen: StepsSnapshot, run: RunSummary
+        self, snapshot: StepsSnapshot, run: RunSummary
     ) -> tuple[str, Sequence[LogLine]]:
         """Return the statuses that the log has then, and the lines about them."""
         own_steps = [
-            step for step in seen.steps if self.step_name in (step.name, step.loop)
+            step for step in snapshot.steps if self.step_name in (step.name, step.loop)
         ]
         resumed_at: float | None = None
         if run.attempt_started_at:
             resumed_at = run.attempt_started_at.timestamp()
-        return changes_of(self.known, own_steps, resumed_at)
+        return changes_of(self.logged_statuses, own_steps, resumed_at)
 
     def end_of(self, response: StepsSnapshot, now: float) -> StepTaskEvent | None:
         """Return the event if the step is at its end."""

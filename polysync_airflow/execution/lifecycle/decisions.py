@@ -76,7 +76,7 @@ def next_command(
 def _for_retry(
     record: ExecutionRecord, status: str, options: RecoveryOptions
 ) -> Decision:
-    """Rule 2: a try of the same epoch continues with the stored execution."""
+    """Return what a retry does, which continues with the stored execution (rule 2)."""
     if record.resume_is_pending:
         # Rule 4: the same request again, whatever the options say.
         return _continue(status, after_failure=Command.RESUME)
@@ -91,8 +91,8 @@ def _after_clear(
     record: ExecutionRecord, epoch: int, status: str, options: RecoveryOptions
 ) -> Decision:
     """
-    Rule 3: the user who has cleared the task wants a new execution, or the rest of this
-    one.
+    Return what a try does after a clear (rule 3): the user wants a new execution, or
+    the rest of this one.
     """
     if record.replaced_by_epoch == epoch:
         # An earlier try of this epoch has decided so. The status may have changed

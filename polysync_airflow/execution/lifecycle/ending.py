@@ -502,7 +502,10 @@ def _after_own_end(
     *,
     stop_on_kill: bool,
 ) -> TryEnd:
-    """Rule 1: a stop that an earlier try has requested is no decision of a user."""
+    """
+    Return what follows after the execution has ended (rule 1): a stop that an earlier
+    try has requested is no decision of a user.
+    """
     try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
     if record is None or not _is_cancelled(end):
         # Without a proven record, a cancellation counts as a user's.

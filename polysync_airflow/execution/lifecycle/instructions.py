@@ -1,12 +1,12 @@
 """
-What happens to a try (events), what it does next (instructions), and the record of the
-execution, which the tries of a task share and users can edit in Airflow: the vocabulary
-of the modules beside this one.
+The vocabulary of the modules beside this one: what happens to a try (events), what it
+does next (commands in instructions), and the record of the execution, which the tries
+of a task share and users can edit in Airflow.
 
-The identity of a start is its task instance, and the how many-th start of an epoch it
-is. The client token and the default display name follow from it. So a try that finds no
+The identity of a start is its task instance, its epoch, and its number in the epoch.
+The client token and the default display name follow from it. So a try that finds no
 record of the earlier tries sends the same token as they did, and AWS returns the
-execution that it has already started; and what AWS lists and describes tells of itself
+execution that it has already started. The name of each execution that AWS lists says
 which task has started it.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
@@ -516,8 +516,7 @@ class ExecutionsListed(NamedTuple):
     AWS listed the newest executions of the pipeline.
 
     :param pipeline_name: the name or ARN of the pipeline.
-    :param claimed: the execution that a record names which cannot be believed, if it
-        exists.
+    :param claimed: the execution that an unproven record names, if it exists.
     """
 
     pipeline_name: str

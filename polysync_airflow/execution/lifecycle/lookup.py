@@ -5,18 +5,17 @@ cannot be believed.
 Rules:
 
 1. The name of an execution says which start has made it. It is the task instance's own
-   if it has the mark of this incarnation, or of the one that the record names: a record
-   that cannot be believed only says for which incarnation of the same task instance to
-   look, too.
+   if it has the mark of this incarnation, or of the one that an unproven record names.
+   An unproven record says nothing else.
 2. Of the own executions, one that has not ended counts first, then the latest. An
    execution of an earlier epoch that has ended counts only if there is a record: where
    there is none, the task has succeeded in that epoch, or its start was refused.
-3. If there is none, one that has not ended counts which another incarnation of the task
-   instance has started, in the same deployment. It is neither continued nor resumed,
-   but stopped.
-4. If there is none either, and the record names an execution that has not ended,
-   nothing is started beside it. Only if the record's token is that of a start of this
-   epoch, the start itself asks AWS.
+3. If there is none, an execution counts that another incarnation of the task instance
+   has started in the same deployment, and that has not ended. It is neither continued
+   nor resumed, but stopped.
+4. If there is none either, and an unproven record names an execution that has not
+   ended, nothing is started beside it. Only if the token in the record is that of a
+   start of this epoch, the start itself asks AWS.
 5. A record with a request, but without an ARN, is that of the execution with the name
    in the request.
 
@@ -94,8 +93,8 @@ def arn_of(record: ExecutionRecord, listing: ExecutionsListed) -> str | None:
 
 def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     """
-    Return whether nothing may be started, because of an execution that a record names
-    and nobody knows.
+    Return whether nothing may be started, because an unproven record names an execution
+    that has not ended (rule 4).
     """
     if listing.claimed is None or has_ended(listing.claimed.status):
         return False
@@ -112,8 +111,8 @@ def own_record_of(
     Return the record of an execution that a task instance has started; None if its name
     does not say so.
 
-    :param unproven_record: a record that cannot be believed, which may name another
-        incarnation of the task instance.
+    :param unproven_record: it may name another incarnation of the task instance; None
+        if there is none.
     :param pipeline_name: the name or ARN of its pipeline.
     """
     name = _name_of(execution)

@@ -170,22 +170,23 @@ def storable_parameters(argument: str, values: Any) -> Any:
         return values
     storable = {}
     for name, value in values.items():
-        try:
-            storable[name] = _storable_parameter(value)
-        except ValueError:
+        if not _is_storable(value):
             raise ParametersError(
                 f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not"
                 " valid: give a text without NUL and half surrogate pairs, or a number"
                 " of at most 1,024 digits."
-            ) from None
+            )
+        storable[name] = texts.storable_number(value)
     return storable
 
 
-def _storable_parameter(value: Any) -> Any:
-    stored = texts.storable_number(value)
-    if isinstance(stored, str) and not texts.is_storable_text(stored):
-        raise ValueError("is a text that Airflow cannot store")
-    return stored
+def _is_storable(value: Any) -> bool:
+    """Return whether Airflow can store a value, or the text of a number."""
+    try:
+        stored = texts.storable_number(value)
+    except ValueError:
+        return False
+    return not isinstance(stored, str) or texts.is_storable_text(stored)
 
 
 def check_pipeline_names(names: object) -> list[str]:

@@ -230,8 +230,8 @@ OnCompletedWithFailures = Literal["fail", "succeed"]
 
 class RecoveryOptions(Options):
     """
-    What the DAG author says about the executions of earlier tries. The operator's
-    docstring explains the options.
+    What the DAG author chose about the executions of earlier tries; see the arguments
+    of the operator.
     """
 
     retry_mode: RetryMode

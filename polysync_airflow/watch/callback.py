@@ -61,7 +61,7 @@ async def stop_if_left(**task: Any) -> str:
     """
     use_event_loop()
     finding, stop = await _in_thread(_look_after, TaskKey(**task))
-    if stop is not None and stop.result is not None and stop.result.error is None:
+    if stop is not None:
         # Airflow calls this function again where it still runs.
         following = asyncio.create_task(_follow(stop))
         FOLLOWING.add(following)
@@ -78,15 +78,19 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
+    """Return what was found, and the stop if AWS has accepted one."""
     watch = Watch(TriggererAccess(), _connect, log, lag_seconds=LAG_SECONDS)
     examined = _examine(watch, task)
+    finding = examined.verdict.finding
     text = examined.verdict.text
-    stop = None
-    if examined.verdict.finding is Finding.STOP:
-        stopped, stop = watch.stop(examined)
-        text = f"{text} {stopped}"
+    accepted_stop = None
+    if finding is Finding.STOP:
+        stop, outcome = watch.stop(examined)
+        text = f"{text} {outcome.try_end.text}"
+        if outcome.is_accepted:
+            accepted_stop = stop
     log.info("%s Task: %s. Execution: %s", text, task, examined.execution_arn)
-    return examined.verdict.finding, stop
+    return finding, accepted_stop
 
 
 async def _follow(stop: OrphanStop) -> None:

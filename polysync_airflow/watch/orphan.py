@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
@@ -35,7 +35,12 @@ from polysync_airflow.execution.outcome import (
     parse_run_summary,
 )
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
-from polysync_airflow.hooks.stops import ReportedStop, stop_known_execution
+from polysync_airflow.hooks.stops import (
+    Announcement,
+    ReportedStop,
+    StopOutcome,
+    stop_known_execution,
+)
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
@@ -138,18 +143,16 @@ class Watch:
             return examined
         return self._ask_aws(examined, record, stop)
 
-    def stop(self, examined: Examined) -> tuple[str, OrphanStop]:
+    def stop(self, examined: Examined) -> tuple[OrphanStop, StopOutcome]:
         """
         Stop the execution that was examined, unless a user or a later try has it now.
-
-        :return: what became of it as a sentence, and the stop, whose ``result`` is None
-            if AWS was not asked.
         """
         task = examined.task
         record = examined.record
         if record is None or record.unattended_stop is None:
             raise LookupError(f"{task} has no record")
         stop = OrphanStop(
+            process=self.access.process,
             log=self.log,
             task=task,
             record=record,
@@ -160,7 +163,7 @@ class Watch:
             ),
         )
         try_end = ending.leave(record, record.try_number, stop_on_kill=True)
-        return stop.carry_out(try_end).text, stop
+        return stop, stop.carry_out(try_end)
 
     def _hook(
         self, stop: UnattendedStop, own_region: str, region: str | None
@@ -257,22 +260,17 @@ class OrphanStop(ReportedStop):
     connection_id: str
     access: AirflowAccess
     hook_for_region: Callable[[str | None], ExecutionMethods]
-    # What Airflow has said last of the task.
-    _seen: SeenTask = field(default=orphans.DELETED_TASK, init=False)
-    _owner: Owner = field(default=Owner.UNKNOWN, init=False)
 
-    @property
-    def process(self) -> StopProcess:  # type: ignore[override]
-        """The process that asks for the stop."""
-        return self.access.process
+    def _announce(self, try_end: TryEnd) -> Announcement:
+        announcement = Announcement(Owner.UNKNOWN)
 
-    def _announce(self, try_end: TryEnd) -> Owner:
         def announce(
             stored: ExecutionRecord | None, seen: SeenTask
         ) -> ExecutionRecord | None:
-            self._seen = seen
-            self._owner = orphans.owner_of_orphan(stored, self.record, seen)
-            if stored is None or self._owner is not Owner.NOBODY or not seen.exists:
+            nonlocal announcement
+            owner = orphans.owner_of_orphan(stored, self.record, seen)
+            announcement = Announcement(owner, seen.exists, self._withdraw)
+            if stored is None or owner is not Owner.NOBODY or not seen.exists:
                 return None
             return try_end.announced(stored)
 
@@ -285,7 +283,7 @@ class OrphanStop(ReportedStop):
                 error,
                 self.record.execution_arn,
             )
-        return self._owner
+        return announcement
 
     def _withdraw(self) -> None:
         def withdraw(
@@ -313,8 +311,6 @@ class OrphanStop(ReportedStop):
         return function()
 
     def _read_run(self) -> RunSummary | None:
-        if not self._seen.exists:
-            return None
         run = parse_run_summary(self.access.read_run(self.task), self.log.warning)
         if run is None or run.execution_arn != self.record.execution_arn:
             return None

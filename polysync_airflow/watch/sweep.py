@@ -149,14 +149,14 @@ def _task_of(key: str) -> TaskKey | None:
 
 
 def _stop(watch: Watch, swept: Swept, examined: Examined) -> Swept:
-    text, stop = watch.stop(examined)
-    answer = stop.result
-    text = f"{swept.text} {text}"
-    if answer is None:
+    _, outcome = watch.stop(examined)
+    text = f"{swept.text} {outcome.try_end.text}"
+    result = outcome.result
+    if result is None:
         return swept._replace(result="kept", text=text)
-    if answer.error:
+    if result.error:
         return swept._replace(result="failed", text=text)
-    return swept._replace(result="stopped", text=text, status=answer.status)
+    return swept._replace(result="stopped", text=text, status=result.status)
 
 
 class DatabaseAccess(AirflowAccess):

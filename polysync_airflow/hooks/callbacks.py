@@ -183,7 +183,8 @@ class CallbackMethods(QueueMethods):
 
         :raises SageMakerApiError: the call failed.
         """
-        operation, name = "GetQueueAttributes", "RedrivePolicy"
+        operation = "GetQueueAttributes"
+        name = "RedrivePolicy"
         response = self.call_sqs(operation, QueueUrl=queue_url, AttributeNames=[name])
         policy = (response.get("Attributes") or {}).get(name)
         if not policy:

@@ -32,12 +32,14 @@ from polysync_airflow.execution.outcome import (
     RunSummary,
     StopProcess,
     StopReason,
+    parse_run_summary,
 )
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks.executions import (
     ExecutionMethods,
     StopResult,
-    stop_execution,
+    request_stop,
+    stop_result,
 )
 
 ChangeOfRun = Callable[[RunSummary], RunSummary]
@@ -57,26 +59,26 @@ def stop_recorded_execution(
 
     :param warn: called with a message when a request is retried.
     """
-    if record.execution_arn:
-        return stop_known_execution(
-            record.execution_arn, record.resumes, hook_for_region, warn
-        )
-    try:
-        arn = call_with_retry(
-            lambda: _arn_of(record, hook_for_region(record.region_name)),
-            until=clock.time() + STOP_TIMEOUT_SECONDS,
-            warn=warn,
-        )
-    except PolysyncError as error:
-        return _not_stopped(error)
+    arn = record.execution_arn
+    if arn is None:
+        try:
+            arn = call_with_retry(
+                lambda: _arn_of(record, hook_for_region(record.region_name)),
+                until=clock.time() + STOP_TIMEOUT_SECONDS,
+                warn=warn,
+            )
+        except PolysyncError as error:
+            return _not_stopped(error)
     result = stop_known_execution(arn, record.resumes, hook_for_region, warn)
-    return result._replace(text=f"{result.text} Execution: {arn}")
+    if record.execution_arn is None:
+        return result._replace(text=f"{result.text} Execution: {arn}")
+    return result
 
 
 def stop_known_execution(
     execution_arn: str,
     attempt: int,
-    hook_for_region: StoppingHook,
+    hook_for_region: Callable[[str], ExecutionMethods],
     warn: Callable[[str], object],
 ) -> StopResult:
     """
@@ -92,7 +94,16 @@ def stop_known_execution(
         hook = hook_for_region(models.region_from_arn(execution_arn))
     except PolysyncError as error:
         return _not_stopped(error)
-    return stop_execution(hook, execution_arn, attempt=attempt, warn=warn)
+    try:
+        status = call_with_retry(
+            partial(request_stop, hook, execution_arn, attempt=attempt),
+            until=clock.time() + STOP_TIMEOUT_SECONDS,
+            warn=warn,
+        )
+    except PolysyncError as error:
+        text = f"The execution may still be running: its stop failed: {error}"
+        return StopResult(text, error=str(error))
+    return stop_result(status)
 
 
 def _not_stopped(error: PolysyncError) -> StopResult:
@@ -115,6 +126,21 @@ def _arn_of(record: ExecutionRecord, hook: ExecutionMethods) -> str:
     # AWS returns the ARN if it knows the client token. If not, this starts an
     # execution, which is then stopped.
     return hook.start_pipeline_execution(request)
+
+
+def run_of(
+    value: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
+) -> RunSummary | None:
+    """
+    Return the XCom ``run``; None if it is not that of an attempt of an execution.
+
+    :param value: what Airflow has stored.
+    :param attempt: the number of its resumes.
+    """
+    run = parse_run_summary(value, warn)
+    if run is None or run.execution_arn != execution_arn or run.resumes != attempt:
+        return None
+    return run
 
 
 class Announcement(NamedTuple):
@@ -210,23 +236,21 @@ class ReportedStop(ABC):
     def _change(
         self, read: Callable[[], RunSummary | None], change: ChangeOfRun
     ) -> RunSummary | None:
+        def change_run() -> RunSummary | None:
+            with self._lock:
+                run = read()
+                if run is None:
+                    return None
+                changed = change(run)
+                self._write_run(changed)
+                return changed
+
         try:
-            return self._call_airflow(partial(self._change_run, read, change))
+            return self._call_airflow(change_run)
         except Exception as error:
             text = "Airflow does not store the XCom 'run': %s: %s"
             self.log.warning(text, type(error).__name__, error)
             return None
-
-    def _change_run(
-        self, read: Callable[[], RunSummary | None], change: ChangeOfRun
-    ) -> RunSummary | None:
-        with self._lock:
-            run = read()
-            if run is None:
-                return None
-            changed = change(run)
-            self._write_run(changed)
-            return changed
 
     # ---- what differs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -36,13 +35,11 @@ class PolysyncStepTaskEndTrigger(PolysyncStepTaskTrigger):
         super().__init__(**arguments)
         self.property_files = property_files
 
-    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
+    def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, end the task, and yield the event."""
         if self.task_instance is not None:
             self.task_instance = without_dag(self.task_instance)
-        async with aclosing(super().run()) as events:
-            async for event in events:
-                yield event
+        return super().run()
 
     async def _fire(self, event: BaseModel) -> TriggerEvent:
         ti: Any = self.task_instance

@@ -69,9 +69,9 @@ class PolysyncModelApprovalTrigger(ResourceTrigger):
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region of the model package.
     :param poll_interval: seconds between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is
-        absolute, so that it stays the same when the trigger moves to another triggerer.
+    :param since: when the wait began, as Unix time.
+    :param deadline: when it ends at the latest, as Unix time, which stays the same when
+        the trigger moves to another triggerer.
     """
 
     arguments_model = ApprovalTriggerArguments
@@ -87,10 +87,7 @@ class PolysyncModelApprovalTrigger(ResourceTrigger):
         since: float,
         deadline: float,
     ) -> None:
-        super().__init__()
+        super().__init__(polysync_conn_id, region_name, poll_interval)
         self.resource = model_package_arn
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
         self.since = since
         self.deadline = deadline

@@ -83,9 +83,9 @@ class PolysyncPipelineSearchTrigger(WaitTrigger):
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds between two lists.
-    :param listed_until: when the sensor has listed the executions on a worker, in
-        seconds since the epoch; None if it has not.
-    :param deadline: when the search ends at the latest, in seconds since the epoch.
+    :param listed_until: when the sensor has listed the executions on a worker, as Unix
+        time; None if it has not.
+    :param deadline: when the search ends at the latest, as Unix time.
     """
 
     arguments_model = search.SearchArguments
@@ -101,11 +101,8 @@ class PolysyncPipelineSearchTrigger(WaitTrigger):
         listed_until: float | None,
         deadline: float,
     ) -> None:
-        super().__init__()
+        super().__init__(polysync_conn_id, region_name, poll_interval)
         self.search = search
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
         self.listed_until = listed_until
         self.deadline = deadline
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from airflow.triggers.base import TriggerEvent
 
@@ -33,23 +33,10 @@ from polysync_airflow.execution.step_tasks import (
     is_current,
     seen_of,
 )
-from polysync_airflow.execution.steps.descriptions import (
-    STEPS_KEY,
-    StepDescription,
-    StepRow,
-    parse_rows,
-)
-from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
-from polysync_airflow.triggers.poller import (
-    ExecutionPoller,
-    Poller,
-    SharedClient,
-    Subscription,
-    existing_poller,
-    log,
-    poller_for,
-)
+from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The executions of so many groups are kept.
@@ -94,7 +81,7 @@ class KnownExecution:
         return seen_of(state, self.run, self.order, self.steps, self.status, due)
 
 
-class StepTaskPoller(Poller):
+class StepTaskPoller(poller.Poller):
     """Lists the steps of executions for the tasks of their steps."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
@@ -105,7 +92,7 @@ class StepTaskPoller(Poller):
             "ListPipelineExecutionSteps",
             *sorted({*of_jobs}),
         )
-        client = SharedClient(
+        client = poller.SharedClient(
             connection_id, region_name, polls="step_tasks", operations=operations
         )
         super().__init__(client)
@@ -130,7 +117,7 @@ class StepTaskPoller(Poller):
         return len(waiters) * [result]
 
     def _handle_responses(
-        self, subscriptions: Sequence[Subscription], result: Any
+        self, subscriptions: Sequence[poller.Subscription], result: Any
     ) -> None:
         if isinstance(result, list):
             self._share_steps(result[0])
@@ -142,8 +129,8 @@ class StepTaskPoller(Poller):
             return
         arn = response.run.execution_arn
         # With the region of the execution, as its task waits for it.
-        executions = existing_poller(
-            ExecutionPoller, self.client.key[0], region_from_arn(arn)
+        executions = poller.existing_poller(
+            poller.ExecutionPoller, self.client.key[0], region_from_arn(arn)
         )
         if executions:
             executions.share_steps(arn, response.steps)
@@ -180,13 +167,13 @@ class StepTaskPoller(Poller):
         :return: None in place of the execution if the task has none in its current try.
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
-        run = parse_run_summary(value, log.warning)
+        run = parse_run_summary(value, poller.log.warning)
         execution = self._executions.pop(task, None)
         if run is None or not is_current(state, run):
             return state, None
         if execution is None or not execution.is_of(run):
-            rows = call_airflow(partial(read_xcom, task, STEPS_KEY))
-            execution = KnownExecution(run, parse_rows(rows))
+            rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
+            execution = KnownExecution(run, descriptions.parse_rows(rows))
         while len(self._executions) >= MAX_KNOWN:
             self._executions.pop(next(iter(self._executions)))
         self._executions[task] = execution
@@ -247,12 +234,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         poll_interval: float,
         retries: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(polysync_conn_id, region_name, poll_interval)
         self.execution_task_id = execution_task_id
         self.step_name = step_name
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
         self.retries = retries
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
@@ -274,15 +258,14 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         self.task_instance = ti
         waiter = self._waiter()
         (response,) = self._find_poller().poll((waiter,), lambda: True)
-        result = waiter.decide(response, clock.time())
-        self._handle(result)
-        if isinstance(result, Finish):
-            return result.event
-        return None
+        event = self._handle(waiter.decide(response, clock.time()))
+        return cast("StepTaskEvent | None", event)
 
     def _waiter(self) -> StepTaskWaiter:
         arguments = check_trigger_arguments(self.arguments_model, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
 
     def _find_poller(self) -> StepTaskPoller:
-        return poller_for(StepTaskPoller, self.polysync_conn_id, self.region_name)
+        return poller.poller_for(
+            StepTaskPoller, self.polysync_conn_id, self.region_name
+        )

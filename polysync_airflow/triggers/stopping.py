@@ -7,9 +7,8 @@ A thread asks Airflow whose execution it is, and AWS to stop it.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,22 +26,19 @@ from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.models import StopBeforeEvent
-from polysync_airflow.execution.outcome import (
-    RunSummary,
-    StopProcess,
-    parse_run_summary,
-)
+from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish
 from polysync_airflow.hooks.executions import StopResult
 from polysync_airflow.hooks.stops import (
     Announcement,
     ReportedStop,
+    run_of,
     stop_known_execution,
 )
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
 from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.threads import ThreadPools
+from polysync_airflow.triggers.threads import ThreadPools, result_of
 
 Result = TypeVar("Result")
 
@@ -62,13 +58,11 @@ submit_stop: Final = ThreadPools("polysync-stop").submit
 FOLLOWING: Final[set[asyncio.Task[None]]] = set()
 
 
-def _submit(
-    client: SharedClient, function: Callable[..., Any], *arguments: Any
-) -> Future[Any]:
-    """Call a function in a thread, in the context of the trigger."""
-    # By that, Airflow writes the lines to the log of the task.
-    run = contextvars.copy_context().run
-    return submit_stop(client.key[0], run, function, *arguments)
+def keep_running(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine, whether or not its caller is cancelled."""
+    task = asyncio.create_task(coroutine)
+    FOLLOWING.add(task)
+    task.add_done_callback(FOLLOWING.discard)
 
 
 def _retry_airflow(function: Callable[[], Result], log: Any) -> Result:
@@ -149,11 +143,12 @@ class TriggerStop(ReportedStop):
 
     def _situation_before_stop(self) -> TaskSituation:
         """
-        Ask the same, before the stop.
+        Ask Airflow the same, several times if it does not respond: without an answer,
+        nothing is stopped.
 
         :raises Exception: Airflow does not respond.
         """
-        return call_airflow(self._situation)
+        return _retry_airflow(self._situation, self.log)
 
     def _announce(self, try_end: TryEnd) -> Announcement:
         try:
@@ -199,12 +194,8 @@ class TriggerStop(ReportedStop):
         return call_airflow(function)
 
     def _read_run(self) -> RunSummary | None:
-        run = parse_run_summary(read_xcom(self.ti, "run"), self.log.warning)
-        if run is None or run.execution_arn != self._arn:
-            return None
-        if run.resumes != self.waiter.attempt:
-            return None
-        return run
+        value = read_xcom(self.ti, "run")
+        return run_of(value, self._arn, self.waiter.attempt, self.log.warning)
 
     def _read_run_again(self) -> RunSummary | None:
         if not self._situation().may_store:
@@ -212,8 +203,13 @@ class TriggerStop(ReportedStop):
         return self._read_run()
 
     def _write_run(self, run: RunSummary) -> None:
-        write_xcom(self.ti, "state", run.state)
-        write_xcom(self.ti, "run", run.model_dump(mode="json"))
+        store_run(self.ti, run)
+
+
+def store_run(ti: Any, run: RunSummary) -> None:
+    """Store the XComs ``run`` and ``state`` of a task instance, from a triggerer."""
+    write_xcom(ti, "state", run.state)
+    write_xcom(ti, "run", run.model_dump(mode="json"))
 
 
 @dataclass(kw_only=True)
@@ -233,7 +229,7 @@ class StopAtEndOfWait(TriggerStop):
         Stop the execution; return what the event says of it, or None if the worker has
         to decide.
         """
-        asked = _submit(self.client, self._stop)
+        asked = submit_stop(self.client.key[0], self._stop)
         future: asyncio.Future[StopBeforeEvent | None] = asyncio.wrap_future(asked)
         # The thread must not be cancelled with this coroutine.
         await asyncio.wait((future,), timeout=BEFORE_EVENT_SECONDS)
@@ -263,9 +259,6 @@ class StopAtEndOfWait(TriggerStop):
 
     def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
         return ending.owner_at_end_of_wait(state, stored, self._arn, self.ti.try_number)
-
-    def _situation_before_stop(self) -> TaskSituation:
-        return _retry_airflow(self._situation, self.log)
 
     def _withdraw(self, store: RecordStore, record: ExecutionRecord) -> None:
         if not self._is_late:
@@ -326,10 +319,8 @@ class EndedTask:
 
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
-        asked = _submit(self.client, self._stop_at_once)
-        following = asyncio.create_task(self._follow(asked))
-        FOLLOWING.add(following)
-        following.add_done_callback(FOLLOWING.discard)
+        asked = submit_stop(self.client.key[0], self._stop_at_once)
+        keep_running(self._follow(asked))
         try:
             # The thread must not be cancelled with this coroutine.
             await asyncio.wait((asyncio.wrap_future(asked),), timeout=ON_KILL_SECONDS)
@@ -345,16 +336,17 @@ class EndedTask:
 
     async def _follow(self, asked: Future[Any]) -> None:
         until = clock.time() + FOLLOW_SECONDS
+        submit = partial(submit_stop, self.client.key[0])
         try:
-            stop = await _result_of(asked)
+            stop = await result_of(asked)
             # Until the next try begins, somebody may end the task.
             while stop == "left" and clock.time() < until:
                 seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
                 await asyncio.sleep(seconds)
-                stop = await _result_of(_submit(self.client, self._stop_if_nobodys))
+                stop = await result_of(submit(self._stop_if_nobodys))
             if isinstance(stop, StopOfEndedTask):
                 end = await end_of_stop(self.waiter, self.client.key)
-                await _result_of(_submit(self.client, self._tell_end, stop, end))
+                await result_of(submit(self._tell_end, stop, end))
         except Exception as error:
             self.log.warning(
                 "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -456,8 +448,3 @@ async def end_of_stop(
         return end
     finally:
         executions.unsubscribe(subscription)
-
-
-async def _result_of(future: Future[Any]) -> Any:
-    """Return the result of a thread, which is not cancelled with the coroutine."""
-    return await asyncio.shield(asyncio.wrap_future(future))

@@ -46,14 +46,8 @@ from polysync_airflow.execution.waiter import (
     Wait,
     Waiter,
 )
-from polysync_airflow.triggers.poller import (
-    ExecutionPoller,
-    Poller,
-    SharedClient,
-    StepChanges,
-    WaitResult,
-    poller_for,
-)
+from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.poller import SharedClient, StepChanges, WaitResult
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.stopping import EndedTask, StopAtEndOfWait
 
@@ -73,12 +67,15 @@ class WaitTrigger(BaseTrigger):
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
-    polysync_conn_id: str
-    region_name: str | None
-    _poller: Poller | None = None
+    _poller: poller.Poller | None = None
 
-    def __init__(self) -> None:
+    def __init__(
+        self, polysync_conn_id: str, region_name: str | None, poll_interval: float
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -103,9 +100,8 @@ class WaitTrigger(BaseTrigger):
         try:
             event = None
             while event is None:
-                result = await subscription.next_result()
-                self._handle(result)
-                event = self._event_of(result)
+                # No variable keeps the result: it would stay until the next one.
+                event = self._handle(await subscription.next_result())
             event = await self._complete(event, progress)
             yield await self._fire(event)
         except asyncio.CancelledError:
@@ -123,20 +119,21 @@ class WaitTrigger(BaseTrigger):
         return waiter
 
     @abstractmethod
-    def _find_poller(self) -> Poller:
+    def _find_poller(self) -> poller.Poller:
         """Return the poller that the triggers of this kind share."""
 
     def _progress(self) -> Progress | None:
         return None
 
-    def _handle(self, result: WaitResult) -> None:
-        """Log what a result says."""
+    def _handle(self, result: WaitResult) -> BaseModel | None:
+        """Log what a result says; return the event if it ends the wait."""
         # Logged here, in the trigger's own context: by that, Airflow writes the line to
         # the log of this task only. With the logger of the class, since a logger for
         # each trigger has twenty objects.
         log = self.logger()
         for line in result.log_lines:
             log.log(line.level, "%s", line.text)
+        return self._event_of(result)
 
     def _event_of(self, result: WaitResult) -> BaseModel | None:
         """Return the event if a result ends the wait; None if the wait goes on."""
@@ -170,9 +167,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds, or a timedelta, between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is
-        absolute, so that it stays the same when the trigger moves to another triggerer.
+    :param since: when the wait began, as Unix time.
+    :param deadline: when it ends at the latest, as Unix time, which stays the same when
+        the trigger moves to another triggerer.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
@@ -212,12 +209,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(polysync_conn_id, region_name, clock.as_seconds(poll_interval))
         self.execution_arn = execution_arn
         self.pipeline_name = pipeline_name
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = clock.as_seconds(poll_interval)
         self.since = since
         self.deadline = deadline
         self.attempt = attempt
@@ -233,24 +227,31 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         path, arguments = super().serialize()
         return path, {**arguments, "stop_at": list(self.stop_at)}
 
-    def _find_poller(self) -> ExecutionPoller:
-        return poller_for(ExecutionPoller, self.polysync_conn_id, self.region_name)
+    def _find_poller(self) -> poller.ExecutionPoller:
+        return poller.poller_for(
+            poller.ExecutionPoller, self.polysync_conn_id, self.region_name
+        )
 
     def _progress(self) -> Progress | None:
         interval = self.progress_interval
         if interval is None:
             return None
-        resumed_at = self.since if self.attempt else None
-        return Progress(interval, resumed_at=resumed_at, is_awaited=self.awaits_step)
+        progress = Progress(interval, is_awaited=self.awaits_step)
+        if self.attempt:
+            progress.resumed_at = self.since
+        return progress
 
-    def _handle(self, result: WaitResult) -> None:
-        """Log what a result says, and push the steps that it has."""
-        super()._handle(result)
-        if not self.pushes_steps or self.task_instance is None:
-            return
+    def _handle(self, result: WaitResult) -> BaseModel | None:
+        """
+        Log what a result says, and push its steps; return the event if it ends the
+        wait.
+        """
         steps = _steps_in(result)
-        if not steps:
-            return
+        if steps and self.pushes_steps and self.task_instance:
+            self._push(steps)
+        return super()._handle(result)
+
+    def _push(self, steps: Sequence[StepDescription]) -> None:
         if self._pusher is None:
             # Made when it is needed: a triggerer holds thousands of waits, and most
             # have nothing to push.

@@ -7,18 +7,12 @@ called again, and in several triggerers at once: the stop is one for AWS.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.airflow_compat.task_instances import (
-    read_state,
-    read_xcom,
-    write_xcom,
-)
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
@@ -31,10 +25,11 @@ from polysync_airflow.triggers.poller import PollingHook
 from polysync_airflow.triggers.stopping import (
     FOLLOW_POLL_SECONDS,
     FOLLOW_SECONDS,
-    FOLLOWING,
     end_of_stop,
+    keep_running,
+    store_run,
 )
-from polysync_airflow.triggers.threads import ThreadPools
+from polysync_airflow.triggers.threads import ThreadPools, result_of
 from polysync_airflow.watch.orphan import (
     AirflowAccess,
     Choose,
@@ -49,7 +44,7 @@ log = logging.getLogger(__name__)
 # Seconds between the looks, when Airflow does not respond.
 RETRY_SECONDS: Final = (1.0, 4.0, 15.0, 60.0)
 # Beside those of the triggers' own stops.
-_submit: Final = ThreadPools("polysync-watch").submit
+_submit: Final = partial(ThreadPools("polysync-watch").submit, "")
 
 
 async def stop_if_left(**task: Any) -> str:
@@ -60,21 +55,12 @@ async def stop_if_left(**task: Any) -> str:
     :return: what was found: ``keep``, ``over`` or ``stop``. Airflow stores it.
     """
     use_event_loop()
-    finding, stop = await _in_thread(_look_after, TaskKey(**task))
+    finding, stop = await result_of(_submit(_look_after, TaskKey(**task)))
     if stop is not None:
         # Airflow calls this function again where it still runs.
-        following = asyncio.create_task(_follow(stop))
-        FOLLOWING.add(following)
-        following.add_done_callback(FOLLOWING.discard)
+        keep_running(_follow(stop))
     name: str = finding.name.lower()
     return name
-
-
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    run = contextvars.copy_context().run
-    asked = _submit("", run, function, *arguments)
-    # The thread must not be cancelled with this coroutine.
-    return await asyncio.shield(asyncio.wrap_future(asked))
 
 
 def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
@@ -107,7 +93,7 @@ async def _follow(stop: OrphanStop) -> None:
             attempt=record.resumes,
         )
         end = await end_of_stop(wait, (stop.connection_id, region))
-        await _in_thread(stop.store_end, end)
+        await result_of(_submit(stop.store_end, end))
     except Exception as error:
         log.warning(
             "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -172,9 +158,4 @@ class TriggererAccess(AirflowAccess):
 
     def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
-
-        def write() -> None:
-            write_xcom(task, "state", run.state)
-            write_xcom(task, "run", run.model_dump(mode="json"))
-
-        call_airflow(write)
+        call_airflow(partial(store_run, task, run))

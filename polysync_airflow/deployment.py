@@ -114,10 +114,11 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
                 _store(recorded or uuid.uuid4().hex[:_DIGITS], team)
             clock.sleep(SETTLE_SECONDS)
             continue
-        seconds = stored.seconds_to_settle()
+        seconds = stored.stored_at + SETTLE_SECONDS - clock.time()
         if seconds <= 0:
             return stored.identity
-        clock.sleep(seconds)
+        # The clocks of two hosts may differ.
+        clock.sleep(min(seconds, SETTLE_SECONDS))
     raise PolysyncError(
         f"Airflow does not keep the Variable {deployment_keys(team)[0]!r}, which was"
         " just stored. Nothing was started. Look what changes or deletes it, or set"
@@ -135,12 +136,6 @@ class _Stored(NamedTuple):
 
     identity: str
     stored_at: float
-
-    def seconds_to_settle(self) -> float:
-        """Return for how many seconds another task may still replace the value."""
-        seconds = self.stored_at + SETTLE_SECONDS - clock.time()
-        # The clocks of two hosts may differ.
-        return min(seconds, SETTLE_SECONDS)
 
 
 def _find_stored(team: str | None, read: Callable[[str], str | None]) -> _Stored | None:

@@ -219,10 +219,11 @@ def _steps_of(
     catalogue: str | os.PathLike[str] | None,
 ) -> tuple[Sequence[JobStep], str | None]:
     """Return the steps of the pipeline, and its name or ARN if that is known."""
-    if definition is None and job is None:
-        raise ParametersError("definition and job are both missing: give one of them.")
-    if definition is not None and job is not None:
-        raise ParametersError("definition and job are both given: give one of them.")
+    if (definition is None) == (job is None):
+        both = "are both given"
+        if job is None:
+            both = "are both missing"
+        raise ParametersError(f"definition and job {both}: give one of them.")
     if job is not None and not isinstance(job, CatalogueJob):
         if catalogue is None:
             raise ParametersError(
@@ -257,10 +258,11 @@ def _job_of(path: Path, name: str) -> CatalogueJob:
     jobs = {job.name: job for job in catalogue.jobs}
     if name in jobs:
         return jobs[name]
+    hint = "."
     nearest = texts.nearest_name(name, jobs)
-    if nearest is None:
-        raise CatalogueError(f"{path.name} has no job {name!r}.")
-    raise CatalogueError(f"{path.name} has no job {name!r}: did you mean {nearest!r}?")
+    if nearest:
+        hint = f": did you mean {nearest!r}?"
+    raise CatalogueError(f"{path.name} has no job {name!r}{hint}")
 
 
 def _task_ids(steps: Sequence[JobStep]) -> dict[str, str]:

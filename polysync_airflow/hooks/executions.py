@@ -87,16 +87,16 @@ class HookCalls(PolysyncBaseHook):
         through: Caller | None,
         **request: Any,
     ) -> Iterator[Any]:
-        # Kept here, because a limiter lives as long as it is used.
-        limiter = rate_limiter_for(
-            (self.polysync_conn_id, self.region_name), clock.monotonic()
-        )
+        if through is None:
+            key = (self.polysync_conn_id, self.region_name)
+            through = rate_limiter_for(key, clock.monotonic()).call
+        call_page: Caller = through
 
         def list_page(token: str | None) -> tuple[Response, Any]:
             call = partial(
                 self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request
             )
-            page = (through or limiter.call)(call)
+            page = call_page(call)
             return page, page.get("NextToken")
 
         count = 0

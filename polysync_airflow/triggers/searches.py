@@ -59,9 +59,9 @@ class SearchPoller(Poller):
     def _parameters_of(self, execution_arn: str) -> Mapping[str, str]:
         # One call for all searches that need them at the same time.
         with self._parameters_lock:
-            known = self._parameters.get(execution_arn)
-            if known is not None:
-                return known
+            parameters = self._parameters.get(execution_arn)
+            if parameters is not None:
+                return parameters
             parameters = self.client.call(
                 lambda hook: hook.list_pipeline_parameters_for_execution(
                     execution_arn, through=self.client.limiter.call

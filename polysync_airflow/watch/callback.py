@@ -18,7 +18,6 @@ from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, T
 from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers.poller import PollingHook
@@ -65,7 +64,7 @@ async def stop_if_left(**task: Any) -> str:
 
 def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
     """Return what was found, and the stop if AWS has accepted one."""
-    watch = Watch(TriggererAccess(), _connect, log, lag_seconds=LAG_SECONDS)
+    watch = Watch(TriggererAccess(), PollingHook, log, lag_seconds=LAG_SECONDS)
     examined = _examine(watch, task)
     finding = examined.verdict.finding
     text = examined.verdict.text
@@ -117,10 +116,6 @@ def _examine(watch: Watch, task: TaskKey) -> Examined:
             )
             clock.sleep(seconds)
     return watch.examine(task)
-
-
-def _connect(connection_id: str, region_name: str) -> PolysyncSageMakerHook:
-    return PollingHook(connection_id, region_name)
 
 
 class TriggererAccess(AirflowAccess):

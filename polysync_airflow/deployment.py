@@ -114,10 +114,11 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
                 _store(recorded or uuid.uuid4().hex[:_DIGITS], team)
             clock.sleep(SETTLE_SECONDS)
             continue
-        seconds = stored.seconds_to_settle()
+        seconds = stored.stored_at + SETTLE_SECONDS - clock.time()
         if seconds <= 0:
             return stored.identity
-        clock.sleep(seconds)
+        # The clocks of two hosts may differ.
+        clock.sleep(min(seconds, SETTLE_SECONDS))
     raise PolysyncError(
         f"Airflow does not keep the Variable {deployment_keys(team)[0]!r}, which was"
         " just stored. Nothing was started. Look what changes or deletes it, or set"
@@ -126,36 +127,15 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
     )
 
 
-def identity_of(stored: str | None) -> str | None:
-    """
-    Return the identity that follows from the Variable and from the address of the API
-    server.
-
-    :param stored: the value of the Variable, which users can edit; None if there is
-        none.
-    :return: None if the Variable has no identity.
-    """
-    parsed = _parse(stored)
-    if parsed is None:
-        return None
-    return parsed.identity
-
-
 class _Stored(NamedTuple):
     """
     What a Variable says.
 
-    :param stored_at: when it was stored, in seconds since the epoch.
+    :param stored_at: when it was stored, as Unix time.
     """
 
     identity: str
     stored_at: float
-
-    def seconds_to_settle(self) -> float:
-        """Return for how many seconds another task may still replace the value."""
-        seconds = self.stored_at + SETTLE_SECONDS - clock.time()
-        # The clocks of two hosts may differ.
-        return min(seconds, SETTLE_SECONDS)
 
 
 def _find_stored(team: str | None, read: Callable[[str], str | None]) -> _Stored | None:
@@ -174,12 +154,13 @@ def _store(identity: str, team: str | None) -> None:
 
 
 def _parse(text: str | None) -> _Stored | None:
-    found = _STORED.fullmatch(text or "")
-    if found is None:
+    """Return what the value of a Variable says, which users can edit."""
+    match = _STORED.fullmatch(text or "")
+    if match is None:
         return None
-    identity = found["identity"]
-    stored_url = found["url"]
-    stored_at = float(found["stored_at"] or 0)
+    identity = match["identity"]
+    stored_url = match["url"]
+    stored_at = float(match["stored_at"] or 0)
     own_url = base_url()
     if own_url is not None and stored_url is not None and own_url != stored_url:
         # The database is a copy, or the address has changed.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import islice
 from typing import Any, Final
 
 from airflow.providers.openlineage.extractors import OperatorLineage
@@ -99,17 +98,10 @@ def before_start(
     :param region: the AWS region; None for that of the connection.
     :param parameters: the parameters by name.
     """
+    facet = SageMakerExecutionRunFacet(**_parameters(parameters), producer=PRODUCER)
     return OperatorLineage(
-        job_facets={
-            JOB_FACET: _pipeline(
-                str(pipeline_name), None if region is None else str(region)
-            )
-        },
-        run_facets={
-            RUN_FACET: SageMakerExecutionRunFacet(
-                **_parameters(parameters), producer=PRODUCER
-            )
-        },
+        job_facets={JOB_FACET: _pipeline(str(pipeline_name), region)},
+        run_facets={RUN_FACET: facet},
     )
 
 
@@ -149,8 +141,8 @@ def of_execution(
         datasetsLeftOut=datasets.left_out or None,
         producer=PRODUCER,
     )
-    inputs = [InputDataset(*each) for each in datasets.inputs]
-    outputs = [OutputDataset(*each) for each in datasets.outputs]
+    inputs = [InputDataset(*dataset) for dataset in datasets.inputs]
+    outputs = [OutputDataset(*dataset) for dataset in datasets.outputs]
     if inputs or outputs:
         inputs += _others(inlets, inputs)
         outputs += _others(outlets, outputs)
@@ -165,19 +157,19 @@ def of_execution(
 
 
 def _others(annotated: Iterable[Any], known: Iterable[Dataset]) -> Iterator[Any]:
-    names = {(each.namespace, each.name) for each in known}
-    for each in annotated:
-        dataset = ExtractorManager.convert_to_ol_dataset(each)
+    names = {(dataset.namespace, dataset.name) for dataset in known}
+    for annotation in annotated:
+        dataset = ExtractorManager.convert_to_ol_dataset(annotation)
         if dataset and (dataset.namespace, dataset.name) not in names:
             yield dataset
 
 
-def _pipeline(pipeline_name: str, region: str | None) -> SageMakerPipelineJobFacet:
+def _pipeline(pipeline_name: str, region: Any) -> SageMakerPipelineJobFacet:
     name = clean_line(pipeline_name_of(pipeline_name), 256)
+    if region is not None:
+        region = clean_line(str(region), 64)
     return SageMakerPipelineJobFacet(
-        pipelineName=name,
-        region=None if region is None else clean_line(region, 64),
-        producer=PRODUCER,
+        pipelineName=name, region=region, producer=PRODUCER
     )
 
 
@@ -186,32 +178,30 @@ def _parameters(parameters: Any) -> dict[str, Any]:
     Return the members of the run facet about parameters, without those that AWS would
     not accept.
     """
-    given = parameters if isinstance(parameters, Mapping) else {}
-    values = ((str(name), _value(value)) for name, value in given.items())
-    kept = dict(
-        islice(
-            ((name, value) for name, value in values if value is not None),
-            MAX_PARAMETERS,
-        )
-    )
+    if not isinstance(parameters, Mapping):
+        parameters = {}
+    kept: dict[str, str] = {}
+    for name, value in parameters.items():
+        if len(kept) == MAX_PARAMETERS:
+            break
+        text = ""
+        if isinstance(value, (str, bool, int, float)):
+            text = str(value)
+        if 0 < len(text) <= MAX_VALUE_LENGTH:
+            kept[str(name)] = clean_value(text, MAX_VALUE_LENGTH)
     return {
         "parameters": {clean_line(name, 256): value for name, value in kept.items()},
-        "parametersLeftOut": len(given) - len(kept) or None,
+        "parametersLeftOut": len(parameters) - len(kept) or None,
     }
 
 
-def _value(value: Any) -> str | None:
-    text = str(value) if isinstance(value, (str, bool, int, float)) else ""
-    return (
-        clean_value(text, MAX_VALUE_LENGTH)
-        if 0 < len(text) <= MAX_VALUE_LENGTH
-        else None
-    )
-
-
 def _reason(text: str | None) -> str | None:
-    return None if text is None else clean_value(text, MAX_REASON_LENGTH)
+    if text is None:
+        return None
+    return clean_value(text, MAX_REASON_LENGTH)
 
 
 def _time(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
+    if time is None:
+        return None
+    return time.isoformat()

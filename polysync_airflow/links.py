@@ -46,7 +46,9 @@ class UrlLink(BaseOperatorLink):
     def xcom_key(self) -> str:
         """The key of the XCom that the button shows. From Airflow 3 on."""
         backend = conf.get("core", "xcom_backend", fallback=_OWN_BACKENDS[0])
-        return self.key if backend in _OWN_BACKENDS else super().xcom_key
+        if backend in _OWN_BACKENDS:
+            return self.key
+        return super().xcom_key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task has pushed to XCom; empty if there is none."""
@@ -55,7 +57,9 @@ class UrlLink(BaseOperatorLink):
             return str(vars(operator).get(self.key, ""))
         url = XCom.get_value(ti_key=ti_key, key=self.key)
         # Others can edit XComs, and a person clicks the button.
-        return url if self.is_allowed(url) else ""
+        if self.is_allowed(url):
+            return str(url)
+        return ""
 
 
 class PolysyncPipelineExecutionLink(UrlLink):

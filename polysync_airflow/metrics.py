@@ -35,7 +35,9 @@ from polysync_airflow.airflow_compat.supervisor import (
 
 # Those of a task, and those of what a triggerer shares.
 _PLACE: Final = ("connection", "region")
-_POLLER: Final = ("poller", *_PLACE)
+_END: Final = ("state", *_PLACE)
+_CALLS: Final = ("operation", "poller", *_PLACE)
+_POLLER_ON_HOST: Final = ("poller", *_PLACE, "host")
 
 
 class Metric(NamedTuple):
@@ -56,20 +58,14 @@ class Metric(NamedTuple):
 EXECUTIONS_STARTED: Final = Metric("polysync.executions.started", "counter", _PLACE)
 EXECUTIONS_RESUMED: Final = Metric("polysync.executions.resumed", "counter", _PLACE)
 EXECUTIONS_STOPPED: Final = Metric("polysync.executions.stopped", "counter", _PLACE)
-EXECUTIONS_ENDED: Final = Metric(
-    "polysync.executions.ended", "counter", ("state", *_PLACE)
-)
-WAITS: Final = Metric("polysync.waits", "gauge", (*_POLLER, "host"))
-CALLS: Final = Metric("polysync.calls", "counter", ("operation", *_POLLER))
-CALLS_FAILED: Final = Metric(
-    "polysync.calls.failed", "counter", ("operation", *_POLLER)
-)
-CALLS_THROTTLED: Final = Metric(
-    "polysync.calls.throttled", "counter", ("operation", *_POLLER)
-)
-CALL_RATE: Final = Metric("polysync.call_rate", "gauge", (*_POLLER, "host"))
-LAST_CALL_AGE: Final = Metric("polysync.last_call_age", "gauge", (*_POLLER, "host"))
-DETECTION_DELAY: Final = Metric("polysync.detection_delay", "gauge", (*_POLLER, "host"))
+EXECUTIONS_ENDED: Final = Metric("polysync.executions.ended", "counter", _END)
+WAITS: Final = Metric("polysync.waits", "gauge", _POLLER_ON_HOST)
+CALLS: Final = Metric("polysync.calls", "counter", _CALLS)
+CALLS_FAILED: Final = Metric("polysync.calls.failed", "counter", _CALLS)
+CALLS_THROTTLED: Final = Metric("polysync.calls.throttled", "counter", _CALLS)
+CALL_RATE: Final = Metric("polysync.call_rate", "gauge", _POLLER_ON_HOST)
+LAST_CALL_AGE: Final = Metric("polysync.last_call_age", "gauge", _POLLER_ON_HOST)
+DETECTION_DELAY: Final = Metric("polysync.detection_delay", "gauge", _POLLER_ON_HOST)
 CREDENTIALS_REFRESHED: Final = Metric(
     "polysync.credentials.refreshed", "counter", ("method",)
 )
@@ -173,11 +169,14 @@ def send(samples: Sequence[Sample], *, later: bool = False) -> Future[None] | No
 
 def _send(samples: Sequence[Sample]) -> None:
     try:
-        stats, have_tags = metrics_sender(), _have_tags()
+        stats = metrics_sender()
+        have_tags = _have_tags()
         for sample in samples:
             metric = sample.metric
-            tags = {name: _clean(sample.tags[name]) for name in metric.tags}
-            name = metric.name if have_tags else ".".join((metric.name, *tags.values()))
+            name = metric.name
+            tags = {tag: _clean(sample.tags[tag]) for tag in metric.tags}
+            if not have_tags:
+                name = ".".join((name, *tags.values()))
             if metric.kind == "counter":
                 stats.incr(name, int(sample.value), tags=tags)
             else:
@@ -218,8 +217,8 @@ class Tally:
         self._tags = {name: value or "unknown" for name, value in tags.items()}
         self._lock = Lock()
         self._totals: Counter[Key] = Counter()
-        # What was sent of them.
-        self._seen: Counter[Key] = Counter()
+        # How much of them was sent.
+        self._sent: Counter[Key] = Counter()
         self._sending: Future[None] | None = None
 
     def add(self, metric: Metric, number: int = 1, **tags: str) -> None:
@@ -234,18 +233,17 @@ class Tally:
         :param from_zero: a counter that is new is 0 now, and what it has counted comes
             the next time.
         """
+        news = {}
         with self._lock:
-            seen, totals = self._seen, self._totals.copy()
-            if from_zero:
-                totals = Counter(
-                    {key: total if key in seen else 0 for key, total in totals.items()}
-                )
-            self._seen = totals
-        return {
-            key: total - seen[key]
-            for key, total in totals.items()
-            if key not in seen or total > seen[key]
-        }
+            for key, total in self._totals.items():
+                is_new = key not in self._sent
+                if is_new and from_zero:
+                    news[key] = 0
+                    self._sent[key] = 0
+                elif is_new or total > self._sent[key]:
+                    news[key] = total - self._sent[key]
+                    self._sent[key] = total
+        return news
 
     def report(
         self,
@@ -284,4 +282,6 @@ class Tally:
             Sample(metric, value, {**self._tags, "host": host})
             for metric, value in (gauges or {}).items()
         ]
-        self._sending = send(samples, later=True) if samples else None
+        self._sending = None
+        if samples:
+            self._sending = send(samples, later=True)

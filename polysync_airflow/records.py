@@ -23,7 +23,7 @@ import math
 import re
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, astuple
 from datetime import datetime
 from functools import cache, cached_property
@@ -113,12 +113,11 @@ def is_genuine(
     """
     if not isinstance(signature, str):
         return False
-    return any(
-        hmac.compare_digest(
-            _digest(values, task, key).encode(), signature.encode(errors="replace")
-        )
-        for key in keys
-    )
+    given = signature.encode(errors="replace")
+    for key in keys:
+        if hmac.compare_digest(_digest(values, task, key).encode(), given):
+            return True
+    return False
 
 
 def _digest(values: Mapping[str, Any], task: TaskKey, key: bytes) -> str:
@@ -150,7 +149,9 @@ def to_stored(record: ExecutionRecord, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
     values = record.model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
-    return signed(values, task, keys[0]) if keys else values
+    if not keys:
+        return values
+    return signed(values, task, keys[0])
 
 
 def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
@@ -162,30 +163,30 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
         is not proven.
     :raises PolysyncError: the deployment's key cannot be used.
     """
-    values = dict(value) if isinstance(value, Mapping) else value
-    signature = values.pop(SIGNATURE, None) if isinstance(values, dict) else None
+    values = value
+    signature = None
+    if isinstance(value, Mapping):
+        values = dict(value)
+        signature = values.pop(SIGNATURE, None)
     try:
         record = ExecutionRecord.model_validate(values)
     except ValidationError as error:
         problems = describe_validation_error(error)
         raise _refused(f"is damaged ({problems})", place) from None
     keys = signing_keys()
-    if keys and not is_genuine(values, signature, task, keys):
-        raise _refused(f"is not proven: {_why_not_genuine(signature)}", place, record)
-    return record
-
-
-def _why_not_genuine(signature: Any) -> str:
-    if signature is None:
-        return (
-            "it has no signature. Somebody edited it, or [core] fernet_key was not set"
-            " on the host that wrote it"
-        )
-    return (
+    if not keys or is_genuine(values, signature, task, keys):
+        return record
+    problem = (
         "its signature is not that of this task. Somebody edited it or copied it from"
         " another task, or [core] fernet_key was rotated, or is another one on the host"
         " that wrote it"
     )
+    if signature is None:
+        problem = (
+            "it has no signature. Somebody edited it, or [core] fernet_key was not set"
+            " on the host that wrote it"
+        )
+    raise _refused(f"is not proven: {problem}", place, record)
 
 
 def _refused(
@@ -249,18 +250,18 @@ def variable_key(task: TaskKey) -> str:
     Secrets backends are asked for the key too. It has only characters that those of AWS
     allow.
     """
-    index = () if task.map_index < 0 else (str(task.map_index),)
-    readable = _readable(task.dag_id, task.task_id, *index, task.run_id)
-    unique = hashlib.sha256(
-        json.dumps(asdict(task), sort_keys=True).encode()
-    ).hexdigest()[:16]
-    return f"{KEY_PREFIX}{readable}.{unique}"
+    parts = [task.dag_id, task.task_id, task.run_id]
+    if task.map_index >= 0:
+        parts.insert(2, str(task.map_index))
+    content = json.dumps(asdict(task), sort_keys=True)
+    unique = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return f"{KEY_PREFIX}{_readable(*parts)}.{unique}"
 
 
 def dag_prefix(dag_id: str) -> str:
     """
-    Return how the keys of the Variables of a DAG begin; those of a DAG ``<dag>.<more>``
-    begin so, too.
+    Return how the keys of the Variables of a DAG begin. Those of a DAG whose id begins
+    with ``<dag>.`` begin so, too.
     """
     return f"{KEY_PREFIX}{_readable(dag_id, '')}"
 
@@ -294,9 +295,14 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> ExecutionRecord:
         value = read_json(text, "it")
     except UnreadableJsonError as error:
         raise _refused(f"is damaged ({error})", place) from None
-    record = value.get(RECORD) if isinstance(value, dict) else value
-    # A Variable without a record in it is damaged, which is not the same as no record.
-    return from_stored(text if record is None else record, task, place=place)
+    record = value
+    if isinstance(value, dict):
+        record = value.get(RECORD)
+    if record is None:
+        # A Variable without a record in it is damaged, which is not the same as no
+        # record.
+        record = text
+    return from_stored(record, task, place=place)
 
 
 def task_in(text: str) -> TaskKey:
@@ -372,7 +378,8 @@ class RecordStore:
         self.place = place_of(self._key)
         self._is_copied = teams.may_be_hidden(context)
         self._is_on_worker = "dag_run" in context
-        self._last_known: ExecutionRecord | None = None
+        # The record that this process has read or written last.
+        self._latest: ExecutionRecord | None = None
         self._confirmed_at = confirmed_at
         # Whether the record has a stop of this process, while its main thread may still
         # go on.
@@ -407,7 +414,9 @@ class RecordStore:
 
     def _own_deployment(self) -> str:
         """Return the identity of this deployment, which its first task makes."""
-        recorded = self._last_known.deployment if self._last_known else None
+        recorded = None
+        if self._latest:
+            recorded = self._latest.deployment
         if recorded and recorded == self._deployment:
             # It was read with the record.
             return recorded
@@ -426,8 +435,8 @@ class RecordStore:
         Return the record that earlier tries stored; None if there is none, or if it
         cannot be believed.
         """
-        self._last_known = self._read_if_proven()
-        return self._last_known
+        self._latest = self._read_if_proven()
+        return self._latest
 
     def proven_record(self, value: Any) -> ExecutionRecord | None:
         """
@@ -454,14 +463,16 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         now = clock.time()
-        is_known = 0 <= now - self._confirmed_at <= seconds
-        if not (is_known or task_instances.is_current(self._ti)) or self._has_announced:
+        is_confirmed = 0 <= now - self._confirmed_at <= seconds
+        if not is_confirmed and task_instances.is_current(self._ti):
+            is_confirmed = True
+            self._confirmed_at = now
+        if not is_confirmed or self._has_announced:
             raise PolysyncError(
                 f"Airflow does not run try {self.try_number} of this task any longer,"
                 " so it ends.",
                 permanent=False,
             )
-        self._confirmed_at = self._confirmed_at if is_known else now
 
     def write(self, record: ExecutionRecord) -> None:
         """
@@ -523,8 +534,8 @@ class RecordStore:
         with its own.
         """
         try:
-            if self._read_if_proven() == self._last_known:
-                self._put_of_stop(record.with_choice_of(self._last_known))
+            if self._read_if_proven() == self._latest:
+                self._put_of_stop(record.with_choice_of(self._latest))
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
@@ -588,7 +599,7 @@ class RecordStore:
             " while the task runs."
         )
         Variable.set(self._key, to_variable(value, self._task), description=description)
-        self._last_known = record
+        self._latest = record
 
     def _put_copy(self, record: ExecutionRecord) -> None:
         value = to_stored(record.without_values(), self._task)
@@ -609,10 +620,10 @@ class RecordStore:
         if not self._is_on_worker:
             copy = task_instances.read_xcom(self._ti, RECORD_KEY)
             return self.proven_record(copy)
-        if self._last_known and teams.is_hidden_variable(self._key):
+        if self._latest and teams.is_hidden_variable(self._key):
             # Of a later try that has ended, it would name an execution for which
             # nobody waits either.
-            return self._last_known
+            return self._latest
         return None
 
     def _delete(self) -> None:
@@ -653,9 +664,11 @@ class StoredTask(NamedTuple):
         """
         Return whether the task has ended before a time, and cannot run again by itself.
         """
-        is_over = self.dag_run_state in (None, "success", "failed")
-        have_ended = is_over and ENDED_STATES.issuperset(self.task_states)
-        return have_ended and self.ended_at is not None and self.ended_at < time
+        if self.dag_run_state not in (None, "success", "failed"):
+            return False
+        if not ENDED_STATES.issuperset(self.task_states):
+            return False
+        return self.ended_at is not None and self.ended_at < time
 
 
 def stored_task(variable: StoredVariable) -> StoredTask | None:
@@ -678,10 +691,10 @@ def stored_task(variable: StoredVariable) -> StoredTask | None:
 
 def _may_exist(key: TaskKey) -> bool:
     """Return whether Airflow's database can be asked for a task instance."""
-    ids = (key.dag_id, key.run_id, key.task_id)
-    have_ids = all(isinstance(each, str) and is_storable_text(each) for each in ids)
-    index = key.map_index
-    return have_ids and isinstance(index, int) and -1 <= index <= MAX_INTEGER
+    for text in (key.dag_id, key.run_id, key.task_id):
+        if not isinstance(text, str) or not is_storable_text(text):
+            return False
+    return isinstance(key.map_index, int) and -1 <= key.map_index <= MAX_INTEGER
 
 
 def _started_at(value: Any) -> datetime | None:
@@ -700,6 +713,14 @@ class TaskNotEndedError(PolysyncError):
     """A try of the task instance runs or is on its way, and may write the record."""
 
 
+def _variable_of(
+    task: TaskKey, *, lock: bool
+) -> AbstractContextManager[StoredVariable]:
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    return stored_variable(variable_key(task), lock=lock)
+
+
 def read_clear_choice(task: TaskKey) -> OnClear | None:
     """
     Return what a user chose for the next clear; None if ``on_clear`` decides.
@@ -709,11 +730,11 @@ def read_clear_choice(task: TaskKey) -> OnClear | None:
     :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
         the record.
     """
-    from polysync_airflow.airflow_compat.database import stored_variable
-
-    with stored_variable(variable_key(task), lock=False) as variable:
+    with _variable_of(task, lock=False) as variable:
         choice = _record_in(variable, task).clear_choice
-    return choice.on_clear if choice and choice.epoch is None else None
+    if choice is None or choice.epoch is not None:
+        return None
+    return choice.on_clear
 
 
 def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
@@ -727,18 +748,16 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
     :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
         the record.
     """
-    from polysync_airflow.airflow_compat.database import stored_variable
-
-    with stored_variable(variable_key(task), lock=True) as variable:
+    with _variable_of(task, lock=True) as variable:
         record = _record_in(variable, task)
         states = variable.states_of(**asdict(task))
         if not states or not ENDED_STATES.issuperset(states):
             raise TaskNotEndedError(
                 f"The task has not ended. Its state is {', '.join(map(str, states))}."
             )
-        choice = (
-            None if on_clear is None else instructions.ClearChoice(on_clear=on_clear)
-        )
+        choice = None
+        if on_clear is not None:
+            choice = instructions.ClearChoice(on_clear=on_clear)
         changed = record.model_copy(update={"clear_choice": choice})
         variable.replace(to_variable(to_stored(changed, task), task))
 
@@ -760,9 +779,7 @@ def stored_record(task: TaskKey) -> ExecutionRecord | None:
     :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
         the record.
     """
-    from polysync_airflow.airflow_compat.database import stored_variable
-
-    with stored_variable(variable_key(task), lock=False) as variable:
+    with _variable_of(task, lock=False) as variable:
         if not variable.exists:
             return None
         return _record_in(variable, task)

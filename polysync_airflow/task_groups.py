@@ -112,33 +112,30 @@ class PolysyncPipelineTaskGroup(TaskGroup):
                 f" {_OWN[name]}."
             )
         steps, job_name = _steps_of(folder, definition, job, catalogue)
-        pipeline = job_name if pipeline_name is None else pipeline_name
-        if pipeline is None:
+        if pipeline_name is None:
+            pipeline_name = job_name
+        if pipeline_name is None:
             raise ParametersError(
                 "pipeline_name is missing: the file of a definition does not name it."
             )
-        super().__init__(
-            group_id,
-            **{key: kwargs.pop(key) for key in _GROUP_ARGUMENTS if key in kwargs},
-        )
-        self._add_tasks(steps, {**kwargs, "dag": self.dag, "pipeline_name": pipeline})
+        of_group = _taken(_GROUP_ARGUMENTS, kwargs)
+        super().__init__(group_id, **of_group)
+        for name in of_group:
+            del kwargs[name]
+        arguments = {**kwargs, "dag": self.dag, "pipeline_name": pipeline_name}
+        self._add_tasks(steps, arguments)
 
     def _add_tasks(self, steps: Sequence[JobStep], arguments: dict[str, Any]) -> None:
-        ids, prefix = (
-            _task_ids(steps),
-            f"{self.group_id}." if self.prefix_group_id else "",
-        )
+        ids = _task_ids(steps)
+        prefix = ""
+        if self.prefix_group_id:
+            prefix = f"{self.group_id}."
         self.step_task_ids = {
             step: f"{prefix}{task_id}" for step, task_id in ids.items()
         }
-        shared = {key: arguments[key] for key in _SHARED if key in arguments}
-        of_first = {key: arguments[key] for key in _OF_ALL if key in arguments}
-        rule = (
-            {"trigger_rule": arguments.pop("trigger_rule")}
-            if "trigger_rule" in arguments
-            else {}
-        )
-        first = EmptyOperator(task_id=FIRST, task_group=self, **of_first, **rule)
+        of_first = _taken((*_OF_ALL, "trigger_rule"), arguments)
+        first = EmptyOperator(task_id=FIRST, task_group=self, **of_first)
+        arguments.pop("trigger_rule", None)
         execution = PolysyncStepsExecutionOperator(
             task_id=EXECUTION,
             task_group=self,
@@ -147,11 +144,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             **arguments,
         )
         first >> execution
-        # By step: those above it, of which a condition is one.
-        edges = {
-            step.name: sorted({*step.needs, *filter(None, (step.condition,))})
-            for step in steps
-        }
+        shared = _taken(_SHARED, arguments)
         tasks = {
             step.name: PolysyncPipelineStepOperator(
                 task_id=ids[step.name],
@@ -163,9 +156,16 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             )
             for step in steps
         }
-        for name, task in tasks.items():
-            task.set_upstream([tasks[above] for above in edges[name]] or first)
-        for name in tasks.keys() - {above for each in edges.values() for above in each}:
+        last = set(tasks)
+        for step in steps:
+            above = {*step.needs}
+            if step.condition:
+                above.add(step.condition)
+            last -= above
+            tasks[step.name].set_upstream(
+                [tasks[name] for name in sorted(above)] or first
+            )
+        for name in last:
             tasks[name].set_downstream(execution)
 
     def __getitem__(self, step: str) -> Any:
@@ -177,11 +177,9 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         if step in self.step_task_ids:
             return self.children[self.step_task_ids[step]]
         nearest = texts.nearest_name(step, self.step_task_ids)
-        cure = (
-            f"did you mean {nearest!r}?"
-            if nearest
-            else f"it has {', '.join(self.step_task_ids)}"
-        )
+        cure = f"it has {', '.join(self.step_task_ids)}"
+        if nearest:
+            cure = f"did you mean {nearest!r}?"
         raise KeyError(f"{self.group_id} has no step {step!r}: {cure}")
 
 
@@ -196,15 +194,22 @@ _OF_ALL: Final = (
     "start_date",
     "end_date",
 )
-_OF_WAIT: Final = ("polysync_conn_id", "region_name", "poll_interval", "property_files")
 _SHARED: Final = (
     *_OF_ALL,
-    *_OF_WAIT,
+    "polysync_conn_id",
+    "region_name",
+    "poll_interval",
+    "property_files",
     "retries",
     "retry_delay",
     "on_failure_callback",
     "on_success_callback",
 )
+
+
+def _taken(names: Sequence[str], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that have one of the names."""
+    return {name: arguments[name] for name in names if name in arguments}
 
 
 def _steps_of(
@@ -215,7 +220,9 @@ def _steps_of(
 ) -> tuple[Sequence[JobStep], str | None]:
     """Return the steps of the pipeline, and its name or ARN if that is known."""
     if (definition is None) == (job is None):
-        both = "are both missing" if job is None else "are both given"
+        both = "are both given"
+        if job is None:
+            both = "are both missing"
         raise ParametersError(f"definition and job {both}: give one of them.")
     if job is not None and not isinstance(job, CatalogueJob):
         if catalogue is None:
@@ -244,18 +251,18 @@ def _steps_of(
 
 
 def _job_of(path: Path, name: str) -> CatalogueJob:
-    found = read_catalogue(path)
-    for broken in found.broken:
+    catalogue = read_catalogue(path)
+    for broken in catalogue.broken:
         if broken.name == name:
             raise CatalogueError(f"{path.name}: {name}: {broken.problem}")
-    jobs = {job.name: job for job in found.jobs}
-    if name not in jobs:
-        nearest = texts.nearest_name(name, jobs)
-        raise CatalogueError(
-            f"{path.name} has no job {name!r}"
-            + (f": did you mean {nearest!r}?" if nearest else ".")
-        )
-    return jobs[name]
+    jobs = {job.name: job for job in catalogue.jobs}
+    if name in jobs:
+        return jobs[name]
+    hint = "."
+    nearest = texts.nearest_name(name, jobs)
+    if nearest:
+        hint = f": did you mean {nearest!r}?"
+    raise CatalogueError(f"{path.name} has no job {name!r}{hint}")
 
 
 def _task_ids(steps: Sequence[JobStep]) -> dict[str, str]:

@@ -54,8 +54,8 @@ class QueueMethods(HookCalls):
         for begin in range(0, len(receipts), MAX_MESSAGES):
             batch = enumerate(receipts[begin : begin + MAX_MESSAGES])
             entries = [
-                {"Id": str(number), "ReceiptHandle": each, **members}
-                for number, each in batch
+                {"Id": str(number), "ReceiptHandle": receipt, **members}
+                for number, receipt in batch
             ]
             response = self.call_sqs(operation, QueueUrl=queue_url, Entries=entries)
             failures += parse(_Failures, operation, response).failed
@@ -152,9 +152,10 @@ class CallbackMethods(QueueMethods):
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
-        received = response.get("Messages") or []
+        messages = response.get("Messages") or []
         return [
-            parse(ReceivedMessage, operation, each) for each in received[:MAX_MESSAGES]
+            parse(ReceivedMessage, operation, message)
+            for message in messages[:MAX_MESSAGES]
         ]
 
     def send_message_again(self, queue_url: str, message: ReceivedMessage) -> None:
@@ -183,7 +184,8 @@ class CallbackMethods(QueueMethods):
 
         :raises SageMakerApiError: the call failed.
         """
-        operation, name = "GetQueueAttributes", "RedrivePolicy"
+        operation = "GetQueueAttributes"
+        name = "RedrivePolicy"
         response = self.call_sqs(operation, QueueUrl=queue_url, AttributeNames=[name])
         policy = (response.get("Attributes") or {}).get(name)
         if not policy:

@@ -19,7 +19,6 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixe
 
 from polysync_airflow import exceptions, metrics, states
 from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response, Result
-from polysync_airflow.aws import retry
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import (
@@ -72,11 +71,8 @@ class HookCalls(PolysyncBaseHook):
         send.
         """
         service_model = self._signed_in_client.meta.service_model
-        if (
-            value
-            and member
-            not in service_model.operation_model(operation).input_shape.members
-        ):
+        members = service_model.operation_model(operation).input_shape.members
+        if value and member not in members:
             raise exceptions.ParametersError(
                 f"{argument} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer;"
                 f" this deployment has boto3 {version('boto3')}. Upgrade boto3, or"
@@ -91,16 +87,16 @@ class HookCalls(PolysyncBaseHook):
         through: Caller | None,
         **request: Any,
     ) -> Iterator[Any]:
-        # Kept here, because a limiter lives as long as it is used.
-        limiter = rate_limiter_for(
-            (self.polysync_conn_id, self.region_name), clock.monotonic()
-        )
+        if through is None:
+            key = (self.polysync_conn_id, self.region_name)
+            through = rate_limiter_for(key, clock.monotonic()).call
+        call_page: Caller = through
 
         def list_page(token: str | None) -> tuple[Response, Any]:
             call = partial(
                 self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request
             )
-            page = (through or limiter.call)(call)
+            page = call_page(call)
             return page, page.get("NextToken")
 
         count = 0
@@ -212,23 +208,20 @@ class ExecutionMethods(HookCalls):
         """
         operation = "StartPipelineExecution"
         response = self.call(operation, **request.to_aws())
-        arn, self.responded_at = (
-            self._arn_in(operation, response),
-            models.sent_at(response),
-        )
+        arn = self._arn_in(operation, response)
+        self.responded_at = models.sent_at(response)
         _, _, _, region, account, _ = arn.split(":", 5)
+        if region != self.region_name:
+            raise invalid_response_error(
+                operation, f"the execution's region is {region}, not {self.region_name}"
+            )
+        pipeline = request.pipeline_name
         # Only the ARN of an own pipeline says whose its executions are.
-        has_owner = request.pipeline_name.startswith("arn:") and not models.is_managed(
-            request.pipeline_name
-        )
-        owner = request.pipeline_name.split(":")[4] if has_owner else account
-        for part, actual, wanted in (
-            ("region", region, self.region_name),
-            ("account", account, owner),
-        ):
-            if actual != wanted:
+        if pipeline.startswith("arn:") and not models.is_managed(pipeline):
+            owner = pipeline.split(":")[4]
+            if account != owner:
                 raise invalid_response_error(
-                    operation, f"the execution's {part} is {actual}, not {wanted}"
+                    operation, f"the execution's account is {account}, not {owner}"
                 )
         return arn
 
@@ -248,12 +241,11 @@ class ExecutionMethods(HookCalls):
             another one.
         :raises SageMakerApiError: the call failed.
         """
-        limit = {"MaxParallelExecutionSteps": max_parallel_steps}
-        limits = {"ParallelismConfiguration": limit} if max_parallel_steps else {}
-        operation = "RetryPipelineExecution"
-        response = self._call_on(
-            execution_arn, operation, ClientRequestToken=token, **limits
-        )
+        request: dict[str, Any] = {"ClientRequestToken": token}
+        if max_parallel_steps:
+            limit = {"MaxParallelExecutionSteps": max_parallel_steps}
+            request["ParallelismConfiguration"] = limit
+        response = self._call_on(execution_arn, "RetryPipelineExecution", **request)
         self.responded_at = models.sent_at(response)
 
     def stop_pipeline_execution(
@@ -271,10 +263,13 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed, for example because the execution
             has already ended.
         """
+        number: object = attempt
+        if attempt is None:
+            number = uuid.uuid4()
         # The ARN alone is not enough: AWS would take the stop of a resumed execution
         # for the one before the resume.
-        stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
-        token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
+        stop = f"{execution_arn}#{number}"
+        token = f"polysync-stop-{hashlib.sha256(stop.encode()).hexdigest()}"
         retrying = Retrying(
             retry=retry_if_exception(
                 lambda error: exceptions.has_code(error, exceptions.CONFLICT)
@@ -377,13 +372,15 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "ListPipelineExecutions"
-        request = {
-            "PipelineName": pipeline_name,
-            "SortBy": "CreationTime",
-            "SortOrder": "Descending",
-        }
-        optional = {"CreatedAfter": created_after, "NextToken": page_token}
-        page = self.call(operation, MaxResults=PAGE_SIZE, **request, **optional)
+        page = self.call(
+            operation,
+            MaxResults=PAGE_SIZE,
+            PipelineName=pipeline_name,
+            SortBy="CreationTime",
+            SortOrder="Descending",
+            CreatedAfter=created_after,
+            NextToken=page_token,
+        )
         entries = entries_of(page, operation, "PipelineExecutionSummaries")
         return list(valid(ExecutionDescription, entries)), page.get("NextToken")
 
@@ -399,9 +396,14 @@ class ExecutionMethods(HookCalls):
             connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
-        operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
-        arn = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(operation, member, MAX_STEPS, through, **arn)
+        operation = "ListPipelineExecutionSteps"
+        entries = self._entries_of_list(
+            operation,
+            "PipelineExecutionSteps",
+            MAX_STEPS,
+            through,
+            PipelineExecutionArn=execution_arn,
+        )
         return [parse(StepDescription, operation, entry) for entry in entries]
 
     def find_pipeline_executions(
@@ -428,6 +430,9 @@ class ExecutionMethods(HookCalls):
         :return: the executions. Entries that are not valid are left out.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
+        order = "Ascending"
+        if newest_first:
+            order = "Descending"
         entries = self._entries_of_list(
             "ListPipelineExecutions",
             "PipelineExecutionSummaries",
@@ -437,7 +442,7 @@ class ExecutionMethods(HookCalls):
             CreatedAfter=created_after,
             CreatedBefore=created_before,
             SortBy="CreationTime",
-            SortOrder="Descending" if newest_first else "Ascending",
+            SortOrder=order,
         )
         return valid(ListedExecution, entries)
 
@@ -453,13 +458,19 @@ class ExecutionMethods(HookCalls):
             connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the response is not valid.
         """
-        operation, limit = "ListPipelineParametersForExecution", models.MAX_PARAMETERS
-        arn = {"PipelineExecutionArn": execution_arn}
+        operation = "ListPipelineParametersForExecution"
         entries = self._entries_of_list(
-            operation, "PipelineParameters", limit, through, **arn
+            operation,
+            "PipelineParameters",
+            models.MAX_PARAMETERS,
+            through,
+            PipelineExecutionArn=execution_arn,
         )
-        found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
-        return {parameter.name: parameter.value for parameter in found}
+        values = {}
+        for entry in entries:
+            parameter = parse(ParameterOfExecution, operation, entry)
+            values[parameter.name] = parameter.value
+        return values
 
     def describe_pipeline_definition_for_execution(
         self, execution_arn: str
@@ -472,12 +483,11 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineDefinitionForExecution"
-        definition = self.call(operation, PipelineExecutionArn=execution_arn).get(
-            "PipelineDefinition"
-        )
-        return pipelines.declared_steps(
-            definition if isinstance(definition, str) else None
-        )
+        response = self.call(operation, PipelineExecutionArn=execution_arn)
+        definition = response.get("PipelineDefinition")
+        if not isinstance(definition, str):
+            definition = None
+        return pipelines.declared_steps(definition)
 
     def read_step_log(self, step: StepDescription, limit: int) -> list[str]:
         """
@@ -570,39 +580,20 @@ def request_stop(
         # The status is more reliable than the text of the refusal, which AWS may
         # change.
         current = hook.poll_pipeline_execution(execution_arn)
-        if isinstance(current, ExecutionDescription) and not states.is_stoppable(
-            current.status
-        ):
-            return current.status
-        if isinstance(current, PolysyncError) and current.transient:
-            # The caller retries, and learns then whether the stop is still necessary.
-            raise current from error
-        raise
+        if isinstance(current, PolysyncError):
+            if current.transient:
+                # The caller retries, and learns then whether the stop is still
+                # necessary.
+                raise current from error
+            raise
+        if states.is_stoppable(current.status):
+            raise
+        return current.status
     region = models.region_from_arn(execution_arn)
     metrics.count(
         metrics.EXECUTIONS_STOPPED, connection=hook.polysync_conn_id, region=region
     )
     return None
-
-
-def stop_execution(
-    hook: ExecutionMethods,
-    execution_arn: str,
-    *,
-    attempt: int,
-    warn: Callable[[str], object],
-) -> StopResult:
-    """Stop an execution that its task no longer needs. Raises no ``PolysyncError``."""
-    try:
-        status = retry.call_with_retry(
-            lambda: request_stop(hook, execution_arn, attempt=attempt),
-            until=clock.time() + retry.STOP_TIMEOUT_SECONDS,
-            warn=warn,
-        )
-    except PolysyncError as error:
-        text = f"The execution may still be running: its stop failed: {error}"
-        return StopResult(text, error=str(error))
-    return stop_result(status)
 
 
 def stop_result(status: str | None) -> StopResult:
@@ -641,17 +632,19 @@ class PipelineMethods(HookCalls):
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation = "ListPipelines"
-        # An older boto3 cannot name those of the account.
-        managed_by = "AWS" if managed_by == "AWS" else None
+        if managed_by != "AWS":
+            # An older boto3 cannot name those of the account.
+            managed_by = None
         self._check_member(operation, "ManagedBy", "managed_by", managed_by)
-        request = {
-            "SortBy": "Name",
-            "SortOrder": "Ascending",
-            "PipelineNamePrefix": name_prefix or None,
-        }
-        request["ManagedBy"] = managed_by
         entries = self._entries_of_list(
-            operation, "PipelineSummaries", MAX_ENTRIES, through, **request
+            operation,
+            "PipelineSummaries",
+            MAX_ENTRIES,
+            through,
+            SortBy="Name",
+            SortOrder="Ascending",
+            PipelineNamePrefix=name_prefix or None,
+            ManagedBy=managed_by,
         )
         return (parse(PipelineSummary, operation, entry) for entry in entries)
 
@@ -674,11 +667,12 @@ class PipelineMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipeline"
-        optional = {
-            "PipelineVersionId": version_id,
-            "PipelineVersionAlias": version_alias,
-        }
-        response = self.call(operation, PipelineName=pipeline_name, **optional)
+        response = self.call(
+            operation,
+            PipelineName=pipeline_name,
+            PipelineVersionId=version_id,
+            PipelineVersionAlias=version_alias,
+        )
         return parse(PipelineDescription, operation, response)
 
     def describe_job(self, kind: JobKind, name: str) -> JobDescription:
@@ -689,10 +683,10 @@ class PipelineMethods(HookCalls):
         :param name: the name of the job; of a model package its ARN.
         :raises SageMakerApiError: the call failed.
         """
-        operation, member = kind.operation, kind.member
-        response = self.call(operation, **{member: name})
+        operation = kind.operation
+        response = self.call(operation, **{kind.member: name})
         # Not the name, which a version of a model package does not have.
-        arn_member = f"{member.removesuffix('Name')}Arn"
+        arn_member = f"{kind.member.removesuffix('Name')}Arn"
         if not isinstance(response.get(arn_member), str):
             raise invalid_response_error(operation, f"it has no {arn_member}")
         return parse(kind.description, operation, response)
@@ -740,12 +734,15 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: the value is neither a name nor an ARN.
         :raises SageMakerApiError: the call failed.
         """
-        group, operation = (
-            approval.check_model_package_group(model_package_group),
-            "ListModelPackages",
+        operation = "ListModelPackages"
+        group = approval.check_model_package_group(model_package_group)
+        page = self.call(
+            operation,
+            ModelPackageGroupName=group,
+            MaxResults=1,
+            SortBy="CreationTime",
+            SortOrder="Descending",
         )
-        order = {"SortBy": "CreationTime", "SortOrder": "Descending"}
-        page = self.call(operation, ModelPackageGroupName=group, MaxResults=1, **order)
         entries = entries_of(page, operation, "ModelPackageSummaryList")
         if not entries:
             return None

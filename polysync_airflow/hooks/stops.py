@@ -1,9 +1,10 @@
 """
 The stop of an execution that its task no longer needs, whichever process asks for it.
 
-A stop is announced, requested and recorded here only. ``ReportedStop`` has the order.
-``StopByKey`` is for a process that has no context of the task, such as a triggerer.
-Whether there is a stop is decided in ``execution/lifecycle/ending.py``.
+A stop is announced, requested and recorded here only. ``ReportedStop`` has the order;
+what differs is in ``operators/worker_stop.py``, ``triggers/stopping.py`` and
+``watch/orphan.py``. Whether there is a stop is decided in
+``execution/lifecycle/ending.py``.
 """
 
 from __future__ import annotations
@@ -15,18 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import (
-    read_state,
-    read_xcom,
-    write_xcom,
-)
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import ending, lookup
+from polysync_airflow.execution.lifecycle import lookup
 from polysync_airflow.execution.lifecycle.ending import EndAction, Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
@@ -43,9 +38,9 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks.executions import (
     ExecutionMethods,
     StopResult,
-    stop_execution,
+    request_stop,
+    stop_result,
 )
-from polysync_airflow.records import RecordStore
 
 ChangeOfRun = Callable[[RunSummary], RunSummary]
 # Returns the hook for a region; None is the task's own region. May raise a
@@ -64,14 +59,16 @@ def stop_recorded_execution(
 
     :param warn: called with a message when a request is retried.
     """
-    try:
-        arn = record.execution_arn or call_with_retry(
-            lambda: _arn_of(record, hook_for_region(record.region_name)),
-            until=clock.time() + STOP_TIMEOUT_SECONDS,
-            warn=warn,
-        )
-    except PolysyncError as error:
-        return _not_stopped(error)
+    arn = record.execution_arn
+    if arn is None:
+        try:
+            arn = call_with_retry(
+                lambda: _arn_of(record, hook_for_region(record.region_name)),
+                until=clock.time() + STOP_TIMEOUT_SECONDS,
+                warn=warn,
+            )
+        except PolysyncError as error:
+            return _not_stopped(error)
     result = stop_known_execution(arn, record.resumes, hook_for_region, warn)
     if record.execution_arn is None:
         return result._replace(text=f"{result.text} Execution: {arn}")
@@ -81,7 +78,7 @@ def stop_recorded_execution(
 def stop_known_execution(
     execution_arn: str,
     attempt: int,
-    hook_for_region: StoppingHook,
+    hook_for_region: Callable[[str], ExecutionMethods],
     warn: Callable[[str], object],
 ) -> StopResult:
     """
@@ -97,7 +94,16 @@ def stop_known_execution(
         hook = hook_for_region(models.region_from_arn(execution_arn))
     except PolysyncError as error:
         return _not_stopped(error)
-    return stop_execution(hook, execution_arn, attempt=attempt, warn=warn)
+    try:
+        status = call_with_retry(
+            partial(request_stop, hook, execution_arn, attempt=attempt),
+            until=clock.time() + STOP_TIMEOUT_SECONDS,
+            warn=warn,
+        )
+    except PolysyncError as error:
+        text = f"The execution may still be running: its stop failed: {error}"
+        return StopResult(text, error=str(error))
+    return stop_result(status)
 
 
 def _not_stopped(error: PolysyncError) -> StopResult:
@@ -122,102 +128,140 @@ def _arn_of(record: ExecutionRecord, hook: ExecutionMethods) -> str:
     return hook.start_pipeline_execution(request)
 
 
+def run_of(
+    value: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
+) -> RunSummary | None:
+    """
+    Return the XCom ``run``; None if it is not that of an attempt of an execution.
+
+    :param value: what Airflow has stored.
+    :param attempt: the number of its resumes.
+    """
+    run = parse_run_summary(value, warn)
+    if run is None or run.execution_arn != execution_arn or run.resumes != attempt:
+        return None
+    return run
+
+
+class Announcement(NamedTuple):
+    """
+    What Airflow has said before a stop, and what was stored then.
+
+    :param owner: who decides about the execution.
+    :param may_store_run: whether this process may store the XCom ``run`` now.
+    :param withdraw: stores the record as it was before, and raises no error; None if
+        the stop is not announced in it.
+    """
+
+    owner: Owner
+    may_store_run: bool = True
+    withdraw: Callable[[], None] | None = None
+
+
+class StopOutcome(NamedTuple):
+    """
+    What became of a stop.
+
+    :param try_end: what became of the execution.
+    :param requested_at: when AWS was asked; None if it was not.
+    :param result: what AWS has answered; None if it was not asked.
+    """
+
+    try_end: TryEnd
+    requested_at: datetime | None = None
+    result: StopResult | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether AWS was asked and has accepted, or no stop was needed."""
+        return self.result is not None and self.result.error is None
+
+
 @dataclass(kw_only=True)
 class ReportedStop(ABC):
     """
-    The stop of one attempt of an execution, in this order:
+    The stop of one attempt of an execution, in the order of ``carry_out``. Whoever
+    follows the execution to its end calls ``store_end``.
 
-    1. Ask Airflow who decides about the execution, and announce the stop in the record:
-       a later try tells it from a cancellation by a user.
-    2. Announce it in the XCom ``run``, ask AWS, and store in ``run`` what AWS has
-       answered. A ``run`` that cannot be stored raises no error: the stop comes first.
-    3. If AWS has not accepted it, withdraw the announcement in the record.
+    A ``run`` that cannot be stored raises no error: the stop comes first.
 
-    ``carry_out`` does all of it. Whoever follows the execution to its end calls
-    ``store_end``.
-
+    :param process: which process stops it.
     :param log: the log of the task, or of the process.
     :param reason: why the execution is stopped.
     """
 
-    process: ClassVar[StopProcess]
-
+    process: StopProcess
     log: Any
     reason: StopReason = "ended_task"
-    # When this process has announced it, and what AWS has answered; None before.
-    requested_at: datetime | None = field(default=None, init=False)
-    result: StopResult | None = field(default=None, init=False)
     # A change that Airflow stores late does not replace a later one.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def carry_out(self, try_end: TryEnd) -> TryEnd:
+    def carry_out(self, try_end: TryEnd) -> StopOutcome:
         """
-        Do what the core says about the execution, up to its stop.
+        Stop the execution, unless somebody else decides about it.
 
-        :param try_end: the first action; ``EndAction.ANNOUNCE_STOP`` for a stop.
-        :return: what became of the execution.
+        :param try_end: what the core says: ``EndAction.ANNOUNCE_STOP``.
         """
-        if try_end.action is EndAction.ANNOUNCE_STOP:
-            try_end = try_end.owned_by(self._announce(try_end))
-        if try_end.action is EndAction.STOP:
-            result = self.request()
-            failed = result.error is not None
-            try_end = try_end.stop_requested(result.text, failed=failed)
-        if try_end.action is EndAction.WITHDRAW_STOP:
-            self._withdraw()
-        return try_end
+        # A later try tells an announced stop from a cancellation by a user.
+        announcement = self._announce(try_end)
+        try_end = try_end.owned_by(announcement.owner)
+        if try_end.action is not EndAction.STOP:
+            return StopOutcome(try_end)
 
-    def request(self) -> StopResult:
-        """Announce the stop in ``run``, ask AWS for it, and store the answer."""
-        self.requested_at = clock.now()
-        announced = RequestedStop(
-            requested_at=self.requested_at, reason=self.reason, process=self.process
+        requested_at = clock.now()
+        request = RequestedStop(
+            requested_at=requested_at, reason=self.reason, process=self.process
         )
-        self._change(lambda run: run.stop_requested(announced))
+        if announcement.may_store_run:
+            self._change(self._read_run, lambda run: run.stop_requested(request))
         result = self._ask_aws()
-        self.result = result
         self._change(
-            lambda run: run.stop_answered(result.status, result.error, clock.now())
+            self._read_run_again,
+            lambda run: run.stop_answered(result.status, result.error, clock.now()),
         )
-        return result
+
+        try_end = try_end.stop_requested(result.text, failed=result.error is not None)
+        if try_end.action is EndAction.WITHDRAW_STOP and announcement.withdraw:
+            announcement.withdraw()
+        return StopOutcome(try_end, requested_at, result)
 
     def store_end(self, end: ExecutionEvent) -> RunSummary | None:
         """
         Store how the execution has ended; return ``run``, or None if it is not stored.
         """
-        return self._change(lambda run: run.stop_followed(end, clock.now()))
+        return self._change(
+            self._read_run_again, lambda run: run.stop_followed(end, clock.now())
+        )
 
-    def _change(self, change: ChangeOfRun) -> RunSummary | None:
+    def _change(
+        self, read: Callable[[], RunSummary | None], change: ChangeOfRun
+    ) -> RunSummary | None:
+        def change_run() -> RunSummary | None:
+            with self._lock:
+                run = read()
+                if run is None:
+                    return None
+                changed = change(run)
+                self._write_run(changed)
+                return changed
+
         try:
-            return self._call_airflow(partial(self._change_run, change))
+            return self._call_airflow(change_run)
         except Exception as error:
             text = "Airflow does not store the XCom 'run': %s: %s"
             self.log.warning(text, type(error).__name__, error)
             return None
 
-    def _change_run(self, change: ChangeOfRun) -> RunSummary | None:
-        with self._lock:
-            run = self._read_run()
-            if run is None:
-                return None
-            changed = change(run)
-            self._write_run(changed)
-            return changed
-
     # ---- what differs
 
     @abstractmethod
-    def _announce(self, try_end: TryEnd) -> Owner:
+    def _announce(self, try_end: TryEnd) -> Announcement:
         """
         Find out who decides about the execution. If this process does, store the record
         that ``try_end.announced`` returns.
 
         Raises no error: ``Owner.UNKNOWN`` if Airflow does not respond.
         """
-
-    @abstractmethod
-    def _withdraw(self) -> None:
-        """Store the record as it was before ``_announce``. Raises no error."""
 
     @abstractmethod
     def _ask_aws(self) -> StopResult:
@@ -233,146 +277,10 @@ class ReportedStop(ABC):
     def _read_run(self) -> RunSummary | None:
         """Return ``run``; None if it is not that of the execution that is stopped."""
 
+    def _read_run_again(self) -> RunSummary | None:
+        """Return ``run``; None also if this process may not store it any longer."""
+        return self._read_run()
+
     @abstractmethod
     def _write_run(self, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
-
-
-class TaskSituation(NamedTuple):
-    """
-    What Airflow says of a task instance now.
-
-    :param state: its state; ``DELETED`` if it was deleted.
-    :param stored: the proven record; None if there is none.
-    :param owner: who decides about the execution.
-    """
-
-    state: str | None
-    stored: ExecutionRecord | None
-    owner: Owner
-
-
-@dataclass(kw_only=True)
-class StopByKey(ReportedStop):
-    """
-    The stop of a process that has no context of the task. It reads and writes by the
-    key of the task instance, in any thread of a triggerer. It blocks.
-
-    A subclass says who decides about the execution. If nobody else does, the execution
-    is stopped also if the announcement cannot be stored.
-
-    :param ti: the task instance, or what has its ``dag_id``, ``run_id``, ``task_id``,
-        ``map_index`` and ``try_number``.
-    :param execution_arn: the execution.
-    :param attempt: the number of its resumes.
-    :param hook_for_region: returns the hook for a region.
-    """
-
-    process: ClassVar[StopProcess] = "triggerer"
-
-    ti: Any
-    execution_arn: str
-    attempt: int
-    hook_for_region: StoppingHook
-    # Where the stop is announced, and the record before; None if it is not announced.
-    _announced: tuple[RecordStore, ExecutionRecord] | None = field(
-        default=None, init=False
-    )
-    # What Airflow has just said, so that the announcement in ``run`` needs not ask
-    # again.
-    _situation: TaskSituation | None = field(default=None, init=False)
-
-    @abstractmethod
-    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
-        """
-        Return who decides about the execution.
-
-        :param state: the state of the task instance now.
-        :param stored: the proven record now; None if there is none.
-        """
-
-    def _announce(self, try_end: TryEnd) -> Owner:
-        try:
-            situation = self._look()
-        except Exception as error:
-            text = "Airflow does not say whose execution this is: %s. Execution: %s"
-            self.log.warning(text, error, self.execution_arn)
-            return Owner.UNKNOWN
-        return self._announce_in(situation, try_end)
-
-    def _look(self) -> TaskSituation:
-        """
-        Ask Airflow who decides about the execution, before the stop.
-
-        :raises Exception: Airflow does not respond.
-        """
-        return call_airflow(self._ask_airflow)
-
-    def _announce_in(self, situation: TaskSituation, try_end: TryEnd) -> Owner:
-        self._situation = situation
-        stored = situation.stored
-        if stored is None or not ending.may_store(situation.owner, situation.state):
-            return situation.owner
-        store = _store_of(self.ti)
-        announced = try_end.announced(stored)
-        try:
-            call_airflow(partial(store.store_announcement, announced, stored))
-        except Exception as error:
-            text = "The stop cannot be announced in the record: %s. Execution: %s"
-            self.log.warning(text, error, self.execution_arn)
-            if situation.owner is Owner.NOBODY:
-                return Owner.NOBODY
-            return Owner.UNKNOWN
-        self._announced = (store, stored)
-        return situation.owner
-
-    def _withdraw(self) -> None:
-        if self._announced is None:
-            return
-        store, record = self._announced
-        self._announced = None
-        try:
-            call_airflow(partial(store.withdraw_stop, record))
-        except Exception as error:
-            self.log.warning("The record cannot be updated: %s", error)
-
-    def _ask_aws(self) -> StopResult:
-        result = stop_known_execution(
-            self.execution_arn, self.attempt, self.hook_for_region, self.log.warning
-        )
-        # It is old by now: Airflow is asked again before the next change.
-        self._situation = None
-        return result
-
-    def _call_airflow(
-        self, function: Callable[[], RunSummary | None]
-    ) -> RunSummary | None:
-        return call_airflow(function)
-
-    def _read_run(self) -> RunSummary | None:
-        situation = self._situation or self._ask_airflow()
-        if not ending.may_store(situation.owner, situation.state):
-            return None
-        run = parse_run_summary(read_xcom(self.ti, "run"), self.log.warning)
-        if run is None or run.execution_arn != self.execution_arn:
-            return None
-        if run.resumes != self.attempt:
-            return None
-        return run
-
-    def _write_run(self, run: RunSummary) -> None:
-        write_xcom(self.ti, "state", run.state)
-        write_xcom(self.ti, "run", run.model_dump(mode="json"))
-
-    def _ask_airflow(self) -> TaskSituation:
-        state = read_state(self.ti)
-        stored = self._read_record()
-        return TaskSituation(state, stored, self._owner(state, stored))
-
-    def _read_record(self) -> ExecutionRecord | None:
-        return _store_of(self.ti).read()
-
-
-def _store_of(ti: Any) -> RecordStore:
-    context: Any = {"ti": ti}
-    return RecordStore(context)

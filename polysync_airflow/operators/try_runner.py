@@ -477,7 +477,7 @@ class TryRunner:
             hook_for_region=self.hook_for_region,
             answered=answered,
         )
-        return self._stop.carry_out(try_end)
+        return self._stop.carry_out(try_end).try_end
 
 
 def _has_begun(instruction: Instruction, event: Event) -> bool:

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
+from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import (
@@ -26,7 +26,11 @@ from polysync_airflow.execution.waiter import (
     Wait,
 )
 from polysync_airflow.hooks.executions import StopResult
-from polysync_airflow.hooks.stops import ReportedStop, stop_recorded_execution
+from polysync_airflow.hooks.stops import (
+    Announcement,
+    ReportedStop,
+    stop_recorded_execution,
+)
 from polysync_airflow.operators.execution_calls import HookForRegion
 from polysync_airflow.operators.reporting import pull_run_summary, push_run
 from polysync_airflow.records import RecordStore
@@ -50,23 +54,15 @@ class WorkerStop(ReportedStop):
         killed and has little time; None if it is not.
     """
 
-    process: ClassVar[StopProcess] = "worker"
-
+    process: StopProcess = "worker"
     ti: Any
     store: RecordStore
     record: ExecutionRecord
     hook_for_region: HookForRegion
     answered: threading.Event | None = None
-    _announced: ExecutionRecord | None = field(default=None, init=False)
-
-    @property
-    def announced(self) -> ExecutionRecord | None:
-        """
-        The record with the stop that is requested; None if none is, or if it failed.
-        """
-        if self.requested_at is None:
-            return None
-        return self._announced
+    # The record with the stop, once it is this try's to request; None again if it
+    # fails. The main thread reads it, also while another thread stops the execution.
+    announced: ExecutionRecord | None = field(default=None, init=False)
 
     def follow(self) -> None:
         """Poll a few times for the end of the execution, and store it."""
@@ -94,15 +90,17 @@ class WorkerStop(ReportedStop):
         if run:
             self.log.warning("%s", run.stop_text)
 
-    def _announce(self, try_end: TryEnd) -> Owner:
-        self._announced = try_end.announced(self.record)
-        owner = self.store.announce_stop(self._announced)
+    def _announce(self, try_end: TryEnd) -> Announcement:
+        announced = try_end.announced(self.record)
+        owner = self.store.announce_stop(announced)
+        if try_end.owned_by(owner).action is EndAction.STOP:
+            self.announced = announced
         if self.answered:
             self.answered.set()
-        return owner
+        return Announcement(owner, withdraw=self._withdraw)
 
     def _withdraw(self) -> None:
-        self._announced = None
+        self.announced = None
         self.store.withdraw_stop(self.record)
 
     def _ask_aws(self) -> StopResult:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import TriggerEvent
+from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.task_instances import without_dag
 from polysync_airflow.execution.step_tasks import StepTaskEndArguments
@@ -34,29 +35,27 @@ class PolysyncStepTaskEndTrigger(PolysyncStepTaskTrigger):
         super().__init__(**arguments)
         self.property_files = property_files
 
-    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
+    def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, end the task, and yield the event."""
         if self.task_instance is not None:
             self.task_instance = without_dag(self.task_instance)
-        async with aclosing(super().run()) as events:
-            async for event in events:
-                yield event
+        return super().run()
 
-    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
+    async def _fire(self, event: BaseModel) -> TriggerEvent:
         ti: Any = self.task_instance
         ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
         end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
-        event = await end.run(self._end_task)
-        if isinstance(event, TaskDeferred):
+        fired = await end.run(partial(self._end_task, event))
+        if isinstance(fired, TaskDeferred):
             raise TypeError("the end of a step's task does not defer")
-        return event
+        return fired
 
-    def _end_task(self, context: Context) -> Any:
+    def _end_task(self, event: Any, context: Context) -> Any:
         """Run the code of the task, in a thread."""
         task = PolysyncPipelineStepOperator(
             task_id=context["ti"].task_id, **self.serialize()[1]
         )
-        shared: Any = self._poller
-        return task.end(
-            context, self._end, None if self.property_files else shared.client.hook
-        )
+        hook = None
+        if self._poller and not self.property_files:
+            hook = self._poller.client.hook
+        return task.end(context, event, hook)

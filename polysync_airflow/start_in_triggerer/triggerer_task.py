@@ -16,11 +16,10 @@ from airflow.models.crypto import get_fernet
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from polysync_airflow import sensors
+from polysync_airflow import sensors, triggers
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import delete_xcom, read_xcom
 from polysync_airflow.execution.json_input import read_json
-from polysync_airflow.triggers import wait_triggers
 from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
 
 # What this try waits for, encrypted, for the triggerer to which Airflow moves it.
@@ -28,23 +27,20 @@ WAIT_KEY: Final = "polysync_wait"
 # What an earlier try may have left. On a worker, Airflow deletes all XComs when a try
 # starts.
 XCOM_KEYS: Final = (
-    *(
-        "execution_arn",
-        "console_url",
-        "studio_url",
-        "unified_studio_url",
-        "failed_step_log_url",
-        "state",
-    ),
-    *(
-        "run",
-        "steps",
-        "outputs",
-        "return_value",
-        "model_package_arn",
-        "approval_status",
-    ),
-    *("approval_description", "last_modified_by"),
+    "execution_arn",
+    "console_url",
+    "studio_url",
+    "unified_studio_url",
+    "failed_step_log_url",
+    "state",
+    "run",
+    "steps",
+    "outputs",
+    "return_value",
+    "model_package_arn",
+    "approval_status",
+    "approval_description",
+    "last_modified_by",
 )
 
 
@@ -78,7 +74,8 @@ class PolysyncTaskTrigger(BaseTrigger):
         end = TaskEnd(ti=self.task_instance, connection_id=connection_id, log=self.log)
         event = await end.run(self._start)
         while isinstance(event, TaskDeferred):
-            event = await end.run(partial(self._session, *await self._wait(event)))
+            method_name, arguments = await self._wait(event)
+            event = await end.run(partial(self._session, method_name, arguments))
         yield event
 
     async def _wait(self, deferral: TaskDeferred) -> tuple[str, dict[str, Any]]:
@@ -89,7 +86,8 @@ class PolysyncTaskTrigger(BaseTrigger):
         deferral.trigger.task_instance = self.task_instance
         try:
             async with aclosing(deferral.trigger.run()) as events:
-                return deferral.method_name, {"event": (await anext(events)).payload}
+                event = await anext(events)
+                return deferral.method_name, {"event": event.payload}
         except Exception as error:
             # As ``Trigger.submit_failure`` in airflow/models/trigger.py.
             return "__fail__", {
@@ -101,10 +99,12 @@ class PolysyncTaskTrigger(BaseTrigger):
 
     def _start(self, context: Context) -> Any:
         ti: Any = self.task_instance
-        if kept := self._kept_wait():
-            raise kept
-        for key in XCOM_KEYS if ti.try_number > 1 else ():
-            call_slow_airflow(partial(delete_xcom, ti, key), self.log.warning)
+        deferral = self._kept_wait()
+        if deferral:
+            raise deferral
+        if ti.try_number > 1:
+            for key in XCOM_KEYS:
+                call_slow_airflow(partial(delete_xcom, ti, key), self.log.warning)
         return self._session(None, {}, context)
 
     def _session(
@@ -115,23 +115,23 @@ class PolysyncTaskTrigger(BaseTrigger):
         where it goes on.
         """
         ti: Any = self.task_instance
-        make = getattr(sensors, self.task_class)
-        task = make(
+        task_class = getattr(sensors, self.task_class)
+        task = task_class(
             task_id=ti.task_id,
             retry_policy=RetryPolicyWithoutDelays(),
             **self.arguments,
         )
-        own, dag = ti.task.render_template_as_native_obj, ti.task.dag
-        task.render_template_as_native_obj = (
-            dag.render_template_as_native_obj if own is None else own
-        )
+        renders_objects = ti.task.render_template_as_native_obj
+        if renders_objects is None:
+            renders_objects = ti.task.dag.render_template_as_native_obj
+        task.render_template_as_native_obj = renders_objects
         render = partial(task.render_template_fields, context)
         call_slow_airflow(render, self.log.warning)
         try:
             if method_name:
                 return task.resume_execution(method_name, arguments, context)
             # Without Airflow's decorator, which warns of a call outside of a worker.
-            return make.execute.__wrapped__(task, context)
+            return task_class.execute.__wrapped__(task, context)
         except TaskDeferred as deferral:
             path, arguments = deferral.trigger.serialize()
             wait = json.dumps(
@@ -152,7 +152,7 @@ class PolysyncTaskTrigger(BaseTrigger):
             )
             if owner == str(ti.id):
                 return TaskDeferred(
-                    trigger=getattr(wait_triggers, name)(**arguments),
+                    trigger=getattr(triggers, name)(**arguments),
                     method_name=method_name,
                 )
         except Exception as error:

@@ -90,7 +90,7 @@ class Activity:
         :param failures: those since its last successful poll; none if it has ended.
         """
         if failures.count:
-            self._failing[wait] = name, failures
+            self._failing[wait] = (name, failures)
         else:
             self._failing.pop(wait, None)
 
@@ -105,12 +105,13 @@ class Activity:
         # the waits already.
         with self._reporting:
             waits = self.waits()
+            age = 0.0
+            if waits:
+                age = clock.monotonic() - self._last_success
             gauges = {
                 metrics.WAITS: waits,
                 metrics.CALL_RATE: round(rate, 1),
-                metrics.LAST_CALL_AGE: (
-                    round(clock.monotonic() - self._last_success, 1) if waits else 0
-                ),
+                metrics.LAST_CALL_AGE: round(age, 1),
                 metrics.DETECTION_DELAY: round(self._longest_delay, 1),
             }
             if self._tally.report(gauges, host=platform.node(), is_last=is_last):
@@ -124,38 +125,38 @@ class Activity:
         """
         # A copy, which is made at once: the event loop may change the original
         # meanwhile.
-        failing, logged, now = list(self._failing.values()), self._logged, clock.time()
-        errors = Counter(failures.last for _, failures in failing)
-        if logged:
-            logged.waits = max(logged.waits, len(failing))
-        if not errors:
+        failing = list(self._failing.values())
+        logged = self._logged
+        now = clock.time()
+        if not failing:
+            self._logged = None
             if logged:
                 text = (
                     f"up to {logged.waits:,} waits have failed, for"
                     f" {format_seconds(now - logged.since)}"
                 )
                 log.info("%s: no polls fail any more. Those of %s.", self._name, text)
-            self._logged = None
             return
-        since = (
-            logged.since if logged else min(failures.since for _, failures in failing)
-        )
+
+        count = len(failing)
+        since = min(failures.since for _, failures in failing)
+        if logged:
+            logged.waits = max(logged.waits, count)
+            count = logged.waits
+            since = logged.since
+        errors = Counter(failures.last for _, failures in failing)
         if now - since < SETTLE_SECONDS or (logged and logged.error in errors):
             return
         ((error, _),) = errors.most_common(1)
-        self._logged = _Logged(
-            error, since, max(len(failing), logged.waits if logged else 0)
-        )
-        names = [name for name, failures in failing if failures.last == error][
-            :MAX_NAMED_WAITS
-        ]
-        numbers = f"polls of {len(failing):,} of {waits:,} waits fail, and are repeated"
-        examples = f"for example of {', '.join(names)}"
+        self._logged = _Logged(error, since, count)
+        names = [name for name, failures in failing if failures.last == error]
         log.warning(
-            "%s: %s, %s. The most frequent error: %s",
+            "%s: polls of %s of %s waits fail, and are repeated, for example of %s."
+            " The most frequent error: %s",
             self._name,
-            numbers,
-            examples,
+            f"{len(failing):,}",
+            f"{waits:,}",
+            ", ".join(names[:MAX_NAMED_WAITS]),
             error,
         )
 
@@ -165,7 +166,7 @@ class _Logged:
     """
     What the log says of polls that fail.
 
-    :param since: when the first of them failed, in seconds since the epoch.
+    :param since: when the first of them failed, as Unix time.
     :param waits: of how many waits, at most.
     """
 

@@ -4,10 +4,11 @@ and region.
 
 A poller begins with its first subscription and ends with its last. It is one asyncio
 task in the event loop of its triggers, which begins the calls that are due, in a few
-threads; their results are handled in the event loop. A trigger receives the steps that
-have something for its task: lines for its log, the end.
+threads; their results are handled in the event loop. A trigger receives the results
+that have something for its task: lines for its log, the end.
 
-What a wait decides is decided in ``execution/``, as for a wait on a worker.
+The schedule says which call is next, and the waiter of each wait decides by the
+response, as it does on a worker.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import asyncio
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from threading import Lock
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 from botocore.config import Config
@@ -38,21 +38,23 @@ from polysync_airflow.aws.responses import (
 )
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
-from polysync_airflow.execution import clock, search
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.resource_waiter import ResourceWaiter
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
     NO_FAILURES,
     ExecutionWaiter,
     Finish,
+    LogLine,
+    Wait,
     Waiter,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import describe, result_or_error
+from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.triggers import schedule
 from polysync_airflow.triggers.activity import Activity
+from polysync_airflow.triggers.schedule import Job, Listing, Schedule, ScheduledWait
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +126,8 @@ class SharedClient(LiveConnection[PollingHook]):
         def make_hook() -> PollingHook:
             model.model_rebuild()
             hook = PollingHook(*self.key, config=_CONFIG)
-            hook.client_operations, hook.activity = operations, self.activity
+            hook.client_operations = operations
+            hook.activity = self.activity
             return hook
 
         super().__init__(connection_id, make_hook)
@@ -159,10 +162,10 @@ class SharedClient(LiveConnection[PollingHook]):
 
         :param is_wanted: whether to go on, which is asked before each page.
         """
-        through = self.later_pages_limited(is_wanted)
+        call_page = self.later_pages_limited(is_wanted)
         return self.result(
             lambda hook: hook.list_pipeline_execution_steps(
-                execution_arn, through=through
+                execution_arn, through=call_page
             )
         )
 
@@ -173,7 +176,7 @@ class SharedClient(LiveConnection[PollingHook]):
         wanted: Collection[str],
         *,
         is_wanted: Callable[[], bool],
-    ) -> schedule.Listing:
+    ) -> Listing:
         """
         List a pipeline's executions, the newest first, until all wanted ones are found.
 
@@ -186,31 +189,30 @@ class SharedClient(LiveConnection[PollingHook]):
         """
         executions: dict[str, ExecutionDescription] = {}
         pages = 0
-        through = self.later_pages_limited(is_wanted)
+        call_page = self.later_pages_limited(is_wanted)
 
         def list_page(
             token: str | None,
         ) -> tuple[list[ExecutionDescription], str | None]:
-            request: Any = {"created_after": since, "page_token": token}
-            return through(
+            return call_page(
                 lambda: self.call(
-                    lambda hook: hook.list_pipeline_executions(pipeline, **request)
+                    lambda hook: hook.list_pipeline_executions(
+                        pipeline, created_after=since, page_token=token
+                    )
                 )
             )
 
         try:
             for rows in paginate("ListPipelineExecutions", list_page):
                 pages += 1
-                executions |= {
-                    row.execution_arn: row
-                    for row in rows
-                    if row.execution_arn in wanted
-                }
+                for row in rows:
+                    if row.execution_arn in wanted:
+                        executions[row.execution_arn] = row
                 if len(executions) == len(wanted) or pages == len(wanted):
                     break
         except PolysyncError as error:
-            return schedule.Listing(executions, pages, error)
-        return schedule.Listing(executions, pages)
+            return Listing(executions, pages, error)
+        return Listing(executions, pages)
 
     def later_pages_limited(
         self, is_wanted: Callable[[], bool]
@@ -258,13 +260,62 @@ class SharedClient(LiveConnection[PollingHook]):
         return super().call(count)
 
 
-# A list of steps begins only while fewer calls than this run, and this many seconds
-# after the last one: polls come first, and the threads of the process are not delayed.
-MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
-STEP_LIST_PAUSE_SECONDS: Final = 0.02
-# The same for steps that are only shown: to store their XCom takes more CPU than all
-# else of a wait. Those of 240 waits are listed every minute.
-SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
+@dataclass(frozen=True, slots=True)
+class StepChanges:
+    """
+    Steps of the execution have changed.
+
+    :param steps: AWS's list of its steps; the error if it cannot be listed.
+    :param log_lines: lines for the task's log.
+    """
+
+    steps: Sequence[StepDescription] | BaseException
+    log_lines: Sequence[LogLine]
+
+
+# What a trigger receives: what a poll leads to, or a list of steps.
+WaitResult = Wait[Any] | Finish[Any] | StepChanges
+
+
+# No ``asyncio.Queue``, which has seven objects, and no task that waits for the future:
+# the schedule says why.
+@dataclass(eq=False, slots=True)
+class Subscription(ScheduledWait):
+    """
+    A wait, and the way to its trigger. Its event loop only may use it.
+
+    :param progress: when the steps are listed; None for never.
+    """
+
+    progress: Progress | None = None
+    _results: tuple[WaitResult | BaseException, ...] = ()
+    _future: asyncio.Future[WaitResult] | None = None
+
+    def next_result(self) -> asyncio.Future[WaitResult]:
+        """Return a future of the next result that has log lines, or of the end."""
+        future = asyncio.get_running_loop().create_future()
+        self._future = future
+        self._deliver()
+        return future
+
+    def send(self, result: WaitResult | BaseException) -> None:
+        """Send a result, or an error of the poller, to the trigger."""
+        self._results = (*self._results, result)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        future = self._future
+        if not self._results or future is None or future.done():
+            return
+        result, *later = self._results
+        self._results = tuple(later)
+        self._future = None
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
 # After an error of the schedule: the first backoff, and the longest.
 RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
@@ -285,8 +336,8 @@ class Poller(ABC):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self._schedule = schedule.Schedule(self.group_calls)
-        client.activity.waits = self._schedule.subscriptions.__len__
+        self._schedule: Schedule[Subscription] = Schedule(self.group_calls)
+        client.activity.waits = self._schedule.waits.__len__
         # One more than there are calls at a time: however slow AWS is, the connection
         # is read in time.
         self._pool = ThreadPoolExecutor(
@@ -302,13 +353,13 @@ class Poller(ABC):
 
     def subscribe(
         self, waiter: Waiter[Any, Any], progress: Progress | None = None
-    ) -> schedule.Subscription:
+    ) -> Subscription:
         """
         Begin to poll. The caller must unsubscribe.
 
         :param progress: when the steps of an execution are listed; None for never.
         """
-        subscription = schedule.Subscription(waiter, progress)
+        subscription = Subscription(waiter, progress)
         try:
             self._schedule.add(subscription, clock.time())
         finally:
@@ -316,7 +367,7 @@ class Poller(ABC):
         self._changed.set()
         return subscription
 
-    def unsubscribe(self, subscription: schedule.Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """
         End a subscription, if it has not ended. The poller ends with its last one.
         """
@@ -325,7 +376,7 @@ class Poller(ABC):
         self._end_if_unused()
 
     def _end_if_unused(self) -> None:
-        if not self._schedule.subscriptions:
+        if not self._schedule.waits:
             self._task.cancel()
             for key in [key for key, poller in _POLLERS.items() if poller is self]:
                 del _POLLERS[key]
@@ -333,9 +384,7 @@ class Poller(ABC):
     # ---- what a kind of wait decides
 
     @abstractmethod
-    def poll(
-        self, waiters: Sequence[Any], is_wanted: Callable[[], bool]
-    ) -> Iterable[Any]:
+    def poll(self, waiters: Sequence[Any], is_wanted: Callable[[], bool]) -> list[Any]:
         """
         Call AWS once for all waits of a group that are due; return the response, or the
         error, of each.
@@ -367,7 +416,7 @@ class Poller(ABC):
             # For example, the last wait has ended, or the event loop ends: no wait may
             # go on without this task. If the loop is closed already, there is none.
             if not self._loop.is_closed():
-                for subscription in list(self._schedule.subscriptions.values()):
+                for subscription in list(self._schedule.waits.values()):
                     self._end(subscription, error)
             raise
         finally:
@@ -390,20 +439,20 @@ class Poller(ABC):
         waits = (
             self._begin_polls(),
             self._begin_read(),
-            self._begin_others(),
+            *self._begin_others(),
             self._end_late_waits(),
         )
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _begin_polls(self) -> float | None:
-        while (
-            len(self._calls) < self.workers
-            and (due := self._schedule.next_due) is not None
-        ):
+        while len(self._calls) < self.workers:
+            due = self._schedule.next_due
+            if due is None:
+                return None
             now = clock.time()
-            wait = max(due - now, self.client.limiter.delay(clock.monotonic()))
-            if wait > 0:
-                return wait
+            seconds = max(due - now, self.client.limiter.delay(clock.monotonic()))
+            if seconds > 0:
+                return seconds
             job = self._schedule.next_job(now, can_list=self._can_list)
             self._begin_poll(job)
             self._schedule.begin(job)
@@ -414,22 +463,14 @@ class Poller(ABC):
     def _can_list(self) -> bool:
         return True
 
-    def _begin_poll(self, job: schedule.Job) -> None:
-        waiters = [each.waiter for each in job.subscriptions]
-        call = partial(
-            self.poll,
-            waiters,
-            lambda: not all(each.ended for each in job.subscriptions),
-        )
-        self._begin(
-            self._calls,
-            lambda: list(call()),
-            partial(self._handle_responses, job.subscriptions),
-        )
+    def _begin_poll(self, job: Job[Subscription]) -> None:
+        waiters = [wait.waiter for wait in job.waits]
+        call = partial(self.poll, waiters, partial(_is_wanted, job))
+        self._begin(self._calls, call, partial(self._handle_responses, job.waits))
 
-    def _begin_others(self) -> float | None:
-        """Begin other calls, as ``_begin_calls`` does."""
-        return None
+    def _begin_others(self) -> Sequence[float | None]:
+        """Begin other calls; return the seconds until the next one of each kind."""
+        return ()
 
     def _begin_read(self) -> float | None:
         """
@@ -438,19 +479,20 @@ class Poller(ABC):
         """
         if self._reads:
             return None
-        wait = self.client.seconds_until_read
-        if wait > 0:
-            return wait
+        seconds = self.client.seconds_until_read
+        if seconds > 0:
+            return seconds
         self._begin(self._reads, self.client.read, self._handle_read)
         return None
 
     def _end_late_waits(self) -> float | None:
-        late, seconds = self._schedule.late(clock.time(), calls_run=bool(self._calls))
+        if not self._calls:
+            self._schedule.end_checks()
+            return None
+        late, seconds = self._schedule.late(clock.time())
         for subscription in late:
-            self._end(
-                subscription,
-                subscription.waiter.time_out("the last poll has not ended"),
-            )
+            end = subscription.waiter.time_out("the last poll has not ended")
+            self._end(subscription, end)
         return seconds
 
     def _begin(
@@ -482,27 +524,23 @@ class Poller(ABC):
     def _handle_read(self, result: CredentialsError | BaseException | None) -> None:
         if isinstance(result, CredentialsError):
             # The connection was deleted.
-            self._handle_responses(list(self._schedule.subscriptions.values()), result)
+            self._handle_responses(list(self._schedule.waits.values()), result)
         elif result:
             log.error(
                 "Connection %r could not be read", self.client.key[0], exc_info=result
             )
 
     def _handle_responses(
-        self, subscriptions: Sequence[schedule.Subscription], result: Any
+        self, subscriptions: Sequence[Subscription], result: Any
     ) -> None:
         """Let each wait decide by its response, or all of them by the same error."""
-        responses = (
-            len(subscriptions) * [result]
-            if isinstance(result, BaseException)
-            else result
-        )
+        responses = result
+        if isinstance(result, BaseException):
+            responses = len(subscriptions) * [result]
         for subscription, response in zip(subscriptions, responses, strict=True):
             self._handle_response(subscription, response)
 
-    def _handle_response(
-        self, subscription: schedule.Subscription, response: Any
-    ) -> None:
+    def _handle_response(self, subscription: Subscription, response: Any) -> None:
         if subscription.ended:
             return
         try:
@@ -515,59 +553,60 @@ class Poller(ABC):
             log.exception("The wait fails: %s", subscription.waiter.name)
             self._end(subscription, error)
 
-    def _decide(
-        self, subscription: schedule.Subscription, response: Any, now: float
-    ) -> None:
-        step = subscription.waiter.decide(response, now)
-        if isinstance(step, Finish):
-            self._end(subscription, step)
+    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+        result = subscription.waiter.decide(response, now)
+        if isinstance(result, Finish):
+            self._end(subscription, result)
             return
-        subscription.waiter = step.waiter
-        self.client.activity.polled(
-            subscription, step.waiter.name, step.waiter.failures
-        )
-        self._schedule.poll_at(subscription, now + step.seconds, now)
-        if step.log_lines:
-            subscription.send(step)
+        waiter = result.waiter
+        subscription.waiter = waiter
+        self.client.activity.polled(subscription, waiter.name, waiter.failures)
+        self._schedule.poll_at(subscription, now + result.seconds, now)
+        if result.log_lines:
+            subscription.send(result)
 
     def _end(
-        self, subscription: schedule.Subscription, step: schedule.Step | BaseException
+        self, subscription: Subscription, result: Finish[Any] | BaseException
     ) -> None:
         self.unsubscribe(subscription)
-        subscription.send(step)
+        subscription.send(result)
 
 
-class ResourcePoller(Poller):
+def _is_wanted(job: Job[Subscription]) -> bool:
+    """Return whether one of the waits of a poll still goes on."""
+    return not all(wait.ended for wait in job.waits)
+
+
+# A list of steps begins only while fewer calls than this run, and this many seconds
+# after the last one: polls come first, and the threads of the process are not delayed.
+MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
+STEP_LIST_PAUSE_SECONDS: Final = 0.02
+# The same for steps that are only shown: to store their XCom takes more CPU than all
+# else of a wait. Those of 240 waits are listed every minute.
+SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
+
+
+class StepLists:
     """
-    Polls for the waits for resources of one kind: model packages, for example.
+    The waits whose steps are listed next, in turn.
 
-    :param waiter: the class of the waits.
+    :param pause: seconds between two lists.
     """
 
-    def __init__(
-        self,
-        connection_id: str,
-        region_name: str | None,
-        waiter: type[ResourceWaiter[Any]],
-    ) -> None:
-        client = SharedClient(
-            connection_id,
-            region_name,
-            polls=waiter.polls,
-            operations=(waiter.operation,),
-            model=waiter.description_model,
-        )
-        super().__init__(client)
-        self._waiter = waiter
+    def __init__(self, pause: float) -> None:
+        self.pause = pause
+        self.waiting: dict[Subscription, None] = {}
+        # When the next one may begin, as Unix time.
+        self.due = 0.0
 
-    def poll(
-        self, waiters: Sequence[ResourceWaiter[Any]], is_wanted: Callable[[], bool]
-    ) -> list[Any]:
-        """Describe the resource for which they all wait."""
-        resource = waiters[0].resource
-        return len(waiters) * [
-            self.client.result(lambda hook: describe(hook, self._waiter, resource))
-        ]
+    def first(self) -> Subscription | None:
+        """Return the wait whose turn it is; None if there is none."""
+        while self.waiting:
+            subscription = next(iter(self.waiting))
+            if not subscription.ended:
+                return subscription
+            del self.waiting[subscription]
+        return None
 
 
 class ExecutionPoller(Poller):
@@ -582,13 +621,8 @@ class ExecutionPoller(Poller):
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
-        # By whether steps are only shown: who waits for a list, in turn, and when the
-        # next one may begin.
-        self._step_lists: dict[bool, dict[schedule.Subscription, None]] = {
-            False: {},
-            True: {},
-        }
-        self._next_step_list = {False: 0.0, True: 0.0}
+        self._awaited_steps = StepLists(STEP_LIST_PAUSE_SECONDS)
+        self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS)
         # The hook whose connection may list no executions.
         self._denied: object = None
 
@@ -598,61 +632,54 @@ class ExecutionPoller(Poller):
 
     def poll(
         self, waiters: Sequence[ExecutionWaiter], is_wanted: Callable[[], bool]
-    ) -> Iterable[ExecutionDescription | PolysyncError]:
+    ) -> list[ExecutionDescription | PolysyncError]:
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
-    def _begin_poll(self, job: schedule.Job) -> None:
+    def _begin_poll(self, job: Job[Subscription]) -> None:
         if job.group is None:
             super()._begin_poll(job)
             return
-        waiters: dict[str, Any] = {
-            each.waiter.name: each.waiter for each in job.subscriptions
-        }
+        waiters: dict[str, Any] = {wait.waiter.name: wait.waiter for wait in job.waits}
         call = partial(
             self.client.list_executions,
             job.group.name,
             schedule.list_created_after(waiters.values()),
             waiters.keys(),
-            is_wanted=lambda: not all(each.ended for each in job.subscriptions),
+            is_wanted=partial(_is_wanted, job),
         )
         self._begin(self._calls, call, partial(self._handle_listing, job))
 
-    def _begin_others(self) -> float | None:
-        waits = (self._begin_step_list(is_shown) for is_shown in self._step_lists)
-        return min((wait for wait in waits if wait is not None), default=None)
+    def _begin_others(self) -> Sequence[float | None]:
+        awaited = self._begin_step_list(self._awaited_steps)
+        return (awaited, self._begin_step_list(self._shown_steps))
 
-    def _begin_step_list(self, is_shown: bool) -> float | None:
-        pause = SHOWN_STEPS_PAUSE_SECONDS if is_shown else STEP_LIST_PAUSE_SECONDS
-        waiting = self._step_lists[is_shown]
-        while (subscription := next(iter(waiting), None)) and subscription.ended:
-            del waiting[subscription]
+    def _begin_step_list(self, lists: StepLists) -> float | None:
+        subscription = lists.first()
         if subscription is None or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
         now = clock.time()
-        wait = max(
-            self._next_step_list[is_shown] - now,
-            self.client.limiter.delay(clock.monotonic()),
-        )
-        if wait > 0:
-            return wait
-        arn = subscription.waiter.name
+        seconds = max(lists.due - now, self.client.limiter.delay(clock.monotonic()))
+        if seconds > 0:
+            return seconds
         call = partial(
-            self.client.list_steps, arn, is_wanted=lambda: not subscription.ended
+            self.client.list_steps,
+            subscription.waiter.name,
+            is_wanted=lambda: not subscription.ended,
         )
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
-        del waiting[subscription]
-        self._next_step_list[is_shown] = now + pause
+        del lists.waiting[subscription]
+        lists.due = now + lists.pause
         self.client.limiter.take(clock.monotonic())
-        return pause
+        return lists.pause
 
     def _handle_listing(
-        self, job: schedule.Job, listing: schedule.Listing | BaseException
+        self, job: Job[Subscription], listing: Listing | BaseException
     ) -> None:
         if isinstance(listing, BaseException):
-            self._handle_responses(job.subscriptions, listing)
+            self._handle_responses(job.waits, listing)
             return
-        if all(subscription.ended for subscription in job.subscriptions):
+        if not _is_wanted(job):
             # The listing has ended with them.
             return
         after = self._schedule.after_listing(job, listing)
@@ -663,45 +690,46 @@ class ExecutionPoller(Poller):
         for subscription, response in after.responses:
             self._handle_response(subscription, response)
 
-    def _decide(
-        self, subscription: schedule.Subscription, response: Any, now: float
-    ) -> None:
+    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
         super()._decide(subscription, response, now)
-        error, progress = (
-            response if isinstance(response, PolysyncError) else None,
-            subscription.progress,
-        )
-        if is_throttling(error):
+        if is_throttling(response):
             self._pause_step_lists(now)
-        elif progress and not subscription.ended and progress.after_poll(error, now):
-            self._step_lists[not progress.is_awaited][subscription] = None
+            return
+        progress = subscription.progress
+        if progress is None or subscription.ended:
+            return
+        error = None
+        if isinstance(response, PolysyncError):
+            error = response
+        if progress.after_poll(error, now):
+            lists = self._shown_steps
+            if progress.is_awaited:
+                lists = self._awaited_steps
+            lists.waiting[subscription] = None
 
     def _end(
-        self, subscription: schedule.Subscription, step: schedule.Step | BaseException
+        self, subscription: Subscription, result: Finish[Any] | BaseException
     ) -> None:
-        if isinstance(step, Finish) and step.event.ended_at:
-            self.client.activity.detected(
-                clock.time() - step.event.ended_at.timestamp()
-            )
-        super()._end(subscription, step)
+        if isinstance(result, Finish) and result.event.ended_at:
+            delay = clock.time() - result.event.ended_at.timestamp()
+            self.client.activity.detected(delay)
+        super()._end(subscription, result)
 
     def _handle_steps(
         self,
-        subscription: schedule.Subscription,
-        result: Sequence[StepDescription] | BaseException,
+        subscription: Subscription,
+        steps: Sequence[StepDescription] | BaseException,
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
         now = clock.time()
-        if is_throttling(result):
+        if is_throttling(steps):
             self._pause_step_lists(now)
-        elif isinstance(result, BaseException) and not isinstance(
-            result, PolysyncError
-        ):
-            log.error("The steps of an execution could not be listed", exc_info=result)
-        lines = subscription.progress.after_list(result, now)
+        elif isinstance(steps, BaseException) and not isinstance(steps, PolysyncError):
+            log.error("The steps of an execution could not be listed", exc_info=steps)
+        lines = subscription.progress.after_list(steps, now)
         if lines:
-            subscription.send(schedule.StepChanges(result, lines))
+            subscription.send(StepChanges(steps, lines))
 
     def share_steps(self, execution_arn: str, steps: Sequence[StepDescription]) -> None:
         """
@@ -709,76 +737,17 @@ class ExecutionPoller(Poller):
         place of the next.
         """
         now = clock.time()
-        for subscription in list(self._schedule.subscriptions.values()):
+        for subscription in list(self._schedule.waits.values()):
             if subscription.waiter.name == execution_arn and subscription.progress:
                 subscription.progress.postpone(now)
                 self._handle_steps(subscription, steps)
 
     def _pause_step_lists(self, now: float) -> None:
-        for waiting in self._step_lists.values():
-            waiting.clear()
-        for subscription in self._schedule.subscriptions.values():
+        self._awaited_steps.waiting.clear()
+        self._shown_steps.waiting.clear()
+        for subscription in self._schedule.waits.values():
             if subscription.progress:
                 subscription.progress.pause(now)
-
-
-# The parameters of so many executions are kept.
-MAX_KNOWN: Final = 1000
-
-
-class SearchPoller(Poller):
-    """
-    Lists executions with one connection in one region, for the search that has listed
-    least.
-
-    It remembers the parameters of executions, which never change.
-    """
-
-    def __init__(self, connection_id: str, region_name: str | None) -> None:
-        super().__init__(
-            SharedClient(
-                connection_id,
-                region_name,
-                polls="searches",
-                model=search.ListedExecution,
-            )
-        )
-        self._parameters: dict[str, Mapping[str, str]] = {}
-        self._parameters_lock = Lock()
-
-    def poll(
-        self, waiters: Sequence[search.SearchWaiter], is_wanted: Callable[[], bool]
-    ) -> list[search.SearchPage | PolysyncError]:
-        """List what is new in a pipeline, and return what each search finds in it."""
-        at, name = clock.time(), waiters[0].group
-        after = min(waiter.list_after for waiter in waiters)
-        through = self.client.later_pages_limited(is_wanted)
-
-        def find(hook: Any) -> Sequence[search.ListedExecution]:
-            listed = hook.find_pipeline_executions(
-                name, created_after=after, through=through
-            )
-            return list(islice(listed, search.MAX_LISTED + 1))
-
-        listed = self.client.result(find)
-        return [
-            search.look(waiter, listed, self._parameters_of, at) for waiter in waiters
-        ]
-
-    def _parameters_of(self, execution_arn: str) -> Mapping[str, str]:
-        # One call for all searches that need them at the same time.
-        with self._parameters_lock:
-            known = self._parameters.get(execution_arn)
-            if known is None:
-                known = self.client.call(
-                    lambda hook: hook.list_pipeline_parameters_for_execution(
-                        execution_arn, through=self.client.limiter.call
-                    )
-                )
-                if len(self._parameters) >= MAX_KNOWN:
-                    self._parameters.pop(next(iter(self._parameters)))
-                self._parameters[execution_arn] = known
-            return known
 
 
 AnyPoller = TypeVar("AnyPoller", bound=Poller)
@@ -790,21 +759,21 @@ def poller_for(
     kind: Callable[..., AnyPoller],
     connection_id: str,
     region_name: str | None,
-    *more: Any,
+    *arguments: Any,
 ) -> AnyPoller:
     """
     Return the poller of the running event loop. It ends with its last subscription.
 
     :param kind: the class of the poller.
-    :param more: its further arguments.
+    :param arguments: its further arguments.
     """
     loop = asyncio.get_running_loop()
     for other in list(_POLLERS):
         if other[0].is_closed():
             _POLLERS.pop(other, None)
-    key = (loop, kind, connection_id, region_name, *more)
+    key = (loop, kind, connection_id, region_name, *arguments)
     if key not in _POLLERS:
-        _POLLERS[key] = kind(connection_id, region_name, *more)
+        _POLLERS[key] = kind(connection_id, region_name, *arguments)
     return cast("AnyPoller", _POLLERS[key])
 
 

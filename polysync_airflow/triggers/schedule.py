@@ -19,12 +19,11 @@ Rules:
 6. A wait whose last poll does not come in time, because AWS responds slowly, ends
    without it.
 
-Everything here is pure: the time is an argument.
+Everything here is pure: the time is an argument. All times are Unix times.
 """
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import math
@@ -32,13 +31,11 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Waiter
 from polysync_airflow.states import has_ended
 
 # The host's clock may differ from AWS's, where only the host has recorded when an
@@ -47,25 +44,32 @@ CLOCK_SKEW_SECONDS: Final = 300.0
 # Before all times at which an execution is polled together with others.
 NEXT: Final = 0.0
 
+AnyWait = TypeVar("AnyWait", bound="ScheduledWait")
 
-@dataclass(frozen=True, slots=True)
-class StepChanges:
+
+# A triggerer may hold thousands of them, and the garbage collector goes through all of
+# their objects while every thread of the process stands still. So each has few.
+@dataclass(eq=False, slots=True)
+class ScheduledWait:
     """
-    Steps of the execution have changed.
+    A wait, and when it is polled.
 
-    :param steps: AWS's list of its steps; the error if it cannot be listed.
-    :param log_lines: lines for the task's log.
+    :param number: its place in the order of all waits.
+    :param earliest_poll: when it may be polled first.
+    :param due: when it is polled next; None while a poll runs.
+    :param ended: whether it has ended, so that it is not polled any more.
     """
 
-    steps: Sequence[StepDescription] | BaseException
-    log_lines: Sequence[waiting.LogLine]
-
-
-Step = waiting.Wait[Any] | waiting.Finish[Any] | StepChanges
+    waiter: Waiter[Any, Any]
+    group: Group[Any] = field(init=False)
+    number: int = field(default=0, init=False)
+    earliest_poll: float = field(default=0.0, init=False)
+    due: float | None = field(default=None, init=False)
+    ended: bool = field(default=False, init=False)
 
 
 @dataclass(eq=False, slots=True)
-class Group:
+class Group(Generic[AnyWait]):
     """
     Waits that may be polled together: for executions of one pipeline, or for the same
     resource.
@@ -73,74 +77,26 @@ class Group:
     :param calls: how many calls a poll of all takes: the number of pages of the last
         listing; 0 if it serves each of them at no cost.
     :param can_list: whether they can be polled together.
-    :param next_poll: when one of them is polled next, in seconds since the epoch.
+    :param next_poll: when one of them is polled next.
     """
 
     name: str
     calls: int
-    subscriptions: set[Subscription] = field(default_factory=set)
+    waits: set[AnyWait] = field(default_factory=set)
     can_list: bool = True
     next_poll: float | None = None
 
 
-# A triggerer may hold thousands of subscriptions, and the garbage collector goes
-# through all of their objects while every thread of the process stands still. So there
-# are few: slots, a future that is awaited as it is, and no ``asyncio.Queue``, which has
-# seven objects.
-@dataclass(eq=False, slots=True)
-class Subscription:
-    """
-    One wait. Its event loop only may use it.
-
-    :param progress: when the steps are listed; None for never.
-    :param number: its place in the order of all subscriptions.
-    :param due: when it is polled next, in seconds since the epoch; None while a poll
-        runs.
-    """
-
-    waiter: waiting.Waiter[Any, Any]
-    progress: Progress | None = None
-    group: Group = field(init=False)
-    number: int = 0
-    earliest_poll: float = 0.0
-    due: float | None = None
-    ended: bool = False
-    _steps: tuple[Step | BaseException, ...] = ()
-    _future: asyncio.Future[Step] | None = None
-
-    def next_step(self) -> asyncio.Future[Step]:
-        """Return a future of the next step that has log lines, or the end."""
-        self._future = future = asyncio.get_running_loop().create_future()
-        self._deliver()
-        return future
-
-    def send(self, step: Step | BaseException) -> None:
-        """Send a step, or an error of the poller, to the trigger."""
-        self._steps = (*self._steps, step)
-        self._deliver()
-
-    def _deliver(self) -> None:
-        future = self._future
-        if not self._steps or future is None or future.done():
-            return
-        (step, *later), self._future = self._steps, None
-        self._steps = tuple(later)
-        if isinstance(step, BaseException):
-            future.set_exception(step)
-        else:
-            future.set_result(step)
-
-
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[AnyWait]):
     """
     A poll of one wait, or one that serves several waits of a group.
 
     :param group: the group; None to poll the wait alone.
     """
 
-    subscriptions: Sequence[Subscription]
-    group: Group | None = None
+    waits: Sequence[AnyWait]
+    group: Group[AnyWait] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +115,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class AfterListing:
+class AfterListing(Generic[AnyWait]):
     """
     What comes after a listing.
 
@@ -168,206 +124,204 @@ class AfterListing:
     :param is_denied: no pipeline can be listed.
     """
 
-    responses: Sequence[
-        tuple[Subscription, ExecutionDescription | exceptions.PolysyncError]
-    ]
+    responses: Sequence[tuple[AnyWait, ExecutionDescription | exceptions.PolysyncError]]
     warning: str | None = None
     is_denied: bool = False
 
 
-class Schedule:
+class Schedule(Generic[AnyWait]):
     """
-    The subscriptions of a poller, by the times of their next polls.
+    The waits of a poller, by the times of their next polls.
 
     :param calls: how many calls a poll of a whole group takes at first.
     """
 
     def __init__(self, calls: int = 1) -> None:
-        self.subscriptions: dict[int, Subscription] = {}
+        self.waits: dict[int, AnyWait] = {}
         self._calls = calls
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, Group[AnyWait]] = {}
         self._numbers = itertools.count()
-        # An entry is out of date if its subscription has another ``due``. Entries are
-        # pairs of numbers: the garbage collector does not track these, as it does
-        # tuples that hold other objects.
+        # An entry is out of date if its wait has another ``due``. Entries are pairs of
+        # numbers: the garbage collector does not track these, as it does tuples that
+        # hold other objects.
         self._heap: list[tuple[float, int]] = []
-        # While calls run: when the deadlines were checked last, in seconds since the
-        # epoch.
+        # While calls run: when the deadlines were checked last.
         self._checked_at: float | None = None
 
-    def add(self, subscription: Subscription, now: float) -> None:
-        """Schedule the first poll of a subscription."""
-        name = subscription.waiter.group
-        group = self._groups.get(name) or Group(name, self._calls)
-        due = first_poll(subscription.waiter, now, group.next_poll)
-        subscription.number, subscription.group = next(self._numbers), group
-        subscription.earliest_poll = now + subscription.waiter.first_delay
-        self.subscriptions[subscription.number] = subscription
-        self._groups[name] = group
-        group.subscriptions.add(subscription)
-        self.poll_at(subscription, due, now)
+    def add(self, wait: AnyWait, now: float) -> None:
+        """Schedule the first poll of a wait."""
+        waiter = wait.waiter
+        group = self._groups.get(waiter.group)
+        if group is None:
+            group = Group(waiter.group, self._calls)
+        due = first_poll(waiter, now, group.next_poll)
+        wait.group = group
+        wait.number = next(self._numbers)
+        wait.earliest_poll = now + waiter.first_delay
+        self.waits[wait.number] = wait
+        self._groups[group.name] = group
+        group.waits.add(wait)
+        self.poll_at(wait, due, now)
 
-    def remove(self, subscription: Subscription) -> None:
-        """End a subscription, if it has not ended."""
-        if subscription.ended:
+    def remove(self, wait: AnyWait) -> None:
+        """End a wait, if it has not ended."""
+        if wait.ended:
             return
-        subscription.ended, group = True, subscription.group
-        del self.subscriptions[subscription.number]
-        group.subscriptions.discard(subscription)
-        if not group.subscriptions:
+        wait.ended = True
+        del self.waits[wait.number]
+        group = wait.group
+        group.waits.discard(wait)
+        if not group.waits:
             del self._groups[group.name]
 
-    def poll_at(self, subscription: Subscription, due: float, now: float) -> None:
+    def poll_at(self, wait: AnyWait, due: float, now: float) -> None:
         """
-        Schedule the next poll of a subscription, alone or together with others of its
-        group.
+        Schedule the next poll of a wait, alone or together with others of its group.
         """
-        self._put(subscription, due)
-        group, planned = subscription.group, subscription.group.next_poll
-        group.next_poll = (
-            due if planned is None or planned <= now else min(due, planned)
-        )
+        self._put(wait, due)
+        group = wait.group
+        if group.next_poll is None or group.next_poll <= now:
+            group.next_poll = due
+        else:
+            group.next_poll = min(due, group.next_poll)
 
-    def describe_next(self, subscription: Subscription) -> None:
-        """
-        Schedule the description of a subscription's execution before all other polls.
-        """
-        self._put(subscription, NEXT)
+    def describe_next(self, wait: AnyWait) -> None:
+        """Schedule the description of a wait's execution before all other polls."""
+        self._put(wait, NEXT)
 
-    def _put(self, subscription: Subscription, due: float) -> None:
-        if not subscription.ended:
-            subscription.due = due
-            heapq.heappush(self._heap, (due, subscription.number))
+    def _put(self, wait: AnyWait, due: float) -> None:
+        if not wait.ended:
+            wait.due = due
+            heapq.heappush(self._heap, (due, wait.number))
 
-    def _first(self) -> Subscription | None:
+    def _first(self) -> AnyWait | None:
         while self._heap:
             due, number = self._heap[0]
-            subscription = self.subscriptions.get(number)
-            if subscription and subscription.due == due:
-                return subscription
+            wait = self.waits.get(number)
+            if wait and wait.due == due:
+                return wait
             heapq.heappop(self._heap)
         return None
 
     @property
     def next_due(self) -> float | None:
-        """
-        When the next poll is due, in seconds since the epoch; None if none is
-        scheduled.
-        """
+        """When the next poll is due; None if none is scheduled."""
         first = self._first()
-        return first.due if first else None
+        if first is None:
+            return None
+        return first.due
 
-    def next_job(self, now: float, *, can_list: bool) -> Job:
+    def next_job(self, now: float, *, can_list: bool) -> Job[AnyWait]:
         """
         Return the next poll. Nothing changes until ``begin``.
 
+        :param can_list: whether executions can be listed at all.
         :raises IndexError: no poll is scheduled.
         """
         first = self._first()
         if first is None:
             raise IndexError("no poll is scheduled")
-        group = first.group
+        group: Group[AnyWait] = first.group
         if first.due == NEXT or not can_list or not group.can_list:
             return Job([first])
         until = now + first.waiter.poll_interval
-        together = [first] + [
-            other
-            for other in group.subscriptions
-            if other is not first
-            and other.due is not None
-            and other.due <= until
-            and other.earliest_poll <= now
-        ]
+        together = [first]
+        for other in group.waits:
+            is_due = other.due is not None and other.due <= until
+            if is_due and other.earliest_poll <= now and other is not first:
+                together.append(other)
         # Two tasks may wait for the same execution.
-        names = {subscription.waiter.name for subscription in together}
-        return Job(together, group) if group.calls < len(names) else Job([first])
+        names = {wait.waiter.name for wait in together}
+        if group.calls >= len(names):
+            return Job([first])
+        return Job(together, group)
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job[AnyWait]) -> None:
         """
-        Record that a poll runs: its subscriptions are not due until they are scheduled
-        again.
+        Record that a poll runs: its waits are not due until they are scheduled again.
         """
-        for subscription in job.subscriptions:
-            subscription.due = None
+        for wait in job.waits:
+            wait.due = None
 
-    def after_listing(self, job: Job, listing: Listing) -> AfterListing:
+    def after_listing(
+        self, job: Job[AnyWait], listing: Listing
+    ) -> AfterListing[AnyWait]:
         """
         Return what comes after a listing, and schedule the descriptions that it needs.
         """
         group: Any = job.group
-        responses, missing = [], []
-        for subscription in job.subscriptions:
-            row = listing.executions.get(subscription.waiter.name)
+        responses: list[
+            tuple[AnyWait, ExecutionDescription | exceptions.PolysyncError]
+        ] = []
+        missing = []
+        for wait in job.waits:
+            row = listing.executions.get(wait.waiter.name)
             if row is None:
-                missing.append(subscription)
+                missing.append(wait)
             elif has_ended(row.status):
                 # A listing has neither the reason nor the time of the end.
-                self.describe_next(subscription)
+                self.describe_next(wait)
             else:
-                responses.append((subscription, row))
+                responses.append((wait, row))
+
         error = listing.error
-        if error is None:
-            group.calls = listing.pages + bool(missing)
-        warning = None
         is_endless = exceptions.has_code(
             error, exceptions.PAGINATION, exceptions.RESPONSE_TOO_LARGE
         )
         is_refused = isinstance(error, exceptions.SageMakerApiError) and error.permanent
         if error and not is_endless and not is_refused:
-            return AfterListing([*responses, *((each, error) for each in missing)])
-        for subscription in missing:
-            self.describe_next(subscription)
+            # It counts as the poll of each execution that was not listed yet.
+            responses += [(wait, error) for wait in missing]
+            return AfterListing(responses)
+
         # The executions may be described nevertheless.
-        is_denied = exceptions.has_code(error, exceptions.ACCESS_DENIED)
-        if is_denied:
-            warning = (
-                "Each execution is described on its own, which takes more calls:"
-                f" {error}"
-            )
-        elif error:
-            group.can_list = False
+        for wait in missing:
+            self.describe_next(wait)
+        if error is None:
+            group.calls = listing.pages + bool(missing)
+            return AfterListing(responses)
+        if exceptions.has_code(error, exceptions.ACCESS_DENIED):
+            text = "Each execution is described on its own, which takes more calls:"
+            return AfterListing(responses, f"{text} {error}", is_denied=True)
+        group.can_list = False
         if is_endless:
-            warning = f"Each execution of {group.name} is described on its own: {error}"
-        return AfterListing(responses, warning, is_denied)
+            text = f"Each execution of {group.name} is described on its own: {error}"
+            return AfterListing(responses, text)
+        return AfterListing(responses)
 
-    def late(
-        self, now: float, *, calls_run: bool
-    ) -> tuple[list[Subscription], float | None]:
+    def end_checks(self) -> None:
         """
-        Return the subscriptions whose last poll does not come in time.
+        Record that no calls run: each last poll begins when it is due, so none is late.
+        """
+        self._checked_at = None
 
-        :param calls_run: whether calls run. Without them, each poll begins when it is
-            due.
-        :return: the subscriptions, and the seconds until the next check; None if none
-            is needed.
+    def late(self, now: float) -> tuple[list[AnyWait], float]:
         """
-        if not calls_run:
-            self._checked_at = None
-            return [], None
+        Return the waits whose last poll does not come in time, while calls run.
+
+        :return: the waits, and the seconds until the next check.
+        """
         if self._checked_at is None:
             self._checked_at = now
-        late: list[Subscription] = []
+        late: list[AnyWait] = []
         # A process that was frozen has checked long ago: its waits have time for their
         # last poll.
-        if now >= self._checked_at + waiting.LAST_POLL_SECONDS:
-            late = [
-                each
-                for each in self.subscriptions.values()
-                if each.waiter.deadline <= self._checked_at
-            ]
+        if now >= self._checked_at + LAST_POLL_SECONDS:
+            for wait in self.waits.values():
+                if wait.waiter.deadline <= self._checked_at:
+                    late.append(wait)
             self._checked_at = now
-        return late, self._checked_at + waiting.LAST_POLL_SECONDS - now
+        return late, self._checked_at + LAST_POLL_SECONDS - now
 
 
-def first_poll(
-    waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | None
-) -> float:
+def first_poll(waiter: Waiter[Any, Any], now: float, next_poll: float | None) -> float:
     """
-    Return when a wait is polled first, in seconds since the epoch.
+    Return when a wait is polled first.
 
     :param next_poll: when its group is polled next; None if it is not polled yet.
     """
-    delay, interval = waiter.first_delay, waiter.poll_interval
+    delay = waiter.first_delay
+    interval = waiter.poll_interval
     earliest = now + delay
     if not delay:
         return now
@@ -380,7 +334,7 @@ def first_poll(
     return max(earliest, min(due, waiter.last_poll_at))
 
 
-def list_created_after(waiters: Collection[waiting.ExecutionWaiter]) -> datetime:
+def list_created_after(waiters: Collection[ExecutionWaiter]) -> datetime:
     """
     Return the creation time from which executions must be listed to find all that are
     awaited.
@@ -388,7 +342,7 @@ def list_created_after(waiters: Collection[waiting.ExecutionWaiter]) -> datetime
     return min(_started_at(waiter) for waiter in waiters) - timedelta(seconds=1)
 
 
-def _started_at(waiter: waiting.ExecutionWaiter) -> datetime:
-    return waiter.started_at or datetime.fromtimestamp(
-        waiter.since - CLOCK_SKEW_SECONDS, UTC
-    )
+def _started_at(waiter: ExecutionWaiter) -> datetime:
+    if waiter.started_at:
+        return waiter.started_at
+    return datetime.fromtimestamp(waiter.since - CLOCK_SKEW_SECONDS, UTC)

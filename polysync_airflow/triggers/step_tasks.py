@@ -12,24 +12,31 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from airflow.triggers.base import TriggerEvent
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, step_tasks
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.results import JOB_KINDS
+from polysync_airflow.execution.step_tasks import (
+    StepsSnapshot,
+    StepTaskArguments,
+    StepTaskEvent,
+    StepTaskWaiter,
+    is_current,
+    seen_of,
+)
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.schedule import Step, Subscription
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The executions of so many groups are kept.
@@ -44,32 +51,34 @@ class KnownExecution:
     The execution of a group, as it was seen last.
 
     :param order: the steps of its definition; empty if they are not known.
-    :param due: when its steps are listed next, in seconds since the epoch.
+    :param due: when its steps are listed next, as Unix time.
     """
 
     run: RunSummary
-    order: Sequence[descriptions.StepRow]
-    steps: Sequence[descriptions.StepDescription] = ()
+    order: Sequence[StepRow]
+    steps: Sequence[StepDescription] = ()
     status: str | None = None
     due: float = 0.0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether AWS has said that the execution has ended."""
+        return has_ended(self.status)
 
     def is_of(self, run: RunSummary) -> bool:
         """
         Return whether this is the execution, in the same attempt, that an XCom ``run``
         names.
         """
-        return _attempt_of(run) == _attempt_of(self.run)
+        is_same = run.execution_arn == self.run.execution_arn
+        return is_same and run.resumes == self.run.resumes
 
-    def seen(self, state: str | None) -> step_tasks.StepsSnapshot:
+    def snapshot(self, state: str | None) -> StepsSnapshot:
         """Return what was seen last, now that the execution task has a state."""
-        due = None if has_ended(self.status) else self.due
-        return step_tasks.seen_of(
-            state, self.run, self.order, self.steps, self.status, due
-        )
-
-
-def _attempt_of(run: RunSummary) -> tuple[str, int]:
-    return run.execution_arn, run.resumes
+        due = None
+        if not self.has_ended:
+            due = self.due
+        return seen_of(state, self.run, self.order, self.steps, self.status, due)
 
 
 class StepTaskPoller(poller.Poller):
@@ -88,18 +97,15 @@ class StepTaskPoller(poller.Poller):
         )
         super().__init__(client)
         # By execution task. Each group is polled by one thread at a time.
-        self._known: dict[TaskKey, KnownExecution] = {}
+        self._executions: dict[TaskKey, KnownExecution] = {}
 
     def poll(
-        self,
-        waiters: Sequence[step_tasks.StepTaskWaiter],
-        is_wanted: Callable[[], bool],
-    ) -> list[step_tasks.StepsSnapshot | PolysyncError]:
+        self, waiters: Sequence[StepTaskWaiter], is_wanted: Callable[[], bool]
+    ) -> list[StepsSnapshot | PolysyncError]:
         """Look at the execution of a group once, for all of its tasks."""
+        result: StepsSnapshot | PolysyncError
         try:
-            result: step_tasks.StepsSnapshot | PolysyncError = self._look(
-                waiters, is_wanted
-            )
+            result = self._snapshot(waiters, is_wanted)
         except PolysyncError as error:
             result = error
         except Exception as error:
@@ -111,43 +117,48 @@ class StepTaskPoller(poller.Poller):
         return len(waiters) * [result]
 
     def _handle_responses(
-        self, subscriptions: Sequence[Subscription], result: Any
+        self, subscriptions: Sequence[poller.Subscription], result: Any
     ) -> None:
-        seen = result[0] if isinstance(result, list) else None
-        if isinstance(seen, step_tasks.StepsSnapshot) and seen.run:
-            arn = seen.run.execution_arn
-            # With the region of the execution, as its task waits for it.
-            key = self.client.key[0], region_from_arn(arn)
-            executions = poller.existing_poller(poller.ExecutionPoller, *key)
-            if executions:
-                executions.share_steps(arn, seen.steps)
+        if isinstance(result, list):
+            self._share_steps(result[0])
         super()._handle_responses(subscriptions, result)
 
-    def _look(
-        self,
-        waiters: Sequence[step_tasks.StepTaskWaiter],
-        is_wanted: Callable[[], bool],
-    ) -> step_tasks.StepsSnapshot:
+    def _share_steps(self, response: StepsSnapshot | PolysyncError) -> None:
+        """Give the steps to the wait of the execution task, which shows them, too."""
+        if isinstance(response, PolysyncError) or response.run is None:
+            return
+        arn = response.run.execution_arn
+        # With the region of the execution, as its task waits for it.
+        executions = poller.existing_poller(
+            poller.ExecutionPoller, self.client.key[0], region_from_arn(arn)
+        )
+        if executions:
+            executions.share_steps(arn, response.steps)
+
+    def _snapshot(
+        self, waiters: Sequence[StepTaskWaiter], is_wanted: Callable[[], bool]
+    ) -> StepsSnapshot:
         task = waiters[0].execution_task
-        known, state = self._known.get(task), None
-        if known is None or has_ended(known.status):
-            state, known = self._ask_airflow(task)
-        if known is None:
-            return step_tasks.StepsSnapshot(state)
-        if not has_ended(known.status) and known.due <= clock.time():
-            self._ask_aws(known, is_wanted)
-            known.due = clock.time() + waiters[0].poll_interval
-        seen = known.seen(state)
-        if state is None and any(waiter.verdict(seen) for waiter in waiters):
-            # Before a task ends: the execution task may have been cleared, or have
-            # begun its next try.
-            state, current = self._ask_airflow(task)
-            return (
-                current.seen(state)
-                if current is known
-                else step_tasks.StepsSnapshot(state)
-            )
-        return seen
+        state = None
+        execution = self._executions.get(task)
+        if execution is None or execution.has_ended:
+            state, execution = self._ask_airflow(task)
+        if execution is None:
+            return StepsSnapshot(state)
+        if not execution.has_ended and execution.due <= clock.time():
+            self._ask_aws(execution, is_wanted)
+            execution.due = clock.time() + waiters[0].poll_interval
+        snapshot = execution.snapshot(state)
+        if state is not None:
+            return snapshot
+        if not any(waiter.verdict(snapshot) for waiter in waiters):
+            return snapshot
+        # Before a task ends: the execution task may have been cleared, or have begun
+        # its next try.
+        state, current = self._ask_airflow(task)
+        if current is execution:
+            return execution.snapshot(state)
+        return StepsSnapshot(state)
 
     def _ask_airflow(self, task: TaskKey) -> tuple[str | None, KnownExecution | None]:
         """
@@ -157,38 +168,40 @@ class StepTaskPoller(poller.Poller):
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
         run = parse_run_summary(value, poller.log.warning)
-        known = self._known.pop(task, None)
-        if run is None or not step_tasks.is_current(state, run):
+        execution = self._executions.pop(task, None)
+        if run is None or not is_current(state, run):
             return state, None
-        if known is None or not known.is_of(run):
+        if execution is None or not execution.is_of(run):
             rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
-            known = KnownExecution(run, descriptions.parse_rows(rows))
-        while len(self._known) >= MAX_KNOWN:
-            self._known.pop(next(iter(self._known)))
-        self._known[task] = known
-        return state, known
+            execution = KnownExecution(run, descriptions.parse_rows(rows))
+        while len(self._executions) >= MAX_KNOWN:
+            self._executions.pop(next(iter(self._executions)))
+        self._executions[task] = execution
+        return state, execution
 
-    def _ask_aws(self, known: KnownExecution, is_wanted: Callable[[], bool]) -> None:
-        known.steps = self._list(known, is_wanted)
-        if any(
-            state_of_step(step.status) is PolysyncState.RUNNING for step in known.steps
-        ):
-            return
+    def _ask_aws(
+        self, execution: KnownExecution, is_wanted: Callable[[], bool]
+    ) -> None:
+        execution.steps = self._list(execution, is_wanted)
+        for step in execution.steps:
+            if state_of_step(step.status) is PolysyncState.RUNNING:
+                return
         # AWS's list of the steps does not say whether more of them follow.
         self.client.limiter.acquire()
-        execution = self.client.describe(known.run.execution_arn)
-        if isinstance(execution, PolysyncError):
-            raise execution
-        if has_ended(execution.status):
+        description = self.client.describe(execution.run.execution_arn)
+        if isinstance(description, PolysyncError):
+            raise description
+        if has_ended(description.status):
             # Steps may have run since they were listed.
             self.client.limiter.acquire()
-            known.steps = self._list(known, is_wanted)
-        known.status = execution.status
+            execution.steps = self._list(execution, is_wanted)
+        execution.status = description.status
 
     def _list(
-        self, known: KnownExecution, is_wanted: Callable[[], bool]
-    ) -> Sequence[descriptions.StepDescription]:
-        steps = self.client.list_steps(known.run.execution_arn, is_wanted=is_wanted)
+        self, execution: KnownExecution, is_wanted: Callable[[], bool]
+    ) -> Sequence[StepDescription]:
+        arn = execution.run.execution_arn
+        steps = self.client.list_steps(arn, is_wanted=is_wanted)
         if isinstance(steps, PolysyncError):
             raise steps
         return steps
@@ -208,9 +221,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
     :param retries: how many retries the task has.
     """
 
-    arguments_model: ClassVar[type[step_tasks.StepTaskArguments]] = (
-        step_tasks.StepTaskArguments
-    )
+    arguments_model: ClassVar[type[StepTaskArguments]] = StepTaskArguments
     __module__ = "polysync_airflow.triggers"
 
     def __init__(
@@ -223,12 +234,9 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         poll_interval: float,
         retries: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(polysync_conn_id, region_name, poll_interval)
         self.execution_task_id = execution_task_id
         self.step_name = step_name
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
         self.retries = retries
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
@@ -242,18 +250,18 @@ class PolysyncStepTaskTrigger(WaitTrigger):
             async for event in events:
                 yield event
 
-    async def look(self, ti: Any) -> step_tasks.StepTaskEvent | None:
+    async def look(self, ti: Any) -> StepTaskEvent | None:
         """
         Look at the execution once, without a triggerer; return the event if the step is
         at its end.
         """
         self.task_instance = ti
         waiter = self._waiter()
-        (seen,) = self._find_poller().poll((waiter,), lambda: True)
-        has_ended = self._handle(waiter.decide(seen, clock.time())) is not None
-        return self._end if has_ended else None
+        (response,) = self._find_poller().poll((waiter,), lambda: True)
+        event = self._handle(waiter.decide(response, clock.time()))
+        return cast("StepTaskEvent | None", event)
 
-    def _waiter(self) -> step_tasks.StepTaskWaiter:
+    def _waiter(self) -> StepTaskWaiter:
         arguments = check_trigger_arguments(self.arguments_model, self.serialize()[1])
         return arguments.waiter_of(self.task_instance, clock.time())
 
@@ -261,8 +269,3 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         return poller.poller_for(
             StepTaskPoller, self.polysync_conn_id, self.region_name
         )
-
-    def _handle(self, step: Step) -> dict[str, Any] | None:
-        if isinstance(step, Finish):
-            self._end = step.event
-        return super()._handle(step)

@@ -7,26 +7,38 @@ A thread asks Airflow whose execution it is, and AWS to stop it.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state, read_states
-from polysync_airflow.execution import clock, step_tasks, waiter
+from polysync_airflow.airflow_compat.task_instances import (
+    read_state,
+    read_states,
+    read_xcom,
+    write_xcom,
+)
+from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle import ending
-from polysync_airflow.execution.lifecycle.ending import Owner
+from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.models import StopBeforeEvent
-from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
-from polysync_airflow.hooks.stops import StopByKey, TaskSituation
-from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.poller import PollingHook, SharedClient
+from polysync_airflow.execution.outcome import RunSummary, StopProcess
+from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish
+from polysync_airflow.hooks.executions import StopResult
+from polysync_airflow.hooks.stops import (
+    Announcement,
+    ReportedStop,
+    run_of,
+    stop_known_execution,
+)
+from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
 from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.threads import ThreadPools
+from polysync_airflow.triggers.threads import ThreadPools, result_of
 
 Result = TypeVar("Result")
 
@@ -46,46 +58,158 @@ submit_stop: Final = ThreadPools("polysync-stop").submit
 FOLLOWING: Final[set[asyncio.Task[None]]] = set()
 
 
+def keep_running(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine, whether or not its caller is cancelled."""
+    task = asyncio.create_task(coroutine)
+    FOLLOWING.add(task)
+    task.add_done_callback(FOLLOWING.discard)
+
+
+def _retry_airflow(function: Callable[[], Result], log: Any) -> Result:
+    for seconds in STATE_RETRY_SECONDS:
+        try:
+            return call_airflow(function)
+        except Exception as error:
+            text = "Airflow does not return the task's state, retrying in %s s: %s"
+            log.warning(text, seconds, error)
+            clock.sleep(seconds)
+    return call_airflow(function)
+
+
+class TaskSituation(NamedTuple):
+    """
+    What Airflow says of a task instance now.
+
+    :param state: its state; ``DELETED`` if it was deleted.
+    :param stored: the proven record; None if there is none.
+    :param owner: who decides about the execution.
+    """
+
+    state: str | None
+    stored: ExecutionRecord | None
+    owner: Owner
+
+    @property
+    def may_store(self) -> bool:
+        """Whether this process may write the record and the XComs."""
+        return ending.may_store(self.owner, self.state)
+
+
 @dataclass(kw_only=True)
-class TriggerStop(StopByKey):
+class TriggerStop(ReportedStop):
     """
-    The stop of the execution of a trigger.
+    The stop of the execution of a trigger. A trigger has no context of the task, so it
+    reads and writes by the key of the task instance. Its methods block, in any thread
+    of the triggerer.
 
+    A subclass says who decides about the execution. If nobody else does, the execution
+    is stopped also if the announcement cannot be stored.
+
+    :param ti: the task instance.
     :param waiter: the wait of the trigger, for the same attempt of the execution.
-    :param client: what its poller calls AWS with.
+    :param client: what its poller calls AWS with, in the region of the execution.
     """
 
+    process: StopProcess = "triggerer"
+    ti: Any
     waiter: ExecutionWaiter
     client: SharedClient
-    execution_arn: str = field(init=False)
-    attempt: int = field(init=False)
-    hook_for_region: Callable[[str | None], PollingHook] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.execution_arn = self.waiter.execution_arn
-        self.attempt = self.waiter.attempt
-        # The client is one for the region of the execution.
-        self.hook_for_region = lambda _: self.client.hook
 
     @property
     def _arn(self) -> str:
-        return self.execution_arn
+        return self.waiter.execution_arn
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        # In the trigger's own context: by that, Airflow writes the lines to the log of
-        # the task.
-        run = contextvars.copy_context().run
-        return submit_stop(self.client.key[0], run, function, *arguments)
+    @abstractmethod
+    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
+        """
+        Return who decides about the execution.
 
-    def _retry_airflow(self, function: Callable[[], Result]) -> Result:
-        for seconds in STATE_RETRY_SECONDS:
-            try:
-                return call_airflow(function)
-            except Exception as error:
-                text = "Airflow does not return the task's state, retrying in %s s: %s"
-                self.log.warning(text, seconds, error)
-                clock.sleep(seconds)
+        :param state: the state of the task instance now.
+        :param stored: the proven record now; None if there is none.
+        """
+
+    def _situation(self) -> TaskSituation:
+        """
+        Ask Airflow who decides about the execution.
+
+        :raises Exception: Airflow does not respond.
+        """
+        state = read_state(self.ti)
+        stored = self._read_record()
+        return TaskSituation(state, stored, self._owner(state, stored))
+
+    def _read_record(self) -> ExecutionRecord | None:
+        return read_record(self.ti)
+
+    def _situation_before_stop(self) -> TaskSituation:
+        """
+        Ask Airflow the same, several times if it does not respond: without an answer,
+        nothing is stopped.
+
+        :raises Exception: Airflow does not respond.
+        """
+        return _retry_airflow(self._situation, self.log)
+
+    def _announce(self, try_end: TryEnd) -> Announcement:
+        try:
+            situation = self._situation_before_stop()
+        except Exception as error:
+            text = "Airflow does not say whose execution this is: %s. Execution: %s"
+            self.log.warning(text, error, self._arn)
+            return Announcement(Owner.UNKNOWN)
+        owner = situation.owner
+        record = situation.stored
+        if record is None or not situation.may_store:
+            return Announcement(owner, may_store_run=situation.may_store)
+        context: Any = {"ti": self.ti}
+        store = RecordStore(context)
+        announced = try_end.announced(record)
+        try:
+            call_airflow(partial(store.store_announcement, announced, record))
+        except Exception as error:
+            text = "The stop cannot be announced in the record: %s. Execution: %s"
+            self.log.warning(text, error, self._arn)
+            if owner is Owner.NOBODY:
+                return Announcement(owner)
+            return Announcement(Owner.UNKNOWN)
+        return Announcement(owner, withdraw=partial(self._withdraw, store, record))
+
+    def _withdraw(self, store: RecordStore, record: ExecutionRecord) -> None:
+        try:
+            call_airflow(partial(store.withdraw_stop, record))
+        except Exception as error:
+            self.log.warning("The record cannot be updated: %s", error)
+
+    def _ask_aws(self) -> StopResult:
+        return stop_known_execution(
+            self._arn,
+            self.waiter.attempt,
+            lambda _region: self.client.hook,
+            self.log.warning,
+        )
+
+    def _call_airflow(
+        self, function: Callable[[], RunSummary | None]
+    ) -> RunSummary | None:
         return call_airflow(function)
+
+    def _read_run(self) -> RunSummary | None:
+        value = read_xcom(self.ti, "run")
+        return run_of(value, self._arn, self.waiter.attempt, self.log.warning)
+
+    def _read_run_again(self) -> RunSummary | None:
+        if not self._situation().may_store:
+            return None
+        return self._read_run()
+
+    def _write_run(self, run: RunSummary) -> None:
+        store_run(self.ti, run)
+
+
+def store_run(ti: Any, run: RunSummary) -> None:
+    """Store the XComs ``run`` and ``state`` of a task instance, from a triggerer."""
+    write_xcom(ti, "state", run.state)
+    write_xcom(ti, "run", run.model_dump(mode="json"))
 
 
 @dataclass(kw_only=True)
@@ -105,7 +229,7 @@ class StopAtEndOfWait(TriggerStop):
         Stop the execution; return what the event says of it, or None if the worker has
         to decide.
         """
-        asked = self._submit(self._stop)
+        asked = submit_stop(self.client.key[0], self._stop)
         future: asyncio.Future[StopBeforeEvent | None] = asyncio.wrap_future(asked)
         # The thread must not be cancelled with this coroutine.
         await asyncio.wait((future,), timeout=BEFORE_EVENT_SECONDS)
@@ -124,54 +248,79 @@ class StopAtEndOfWait(TriggerStop):
             self.log.warning(text, self._arn, type(error).__name__, error)
             return None
 
+    def _stop(self) -> StopBeforeEvent | None:
+        outcome = self.carry_out(ending.end_in_triggerer(self.ti.try_number))
+        text = "The wait has ended before the execution. %s Execution: %s"
+        self.log.warning(text, outcome.try_end.text, self._arn)
+        result = outcome.result
+        if result is None or outcome.requested_at is None or result.status is None:
+            return None
+        return StopBeforeEvent(requested_at=outcome.requested_at, status=result.status)
+
     def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
         return ending.owner_at_end_of_wait(state, stored, self._arn, self.ti.try_number)
 
-    # ---- in a thread
-
-    def _stop(self) -> StopBeforeEvent | None:
-        try_end = self.carry_out(ending.end_in_triggerer(self.ti.try_number))
-        text = "The wait has ended before the execution. %s Execution: %s"
-        self.log.warning(text, try_end.text, self._arn)
-        result = self.result
-        if result is None or self.requested_at is None or result.status is None:
-            return None
-        return StopBeforeEvent(requested_at=self.requested_at, status=result.status)
-
-    def _look(self) -> TaskSituation:
-        return self._retry_airflow(self._ask_airflow)
-
-    def _withdraw(self) -> None:
+    def _withdraw(self, store: RecordStore, record: ExecutionRecord) -> None:
         if not self._is_late:
-            super()._withdraw()
+            super()._withdraw(store, record)
 
 
 @dataclass(kw_only=True)
 class StopOfEndedTask(TriggerStop):
     """
-    The stop of the execution of a deferred task that a user, or the DAG run, has ended.
+    The stop of the execution of a deferred task that has ended.
 
-    Airflow does not wait for this: it cancels ``on_kill`` after about a second, and at
-    the latest after 30. How the stop ends is then seen by the poller, so that it takes
-    no thread, however many tasks have been ended.
+    :param state: the state in which it was ended.
+    """
+
+    state: str | None
+
+    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
+        return ending.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
+
+    def _situation_before_stop(self) -> TaskSituation:
+        stored = None
+        # A trigger that has only moved needs no record, which spares a request.
+        if self.state != ending.DEFERRED:
+            stored = self._read_record()
+        return TaskSituation(self.state, stored, self._owner(self.state, stored))
+
+    def _read_record(self) -> ExecutionRecord | None:
+        # Without it, the state decides: nobody else stops the execution.
+        try:
+            return call_airflow(super()._read_record)
+        except Exception as error:
+            self.log.warning("The record of the task cannot be read: %s", error)
+            return None
+
+
+@dataclass(kw_only=True)
+class EndedTask:
+    """
+    A deferred task that a user, or the DAG run, has ended.
+
+    Airflow does not wait for the stop of its execution: it cancels ``on_kill`` after
+    about a second, and at the latest after 30. How the stop ends is then seen by the
+    poller, so that it takes no thread, however many tasks have been ended.
 
     :param step_task_ids: the tasks of the steps, if the task is that of a group of
         them.
     """
 
+    ti: Any
+    waiter: ExecutionWaiter
+    client: SharedClient
+    log: Any
     step_task_ids: Sequence[str] = ()
-    # Whether the next try of a task that was cleared with some of its steps goes on
-    # with the execution.
-    _is_left: bool = field(default=False, init=False)
-    # The state in which the task was ended.
-    _state: str | None = field(default=None, init=False)
+
+    @property
+    def _arn(self) -> str:
+        return self.waiter.execution_arn
 
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
-        asked = self._submit(self._stop_if_nobodys)
-        following = asyncio.create_task(self._follow(asked))
-        FOLLOWING.add(following)
-        following.add_done_callback(FOLLOWING.discard)
+        asked = submit_stop(self.client.key[0], self._stop_at_once)
+        keep_running(self._follow(asked))
         try:
             # The thread must not be cancelled with this coroutine.
             await asyncio.wait((asyncio.wrap_future(asked),), timeout=ON_KILL_SECONDS)
@@ -185,18 +334,19 @@ class StopOfEndedTask(TriggerStop):
         if asked.done():
             asked.result()
 
-    async def _follow(self, asked: Future[bool]) -> None:
+    async def _follow(self, asked: Future[Any]) -> None:
         until = clock.time() + FOLLOW_SECONDS
+        submit = partial(submit_stop, self.client.key[0])
         try:
-            is_accepted = await _result_of(asked)
+            stop = await result_of(asked)
             # Until the next try begins, somebody may end the task.
-            while self._is_left and clock.time() < until:
+            while stop == "left" and clock.time() < until:
                 seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
                 await asyncio.sleep(seconds)
-                is_accepted = await _result_of(self._submit(self._stop_if_nobodys))
-            if is_accepted:
+                stop = await result_of(submit(self._stop_if_nobodys))
+            if isinstance(stop, StopOfEndedTask):
                 end = await end_of_stop(self.waiter, self.client.key)
-                await _result_of(self._submit(self._tell_end, end))
+                await result_of(submit(self._tell_end, stop, end))
         except Exception as error:
             self.log.warning(
                 "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -207,13 +357,25 @@ class StopOfEndedTask(TriggerStop):
 
     # ---- in a thread
 
-    def _stop_if_nobodys(self) -> bool:
+    def _stop_at_once(self) -> StopOfEndedTask | Literal["left"] | None:
+        stop = self._stop_if_nobodys()
+        if stop == "left":
+            self.log.info(
+                "The task was cleared with some of its steps. Its next try goes on with"
+                " the execution: %s",
+                self._arn,
+            )
+        return stop
+
+    def _stop_if_nobodys(self) -> StopOfEndedTask | Literal["left"] | None:
         """
-        Stop the execution, if nobody goes on with it; return whether AWS has accepted
-        it.
+        Stop the execution, if nobody goes on with it.
+
+        :return: the stop, if AWS has accepted it; ``left`` if the task was cleared with
+            some of its steps, so that its next try goes on with the execution.
         """
         try:
-            self._state = self._retry_airflow(lambda: read_state(self.ti))
+            state = _retry_airflow(partial(read_state, self.ti), self.log)
         except Exception as error:
             self.log.error(
                 "The execution may still be running: Airflow does not return the task's"
@@ -222,56 +384,38 @@ class StopOfEndedTask(TriggerStop):
                 error,
                 self._arn,
             )
-            return False
-        if self._is_left_to_next_try(self._state):
-            return False
-        try_end = self.carry_out(ending.end_in_triggerer(self.ti.try_number))
-        if self.result is None:
-            self.log.info("%s Execution: %s", try_end.text, self._arn)
-            return False
+            return None
+        if self._is_left_to_next_try(state):
+            return "left"
+        stop = StopOfEndedTask(
+            ti=self.ti,
+            waiter=self.waiter,
+            client=self.client,
+            log=self.log,
+            state=state,
+        )
+        outcome = stop.carry_out(ending.end_in_triggerer(self.ti.try_number))
+        if outcome.result is None:
+            self.log.info("%s Execution: %s", outcome.try_end.text, self._arn)
+            return None
         self.log.warning(
             "Task was ended (state %s). %s Execution: %s",
-            self._state,
-            try_end.text,
+            state,
+            outcome.try_end.text,
             self._arn,
         )
-        return self.result.error is None
+        if outcome.is_accepted:
+            return stop
+        return None
 
     def _is_left_to_next_try(self, state: str | None) -> bool:
-        was_left = self._is_left
-        self._is_left = False
-        if self.step_task_ids and step_tasks.may_be_left(state):
-            states = call_airflow(partial(read_states, self.ti, self.step_task_ids))
-            self._is_left = step_tasks.is_left_to_next_try(state, states)
-        if self._is_left and not was_left:
-            self.log.info(
-                "The task was cleared with some of its steps. Its next try goes on with"
-                " the execution: %s",
-                self._arn,
-            )
-        return self._is_left
+        if not self.step_task_ids or not step_tasks.may_be_left(state):
+            return False
+        states = call_airflow(partial(read_states, self.ti, self.step_task_ids))
+        return step_tasks.is_left_to_next_try(state, states)
 
-    def _look(self) -> TaskSituation:
-        state = self._state
-        stored = None
-        # A trigger that has only moved needs no record, which spares a request.
-        if state != ending.DEFERRED:
-            stored = self._read_record()
-        return TaskSituation(state, stored, self._owner(state, stored))
-
-    def _owner(self, state: str | None, stored: ExecutionRecord | None) -> Owner:
-        return ending.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
-
-    def _read_record(self) -> ExecutionRecord | None:
-        # Without it, the state decides: nobody else stops the execution.
-        try:
-            return call_airflow(super()._read_record)
-        except Exception as error:
-            self.log.warning("The record of the task cannot be read: %s", error)
-            return None
-
-    def _tell_end(self, end: ExecutionEvent) -> None:
-        run = self.store_end(end)
+    def _tell_end(self, stop: StopOfEndedTask, end: ExecutionEvent) -> None:
+        run = stop.store_end(end)
         if run is None:
             return
         self.log.info("%s Execution: %s", run.stop_text, self._arn)
@@ -292,20 +436,15 @@ async def end_of_stop(
     :param wait: has the execution and its attempt.
     :param client_key: the connection and the region.
     """
-    executions = poller.poller_for(poller.ExecutionPoller, *client_key)
+    executions = poller_for(ExecutionPoller, *client_key)
     deadline = clock.time() + FOLLOW_SECONDS
     followed = replace(wait, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
     subscription = executions.subscribe(followed)
     try:
-        step = await subscription.next_step()
-        while not isinstance(step, waiter.Finish):
-            step = await subscription.next_step()
-        end: ExecutionEvent = step.event
+        result = await subscription.next_result()
+        while not isinstance(result, Finish):
+            result = await subscription.next_result()
+        end: ExecutionEvent = result.event
         return end
     finally:
         executions.unsubscribe(subscription)
-
-
-async def _result_of(future: Future[Any]) -> Any:
-    """Return the result of a thread, which is not cancelled with the coroutine."""
-    return await asyncio.shield(asyncio.wrap_future(future))

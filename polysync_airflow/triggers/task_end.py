@@ -12,7 +12,6 @@ See ``handle_event_submit`` in airflow/models/trigger.py.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -50,11 +49,9 @@ class RetryPolicyWithoutDelays(PolysyncRetryPolicy):
     def evaluate(self, *args: Any, **kwargs: Any) -> sdk.RetryDecision:
         """Return the decision after a failed try."""
         decision = super().evaluate(*args, **kwargs)
-        return (
-            decision
-            if decision.action is sdk.RetryAction.FAIL
-            else sdk.RetryDecision.default()
-        )
+        if decision.action is sdk.RetryAction.FAIL:
+            return decision
+        return sdk.RetryDecision.default()
 
 
 class TaskInstanceInThread:
@@ -124,11 +121,8 @@ class TaskEnd:
             ``return_value``.
         """
         ti = TaskInstanceInThread(self.ti, self.log.warning)
-        # In the trigger's own context: by that, Airflow writes the lines to the log of
-        # the task.
-        run = contextvars.copy_context().run
         try:
-            future = _THREADS.submit(self.connection_id, run, self._end_of, code, ti)
+            future = _THREADS.submit(self.connection_id, self._end_of, code, ti)
             end: TriggerEvent | TaskDeferred = await asyncio.wrap_future(future)
             return end
         finally:
@@ -152,11 +146,12 @@ class TaskEnd:
             return self._failed(error, context)
 
     def _failed(self, error: Exception, context: Context) -> TriggerEvent:
-        is_expected = isinstance(error, (PolysyncError, AirflowException))
+        traceback: Exception | None = error
+        if isinstance(error, (PolysyncError, AirflowException)):
+            # It says what the user needs to know.
+            traceback = None
         text = f"{type(error).__name__}: {error}"
-        self.log.error(
-            "Task failed with %s", text, exc_info=None if is_expected else error
-        )
+        self.log.error("Task failed with %s", text, exc_info=traceback)
         is_final = isinstance(error, _FINAL_ERRORS) or forbids_retry(
             RetryPolicyWithoutDelays(), error, context
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +33,8 @@ class ThreadPools:
         self, connection_id: str, function: Callable[..., Any], *arguments: Any
     ) -> Future[Any]:
         """
-        Call a function in a thread.
+        Call a function in a thread, in the context of the caller: by that, Airflow
+        writes the lines of a trigger to the log of its task.
 
         :param connection_id: the connection that the function uses. It waits for
             functions with the same connection only.
@@ -42,7 +45,8 @@ class ThreadPools:
                     MAX_THREADS, thread_name_prefix=self._name
                 )
             self._running[connection_id] = self._running.get(connection_id, 0) + 1
-            future = self._pools[connection_id].submit(function, *arguments)
+            run = contextvars.copy_context().run
+            future = self._pools[connection_id].submit(run, function, *arguments)
         future.add_done_callback(partial(self._done, connection_id))
         return future
 
@@ -52,3 +56,8 @@ class ThreadPools:
             if not self._running[connection_id]:
                 del self._running[connection_id]
                 self._pools.pop(connection_id).shutdown(wait=False)
+
+
+async def result_of(future: Future[Any]) -> Any:
+    """Return the result of a thread, which is not cancelled with the coroutine."""
+    return await asyncio.shield(asyncio.wrap_future(future))

@@ -1,9 +1,10 @@
 """
-The triggers that wait without a worker: for an execution, for one step of it to begin
-or to end, for an execution that others start, and for the approval of a model.
+The base of all triggers, and those that wait for an execution, or for one of its steps
+to begin or to end.
 
-They poll nothing themselves (``poller``), and what they decide is decided in
-``execution/``.
+A trigger subscribes to the poller of its connection (``poller``). The poller asks AWS,
+and lets the waiter of the trigger (``execution/waiter.py``) decide. The trigger
+receives what comes of that: log lines, steps, and the event that ends the wait.
 
 A trigger stops its execution (``stopping``) if its task has ended, and if its wait ends
 before the execution.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, cast
 
@@ -23,25 +24,32 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import use_event_loop
-from polysync_airflow.execution import clock, models, waiter
-from polysync_airflow.execution.approval import ApprovalTriggerArguments
+from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.outcome import StopReason
 from polysync_airflow.execution.parameters import check_trigger_arguments
-from polysync_airflow.execution.resource_waiter import ResourceArguments
-from polysync_airflow.execution.search import SearchArguments
-from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
+from polysync_airflow.execution.steps.descriptions import (
+    MAX_ORDER_LENGTH,
+    StepDescription,
+)
 from polysync_airflow.execution.steps.progress import (
     Progress,
     StepTriggerArguments,
     ended_step,
 )
+from polysync_airflow.execution.waiter import (
+    ExecutionEvent,
+    ExecutionWaiter,
+    Finish,
+    TriggerArguments,
+    Wait,
+    Waiter,
+)
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.poller import SharedClient
-from polysync_airflow.triggers.schedule import Step, StepChanges
+from polysync_airflow.triggers.poller import SharedClient, StepChanges, WaitResult
 from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.stopping import StopAtEndOfWait, StopOfEndedTask
+from polysync_airflow.triggers.stopping import EndedTask, StopAtEndOfWait
 
 
 class WaitTrigger(BaseTrigger):
@@ -59,37 +67,43 @@ class WaitTrigger(BaseTrigger):
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
-    polysync_conn_id: str
-    region_name: str | None
     _poller: poller.Poller | None = None
 
-    def __init__(self) -> None:
+    def __init__(
+        self, polysync_conn_id: str, region_name: str | None, poll_interval: float
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
-        fields = self.arguments_model.model_fields.items()
-        arguments = {field.alias or name: getattr(self, name) for name, field in fields}
+        arguments = {}
+        for name, field in self.arguments_model.model_fields.items():
+            arguments[field.alias or name] = getattr(self, name)
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """
-        Wait until the decision core ends the wait; yield its event as a JSON-able dict.
+        Wait until the waiter ends the wait; yield its event as a JSON-able dict.
 
         :raises ParametersError: an argument of the stored trigger is not valid. Not
             raised by ``__init__``, where Airflow expects a TypeError only: any other
             error there ends the triggerer.
         """
         use_event_loop()
-        wait, progress = self._waiter(), self._progress()
+        waiter = self._waiter()
+        progress = self._progress()
         self._poller = self._find_poller()
-        subscription = self._poller.subscribe(wait, progress)
+        subscription = self._poller.subscribe(waiter, progress)
         try:
-            payload = None
-            while payload is None:
-                payload = self._handle(await subscription.next_step())
-            await self._finish(payload, progress)
-            yield await self._fired_event(payload)
+            event = None
+            while event is None:
+                # No variable keeps the result: it would stay until the next one.
+                event = self._handle(await subscription.next_result())
+            event = await self._complete(event, progress)
+            yield await self._fire(event)
         except asyncio.CancelledError:
             await self._handle_cancellation()
             raise
@@ -97,12 +111,12 @@ class WaitTrigger(BaseTrigger):
             self._close()
             self._poller.unsubscribe(subscription)
 
-    def _waiter(self) -> waiter.Waiter[Any, Any]:
+    def _waiter(self) -> Waiter[Any, Any]:
         arguments: Any = check_trigger_arguments(
             self.arguments_model, self.serialize()[1]
         )
-        wait: waiter.Waiter[Any, Any] = arguments.waiter()
-        return wait
+        waiter: Waiter[Any, Any] = arguments.waiter()
+        return waiter
 
     @abstractmethod
     def _find_poller(self) -> poller.Poller:
@@ -111,24 +125,30 @@ class WaitTrigger(BaseTrigger):
     def _progress(self) -> Progress | None:
         return None
 
-    def _handle(self, step: Step) -> dict[str, Any] | None:
+    def _handle(self, result: WaitResult) -> BaseModel | None:
+        """Log what a result says; return the event if it ends the wait."""
         # Logged here, in the trigger's own context: by that, Airflow writes the line to
         # the log of this task only. With the logger of the class, since a logger for
         # each trigger has twenty objects.
         log = self.logger()
-        for line in step.log_lines:
+        for line in result.log_lines:
             log.log(line.level, "%s", line.text)
-        return (
-            step.event.model_dump(mode="json", by_alias=True)
-            if isinstance(step, waiter.Finish)
-            else None
-        )
+        return self._event_of(result)
 
-    async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
-        """End what must be over before the event is fired, and complete its payload."""
+    def _event_of(self, result: WaitResult) -> BaseModel | None:
+        """Return the event if a result ends the wait; None if the wait goes on."""
+        if isinstance(result, Finish):
+            event: BaseModel = result.event
+            return event
+        return None
 
-    async def _fired_event(self, payload: dict[str, Any]) -> TriggerEvent:
-        """Return the event that is fired at the end of the wait."""
+    async def _complete(self, event: BaseModel, progress: Progress | None) -> BaseModel:
+        """End what must be over before the event is fired, and add it to the event."""
+        return event
+
+    async def _fire(self, event: BaseModel) -> TriggerEvent:
+        """Return what Airflow resumes, or ends, the task with."""
+        payload = event.model_dump(mode="json", by_alias=True)
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
     async def _handle_cancellation(self) -> None:
@@ -147,9 +167,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds, or a timedelta, between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is
-        absolute, so that it stays the same when the trigger moves to another triggerer.
+    :param since: when the wait began, as Unix time.
+    :param deadline: when it ends at the latest, as Unix time, which stays the same when
+        the trigger moves to another triggerer.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
@@ -168,11 +188,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     pushes_steps = True
     # Whether it waits for one of the steps, so that their lists come first.
     awaits_step = False
-    arguments_model: ClassVar[type[waiter.TriggerArguments]] = waiter.TriggerArguments
+    arguments_model: ClassVar[type[TriggerArguments]] = TriggerArguments
     __module__ = "polysync_airflow.triggers"
     _pusher: StepPusher | None = None
-    # How the wait for the execution has ended; None before.
-    _end: waiter.ExecutionEvent | None = None
 
     def __init__(
         self,
@@ -191,12 +209,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(polysync_conn_id, region_name, clock.as_seconds(poll_interval))
         self.execution_arn = execution_arn
         self.pipeline_name = pipeline_name
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = clock.as_seconds(poll_interval)
         self.since = since
         self.deadline = deadline
         self.attempt = attempt
@@ -221,50 +236,52 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         interval = self.progress_interval
         if interval is None:
             return None
-        resumed_at = self.since if self.attempt else None
-        return Progress(interval, resumed_at=resumed_at, is_awaited=self.awaits_step)
+        progress = Progress(interval, is_awaited=self.awaits_step)
+        if self.attempt:
+            progress.resumed_at = self.since
+        return progress
 
-    def _handle(self, step: Step) -> dict[str, Any] | None:
-        payload = super()._handle(step)
-        if isinstance(step, waiter.Finish):
-            self._end = step.event
-        steps = step.steps if isinstance(step, StepChanges) else None
-        if (
-            self.pushes_steps
-            and self.task_instance
-            and steps
-            and not isinstance(steps, BaseException)
-        ):
+    def _handle(self, result: WaitResult) -> BaseModel | None:
+        """
+        Log what a result says, and push its steps; return the event if it ends the
+        wait.
+        """
+        steps = _steps_in(result)
+        if steps and self.pushes_steps and self.task_instance:
+            self._push(steps)
+        return super()._handle(result)
+
+    def _push(self, steps: Sequence[StepDescription]) -> None:
+        if self._pusher is None:
             # Made when it is needed: a triggerer holds thousands of waits, and most
             # have nothing to push.
-            self._pusher = self._pusher or StepPusher(
+            self._pusher = StepPusher(
                 self.task_instance,
                 self.execution_arn,
                 self.log.warning,
                 self.declared_steps,
             )
-            self._pusher.push(steps)
-        return payload
+        self._pusher.push(steps)
 
-    async def _finish(self, payload: dict[str, Any], progress: Progress | None) -> None:
+    async def _complete(self, event: BaseModel, progress: Progress | None) -> BaseModel:
         if self._pusher:
             await self._pusher.finish()
+        if not isinstance(event, ExecutionEvent):
+            return event
+        stop = await self._stop_before_event(event)
+        event = event.model_copy(update={"stop": stop})
         # Without the declared steps, the task reads the XCom ``steps``.
-        is_wanted = self.declared_steps is not None and payload["outcome"] == "ended"
-        if (
-            is_wanted
-            and progress
-            and len(progress.known) <= descriptions.MAX_ORDER_LENGTH
-        ):
-            payload["known_steps"] = json.loads(progress.known)
-        stopped = await self._stop_before_event()
-        if stopped:
-            payload["stop"] = stopped.model_dump(mode="json")
+        if event.outcome != "ended" or not progress or self.declared_steps is None:
+            return event
+        if len(progress.known) > MAX_ORDER_LENGTH:
+            return event
+        return event.model_copy(update={"known_steps": json.loads(progress.known)})
 
-    async def _stop_before_event(self) -> models.StopBeforeEvent | None:
-        end = self._end
+    async def _stop_before_event(
+        self, end: ExecutionEvent
+    ) -> models.StopBeforeEvent | None:
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
-        if end is None or self.task_instance is None:
+        if self.task_instance is None:
             return None
         if not ending.stops_before_event(end, self.stop_at):
             return None
@@ -285,8 +302,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             return self._poller.client
         return SharedClient(self.polysync_conn_id, self.region_name)
 
-    def _execution_waiter(self) -> waiter.ExecutionWaiter:
-        return cast("waiter.ExecutionWaiter", self._waiter())
+    def _execution_waiter(self) -> ExecutionWaiter:
+        return cast("ExecutionWaiter", self._waiter())
 
     def _close(self) -> None:
         if self._pusher:
@@ -296,14 +313,14 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        stop = StopOfEndedTask(
+        task = EndedTask(
             ti=self.task_instance,
             waiter=self._execution_waiter(),
             client=self._client(),
             log=self.log,
             step_task_ids=self.step_task_ids or (),
         )
-        await stop.on_kill()
+        await task.on_kill()
 
     async def _handle_cancellation(self) -> None:
         if CAPABILITIES.trigger_on_kill:
@@ -331,15 +348,6 @@ class StepTrigger(PolysyncPipelineExecutionTrigger):
         super().__init__(**arguments)
         self.step_name = step_name
 
-    def _handle(self, step: Step) -> dict[str, Any] | None:
-        payload = super()._handle(step)
-        event = None if payload else self._event_of(step)
-        return event.model_dump(mode="json") if event else payload
-
-    @abstractmethod
-    def _event_of(self, step: Step) -> BaseModel | None:
-        """Return the event if the step has reached what is waited for."""
-
 
 class PolysyncPipelineStepTrigger(StepTrigger):
     """
@@ -353,10 +361,11 @@ class PolysyncPipelineStepTrigger(StepTrigger):
 
     __module__ = "polysync_airflow.triggers"
 
-    def _event_of(self, step: Step) -> BaseModel | None:
-        if isinstance(step, StepChanges) and not isinstance(step.steps, BaseException):
-            return ended_step(step.steps, self.step_name, self.execution_arn)
-        return None
+    def _event_of(self, result: WaitResult) -> BaseModel | None:
+        steps = _steps_in(result)
+        if steps:
+            return ended_step(steps, self.step_name, self.execution_arn)
+        return super()._event_of(result)
 
 
 class PolysyncCallbackStepTrigger(StepTrigger):
@@ -373,104 +382,24 @@ class PolysyncCallbackStepTrigger(StepTrigger):
     pushes_steps = False
     __module__ = "polysync_airflow.triggers"
 
-    def _event_of(self, step: Step) -> BaseModel | None:
-        # While an execution is stopping, its steps are not listed.
-        status = step.waiter.last_status if isinstance(step, waiter.Wait) else None
-        steps = step.steps if isinstance(step, StepChanges) else None
-        has_changed = is_news(self.step_name, status, steps)
-        return (
-            StepChangedEvent(since=self.since, deadline=self.deadline)
-            if has_changed
-            else None
-        )
+    def _event_of(self, result: WaitResult) -> BaseModel | None:
+        status = None
+        steps = None
+        match result:
+            case Finish():
+                return super()._event_of(result)
+            case Wait():
+                # While an execution is stopping, its steps are not listed.
+                status = result.waiter.last_status
+            case StepChanges():
+                steps = result.steps
+        if is_news(self.step_name, status, steps):
+            return StepChangedEvent(since=self.since, deadline=self.deadline)
+        return None
 
 
-class PolysyncPipelineSearchTrigger(WaitTrigger):
-    """
-    Wait for an execution of a SageMaker pipeline that somebody starts, then fire one
-    event.
-
-    :param search: what is looked for: the fields of ``Search``, as JSON.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's own.
-    :param poll_interval: seconds between two lists.
-    :param listed_until: when the sensor has listed the executions on a worker, in
-        seconds since the epoch; None if it has not.
-    :param deadline: when the search ends at the latest, in seconds since the epoch.
-    """
-
-    arguments_model = SearchArguments
-    __module__ = "polysync_airflow.triggers"
-
-    def __init__(
-        self,
-        *,
-        search: Mapping[str, Any],
-        polysync_conn_id: str,
-        region_name: str | None,
-        poll_interval: float,
-        listed_until: float | None,
-        deadline: float,
-    ) -> None:
-        super().__init__()
-        self.search = search
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
-        self.listed_until = listed_until
-        self.deadline = deadline
-
-    def _find_poller(self) -> poller.SearchPoller:
-        return poller.poller_for(
-            poller.SearchPoller, self.polysync_conn_id, self.region_name
-        )
-
-
-class ResourceTrigger(WaitTrigger):
-    """
-    Wait for a resource that one operation of AWS describes. A subclass sets the
-    attributes.
-    """
-
-    arguments_model: ClassVar[type[ResourceArguments]]
-
-    def _find_poller(self) -> poller.Poller:
-        kind = self.arguments_model.waiter_class
-        return poller.poller_for(
-            poller.ResourcePoller, self.polysync_conn_id, self.region_name, kind
-        )
-
-
-class PolysyncModelApprovalTrigger(ResourceTrigger):
-    """
-    Wait until a model package is approved or rejected, then fire one event.
-
-    :param model_package_arn: the version of a model package group.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region of the model package.
-    :param poll_interval: seconds between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is
-        absolute, so that it stays the same when the trigger moves to another triggerer.
-    """
-
-    arguments_model = ApprovalTriggerArguments
-    __module__ = "polysync_airflow.triggers"
-
-    def __init__(
-        self,
-        *,
-        model_package_arn: str,
-        polysync_conn_id: str,
-        region_name: str,
-        poll_interval: float,
-        since: float,
-        deadline: float,
-    ) -> None:
-        super().__init__()
-        self.resource = model_package_arn
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
-        self.since = since
-        self.deadline = deadline
+def _steps_in(result: WaitResult) -> Sequence[StepDescription] | None:
+    """Return the steps that a result has; None if it has none."""
+    if not isinstance(result, StepChanges) or isinstance(result.steps, BaseException):
+        return None
+    return result.steps

@@ -7,34 +7,28 @@ called again, and in several triggerers at once: the stop is one for AWS.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.airflow_compat.task_instances import (
-    read_state,
-    read_xcom,
-    write_xcom,
-)
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers.poller import PollingHook
 from polysync_airflow.triggers.stopping import (
     FOLLOW_POLL_SECONDS,
     FOLLOW_SECONDS,
-    FOLLOWING,
     end_of_stop,
+    keep_running,
+    store_run,
 )
-from polysync_airflow.triggers.threads import ThreadPools
+from polysync_airflow.triggers.threads import ThreadPools, result_of
 from polysync_airflow.watch.orphan import (
     AirflowAccess,
     Choose,
@@ -49,7 +43,7 @@ log = logging.getLogger(__name__)
 # Seconds between the looks, when Airflow does not respond.
 RETRY_SECONDS: Final = (1.0, 4.0, 15.0, 60.0)
 # Beside those of the triggers' own stops.
-_submit: Final = ThreadPools("polysync-watch").submit
+_submit: Final = partial(ThreadPools("polysync-watch").submit, "")
 
 
 async def stop_if_left(**task: Any) -> str:
@@ -60,33 +54,28 @@ async def stop_if_left(**task: Any) -> str:
     :return: what was found: ``keep``, ``over`` or ``stop``. Airflow stores it.
     """
     use_event_loop()
-    finding, stop = await _in_thread(_look_after, TaskKey(**task))
-    if stop is not None and stop.result is not None and stop.result.error is None:
+    finding, stop = await result_of(_submit(_look_after, TaskKey(**task)))
+    if stop is not None:
         # Airflow calls this function again where it still runs.
-        following = asyncio.create_task(_follow(stop))
-        FOLLOWING.add(following)
-        following.add_done_callback(FOLLOWING.discard)
+        keep_running(_follow(stop))
     name: str = finding.name.lower()
     return name
 
 
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    run = contextvars.copy_context().run
-    asked = _submit("", run, function, *arguments)
-    # The thread must not be cancelled with this coroutine.
-    return await asyncio.shield(asyncio.wrap_future(asked))
-
-
 def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
-    watch = Watch(TriggererAccess(), _connect, log, lag_seconds=LAG_SECONDS)
+    """Return what was found, and the stop if AWS has accepted one."""
+    watch = Watch(TriggererAccess(), PollingHook, log, lag_seconds=LAG_SECONDS)
     examined = _examine(watch, task)
+    finding = examined.verdict.finding
     text = examined.verdict.text
-    stop = None
-    if examined.verdict.finding is Finding.STOP:
-        stopped, stop = watch.stop(examined)
-        text = f"{text} {stopped}"
+    accepted_stop = None
+    if finding is Finding.STOP:
+        stop, outcome = watch.stop(examined)
+        text = f"{text} {outcome.try_end.text}"
+        if outcome.is_accepted:
+            accepted_stop = stop
     log.info("%s Task: %s. Execution: %s", text, task, examined.execution_arn)
-    return examined.verdict.finding, stop
+    return finding, accepted_stop
 
 
 async def _follow(stop: OrphanStop) -> None:
@@ -103,7 +92,7 @@ async def _follow(stop: OrphanStop) -> None:
             attempt=record.resumes,
         )
         end = await end_of_stop(wait, (stop.connection_id, region))
-        await _in_thread(stop.store_end, end)
+        await result_of(_submit(stop.store_end, end))
     except Exception as error:
         log.warning(
             "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -127,10 +116,6 @@ def _examine(watch: Watch, task: TaskKey) -> Examined:
             )
             clock.sleep(seconds)
     return watch.examine(task)
-
-
-def _connect(connection_id: str, region_name: str) -> PolysyncSageMakerHook:
-    return PollingHook(connection_id, region_name)
 
 
 class TriggererAccess(AirflowAccess):
@@ -168,9 +153,4 @@ class TriggererAccess(AirflowAccess):
 
     def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
-
-        def write() -> None:
-            write_xcom(task, "state", run.state)
-            write_xcom(task, "run", run.model_dump(mode="json"))
-
-        call_airflow(write)
+        call_airflow(partial(store_run, task, run))

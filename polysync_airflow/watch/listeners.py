@@ -1,9 +1,9 @@
 """
 The listener that the scheduler and the API server call when a DAG run or a task ends.
 
-It only looks which records of executions are stored for it, and adds a row for each by
-which a triggerer calls ``callback.stop_if_left``. It runs in the transaction of its
-caller, which must not wait, and must not fail because of it.
+For each record of an execution that is stored for the task, or for a task of the run,
+it adds a row by which a triggerer calls ``callback.stop_if_left``. It runs in the
+transaction of its caller, which must not wait, and must not fail because of it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,13 @@ class EndListener:
     """
 
     def __init__(self) -> None:
-        # The keys of a DAG's records, and those that have a row, for as long as a
-        # transaction lasts: it may end a thousand tasks.
-        self._known: WeakKeyDictionary[Any, dict[str, set[str]]] = WeakKeyDictionary()
-        self._told: set[str] = set()
+        # By transaction and DAG: the keys of the records that have no row yet. One
+        # transaction may end a thousand tasks.
+        self._keys_without_row: WeakKeyDictionary[Any, dict[str, set[str]]] = (
+            WeakKeyDictionary()
+        )
+        # The types of the errors that were logged.
+        self._logged: set[str] = set()
 
     @hookimpl
     def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
@@ -74,19 +77,19 @@ class EndListener:
         """Look after a task that somebody has marked."""
         self._guarded(self._task_ended, task_instance)
 
-    def _guarded(self, look: Callable[[Any, Any], None], row: Any) -> None:
+    def _guarded(self, handle: Callable[[Any, Any], None], row: Any) -> None:
         """
-        Look after what has ended. An error is logged once for each kind, and undoes
-        nothing of the caller.
+        Handle that a DAG run or a task has ended. An error is logged once for each
+        kind, and undoes nothing of the caller.
         """
         try:
             session = listeners.session_of(row)
             if session is not None:
-                look(session, row)
+                handle(session, row)
         except Exception as error:
             kind = type(error).__name__
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._logged:
+                self._logged.add(kind)
                 log.warning(
                     "A triggerer could not be told to look after the executions of DAG"
                     " run %s of DAG %s: %s: %s. Schedule: polysync records"
@@ -104,7 +107,7 @@ class EndListener:
         with listeners.savepoint(session) as own:
             tasks = listeners.unattended_tasks(own, dag_run.dag_id, dag_run.run_id)
         for task in map(TaskKey.of, tasks):
-            self._look_after(session, keys, task)
+            self._add_row(session, keys, task)
 
     def _task_ended(self, session: Any, task_instance: Any) -> None:
         state = task_instance.state
@@ -112,9 +115,9 @@ class EndListener:
             return
         keys = self._keys(session, task_instance.dag_id)
         if keys:
-            self._look_after(session, keys, TaskKey.of(task_instance))
+            self._add_row(session, keys, TaskKey.of(task_instance))
 
-    def _look_after(self, session: Any, keys: set[str], task: TaskKey) -> None:
+    def _add_row(self, session: Any, keys: set[str], task: TaskKey) -> None:
         key = variable_key(task)
         if key not in keys:
             return
@@ -126,8 +129,8 @@ class EndListener:
     def _keys(self, session: Any, dag_id: str) -> set[str]:
         """Return the keys of a DAG's records that have no row in this transaction."""
         session.connection()  # begins a transaction, if there is none
-        known = self._known.setdefault(session.get_transaction(), {})
-        if dag_id not in known:
+        by_dag = self._keys_without_row.setdefault(session.get_transaction(), {})
+        if dag_id not in by_dag:
             with listeners.savepoint(session) as own:
-                known[dag_id] = listeners.variable_keys_in(own, dag_prefix(dag_id))
-        return known[dag_id]
+                by_dag[dag_id] = listeners.variable_keys_in(own, dag_prefix(dag_id))
+        return by_dag[dag_id]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
@@ -29,13 +29,15 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
 from polysync_airflow.execution.lifecycle.orphans import Finding, SeenTask, Verdict
-from polysync_airflow.execution.outcome import (
-    RunSummary,
-    StopProcess,
-    parse_run_summary,
-)
+from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
-from polysync_airflow.hooks.stops import ReportedStop, stop_known_execution
+from polysync_airflow.hooks.stops import (
+    Announcement,
+    ReportedStop,
+    StopOutcome,
+    run_of,
+    stop_known_execution,
+)
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
@@ -138,34 +140,27 @@ class Watch:
             return examined
         return self._ask_aws(examined, record, stop)
 
-    def stop(self, examined: Examined) -> tuple[str, OrphanStop]:
+    def stop(self, examined: Examined) -> tuple[OrphanStop, StopOutcome]:
         """
         Stop the execution that was examined, unless a user or a later try has it now.
-
-        :return: what became of it as a sentence, and the stop, whose ``result`` is None
-            if AWS was not asked.
         """
         task = examined.task
         record = examined.record
         if record is None or record.unattended_stop is None:
             raise LookupError(f"{task} has no record")
         stop = OrphanStop(
+            process=self.access.process,
             log=self.log,
             task=task,
             record=record,
             connection_id=record.unattended_stop.polysync_conn_id,
             access=self.access,
             hook_for_region=partial(
-                self._hook, record.unattended_stop, record.region_name
+                self.connect, record.unattended_stop.polysync_conn_id
             ),
         )
         try_end = ending.leave(record, record.try_number, stop_on_kill=True)
-        return stop.carry_out(try_end).text, stop
-
-    def _hook(
-        self, stop: UnattendedStop, own_region: str, region: str | None
-    ) -> ExecutionMethods:
-        return self.connect(stop.polysync_conn_id, region or own_region)
+        return stop, stop.carry_out(try_end)
 
     def _ask_aws(
         self, examined: Examined, record: ExecutionRecord, stop: UnattendedStop
@@ -177,11 +172,11 @@ class Watch:
             text = f"{examined.verdict.text} AWS lists no execution of its request."
             verdict = Verdict(Finding.OVER, text)
             return Examined(examined.task, verdict, record)
-        known = record.model_copy(update={"execution_arn": arn})
+        record = record.model_copy(update={"execution_arn": arn})
         status = None
         verdict = examined.verdict
         try:
-            status = self._ask_again(lambda: self._status_of(arn, record, stop))
+            status = self._ask_again(lambda: self._status_of(arn, stop))
         except SageMakerApiError as error:
             self.log.warning(
                 "The status of an execution is not known, so it is stopped: %s"
@@ -194,22 +189,20 @@ class Watch:
                 text = f"{verdict.text} AWS does not know the execution."
                 verdict = Verdict(Finding.OVER, text)
         verdict = orphans.with_status(verdict, status)
-        return Examined(examined.task, verdict, known, status)
+        return Examined(examined.task, verdict, record, status)
 
-    def _ask_again(self, look: Callable[[], str | None]) -> str | None:
+    def _ask_again(self, ask: Callable[[], str | None]) -> str | None:
         """Return what AWS says; None if it still does not know the execution."""
         until = clock.time() + self.lag_seconds
         while True:
-            found = look()
-            if found is not None or clock.time() >= until:
-                return found
+            answer = ask()
+            if answer is not None or clock.time() >= until:
+                return answer
             clock.sleep(ASK_AGAIN_SECONDS)
 
-    def _status_of(
-        self, arn: str, record: ExecutionRecord, stop: UnattendedStop
-    ) -> str | None:
+    def _status_of(self, arn: str, stop: UnattendedStop) -> str | None:
         """Return the status of an execution; None if AWS does not know it."""
-        hook = self._hook(stop, record.region_name, models.region_from_arn(arn))
+        hook = self.connect(stop.polysync_conn_id, models.region_from_arn(arn))
         try:
             return call_with_retry(
                 partial(hook.describe_pipeline_execution, arn),
@@ -228,7 +221,7 @@ class Watch:
 
         The request is not sent again: nobody would wait for what it may start.
         """
-        hook = self._hook(stop, record.region_name, None)
+        hook = self.connect(stop.polysync_conn_id, record.region_name)
         pipeline_name = record.request.pipeline_name
         token = None
         for _ in range(lookup.MAX_LOOKED_AT // PAGE_SIZE):
@@ -256,23 +249,18 @@ class OrphanStop(ReportedStop):
     record: ExecutionRecord
     connection_id: str
     access: AirflowAccess
-    hook_for_region: Callable[[str | None], ExecutionMethods]
-    # What Airflow has said last of the task.
-    _seen: SeenTask = field(default=orphans.DELETED_TASK, init=False)
-    _owner: Owner = field(default=Owner.UNKNOWN, init=False)
+    hook_for_region: Callable[[str], ExecutionMethods]
 
-    @property
-    def process(self) -> StopProcess:  # type: ignore[override]
-        """The process that asks for the stop."""
-        return self.access.process
+    def _announce(self, try_end: TryEnd) -> Announcement:
+        announcement = Announcement(Owner.UNKNOWN)
 
-    def _announce(self, try_end: TryEnd) -> Owner:
         def announce(
             stored: ExecutionRecord | None, seen: SeenTask
         ) -> ExecutionRecord | None:
-            self._seen = seen
-            self._owner = orphans.owner_of_orphan(stored, self.record, seen)
-            if stored is None or self._owner is not Owner.NOBODY or not seen.exists:
+            nonlocal announcement
+            owner = orphans.owner_of_orphan(stored, self.record, seen)
+            announcement = Announcement(owner, seen.exists, self._withdraw)
+            if stored is None or owner is not Owner.NOBODY or not seen.exists:
                 return None
             return try_end.announced(stored)
 
@@ -285,7 +273,7 @@ class OrphanStop(ReportedStop):
                 error,
                 self.record.execution_arn,
             )
-        return self._owner
+        return announcement
 
     def _withdraw(self) -> None:
         def withdraw(
@@ -313,14 +301,9 @@ class OrphanStop(ReportedStop):
         return function()
 
     def _read_run(self) -> RunSummary | None:
-        if not self._seen.exists:
-            return None
-        run = parse_run_summary(self.access.read_run(self.task), self.log.warning)
-        if run is None or run.execution_arn != self.record.execution_arn:
-            return None
-        if run.resumes != self.record.resumes:
-            return None
-        return run
+        value = self.access.read_run(self.task)
+        record = self.record
+        return run_of(value, record.arn, record.resumes, self.log.warning)
 
     def _write_run(self, run: RunSummary) -> None:
         self.access.write_run(self.task, run)
@@ -328,10 +311,4 @@ class OrphanStop(ReportedStop):
 
 def ti_of(task: TaskKey, try_number: int) -> Any:
     """Return what has the key of a task instance and the number of a try."""
-    return SimpleNamespace(
-        dag_id=task.dag_id,
-        run_id=task.run_id,
-        task_id=task.task_id,
-        map_index=task.map_index,
-        try_number=try_number,
-    )
+    return SimpleNamespace(**asdict(task), try_number=try_number)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from polysync_airflow.airflow_compat.database import (
     read_xcom,
@@ -48,6 +48,11 @@ log = logging.getLogger(__name__)
 # ``kept``: its task decides. ``over``: it does not run any more. ``orphaned``: it would
 # have been stopped. ``failed``: it may still be running, although it should not.
 Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
+_RESULTS: Final[dict[Finding, Result]] = {
+    Finding.KEEP: "kept",
+    Finding.OVER: "over",
+    Finding.STOP: "orphaned",
+}
 
 
 class Swept(NamedTuple):
@@ -72,10 +77,8 @@ def find_orphans(dag_id: str | None) -> Iterator[Swept]:
     :param dag_id: only those of this DAG; None for all.
     """
     watch = _watch()
-    for key in variable_keys(KEY_PREFIX):
-        swept, _ = _examine(watch, key, dag_id)
-        if swept:
-            yield swept
+    for swept, _ in _examined(watch, dag_id):
+        yield swept
 
 
 def stop_orphans(dag_id: str | None) -> Iterator[Swept]:
@@ -86,11 +89,10 @@ def stop_orphans(dag_id: str | None) -> Iterator[Swept]:
     :param dag_id: only those of this DAG; None for all.
     """
     watch = _watch()
-    for key in variable_keys(KEY_PREFIX):
-        swept, examined = _examine(watch, key, dag_id)
-        if swept and examined and swept.result == "orphaned":
-            swept = _stop(watch, swept, examined)
-        if swept:
+    for swept, examined in _examined(watch, dag_id):
+        if examined and swept.result == "orphaned":
+            yield _stop(watch, swept, examined)
+        else:
             yield swept
 
 
@@ -104,33 +106,33 @@ def _watch() -> Watch:
     return Watch(DatabaseAccess(), connect, log, lag_seconds=0)
 
 
-def _examine(
-    watch: Watch, key: str, dag_id: str | None
-) -> tuple[Swept | None, Examined | None]:
-    """Return None and None if the record is of another DAG, or is gone."""
-    try:
-        task = _task_of(key)
-        if task is None or dag_id not in (None, task.dag_id):
-            return None, None
-        examined = watch.examine(task)
-    except StoredRecordError as error:
-        return Swept(key, "unreadable", error.problem or str(error)), None
-    except PolysyncError as error:
-        return Swept(key, "failed", f"It cannot be examined: {error}"), None
-    results: dict[Finding, Result] = {
-        Finding.KEEP: "kept",
-        Finding.OVER: "over",
-        Finding.STOP: "orphaned",
-    }
-    swept = Swept(
-        key,
-        results[examined.verdict.finding],
-        examined.verdict.text,
-        examined.task,
-        examined.execution_arn,
-        examined.status,
-    )
-    return swept, examined
+def _examined(
+    watch: Watch, dag_id: str | None
+) -> Iterator[tuple[Swept, Examined | None]]:
+    """
+    Yield what is found out about each record of a DAG, None for all DAGs; None in place
+    of the second if that failed.
+    """
+    for key in variable_keys(KEY_PREFIX):
+        try:
+            task = _task_of(key)
+            if task is None or dag_id not in (None, task.dag_id):
+                continue
+            examined = watch.examine(task)
+        except StoredRecordError as error:
+            yield Swept(key, "unreadable", error.problem or str(error)), None
+        except PolysyncError as error:
+            yield Swept(key, "failed", f"It cannot be examined: {error}"), None
+        else:
+            swept = Swept(
+                key,
+                _RESULTS[examined.verdict.finding],
+                examined.verdict.text,
+                task,
+                examined.execution_arn,
+                examined.status,
+            )
+            yield swept, examined
 
 
 def _task_of(key: str) -> TaskKey | None:
@@ -149,14 +151,14 @@ def _task_of(key: str) -> TaskKey | None:
 
 
 def _stop(watch: Watch, swept: Swept, examined: Examined) -> Swept:
-    text, stop = watch.stop(examined)
-    answer = stop.result
-    text = f"{swept.text} {text}"
-    if answer is None:
+    _, outcome = watch.stop(examined)
+    text = f"{swept.text} {outcome.try_end.text}"
+    result = outcome.result
+    if result is None:
         return swept._replace(result="kept", text=text)
-    if answer.error:
+    if result.error:
         return swept._replace(result="failed", text=text)
-    return swept._replace(result="stopped", text=text, status=answer.status)
+    return swept._replace(result="stopped", text=text, status=result.status)
 
 
 class DatabaseAccess(AirflowAccess):

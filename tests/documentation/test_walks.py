@@ -40,7 +40,6 @@ SKIPPED: Final = {
 }
 SKIPPED_DEFERRED: Final = {
     **SKIPPED,
-    "triggers/schedule.py": "carries what the poller sends to the trigger",
     "execution/lifecycle/ending.py": "has the trigger stop only what has not ended",
 }
 # Between the functions of the walk, these call what they are given.

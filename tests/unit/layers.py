@@ -74,7 +74,7 @@ FOLDER_LAYERS = {
         {"step_pusher"},
         {"stopping"},
         {"wait_triggers"},
-        {"step_tasks"},
+        {"resources", "searches", "step_tasks"},
         {"__init__"},
     ),
     "watch": (

@@ -14,7 +14,7 @@ from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
     SETTLE_SECONDS,
     ensure_deployment,
-    identity_of,
+    find_deployment,
 )
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
@@ -149,6 +149,11 @@ def test_variable_that_is_not_stored_starts_nothing(
 
     with pytest.raises(PolysyncError, match="does not keep the Variable 'polysync_"):
         ensure_deployment(None, None)
+
+
+def identity_of(stored: str | None) -> str | None:
+    """Return the identity that follows from the value of the Variable."""
+    return find_deployment(None, {DEPLOYMENT_KEY: stored}.get)
 
 
 @pytest.mark.parametrize(

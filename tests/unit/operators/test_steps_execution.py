@@ -562,10 +562,10 @@ def clear_and_hold(
     :return: whether it has left the execution to the next try, at each look.
     """
     is_cleared, looks = list[bool](), list[bool]()
-    look = stopping.StopOfEndedTask._is_left_to_next_try
+    look = stopping.EndedTask._is_left_to_next_try
 
-    def record(stop: stopping.StopOfEndedTask, state: str | None) -> bool:
-        looks.append(look(stop, state))
+    def record(task: stopping.EndedTask, state: str | None) -> bool:
+        looks.append(look(task, state))
         if len(looks) == 3 and then():
             is_cleared.clear()
             run.schedule()
@@ -575,7 +575,7 @@ def clear_and_hold(
         is_cleared.append(True)
         run.clear("g.B")
 
-    monkeypatch.setattr(stopping.StopOfEndedTask, "_is_left_to_next_try", record)
+    monkeypatch.setattr(stopping.EndedTask, "_is_left_to_next_try", record)
     when_ended(run, time, "A", clear)
     run.run(until=lambda: bool(is_cleared))
     return looks

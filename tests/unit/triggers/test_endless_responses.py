@@ -63,7 +63,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
     )
     accept_short_intervals(monkeypatch)
-    monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.25)
+    monkeypatch.setattr("polysync_airflow.triggers.schedule.LAST_POLL_SECONDS", 0.25)
     monkeypatch.setattr(poller, "_CONFIG", poller._CONFIG.merge(Config(read_timeout=1)))
     servers = []
 

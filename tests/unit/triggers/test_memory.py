@@ -67,7 +67,7 @@ def test_a_wait_keeps_few_objects() -> None:
     async def count_objects() -> int:
         tasks = [asyncio.create_task(run(count))]
         await asyncio.sleep(0)
-        subscriptions = next(iter(poller._POLLERS.values()))._schedule.subscriptions
+        subscriptions = next(iter(poller._POLLERS.values()))._schedule.waits
         await wait_for_size(subscriptions, 1)
         gc.collect()
         before = len(gc.get_objects())
@@ -93,7 +93,7 @@ def test_no_object_of_a_wait_is_left() -> None:
     async def count_objects() -> list[int]:
         last = asyncio.create_task(run(count))
         await asyncio.sleep(0)
-        subscriptions = next(iter(poller._POLLERS.values()))._schedule.subscriptions
+        subscriptions = next(iter(poller._POLLERS.values()))._schedule.waits
         counts = []
         for _ in range(3):
             tasks = [asyncio.create_task(run(number)) for number in range(count)]

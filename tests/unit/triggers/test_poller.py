@@ -17,7 +17,7 @@ import pytest
 
 from polysync_airflow.auth import base_hook
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.waiter import TriggerArguments
+from polysync_airflow.execution.waiter import ExecutionWaiter, TriggerArguments
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from polysync_airflow.triggers.poller import SharedClient
@@ -371,3 +371,36 @@ def test_shared_client_has_a_connection_for_each_thread(
 
     assert config.max_pool_connections == 8
     assert config.retries["total_max_attempts"] == 1
+
+
+def test_results_reach_the_trigger_in_their_order() -> None:
+    """
+    Whether it waits for one already or not. What nobody waits for any more goes to
+    whoever waits next.
+    """
+
+    async def receive() -> list[object]:
+        arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/a/execution/b"
+        waiter = ExecutionWaiter(
+            execution_arn=arn, poll_interval=30, since=0, deadline=60
+        )
+        subscription = poller.Subscription(waiter)
+        steps = [subscription.waiter.time_out(f"{number}") for number in range(4)]
+        waiting = subscription.next_result()
+        subscription.send(steps[0])
+        subscription.send(steps[1])
+        subscription.send(steps[2])
+        received: list[object] = [await waiting, await subscription.next_result()]
+        assert await subscription.next_result() is steps[2]
+        cancelled = subscription.next_result()
+        cancelled.cancel()
+        subscription.send(steps[3])
+        received.append(await subscription.next_result())
+        failing = subscription.next_result()
+        subscription.send(ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await failing
+        assert received == [steps[0], steps[1], steps[3]]
+        return received
+
+    assert len(asyncio.run(receive())) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from polysync_airflow.triggers.schedule import (
     Job,
     Listing,
     Schedule,
-    Subscription,
+    ScheduledWait,
     first_poll,
     list_created_after,
 )
@@ -60,54 +59,28 @@ def make_waiter(
 
 def scheduled(
     dues: Sequence[float], *, name: str = "fanout", executions: str = "abcdef"
-) -> tuple[Schedule, list[Subscription]]:
+) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
     """
     Return a schedule with subscriptions to executions of one pipeline, polled at these
     times after NOW.
     """
-    schedule, subscriptions = Schedule(), []
+    schedule: Schedule[ScheduledWait] = Schedule()
+    subscriptions = []
     for due, execution in zip(dues, executions, strict=False):
-        subscription = Subscription(make_waiter(name, execution=execution))
+        subscription = ScheduledWait(make_waiter(name, execution=execution))
         schedule.add(subscription, NOW - 60)
         schedule.poll_at(subscription, NOW + due, NOW - 60)
         subscriptions.append(subscription)
     return schedule, subscriptions
 
 
-def begun(schedule: Schedule, *, can_list: bool = True, now: float = NOW) -> Job:
+def begun(
+    schedule: Schedule[ScheduledWait], *, can_list: bool = True, now: float = NOW
+) -> Job[ScheduledWait]:
     """Begin the next poll, and return it."""
     job = schedule.next_job(now, can_list=can_list)
     schedule.begin(job)
     return job
-
-
-def test_steps_reach_the_trigger_in_their_order() -> None:
-    """
-    Whether it waits for one already or not. What nobody waits for any more goes to
-    whoever waits next.
-    """
-
-    async def receive() -> list[object]:
-        subscription = Subscription(make_waiter())
-        steps = [subscription.waiter.time_out(f"{number}") for number in range(4)]
-        waiting = subscription.next_step()
-        subscription.send(steps[0])
-        subscription.send(steps[1])
-        subscription.send(steps[2])
-        received: list[object] = [await waiting, await subscription.next_step()]
-        assert await subscription.next_step() is steps[2]
-        cancelled = subscription.next_step()
-        cancelled.cancel()
-        subscription.send(steps[3])
-        received.append(await subscription.next_step())
-        failing = subscription.next_step()
-        subscription.send(ZeroDivisionError("a bug"))
-        with pytest.raises(ZeroDivisionError, match="a bug"):
-            await failing
-        assert received == [steps[0], steps[1], steps[3]]
-        return received
-
-    assert len(asyncio.run(receive())) == 3
 
 
 # ---- the first poll
@@ -197,10 +170,10 @@ def test_first_poll_is_at_the_deadline_at_the_latest() -> None:
 
 def test_a_new_subscription_is_due_at_its_first_poll() -> None:
     """The second execution of a pipeline joins the poll of the first one."""
-    schedule, first, second = (
-        Schedule(),
-        Subscription(make_waiter()),
-        Subscription(make_waiter()),
+    schedule: Schedule[ScheduledWait] = Schedule()
+    first, second = (
+        ScheduledWait(make_waiter()),
+        ScheduledWait(make_waiter()),
     )
     schedule.add(first, NOW)
     schedule.add(second, NOW + 1)
@@ -234,7 +207,7 @@ def test_polls_come_by_their_due_times() -> None:
 
     jobs = [begun(schedule, can_list=False) for _ in range(3)]
 
-    assert [job.subscriptions for job in jobs] == [[b], [c], [a]]
+    assert [job.waits for job in jobs] == [[b], [c], [a]]
     assert [job.group for job in jobs] == [None, None, None]
     assert schedule.next_due is None
     with pytest.raises(IndexError, match=r"^no poll is scheduled$"):
@@ -258,9 +231,9 @@ def test_the_last_due_time_counts() -> None:
     schedule, (a, b) = scheduled([1, 2])
     schedule.poll_at(a, NOW + 3, NOW)
 
-    assert begun(schedule, can_list=False).subscriptions == [b]
+    assert begun(schedule, can_list=False).waits == [b]
     assert schedule.next_due == NOW + 3
-    assert begun(schedule, can_list=False).subscriptions == [a]
+    assert begun(schedule, can_list=False).waits == [a]
     assert schedule.next_due is None
 
 
@@ -276,8 +249,8 @@ def test_a_subscription_that_has_ended_is_not_polled(running: bool) -> None:
     schedule.describe_next(a)
 
     assert a.ended
-    assert list(schedule.subscriptions.values()) == [b]
-    assert begun(schedule, can_list=False).subscriptions == [b]
+    assert list(schedule.waits.values()) == [b]
+    assert begun(schedule, can_list=False).waits == [b]
     assert schedule.next_due is None
 
 
@@ -301,17 +274,17 @@ def test_pipelines_that_are_not_polled_any_more_are_forgotten() -> None:
     schedule, (a, b) = scheduled([1, 2])
     pipeline = a.group
     schedule.remove(a)
-    late = Subscription(make_waiter())
+    late = ScheduledWait(make_waiter())
     schedule.add(late, NOW)
     assert late.group is pipeline
 
     for subscription in (b, late):
         schedule.remove(subscription)
-    again = Subscription(make_waiter())
+    again = ScheduledWait(make_waiter())
     schedule.add(again, NOW)
 
     assert again.group is not pipeline
-    assert pipeline.subscriptions == set()
+    assert pipeline.waits == set()
     assert again.group.name == pipeline.name
 
 
@@ -364,8 +337,8 @@ def test_listing_is_used_only_if_it_takes_fewer_calls(
 
     job = begun(schedule)
 
-    assert job.subscriptions[0] is subscriptions[0]
-    assert set(job.subscriptions) == set(subscriptions[:together])
+    assert job.waits[0] is subscriptions[0]
+    assert set(job.waits) == set(subscriptions[:together])
     assert job.group is (pipeline if together > 1 else None)
     assert [each.due is None for each in subscriptions] == [
         each < together for each in range(len(dues))
@@ -381,15 +354,16 @@ def test_listing_leaves_out_what_runs_and_what_is_new() -> None:
     schedule.begin(Job([running]))
     new.earliest_poll = NOW + 0.1
 
-    assert set(begun(schedule).subscriptions) == {a, b}
+    assert set(begun(schedule).waits) == {a, b}
     schedule.poll_at(a, NOW + 1, NOW)
-    assert set(begun(schedule, now=NOW + 0.1).subscriptions) == {a, new}
+    assert set(begun(schedule, now=NOW + 0.1).waits) == {a, new}
 
 
 def test_the_first_seconds_are_counted_from_the_subscription() -> None:
     """No poll comes earlier, not even in a listing for others."""
-    subscription = Subscription(make_waiter())
-    Schedule().add(subscription, NOW)
+    subscription = ScheduledWait(make_waiter())
+    schedule: Schedule[ScheduledWait] = Schedule()
+    schedule.add(subscription, NOW)
 
     assert subscription.earliest_poll == EARLIEST
 
@@ -406,7 +380,7 @@ def test_what_cannot_be_listed_is_described(of_client: bool, of_pipeline: bool) 
 def test_other_pipelines_are_not_in_a_listing() -> None:
     """A listing is that of one pipeline."""
     schedule, (a, b) = scheduled([0, 1])
-    other = Subscription(make_waiter("other"))
+    other = ScheduledWait(make_waiter("other"))
     schedule.add(other, NOW - 60)
     schedule.poll_at(other, NOW + 0.5, NOW - 60)
 
@@ -414,7 +388,7 @@ def test_other_pipelines_are_not_in_a_listing() -> None:
     assert begun(schedule) == Job([other])
 
 
-def row(subscription: Subscription, status: str = "Executing") -> ExecutionDescription:
+def row(subscription: ScheduledWait, status: str = "Executing") -> ExecutionDescription:
     """Return the entry of a listing for the execution of a subscription."""
     arn = subscription.waiter.name
     return ExecutionDescription.model_validate(
@@ -447,7 +421,7 @@ def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
     after = schedule.after_listing(job, listed(row(a), row(b, "Failed"), pages=2))
 
     assert after == AfterListing([(a, row(a))])
-    assert {begun(schedule).subscriptions[0], begun(schedule).subscriptions[0]} == {
+    assert {begun(schedule).waits[0], begun(schedule).waits[0]} == {
         b,
         c,
     }
@@ -523,15 +497,16 @@ def test_listing_that_cannot_succeed_is_given_up(
 
 def test_waits_of_a_group_are_polled_together_if_that_costs_nothing() -> None:
     """A single one, too: its poll serves those that come later."""
-    schedule, subscriptions = Schedule(calls=0), []
+    schedule: Schedule[ScheduledWait] = Schedule(calls=0)
+    subscriptions = []
     for number in range(3):
-        subscriptions.append(Subscription(make_waiter(execution="same")))
+        subscriptions.append(ScheduledWait(make_waiter(execution="same")))
         schedule.add(subscriptions[-1], NOW - 60)
         schedule.poll_at(subscriptions[-1], NOW + number, NOW - 60)
 
     job = begun(schedule)
 
-    assert set(job.subscriptions) == set(subscriptions)
+    assert set(job.waits) == set(subscriptions)
     assert job.group is subscriptions[0].group
 
 
@@ -540,12 +515,15 @@ def test_waits_of_a_group_are_polled_together_if_that_costs_nothing() -> None:
 LATE = NOW + LAST_POLL_SECONDS
 
 
-def scheduled_deadlines(*seconds: float) -> tuple[Schedule, list[Subscription]]:
+def scheduled_deadlines(
+    *seconds: float,
+) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
     """Return a schedule with subscriptions that have these deadlines after NOW."""
-    schedule, subscriptions = Schedule(), []
+    schedule: Schedule[ScheduledWait] = Schedule()
+    subscriptions = []
     for deadline, execution in zip(seconds, "abcdef", strict=False):
         subscriptions.append(
-            Subscription(make_waiter(execution=execution, deadline=NOW + deadline))
+            ScheduledWait(make_waiter(execution=execution, deadline=NOW + deadline))
         )
         schedule.add(subscriptions[-1], NOW - 60)
     return schedule, subscriptions
@@ -555,16 +533,16 @@ def test_waits_end_whose_last_poll_does_not_come_in_time() -> None:
     """The time for the last poll passes between two checks, while calls run."""
     schedule, (past, soon, later) = scheduled_deadlines(0, 1, LAST_POLL_SECONDS + 1)
 
-    assert schedule.late(NOW, calls_run=True) == ([], LAST_POLL_SECONDS)
-    assert schedule.late(LATE - 1, calls_run=True) == ([], 1)
-    assert schedule.late(LATE, calls_run=True) == ([past], LAST_POLL_SECONDS)
+    assert schedule.late(NOW) == ([], LAST_POLL_SECONDS)
+    assert schedule.late(LATE - 1) == ([], 1)
+    assert schedule.late(LATE) == ([past], LAST_POLL_SECONDS)
     schedule.remove(past)
-    assert schedule.late(LATE + LAST_POLL_SECONDS, calls_run=True) == (
+    assert schedule.late(LATE + LAST_POLL_SECONDS) == (
         [soon],
         LAST_POLL_SECONDS,
     )
     schedule.remove(soon)
-    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS, calls_run=True) == (
+    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS) == (
         [later],
         LAST_POLL_SECONDS,
     )
@@ -573,21 +551,20 @@ def test_waits_end_whose_last_poll_does_not_come_in_time() -> None:
 def test_waits_have_time_for_their_last_poll_after_the_process_stood_still() -> None:
     """Their deadlines were not past when they were checked last."""
     schedule, (subscription,) = scheduled_deadlines(1)
-    schedule.late(NOW, calls_run=True)
+    schedule.late(NOW)
 
-    assert schedule.late(NOW + 3600, calls_run=True) == ([], LAST_POLL_SECONDS)
-    assert schedule.late(NOW + 3600 + LAST_POLL_SECONDS, calls_run=True)[0] == [
-        subscription
-    ]
+    assert schedule.late(NOW + 3600) == ([], LAST_POLL_SECONDS)
+    assert schedule.late(NOW + 3600 + LAST_POLL_SECONDS)[0] == [subscription]
 
 
 def test_no_wait_is_late_while_no_call_runs() -> None:
     """Then its poll begins when it is due. The time for it begins anew."""
     schedule, _ = scheduled_deadlines(-1)
-    schedule.late(NOW, calls_run=True)
+    schedule.late(NOW)
 
-    assert schedule.late(LATE, calls_run=False) == ([], None)
-    assert schedule.late(LATE, calls_run=True) == ([], LAST_POLL_SECONDS)
+    schedule.end_checks()
+
+    assert schedule.late(LATE) == ([], LAST_POLL_SECONDS)
 
 
 # ---- what AWS is asked for

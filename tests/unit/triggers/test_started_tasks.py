@@ -54,11 +54,7 @@ def waiting(path: str) -> Sized:
     """Return the tasks that wait."""
     if path.endswith("PlainTrigger"):
         return PlainTrigger.waiting
-    return [
-        wait
-        for each in poller._POLLERS.values()
-        for wait in each._schedule.subscriptions
-    ]
+    return [wait for each in poller._POLLERS.values() for wait in each._schedule.waits]
 
 
 async def dags_kept(path: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow import records
-from polysync_airflow.deployment import identity_of
+from polysync_airflow.deployment import DEPLOYMENT_KEY, find_deployment
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
@@ -134,7 +134,7 @@ def test_deleted_variable_of_the_deployment_is_written_again(
 
     assert run.error is None
     assert execution_log.statuses == ["Succeeded"]
-    assert identity_of(run.ti.deployment) == "prod"
+    assert find_deployment(None, {DEPLOYMENT_KEY: run.ti.deployment}.get) == "prod"
 
 
 @pytest.mark.parametrize("has_key", [True, False])

@@ -1,0 +1,110 @@
+"""The trigger that waits for an execution that others start, and its poller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from threading import Lock
+from typing import Any, Final
+
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock, search
+from polysync_airflow.triggers.poller import (
+    Poller,
+    PollingHook,
+    SharedClient,
+    poller_for,
+)
+from polysync_airflow.triggers.wait_triggers import WaitTrigger
+
+# The parameters of so many executions are kept.
+MAX_KNOWN: Final = 1000
+
+
+class SearchPoller(Poller):
+    """
+    Lists executions for the search that has listed least; the others share the list.
+
+    It remembers the parameters of executions, which never change.
+    """
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        client = SharedClient(
+            connection_id, region_name, polls="searches", model=search.ListedExecution
+        )
+        super().__init__(client)
+        self._parameters: dict[str, Mapping[str, str]] = {}
+        self._parameters_lock = Lock()
+
+    def poll(
+        self, waiters: Sequence[search.SearchWaiter], is_wanted: Callable[[], bool]
+    ) -> list[search.SearchPage | PolysyncError]:
+        """List what is new in a pipeline, and return what each search finds in it."""
+        now = clock.time()
+        pipeline = waiters[0].group
+        after = min(waiter.list_after for waiter in waiters)
+        call_page = self.client.later_pages_limited(is_wanted)
+
+        def find(hook: PollingHook) -> Sequence[search.ListedExecution]:
+            executions = hook.find_pipeline_executions(
+                pipeline, created_after=after, through=call_page
+            )
+            return list(islice(executions, search.MAX_LISTED + 1))
+
+        listed = self.client.result(find)
+        return [
+            search.look(waiter, listed, self._parameters_of, now) for waiter in waiters
+        ]
+
+    def _parameters_of(self, execution_arn: str) -> Mapping[str, str]:
+        # One call for all searches that need them at the same time.
+        with self._parameters_lock:
+            parameters = self._parameters.get(execution_arn)
+            if parameters is not None:
+                return parameters
+            parameters = self.client.call(
+                lambda hook: hook.list_pipeline_parameters_for_execution(
+                    execution_arn, through=self.client.limiter.call
+                )
+            )
+            if len(self._parameters) >= MAX_KNOWN:
+                oldest = next(iter(self._parameters))
+                del self._parameters[oldest]
+            self._parameters[execution_arn] = parameters
+            return parameters
+
+
+class PolysyncPipelineSearchTrigger(WaitTrigger):
+    """
+    Wait for an execution of a SageMaker pipeline that somebody starts, then fire one
+    event.
+
+    :param search: what is looked for: the fields of ``Search``, as JSON.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region; None for the connection's own.
+    :param poll_interval: seconds between two lists.
+    :param listed_until: when the sensor has listed the executions on a worker, as Unix
+        time; None if it has not.
+    :param deadline: when the search ends at the latest, as Unix time.
+    """
+
+    arguments_model = search.SearchArguments
+    __module__ = "polysync_airflow.triggers"
+
+    def __init__(
+        self,
+        *,
+        search: Mapping[str, Any],
+        polysync_conn_id: str,
+        region_name: str | None,
+        poll_interval: float,
+        listed_until: float | None,
+        deadline: float,
+    ) -> None:
+        super().__init__(polysync_conn_id, region_name, poll_interval)
+        self.search = search
+        self.listed_until = listed_until
+        self.deadline = deadline
+
+    def _find_poller(self) -> SearchPoller:
+        return poller_for(SearchPoller, self.polysync_conn_id, self.region_name)

@@ -42,10 +42,12 @@ def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
     :param job: a job, as ``PolysyncListImportOperator`` returns it.
     :return: ``pipeline_name`` and ``pipeline_parameters``, for ``expand_kwargs``.
     """
+    # AWS accepts no empty value in a request. Without the parameter, it uses the empty
+    # default.
     defaults = {
         each["name"]: each["default"]
         for each in job["parameters"]
-        if each["default"] is not None
+        if each["default"] not in (None, "")
     }
     name = name_or_arn(job["name"], job.get("arn", ""))
     return inert_arguments({"pipeline_name": name, "pipeline_parameters": defaults})

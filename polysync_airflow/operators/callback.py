@@ -40,7 +40,8 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
 
     :param execution_arn: the ARN of the execution (templated).
-    :param step_name: the name of the callback step (templated).
+    :param step_name: the name of the callback step, in a ForEach step AWS's, such as
+        ``Ask-0`` (templated).
     :param python_callable: the function. It gets the arguments of the step by name, and
         returns None, or a dict of at most 50 names to texts, numbers or booleans whose
         text has at most 1,024 characters.
@@ -50,7 +51,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         Default: ``[operators] default_deferrable``.
     :param poll_interval: seconds, or a timedelta, between two polls.
     :param timeout: seconds, or a timedelta, to wait for the step to begin;
-        ``execution_timeout`` applies if it is shorter.
+        ``execution_timeout`` applies if it is shorter, also to the function.
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
         ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).

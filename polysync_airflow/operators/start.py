@@ -81,7 +81,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     :param pipeline_name: the name or ARN of the pipeline (templated).
     :param pipeline_parameters: parameter values by name: strings, numbers or booleans,
-        sent as ``str(value)`` (templated).
+        sent as ``str(value)``, so ``True``, not ``true`` (templated).
     :param execution_display_name: 1 to 82 letters, digits and hyphens (templated).
         Default: a unique name made from DAG, task and run.
     :param execution_description: at most 3,072 characters (templated). Default: none,
@@ -109,9 +109,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     :param wait_for_completion: whether to wait for the end of the execution.
     :param deferrable: wait in the triggerer instead of on a worker.
         Default: ``[operators] default_deferrable``.
-    :param poll_interval: seconds, or a timedelta, between two polls.
+    :param poll_interval: seconds, or a timedelta, between two polls. The first poll
+        comes after 5 seconds at the earliest.
     :param timeout: seconds, or a timedelta, that the execution may take, counted from
-        its start; ``execution_timeout`` applies if it is shorter.
+        its start; ``execution_timeout`` applies if it is shorter, also while the task
+        is deferred.
     :param stop_on_kill: stop the execution when the task ends before it: the task is
         marked as success or failed, cleared, failed with its DAG run, out of time, or
         failed without a retry.
@@ -129,7 +131,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         while the task waits, at least 10 seconds; None for none. Their changes are
         written to the task's log.
     :param property_files: read the JSON files that processing steps declare, such as
-        evaluation reports, into ``outputs``: True for all, or the names of some. That
+        evaluation reports, into ``outputs``: True for all, or at most 50 names. That
         needs ``s3:GetObject``.
     :param validate_parameters: compare the parameters with the pipeline's definition
         before a new execution starts, which costs one DescribePipeline. Without it they

@@ -415,7 +415,9 @@ def test_import_and_fan_out_starts_the_jobs_that_have_values(
         },
         "fanout": {"Shards": "5", "Note": note["DefaultValue"]},
     }
-    assert "scoring-required-params needs a value for ModelName" in capsys.readouterr().out
+    assert (
+        "scoring-required-params needs a value for ModelName" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.documentation

@@ -11,7 +11,6 @@ from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import shorten
-from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 
@@ -149,6 +148,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.steps.callbacks import parse_step_changed
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 
         run, waiter = (
             self._step_run(context),

@@ -16,13 +16,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import next_step
-from polysync_airflow.execution.lifecycle.ending import (
-    outcomes_to_stop_at,
-    outcomes_to_stop_earlier_at,
-)
-from polysync_airflow.execution.lifecycle.instructions import (
-    Command,
+from polysync_airflow.execution.lifecycle.options import (
     OnClear,
     OnCompletedWithFailures,
     RetryMode,
@@ -30,7 +24,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_run_summary
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
-from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.retrying import is_last_try, may_retry_refusal
@@ -45,6 +38,7 @@ if TYPE_CHECKING:
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.instructions import Instruction
+    from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.operators.try_runner import TryRunner
 
 # The pipeline's name, which is the end of its ARN.
@@ -312,6 +306,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
+
         end = check_event(ExecutionEvent, event)
         # The failure callback has nothing to do if the trigger has stopped it.
         self.try_runner.is_handled = end.stop is not None
@@ -332,6 +328,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             declared steps. None if the task has waited on the worker.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
+
         try_runner = self.try_runner
         try_runner.is_executed = True
         # Airflow's database has it, too.
@@ -424,6 +422,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     def _next_step(
         self, status: str | None, retry: str | None, *, by_fail_step: bool
     ) -> str | None:
+        from polysync_airflow.execution.lifecycle.decisions import next_step
+
         return next_step(
             status, self.options, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
         )
@@ -432,6 +432,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         Return this task's execution, after the end of one that must not run beside it.
         """
+        from polysync_airflow.execution.lifecycle import ending
+        from polysync_airflow.execution.lifecycle.instructions import Command
+
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
             instruction = self.try_runner.get_execution(
@@ -450,7 +453,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 waiter,
                 method_name="execute_after_end",
                 stop_on_kill=stop_on_kill,
-                stop_at=outcomes_to_stop_earlier_at(
+                stop_at=ending.outcomes_to_stop_earlier_at(
                     stop_on_kill=stop_on_kill,
                     is_last_try=is_last_try(context),
                     may_retry_refusal=may_retry_refusal(self.retry_policy, context),
@@ -461,6 +464,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     def _wait_for_execution(
         self, context: Context, instruction: Instruction
     ) -> ExecutionEvent:
+        from polysync_airflow.execution.lifecycle import ending
+        from polysync_airflow.execution.waiter import Finish
+
         record, options = instruction.existing_record, self.options
         reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
@@ -484,7 +490,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
             stop_on_kill=options.stop_on_kill,
-            stop_at=outcomes_to_stop_at(
+            stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=options.stop_on_kill,
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
             ),

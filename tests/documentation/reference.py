@@ -42,8 +42,6 @@ ONLY_COMMON: Final = "polysync check"
 COMMON_ARGUMENTS: Final = ("polysync_conn_id", "region_name")
 # Name, default and text.
 Row = tuple[str, str, str]
-
-
 CLASSES: Final[dict[str, type]] = {
     each.__name__: each
     for each in (

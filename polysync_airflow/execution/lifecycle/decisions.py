@@ -33,11 +33,8 @@ from typing import Final
 
 from polysync_airflow import states
 from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.instructions import (
-    NO_EPOCH,
-    ExecutionRecord,
-    RecoveryOptions,
-)
+from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 

@@ -17,12 +17,8 @@ from polysync_airflow.execution.lifecycle.decisions import (
     next_step,
     unused_arguments,
 )
-from polysync_airflow.execution.lifecycle.instructions import (
-    NO_EPOCH,
-    ClearChoice,
-    OnClear,
-    RetryMode,
-)
+from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ClearChoice
+from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.unit.execution.lifecycle.builders import ARN, REQUEST, choose, stored
 

@@ -1,22 +1,38 @@
 """
 Import pipelines as jobs, and start those whose parameters have values.
 
-One mapped task starts each job, with ``values`` and with the default values that the
+One mapped task starts each job, with ``VALUES`` and with the default values that the
 pipeline declares. The pipeline scoring-required-params needs values that nobody gives
-here: the task ``jobs_to_start`` leaves it out and says why in its log.
+here: its task is skipped, and says why in its log.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowSkipException
 
-from polysync_airflow.jobs import jobs_to_start
+from polysync_airflow.jobs import start_arguments
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
 )
+
+VALUES = {"MaxJobs": 2}
+
+
+def arguments_of(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that start a job. Skip it if a parameter has no value."""
+    arguments = start_arguments(job)
+    for parameter in job["parameters"]:
+        name = parameter["name"]
+        if name in VALUES:
+            arguments["pipeline_parameters"][name] = VALUES[name]
+        elif parameter["default"] is None:
+            raise AirflowSkipException(f"{job['name']} needs a value for {name}")
+    return arguments
+
 
 with DAG(
     dag_id="import_and_fan_out",
@@ -34,4 +50,4 @@ with DAG(
         deferrable=True,
         poll_interval=10,
         on_completed_with_failures="succeed",
-    ).expand_kwargs(jobs_to_start(jobs.output, values={"MaxJobs": 2}))
+    ).expand_kwargs(jobs.output.map(arguments_of))

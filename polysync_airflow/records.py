@@ -45,11 +45,8 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.ending import Owner, owner_by_record
-from polysync_airflow.execution.lifecycle.instructions import (
-    ExecutionRecord,
-    OnClear,
-    TaskKey,
-)
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
+from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.texts import describe_validation_error, is_storable_text

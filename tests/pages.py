@@ -16,7 +16,7 @@ EMULATOR_DOCS: Final = ROOT / "emulator" / "docs"
 EMULATOR_README: Final = ROOT / "emulator" / "README.md"
 # A fence may be indented, in a list.
 _BLOCK: Final = re.compile(
-    r"(?:^[ ]*<!-- (?P<comment>.*?) -->\n)?^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n]*)\n"
+    r"(?:^[ ]*<!-- (?P<comment>[^\n]*) -->\n)?^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n]*)\n"
     r"(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )

@@ -16,7 +16,6 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.prices import Cost
-from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     # seconds.
     from polysync_airflow.execution.search import SearchEvent
     from polysync_airflow.execution.steps.descriptions import StepRow
+    from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 
 OnCancelled = Literal["fail", "skip", "retry"]
 # A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of

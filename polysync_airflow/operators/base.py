@@ -33,22 +33,13 @@ from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.instructions import RecoveryOptions
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.parameters import (
     Flag,
     Options,
     Seconds,
     check_execution_arn,
     seconds,
-)
-from polysync_airflow.execution.waiter import (
-    LAST_POLL_SECONDS,
-    ExecutionEvent,
-    ExecutionWaiter,
-    Finish,
-    LogLine,
-    Polled,
-    Wait,
 )
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
@@ -58,16 +49,24 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    # Imported when a task runs, because they take time, and the hook imports boto3:
+    # Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.steps.descriptions import StepDescription
     from polysync_airflow.execution.steps.progress import Progress
-
-    # Imported when a task runs, because it imports boto3: Airflow parses a DAG file
-    # every 30 seconds.
+    from polysync_airflow.execution.waiter import (
+        ExecutionEvent,
+        ExecutionWaiter,
+        Finish,
+        LogLine,
+        Polled,
+        Wait,
+    )
     from polysync_airflow.hooks import PolysyncSageMakerHook
+
+    AfterPoll = Callable[[Polled], object]
 
 Options_co = TypeVar("Options_co", bound=Options, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
-AfterPoll = Callable[[Polled], object]
 
 DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -314,6 +313,8 @@ class ExecutionOperator(WaitingOperator):
         started_at: datetime | None = None,
         attempt: int = 0,
     ) -> ExecutionWaiter:
+        from polysync_airflow.execution.waiter import ExecutionWaiter
+
         since = clock.time()
         if started_at:
             since = started_at.timestamp()
@@ -381,6 +382,7 @@ class ExecutionOperator(WaitingOperator):
         self, waiter: ExecutionWaiter, after_poll: AfterPoll | None
     ) -> ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
+        from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Wait
 
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
         result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]

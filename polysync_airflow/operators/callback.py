@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import shorten
-from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 
@@ -39,7 +38,8 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
 
     :param execution_arn: the ARN of the execution (templated).
-    :param step_name: the name of the callback step (templated).
+    :param step_name: the name of the callback step, in a ForEach step AWS's, such as
+        ``Ask-0`` (templated).
     :param python_callable: the function. It gets the arguments of the step by name, and
         returns None, or a dict of at most 50 names to texts, numbers or booleans whose
         text has at most 1,024 characters.
@@ -49,7 +49,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         Default: ``[operators] default_deferrable``.
     :param poll_interval: seconds, or a timedelta, between two polls.
     :param timeout: seconds, or a timedelta, to wait for the step to begin;
-        ``execution_timeout`` applies if it is shorter.
+        ``execution_timeout`` applies if it is shorter, also to the function.
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
         ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
@@ -146,6 +146,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.steps.callbacks import parse_step_changed
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 
         step_run = self._step_run(context)
         waiter = self._make_waiter(self.execution_arn, None)

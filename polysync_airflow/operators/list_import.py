@@ -53,7 +53,7 @@ class PolysyncListImportOperator(PolysyncOperator):
     :param pipeline_names: import only these pipelines, by name or ARN; each must exist
         (templated).
     :param managed_by: ``CUSTOMER`` for the pipelines of the account, ``AWS`` for those
-        that AWS manages.
+        that AWS manages, which needs boto3 1.43.127.
     :param compare_with: path of a catalogue file, which ``polysync jobs import`` has
         written. The task compares the imported jobs with it, and logs each difference
         (templated).

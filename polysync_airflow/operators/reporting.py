@@ -27,13 +27,9 @@ from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.lifecycle.instructions import (
-    Instruction,
-    OnCompletedWithFailures,
-)
+from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
 from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.texts import clean_text, storable_xcom
-from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import (
@@ -47,8 +43,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.execution.results import Datasets
     from polysync_airflow.execution.steps.descriptions import StepRow
+    from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
 

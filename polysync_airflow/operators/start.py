@@ -16,13 +16,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import next_step
-from polysync_airflow.execution.lifecycle.ending import (
-    outcomes_to_stop_at,
-    outcomes_to_stop_earlier_at,
-)
-from polysync_airflow.execution.lifecycle.instructions import (
-    Command,
+from polysync_airflow.execution.lifecycle.options import (
     OnClear,
     OnCompletedWithFailures,
     RetryMode,
@@ -30,7 +24,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_run_summary
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
-from polysync_airflow.execution.waiter import ExecutionEvent, Finish, check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.retrying import is_last_try, may_retry_refusal
@@ -48,6 +41,7 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
+    from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.operators.try_runner import TryRunner
 
 # The pipeline's name, which is the end of its ARN.
@@ -84,7 +78,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     :param pipeline_name: the name or ARN of the pipeline (templated).
     :param pipeline_parameters: parameter values by name: strings, numbers or booleans,
-        sent as ``str(value)`` (templated).
+        sent as ``str(value)``, so ``True``, not ``true`` (templated).
     :param execution_display_name: 1 to 82 letters, digits and hyphens (templated).
         Default: a unique name made from DAG, task and run.
     :param execution_description: at most 3,072 characters (templated). Default: none,
@@ -112,9 +106,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     :param wait_for_completion: whether to wait for the end of the execution.
     :param deferrable: wait in the triggerer instead of on a worker.
         Default: ``[operators] default_deferrable``.
-    :param poll_interval: seconds, or a timedelta, between two polls.
+    :param poll_interval: seconds, or a timedelta, between two polls. The first poll
+        comes after 5 seconds at the earliest.
     :param timeout: seconds, or a timedelta, that the execution may take, counted from
-        its start; ``execution_timeout`` applies if it is shorter.
+        its start; ``execution_timeout`` applies if it is shorter, also while the task
+        is deferred.
     :param stop_on_kill: stop the execution when the task ends before it: the task is
         marked as success or failed, cleared, failed with its DAG run, out of time, or
         failed without a retry.
@@ -132,7 +128,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         while the task waits, at least 10 seconds; None for none. Their changes are
         written to the task's log.
     :param property_files: read the JSON files that processing steps declare, such as
-        evaluation reports, into ``outputs``: True for all, or the names of some. That
+        evaluation reports, into ``outputs``: True for all, or at most 50 names. That
         needs ``s3:GetObject``.
     :param validate_parameters: compare the parameters with the pipeline's definition
         before a new execution starts, which costs one DescribePipeline. Without it they
@@ -274,6 +270,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Start or reattach to an execution, push its XComs and, by default, wait for its
         end.
         """
+        from polysync_airflow.execution.lifecycle.instructions import Command
+
         try_runner = self.try_runner
         try_runner.is_executed = True
         with try_runner.stop_on_final_failure(context, self.retry_policy):
@@ -322,6 +320,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
+
         end = check_event(ExecutionEvent, event)
         # The failure callback has nothing to do if the trigger has stopped it.
         self.try_runner.is_handled = end.stop is not None
@@ -342,6 +342,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             declared steps. None if the task has waited on the worker.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
+
         self.try_runner.is_executed = True
         # Airflow has stored it meanwhile, where others can edit it.
         before: dict[str, Any] = {}
@@ -446,6 +448,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     def _next_step(
         self, status: str | None, retry: str | None, *, by_fail_step: bool
     ) -> str | None:
+        from polysync_airflow.execution.lifecycle.decisions import next_step
+
         return next_step(
             status, self.options, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
         )
@@ -458,6 +462,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         A deferred task goes on in ``execute_after_end``.
         """
+        from polysync_airflow.execution.lifecycle import ending
+
         waiter = self._make_waiter(
             record.arn, record.request.pipeline_name, attempt=record.resumes
         )
@@ -466,7 +472,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             waiter,
             method_name="execute_after_end",
             stop_on_kill=stop_on_kill,
-            stop_at=outcomes_to_stop_earlier_at(
+            stop_at=ending.outcomes_to_stop_earlier_at(
                 stop_on_kill=stop_on_kill,
                 is_last_try=is_last_try(context),
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
@@ -481,6 +487,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Wait for the end of the execution on the worker, or defer the task, which then
         goes on in ``execute_complete``.
         """
+        from polysync_airflow.execution.lifecycle import ending
+        from polysync_airflow.execution.waiter import Finish
+
         record = instruction.existing_record
         reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
@@ -503,7 +512,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
             stop_on_kill=options.stop_on_kill,
-            stop_at=outcomes_to_stop_at(
+            stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=options.stop_on_kill,
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
             ),

@@ -12,7 +12,6 @@ from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import described, outcome_message, unended_error
 from polysync_airflow.execution.parameters import Flag
-from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 from polysync_airflow.operators.reporting import push_ended, push_links, push_run
@@ -122,6 +121,8 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
+
         end = check_event(ExecutionEvent, event)
         push_ended(context, end)
         if end.outcome == "ended":

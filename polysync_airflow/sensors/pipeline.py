@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution import clock, models, outcome, search
-from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
+from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import storable_parameters
 from polysync_airflow.execution.search import Which

@@ -45,7 +45,8 @@ from polysync_airflow import __version__, records
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
-from polysync_airflow.execution.lifecycle.instructions import OnClear, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.texts import (
     clean_line,
     describe_validation_error,

@@ -33,38 +33,6 @@ OPERATORS: list[Any] = [
 SENSORS = [getattr(sensors, name) for name in sensors.__all__]
 
 
-@pytest.mark.parametrize("operator", [*OPERATORS, *SENSORS])
-def test_every_argument_is_documented(operator: Any) -> None:
-    """
-    Each argument of an operator or sensor is in its table, with its default, and in the
-    docstring.
-    """
-    title = "Sensors" if operator in SENSORS else "Operators"
-    reference = page(f"reference/{title.lower()}.md")
-    rows = reference.rows(operator.__name__)
-    common = reference.section(title)
-    arguments = inspect.signature(operator.__init__).parameters
-    own = {name for name in arguments if name not in ("self", "kwargs")}
-
-    undocumented = {
-        name for name in own if not any(re.search(rf"\b{name}\b", row) for row in rows)
-    }
-
-    assert {name for name in undocumented if f"`{name}`" not in common} == set()
-    # The second operator that waits has the same defaults as the first.
-    exact = {name: rows[name].split("|")[0].strip() for name in own & set(rows)}
-    literal = {name: arguments[name].default for name in exact}
-    wrong = {
-        name: value
-        for name, value in literal.items()
-        if isinstance(value, (bool, str))
-        and name != "deferrable"
-        and str(value) not in exact[name]
-    }
-    assert wrong == {}
-    assert [name for name in own if f":param {name}:" not in operator.__doc__] == []
-
-
 def test_every_argument_of_the_group_of_steps_is_documented() -> None:
     """
     Those of the class, those that its tasks share, those of the group, and those that

@@ -15,7 +15,8 @@ from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.events import read_message
 from polysync_airflow.execution.lifecycle.decisions import next_command
-from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryOptions
+from polysync_airflow.execution.lifecycle.instructions import Command
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.steps.descriptions import (

@@ -43,7 +43,6 @@ from polysync_airflow.execution.waiter import (
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import CatalogueJob
-from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.reporting import (
     execution_extra,
@@ -91,13 +90,6 @@ PARAMETER = {
     "Type": "Integer",
     "DefaultValue": 1,
     "EnumValues": ["1", "2"],
-}
-JOB = {
-    "name": "x",
-    "parameters": [
-        {"name": "Required", "type": "String", "default": None, "enum_values": None}
-    ],
-    "parameters_error": None,
 }
 RECORD = {
     "version": 1,
@@ -202,25 +194,6 @@ def test_start_arguments(arguments: dict[str, Any]) -> None:
         check_message(error)
     else:
         json.dumps(request.to_aws()).encode()
-
-
-@fuzz(
-    st.lists(variations(JOB, json_values), max_size=3),
-    scalars,
-)
-def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
-    """
-    Whatever an import's XCom has, the choice gives arguments that Airflow stores, or a
-    ParametersError.
-    """
-    try:
-        chosen = choose(jobs, {"Required": value})
-    except ParametersError as error:
-        check_message(error)
-        return
-    for arguments in chosen:
-        assert arguments.keys() == {"pipeline_name", "pipeline_parameters"}
-    pulled(chosen)
 
 
 @fuzz(

@@ -3,9 +3,9 @@ Builds a release of the last commit into ``dist/``, and checks it as its users w
 ``make release``.
 
 The wheels and the sdists are built twice, from two exports of the commit, under
-conditions that must not matter. Each wheel alone is installed in a new environment, of
-which its SBOM is made. Both together run the demo; the tests and examples for that come
-from the provider's sdist.
+conditions that must not matter. An sdist has what its wheel is built from, and no tests.
+Each wheel alone is installed in a new environment, of which its SBOM is made. Both
+together run the demo.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ class Distribution:
 
     :param name: its name.
     :param folder: the folder with its ``pyproject.toml``, relative to the root.
+    :param package: the name of its package.
+    :param texts: the files that its sdist has beside the package.
     :param imports: a program that imports all modules that users import, without any
         extra.
     """
 
     name: str
     folder: str
+    package: str
+    texts: frozenset[str]
     imports: str
 
     def file(self, folder: Path, pattern: str) -> Path:
@@ -66,9 +70,13 @@ class Distribution:
         return found
 
 
+# hatchling adds all but the licence: https://hatch.pypa.io/latest/plugins/builder/sdist/
+_TEXTS: Final = frozenset({"LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"})
 PROVIDER: Final = Distribution(
     "polysync-airflow",
     ".",
+    "polysync_airflow",
+    _TEXTS | {"CHANGELOG.md"},
     "import polysync_airflow as package\n"
     "from polysync_airflow import cli, dags, events, hooks, links, notifications, operators, sensors, triggers\n"
     "from polysync_airflow.ui import plugin",
@@ -76,6 +84,8 @@ PROVIDER: Final = Distribution(
 EMULATOR: Final = Distribution(
     "sagemaker-pipelines-emulator",
     "emulator",
+    "sagemaker_emulator",
+    _TEXTS,
     "import sagemaker_emulator as package\nfrom sagemaker_emulator import EmulatorServer, builders, clients",
 )
 
@@ -108,6 +118,9 @@ def _release(folder: Path) -> None:
     DIST.mkdir()
     for file in files:
         shutil.copy2(file, DIST)
+    with _timed("contents of the sdists"):
+        for each in (PROVIDER, EMULATOR):
+            check_sdist(each, each.file(DIST, "*.tar.gz"))
     with _timed("metadata"):
         _python("-m", "twine", "check", "--strict", *map(str, files))
     versions = {}
@@ -184,6 +197,22 @@ def check_same(first: Iterable[Path], second: Iterable[Path]) -> None:
     )
     if one != other:
         raise ReleaseError(f"Two builds of one commit differ: {one} and {other}")
+
+
+def check_sdist(distribution: Distribution, path: Path) -> None:
+    """
+    Check that an sdist has the package of a distribution, its texts, and nothing else.
+
+    :raises ReleaseError: it has other files, or lacks some.
+    """
+    with tarfile.open(path) as archive:
+        # Without the folder that contains them all, which has name and version.
+        entries = {name.split("/")[1] for name in archive.getnames()}
+    expected = distribution.texts | {distribution.package}
+    if entries != expected:
+        raise ReleaseError(
+            f"{path.name} has {sorted(entries)}, and should have {sorted(expected)}"
+        )
 
 
 def _export(folder: Path, umask: int) -> None:
@@ -280,12 +309,11 @@ def _run_demo(folder: Path, versions: dict[Distribution, str]) -> None:
     _uv_install(
         environment, f"{PROVIDER.name}[emulator]=={versions[PROVIDER]}", emulator
     )
-    with tarfile.open(PROVIDER.file(DIST, "*.tar.gz")) as archive:
-        archive.extractall(folder / "sdist", filter="data")
-    (unpacked,) = (folder / "sdist").iterdir()
-    # Otherwise the demo would run this copy instead of the wheel. The sdist has no copy
-    # of the emulator.
-    shutil.rmtree(unpacked / "polysync_airflow")
+    source = folder / "demo"
+    _export(source, 0o022)
+    # Otherwise the demo would run these copies instead of the wheels.
+    shutil.rmtree(source / PROVIDER.package)
+    shutil.rmtree(source / EMULATOR.folder)
     command = [str(environment / "bin" / "python"), "-m", "tests.system.demo"]
     # Otherwise each process of Airflow compiles all modules again.
     kept = {
@@ -293,7 +321,7 @@ def _run_demo(folder: Path, versions: dict[Distribution, str]) -> None:
         for name, value in os.environ.items()
         if name != "PYTHONDONTWRITEBYTECODE"
     }
-    subprocess.run(command, check=True, cwd=unpacked, env=kept)
+    subprocess.run(command, check=True, cwd=source, env=kept)
 
 
 def _python(*arguments: str, **environment: str) -> None:

@@ -45,6 +45,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.lifecycle": (
+        {"options"},
         {"instructions"},
         {"decisions", "ending", "lookup"},
         {"machine", "orphans"},

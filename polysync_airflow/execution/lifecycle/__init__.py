@@ -2,6 +2,7 @@
 The life of an execution: what a try does, from the records of earlier tries to its own
 end.
 
+- ``options``: what the DAG author chose about the executions of earlier tries.
 - ``instructions``: the words: what happens (events), what is done next (commands in
   instructions), the record of an execution, the identity of a start.
 - ``machine``: how a try begins, and the table of all transitions.

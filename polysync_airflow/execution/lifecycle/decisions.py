@@ -36,8 +36,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     Command,
     ExecutionRecord,
-    RecoveryOptions,
 )
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 

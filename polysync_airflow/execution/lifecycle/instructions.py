@@ -28,7 +28,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import models
-from polysync_airflow.execution.parameters import Flag, Options
+from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
 from polysync_airflow.execution.waiter import LogLine
 
 
@@ -50,10 +50,6 @@ class Incarnation(models.StrictModel):
     dag_run_started_at: models.UtcTime | None = None
     clear_number: Annotated[int, Field(ge=0)] = 0
     region: Annotated[str, StringConstraints(max_length=100)] | None = None
-
-
-# What a cleared task does if its execution has failed.
-OnClear = Literal["new", "resume"]
 
 
 class ClearChoice(models.StrictModel):
@@ -222,30 +218,6 @@ class ExecutionRecord(models.StrictModel):
     def resume_is_pending(self) -> bool:
         """Whether a resume was requested to which AWS has not responded."""
         return self.resume_token is not None and self.resumed_at is None
-
-
-RetryMode = Literal["new", "resume"]
-OnCompletedWithFailures = Literal["fail", "succeed"]
-
-
-class RecoveryOptions(Options):
-    """
-    What the DAG author chose about the executions of earlier tries; see the arguments
-    of the operator.
-    """
-
-    retry_mode: RetryMode
-    on_clear: OnClear
-    on_completed_with_failures: OnCompletedWithFailures
-    stop_on_kill: Flag
-    # Whether a cleared task stops an execution that runs. If not, it goes on with it if
-    # ``on_clear`` is ``resume``; else it waits for its end, and chooses again.
-    stop_on_clear: Flag = True
-
-    @property
-    def stops_cleared(self) -> bool:
-        """Whether a cleared task stops an execution that runs."""
-        return self.stop_on_kill and self.stop_on_clear
 
 
 _TASK_DIGITS: Final = 10

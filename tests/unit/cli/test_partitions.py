@@ -14,9 +14,9 @@ from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.verify import calls
 from tests.conftest import connection
 from tests.tasks import EmulatedTime
+from tests.unit.cli.commands import COMMANDS
 from tests.unit.cli.conftest import Polysync
 from tests.unit.cli.test_command_line import run_emulator
-from tests.unit.cli.test_reference import COMMANDS
 from tests.unit.execution.events.samples import execution
 
 REGION = "eusc-de-east-1"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import next_step
-from polysync_airflow.execution.lifecycle.instructions import OnClear, RetryMode
+from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.execution.outcome import (
     LINE_WIDTH,
     RequestedStop,

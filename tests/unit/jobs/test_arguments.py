@@ -49,6 +49,15 @@ def test_values_are_not_rendered() -> None:
     }
 
 
+def test_an_empty_default_is_left_to_aws() -> None:
+    """A request cannot contain an empty value; AWS uses the default by itself."""
+    empty = {"name": "Note", "type": "String", "default": "", "enum_values": None}
+
+    arguments = rendered(start_arguments(job(parameters=[empty])))
+
+    assert arguments == {"pipeline_name": "churn", "pipeline_parameters": {}}
+
+
 def test_without_it_they_are_rendered() -> None:
     """The danger is real: Airflow renders the same values in an ordinary mapping."""
     (text, *_) = job()["parameters"]

@@ -16,7 +16,7 @@ from polysync_airflow.aws import concurrent_calls, rate_limiter, retry
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.pipelines import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.jobs.fan_out import choose, start_arguments
+from polysync_airflow.jobs import start_arguments
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
@@ -24,8 +24,9 @@ from polysync_airflow.operators import (
 )
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE
+from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
+from tests.unit.jobs.test_arguments import rendered
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 PLAIN = {
@@ -202,16 +203,16 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
         "1e+30",
     ]
     assert "is a name that Airflow reserves" in jobs["reserved"]["parameters_error"]
-    (chosen,) = choose([jobs["large"], jobs["reserved"]], {"Rate": 10**20})
+    arguments = rendered(start_arguments(jobs["large"]))
     run_task(
         PolysyncStartPipelineOperator(
-            task_id="start", **chosen, wait_for_completion=False
+            task_id="start", **arguments, wait_for_completion=False
         )
     )
     (call,) = emulator.control.calls("StartPipelineExecution")
     assert call["request"]["PipelineParameters"] == [
         {"Name": "Seed", "Value": "1" + "0" * 30},
-        {"Name": "Rate", "Value": "1" + "0" * 20},
+        {"Name": "Rate", "Value": "1e+30"},
     ]
 
 
@@ -257,14 +258,13 @@ def test_pipelines_that_aws_manages(arguments: Any, emulator: EmulatorServer) ->
         "ModelPackageArn",
         "InstanceType",
     ]
-    assert choose([job], {"ModelPackageArn": MODEL})[0]["pipeline_name"] == MANAGED
     assert start_arguments(job)["pipeline_name"] == literal(MANAGED)
     assert {
         c["request"]["PipelineName"] for c in emulator.control.calls("DescribePipeline")
     } == {MANAGED}
     own = next(each for each in run_import() if each["name"] == "model-eval")
     assert own["arn"] == MANAGED.replace(":aws:pipeline", ":123456789012:pipeline")
-    assert choose([own], {})[0]["pipeline_name"] == "model-eval"
+    assert start_arguments(own)["pipeline_name"] == literal("model-eval")
 
 
 def test_older_botocore_cannot_list_pipelines_that_aws_manages(

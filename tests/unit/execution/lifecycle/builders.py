@@ -12,12 +12,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Incarnation,
     Instruction,
-    RecoveryOptions,
     Refused,
     TaskIdentity,
     TaskKey,
     TaskTry,
 )
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

@@ -19,8 +19,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     ExecutionRecord,
     Instruction,
-    RecoveryOptions,
 )
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.step_tasks import Clear
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from tests.unit.execution.lifecycle.test_random_walk import (

@@ -16,8 +16,9 @@ from random import Random
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.instructions import Command, RecoveryOptions
+from polysync_airflow.execution.lifecycle.instructions import Command
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
+from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.states import DELETED
 from tests.unit.execution.lifecycle.aws import Aws, Weather
 from tests.unit.execution.lifecycle.world import (

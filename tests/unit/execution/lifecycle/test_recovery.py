@@ -21,10 +21,9 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
     Command,
     Described,
-    OnClear,
-    RetryMode,
 )
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
+from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.unit.execution.lifecycle.builders import ARN, REQUEST, choose, stored
 

@@ -50,9 +50,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
     Instruction,
     Killed,
-    OnClear,
     Prepared,
-    RecoveryOptions,
     Refused,
     Store,
     TaskIdentity,
@@ -62,6 +60,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
 from polysync_airflow.execution.lifecycle.orphans import SeenTask, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended

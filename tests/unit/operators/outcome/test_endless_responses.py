@@ -23,7 +23,6 @@ from polysync_airflow.execution import clock, waiter
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
-    base,
 )
 from tests.conftest import connection
 from tests.fakes.fake_sagemaker import Body, answering
@@ -70,7 +69,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Account, list[str
     after a deadline.
     """
     monkeypatch.setattr(waiter, "FIRST_POLL_DELAY_SECONDS", 0.0)
-    monkeypatch.setattr(base, "LAST_POLL_SECONDS", 0.5)
+    monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.5)
     # The shortest interval of the arguments is a second.
     sleep = clock.sleep
     monkeypatch.setattr(clock, "sleep", lambda seconds: sleep(seconds / 10))

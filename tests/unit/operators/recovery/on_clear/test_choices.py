@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat import task_instances
-from polysync_airflow.execution.lifecycle.instructions import ClearChoice, OnClear
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice
+from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.records import RECORD_KEY, from_stored, to_stored
 from sagemaker_emulator import EmulatorServer
 from tests.unit.operators.recovery.conftest import MakeTask
